@@ -1,0 +1,1 @@
+"""The score: which stage follows which, what fans out, what is reported."""

@@ -1,0 +1,1 @@
+"""The arithmetic: pixels, network, loss, sampling, metrics. Arrays in, arrays out; no files, clock or services."""

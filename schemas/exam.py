@@ -1,0 +1,173 @@
+"""Records of an exam and its images, in DICOM's words. Identifiers here are pseudonyms, never raw DICOM values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+UNKNOWN_LABEL = 255
+"""Code of "not known" in integer label columns; 0 is "absent", 1 is "present". Never trained as absent."""
+
+
+class Laterality(StrEnum):
+    """Side of the breast: ImageLaterality (0020,0062)."""
+
+    RIGHT = "R"
+    LEFT = "L"
+
+
+class ViewPosition(StrEnum):
+    """Screening view: ViewPosition (0018,5101), CID 4014."""
+
+    CC = "CC"
+    MLO = "MLO"
+
+
+class Finding(StrEnum):
+    """What a breast is labelled with. The order is the class axis ``C``."""
+
+    BENIGN = "benign"
+    MALIGNANT = "malignant"
+
+
+FINDINGS = tuple(Finding)
+
+
+class Split(StrEnum):
+    """A patient's part: "validation" means data checks in this house, so the middle one is "tuning"."""
+
+    TRAIN = "train"
+    TUNING = "tuning"
+    TEST = "test"
+
+
+class Acquisition(StrEnum):
+    """How the image came to be; never mixed in a split without being counted."""
+
+    FFDM = "ffdm"
+    SYNTHETIC_2D = "synthetic_2d"
+    FILM = "film"
+
+
+class Photometric(StrEnum):
+    """PhotometricInterpretation (0028,0004)."""
+
+    MONOCHROME1 = "MONOCHROME1"
+    MONOCHROME2 = "MONOCHROME2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """One view as the gate accepted it.
+
+    Attributes:
+        image_id: Pseudonym of SOPInstanceUID (0008,0018).
+        exam_id: Pseudonym of StudyInstanceUID (0020,000D).
+        patient_id: Pseudonym of PatientID (0010,0020) with its issuer.
+        source_sha256: Digest of the file's bytes.
+        rows_px: Rows (0028,0010).
+        columns_px: Columns (0028,0011).
+        bits_stored: BitsStored (0028,0101).
+        pixel_spacing_mm: ImagerPixelSpacing (0018,1164) over magnification, else PixelSpacing (0028,0030); None = not given.
+        exam_date: StudyDate (0008,0020), shifted per patient; None = not given or unreadable.
+        patient_age_years: PatientAge (0010,1010), 90 stands for 90 and above; None = not given.
+        gate_warnings: Ids of the rules that warned.
+    """
+
+    image_id: str
+    exam_id: str
+    patient_id: str
+    laterality: Laterality
+    view_position: ViewPosition
+    acquisition: Acquisition
+    source_sha256: str
+    rows_px: int
+    columns_px: int
+    bits_stored: int
+    photometric: Photometric
+    transfer_syntax_uid: str
+    pixel_spacing_mm: float | None
+    manufacturer: str | None
+    model_name: str | None
+    exam_date: date | None
+    patient_age_years: int | None
+    gate_warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExamRecord:
+    """One exam (DICOM study) with what is known of each breast.
+
+    Attributes:
+        findings: Per breast: None = not known, empty set = none found.
+    """
+
+    exam_id: str
+    patient_id: str
+    findings: Mapping[Laterality, frozenset[Finding] | None]
+
+    @property
+    def has_finding(self) -> bool:
+        """True if any breast is known to hold a benign or malignant finding."""
+        return any(bool(found) for found in self.findings.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewGeometry:
+    """Where a network window came from, enough to map saliency back to the source image.
+
+    The path of a pixel: source image -> crop box -> left-right flip if ``is_flipped`` -> resize by ``scale`` -> window.
+    All lengths in pixels; boxes are half open.
+
+    Attributes:
+        source_shape_px: (rows, columns) of the source image.
+        crop_box_px: (top, bottom, left, right) in the source image.
+        is_flipped: True if the crop was mirrored so that the chest wall is at column 0.
+        scale: Working pixels per source pixel; 1.0 unless an oversized breast is shrunk to the window.
+        best_center_px: (row, column) of the window's centre, in the flipped and scaled crop.
+        window_px: (rows, columns) of the network input.
+    """
+
+    source_shape_px: tuple[int, int]
+    crop_box_px: tuple[int, int, int, int]
+    is_flipped: bool
+    scale: float
+    best_center_px: tuple[int, int]
+    window_px: tuple[int, int]
+    view_position: ViewPosition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantinedFile:
+    """A file the gate refused, named by pseudonym.
+
+    Attributes:
+        file_id: ``F`` and 24 hex digits of the keyed digest of its path below the source folder.
+        reason_codes: Ids of the rules that refused it.
+        message: What, expected, got, remedy; free of identifying values.
+    """
+
+    file_id: str
+    source_sha256: str
+    reason_codes: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreastLabel:
+    """A labels row as its source gives it, keyed by pseudonyms; None = not known.
+
+    Attributes:
+        birads: BI-RADS assessment category 0-6.
+        label_source: ``biopsy``, ``followup``, ``birads_proxy``, ``annotator`` or ``phantom``.
+    """
+
+    patient_id: str
+    exam_id: str
+    laterality: Laterality
+    benign: bool | None
+    malignant: bool | None
+    birads: int | None
+    label_source: str

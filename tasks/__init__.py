@@ -1,0 +1,1 @@
+"""The hands: one Prefect task per stage, thin: open, call pure code, write, report."""
