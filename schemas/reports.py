@@ -144,6 +144,9 @@ class FindingMetrics(Report):
     localization_f1: float | None
     localization_precision: float | None
     localization_recall: float | None
+    pointing_fraction: float | None = Field(None, description="Share of masked images whose saliency peaks on a lesion")
+    lesions: int = Field(0, description="Lesions in the masks of the test split")
+    lesions_reached: int = Field(0, description="Of these, lesions that one of the K patches holds")
 
 
 class EvaluationReport(Report):

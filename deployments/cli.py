@@ -1,0 +1,192 @@
+"""The command ``mammo``: one verb, one config file, few flags.
+
+Exit codes: 0 done; 2 config or usage; 3 input (no exams, unreadable files, labels); 4 data checks failed; 5 store; 6 checkpoint;
+7 training; 8 too many files refused; 75 another run holds the store; 130 interrupted; 143 terminated; 1 anything else.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deployments.configuration import SHIPPED_CONFIGS, load_config
+from deployments.console import shown_progress
+from deployments.services import prefect_server
+from schemas.config import RunConfig, Stage
+from schemas.errors import MammoError
+from schemas.reports import EvaluationReport, PredictReport, Report
+
+app = typer.Typer(
+    help="From a folder of DICOM screening exams to a trained, evaluated and explained GMIC. Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigPath = Annotated[Path, typer.Argument(help="Config file; a shipped name such as demo.yaml works too")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the stage's report as JSON")]
+Force = Annotated[list[Stage] | None, typer.Option("--force", help="Run this stage again although it is done; repeatable")]
+
+
+def main() -> None:
+    """Runs the command line; every error of ours is one message and its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except MammoError as error:
+        typer.echo(f"mammo: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("mammo: interrupted; run the same command again to go on", err=True)
+        sys.exit(130)
+
+
+@app.command()
+def phantom(config: ConfigPath, as_json: AsJson = False) -> None:
+    """Write a labelled synthetic screening cohort as DICOM files."""
+    _run("phantom", load_config(config), as_json=as_json)
+
+
+@app.command()
+def ingest(config: ConfigPath, as_json: AsJson = False) -> None:
+    """Bring DICOM exams into the exam store."""
+    _run("ingest", load_config(config), as_json=as_json)
+
+
+@app.command()
+def validate(config: ConfigPath, force: Force = None, as_json: AsJson = False) -> None:
+    """Check the published images and labels; blocking failures end with code 4."""
+    _run("validate", load_config(config, _forced(force)), as_json=as_json)
+
+
+@app.command()
+def split(config: ConfigPath, force: Force = None, as_json: AsJson = False) -> None:
+    """Divide the patients into train, tuning and test."""
+    _run("split", load_config(config, _forced(force)), as_json=as_json)
+
+
+@app.command()
+def train(config: ConfigPath, force: Force = None, as_json: AsJson = False) -> None:
+    """Train GMIC, continuing where an earlier run stopped."""
+    _run("train", load_config(config, _forced(force)), as_json=as_json)
+
+
+@app.command()
+def evaluate(config: ConfigPath, force: Force = None, as_json: AsJson = False) -> None:
+    """Measure the trained network on the test split."""
+    _run("evaluate", load_config(config, _forced(force)), as_json=as_json)
+
+
+@app.command()
+def explain(config: ConfigPath, force: Force = None, as_json: AsJson = False) -> None:
+    """Draw saliency, patches and attention of test exams."""
+    _run("explain", load_config(config, _forced(force)), as_json=as_json)
+
+
+@app.command()
+def pipeline(config: ConfigPath, force: Force = None, as_json: AsJson = False) -> None:
+    """All of it in one run: ingest, validate, split, train, evaluate, explain, report."""
+    _run("pipeline", load_config(config, _forced(force)), as_json=as_json)
+
+
+@app.command()
+def predict(
+    config: ConfigPath,
+    dicom: Annotated[Path | None, typer.Option(help="Folder of DICOM files, instead of ingest.source_dir")] = None,
+    profile: Annotated[str | None, typer.Option(help="Gate profile, instead of ingest.profile")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder, instead of the config's")] = None,
+    workspace: Annotated[Path | None, typer.Option(help="Where to write, instead of workspace_dir")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score and explain exams with a trained network; no labels needed."""
+    flags = {"ingest.source_dir": dicom, "ingest.profile": profile, "checkpoint": checkpoint, "workspace_dir": workspace}
+    changes = {key: str(value) for key, value in flags.items() if value is not None}
+    report = _run("predict", load_config(config, changes), as_json=as_json)
+    if not as_json and isinstance(report, PredictReport):
+        typer.echo(prediction_text(report))
+
+
+@app.command()
+def demo(
+    workspace: Annotated[Path, typer.Option(help="Where the demo writes")] = Path("demo"),
+    dicom: Annotated[Path | None, typer.Option(help="A folder of real mammograms to predict afterwards")] = None,
+    profile: Annotated[str, typer.Option(help="Gate profile for --dicom")] = "clinical-strict",
+    seed: Annotated[int, typer.Option(help="Seed of cohort, split and training")] = 0,
+) -> None:
+    """Everything on a small synthetic cohort in minutes, then, with --dicom, real mammograms through the trained network."""
+    from deployments.demonstration import run_demo
+
+    run_demo(workspace=workspace.resolve(), dicom_dir=dicom, profile=profile, seed=seed)
+
+
+@app.command()
+def serve(
+    workspace: Annotated[Path, typer.Option(help="The workspace whose history to show")] = Path("demo"),
+) -> None:
+    """Start the Prefect UI over a workspace's runs; Ctrl-C stops it."""
+    with prefect_server(workspace.resolve()) as address:
+        typer.echo(f"Prefect UI: {address}   (Ctrl-C stops it)")
+        signal.pause()
+
+
+@app.command()
+def configs() -> None:
+    """List the shipped configs with their first line."""
+    for path in sorted(SHIPPED_CONFIGS.glob("*.yaml")):
+        typer.echo(f"{path.name:<20} {path.read_text().splitlines()[0].lstrip('# ')}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _run(verb: str, config: RunConfig, *, as_json: bool) -> Report:
+    with prefect_server(config.workspace_dir) as ui_address, shown_progress():
+        typer.echo(f"Prefect UI: {ui_address}", err=True)
+        report = _flow(verb)(config)
+    typer.echo(report.model_dump_json(indent=1) if as_json else summary_text(verb, report))
+    return report
+
+
+def _flow(verb: str) -> Callable[[RunConfig], Report]:
+    # Imported late: Prefect reads its environment when imported, and the server sets that up.
+    from importlib import import_module
+
+    flow: Callable[[RunConfig], Report] = getattr(import_module(f"flows.{verb}"), verb)
+    return flow
+
+
+def summary_text(verb: str, report: Report) -> str:
+    """One line for people: what was done and where it lies."""
+    content: dict[str, Any] = report.model_dump(mode="json")
+    places = [f"{key}: {value}" for key, value in content.items() if key.endswith(("_dir", "_path"))]
+    if isinstance(report, EvaluationReport):
+        from tasks.evaluate import metrics_markdown
+
+        return metrics_markdown(report.by_finding)
+    return f"{verb} done. " + ", ".join(places)
+
+
+def prediction_text(report: PredictReport) -> str:
+    """Scores per breast, and what is missing."""
+    lines = [
+        f"{breast}: " + ", ".join(f"{finding} {score:.3f}" for finding, score in scores.items())
+        for breast, scores in report.breast_scores.items()
+    ]
+    return "\n".join([*lines, *report.missing, f"Report: {report.report_path}"])
+
+
+def _forced(stages: list[Stage] | None) -> dict[str, object]:
+    return {"force": [stage.value for stage in stages]} if stages else {}
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""YAML to configs, with errors a person can act on. Paths in a YAML file are relative to the working directory."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from schemas.config import RunConfig
+from schemas.errors import ConfigError
+
+SHIPPED_CONFIGS = Path(__file__).parent / "configs"
+
+
+def load_config(path: Path, changes: Mapping[str, Any] | None = None) -> RunConfig:
+    """Reads a run's config; ``changes`` (dotted key -> value) come from flags and win.
+
+    Raises:
+        ConfigError: No such file, no YAML, an unknown key (named, with the nearest right one) or a value out of range.
+    """
+    if not path.exists() and not path.is_absolute() and (SHIPPED_CONFIGS / path.name).exists():
+        path = SHIPPED_CONFIGS / path.name
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as missing:
+        shipped = ", ".join(sorted(shipped.name for shipped in SHIPPED_CONFIGS.glob("*.yaml")))
+        raise ConfigError(f"There is no config {path}", expected="a YAML file", remedy=f"shipped ones: {shipped}") from missing
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as unreadable:
+        raise ConfigError(f"{path} is not readable YAML", got=_first_line(unreadable)) from unreadable
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no settings", expected="key: value lines", got=type(content).__name__)
+    for dotted, value in (changes or {}).items():
+        _set(content, dotted.split("."), value)
+    try:
+        config = RunConfig.model_validate(content)
+    except ValidationError as invalid:
+        raise ConfigError(f"{path} is not right: {'; '.join(_in_words(error) for error in invalid.errors())}") from invalid
+    return config.model_copy(update={"workspace_dir": config.workspace_dir.resolve()})
+
+
+def _set(content: dict[str, Any], keys: list[str], value: object) -> None:
+    for key in keys[:-1]:
+        content = content.setdefault(key, {})
+    content[keys[-1]] = value
+
+
+def _in_words(error: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(RunConfig, [str(part) for part in error["loc"][:-1]])
+        near = get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
+        return f"unknown key '{where}'" + (f", did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(known)}")
+    return f"{where or 'the whole'}: {error['msg']}, got {error['input']!r}" if where else error["msg"]
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Field names of the model that a path of keys leads to; union tags and list indices in the path are passed over."""
+    candidates = [model]
+    for part in path:
+        following = [found for each in candidates if part in each.model_fields for found in _models(each, part)]
+        candidates = following or candidates
+    return sorted({name for each in candidates for name in each.model_fields})
+
+
+def _models(model: type[BaseModel], field: str) -> list[type[BaseModel]]:
+    pending: list[Any] = [model.model_fields[field].annotation]
+    found: list[type[BaseModel]] = []
+    while pending:
+        annotation = pending.pop()
+        if get_origin(annotation) is not None or isinstance(annotation, types.UnionType):
+            pending.extend(get_args(annotation))
+        elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found.append(annotation)
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,87 @@
+"""``mammo demo``: a synthetic cohort through the whole pipeline, then real mammograms if there are any."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import typer
+
+from deployments.configuration import load_config
+from deployments.console import shown_progress
+from deployments.services import prefect_server
+from schemas.config import RunConfig
+from schemas.reports import PipelineReport, PredictReport
+
+
+def run_demo(*, workspace: Path, dicom_dir: Path | None, profile: str, seed: int) -> PipelineReport:
+    """Writes below ``workspace``; run again, it resumes."""
+    started = time.monotonic()
+    config = demo_config(workspace, seed)
+    with prefect_server(workspace) as ui_address:
+        typer.echo(f"Prefect UI: {ui_address}", err=True)
+        with shown_progress():
+            from flows.phantom import phantom
+            from flows.pipeline import pipeline
+            from flows.predict import predict
+
+            phantom(config)
+            report: PipelineReport = pipeline(config)
+            predicted: PredictReport | None = None
+            if dicom_dir is not None:
+                predicted = predict(prediction_config(workspace, dicom_dir, profile, report.train.checkpoint_path))
+        typer.echo(demo_text(report, predicted, minutes=(time.monotonic() - started) / 60))
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            typer.echo(f"The Prefect UI is at {ui_address} until you press Enter.")
+            sys.stdin.readline()
+        else:
+            typer.echo(f"To see the runs again: mammo serve --workspace {shlex.quote(str(workspace))}")
+    return report
+
+
+def demo_config(workspace: Path, seed: int) -> RunConfig:
+    """The shipped demo config, in another place and with another seed."""
+    return load_config(
+        Path("demo.yaml"),
+        {
+            "workspace_dir": str(workspace),
+            "phantom.output_dir": str(workspace / "cohort"),
+            "phantom.seed": seed,
+            "ingest.source_dir": str(workspace / "cohort" / "dicom"),
+            "ingest.labels_csv": str(workspace / "cohort" / "labels.csv"),
+            "ingest.masks_dir": str(workspace / "cohort" / "masks"),
+            "split.seed": seed,
+            "train.seed": seed,
+        },
+    )
+
+
+def prediction_config(workspace: Path, dicom_dir: Path, profile: str, checkpoint: Path) -> RunConfig:
+    """Real mammograms at full resolution, through the demo's small network: the path is right, the scores mean nothing."""
+    return load_config(
+        Path("predict.yaml"),
+        {
+            "workspace_dir": str(workspace / "real"),
+            "ingest.source_dir": str(dicom_dir),
+            "ingest.profile": profile,
+            "checkpoint": str(checkpoint),
+        },
+    )
+
+
+def demo_text(report: PipelineReport, predicted: PredictReport | None, *, minutes: float) -> str:
+    """What the demo prints at its end."""
+    from deployments.cli import prediction_text
+    from tasks.evaluate import metrics_markdown
+
+    lines = ["", metrics_markdown(report.evaluation.by_finding), ""]
+    if predicted is not None:
+        lines += [
+            "Real mammograms through this demo network, which has seen synthetic images only: the scores mean nothing.",
+            prediction_text(predicted),
+            "",
+        ]
+    lines += [f"Report: {report.report_path}", f"Took {minutes:.1f} minutes."]
+    return "\n".join(lines)

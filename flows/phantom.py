@@ -1,0 +1,15 @@
+"""Phantom: a labelled synthetic screening cohort as DICOM files."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from schemas.config import RunConfig
+from schemas.reports import PhantomReport
+from tasks.phantom import write_phantom
+
+
+@flow(name="phantom", flow_run_name="phantom-{config.name}")
+def phantom(config: RunConfig) -> PhantomReport:
+    """Writes the cohort of the config's ``phantom`` section."""
+    return write_phantom(config)

@@ -1,0 +1,33 @@
+"""The main job: ingest -> validate -> split -> train -> evaluate -> explain -> report, as tasks of one run.
+
+A retry of a failed run, and a new run in the same workspace, skip what is finished: ingest asks its ledger, every later stage
+has a content key in Prefect's result cache.
+"""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.ingest import BATCHES_AT_ONCE, ingest_steps
+from schemas.config import RunConfig, Stage
+from schemas.reports import PipelineReport
+from tasks.evaluate import evaluate
+from tasks.explain import explain
+from tasks.report import write_report
+from tasks.split import split
+from tasks.stages import when_needed
+from tasks.train import train
+from tasks.validate import validate
+
+
+@flow(name="pipeline", flow_run_name="pipeline-{config.name}", task_runner=ThreadPoolTaskRunner(max_workers=BATCHES_AT_ONCE))
+def pipeline(config: RunConfig) -> PipelineReport:
+    """From a folder of DICOM exams to a trained, evaluated, explained GMIC and its report."""
+    ingested = ingest_steps(config)
+    validated = when_needed(validate, Stage.VALIDATE, config)(config, ingested)
+    splits = when_needed(split, Stage.SPLIT, config)(config, ingested)
+    trained = when_needed(train, Stage.TRAIN, config)(config, splits)
+    evaluated = when_needed(evaluate, Stage.EVALUATE, config)(config, splits, trained)
+    explained = when_needed(explain, Stage.EXPLAIN, config)(config, splits, trained)
+    return write_report(config, ingested, validated, splits, trained, evaluated, explained)

@@ -1,0 +1,17 @@
+"""Split: patients into train, tuning and test."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from schemas.config import RunConfig, Stage
+from schemas.reports import IngestReport, SplitReport
+from tasks.split import split as split_task
+from tasks.stages import load_report, when_needed
+
+
+@flow(name="split", flow_run_name="split-{config.name}")
+def split(config: RunConfig) -> SplitReport:
+    """Patients into train, tuning and test."""
+    ingested = load_report(config, Stage.INGEST, IngestReport)
+    return when_needed(split_task, Stage.SPLIT, config)(config, ingested)

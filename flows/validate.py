@@ -1,0 +1,17 @@
+"""Validate: data checks over what ingest published."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from schemas.config import RunConfig, Stage
+from schemas.reports import IngestReport, ValidationReport
+from tasks.stages import load_report, when_needed
+from tasks.validate import validate as validate_task
+
+
+@flow(name="validate", flow_run_name="validate-{config.name}")
+def validate(config: RunConfig) -> ValidationReport:
+    """Data checks over what ingest published; blocking failures fail the run."""
+    ingested = load_report(config, Stage.INGEST, IngestReport)
+    return when_needed(validate_task, Stage.VALIDATE, config)(config, ingested)

@@ -1,0 +1,107 @@
+"""What is minimised: equation 1 of the paper, the journal's extension, and the loss of BI-RADS pre-training.
+
+Everything is computed in fp32 whatever autocast says: a logarithm or a power below 1 of a bf16 probability is noise.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812  torch's own spelling
+from torch import Tensor
+
+from gmic_model.model import GMICOutput
+from schemas.config import GMICConfig, LossForm
+from schemas.errors import TrainingError
+
+UNKNOWN_LABEL = 255
+"""The label of a finding nobody looked for. NaN says the same in a float tensor."""
+
+_SALIENCY_FLOOR = 1e-12
+"""Smallest saliency whose power has a gradient: below exponent 1 the slope is unbounded at 0 (at 0.2 it is 8e8 here)."""
+
+
+def gmic_loss(
+    output: GMICOutput,
+    label_NC: Tensor,
+    *,
+    saliency_weight: float,
+    saliency_exponent: float,
+    form: LossForm = LossForm.PAPER,
+) -> Tensor:
+    """Equation 1: sum over findings of BCE(y_loc) + BCE(y_mil) + lambda L_reg(A), mean over the batch.
+
+    The batch mean divides by the number of images, with or without known labels, so an image's weight in a batch does not
+    depend on what is known of the others. L_reg needs no label and always counts. The ResNet-22 baseline has one prediction
+    and no patches: its loss is BCE(y) alone.
+
+    Args:
+        output: What ``GMIC.forward`` returned.
+        label_NC: 1 = present, 0 = absent, 255 or NaN = unknown, any dtype. Unknown labels take no part in any BCE.
+        saliency_weight: lambda, weight of the regulariser; the paper searches 10^[-5, -2.8].
+        saliency_exponent: beta, L_reg = sum_ij |A_ij|^beta; the paper searches e^[-1.6, 1.6].
+        form: PAPER, or JOURNAL to add BCE(y_fusion).
+
+    Returns:
+        Scalar, fp32. NaN if a prediction is NaN, so that a diverged network is seen and not hidden.
+
+    Raises:
+        TrainingError: label_NC has another shape than the predictions, or JOURNAL was asked of a network without fusion.
+    """
+    if label_NC.shape != output.y_NC.shape:
+        raise TrainingError(
+            "labels and predictions differ in shape", expected=tuple(output.y_NC.shape), got=tuple(label_NC.shape)
+        )
+    with torch.autocast(output.y_NC.device.type, enabled=False):
+        loss_NC = masked_bce(output.y_loc_NC, label_NC)
+        has_patches = output.attention_NK.shape[1] > 0
+        if has_patches:
+            loss_NC = loss_NC + masked_bce(output.y_mil_NC, label_NC)
+            loss_NC = loss_NC + saliency_weight * saliency_penalty(output.saliency_NCIJ, exponent=saliency_exponent)
+        if form is LossForm.JOURNAL:
+            if output.y_fusion_NC is None:
+                raise TrainingError(
+                    "the journal loss needs the fusion branch",
+                    got="fusion: false",
+                    remedy="set model.fusion or loss_form: paper",
+                )
+            loss_NC = loss_NC + masked_bce(output.y_fusion_NC, label_NC)
+        return loss_NC.sum(dim=1).mean()
+
+
+def loss_form(config: GMICConfig, asked: LossForm | None = None) -> LossForm:
+    """The form that trains every part of the network: asked for, or JOURNAL where there is a fusion branch."""
+    return asked or (LossForm.JOURNAL if config.fusion else LossForm.PAPER)
+
+
+def masked_bce(y_NC: Tensor, label_NC: Tensor) -> Tensor:
+    """Binary cross-entropy per image and finding, logarithms kept above -100; 0 where the label is 255 or NaN.
+
+    A NaN prediction gives NaN: ``binary_cross_entropy`` itself would stop a CUDA context with an assertion.
+    """
+    label_NC = label_NC.to(device=y_NC.device, dtype=torch.float32)
+    known_NC = (label_NC != UNKNOWN_LABEL) & ~label_NC.isnan()
+    target_NC = torch.where(known_NC, label_NC, 0.0)
+    y_NC = y_NC.float()
+    loss_NC = F.binary_cross_entropy(y_NC.nan_to_num(nan=0.5), target_NC, reduction="none")
+    loss_NC = torch.where(y_NC.isnan(), y_NC, loss_NC)
+    return torch.where(known_NC, loss_NC, 0.0)
+
+
+def saliency_penalty(saliency_NCIJ: Tensor, *, exponent: float) -> Tensor:
+    """L_reg of equation 1 per image and finding: sum over cells of A^beta. Cells below 1e-12 have no gradient."""
+    return saliency_NCIJ.float().clamp(min=_SALIENCY_FLOOR).pow(exponent).sum(dim=(2, 3))  # (N, C)
+
+
+def birads_loss(logit_NG: Tensor, birads_N: Tensor) -> Tensor:
+    """Cross-entropy of BI-RADS pre-training, mean over the images with a known category.
+
+    Args:
+        logit_NG: What ``BIRADSPretrainer.forward`` returned.
+        birads_N: BI-RADS category 0, 1 or 2 as an integer; 255 = unknown.
+
+    Returns:
+        Scalar, fp32; 0 when no category of the batch is known.
+    """
+    known_N = birads_N != UNKNOWN_LABEL
+    loss_N = F.cross_entropy(logit_NG.float(), torch.where(known_N, birads_N, 0).long(), reduction="none")
+    return torch.where(known_N, loss_N, 0.0).sum() / known_N.sum().clamp(min=1)

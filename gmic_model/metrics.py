@@ -1,0 +1,337 @@
+"""How well scores tell breasts with a finding from breasts without: breast scores, AUROC, AUPRC, intervals, curves.
+
+The test of two AUROCs' difference is in ``delong.py``, where saliency points in ``localization.py``; reading scores and writing
+reports is the tasks' business.
+
+Axes: ``N`` images, ``B`` breasts, ``C`` findings, ``R`` bootstrap resamples, ``T`` thresholds. A label of ``UNKNOWN_LABEL``
+(255) is left out everywhere. A metric that the data do not define (one class only) is None, never 0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from schemas.errors import MammoError
+from schemas.exam import UNKNOWN_LABEL
+from schemas.reports import Interval
+
+MINIMUM_PATIENTS_PER_CLASS = 2
+"""With one patient in a class every resample repeats or drops that patient: an interval would show only the other class."""
+_WEIGHTS_PER_CHUNK = 4_000_000
+"""Resample weights held at once, 16 MB of int32, whatever the number of breasts and resamples."""
+
+
+class Metric(StrEnum):
+    """Ranking metrics that can carry an interval."""
+
+    AUROC = "auroc"
+    AUPRC = "auprc"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BreastScores:
+    """One line per breast (exam and side), in the order the breasts first appear among the images.
+
+    Attributes:
+        exam_id_B: Pseudonym of the exam.
+        laterality_B: ``R`` or ``L``.
+        score_BC: Mean of the breast's image scores, float64.
+        view_count_B: Images that went into the mean.
+        first_image_B: Index into N of the breast's first image: ``label_N[first_image_B]`` is the label per breast.
+    """
+
+    exam_id_B: NDArray[np.str_]
+    laterality_B: NDArray[np.str_]
+    score_BC: NDArray[np.float64]
+    view_count_B: NDArray[np.int64]
+    first_image_B: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RocCurve:
+    """Corners of the empirical ROC curve, from (0, 0) to (1, 1), thresholds falling; the first threshold is infinite."""
+
+    false_positive_rate_T: NDArray[np.float64]
+    true_positive_rate_T: NDArray[np.float64]
+    threshold_T: NDArray[np.float64]
+
+    def sensitivity_at(self, specificity: float) -> float:
+        """Largest sensitivity of a threshold whose specificity is at least the given one; no interpolation."""
+        # 1 - fpr loses the last bit: without the slack a specificity that is reached exactly could be missed.
+        is_allowed_T = 1.0 - self.false_positive_rate_T >= specificity - 1e-12
+        return float(self.true_positive_rate_T[is_allowed_T].max())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PrecisionRecallCurve:
+    """One point per distinct score, recall rising; average precision is the area under its steps."""
+
+    recall_T: NDArray[np.float64]
+    precision_T: NDArray[np.float64]
+    threshold_T: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KnownBreasts:
+    """The breasts whose label is known; ``index_B`` points into the caller's arrays."""
+
+    score_B: NDArray[np.float64]
+    is_positive_B: NDArray[np.bool_]
+    index_B: NDArray[np.intp]
+
+
+def breast_scores(score_NC: ArrayLike, exam_id_N: ArrayLike, laterality_N: ArrayLike) -> BreastScores:
+    """Mean of each breast's image scores (paper 3.1: "the average of the two image-level predictions").
+
+    Any number of views: a breast with one CC only keeps its score, one with five images gets the mean of five.
+
+    Args:
+        score_NC: Image scores.
+        exam_id_N: Exam of each image.
+        laterality_N: Side of each image.
+
+    Raises:
+        MammoError: A score is not finite, or the arrays differ in length.
+    """
+    scores_NC = np.asarray(score_NC, dtype=np.float64)
+    exams_N, sides_N = np.asarray(exam_id_N, dtype=np.str_), np.asarray(laterality_N, dtype=np.str_)
+    if scores_NC.ndim != 2 or not len(scores_NC) == len(exams_N) == len(sides_N):
+        raise MammoError(
+            "Image scores and their exams do not match",
+            expected="score_NC of two axes, with one exam and one side per image",
+            got=f"score_NC of shape {scores_NC.shape}, {len(exams_N)} exams, {len(sides_N)} sides",
+        )
+    require_finite(scores_NC)
+    _, exam_N = np.unique(exams_N, return_inverse=True)
+    _, side_N = np.unique(sides_N, return_inverse=True)
+    key_N = exam_N * (int(side_N.max(initial=0)) + 1) + side_N
+    _, first_B, breast_N, count_B = np.unique(key_N, return_index=True, return_inverse=True, return_counts=True)
+    total_BC = np.zeros((len(first_B), scores_NC.shape[1]))
+    np.add.at(total_BC, breast_N, scores_NC)
+    seen_B = np.argsort(first_B)
+    first_B = first_B[seen_B]
+    return BreastScores(
+        exam_id_B=exams_N[first_B],
+        laterality_B=sides_N[first_B],
+        score_BC=total_BC[seen_B] / count_B[seen_B, None],
+        view_count_B=count_B[seen_B].astype(np.int64),
+        first_image_B=first_B.astype(np.int64),
+    )
+
+
+def auroc(score_B: ArrayLike, label_B: ArrayLike) -> float | None:
+    """Area under the ROC curve; a tie between a positive and a negative counts one half. None if one class only.
+
+    Raises:
+        MammoError: A score of a labelled breast is not finite, or a label is none of 0, 1, 255.
+    """
+    return _point_value(Metric.AUROC, score_B, label_B)
+
+
+def auprc(score_B: ArrayLike, label_B: ArrayLike) -> float | None:
+    """Average precision: precision at each distinct score, weighted by the recall gained there. None if one class only.
+
+    Raises:
+        MammoError: A score of a labelled breast is not finite, or a label is none of 0, 1, 255.
+    """
+    return _point_value(Metric.AUPRC, score_B, label_B)
+
+
+def bootstrap_interval(
+    metric: Metric | str,
+    score_B: ArrayLike,
+    label_B: ArrayLike,
+    patient_B: ArrayLike,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> Interval:
+    """Percentile bootstrap over patients: the breasts of a patient are drawn together, as they are not independent.
+
+    A resample that happens to hold one class only defines no value and is left out. The interval's ends are None where
+    fewer than two patients carry either class: there is nothing to resample.
+
+    Raises:
+        MammoError: A score of a labelled breast is not finite, or a label is none of 0, 1, 255.
+    """
+    known = known_breasts(score_B, label_B)
+    patients_B = np.asarray(patient_B)[known.index_B]
+    ranking = _Ranking.of(known.score_B, known.is_positive_B)
+    if ranking is None:
+        return Interval(value=None, low=None, high=None)
+    value = float(ranking.values(Metric(metric), np.ones((1, len(patients_B)), dtype=np.int32))[0])
+    positive_patients = len(np.unique(patients_B[known.is_positive_B]))
+    negative_patients = len(np.unique(patients_B[~known.is_positive_B]))
+    if min(positive_patients, negative_patients) < MINIMUM_PATIENTS_PER_CLASS or resamples < 1:
+        return Interval(value=value, low=None, high=None)
+    value_R = np.concatenate(
+        [ranking.values(Metric(metric), weight_RB) for weight_RB in patient_weights(patients_B, resamples=resamples, seed=seed)]
+    )
+    value_R = value_R[np.isfinite(value_R)]
+    if value_R.size == 0:
+        return Interval(value=value, low=None, high=None)
+    low, high = np.quantile(value_R, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
+    return Interval(value=value, low=float(low), high=float(high))
+
+
+def patient_weights(patient_B: ArrayLike, *, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
+    """How often each breast is drawn in each resample, in chunks of rows ``weight_RB``: equal seeds give equal weights."""
+    patients, patient_index_B = np.unique(np.asarray(patient_B), return_inverse=True)
+    rng = np.random.default_rng(seed)
+    rows_per_chunk = max(1, _WEIGHTS_PER_CHUNK // max(1, len(patient_index_B)))
+    for start in range(0, resamples, rows_per_chunk):
+        rows = min(rows_per_chunk, resamples - start)
+        drawn_RP = rng.integers(len(patients), size=(rows, len(patients)))
+        drawn_RP += np.arange(rows)[:, None] * len(patients)
+        count_RP = np.bincount(drawn_RP.ravel(), minlength=rows * len(patients)).reshape(rows, len(patients))  # (R, patients)
+        yield count_RP.astype(np.int32)[:, patient_index_B]
+
+
+def roc_curve(score_B: ArrayLike, label_B: ArrayLike) -> RocCurve | None:
+    """The empirical ROC curve, one point per distinct score; None if one class only."""
+    steps = _threshold_steps(score_B, label_B)
+    if steps is None:
+        return None
+    true_T, false_T, threshold_T = steps
+    return RocCurve(
+        false_positive_rate_T=np.concatenate([[0.0], false_T / false_T[-1]]),
+        true_positive_rate_T=np.concatenate([[0.0], true_T / true_T[-1]]),
+        threshold_T=np.concatenate([[np.inf], threshold_T]),
+    )
+
+
+def pr_curve(score_B: ArrayLike, label_B: ArrayLike) -> PrecisionRecallCurve | None:
+    """Precision and recall at each distinct score; None if one class only."""
+    steps = _threshold_steps(score_B, label_B)
+    if steps is None:
+        return None
+    true_T, false_T, threshold_T = steps
+    return PrecisionRecallCurve(recall_T=true_T / true_T[-1], precision_T=true_T / (true_T + false_T), threshold_T=threshold_T)
+
+
+def known_breasts(score_B: ArrayLike, label_B: ArrayLike) -> KnownBreasts:
+    """The breasts that a metric may count: those whose label is known.
+
+    Raises:
+        MammoError: A score of a labelled breast is not finite, or a label is none of 0, 1, 255.
+    """
+    scores_B, labels_B = np.asarray(score_B, dtype=np.float64), np.asarray(label_B)
+    if scores_B.ndim != 1 or scores_B.shape != labels_B.shape:
+        raise MammoError(
+            "Scores and labels do not match",
+            expected="one label per score",
+            got=f"scores of shape {scores_B.shape}, labels of shape {labels_B.shape}",
+        )
+    if not np.isin(labels_B, (0, 1, UNKNOWN_LABEL)).all():
+        raise MammoError(
+            "A label has no meaning here",
+            expected=f"0 (absent), 1 (present) or {UNKNOWN_LABEL} (not known)",
+            got=f"{int((~np.isin(labels_B, (0, 1, UNKNOWN_LABEL))).sum())} other values among {labels_B.size}",
+            remedy="check the label columns of the manifest with `mammo validate`",
+        )
+    index_B = np.flatnonzero(labels_B != UNKNOWN_LABEL)
+    require_finite(scores_B[index_B])
+    return KnownBreasts(score_B=scores_B[index_B], is_positive_B=labels_B[index_B] == 1, index_B=index_B)
+
+
+def require_finite(score_B: NDArray[np.float64]) -> None:
+    """Refuse NaN and infinite scores: they would rank anywhere.
+
+    Raises:
+        MammoError: There is one.
+    """
+    if not np.isfinite(score_B).all():
+        raise MammoError(
+            "Scores hold values that cannot be ranked",
+            expected="finite scores",
+            got=f"{int((~np.isfinite(score_B)).sum())} NaN or infinite values among {score_B.size}",
+            remedy="look at the checkpoint's training curve: weights that went to NaN give NaN scores",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Ranking:
+    """Where each positive stands, so that a metric of any weights is a few cumulative sums.
+
+    ``M`` positives and ``n`` negatives, both by falling score.
+
+    Attributes:
+        positive_M, negative_n: Indices into B.
+        positives_at_least_M, negatives_at_least_M, negatives_above_M: Of each positive's score.
+    """
+
+    positive_M: NDArray[np.intp]
+    negative_n: NDArray[np.intp]
+    positives_at_least_M: NDArray[np.intp]
+    negatives_at_least_M: NDArray[np.intp]
+    negatives_above_M: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, score_B: NDArray[np.float64], is_positive_B: NDArray[np.bool_]) -> _Ranking | None:
+        """None if one class only."""
+        order_B = np.argsort(-score_B, kind="stable")
+        positive_M, negative_n = order_B[is_positive_B[order_B]], order_B[~is_positive_B[order_B]]
+        if not len(positive_M) or not len(negative_n):
+            return None
+        # Falling scores, negated, rise: what searchsorted needs.
+        key_M, key_n = -score_B[positive_M], -score_B[negative_n]
+        return cls(
+            positive_M=positive_M,
+            negative_n=negative_n,
+            positives_at_least_M=np.searchsorted(key_M, key_M, side="right"),
+            negatives_at_least_M=np.searchsorted(key_n, key_M, side="right"),
+            negatives_above_M=np.searchsorted(key_n, key_M, side="left"),
+        )
+
+    def values(self, metric: Metric, weight_RB: NDArray[np.int32]) -> NDArray[np.float64]:
+        """The metric under each row of weights; NaN where a row leaves one class only."""
+        weight_RM = weight_RB[:, self.positive_M]
+        false_Rn = _cumulative(weight_RB[:, self.negative_n])
+        positives_R, negatives_R = weight_RM.sum(axis=1), false_Rn[:, -1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if metric is Metric.AUROC:
+                above_RM = false_Rn[:, self.negatives_above_M] + false_Rn[:, self.negatives_at_least_M]  # twice the count
+                lost_R = np.einsum("rm,rm->r", weight_RM, above_RM, dtype=np.float64) / 2.0
+                value_R = 1.0 - lost_R / (positives_R.astype(np.float64) * negatives_R)
+            else:
+                true_RM = _cumulative(weight_RM)[:, self.positives_at_least_M]
+                called_RM = true_RM + false_Rn[:, self.negatives_at_least_M]
+                # called is 0 only where the positive's own weight is 0: it adds nothing.
+                precision_RM = true_RM / np.maximum(called_RM, 1)
+                value_R = np.einsum("rm,rm->r", weight_RM, precision_RM) / positives_R
+        return np.where((positives_R > 0) & (negatives_R > 0), value_R, np.nan)
+
+
+def _cumulative(weight_RX: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Running sums along the last axis, with the empty sum in front."""
+    total_RX = np.zeros((weight_RX.shape[0], weight_RX.shape[1] + 1), dtype=np.int32)
+    np.cumsum(weight_RX, axis=1, out=total_RX[:, 1:])
+    return total_RX
+
+
+def _point_value(metric: Metric, score_B: ArrayLike, label_B: ArrayLike) -> float | None:
+    known = known_breasts(score_B, label_B)
+    ranking = _Ranking.of(known.score_B, known.is_positive_B)
+    if ranking is None:
+        return None
+    return float(ranking.values(metric, np.ones((1, len(known.score_B)), dtype=np.int32))[0])
+
+
+def _threshold_steps(
+    score_B: ArrayLike, label_B: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
+    """True and false positives at each distinct score, falling, with that score; None if one class only."""
+    known = known_breasts(score_B, label_B)
+    order_B = np.argsort(-known.score_B, kind="stable")
+    sorted_B, is_positive_B = known.score_B[order_B], known.is_positive_B[order_B]
+    if not is_positive_B.any() or is_positive_B.all():
+        return None
+    last_T = np.concatenate([np.flatnonzero(np.diff(sorted_B)), [len(sorted_B) - 1]])
+    true_T = np.cumsum(is_positive_B, dtype=np.float64)[last_T]
+    return true_T, last_T + 1.0 - true_T, sorted_B[last_T]

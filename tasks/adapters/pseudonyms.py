@@ -1,0 +1,129 @@
+"""Pseudonyms: keyed, domain-separated digests that stand for DICOM identifiers, and the key file they come from.
+
+Raw identifiers go in, hex digits come out; nothing here reads DICOM. The same key gives the same pseudonyms on every machine
+and run, so a store can grow; another key makes another, unlinkable data set.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import stat
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+
+from schemas.errors import ConfigError
+
+KEY_BYTES = 32
+_HEX_DIGITS = 24  # 96 bits: no collision to expect below 10^14 identifiers
+_LONGEST_SHIFT_DAYS = 3650
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonyms:
+    """Makes pseudonyms with one secret key.
+
+    Attributes:
+        key: At least 32 secret bytes; never shown, logged or stored beside the data.
+    """
+
+    key: bytes = field(repr=False)
+
+    @property
+    def key_id(self) -> str:
+        """Names the key without revealing it; goes into provenance, so that two keys are never mixed in one store."""
+        return self._hex_digits("key")[:12]
+
+    def patient_id(self, patient_id: str, issuer: str = "") -> str:
+        """``P`` and 24 hex digits for PatientID (0010,0020) with IssuerOfPatientID (0010,0021); outer spaces do not count."""
+        return "P" + self._hex_digits("pid", issuer.strip(), patient_id.strip())
+
+    def exam_id(self, study_uid: str) -> str:
+        """``E`` and 24 hex digits for StudyInstanceUID (0020,000D), or for what a profile puts in its place."""
+        return "E" + self._hex_digits("study", study_uid.strip())
+
+    def image_id(self, sop_uid: str) -> str:
+        """``I`` and 24 hex digits for SOPInstanceUID (0008,0018)."""
+        return "I" + self._hex_digits("sop", sop_uid.strip())
+
+    def file_id(self, relative_path: str) -> str:
+        """``F`` and 24 hex digits for a file's path below the source folder: names a refused file in reports."""
+        return "F" + self._hex_digits("file", relative_path)
+
+    def shifted_date(self, patient_id: str, exam_date: date) -> date:
+        """Moves a date 1 to 3650 days back, by the same number for one patient: intervals stay, the calendar day goes.
+
+        Args:
+            patient_id: The patient's pseudonym, as ``patient_id`` gives it.
+            exam_date: The date to move; must be after the year 10.
+        """
+        digits = self._hex_digits("date", patient_id)
+        return exam_date - timedelta(days=1 + int(digits, 16) % _LONGEST_SHIFT_DAYS)
+
+    def _hex_digits(self, domain: str, *parts: str) -> str:
+        # Each part is preceded by its length: no two lists of parts give the same message, whatever bytes they hold.
+        message = bytearray(domain.encode() + b"\0")
+        for part in parts:
+            encoded = part.encode("utf-8", "surrogateescape")
+            message += len(encoded).to_bytes(8, "big") + encoded
+        return hmac.new(self.key, bytes(message), "sha256").hexdigest()[:_HEX_DIGITS]
+
+
+def open_key(path: Path) -> Pseudonyms:
+    """Opens the pseudonym key, making 32 random bytes with mode 0600 if there is none.
+
+    Raises:
+        ConfigError: The file is readable by others, has another length, or cannot be read or made.
+    """
+    try:
+        if not path.exists():
+            _create_key(path)
+        return Pseudonyms(_read_key(path))
+    except OSError as error:
+        raise ConfigError(
+            f"The pseudonym key {path} cannot be opened",
+            got=error.strerror,
+            remedy="name a file in a folder that this user may read and write",
+        ) from error
+
+
+def _create_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        # A link fails if the name exists: of two processes that start together one makes the key and both read the same.
+        path.hardlink_to(aside)
+    except FileExistsError:
+        pass
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _read_key(path: Path) -> bytes:
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"The pseudonym key {path} is not a regular file", remedy="name a file")
+        if status.st_mode & 0o077:
+            raise ConfigError(
+                f"The pseudonym key {path} can be read by others",
+                expected="mode 0600",
+                got=f"mode {stat.S_IMODE(status.st_mode):04o}",
+                remedy=f"chmod 600 {path}; if others may have read it, make a new key and ingest again",
+            )
+        key = file.read(KEY_BYTES + 1)
+    if len(key) != KEY_BYTES:
+        raise ConfigError(
+            f"The pseudonym key {path} is damaged",
+            expected=f"{KEY_BYTES} bytes",
+            got="more" if len(key) > KEY_BYTES else f"{len(key)} bytes",
+            remedy="restore it from a backup; with a new key the exams are ingested again under new pseudonyms",
+        )
+    return key

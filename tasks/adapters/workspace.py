@@ -1,0 +1,93 @@
+"""Where a run keeps its things, the lock of a folder, and files written so that a crash never leaves half of one."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from schemas.errors import StoreBusy
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The folders below ``workspace_dir``; one stage writes into one folder."""
+
+    root: Path
+
+    @property
+    def store_dir(self) -> Path:
+        """The exam store (``schemas.layout``)."""
+        return self.root / "exam_store"
+
+    @property
+    def key_path(self) -> Path:
+        """The pseudonym key, 0600; whoever has it can link pseudonyms to patients."""
+        return self.root / "pseudonym.key"
+
+    def stage_dir(self, stage: str) -> Path:
+        """Output folder of a stage."""
+        return self.root / stage
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes aside, syncs and renames: readers see the old file or the new one, never a part.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; nothing is changed then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def held_lock(folder: Path, *, purpose: str) -> Iterator[None]:
+    """Holds the folder for one writer; the kernel frees it when the process ends, however it ends.
+
+    Raises:
+        StoreBusy: Another process holds it; the message names its pid, host and start.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as busy:
+            raise StoreBusy(
+                f"{folder} is in use",
+                expected="one writer at a time",
+                got=_holder(folder / "lock"),
+                remedy="wait for that run to end, or stop it; its finished work is kept",
+            ) from busy
+        os.ftruncate(descriptor, 0)
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since_utc": _now_utc()}
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _holder(lock_path: Path) -> str:
+    try:
+        holder = json.loads(lock_path.read_text())
+    except (OSError, ValueError):
+        return "another process, which has not named itself yet"
+    return f"{holder['purpose']} by pid {holder['pid']} on {holder['host']} since {holder['since_utc']}"
+
+
+def _now_utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

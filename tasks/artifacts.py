@@ -1,0 +1,87 @@
+"""What people see of a stage while and after it runs: tables, markdown, links and progress in the Prefect UI.
+
+Outside a Prefect run (a unit test calling ``task.fn``) nothing is sent. A progress log record carries
+``progress=(stage, done, total)``: the command line draws bars from it on a terminal and plain lines otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.context import TaskRunContext
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_UPDATES = 2.0
+_ROWS_SHOWN = 200
+
+
+def show_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
+    """A table artifact, its first 200 rows."""
+    if TaskRunContext.get() is not None:
+        create_table_artifact(key=key, table=[dict(row) for row in rows[:_ROWS_SHOWN]], description=description)
+
+
+def show_markdown(key: str, markdown: str, description: str) -> None:
+    """A markdown artifact; pictures in it are data URIs."""
+    if TaskRunContext.get() is not None:
+        create_markdown_artifact(key=key, markdown=markdown, description=description)
+
+
+def show_link(key: str, path: Path, description: str) -> None:
+    """A link artifact to a file on this machine."""
+    if TaskRunContext.get() is not None:
+        create_link_artifact(key=key, link=path.resolve().as_uri(), link_text=path.name, description=description)
+
+
+@dataclass
+class Progress:
+    """Counts what is done of one stage; call ``advance_to`` as often as you like."""
+
+    stage: str
+    total: int
+    unit: str
+    _artifact_id: UUID | None = None
+    _last_update: float = field(default=float("-inf"))
+    _started: float = field(default_factory=time.monotonic)
+
+    def advance_to(self, done: int, note: str = "") -> None:
+        """Reports ``done`` of ``total``, at most every two seconds, and always at the end."""
+        now = time.monotonic()
+        if done < self.total and now - self._last_update < _SECONDS_BETWEEN_UPDATES:
+            return
+        self._last_update = now
+        parts = [f"{self.stage}: {done} of {self.total} {self.unit}"]
+        if done:
+            elapsed_s = max(now - self._started, 1e-6)
+            parts.append(f"{done / elapsed_s:.1f} {self.unit}/s")
+            parts.append(f"{(self.total - done) * elapsed_s / done:.0f} s left")
+        if note:
+            parts.append(note)
+        logger.info(", ".join(parts), extra={"progress": (self.stage, done, self.total)})
+        if self._artifact_id is not None:
+            update_progress_artifact(self._artifact_id, progress=100.0 * done / max(self.total, 1))
+
+
+@contextmanager
+def progress(stage: str, total: int, unit: str) -> Iterator[Progress]:
+    """A ``Progress`` for one stage; its artifact exists only inside a Prefect run."""
+    tracker = Progress(stage, total, unit)
+    if TaskRunContext.get() is not None:
+        artifact_id = create_progress_artifact(progress=0.0, key=f"{stage}-progress", description=f"{stage}: {total} {unit}")
+        tracker._artifact_id = artifact_id if isinstance(artifact_id, UUID) else None
+    yield tracker

@@ -1,0 +1,30 @@
+"""Phantom: writes the synthetic cohort; files that are there already are kept."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from schemas.config import RunConfig
+from schemas.errors import ConfigError
+from schemas.reports import PhantomReport
+from tasks.adapters.phantom_cohort import write_cohort
+from tasks.artifacts import progress
+
+
+@task(name="phantom", cache_policy=NO_CACHE, persist_result=False)
+def write_phantom(config: RunConfig) -> PhantomReport:
+    """DICOM files, labels CSV and lesion masks.
+
+    Raises:
+        ConfigError: The config has no ``phantom`` section.
+    """
+    if config.phantom is None:
+        raise ConfigError("The config has no phantom section", remedy="see deployments/configs/demo.yaml for one")
+    with progress("phantom", config.phantom.patients, "patients") as tracker:
+
+        def advance(done: int, total: int) -> None:
+            tracker.total = total
+            tracker.advance_to(done)
+
+        return write_cohort(config.phantom, on_progress=advance)
