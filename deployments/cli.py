@@ -1,7 +1,8 @@
 """The command ``mammo``: one verb, one config file, few flags.
 
-Exit codes: 0 done; 2 config or usage; 3 input (no exams, unreadable files, labels); 4 data checks failed; 5 store; 6 checkpoint;
-7 training; 8 too many files refused; 75 another run holds the store; 130 interrupted; 143 terminated; 1 anything else.
+Exit codes: 0 done; 2 config or usage; 3 input (no exams, unreadable files, labels); 4 data checks failed; 5 store;
+6 checkpoint; 7 training; 8 too many files refused; 75 another run holds the store; 130 interrupted;
+143 terminated; 1 anything else.
 """
 
 from __future__ import annotations

@@ -19,7 +19,13 @@ def shown_progress() -> Iterator[None]:
     handler: logging.Handler
     if sys.stderr.isatty():
         console = Console(stderr=True)
-        columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console) as bars:
             handler = _Bars(bars)
             with _attached(handler):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from schemas.config import RunConfig
 from schemas.reports import IngestReport
@@ -11,10 +14,11 @@ from tasks.adapters.cluster import open_cluster
 from tasks.adapters.workspace import Workspace, held_lock
 from tasks.ingest import header_batches, ingest_batch, inspect_batch, plan_shards, publish_exams, scan_source
 
-BATCHES_AT_ONCE = 2  # the next batch fills the tail of the one before; Dask does the work
+TWO_BATCHES = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=2))
+"""The next batch fills the tail of the one before; Dask does the work."""
 
 
-@flow(name="ingest", flow_run_name="ingest-{config.name}", task_runner=ThreadPoolTaskRunner(max_workers=BATCHES_AT_ONCE))
+@flow(name="ingest", flow_run_name="ingest-{config.name}", task_runner=TWO_BATCHES)
 def ingest(config: RunConfig) -> IngestReport:
     """DICOM files of ``ingest.source_dir`` into the workspace's exam store."""
     return ingest_steps(config)

@@ -7,9 +7,8 @@ has a content key in Prefect's result cache.
 from __future__ import annotations
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.ingest import BATCHES_AT_ONCE, ingest_steps
+from flows.ingest import TWO_BATCHES, ingest_steps
 from schemas.config import RunConfig, Stage
 from schemas.reports import PipelineReport
 from tasks.evaluate import evaluate
@@ -21,7 +20,7 @@ from tasks.train import train
 from tasks.validate import validate
 
 
-@flow(name="pipeline", flow_run_name="pipeline-{config.name}", task_runner=ThreadPoolTaskRunner(max_workers=BATCHES_AT_ONCE))
+@flow(name="pipeline", flow_run_name="pipeline-{config.name}", task_runner=TWO_BATCHES)
 def pipeline(config: RunConfig) -> PipelineReport:
     """From a folder of DICOM exams to a trained, evaluated, explained GMIC and its report."""
     ingested = ingest_steps(config)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.ingest import BATCHES_AT_ONCE, ingest_steps
+from flows.ingest import TWO_BATCHES, ingest_steps
 from schemas.config import RunConfig
 from schemas.reports import PredictReport
 from tasks.predict import predict as predict_task
 
 
-@flow(name="predict", flow_run_name="predict-{config.name}", task_runner=ThreadPoolTaskRunner(max_workers=BATCHES_AT_ONCE))
+@flow(name="predict", flow_run_name="predict-{config.name}", task_runner=TWO_BATCHES)
 def predict(config: RunConfig) -> PredictReport:
     """Exams of ``ingest.source_dir`` through the gate and the network of ``checkpoint``."""
     return predict_task(config, ingest_steps(config))

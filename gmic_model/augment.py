@@ -7,7 +7,7 @@ The one place that knows the placement rules: the network input, the lesion mask
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from schemas.config import PreprocessConfig
 from schemas.exam import ViewGeometry, ViewPosition
 
-ScalarT = TypeVar("ScalarT", bound=np.generic)
+ScalarT = TypeVar("ScalarT", np.uint8, np.uint16, np.float32)
+
+DEFAULT_SETTINGS: Final = PreprocessConfig()
 
 
 class UniformDraws(Protocol):
@@ -67,8 +69,8 @@ class WindowPlacement:
         return self.top_px - self.pad_top_px, self.bottom_px - self.pad_top_px, self.left_px, self.right_px
 
 
-def draw_jitter(generator: UniformDraws, settings: PreprocessConfig = PreprocessConfig()) -> Jitter:
-    """Draw one window change, in the release's order: two numbers for the shift if there is any, then always four for the size."""
+def draw_jitter(generator: UniformDraws, settings: PreprocessConfig = DEFAULT_SETTINGS) -> Jitter:
+    """Draw one window change in the release's order: two numbers for the shift if there is any, then four for the size."""
     shift = generator.uniform(-1.0, 1.0, 2) if settings.jitter_shift_px > 0 else np.zeros(2)
     size = generator.uniform(-1.0, 1.0, 4)
     return Jitter(
@@ -132,8 +134,13 @@ def cut_window(
     window_HW = np.zeros((height, width), image_HW.dtype)
     window_HW[rows, columns] = inside_HW
     if window_HW.shape != window_px:
-        window_HW = cv2.resize(window_HW, (window_px[1], window_px[0]), interpolation=interpolation)
+        window_HW = resized(window_HW, window_px, interpolation)
     return window_HW
+
+
+def resized(image_HW: NDArray[ScalarT], shape_px: tuple[int, int], interpolation: int) -> NDArray[ScalarT]:
+    """``cv2.resize`` to (rows, columns), of the same dtype."""
+    return np.asarray(cv2.resize(image_HW, shape_px[::-1], interpolation=interpolation), image_HW.dtype)
 
 
 def window_part(image_HW: NDArray[ScalarT], placement: WindowPlacement) -> tuple[NDArray[ScalarT], slice, slice]:
@@ -150,7 +157,9 @@ def _inside(start: int, length: int, whole: int) -> int:
 
 def _shift_window(placement: WindowPlacement, jitter: Jitter) -> WindowPlacement:
     rows = _shift(placement.top_px, placement.bottom_px, placement.padded_shape_px[0], jitter.shift_2[0], jitter.max_shift_px)
-    columns = _shift(placement.left_px, placement.right_px, placement.padded_shape_px[1], jitter.shift_2[1], jitter.max_shift_px)
+    columns = _shift(
+        placement.left_px, placement.right_px, placement.padded_shape_px[1], jitter.shift_2[1], jitter.max_shift_px
+    )
     return _moved(placement, rows, rows, columns, columns)
 
 
@@ -171,7 +180,9 @@ def _resize_window(placement: WindowPlacement, jitter: Jitter) -> WindowPlacemen
     height, width = placement.bottom_px - placement.top_px, placement.right_px - placement.left_px
     horizontal = round(vertical * width / height)
     top, bottom, left, right = jitter.size_4
-    return _moved(placement, round(vertical * top), round(vertical * bottom), round(horizontal * left), round(horizontal * right))
+    return _moved(
+        placement, round(vertical * top), round(vertical * bottom), round(horizontal * left), round(horizontal * right)
+    )
 
 
 def _moved(placement: WindowPlacement, top: int, bottom: int, left: int, right: int) -> WindowPlacement:

@@ -2,8 +2,8 @@
 
 Holds both ways of telling breast from background (``CropMode``). The flip, the window and the scaling are in ``preprocess``.
 
-The released code erodes ``n`` times with a 3x3 cross, keeps the largest part and dilates ``n`` times. Here the erosion is one exact
-L1 distance transform and the dilation is never done: its box and extreme points follow from the outline of the eroded part.
+The released code erodes ``n`` times with a 3x3 cross, keeps the largest part and dilates ``n`` times. Here the erosion is one
+exact L1 distance transform, and the dilation is never done: its box and extreme points follow from the eroded part's outline.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Breast:
         area_px: Pixels of tissue in the box.
         inside_px: (top, bottom, left, right) of the image within a bright frame; the whole image if it has none.
         has_raised_background: True if the background is not 0.
+        padding: The background's exact value, where the image was padded with one.
     """
 
     is_tissue_HW: NDArray[np.uint8]
@@ -57,6 +58,7 @@ class Breast:
     area_px: int
     inside_px: tuple[int, int, int, int]
     has_raised_background: bool
+    padding: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class TissueMask:
     is_tissue_HW: NDArray[np.uint8]
     inside_px: tuple[int, int, int, int]
     has_raised_background: bool
+    padding: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,20 @@ class _Background:
     padding: int
     floor: int
     threshold: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """A connected part by its area and the points (column, row) of its outlines."""
+
+    area_px: int
+    outline_L2: NDArray[np.int32]
+
+    @property
+    def first_pixel(self) -> tuple[int, int]:
+        """Row and column, both negated, of the first pixel in reading order: larger is earlier."""
+        rows = self.outline_L2[:, 1]
+        return -int(rows.min()), -int(self.outline_L2[rows == rows.min(), 0].min())
 
 
 def find_breast(
@@ -114,22 +131,23 @@ def find_breast(
         area_px=int(cv2.countNonZero(mask.is_tissue_HW[top:bottom, left:right])),
         inside_px=mask.inside_px,
         has_raised_background=mask.has_raised_background,
+        padding=mask.padding,
     )
 
 
 def released_mask(pixels_HW: NDArray[np.uint16]) -> TissueMask:
     """Every pixel above 0 is tissue, as in the release."""
     inside_px = (0, pixels_HW.shape[0], 0, pixels_HW.shape[1])
-    return TissueMask(is_tissue_HW=(pixels_HW > 0).view(np.uint8), inside_px=inside_px, has_raised_background=False)
+    return TissueMask(is_tissue_HW=(pixels_HW > 0).view(np.uint8), inside_px=inside_px, has_raised_background=False, padding=0)
 
 
 def robust_mask(pixels_HW: NDArray[np.uint16], laterality: Laterality) -> TissueMask:
     """Tell tissue from background without relying on a background of 0.
 
-    A uniform bright frame is taken off; the frequent exact value along the borders away from the chest wall is background whatever it
-    is (pixel padding); what is left of those borders gives the noise level. Where that is 0 the result is ``pixels > 0`` inside
-    the frame, with holes filled: a dead pixel in the breast is no background. Burned-in marks stay in the mask: they do not survive
-    the erosion, or are not the largest part.
+    A uniform bright frame is taken off; the frequent exact value along the borders away from the chest wall is background
+    whatever it is (pixel padding); what is left of those borders gives the noise level. Where that is 0 the result is
+    ``pixels > 0`` inside the frame, with holes filled: a dead pixel in the breast is no background. Burned-in marks stay in the
+    mask: they do not survive the erosion, or are not the largest part.
     """
     top, bottom, left, right = inside_px = _inside_frame(pixels_HW)
     inner_HW = pixels_HW[top:bottom, left:right]
@@ -137,23 +155,36 @@ def robust_mask(pixels_HW: NDArray[np.uint16], laterality: Laterality) -> Tissue
     is_tissue_HW = (inner_HW > background.threshold).view(np.uint8)
     if background.padding > background.threshold:
         is_tissue_HW &= (inner_HW != background.padding).view(np.uint8)
-    if max(background.threshold, background.padding) > 0:  # single noisy pixels would join the outline, and slow down the next step
-        is_tissue_HW = cv2.morphologyEx(is_tissue_HW, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    if (
+        max(background.threshold, background.padding) > 0
+    ):  # single noisy pixels would join the outline, and slow down the next step
+        is_tissue_HW = np.asarray(cv2.morphologyEx(is_tissue_HW, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), np.uint8)
     outlines, _ = cv2.findContours(is_tissue_HW, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     mask_HW = np.zeros(pixels_HW.shape, np.uint8)
     cv2.drawContours(mask_HW, outlines, -1, 1, cv2.FILLED, offset=(left, top))
     has_raised_background = max(background.floor, background.padding) > 0
-    return TissueMask(is_tissue_HW=mask_HW, inside_px=inside_px, has_raised_background=has_raised_background)
+    return TissueMask(
+        is_tissue_HW=mask_HW,
+        inside_px=inside_px,
+        has_raised_background=has_raised_background,
+        padding=background.padding,
+    )
 
 
 def _inside_frame(pixels_HW: NDArray[np.uint16]) -> tuple[int, int, int, int]:
-    """(top, bottom, left, right) of the image within a uniform bright frame, the whole image if it has none."""
+    """(top, bottom, left, right) of the image within a uniform bright frame, the whole image if it has none.
+
+    White lines that have more white behind them are no frame but a white background.
+    """
     brightest = float(pixels_HW[::4, ::4].max())
     edges = [_frame_width(lines, brightest) for lines in (pixels_HW, pixels_HW[::-1], pixels_HW.T, pixels_HW.T[::-1])]
     top, bottom, left, right = edges[0], pixels_HW.shape[0] - edges[1], edges[2], pixels_HW.shape[1] - edges[3]
-    if top >= bottom or left >= right:
-        return 0, pixels_HW.shape[0], 0, pixels_HW.shape[1]
-    return top, bottom, left, right
+    inner_HW = pixels_HW[top:bottom, left:right]
+    if inner_HW.size:
+        behind = np.concatenate([inner_HW[0], inner_HW[-1], inner_HW[:, 0], inner_HW[:, -1]])
+        if not any(edges) or np.mean(behind >= (1.0 - _FRAME_TOLERANCE) * brightest) < _PADDING_SHARE:
+            return top, bottom, left, right
+    return 0, pixels_HW.shape[0], 0, pixels_HW.shape[1]
 
 
 def _frame_width(lines: NDArray[np.uint16], brightest: float) -> int:
@@ -214,7 +245,9 @@ def _largest_core(is_tissue_HW: NDArray[np.uint8], iterations: int) -> tuple[NDA
     outlines, tree = cv2.findContours(core_HW, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if not outlines:
         return None
-    points = _largest_part_outline(core_HW, [outline[:, 0] for outline in outlines], tree[0])
+    points = _largest_part_outline(
+        core_HW, [np.asarray(outline[:, 0], np.int32) for outline in outlines], np.asarray(tree[0], np.int32)
+    )
     return points[:, 0] + (left - 1), points[:, 1] + (top - 1)
 
 
@@ -227,7 +260,7 @@ def _core_bounds(is_tissue_HW: NDArray[np.uint8], iterations: int) -> tuple[int,
     thin_HW = cv2.copyMakeBorder(is_tissue_HW[::step, ::step], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     # A pixel is at most 2 (step - 1) from the thinned one above and left of it.
     away = (iterations - 2 * (step - 1)) / step
-    may_be_core_HW = (_distance_to_zero(thin_HW, int(away)) * 1.0 > away).view(np.uint8) if away > 0 else thin_HW
+    may_be_core_HW = (_distance_to_zero(thin_HW, int(away)) > away).view(np.uint8) if away > 0 else thin_HW
     x, y, width, height = cv2.boundingRect(may_be_core_HW)
     if away <= 0:
         x, y, width, height = 1, 1, thin_HW.shape[1] - 2, thin_HW.shape[0] - 2
@@ -239,11 +272,11 @@ def _core_bounds(is_tissue_HW: NDArray[np.uint8], iterations: int) -> tuple[int,
     return top, min(bottom, is_tissue_HW.shape[0]), left, min(right, is_tissue_HW.shape[1])
 
 
-def _distance_to_zero(mask_HW: NDArray[np.uint8], needed: int) -> NDArray[np.uint8] | NDArray[np.float32]:
+def _distance_to_zero(mask_HW: cv2.typing.MatLike, needed: int) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Exact L1 distance to the nearest zero, as 8-bit numbers saturated at 255 if ``needed`` is below that."""
     kind = cv2.CV_8U if needed < 255 else cv2.CV_32F
-    distance_HW: NDArray[np.uint8] | NDArray[np.float32] = cv2.distanceTransform(mask_HW, cv2.DIST_L1, 3, dstType=kind)
-    return distance_HW
+    distance_HW = cv2.distanceTransform(mask_HW, cv2.DIST_L1, 3, dstType=kind)
+    return np.asarray(distance_HW, np.uint8) if needed < 255 else np.asarray(distance_HW, np.float32)
 
 
 def _largest_part_outline(
@@ -254,29 +287,50 @@ def _largest_part_outline(
     Outlines join pixels that touch only by a corner, scipy's labels do not: an outline with such a touch is flood-filled with 4
     neighbours to take it apart. The others' areas follow from their outlines alone.
     """
-    found: list[tuple[int, int, NDArray[np.int32]]] = []  # area, -(first pixel in reading order), outline points
-    for area, points in sorted(_joined_parts(outlines, tree), key=lambda part: -part[0]):
-        if found and area < max(found, key=lambda part: part[:2])[0]:
+    parts: list[_Part] = []
+    joined = [
+        [outlines[index], *(outlines[hole] for hole in np.flatnonzero(tree[:, 3] == index))]
+        for index in np.flatnonzero(tree[:, 3] < 0)
+    ]
+    for area, own in sorted(((_area(own), own) for own in joined), key=lambda pair: -pair[0]):
+        if parts and area < max(part.area_px for part in parts):
             break
-        if _touches_diagonally(core_HW, points):
-            found += _taken_apart(core_HW, points)
+        points = np.concatenate(own)
+        if any(_touches_diagonally(core_HW, outline) for outline in own):
+            parts += _taken_apart(core_HW, points)
         else:
-            found.append((area, -int(points[:, 1].min()), points))
-    return max(found, key=lambda part: part[:2])[2].astype(np.int64)
+            parts.append(_Part(area_px=area, outline_L2=points))
+    return max(parts, key=lambda part: (part.area_px, *part.first_pixel)).outline_L2.astype(np.int64)
 
 
-def _joined_parts(outlines: list[NDArray[np.int32]], tree: NDArray[np.int32]) -> list[tuple[int, NDArray[np.int32]]]:
-    """Area in pixels, by Pick's theorem, and outline points, holes' included, of each 8-connected part."""
-    parts = []
-    for index in np.flatnonzero(tree[:, 3] < 0):
-        own = [outlines[index], *(outlines[hole] for hole in np.flatnonzero(tree[:, 3] == index))]
-        insides = [round(cv2.contourArea(points[:, None])) for points in own]
+def _area(outlines: list[NDArray[np.int32]]) -> int:
+    """Pixels of an 8-connected part, from its outer outline and its holes' outlines, by Pick's theorem."""
+    insides = [cv2.contourArea(outline[:, None]) for outline in outlines]
+    steps = [len(outline) if len(outline) > 1 else 0 for outline in outlines]
+    whole = insides[0] + steps[0] / 2 + 1
+    # A hole's outline runs over the pixels around it: the hole is what lies strictly inside.
+    return round(whole - sum(inside - step / 2 + 1 for inside, step in zip(insides[1:], steps[1:], strict=True)))
+
+
 def _touches_diagonally(core_HW: NDArray[np.uint8], outline: NDArray[np.int32]) -> bool:
     """True if the outline passes between two pixels that touch only by a corner."""
     column, row = outline.T
     next_column, next_row = np.roll(column, -1), np.roll(row, -1)
     is_diagonal = (column != next_column) & (row != next_row)
     return bool(np.any(is_diagonal & (core_HW[row, next_column] == 0) & (core_HW[next_row, column] == 0)))
+
+
+def _taken_apart(core_HW: NDArray[np.uint8], points: NDArray[np.int32]) -> list[_Part]:
+    """The 4-connected parts of an 8-connected one."""
+    parts: list[_Part] = []
+    unfilled_HW = core_HW.copy()
+    columns, rows = points.T
+    while (is_left := unfilled_HW[rows, columns] == 1).any():
+        seed = points[int(is_left.argmax())]
+        area, *_ = cv2.floodFill(unfilled_HW, None, (int(seed[0]), int(seed[1])), 0, flags=4)
+        own = points[is_left & (unfilled_HW[rows, columns] == 0)]
+        parts.append(_Part(area_px=area, outline_L2=own))
+    return parts
 
 
 def _row_reach(columns: NDArray[np.int64], rows: NDArray[np.int64], n: int, *, points_right: bool) -> NDArray[np.int64]:

@@ -67,7 +67,18 @@ def predict_batches(model: GMIC, batches: Iterable[Batch], device: torch.device)
     for batch in batches:
         with torch.inference_mode():
             output = model(batch.image_N1HW.to(device, non_blocking=True))
-        yield batch, GMICOutput(*(_on_cpu(value) for value in output))
+        yield (
+            batch,
+            GMICOutput(
+                y_mil_NC=_on_cpu(output.y_mil_NC),
+                y_loc_NC=_on_cpu(output.y_loc_NC),
+                y_NC=_on_cpu(output.y_NC),
+                y_fusion_NC=None if output.y_fusion_NC is None else _on_cpu(output.y_fusion_NC),
+                saliency_NCIJ=_on_cpu(output.saliency_NCIJ),
+                corner_NK2=output.corner_NK2.cpu(),
+                attention_NK=_on_cpu(output.attention_NK),
+            ),
+        )
 
 
 def breast_auroc(
@@ -79,5 +90,5 @@ def breast_auroc(
     return [auroc(breasts.score_BC[:, finding], label_BC[:, finding]) for finding in range(score_NC.shape[1])]
 
 
-def _on_cpu(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.float().cpu() if value.is_floating_point() else value.cpu()
+def _on_cpu(value: Tensor) -> Tensor:
+    return value.float().cpu()

@@ -21,6 +21,7 @@ from gmic_model.phantom_anatomy import (
     coarse_tissue,
     enlarge,
     fine_texture_tile,
+    patient_view_rng,
     persistent_field,
     sample_patient,
     tiled,
@@ -140,7 +141,7 @@ def draw_view(plan: ExamPlan, side: Laterality, view: ViewPosition) -> DrawnView
     texture = tiled(fine_texture_tile(), plan.image_size_px, rng)
     texture *= enlarge(60.0 + 190.0 * gland, plan.image_size_px)
     pixels += texture
-    _add_strands(pixels, outline, plan.difficulty, rng)
+    _add_strands(pixels, outline, plan.difficulty, patient_view_rng(plan.anatomy, side, view, "vessels"), rng)
     mask_HW = np.zeros(plan.image_size_px, np.uint8)
     centers = tuple(_add_spot(pixels, mask_HW, spot, outline, view, plan.difficulty) for spot in plan.spots[side])
     _add_lone_specks(pixels, outline, plan.difficulty, rng)
@@ -253,16 +254,23 @@ def _add_spot(
     return row, column
 
 
-def _add_strands(pixels: NDArray[np.float32], outline: Outline, difficulty: float, rng: np.random.Generator) -> None:
+def _add_strands(
+    pixels: NDArray[np.float32],
+    outline: Outline,
+    difficulty: float,
+    vessel_rng: np.random.Generator,
+    ligament_rng: np.random.Generator,
+) -> None:
     """Vessels and Cooper's ligaments: normal thin lines, a few pixels wide like spicules but long and alone."""
     rows, columns = outline.shape_px
-    area_factor = float(np.sqrt(rows * columns / _REFERENCE_AREA_PX))
     canvas = np.zeros((rows, columns), np.uint8)
+    rng = vessel_rng
     for _ in range(int(rng.integers(2, 6))):
         start = outline.origin_row_px + rng.uniform(-0.6, 0.6) * outline.down_px, 0.0
         stop = outline.point_px(rng.uniform(0.05, 0.35) * outline.depth_px, rng.uniform(-0.35, 0.35) * outline.down_px)
-        _bent_line(canvas, start, stop, int(rng.integers(90, 190)), int(rng.integers(3, 5)), rng)
-    for _ in range(int(rng.poisson(12.0 * difficulty * area_factor**2))):
+        _bent_line(canvas, start, stop, int(rng.integers(70, 150)), int(rng.integers(2, 5)), rng)
+    rng = ligament_rng
+    for _ in range(int(rng.poisson(12.0 * difficulty * rows * columns / _REFERENCE_AREA_PX))):
         start = outline.point_px(rng.uniform(0.1, 0.95) * outline.depth_px, rng.normal(0.0, 0.4) * outline.down_px)
         angle, length_px = rng.uniform(0.0, np.pi), rng.uniform(30.0, 110.0)
         stop = start[0] + length_px * np.sin(angle), start[1] + length_px * np.cos(angle)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -73,9 +74,7 @@ class Outline:
 
     def depth_below_skin_px(self, row: NDArray[np.float64], column: NDArray[np.float64]) -> NDArray[np.float64]:
         """Distance to the skin, positive inside the breast: first order in the distance, exact at the skin."""
-        angle_grid = np.linspace(-np.pi / 2, np.pi / 2, _ANGLES)
-        radius_grid = self.skin_radius_px(angle_grid)
-        slope_grid = np.gradient(radius_grid, angle_grid) / radius_grid
+        angle_grid, radius_grid, slope_grid = _skin_table(self)
         down = row - self.origin_row_px
         right = np.maximum(column, 1e-6)
         angle = np.arctan2(down, right)
@@ -206,10 +205,17 @@ def persistent_field(
     coarse_shape: tuple[int, int],
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """The patient's own field for this side and view with a tenth of its variance new, as from one exam to the next."""
+    """The patient's own field for this side and view with a twentieth of its variance new, as from one exam to the next."""
+    own = power_law_field(coarse_shape, patient_view_rng(anatomy, side, view, "texture"))
+    return np.asarray(np.sqrt(0.95) * own + np.sqrt(0.05) * power_law_field(coarse_shape, rng), dtype=Float)
+
+
+def patient_view_rng(
+    anatomy: PatientAnatomy, side: Laterality, view: ViewPosition, part: Literal["texture", "vessels"]
+) -> np.random.Generator:
+    """For what one patient's view shows in every exam."""
     view_number = 2 * list(Laterality).index(side) + list(ViewPosition).index(view)
-    own = power_law_field(coarse_shape, np.random.default_rng((anatomy.texture_seed, view_number)))
-    return np.asarray(np.sqrt(0.9) * own + np.sqrt(0.1) * power_law_field(coarse_shape, rng), dtype=Float)
+    return np.random.default_rng((anatomy.texture_seed, view_number, ("texture", "vessels").index(part)))
 
 
 def _coarse_centers_px(shape_px: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -218,6 +224,14 @@ def _coarse_centers_px(shape_px: tuple[int, int]) -> tuple[NDArray[np.float64], 
     row_px = np.arange(rows, dtype=np.float64) * STRIDE_PX + center_px
     column_px = np.arange(columns, dtype=np.float64) * STRIDE_PX + center_px
     return row_px[:, None], column_px[None, :]
+
+
+@lru_cache(maxsize=16)
+def _skin_table(outline: Outline) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Angles, the skin's radius at them in pixels, and its relative slope."""
+    angle_rad = np.linspace(-np.pi / 2, np.pi / 2, _ANGLES)
+    radius_px = outline.skin_radius_px(angle_rad)
+    return angle_rad, radius_px, np.gradient(radius_px, angle_rad) / radius_px
 
 
 def _muscle(outline: Outline, row: NDArray[np.float64], column: NDArray[np.float64]) -> NDArray[np.float64]:

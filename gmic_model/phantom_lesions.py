@@ -24,8 +24,8 @@ SPOT_PX = 128
 
 _OVERSAMPLE = 3  # spicules and specks are drawn three times as fine and averaged: sub-pixel places and widths
 _SHIFT = 4  # fractional bits of cv2's coordinates
-_BODY_PASS_PER_PX = 0.085  # up to here all is body ...
-_BODY_STOP_PER_PX = 0.165  # ... from here all is detail; fourfold reduction keeps frequencies below 0.125
+_BODY_PASS_PER_PX = 0.12  # up to here all is body ...
+_BODY_STOP_PER_PX = 0.25  # ... from here all is detail; a 4x4 mean takes all of 0.25 away and most of what is near it
 
 
 class SpotKind(StrEnum):
@@ -130,7 +130,7 @@ def _mass(spot: Spot, offset_px: tuple[float, float], rng: np.random.Generator) 
     core_PQ = _filled_oval(axes_px, turn_deg, offset_px)
     spicules_PQ = _spicules(spot.core_px, offset_px, rng)
     glow_PQ = _glow(1.9 * spot.core_px, offset_px)
-    body_PQ = 170.0 * core_PQ + 110.0 * glow_PQ + 170.0 * spicules_PQ
+    body_PQ = 190.0 * core_PQ + 130.0 * glow_PQ + 60.0 * spicules_PQ
     if spot.finding is Finding.MALIGNANT:
         detail_PQ = 420.0 * spicules_PQ
     elif spot.finding is Finding.BENIGN:
@@ -142,7 +142,7 @@ def _mass(spot: Spot, offset_px: tuple[float, float], rng: np.random.Generator) 
 
 
 def _calcifications(spot: Spot, offset_px: tuple[float, float], rng: np.random.Generator) -> _Layers:
-    """A group of specks; benign has coarse grains where the specks' blurred sum is high, a knot only the blurred sum."""
+    """A group of specks; benign has coarse grains where they lie close, a knot only their blurred sum."""
     radius_px = 1.45 * spot.core_px
     count = int(np.random.default_rng(spot.shape_seed).integers(9, 20))  # the same in both views
     distance_px = radius_px * np.sqrt(rng.uniform(0.0, 1.0, count))
@@ -150,13 +150,13 @@ def _calcifications(spot: Spot, offset_px: tuple[float, float], rng: np.random.G
     center = _spot_center(offset_px)
     at_N2 = np.stack([center[0] + distance_px * np.sin(angle), center[1] + distance_px * np.cos(angle)], axis=1)
     specks_PQ = _dots(at_N2, rng.uniform(1.0, 1.6, count), rng.uniform(0.65, 1.0, count))
-    blurred_PQ = low_pass(specks_PQ)
+    clumped_PQ = np.asarray(cv2.GaussianBlur(specks_PQ, (0, 0), 2.2), dtype=Float)
     glow_PQ = _glow(0.6 * radius_px, offset_px)
-    body_PQ = 900.0 * specks_PQ + 60.0 * glow_PQ
+    body_PQ = 450.0 * specks_PQ + 120.0 * glow_PQ
     if spot.finding is Finding.MALIGNANT:
-        detail_PQ = 900.0 * specks_PQ
+        detail_PQ = 1150.0 * specks_PQ
     elif spot.finding is Finding.BENIGN:
-        detail_PQ = 520.0 * _sharp_above(blurred_PQ, 0.42 * float(blurred_PQ.max()))
+        detail_PQ = 480.0 * _sharp_above(clumped_PQ, 0.4 * float(clumped_PQ.max()))
     else:
         detail_PQ = np.zeros_like(specks_PQ)
     hull = cv2.convexHull(np.round(at_N2[:, ::-1]).astype(np.int32))

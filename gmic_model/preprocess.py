@@ -12,7 +12,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gmic_model.augment import Jitter, ScalarT, WindowPlacement, cut_window, place_window, window_part
+from gmic_model.augment import (
+    DEFAULT_SETTINGS,
+    Jitter,
+    ScalarT,
+    WindowPlacement,
+    cut_window,
+    place_window,
+    resized,
+    window_part,
+)
 from gmic_model.breast_mask import RIGHTMOST_IGNORES_TOP, Breast, find_breast
 from schemas.config import CropMode, PreprocessConfig
 from schemas.errors import ConfigError, DicomError, GateRejection
@@ -48,13 +57,13 @@ def prepare_view(
     laterality: Laterality,
     view_position: ViewPosition = ViewPosition.CC,
     *,
-    settings: PreprocessConfig = PreprocessConfig(),
+    settings: PreprocessConfig = DEFAULT_SETTINGS,
 ) -> PreparedView:
     """Crop the breast, bring the chest wall to column 0, find the best window centre.
 
     Args:
-        pixels_HW: (rows, columns) unsigned 16-bit, as decoded, tissue bright. A left breast has its chest wall at column 0, a right one
-            at the last column, as images are stored.
+        pixels_HW: (rows, columns) unsigned 16-bit, as decoded, tissue bright. A left breast has its chest wall at column 0, a
+            right one at the last column, as images are stored.
         laterality: Side of the breast.
         view_position: Decides how the window is placed.
         settings: Sizes, crop mode, and what to do with a breast larger than the window.
@@ -64,17 +73,9 @@ def prepare_view(
         GateRejection: No breast is found (reason code C01).
     """
     _check_pixels(pixels_HW)
-    breast = find_breast(
-        pixels_HW, laterality, crop_mode=settings.crop_mode, erosion_iterations=settings.erosion_iterations
-    )
+    breast = find_breast(pixels_HW, laterality, crop_mode=settings.crop_mode, erosion_iterations=settings.erosion_iterations)
     if breast is None:
-        raise GateRejection(
-            "No breast was found in the image",
-            reason_codes=(NO_BREAST,),
-            expected=f"tissue more than {settings.erosion_iterations} pixels from any background or edge",
-            got=f"none in {pixels_HW.shape[0]} x {pixels_HW.shape[1]} pixels, crop mode {settings.crop_mode}",
-            remedy="look at the image: blank, inverted, or a partial view; for small images lower preprocess.erosion_iterations",
-        )
+        raise _no_breast(pixels_HW.shape, settings)
     box = _buffered_box(breast, laterality, settings.crop_buffer_px)
     is_flipped = laterality is Laterality.RIGHT
     crop_HW = pixels_HW[box[0] : box[1], box[2] : box[3]]
@@ -82,7 +83,7 @@ def prepare_view(
     if settings.crop_mode is CropMode.ROBUST:
         crop_HW = _without_marks(crop_HW, tissue_HW, breast, box)
     if is_flipped:
-        crop_HW, tissue_HW = cv2.flip(crop_HW, 1), cv2.flip(tissue_HW, 1)
+        crop_HW, tissue_HW = np.asarray(cv2.flip(crop_HW, 1), np.uint16), np.asarray(cv2.flip(tissue_HW, 1), np.uint8)
     geometry = ViewGeometry(
         source_shape_px=(pixels_HW.shape[0], pixels_HW.shape[1]),
         crop_box_px=box,
@@ -107,8 +108,8 @@ def prepare_view(
 def fit_canvas(prepared: PreparedView, canvas_px: tuple[int, int]) -> PreparedView:
     """Cut a crop larger than the canvas to the part that the window and its jitter can reach.
 
-    With a canvas of ``PreprocessConfig.canvas_px`` the network input is the same before and after, with any allowed jitter: the cut
-    keeps on each side either the margin of the largest shift and size change, or the crop's own edge.
+    With a canvas of ``PreprocessConfig.canvas_px`` the network input is the same before and after, with any allowed jitter: the
+    cut keeps on each side either the margin of the largest shift and size change, or the crop's own edge.
 
     Raises:
         ConfigError: The canvas is smaller than the window, so a cut would lose pixels the network must see.
@@ -149,12 +150,15 @@ def network_input(prepared: PreparedView, *, augment: Jitter | None = None) -> N
     """
     placement = window_placement(prepared.geometry, shape_px=prepared.pixels_HW.shape, jitter=augment)
     window_px = prepared.geometry.window_px
-    if (placement.bottom_px - placement.top_px, placement.right_px - placement.left_px) == window_px:
+    size_px = (placement.bottom_px - placement.top_px, placement.right_px - placement.left_px)
+    if size_px == window_px:
         return _standardised_window(prepared.pixels_HW, placement)
+    raw_HW = cut_window(prepared.pixels_HW, placement, size_px, interpolation=cv2.INTER_CUBIC)
     # float32 before the cubic resize, whose overshoot uint16 would clip
-    window_HW = cut_window(prepared.pixels_HW.astype(np.float32), placement, window_px, interpolation=cv2.INTER_CUBIC)
-    window_HW -= window_HW.mean(dtype=np.float64)
-    window_HW /= max(float(window_HW.std(dtype=np.float64)), _SMALLEST_STD)
+    window_HW = resized(raw_HW.astype(np.float32), window_px, cv2.INTER_CUBIC)
+    mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(window_HW))
+    window_HW -= np.float32(mean)
+    window_HW *= np.float32(1.0 / max(std, _SMALLEST_STD))
     return window_HW
 
 
@@ -180,14 +184,12 @@ def crop_like(image_HW: NDArray[ScalarT], geometry: ViewGeometry) -> NDArray[Sca
         crop_HW = crop_HW[:, ::-1]
     rows, columns = working_shape_px(geometry)
     if crop_HW.shape != (rows, columns):
-        crop_HW = cv2.resize(np.ascontiguousarray(crop_HW), (columns, rows), interpolation=cv2.INTER_NEAREST_EXACT)
+        crop_HW = resized(np.ascontiguousarray(crop_HW), (rows, columns), cv2.INTER_NEAREST_EXACT)
     return np.ascontiguousarray(crop_HW)
 
 
-def nipple_extent(
-    breast: Breast, box_px: tuple[int, int, int, int], laterality: Laterality
-) -> tuple[tuple[int, int], int]:
-    """Rows (first, last) and column of the breast's point furthest from the chest wall, in the flipped crop (GMIC.md 2.1, 10)."""
+def nipple_extent(breast: Breast, box_px: tuple[int, int, int, int], laterality: Laterality) -> tuple[tuple[int, int], int]:
+    """Rows (first, last) and column of the breast's point furthest from the chest wall, in the flipped crop (GMIC.md 2.1)."""
     top, bottom, left, right = box_px
     first_row = top + (bottom - top) // RIGHTMOST_IGNORES_TOP
     reach = breast.row_reach_px[max(0, first_row - breast.box_px[0]) :]
@@ -214,6 +216,7 @@ def best_center(
 
     Args:
         tissue_HW: The flipped crop's tissue, 0 or 1.
+        view_position: CC or MLO.
         nipple_column_px: Of ``nipple_extent``.
         lowest_row_px: Lowest breast row in the crop.
         window_px: (rows, columns) of the window.
@@ -246,6 +249,16 @@ def _check_pixels(pixels_HW: NDArray[np.uint16]) -> None:
         )
 
 
+def _no_breast(shape_px: tuple[int, ...], settings: PreprocessConfig) -> GateRejection:
+    return GateRejection(
+        "No breast was found in the image",
+        reason_codes=(NO_BREAST,),
+        expected=f"tissue more than {settings.erosion_iterations} pixels from any background or edge",
+        got=f"none in {shape_px[0]} x {shape_px[1]} pixels, crop mode {settings.crop_mode}",
+        remedy="look at the image: blank, inverted or partial; for small images lower preprocess.erosion_iterations",
+    )
+
+
 def _buffered_box(breast: Breast, laterality: Laterality, buffer_px: int) -> tuple[int, int, int, int]:
     """The breast's box with a margin above, below and on the nipple's side, inside the image and its frame."""
     top, bottom, left, right = breast.box_px
@@ -263,6 +276,8 @@ def _without_marks(
 
     A mark is a part of the tissue mask that is not connected to the breast. Breast pixels keep their values.
     """
+    if breast.padding > 0:
+        crop_HW = np.where((crop_HW == breast.padding) & (tissue_HW == 0), np.uint16(0), crop_HW)
     step = _MARK_SEARCH_STEP
     parts, part_HW = cv2.connectedComponents(np.ascontiguousarray(tissue_HW[::step, ::step]), connectivity=8)
     if parts <= 2 and not breast.has_raised_background:  # background and breast
@@ -278,7 +293,7 @@ def _without_marks(
         is_blank_HW |= 1 - cv2.dilate(is_breast_HW, np.ones((2 * margin + 1, 2 * margin + 1), np.uint8))
     rows, columns = crop_HW.shape
     is_kept_HW = np.repeat(np.repeat(1 - is_blank_HW, step, axis=1), step, axis=0)[:rows, :columns]
-    return np.multiply(crop_HW, is_kept_HW, dtype=np.uint16)
+    return np.asarray(crop_HW * is_kept_HW, np.uint16)
 
 
 def _shrunk(prepared: PreparedView) -> PreparedView:
@@ -290,8 +305,7 @@ def _shrunk(prepared: PreparedView) -> PreparedView:
         return prepared
     row, column = geometry.best_center_px
     geometry = replace(geometry, scale=scale, best_center_px=(round(row * scale), round(column * scale)))
-    working_rows, working_columns = working_shape_px(geometry)
-    resized_HW = cv2.resize(prepared.pixels_HW, (working_columns, working_rows), interpolation=cv2.INTER_AREA)
+    resized_HW = resized(prepared.pixels_HW, working_shape_px(geometry), cv2.INTER_AREA)
     return PreparedView(pixels_HW=resized_HW, geometry=geometry, tissue_fraction=prepared.tissue_fraction)
 
 
@@ -302,7 +316,7 @@ def _placed_center(prepared: PreparedView) -> tuple[int, int]:
 
 
 def _cut_geometry(geometry: ViewGeometry, shape_px: tuple[int, int], cut_px: tuple[int, int, int, int]) -> ViewGeometry:
-    """The geometry after rows and columns of the flipped crop were cut off; a shrunk crop fits the window, so its scale is 1."""
+    """The geometry after rows and columns of the flipped crop were cut off. A shrunk crop is never cut: its scale is 1 here."""
     top, bottom, left, right = geometry.crop_box_px
     first_row, last_row, first_column, last_column = cut_px
     if geometry.is_flipped:

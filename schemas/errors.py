@@ -72,7 +72,7 @@ class DicomError(MammoError):
 
 
 class GateRejection(DicomError):
-    """An acquisition rule refuses the image; ``reason_codes`` names the rules (``schemas.exam.GATE_RULES``)."""
+    """An acquisition rule refuses the image; ``reason_codes`` names the rules (``tasks.adapters.gate.GATE_RULES``)."""
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,13 @@ import pandas as pd
 from prefect import task
 
 from gmic_model.panel import figure4_panel
+from gmic_model.preprocess import network_input
+from gmic_model.saliency import mask_to_window
 from schemas.config import GMICConfig, RunConfig, Stage
 from schemas.exam import FINDINGS, Laterality, Split, ViewPosition
 from schemas.reports import ExplainedImage, ExplainReport, SplitReport, TrainReport
 from tasks.adapters.checkpoints import load_checkpoint
-from tasks.adapters.exam_store import StoredViews, open_store, read_manifest, stored_views
+from tasks.adapters.exam_store import StoredViews, lines_of, open_store, read_manifest, stored_views
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import progress, show_link
 from tasks.scoring import ScoredView, choose_device, load_network, score_rows
@@ -47,7 +50,7 @@ def explain(config: RunConfig, splits: SplitReport, trained: TrainReport) -> Exp
     network = load_network(load_checkpoint(trained.checkpoint_path))
     views = stored_views(store, manifest, config.preprocess.window_px)
     folder = Workspace(config.workspace_dir).stage_dir(Stage.EXPLAIN.value)
-    lines = {int(line["row"]): line for line in chosen.to_dict("records")}
+    lines = {int(line["row"]): line for line in lines_of(chosen)}
     images = []
     with progress("explain", len(lines), "images") as tracker:
         for view in score_rows(
@@ -57,6 +60,9 @@ def explain(config: RunConfig, splits: SplitReport, trained: TrainReport) -> Exp
             tracker.advance_to(len(images))
     show_link("panels", folder, f"{len(images)} panels")
     return save_report(config, Stage.EXPLAIN, ExplainReport(output_dir=folder, images=tuple(images)))
+
+
+_KNOWN_LABEL = {0: False, 1: True}
 
 
 def choose_exams(test: pd.DataFrame, exams: int) -> pd.DataFrame:
@@ -71,24 +77,22 @@ def choose_exams(test: pd.DataFrame, exams: int) -> pd.DataFrame:
     return hung.drop(columns="place")
 
 
-def draw_view(
-    view: ScoredView, line: Mapping[str, Any], views: StoredViews, model: GMICConfig, folder: Path
-) -> ExplainedImage:
+def draw_view(view: ScoredView, line: Mapping[str, Any], views: StoredViews, model: GMICConfig, folder: Path) -> ExplainedImage:
     """Draws one panel and saves the saliency with the geometry that leads back to the source image."""
     prepared = views(view.row)
     scores = {finding.value: float(score) for finding, score in zip(FINDINGS, view.score_C, strict=True)}
     labels = {finding.value: int(line[finding.value]) for finding in FINDINGS}
     panel_HW3 = figure4_panel(
-        prepared=prepared,
+        image_HW=network_input(prepared),
         saliency_CIJ=view.saliency_CIJ,
         corner_K2=view.corner_K2,
         attention_K=view.attention_K,
         patch_size=model.patch_size,
-        lesion_mask_HW=views.lesion_mask(view.row) if line["has_lesion_mask"] else None,
+        lesion_mask_HW=mask_to_window(views.lesion_mask(view.row), prepared.geometry) if line["has_lesion_mask"] else None,
         laterality=Laterality(line["laterality"]),
         view_position=ViewPosition(line["view_position"]),
-        scores=scores,
-        labels=labels,
+        scores=dict(zip(FINDINGS, scores.values(), strict=True)),
+        labels={finding: _KNOWN_LABEL.get(int(line[finding.value])) for finding in FINDINGS},
     )
     name = f"{line['exam_id'][:13]}-{line['laterality']}-{line['view_position']}-{view.row}"
     panel_path, saliency_path = folder / f"{name}.png", folder / f"{name}.npz"
@@ -97,8 +101,9 @@ def draw_view(
         raise OSError(f"cannot encode {panel_path}")
     write_atomically(panel_path, png.tobytes())
     geometry = prepared.geometry
+    arrays = io.BytesIO()
     np.savez_compressed(
-        saliency_path,
+        arrays,
         saliency_CIJ=view.saliency_CIJ,
         corner_K2=view.corner_K2,
         attention_K=view.attention_K,
@@ -107,6 +112,7 @@ def draw_view(
         is_flipped=geometry.is_flipped,
         scale=geometry.scale,
     )
+    write_atomically(saliency_path, arrays.getvalue())
     return ExplainedImage(
         image_id=line["image_id"],
         exam_id=line["exam_id"],

@@ -10,6 +10,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -209,9 +210,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
         lines = ledger.manifest_lines()
         refused = ledger.quarantined()
         files = ledger.count_files()
-    breasts = {(str(line["exam_id"]), Laterality(str(line["laterality"]))) for line in lines}
-    labels = read_labels(config.ingest.labels_csv, pseudonyms) if config.ingest.labels_csv and lines else ()
-    joined = join_labels(labels, breasts) if labels else LabelJoin(matched={}, orphans=0, unlabelled=len(breasts))
+    joined = _join(config.ingest, lines, pseudonyms)
     manifest = publish(store, [{**line, **_label_columns(line, joined)} for line in lines], refused)
     report = _report(store, scan, manifest, refused, joined)
     save_report(config, Stage.INGEST, report)
@@ -302,6 +301,21 @@ def _enter_shard(ledger: Ledger, result: ShardResult) -> int:
     ledger.add_quarantined(result.refused)
     ledger.add_written(result.lines)
     return len(result.lines)
+
+
+def _join(config: IngestConfig, lines: Sequence[dict[str, object]], pseudonyms: Pseudonyms) -> LabelJoin:
+    breasts = {(str(line["exam_id"]), Laterality(str(line["laterality"]))) for line in lines}
+    if config.labels_csv is None or not lines:
+        return LabelJoin(matched={}, orphans=0, unlabelled=len(breasts))
+    exams_by_day: dict[tuple[str, date], set[str]] = {}
+    for line in lines:
+        if line["exam_date"] is not None:
+            day = (str(line["patient_id"]), date.fromisoformat(str(line["exam_date"])))
+            exams_by_day.setdefault(day, set()).add(str(line["exam_id"]))
+    labels = read_labels(
+        config.labels_csv, pseudonyms, exams_by_day={day: tuple(sorted(exams)) for day, exams in exams_by_day.items()}
+    )
+    return join_labels(labels, breasts, patient_by_exam={str(line["exam_id"]): str(line["patient_id"]) for line in lines})
 
 
 def _label_columns(line: dict[str, object], joined: LabelJoin) -> dict[str, object]:

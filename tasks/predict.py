@@ -14,7 +14,7 @@ from schemas.errors import ConfigError
 from schemas.exam import FINDINGS
 from schemas.reports import ImageScore, IngestReport, PredictReport
 from tasks.adapters.checkpoints import load_checkpoint
-from tasks.adapters.exam_store import open_store, read_manifest, stored_views
+from tasks.adapters.exam_store import lines_of, open_store, read_manifest, stored_views
 from tasks.adapters.report import render_prediction
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import progress, show_link, show_table
@@ -41,7 +41,7 @@ def predict(config: RunConfig, ingested: IngestReport) -> PredictReport:
     views = stored_views(store, manifest, config.preprocess.window_px)
     folder = Workspace(config.workspace_dir).stage_dir("predict")
     folder.mkdir(parents=True, exist_ok=True)
-    lines = {int(line["row"]): line for line in manifest.to_dict("records")}
+    lines = {int(line["row"]): line for line in lines_of(manifest)}
     scored: list[ScoredView] = []
     drawn = []
     with progress("predict", len(lines), "images") as tracker:
@@ -55,7 +55,9 @@ def predict(config: RunConfig, ingested: IngestReport) -> PredictReport:
     write_atomically(folder / "scores.parquet", table.to_parquet(index=False))
     write_atomically(folder / "scores.csv", table.to_csv(index=False, float_format="%.6f").encode())
     names = [f"{finding.value}_score" for finding in FINDINGS]
-    breasts = breast_scores(table[names].to_numpy(np.float64), table["exam_id"].to_numpy(str), table["laterality"].to_numpy(str))
+    breasts = breast_scores(
+        table[names].to_numpy(np.float64), table["exam_id"].to_numpy(str), table["laterality"].to_numpy(str)
+    )
     report = PredictReport(
         images=tuple(
             ImageScore(
@@ -66,7 +68,7 @@ def predict(config: RunConfig, ingested: IngestReport) -> PredictReport:
                 scores={finding.value: line[f"{finding.value}_score"] for finding in FINDINGS},
                 gate_warnings=line["gate_warnings"],
             )
-            for line in table.to_dict("records")
+            for line in lines_of(table)
         ),
         breast_scores={
             f"{exam_id} {side}": {finding.value: float(score) for finding, score in zip(FINDINGS, score_C, strict=True)}
@@ -81,7 +83,8 @@ def predict(config: RunConfig, ingested: IngestReport) -> PredictReport:
     )
     for sentence in report.missing:
         logger.warning("%s", sentence)
-    render_prediction(report, config=config, output_path=folder / "report.html", created=now())
+    note = f"Weights {checkpoint.sha256[:12]} of {config.checkpoint.name}."
+    render_prediction(report, config=config, checkpoint_note=note, output_path=folder / "report.html", created=now())
     show_table("scores", [score.model_dump() for score in report.images], f"{len(report.images)} images scored")
     show_link("prediction", folder / "report.html", "Scores and panels")
     write_atomically(folder / "report.json", report.model_dump_json(indent=1).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -18,6 +19,7 @@ from schemas.reports import (
     ValidationReport,
 )
 from tasks.adapters.report import render_report
+from tasks.adapters.report_charts import FindingScores
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import show_link
 from tasks.evaluate import breast_table
@@ -47,7 +49,14 @@ def write_report(
         report_path=path,
     )
     scores = pd.read_parquet(evaluated.scores_path)
-    breasts = {finding.value: breast_table(scores, finding) for finding in Finding}
+    breasts = [_finding_scores(scores, finding) for finding in Finding]
     render_report(report, config=config, scores=breasts, output_path=path, created=now())
     show_link("report", path, "The run's report")
     return save_report(config, Stage.REPORT, report)
+
+
+def _finding_scores(scores: pd.DataFrame, finding: Finding) -> FindingScores:
+    breasts = breast_table(scores, finding)
+    return FindingScores(
+        finding=finding, score_B=breasts["score"].to_numpy(np.float64), label_B=breasts["label"].to_numpy(np.int64)
+    )

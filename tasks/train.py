@@ -35,7 +35,7 @@ from tasks.adapters.checkpoints import (
     restore_training,
     save_checkpoint,
 )
-from tasks.adapters.exam_store import ExamStore, StoredViews, open_store, read_manifest, stored_views
+from tasks.adapters.exam_store import ExamStore, StoredViews, lines_of, open_store, read_manifest, stored_views
 from tasks.adapters.workspace import Workspace, held_lock
 from tasks.artifacts import progress, show_table
 from tasks.scoring import choose_device
@@ -130,7 +130,7 @@ def training_data(config: RunConfig, store: ExamStore, splits: SplitReport) -> T
         )
     rows_by_exam = {exam_id: tuple(int(row) for row in lines["row"]) for exam_id, lines in training.groupby("exam_id")}
     views = stored_views(store, manifest, config.preprocess.window_px)
-    labels = {int(line.row): (int(line.benign), int(line.malignant)) for line in training.itertuples()}
+    labels = {int(line["row"]): (int(line["benign"]), int(line["malignant"])) for line in lines_of(training)}
     train = ExamViews(
         rows_of_exam=[rows_by_exam[exam.exam_id] for exam in exams],
         label_by_row=labels,
@@ -228,9 +228,7 @@ def _run_epoch(
 
 
 def _batches(config: RunConfig, data: TrainingData, epoch: int) -> Iterator[Batch]:
-    sampler = EpochSampler(
-        data.exams, seed=config.train.seed, negatives_per_positive=config.train.negatives_per_positive
-    )
+    sampler = EpochSampler(data.exams, seed=config.train.seed, negatives_per_positive=config.train.negatives_per_positive)
     sampler.set_epoch(epoch)
     views = ExamViews(
         rows_of_exam=data.train.rows_of_exam,
@@ -251,9 +249,7 @@ def _batches(config: RunConfig, data: TrainingData, epoch: int) -> Iterator[Batc
     yield from loader
 
 
-def _tuning_auroc(
-    config: RunConfig, data: TrainingData, network: GMIC, device: torch.device
-) -> dict[Finding, float | None]:
+def _tuning_auroc(config: RunConfig, data: TrainingData, network: GMIC, device: torch.device) -> dict[Finding, float | None]:
     if data.tuning.empty:
         return dict.fromkeys(FINDINGS)
     lines = data.tuning.reset_index(drop=True)
@@ -264,12 +260,8 @@ def _tuning_auroc(
         read_view=data.views,
     )
     loader = DataLoader(views, batch_size=config.evaluate.batch_images, collate_fn=join_exams)
-    score_NC = np.concatenate(
-        [output.y_NC.double().numpy() for _, output in predict_batches(network, loader, device)]
-    )
-    by_finding = breast_auroc(
-        score_NC, label_NC, lines["exam_id"].to_numpy(str), lines["laterality"].to_numpy(str)
-    )
+    score_NC = np.concatenate([output.y_NC.double().numpy() for _, output in predict_batches(network, loader, device)])
+    by_finding = breast_auroc(score_NC, label_NC, lines["exam_id"].to_numpy(str), lines["laterality"].to_numpy(str))
     return dict(zip(FINDINGS, by_finding, strict=True))
 
 

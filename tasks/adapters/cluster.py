@@ -11,10 +11,10 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import dask
-from distributed import Client, Future, LocalCluster, as_completed
+from distributed import Client, LocalCluster, as_completed
 
 from schemas.config import DaskConfig, ExistingDask
 
@@ -70,23 +70,24 @@ def run_all(address: str, work: Callable[[Item], Result], items: Iterable[Item])
         remaining = iter(items)
         item_by_key: dict[str, Item] = {}
 
-        def submit(item: Item) -> Future:
+        def submit(item: Item) -> Any:
             key = f"{getattr(work, '__name__', 'work')}-{uuid.uuid4().hex}"
             item_by_key[key] = item
             return client.submit(work, item, key=key, pure=False, retries=_RETRIES)
 
         window = _FUTURES_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-        running = as_completed([submit(item) for item in itertools.islice(remaining, window)])
+        running: Any = as_completed([submit(item) for item in itertools.islice(remaining, window)])
         for future in running:
             if future.status not in ("finished", "error"):
                 running.add(future)  # its result was lost with a worker; Dask is computing it again
                 continue
             item = item_by_key.pop(future.key)
-            yield cast(Result, future.result()) if future.status == "finished" else Failed(item, _in_words(future.exception()))
+            yield (
+                cast("Result", future.result()) if future.status == "finished" else Failed(item, _in_words(future.exception()))
+            )
             future.release()
             for following in itertools.islice(remaining, 1):
                 running.add(submit(following))
-
 
 
 def _in_words(error: BaseException | None) -> str:

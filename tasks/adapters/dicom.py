@@ -38,6 +38,7 @@ NATIVE_SYNTAXES: Final = (str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndia
 READABLE_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *codecs.COMPRESSED_SYNTAXES})
 """Transfer syntaxes (0002,0010) that are read. Deflate is not: it inflates before anything can be checked."""
 
+LOSSLESS_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *codecs.LOSSLESS_SYNTAXES})
 MAMMOGRAPHY_FOR_PRESENTATION: Final = "1.2.840.10008.5.1.4.1.1.1.2"
 LARGEST_SIDE_PX: Final = 8192
 """No larger image is decoded."""
@@ -57,7 +58,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def _quoting_no_value(reason_code: str, what: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+def quoting_no_value(reason_code: str, what: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
     """Turns whatever pydicom and the decoders raise into a rejection that quotes no value, and silences their warnings.
 
     Their exceptions are many (AttributeError to RecursionError) and quote what they could not parse: only the class is named.
@@ -88,6 +89,7 @@ def _quoting_no_value(reason_code: str, what: str) -> Callable[[Callable[_P, _T]
 # -------------------------------------------------------------------------------------------------------------- header
 
 
+@quoting_no_value("F14", "The file cannot be read")
 def read_header(path: Path) -> DicomHeader:
     """Reads every attribute that the rules use; stops before the pixels.
 
@@ -98,7 +100,7 @@ def read_header(path: Path) -> DicomHeader:
         return read_header_from(file)
 
 
-@_quoting_no_value("F14", "The header cannot be read")
+@quoting_no_value("F14", "The header cannot be read")
 def read_header_from(file: BinaryIO) -> DicomHeader:
     """As ``read_header``, from an open file at any position."""
     meta = _read_meta(file)
@@ -198,6 +200,7 @@ _HEADER_TAGS: Final = [
 # -------------------------------------------------------------------------------------------------------------- pixels
 
 
+@quoting_no_value("F14", "The file cannot be read")
 def read_pixels(path: Path) -> NDArray[np.uint16]:
     """Decodes the image to raw stored values, shape (rows, columns): no rescale, no window, no inversion, no masked bits.
 
@@ -209,7 +212,7 @@ def read_pixels(path: Path) -> NDArray[np.uint16]:
         return read_pixels_from(file)
 
 
-@_quoting_no_value("X22", "The pixels cannot be decoded")
+@quoting_no_value("X22", "The pixels cannot be decoded")
 def read_pixels_from(file: BinaryIO) -> NDArray[np.uint16]:
     """As ``read_pixels``, from an open file at any position."""
     syntax = str(_read_meta(file).TransferSyntaxUID)
@@ -352,8 +355,9 @@ _FIXED_ATTRIBUTES: Final[dict[str, Any]] = {
     "AcquisitionDate": "", "AcquisitionTime": "", "DeviceSerialNumber": "1", "SoftwareVersions": "1",
     "BurnedInAnnotation": "NO", "LossyImageCompression": "00", "OrganExposed": "BREAST", "BreastImplantPresent": "NO",
     "PartialView": "NO", "PositionerType": "MAMMOGRAPHIC", "PositionerPrimaryAngle": "0", "KVP": "28",
-    "DetectorType": "DIRECT", "DetectorConfiguration": "AREA", "FieldOfViewOrigin": ["0", "0"], "FieldOfViewRotation": "0", "FieldOfViewHorizontalFlip": "NO",
-    "EstimatedRadiographicMagnificationFactor": "1", "PixelIntensityRelationship": "LOG", "PixelIntensityRelationshipSign": -1,
+    "DetectorType": "DIRECT", "DetectorConfiguration": "AREA", "FieldOfViewHorizontalFlip": "NO",
+    "FieldOfViewOrigin": ["0", "0"], "FieldOfViewRotation": "0", "EstimatedRadiographicMagnificationFactor": "1",
+    "PixelIntensityRelationship": "LOG", "PixelIntensityRelationshipSign": -1,
     "RescaleIntercept": "0", "RescaleSlope": "1", "RescaleType": "US", "PresentationLUTShape": "IDENTITY",
     "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 16, "PixelRepresentation": 0,
     "AcquisitionContextSequence": [],

@@ -1,7 +1,7 @@
 """The exam store on disk: zarr arrays filled by whole shards, and the manifest that says which rows are published.
 
-Laws: one shard has one writer; a row exists for readers only when the manifest names it; the manifest is replaced in one rename.
-Layout and columns: ``schemas.layout``.
+Laws: one shard has one writer; a row exists for readers only when the manifest names it; the manifest is replaced in one
+rename. Layout and columns: ``schemas.layout``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class ExamStore:
         return self.folder / "quarantine.csv"
 
 
-def create_store(folder: Path, *, preprocess: PreprocessConfig, preprocess_version: str, rows_per_shard: int, key_id: str) -> ExamStore:
+def create_store(
+    folder: Path, *, preprocess: PreprocessConfig, preprocess_version: str, rows_per_shard: int, key_id: str
+) -> ExamStore:
     """Creates the store, or opens it if it is there with the same settings.
 
     Raises:
@@ -236,9 +238,7 @@ class StoredViews:
         """The view as ingest prepared it."""
         geometry, (rows_px, columns_px), tissue_fraction = self.views[row]
         canvas_HW = read_row(self.store, row)
-        return PreparedView(
-            pixels_HW=canvas_HW[:rows_px, :columns_px], geometry=geometry, tissue_fraction=tissue_fraction
-        )
+        return PreparedView(pixels_HW=canvas_HW[:rows_px, :columns_px], geometry=geometry, tissue_fraction=tissue_fraction)
 
     def lesion_mask(self, row: int) -> NDArray[np.uint8]:
         """Lesion bits (benign 1, malignant 2) in the stored crop's frame."""
@@ -250,32 +250,42 @@ class StoredViews:
 def stored_views(store: ExamStore, manifest: pd.DataFrame, window_px: tuple[int, int]) -> StoredViews:
     """A reader of the manifest's rows."""
     views = {
-        int(line.row): (
+        int(line["row"]): (
             _geometry_of(line, window_px),
-            (int(line.stored_rows_px), int(line.stored_columns_px)),
-            float(line.tissue_fraction),
+            (int(line["stored_rows_px"]), int(line["stored_columns_px"])),
+            float(line["tissue_fraction"]),
         )
-        for line in manifest.itertuples()
+        for line in lines_of(manifest)
     }
     return StoredViews(store, views)
 
 
-def _geometry_of(line: Any, window_px: tuple[int, int]) -> ViewGeometry:
+def lines_of(manifest: pd.DataFrame) -> list[dict[str, Any]]:
+    """The manifest's lines by column name."""
+    return [{str(name): value for name, value in line.items()} for line in manifest.to_dict("records")]
+
+
+def _geometry_of(line: Mapping[str, Any], window_px: tuple[int, int]) -> ViewGeometry:
     return ViewGeometry(
-        source_shape_px=(int(line.source_rows_px), int(line.source_columns_px)),
-        crop_box_px=(int(line.crop_top_px), int(line.crop_bottom_px), int(line.crop_left_px), int(line.crop_right_px)),
-        is_flipped=bool(line.is_flipped),
-        scale=float(line.scale),
-        best_center_px=(int(line.best_center_row_px), int(line.best_center_column_px)),
+        source_shape_px=(int(line["source_rows_px"]), int(line["source_columns_px"])),
+        crop_box_px=(
+            int(line["crop_top_px"]),
+            int(line["crop_bottom_px"]),
+            int(line["crop_left_px"]),
+            int(line["crop_right_px"]),
+        ),
+        is_flipped=bool(line["is_flipped"]),
+        scale=float(line["scale"]),
+        best_center_px=(int(line["best_center_row_px"]), int(line["best_center_column_px"])),
         window_px=window_px,
-        view_position=ViewPosition(line.view_position),
+        view_position=ViewPosition(line["view_position"]),
     )
 
 
 def _open_array(store: ExamStore, name: str, *, mode: str) -> Any:
     # write_empty_chunks: comparing every chunk with the fill value costs more than writing it, and a missing chunk reads as 0.
     with zarr.config.set({"array.write_empty_chunks": True}):
-        return zarr.open_array(store.folder / "pixels.zarr" / name, mode=mode)  # type: ignore[arg-type]
+        return zarr.open_array(store.folder / "pixels.zarr" / name, mode=mode)
 
 
 @lru_cache(maxsize=8)

@@ -1,7 +1,7 @@
 """The ledger: which file was seen, what became of it, and which store row it owns. The truth for resuming.
 
-SQLite in WAL mode with full sync: a row that was reported written survives a power cut. One process writes (it holds the store's
-lock); workers hand their results to it. Nothing here identifies a patient: files are named by keyed digest.
+SQLite in WAL mode with full sync: a row that was reported written survives a power cut. One process writes (it holds the
+store's lock); workers hand their results to it. Nothing here identifies a patient: files are named by keyed digest.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ class Ledger:
                 cursor.execute("DELETE FROM images WHERE file_id = ?", (file.file_id,))
                 cursor.execute(
                     """INSERT OR REPLACE INTO files
-                       (file_id, fingerprint, state, source_sha256, reason_codes, message) VALUES (?, ?, 'quarantined', ?, ?, ?)""",
+                       (file_id, fingerprint, state, source_sha256, reason_codes, message)
+                       VALUES (?, ?, 'quarantined', ?, ?, ?)""",
                     (file.file_id, fingerprint, file.source_sha256, " ".join(file.reason_codes), file.message),
                 )
 

@@ -1,7 +1,7 @@
 """Profiles: named sets of relaxed gate rules and attribute mappings, one per public data set whose headers leave the standard.
 
-A profile is named in the config and recorded in provenance; nothing is relaxed silently. Which rules a data set breaks and why is
-in ``docs/gate-rules.md``. What is not known of a set's headers first hand is marked there.
+A profile is named in the config and recorded in provenance; nothing is relaxed silently. Which rules a data set breaks and
+why is in ``docs/gate-rules.md``. What is not known of a set's headers first hand is marked there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -53,10 +53,11 @@ class Profile:
     are_standard_orientations: bool = False
     not_a_view_pattern: re.Pattern[str] | None = None
     acquisition: Acquisition | None = None
-    accepts: frozenset[str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "accepts", self.relaxed | self.mapped)
+    @property
+    def accepts(self) -> frozenset[str]:
+        """The rules that files of this set break under ``clinical-strict`` and not under this profile."""
+        return self.relaxed | self.mapped
 
 
 CLINICAL_STRICT: Final = Profile(name="clinical-strict", title="clinical FFDM exams as a PACS holds them")
@@ -67,7 +68,9 @@ _CBIS_DDSM = Profile(
     relaxed=frozenset({"K02", "L02", "V02", "V11", "X09", "X11"}),
     mapped=frozenset({"V01"}),
     # PatientID names one view, StudyInstanceUID differs per view, and a patient may be in the mass and the calcification set.
-    patient_id_pattern=re.compile(r"^(?:Mass|Calc)-(?:Training|Test)_(?P<patient>P_\d+)_(?P<laterality>LEFT|RIGHT)_(?P<view>CC|MLO)"),
+    patient_id_pattern=re.compile(
+        r"^(?:Mass|Calc)-(?:Training|Test)_(?P<patient>P_\d+)_(?P<laterality>LEFT|RIGHT)_(?P<view>CC|MLO)"
+    ),
     is_exam_the_patient=True,
     is_view_in_orientation=True,
     not_a_view_pattern=re.compile(r"ROI mask|cropped|_(?:CC|MLO)_\d+$", re.IGNORECASE),
@@ -91,7 +94,7 @@ _VINDR = Profile(
 _RSNA = Profile(
     name="rsna",
     title="RSNA Screening Mammography 2022 from Kaggle",
-    relaxed=frozenset({"K04", "K05", "L02", "V02", "X09", "X11", "T03"}),
+    relaxed=frozenset({"K05", "L02", "V02", "X09", "X11", "T03"}),
     mapped=frozenset({"I01", "L01", "V01"}),
     is_exam_the_patient=True,
     are_standard_orientations=True,
@@ -101,7 +104,7 @@ _INBREAST = Profile(
     title="INbreast",
     relaxed=frozenset({"L02", "V02", "V11", "X09", "X11"}),
     mapped=frozenset({"I03", "L01", "V01"}),
-    path_pattern=re.compile(r"(?:^|/)\d+_(?P<patient>[0-9a-f]+)_MG_(?P<laterality>[LR])_(?P<view>CC|ML)O?_ANON\.dcm$"),
+    path_pattern=re.compile(r"(?:^|/)\d+_(?P<patient>[0-9a-f]+)_MG_(?P<laterality>[LR])_(?P<view>CC|MLO?)_ANON\.dcm$"),
 )
 _EMBED = Profile(
     name="embed",
@@ -119,10 +122,7 @@ _PHANTOM = Profile(
 )
 
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
-    {
-        profile.name: profile
-        for profile in (CLINICAL_STRICT, _CBIS_DDSM, _CMMD, _VINDR, _RSNA, _INBREAST, _EMBED, _PHANTOM)
-    }
+    {profile.name: profile for profile in (CLINICAL_STRICT, _CBIS_DDSM, _CMMD, _VINDR, _RSNA, _INBREAST, _EMBED, _PHANTOM)}
 )
 
 

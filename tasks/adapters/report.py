@@ -7,6 +7,7 @@ escaped. Folders outside the workspace are not named: a source folder's name can
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import logging
 from collections.abc import Iterable, Sequence
@@ -167,6 +168,7 @@ def render_prediction(
     return output_path
 
 
+@functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -244,31 +246,43 @@ def _cohort_flow(report: PipelineReport) -> tuple[FlowStep, ...]:
     ingest = report.ingest
     refused = ingest.files_found - ingest.images_published
     reasons = sorted(ingest.quarantined_by_reason.items(), key=lambda item: (-item[1], item[0]))
-    gate = [f"{refused:,} not published"] if refused > 0 else ["none refused"]
-    gate += [f"{count:,} × {reason}" for reason, count in reasons]
-    if sum(ingest.quarantined_by_reason.values()) > refused > 0:
-        gate.append("one file can have several reasons")
-    warned = [f"{count:,} × warning {rule}, kept" for rule, count in sorted(ingest.warnings_by_rule.items())]
     divided = sum(count.exams for count in report.split.counts.values())
+    gate = _told((refused, "not published"), *((count, f"× {reason}") for reason, count in reasons))
+    if sum(ingest.quarantined_by_reason.values()) > refused > 0:
+        gate = (*gate, "a file can have several reasons")
+    warned = _told(*((count, f"× warning {rule}, kept") for rule, count in sorted(ingest.warnings_by_rule.items())))
+    incomplete = _told((ingest.exams_incomplete, "without all four standard views, kept"))
+    unlabelled = _told(
+        (ingest.unlabelled_breasts, "breasts without a label"), (ingest.orphan_labels, "label rows that join to no exam")
+    )
+    undivided = _told((ingest.exams - divided, "exams in no split"))
     return (
         FlowStep(title="Files found", count=ingest.files_found, unit="files", left_out=()),
-        FlowStep(title="Published to the store", count=ingest.images_published, unit="images", left_out=(*gate, *warned)),
         FlowStep(
-            title="Grouped into exams", count=ingest.exams, unit="exams",
-            left_out=(f"{ingest.exams_incomplete:,} without all four standard views, kept",),
+            title="Published to the store",
+            count=ingest.images_published,
+            unit="images",
+            left_out=(*(gate or ("no file refused",)), *warned),
         ),
         FlowStep(
-            title="Joined to labels", count=ingest.labelled_breasts, unit="breasts",
-            left_out=(
-                f"{ingest.unlabelled_breasts:,} breasts without a label",
-                f"{ingest.orphan_labels:,} label rows that join to no exam",
-            ),
+            title="Grouped into exams",
+            count=ingest.exams,
+            unit="exams",
+            left_out=incomplete or ("all with four standard views",),
         ),
         FlowStep(
-            title="Divided by patient", count=divided, unit="exams",
-            left_out=(f"{max(0, ingest.exams - divided):,} exams in no split",),
+            title="Joined to labels",
+            count=ingest.labelled_breasts,
+            unit="breasts",
+            left_out=unlabelled or ("every breast has a label, every label an exam",),
         ),
-    )  # fmt: skip
+        FlowStep(title="Divided by patient", count=divided, unit="exams", left_out=undivided or ("every exam is in a split",)),
+    )
+
+
+def _told(*counted: tuple[int, str]) -> tuple[str, ...]:
+    """A sentence for each count that is not zero."""
+    return tuple(f"{count:,} {what}" for count, what in counted if count > 0)
 
 
 def _explained_panels(images: Sequence[ExplainedImage]) -> list[Panel]:
@@ -327,7 +341,7 @@ class _ImageBudget:
         return Panel(
             exam_id=exam_id,
             title=title,
-            alt=f"{title}: annotated input, saliency maps, patch map and patches" + (f"; {said}" if said else ""),
+            alt=f"{title}: input, saliency maps, patch map and patches" + (f"; {said}" if said else ""),
             data_uri=f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}" if jpeg else None,
             width_px=width_px,
             height_px=height_px,

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -113,7 +114,7 @@ def test_shares_of_findings_are_exact(tmp_path: Path) -> None:
 def test_exams_of_a_patient_are_about_a_year_apart(tmp_path: Path) -> None:
     """Screening exams of one patient come in order, 320 to 440 days apart."""
     exams = plan_cohort(_config(tmp_path, patients=30, exams_per_patient=(3, 3)))
-    for first, second in zip(exams, exams[1:], strict=False):
+    for first, second in pairwise(exams):
         if first.patient_id == second.patient_id:
             assert 320 <= (second.study_date - first.study_date).days <= 440
             assert second.patient_age_years >= first.patient_age_years
@@ -138,6 +139,7 @@ def test_labels_masks_and_images_agree(cohort_dir: Path) -> None:
             assert mask_path.exists() == bool(expected)
             if expected:
                 mask_HW = cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED)
+                assert mask_HW is not None
                 assert mask_HW.dtype == np.uint8
                 assert np.bitwise_or.reduce(mask_HW, axis=None) == expected
 

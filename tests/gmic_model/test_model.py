@@ -1,0 +1,324 @@
+"""GMIC against the released model's numbers, its variants, and what degenerate inputs give."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gmic_model.loss import gmic_loss
+from gmic_model.model import GMIC, BIRADSPretrainer, GMICConfig, GMICOutput, GMICVariant, pool_top_t
+from gmic_model.weights import from_nyu_state_dict, nyu_name
+from schemas.config import LossForm
+from schemas.errors import ConfigError
+
+SMALL = GMICConfig.released(image_size=(736, 480), patch_size=128, top_t=0.1)
+
+
+def small_model(**changes: Any) -> GMIC:
+    """The paper's form on 192 x 128 images: a 3 x 2 map, four 64-pixel patches."""
+    torch.manual_seed(0)
+    return GMIC(GMICConfig(**{"image_size": (192, 128), "patch_size": 64, "K": 4, "top_t": 0.2, **changes}))
+
+
+def released_model(state: dict[str, Tensor], **changes: Any) -> GMIC:
+    """The released form with the released weights of the recipe."""
+    model = GMIC(SMALL.model_copy(update=changes))
+    model.load_state_dict(from_nyu_state_dict(state))
+    return model
+
+
+def all_finite(output: GMICOutput) -> bool:
+    """No NaN and no infinity in any output."""
+    return all(torch.isfinite(tensor).all() for tensor in output if tensor is not None)
+
+
+# ------------------------------------------------------------------------------------------------------------- parity
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_forward_equals_the_released_model(
+    released_state: dict[str, Tensor], recorded_forward: dict[str, np.ndarray], channels_last: bool
+) -> None:
+    """736 x 480 input in both memory layouts: maps 5e-6, scores and attention 1e-6, corners exact."""
+    model = released_model(released_state, channels_last=channels_last).eval()
+    with torch.no_grad():
+        output = model(torch.from_numpy(recorded_forward["image"])[None, None])
+    assert output.y_fusion_NC is not None
+    np.testing.assert_allclose(output.saliency_NCIJ[0], recorded_forward["saliency"], rtol=0, atol=5e-6)
+    for ours, recorded in (
+        (output.y_loc_NC, "y_global"),
+        (output.y_mil_NC, "y_local"),
+        (output.y_fusion_NC, "y_fusion"),
+        (output.attention_NK, "patch_attns"),
+        ((output.y_loc_NC + output.y_mil_NC) / 2, "y_mlmi"),
+    ):
+        np.testing.assert_allclose(ours[0], recorded_forward[recorded], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(output.corner_NK2[0], recorded_forward["patch_locations"])
+    assert torch.equal(output.y_NC, output.y_fusion_NC)
+
+
+def test_features_equal_the_released_models(released_state: dict[str, Tensor], recorded_forward: dict[str, np.ndarray]) -> None:
+    """h_g's spatial maximum and mean, channel by channel."""
+    model = released_model(released_state).eval()
+    with torch.no_grad():
+        features = model.localization.backbone(torch.from_numpy(recorded_forward["image"])[None, None])[0]
+    np.testing.assert_allclose(features.amax((1, 2)), recorded_forward["feat_gmp"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(features.double().mean((1, 2)), recorded_forward["feat_chan_mean"], rtol=1e-5, atol=1e-5)
+
+
+def test_bf16_stays_near_the_released_model(released_state: dict[str, Tensor], recorded_forward: dict[str, np.ndarray]) -> None:
+    """Autocast: maps 0.02, scores 0.004 (GMIC.md 5), all of them fp32."""
+    model = released_model(released_state).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        output = model(torch.from_numpy(recorded_forward["image"])[None, None])
+    assert {tensor.dtype for tensor in (output.y_NC, output.y_loc_NC, output.y_mil_NC, output.saliency_NCIJ)} == {torch.float32}
+    np.testing.assert_allclose(output.saliency_NCIJ[0], recorded_forward["saliency"], rtol=0, atol=0.02)
+    np.testing.assert_allclose(output.y_NC[0], recorded_forward["y_fusion"], rtol=0, atol=0.004)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize(("form", "exponent"), [("mlmi", 0.5), ("media", 1.0)])
+def test_loss_and_gradients_equal_the_released_models(
+    released_state: dict[str, Tensor],
+    recorded_forward: dict[str, np.ndarray],
+    recorded_losses: dict[str, Any],
+    form: str,
+    exponent: float,
+    mode: str,
+) -> None:
+    """Loss and all 135 gradient norms to 1e-4.
+
+    The released patch stem sees our one channel three times, so each of its three channels has our gradient: its norm is
+    sqrt(3) times ours. Norms are taken in fp64: an fp32 norm of two million numbers is itself off by 1e-4. A recorded null is
+    a parameter that the loss does not reach.
+    """
+    recorded = recorded_losses[f"{form}_{mode}"]
+    model = released_model(released_state).train(mode == "train")
+    loss = gmic_loss(
+        model(torch.from_numpy(recorded_forward["image"])[None, None]),
+        torch.tensor([recorded_losses["label"]]),
+        saliency_weight=1e-4,
+        saliency_exponent=exponent,
+        form=LossForm.PAPER if form == "mlmi" else LossForm.JOURNAL,
+    )
+    torch.autograd.backward(loss)
+    assert loss.item() == pytest.approx(recorded["loss"], rel=1e-4)
+    gradients = {nyu_name(name): parameter.grad for name, parameter in model.named_parameters()}
+    assert gradients.keys() == recorded["grad_norm"].keys()
+    for key, norm in recorded["grad_norm"].items():
+        gradient = gradients[key]
+        if norm is None:
+            assert gradient is None, key
+            continue
+        assert gradient is not None, key
+        channels = 3 if key == "dn_resnet.conv1.weight" else 1
+        assert gradient.double().norm().item() * channels**0.5 == pytest.approx(norm, rel=1e-4), key
+
+
+def test_top_t_pooling_equals_the_released_models(parity_dir: Path) -> None:
+    """Every recorded t on every recorded map; t = 0.001 of 1380 cells is one cell."""
+    facts = json.loads((parity_dir / "units.json").read_text())
+    compared = 0
+    with np.load(parity_dir / "units.npz") as arrays:
+        for name in arrays.files:
+            if name.startswith("topt"):
+                number, t = name.removeprefix("topt").split("_")
+                assert f"roi{number}" in facts
+                pooled = pool_top_t(torch.from_numpy(arrays[f"roi{number}_saliency"]), float(t))
+                np.testing.assert_allclose(pooled, arrays[name], rtol=0, atol=1e-6)
+                compared += 1
+    assert compared == 23
+
+
+# ----------------------------------------------------------------------------------------------------------- variants
+
+
+@pytest.mark.parametrize("variant", list(GMICVariant))
+@pytest.mark.parametrize("findings", [1, 2, 3])
+def test_every_row_of_table_1_runs(variant: GMICVariant, findings: int) -> None:
+    """Shapes, ranges and gradients of each variant for one to three findings."""
+    model = small_model(variant=variant, findings=findings).train()
+    output = model(torch.randn(2, 1, 192, 128))
+    patches = 0 if variant is GMICVariant.RESNET22 else 4
+    assert output.y_NC.shape == output.y_loc_NC.shape == output.y_mil_NC.shape == (2, findings)
+    assert output.saliency_NCIJ.shape == (2, findings, 3, 2)
+    assert output.corner_NK2.shape == (2, patches, 2)
+    assert output.attention_NK.shape == (2, patches)
+    assert output.y_fusion_NC is None
+    assert all_finite(output)
+    torch.autograd.backward(gmic_loss(output, torch.ones(2, findings), saliency_weight=1e-4, saliency_exponent=0.5))
+    assert all(parameter.grad is not None for parameter in model.parameters()), "a parameter that nothing trains"
+
+
+@pytest.mark.parametrize(
+    ("variant", "reported"),
+    [
+        (GMICVariant.GMIC, "mean"),
+        (GMICVariant.LOC_RANDOM, "mean"),
+        (GMICVariant.LOC, "y_loc_NC"),
+        (GMICVariant.MIL, "y_mil_NC"),
+        (GMICVariant.NOATTN, "y_mil_NC"),
+        (GMICVariant.RANDOM, "y_mil_NC"),
+        (GMICVariant.RESNET22, "y_loc_NC"),
+    ],
+)
+def test_prediction_is_what_table_1_says(variant: GMICVariant, reported: str) -> None:
+    """Which of y_loc and y_mil each row reports."""
+    with torch.no_grad():
+        output = small_model(variant=variant).eval()(torch.randn(1, 1, 192, 128))
+    fields: dict[str, Tensor] = {**output._asdict(), "mean": (output.y_mil_NC + output.y_loc_NC) / 2}
+    assert torch.equal(output.y_NC, fields[reported])
+
+
+def test_attention_is_equal_without_attention() -> None:
+    """GMIC-noattn: 1 / K for each patch."""
+    with torch.no_grad():
+        attention = small_model(variant=GMICVariant.NOATTN).eval()(torch.randn(2, 1, 192, 128)).attention_NK
+    assert attention.tolist() == [[0.25] * 4] * 2
+
+
+def test_baseline_averages_its_activation_map() -> None:
+    """ResNet-22: the mean of the map's logits is the prediction's logit, and its loss is one BCE."""
+    with torch.no_grad():
+        output = small_model(variant=GMICVariant.RESNET22).eval()(torch.randn(2, 1, 192, 128))
+        loss = gmic_loss(output, torch.ones(2, 2), saliency_weight=1.0, saliency_exponent=1.0)
+    torch.testing.assert_close(torch.logit(output.saliency_NCIJ).mean((2, 3)), torch.logit(output.y_NC))
+    assert loss.item() == pytest.approx(-output.y_NC.log().sum(1).mean().item(), rel=1e-5)
+
+
+def test_random_patches_follow_generator_or_global_seed() -> None:
+    """Same seed, same corners; either source; another seed, others."""
+    model, image = small_model(variant=GMICVariant.RANDOM).eval(), torch.randn(2, 1, 192, 128)
+
+    def corners(seed: int, *, explicit: bool) -> Tensor:
+        generator = torch.Generator().manual_seed(seed) if explicit else None
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            output: GMICOutput = model(image, generator=generator)
+            return output.corner_NK2
+
+    assert torch.equal(corners(1, explicit=True), corners(1, explicit=True))
+    assert torch.equal(corners(1, explicit=False), corners(1, explicit=False))
+    assert not torch.equal(corners(1, explicit=True), corners(2, explicit=True))
+
+
+def test_gradients_take_the_papers_routes() -> None:
+    """y_mil does not train the localization module, y_loc does not train the patches' (section 2.4)."""
+    model = small_model().train()
+    output = model(torch.randn(2, 1, 192, 128))
+    torch.autograd.backward(output.y_mil_NC.sum(), retain_graph=True)
+    assert all(parameter.grad is None for parameter in model.localization.parameters())
+    model.zero_grad()
+    torch.autograd.backward(output.y_loc_NC.sum())
+    assert model.mil is not None
+    assert all(parameter.grad is None for parameter in model.mil.parameters())
+
+
+def test_projection_can_be_activated() -> None:
+    """local_activation: relu makes z a mean of non-negative features; the same weights give another prediction."""
+    image = torch.randn(1, 1, 192, 128)
+    with torch.no_grad():
+        linear, relu = (small_model(local_activation=name).eval()(image).y_mil_NC for name in ("none", "relu"))
+    assert not torch.equal(linear, relu)
+
+
+def test_birads_weights_are_handed_over() -> None:
+    """Three logits; afterwards the GMIC's features equal the pretrainer's, and its heads are its own."""
+    torch.manual_seed(1)
+    pretrainer, model, image = BIRADSPretrainer().eval(), small_model().eval(), torch.randn(1, 1, 192, 128)
+    head = model.localization.saliency.weight.clone()
+    with torch.no_grad():
+        assert pretrainer(image).shape == (1, 3)
+        assert not torch.equal(model.localization.backbone(image), pretrainer.backbone(image))
+        pretrainer.hand_over(model)
+        torch.testing.assert_close(model.localization.backbone(image), pretrainer.backbone(image), rtol=1e-4, atol=1e-4)
+    assert torch.equal(model.localization.saliency.weight, head)
+
+
+# --------------------------------------------------------------------------------------------------------- degenerate
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_constant_and_broken_images_give_finite_results(value: float, mode: str) -> None:
+    """All zero, all equal, all NaN, all infinite."""
+    model = small_model().train(mode == "train")
+    output = model(torch.full((2, 1, 192, 128), value))
+    assert all_finite(output)
+    torch.autograd.backward(gmic_loss(output, torch.ones(2, 2), saliency_weight=1e-4, saliency_exponent=0.2))
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_constant_saliency_gives_equal_patches_at_the_origin() -> None:
+    """No weights in the saliency head: every cell is 0.5, every corner (0, 0), attention equal."""
+    model = small_model().eval()
+    torch.nn.init.zeros_(model.localization.saliency.weight)
+    with torch.no_grad():
+        output = model(torch.randn(1, 1, 192, 128))
+    assert output.saliency_NCIJ.unique().tolist() == [0.5]
+    assert output.corner_NK2.unique().tolist() == [0]
+    torch.testing.assert_close(output.attention_NK, torch.full((1, 4), 0.25))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"top_t": 1e-9}, {"K": 50}, {"patch_size": (300, 200)}, {"patch_size": 1}, {"top_t": 1.0}],
+    ids=["no cell left by t", "more patches than windows", "patch larger than image", "patch of one pixel", "all cells"],
+)
+def test_extreme_configs_give_finite_results(changes: dict[str, Any]) -> None:
+    """Where the released model gives NaN or stops."""
+    with torch.no_grad():
+        assert all_finite(small_model(**changes).eval()(torch.randn(2, 1, 192, 128)))
+
+
+def test_colour_images_are_refused() -> None:
+    """With what was expected and what came."""
+    with pytest.raises(ConfigError, match=r"\(N, 1, H, W\).*\(1, 3, 192, 128\)"):
+        small_model()(torch.zeros(1, 3, 192, 128))
+
+
+# ------------------------------------------------------------------------------------------------------------- manner
+
+
+def test_forward_stores_nothing_and_images_do_not_mix() -> None:
+    """Attributes are the same objects before and after; an image alone scores as in its batch (eval mode)."""
+    model, image = small_model().eval(), torch.randn(3, 1, 192, 128)
+    before = {name: dict(module.__dict__) for name, module in model.named_modules()}
+    with torch.no_grad():
+        together, alone = model(image), model(image[1:2])
+    for name, module in model.named_modules():
+        assert module.__dict__.keys() == before[name].keys()
+        assert all(module.__dict__[key] is value for key, value in before[name].items())
+    assert torch.equal(together.corner_NK2[1:2], alone.corner_NK2)
+    torch.testing.assert_close(together.y_NC[1:2], alone.y_NC, rtol=1e-5, atol=1e-6)
+
+
+def test_forward_exports_without_a_break() -> None:
+    """torch.export traces the whole forward for any batch size: no data-dependent branch, no host synchronisation."""
+    model, image = small_model(fusion=True).eval(), torch.randn(3, 1, 192, 128)
+    program = torch.export.export(model, (image[:2],), dynamic_shapes={"image_N1HW": {0: torch.export.Dim("N", min=1, max=64)}})
+    with torch.no_grad():
+        exported, eager = program.module()(image), model(image)
+    torch.testing.assert_close(exported.y_NC, eager.y_NC)
+    assert torch.equal(exported.corner_NK2, eager.corner_NK2)
+
+
+def test_training_forward_is_one_graph() -> None:
+    """fullgraph=True refuses graph breaks; the eager backend needs no compiler."""
+    model, image = small_model(K=2).train(), torch.randn(2, 1, 192, 128)
+    output = torch.compile(model, fullgraph=True, backend="eager")(image)
+    torch.autograd.backward(output.y_NC.sum())
+    assert model.localization.backbone.stem.weight.grad is not None
+
+
+def test_fresh_scores_start_near_one_half() -> None:
+    """The heads' small spread: no finding is nearly certain before anything was learned."""
+    with torch.no_grad():
+        output = small_model(fusion=True).train()(torch.randn(4, 1, 192, 128))
+    assert output.y_fusion_NC is not None
+    for score in (output.y_loc_NC, output.y_mil_NC, output.y_fusion_NC):
+        assert ((score > 0.2) & (score < 0.8)).all()

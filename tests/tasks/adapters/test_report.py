@@ -1,0 +1,524 @@
+"""The pages: complete in themselves, escaped, honest about what is not defined, with every section."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from gmic_model.metrics import auprc, auroc, bootstrap_interval
+from schemas.config import IngestConfig, PhantomConfig, RunConfig
+from schemas.exam import FINDINGS, Finding
+from schemas.reports import (
+    CheckResult,
+    EpochRecord,
+    EvaluationReport,
+    ExplainedImage,
+    ExplainReport,
+    FindingMetrics,
+    ImageScore,
+    IngestReport,
+    Interval,
+    PipelineReport,
+    PredictReport,
+    Provenance,
+    SplitCount,
+    SplitReport,
+    TrainReport,
+    ValidationReport,
+)
+from tasks.adapters.report import PANEL_WIDTH_PX, render_prediction, render_report
+from tasks.adapters.report_charts import FindingScores, pr_chart, roc_chart
+
+CREATED = datetime(2026, 3, 4, 15, 6, tzinfo=UTC)
+HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'&"
+
+
+class _Page(HTMLParser):
+    """What a browser would act on: tags, attributes, text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def _scores(finding: Finding, breasts: int = 120, prevalence: float = 0.15, strength: float = 1.7) -> FindingScores:
+    rng = np.random.default_rng(3 + FINDINGS.index(finding))
+    label_B = (rng.random(breasts) < prevalence).astype(np.int64)
+    return FindingScores(finding=finding, score_B=1 / (1 + np.exp(2 - rng.normal(label_B * strength))), label_B=label_B)
+
+
+def _finding_metrics(scores: FindingScores, **changes: Any) -> FindingMetrics:
+    score_B, label_B = np.asarray(scores.score_B), np.asarray(scores.label_B)
+    patient_B = np.arange(len(label_B)) // 2
+    drawn = {"resamples": 50, "confidence": 0.95, "seed": 0}
+    values: dict[str, Any] = {
+        "breasts": len(label_B),
+        "positive_breasts": int(label_B.sum()),
+        "auroc": bootstrap_interval("auroc", score_B, label_B, patient_B, **drawn),  # type: ignore[arg-type]
+        "auprc": bootstrap_interval("auprc", score_B, label_B, patient_B, **drawn),  # type: ignore[arg-type]
+        "localization_images": 34,
+        "localization_f1": 0.207,
+        "localization_precision": 0.288,
+        "localization_recall": 0.254,
+        "pointing_fraction": 0.71,
+        "lesions": 38,
+        "lesions_reached": 29,
+    }
+    return FindingMetrics(**(values | changes))
+
+
+def _panel(path: Path, columns: int = 1750) -> Path:
+    """A drawing with the proportions of Figure 4: four views and six patches in a row."""
+    image_HW3 = np.zeros((columns // 7, columns, 3), dtype=np.uint8)
+    for index in range(4):
+        left = index * columns // 7
+        cv2.ellipse(image_HW3, (left, columns // 14), (columns // 9, columns // 16), 0, -90, 90, (90, 90, 90), -1)
+        cv2.circle(image_HW3, (left + columns // 18, columns // 14), columns // 90, (200, 200, 200), -1)
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image_HW3)
+    return path
+
+
+def _provenance(**changes: Any) -> Provenance:
+    values: dict[str, Any] = {
+        "code_version": "0.1.0+g3705e30",
+        "config_sha256": "5d" * 32,
+        "data_version": "a1b2c3d4" * 8,
+        "preprocess_version": "robust-1",
+        "seed": 7,
+        "created_utc": "2026-03-04T15:02:11Z",
+    }
+    return Provenance(**(values | changes))
+
+
+def _explanation(folder: Path) -> ExplainReport:
+    images = [
+        ExplainedImage(
+            image_id=f"I{exam}{side}{view}",
+            exam_id=f"E{exam:024x}",
+            laterality=side,
+            view_position=view,
+            panel_path=_panel(folder / f"I{exam}{side}{view}.png"),
+            saliency_path=folder / f"I{exam}{side}{view}.npz",
+            scores={"benign": 0.12 + 0.1 * exam, "malignant": 0.81 if side == "L" else 0.07},
+            labels={"benign": 0, "malignant": 1 if side == "L" else 255},
+        )
+        for exam in (1, 2)
+        for side, view in (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))
+    ]
+    return ExplainReport(output_dir=folder, images=tuple(images))
+
+
+def _epochs() -> tuple[EpochRecord, ...]:
+    return tuple(
+        EpochRecord(
+            epoch=epoch,
+            train_loss=1.9 * 0.86**epoch + 0.35,
+            tuning_malignant_auroc=0.52 + 0.38 * (1 - 0.8**epoch) - (0.02 if epoch % 4 == 0 else 0.0),
+            tuning_benign_auroc=None if epoch == 5 else 0.50 + 0.25 * (1 - 0.85**epoch),
+            images_per_s=24.6,
+            is_best=epoch == 11,
+        )
+        for epoch in range(1, 13)
+    )
+
+
+def _checks(count: int = 14) -> tuple[CheckResult, ...]:
+    met = [
+        CheckResult(
+            suite="manifest", check="values are in the allowed set", column=f"column_{index}", severity="critical",
+            is_met=True, unexpected_count=0, unexpected_percent=0.0,
+        )
+        for index in range(count)
+    ]  # fmt: skip
+    failed = CheckResult(
+        suite="manifest", check="values lie between 0.03 and 0.5", column="pixel_spacing_mm", severity="warning",
+        is_met=False, unexpected_count=12, unexpected_percent=2.5,
+    )  # fmt: skip
+    return (*met[:5], failed, *met[5:])
+
+
+def make_report(folder: Path, **changes: Any) -> PipelineReport:
+    """A run as the pipeline reports it; ``changes`` replace stages."""
+    values: dict[str, Any] = {
+        "ingest": IngestReport(
+            store_dir=folder / "store", data_version="a1b2c3d4" * 8, files_found=1498, images_published=1480, images_new=1480,
+            exams=372, exams_incomplete=5, quarantined_by_reason={"pixels-truncated": 3, "not-dicom": 11, "view-unknown": 4},
+            warnings_by_rule={"spacing-missing": 12}, labelled_breasts=738, orphan_labels=2, unlabelled_breasts=6,
+        ),
+        "validation": ValidationReport(data_version="a1b2c3d4" * 8, images=1480, checks=_checks()),
+        "split": SplitReport(
+            splits_path=folder / "splits.parquet",
+            data_version="a1b2c3d4" * 8,
+            counts={
+                "train": SplitCount(patients=150, exams=226, images=900, benign_breasts=61, malignant_breasts=48),
+                "tuning": SplitCount(patients=37, exams=58, images=231, benign_breasts=14, malignant_breasts=11),
+                "test": SplitCount(patients=62, exams=88, images=349, benign_breasts=22, malignant_breasts=19),
+            },
+        ),
+        "train": TrainReport(
+            checkpoint_path=folder / "best.safetensors", checkpoint_sha256="9f" * 32, run_dir=folder / "train",
+            epochs=_epochs(), best_epoch=11, train_exams=226, provenance=_provenance(),
+        ),
+        "evaluation": EvaluationReport(
+            scores_path=folder / "scores.parquet",
+            by_finding={
+                "benign": _finding_metrics(_scores(Finding.BENIGN), localization_f1=0.133),
+                "malignant": _finding_metrics(_scores(Finding.MALIGNANT)),
+            },
+            exams=88, images=349, provenance=_provenance(seed=8),
+        ),
+        "explanation": _explanation(folder / "explain"),
+        "report_path": folder / "report.html",
+    }  # fmt: skip
+    return PipelineReport(**(values | changes))
+
+
+def make_clean_ingest(report: PipelineReport) -> IngestReport:
+    """Nothing refused, nothing missing."""
+    nothing = {"exams_incomplete": 0, "quarantined_by_reason": {}, "warnings_by_rule": {}, "orphan_labels": 0}
+    return report.ingest.model_copy(update=nothing | {"files_found": 1480, "unlabelled_breasts": 0})
+
+
+def make_config(folder: Path, **changes: Any) -> RunConfig:
+    """A run over a phantom cohort."""
+    return RunConfig(
+        **{
+            "name": "demo-cohort",
+            "workspace_dir": folder,
+            "phantom": PhantomConfig(output_dir=folder / "phantom"),
+            "ingest": IngestConfig(source_dir=folder / "phantom", labels_csv=Path("/data/Smith_Jane/labels.csv")),
+        }
+        | changes
+    )
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Callable[..., str]:
+    """Renders and gives the page's text."""
+
+    def page(*, scores: list[FindingScores] | None = None, config: dict[str, Any] | None = None, **changes: Any) -> str:
+        path = render_report(
+            make_report(tmp_path, **changes),
+            config=make_config(tmp_path, **(config or {})),
+            scores=[_scores(finding) for finding in FINDINGS] if scores is None else scores,
+            output_path=tmp_path / "report.html",
+            created=CREATED,
+        )
+        return path.read_text(encoding="utf-8")
+
+    return page
+
+
+def make_prediction(folder: Path, **changes: Any) -> PredictReport:
+    """One exam with two of four views, and a refused file."""
+    images = [
+        ImageScore(
+            image_id=f"I{view}", exam_id="E1", laterality="L", view_position=view,
+            scores={"benign": 0.2, "malignant": 0.7 if view == "CC" else 0.6},
+            gate_warnings="spacing-missing" if view == "CC" else "",
+        )
+        for view in ("CC", "MLO")
+    ]  # fmt: skip
+    values: dict[str, Any] = {
+        "images": tuple(images),
+        "breast_scores": {"E1 L": {"benign": 0.2, "malignant": 0.65}},
+        "missing": ("Exam E1 lacks R-CC and R-MLO: the right breast has no score.",),
+        "quarantined_by_reason": {"not-dicom": 1},
+        "advice": "Files are Secondary Capture: use the cbis-ddsm profile.",
+        "panels": tuple(_panel(folder / "panels" / f"I{view}.png") for view in ("CC", "MLO")),
+        "scores_path": folder / "scores.parquet",
+    }
+    return PredictReport(**(values | changes))
+
+
+def _prediction_page(folder: Path, **changes: Any) -> str:
+    path = render_prediction(
+        make_prediction(folder, **changes), config=make_config(folder), checkpoint_note="Untrained network.",
+        output_path=folder / "prediction.html", created=CREATED,
+    )  # fmt: skip
+    return path.read_text(encoding="utf-8")
+
+
+def _assert_is_self_contained(page: str) -> None:
+    parsed = _Page(page)
+    (policy,) = [meta["content"] for meta in parsed.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policy is not None and policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+    for tag, attributes in parsed.tags:
+        assert tag not in {"script", "iframe", "object", "embed", "form", "base"}
+        for name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href", "background"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), f"<{tag} {name}={value[:60]!r}>"
+        assert not [name for name in attributes if name.startswith("on")]
+    assert not re.search(r"(https?:)?//[a-z0-9.-]+\.[a-z]{2,}", page)
+    assert "@import" not in page and "url(" not in page
+
+
+def test_report_loads_nothing(render: Callable[..., str]) -> None:
+    """No link leaves the page, no script runs, and the policy forbids both."""
+    _assert_is_self_contained(render())
+
+
+def test_prediction_loads_nothing(tmp_path: Path) -> None:
+    """The same law for the small page."""
+    _assert_is_self_contained(_prediction_page(tmp_path))
+
+
+def test_every_section_is_there_and_linked(render: Callable[..., str]) -> None:
+    """Each entry of the contents leads to a section with a heading of its own."""
+    page = _Page(render())
+    sections = [section["id"] for section in page.all("section")]
+    assert sections == [
+        "summary", "cohort", "checks", "training", "performance", "localisation", "gallery", "provenance", "config",
+    ]  # fmt: skip
+    links = [link["href"] for link in page.all("a")]
+    assert links == ["#content", *(f"#{section}" for section in sections)]
+    assert [section["aria-labelledby"] for section in page.all("section")] == [f"{section}-title" for section in sections]
+    assert len(page.all("h1")) == len(page.all("main")) == len(page.all("nav")) == 1
+
+
+def test_every_reference_between_elements_holds(render: Callable[..., str], tmp_path: Path) -> None:
+    """Ids are unique and every aria-labelledby names one: a screen reader finds each chart's title and description."""
+    for text in (render(), _prediction_page(tmp_path)):
+        page = _Page(text)
+        ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+        assert len(ids) == len(set(ids))
+        named = [name for _, attributes in page.tags for name in (attributes.get("aria-labelledby") or "").split()]
+        assert set(named) <= set(ids)
+
+
+def test_tables_and_images_say_what_they_are(render: Callable[..., str]) -> None:
+    """Each table has a caption, each header cell a scope, each picture a text."""
+    page = _Page(render())
+    assert len(page.all("caption")) == len(page.all("table")) >= 6
+    assert all(header.get("scope") in {"col", "row"} for header in page.all("th"))
+    assert len(page.all("img")) == 8
+    assert all(image.get("alt") for image in page.all("img"))
+    charts = [svg for svg in page.all("svg") if svg.get("role") == "img"]
+    assert len(charts) == len(page.all("desc")) == 4
+    assert all(svg.get("role") == "img" or svg.get("aria-hidden") == "true" for svg in page.all("svg"))
+
+
+def test_numbers_on_the_page_are_those_of_the_report(render: Callable[..., str]) -> None:
+    """AUROC with its interval, the cohort's counts, the operating points' definition and the version."""
+    text = re.sub(r"\s+", " ", _Page(render()).text)
+    scores = _scores(Finding.MALIGNANT)
+    metrics = _finding_metrics(scores)
+    assert f"{auroc(scores.score_B, scores.label_B):.3f}" in text
+    assert f"{auprc(scores.score_B, scores.label_B):.3f}" in text
+    assert f"95% interval {metrics.auroc.low:.3f}–{metrics.auroc.high:.3f}" in text
+    for part in ("1,498", "18 not published", "11 × not-dicom", "2 label rows that join to no exam", "0.1.0+g3705e30"):
+        assert part in text
+    assert "Research use only. Not a medical device." in text
+    assert "demo-cohort" in text and "2026-03-04 15:06 UTC" in text
+    assert "29 of 38" in text and "71%" in text
+
+
+def test_hostile_text_stays_text(render: Callable[..., str], tmp_path: Path) -> None:
+    """Markup in any value from a file is shown, never run."""
+    checks = (
+        CheckResult(
+            suite=HOSTILE, check=HOSTILE, column=HOSTILE, severity="critical", is_met=False, unexpected_count=1,
+            unexpected_percent=1.0, error=HOSTILE,
+        ),
+    )  # fmt: skip
+    ingest = make_report(tmp_path).ingest.model_copy(
+        update={"quarantined_by_reason": {HOSTILE: 3}, "warnings_by_rule": {HOSTILE: 1}}
+    )
+    image = (
+        make_report(tmp_path)
+        .explanation.images[0]
+        .model_copy(update={"exam_id": HOSTILE, "view_position": HOSTILE, "laterality": HOSTILE, "scores": {HOSTILE: 0.5}})
+    )
+    page = render(
+        ingest=ingest,
+        validation=ValidationReport(data_version="d", images=1, checks=checks),
+        explanation=ExplainReport(output_dir=tmp_path, images=(image,)),
+    )
+    prediction = _prediction_page(tmp_path, advice=HOSTILE, missing=(HOSTILE,), breast_scores={f"{HOSTILE} L": {HOSTILE: 0.5}})
+    for text in (page, prediction):
+        assert "<script" not in text and "<img src=x" not in text
+        assert "&lt;script&gt;" in text
+        _assert_is_self_contained(text)
+
+
+def test_folders_outside_the_workspace_are_not_named(render: Callable[..., str], tmp_path: Path) -> None:
+    """A source folder's name can hold a patient's: the page shows neither it nor where the workspace lies."""
+    page = render()
+    assert "Smith" not in page and str(tmp_path) not in page
+    assert "&lt;workspace&gt;/phantom" in page and "&lt;outside the workspace&gt;" in page
+
+
+def test_undefined_metrics_are_said_not_shown_as_numbers(render: Callable[..., str]) -> None:
+    """No positive breast: "not defined", no curve, no pair percentage, and a caution."""
+    none = Interval(value=None, low=None, high=None)
+    blank = FindingScores(finding=Finding.MALIGNANT, score_B=[0.1, 0.2], label_B=[0, 0])
+    metrics = _finding_metrics(
+        _scores(Finding.MALIGNANT), positive_breasts=0, auroc=none, auprc=none, localization_images=0,
+        localization_f1=None, localization_precision=None, localization_recall=None,
+    )  # fmt: skip
+    evaluation = EvaluationReport(
+        scores_path=Path("s"), by_finding={"malignant": metrics}, exams=1, images=4, provenance=_provenance()
+    )
+    text = re.sub(r"\s+", " ", _Page(render(evaluation=evaluation, scores=[blank])).text)
+    assert "not defined (one class only)" in text
+    assert "classification performance is not defined" in text
+    assert "No test breast has a malignant finding" in text
+    assert "not defined (no masks)" in text
+    assert "of pairs" not in text
+
+
+def test_an_interval_may_lack_ends(render: Callable[..., str]) -> None:
+    """One malignant patient: the value stands alone."""
+    metrics = _finding_metrics(_scores(Finding.MALIGNANT), auroc=Interval(value=0.75, low=None, high=None))
+    evaluation = EvaluationReport(
+        scores_path=Path("s"), by_finding={"malignant": metrics}, exams=1, images=4, provenance=_provenance()
+    )
+    text = re.sub(r"\s+", " ", _Page(render(evaluation=evaluation)).text)
+    assert "0.750 interval not defined: too few patients" in text
+
+
+def test_cautions_come_before_numbers(render: Callable[..., str]) -> None:
+    """Synthetic data, few positives and mixed versions are told in the summary; a clean clinical run has none of them."""
+    text = render(train=make_report_train(data_version="other"))
+    assert text.index("The exams are synthetic") < text.index("AUROC</dt>")
+    assert "different data versions" in text
+    assert "test breasts have a malignant finding" in text
+    many = {f: _finding_metrics(_scores(f, breasts=600)) for f in FINDINGS}
+    evaluation = EvaluationReport(scores_path=Path("s"), by_finding=many, exams=300, images=1200, provenance=_provenance())
+    assert "Before quoting" not in render(evaluation=evaluation, config={"phantom": None})
+
+
+def make_report_train(**changes: Any) -> TrainReport:
+    """A training whose provenance differs."""
+    return TrainReport(
+        checkpoint_path=Path("best.safetensors"), checkpoint_sha256="9f" * 32, run_dir=Path("train"), epochs=_epochs(),
+        best_epoch=11, train_exams=226, provenance=_provenance(**changes),
+    )  # fmt: skip
+
+
+def test_failed_checks_come_first_and_blocking_before_warnings(render: Callable[..., str]) -> None:
+    """What needs action is on top, what is met is folded away."""
+    blocking = CheckResult(
+        suite="labels", check="is unique", column="image_id", severity="critical", is_met=False, unexpected_count=2,
+        unexpected_percent=0.1,
+    )  # fmt: skip
+    page = render(validation=ValidationReport(data_version="d", images=10, checks=(*_checks(), blocking)))
+    section = page[page.index('id="checks"') : page.index('id="training"')]
+    assert (
+        section.index("image_id") < section.index("pixel_spacing_mm") < section.index("<details>") < section.index("column_0")
+    )
+    assert "16 checks on 10 images: 14 met, 1 warned, 1 blocked" in section
+
+
+def test_panels_are_embedded_at_page_width(render: Callable[..., str]) -> None:
+    """A panel of 1,750 x 250 px becomes a JPEG of 1,600 px: 1600 * 250 / 1750 = 229 rows."""
+    page = render()
+    (first, *_) = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page)
+    image_HW3 = cv2.imdecode(np.frombuffer(base64.b64decode(first), dtype=np.uint8), cv2.IMREAD_COLOR)
+    assert image_HW3 is not None
+    assert image_HW3.shape == (229, PANEL_WIDTH_PX, 3)
+    assert len(page) < 2_000_000
+
+
+def test_a_full_page_names_the_panels_it_leaves_out(render: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the budget a panel is named by its file, not dropped in silence."""
+    monkeypatch.setattr("tasks.adapters.report.PAGE_IMAGES_BYTES", 20_000)
+    page = render()
+    assert 0 < page.count("data:image/jpeg") < 8
+    assert page.count("Not embedded, to keep this page small") == 8 - page.count("data:image/jpeg")
+
+
+def test_a_lost_panel_does_not_lose_the_report(render: Callable[..., str], tmp_path: Path) -> None:
+    """A file that is gone or no image leaves a sentence in its place."""
+    images = make_report(tmp_path).explanation.images
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"not an image")
+    gone = [
+        images[0].model_copy(update={"panel_path": tmp_path / "gone.png"}),
+        images[1].model_copy(update={"panel_path": broken}),
+    ]
+    page = render(explanation=ExplainReport(output_dir=tmp_path, images=tuple(gone)))
+    assert page.count("The panel&#39;s file cannot be read.") == 2
+
+
+def test_a_clean_cohort_is_said_to_be_clean(render: Callable[..., str], tmp_path: Path) -> None:
+    """No line of zeros: a step that loses nothing says so."""
+    page = render(ingest=make_clean_ingest(make_report(tmp_path)))
+    for sentence in ("no file refused", "all with four standard views", "every label an exam", "every exam is in a split"):
+        assert sentence in page
+    assert "<li>0 " not in page
+
+
+def test_labels_are_words(render: Callable[..., str]) -> None:
+    """0, 1 and 255 are shown as absent, present, not known."""
+    page = render()
+    assert "labelled present" in page and "labelled absent" in page and "labelled not known" in page
+
+
+def test_a_run_without_epochs_or_scores_still_has_a_page(render: Callable[..., str]) -> None:
+    """One epoch, or a checkpoint brought from elsewhere, draws what there is."""
+    train = make_report_train().model_copy(update={"epochs": _epochs()[:1], "best_epoch": 1})
+    assert "1 epoch on 226 exams" in render(train=train)
+    page = render(train=train.model_copy(update={"epochs": ()}), scores=[])
+    assert "No test scores were given" in page
+
+
+def test_rendering_twice_gives_the_same_bytes(render: Callable[..., str]) -> None:
+    """The clock is an argument: equal inputs, equal page."""
+    assert render() == render()
+
+
+def test_prediction_says_what_is_missing(tmp_path: Path) -> None:
+    """Scores per breast, missing views, refused files, advice, panels by image, and which weights."""
+    text = re.sub(r"\s+", " ", _Page(_prediction_page(tmp_path)).text)
+    for part in (
+        "0.650", "Exam E1 lacks R-CC and R-MLO", "1 file refused: not-dicom", "use the cbis-ddsm profile", "Left MLO",
+        "Untrained network.", "spacing-missing", "Research use only",
+    ):  # fmt: skip
+        assert part in text
+
+
+def test_prediction_of_nothing_is_a_page(tmp_path: Path) -> None:
+    """Every file refused: no table, but the reasons."""
+    text = _prediction_page(tmp_path, images=(), breast_scores={}, panels=(), missing=())
+    assert "No image could be scored." in text and "1 file refused" in text
+
+
+def test_roc_corners_survive_thinning() -> None:
+    """Three breasts, positive above, between: the polyline is the corners of the curve, in plot units 52..438 by 12..394."""
+    chart = roc_chart([FindingScores(finding=Finding.MALIGNANT, score_B=[0.9, 0.8, 0.7, 0.6, 0.5], label_B=[1, 1, 0, 0, 1])])
+    # (0,0) -> (0,2/3) -> (1,2/3) -> (1,1): y = 394 - 2/3 * 382 = 139.3
+    assert chart.series[0].lines == ("52,394 52,139.3 438,139.3 438,12",)
+
+
+def test_pr_steps_enclose_average_precision() -> None:
+    """The area under the drawn line is the reported AUPRC, to the drawing's tenth of a pixel."""
+    scores = _scores(Finding.BENIGN)
+    (line,) = pr_chart([scores]).series[0].lines
+    points = np.array([[float(part) for part in pair.split(",")] for pair in line.split()])
+    recall, precision = (points[:, 0] - 52) / 386, (394 - points[:, 1]) / 382
+    area = float((np.diff(recall) * (precision[1:] + precision[:-1]) / 2).sum())
+    assert area == pytest.approx(auprc(scores.score_B, scores.label_B), abs=1e-3)
