@@ -4,7 +4,7 @@
 
 Draws exams, cuts patches centred on malignant and benign findings and on normal glandular knots, trains the same small network
 on them as they are and after 4x area reduction (and enlargement back), and prints AUROCs on patches of held-out patients with
-intervals from a bootstrap over patients. About three minutes on two cores.
+intervals from a bootstrap over patients. About four processor minutes.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from gmic_model.phantom import draw_exam, plan_exam
 from gmic_model.phantom_lesions import SPOT_PX, Spot, SpotKind, SpotStyle, draw_spot
 from schemas.exam import Finding, Laterality, ViewPosition
 
-WHITE = 2400.0  # gray level shown as white
 LEVELS = 48  # fewer gray levels make small files
 
 
@@ -33,7 +32,8 @@ def exam_figure(seed: int) -> NDArray[np.uint8]:
     )
     drawn = draw_exam(plan)
     views = [drawn[side, view].pixels_HW for view in ViewPosition for side in Laterality]
-    return _gray(cv2.resize(np.hstack(views).astype(np.float32), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    half = cv2.resize(np.hstack(views).astype(np.float32), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return _gray(np.asarray(half, dtype=np.float32), 0.0, 2400.0)
 
 
 def spot_figure(seed: int) -> NDArray[np.uint8]:
@@ -49,12 +49,12 @@ def spot_figure(seed: int) -> NDArray[np.uint8]:
             small_PQ = cv2.resize(native_PQ, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
             tiles = [cv2.resize(tile, (176, 176), interpolation=cv2.INTER_NEAREST) for tile in (native_PQ, small_PQ)]
             columns.append(np.vstack([np.pad(tile, 2) for tile in tiles]))
-    return _gray(np.hstack(columns).astype(np.float32))
+    return _gray(np.hstack(columns).astype(np.float32), 850.0, 1500.0)
 
 
-def _gray(image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    share = np.clip(image / WHITE, 0.0, 1.0)
-    return (np.round(share * (LEVELS - 1)) * (255 / (LEVELS - 1))).astype(np.uint8)
+def _gray(image: NDArray[np.float32], black: float, white: float) -> NDArray[np.uint8]:
+    share = np.clip((image - black) / (white - black), 0.0, 1.0)
+    return np.asarray(np.round(share * (LEVELS - 1)) * (255 / (LEVELS - 1)), dtype=np.uint8)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gmic_model.dataset import Batch
-from gmic_model.loss import gmic_loss
+from gmic_model.loss import gmic_loss, loss_form
 from gmic_model.metrics import auroc, breast_scores
 from gmic_model.model import GMIC, GMICOutput
 from schemas.config import TrainConfig
@@ -47,6 +47,7 @@ def train_steps(
             batch.label_NC.to(device, non_blocking=True),
             saliency_weight=config.saliency_weight,
             saliency_exponent=config.saliency_exponent,
+            form=loss_form(model.config, config.loss_form),
         )
         loss_value = float(loss.detach())
         if not np.isfinite(loss_value):

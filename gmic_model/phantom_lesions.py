@@ -24,8 +24,8 @@ SPOT_PX = 128
 
 _OVERSAMPLE = 3  # spicules and specks are drawn three times as fine and averaged: sub-pixel places and widths
 _SHIFT = 4  # fractional bits of cv2's coordinates
-_BODY_PASS_PER_PX = 0.12  # up to here all is body ...
-_BODY_STOP_PER_PX = 0.25  # ... from here all is detail; a 4x4 mean takes all of 0.25 away and most of what is near it
+_BODY_PASS_PER_PX = 0.13  # up to here all is body ...
+_BODY_STOP_PER_PX = 0.28  # ... from here all is detail; a 4x4 mean takes all of 0.25 away and most of what is near
 
 
 class SpotKind(StrEnum):
@@ -76,7 +76,7 @@ class SpotStyle:
         """0: bold, and the class leaks into low frequencies; 0.5: fine detail alone decides; 1: the detail is faint."""
         ease = max(0.0, 1.0 - 2.0 * difficulty)
         hardness = max(0.0, 2.0 * difficulty - 1.0)
-        return cls(detail_gain=1.0 + 0.8 * ease - 0.5 * hardness, body_leak=ease, knot_gain=1.0 - 0.6 * ease)
+        return cls(detail_gain=0.5 + 1.2 * ease - 0.25 * hardness, body_leak=ease, knot_gain=1.0 - 0.6 * ease)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from prefect import task
 
-from gmic_model.localization import ContinuousF1, continuous_f1, mean_localization
+from gmic_model.localization import (
+    ContinuousF1,
+    LesionCount,
+    continuous_f1,
+    is_pointing_at_lesion,
+    lesions_reached,
+    mean_localization,
+)
 from gmic_model.metrics import Metric, bootstrap_interval, breast_scores
 from gmic_model.saliency import mask_to_window
 from schemas.config import EvaluateConfig, RunConfig, Stage
@@ -51,7 +59,7 @@ def evaluate(config: RunConfig, splits: SplitReport, trained: TrainReport) -> Ev
     views = stored_views(store, manifest, config.preprocess.window_px)
     network = load_network(load_checkpoint(trained.checkpoint_path))
     scored: list[ScoredView] = []
-    localized: dict[Finding, list[ContinuousF1]] = {finding: [] for finding in FINDINGS}
+    localized: dict[Finding, list[_Localized]] = {finding: [] for finding in FINDINGS}
     masked = set(test.loc[test["has_lesion_mask"], "row"])
     with progress("evaluate", len(test), "images") as tracker:
         for view in score_rows(
@@ -59,7 +67,7 @@ def evaluate(config: RunConfig, splits: SplitReport, trained: TrainReport) -> Ev
         ):
             scored.append(view)
             if view.row in masked:
-                _localize(view, views, localized)
+                _localize(view, views, config.model.patch_size, localized)
             tracker.advance_to(len(scored))
     table = score_table(test, scored)
     folder = Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value)
@@ -113,17 +121,34 @@ def interval_text(interval: Interval) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _localize(view: ScoredView, views: StoredViews, localized: dict[Finding, list[ContinuousF1]]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Localized:
+    """How one image's saliency and patches lie on one finding's mask."""
+
+    metrics: ContinuousF1
+    is_pointing: bool
+    lesions: LesionCount
+
+
+def _localize(
+    view: ScoredView, views: StoredViews, patch_size: tuple[int, int], localized: dict[Finding, list[_Localized]]
+) -> None:
     geometry, _, _ = views.views[view.row]
     bits_HW: NDArray[np.uint8] = mask_to_window(views.lesion_mask(view.row), geometry)
     for index, finding in enumerate(FINDINGS):
         mask_HW = (bits_HW >> index & 1).astype(bool)
         if mask_HW.any():
-            localized[finding].append(continuous_f1(view.saliency_CIJ[index], mask_HW))
+            localized[finding].append(
+                _Localized(
+                    continuous_f1(view.saliency_CIJ[index], mask_HW),
+                    is_pointing_at_lesion(view.saliency_CIJ[index], mask_HW),
+                    lesions_reached(view.corner_K2, patch_size, mask_HW),
+                )
+            )
 
 
 def _finding_metrics(
-    scores: pd.DataFrame, finding: Finding, localized: Sequence[ContinuousF1], config: EvaluateConfig
+    scores: pd.DataFrame, finding: Finding, localized: Sequence[_Localized], config: EvaluateConfig
 ) -> FindingMetrics:
     breasts = breast_table(scores, finding)
     score_B = breasts["score"].to_numpy(np.float64)
@@ -140,7 +165,7 @@ def _finding_metrics(
             seed=config.seed,
         )
 
-    mean = mean_localization(localized)
+    mean = mean_localization(image.metrics for image in localized)
     return FindingMetrics(
         breasts=len(breasts),
         positive_breasts=int(label_B.sum()),
@@ -150,4 +175,7 @@ def _finding_metrics(
         localization_f1=mean.f1,
         localization_precision=mean.precision,
         localization_recall=mean.recall,
+        pointing_fraction=float(np.mean([image.is_pointing for image in localized])) if localized else None,
+        lesions=sum(image.lesions.total for image in localized),
+        lesions_reached=sum(image.lesions.reached for image in localized),
     )

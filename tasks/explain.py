@@ -94,7 +94,7 @@ def draw_view(view: ScoredView, line: Mapping[str, Any], views: StoredViews, mod
         scores=dict(zip(FINDINGS, scores.values(), strict=True)),
         labels={finding: _KNOWN_LABEL.get(int(line[finding.value])) for finding in FINDINGS},
     )
-    name = f"{line['exam_id'][:13]}-{line['laterality']}-{line['view_position']}-{view.row}"
+    name = f"{line['image_id']}-{line['laterality']}-{line['view_position']}"
     panel_path, saliency_path = folder / f"{name}.png", folder / f"{name}.npz"
     encoded, png = cv2.imencode(".png", panel_HW3[:, :, ::-1])
     if not encoded:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gmic_model.preprocess import PreparedView, fit_canvas, prepare_view
+from gmic_model.preprocess import PreparedView, crop_like, fit_canvas, prepare_view
 from schemas.config import PreprocessConfig
 from schemas.errors import DicomError, GateRejection
 from schemas.exam import ImageRecord, QuarantinedFile
@@ -146,13 +146,7 @@ def _stored_mask(mask_path: Path, prepared: PreparedView) -> NDArray[np.uint8] |
     if mask_HW is None or mask_HW.shape != prepared.geometry.source_shape_px:
         logger.warning("lesion mask of one image is unreadable or not of the image's shape; the image goes on without it")
         return None
-    top, bottom, left, right = prepared.geometry.crop_box_px
-    crop_HW = mask_HW[top:bottom, left:right]
-    if prepared.geometry.is_flipped:
-        crop_HW = crop_HW[:, ::-1]
-    rows_px, columns_px = prepared.pixels_HW.shape
-    if crop_HW.shape != (rows_px, columns_px):
-        crop_HW = cv2.resize(np.ascontiguousarray(crop_HW), (columns_px, rows_px), interpolation=cv2.INTER_NEAREST)
+    crop_HW = crop_like(mask_HW, prepared.geometry)
     return np.ascontiguousarray(crop_HW, dtype=np.uint8) if crop_HW.any() else None
 
 

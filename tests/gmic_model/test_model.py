@@ -137,8 +137,9 @@ def test_top_t_pooling_equals_the_released_models(parity_dir: Path) -> None:
 # ----------------------------------------------------------------------------------------------------------- variants
 
 
-@pytest.mark.parametrize("variant", list(GMICVariant))
-@pytest.mark.parametrize("findings", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("variant", "findings"), [*((variant, 2) for variant in GMICVariant), (GMICVariant.GMIC, 1), (GMICVariant.GMIC, 3)]
+)
 def test_every_row_of_table_1_runs(variant: GMICVariant, findings: int) -> None:
     """Shapes, ranges and gradients of each variant for one to three findings."""
     model = small_model(variant=variant, findings=findings).train()
@@ -242,8 +243,9 @@ def test_birads_weights_are_handed_over() -> None:
 # --------------------------------------------------------------------------------------------------------- degenerate
 
 
-@pytest.mark.parametrize("value", [0.0, -3.0, float("nan"), float("inf")])
-@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize(
+    ("value", "mode"), [(0.0, "eval"), (0.0, "train"), (-3.0, "train"), (float("nan"), "eval"), (float("inf"), "train")]
+)
 def test_constant_and_broken_images_give_finite_results(value: float, mode: str) -> None:
     """All zero, all equal, all NaN, all infinite."""
     model = small_model().train(mode == "train")

@@ -188,14 +188,14 @@ def _reduced(spot_NPQ: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
 @pytest.mark.parametrize("kind", list(SpotKind))
 @pytest.mark.parametrize("other", [Finding.BENIGN, None])
 def test_class_is_lost_in_fourfold_reduction_at_the_default_difficulty(kind: SpotKind, other: Finding | None) -> None:
-    """The same shapes drawn as two classes: their difference is over 6 % of their energy, after 4x reduction under 2.5 %."""
+    """The same shapes drawn as two classes: 4x reduction takes all but a 25th of their difference's share of the energy."""
     malignant_NPQ, other_NPQ = _spots(Finding.MALIGNANT, kind, 0.5, 12), _spots(other, kind, 0.5, 12)
     difference_share = {}
     for factor in (1, 4):
         here, there = _reduced(malignant_NPQ, factor), _reduced(other_NPQ, factor)
         difference_share[factor] = float(((here - there) ** 2).sum() / ((here**2).sum() + (there**2).sum()))
-    assert difference_share[4] < 0.025
-    assert difference_share[1] > 0.06
+    assert difference_share[1] > 0.012
+    assert difference_share[4] < difference_share[1] / 25
 
 
 @pytest.mark.parametrize("kind", list(SpotKind))

@@ -14,7 +14,7 @@ import pytest
 
 from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, VIEWS_PER_EXAM
 from schemas.reports import CheckResult
-from tasks.adapters.check_suites import MANIFEST_SUITES
+from tasks.adapters.check_suites import MANIFEST_SUITES, manifest_suites, split_suites
 from tasks.adapters.expectations import check_manifest, check_splits
 
 VIEWS = (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))
@@ -338,3 +338,20 @@ def test_importing_the_adapter_does_not_import_great_expectations() -> None:
     """The library costs seconds: only a run of the checks pays them."""
     code = "import sys, tasks.adapters.expectations; sys.exit('great_expectations' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_check_is_documented() -> None:
+    """docs/data-checks.md names each rule; the checks made from the schema's columns it describes by kind."""
+    pages = " ".join((Path(__file__).parents[3] / "docs" / "data-checks.md").read_text(encoding="utf-8").split())
+    suites = (*manifest_suites(clean_manifest()), *split_suites(clean_manifest(), clean_splits(clean_manifest())))
+    names = {
+        check.name for suite in suites for check in suite.checks if check.column not in MANIFEST_NAMES or ":" in check.name
+    }
+    sentences = {name for name in names if " has " not in name or name.startswith(("a ", "the ", "every ", "E0", "R6"))}
+    shared = "R60: the breast's views agree on "
+    missing = {
+        name
+        for name in sentences
+        if name.removeprefix(shared) not in pages or (name.startswith(shared) and shared not in pages)
+    }
+    assert missing == set()

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.config import PhantomConfig
 from schemas.errors import LabelError
 from schemas.exam import Acquisition, BreastLabel, ImageRecord, Laterality, Photometric, ViewPosition
 from tasks.adapters.labels import index_exams_by_day, join_labels, read_labels
+from tasks.adapters.phantom_cohort import labels_csv, plan_cohort
 from tasks.adapters.pseudonyms import Pseudonyms
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)
@@ -46,6 +48,14 @@ def test_line_becomes_a_label_by_pseudonyms(tmp_path: Path) -> None:
         birads=5,
         label_source="biopsy",
     )
+
+
+def test_phantom_labels_are_of_the_schema(tmp_path: Path) -> None:
+    """What `mammo phantom` writes, `mammo ingest` reads."""
+    exams = plan_cohort(PhantomConfig(output_dir=tmp_path, patients=5))
+    path = tmp_path / "labels.csv"
+    path.write_text(labels_csv(exams), encoding="utf-8")
+    assert len(read_labels(path, PSEUDONYMS)) == 2 * len(exams)
 
 
 @pytest.mark.parametrize(("text", "known"), [("", None), ("0", False), ("1", True), ("0.0", False), ("1.0", True)])
