@@ -88,6 +88,7 @@ def _started_server(home: Path) -> Iterator[str]:
         _wait_until_healthy(process, address, home / "server.log")
         (home / "server.json").write_text(json.dumps({"pid": process.pid, "address": address}))
         yield address
+        _send_what_waits()
     finally:
         (home / "server.json").unlink(missing_ok=True)
         process.terminate()
@@ -96,6 +97,15 @@ def _started_server(home: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _send_what_waits() -> None:
+    """Logs and events leave in the background; what waits at the end would meet a stopped server and hold up the exit."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=20)
+    EventsWorker.drain_all(timeout=20)
 
 
 def _configured_api_url(environment: MutableMapping[str, str]) -> str | None:

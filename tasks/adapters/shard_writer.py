@@ -9,6 +9,7 @@ import logging
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -142,7 +143,7 @@ def _pseudonyms(key_path: Path) -> Pseudonyms:
 
 def _stored_mask(mask_path: Path, prepared: PreparedView) -> NDArray[np.uint8] | None:
     """The lesion bits in the stored crop's frame, or None where the mask is empty or of another shape."""
-    mask_HW = cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED)
+    mask_HW = cast("NDArray[np.uint8] | None", cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED))
     if mask_HW is None or mask_HW.shape != prepared.geometry.source_shape_px:
         logger.warning("lesion mask of one image is unreadable or not of the image's shape; the image goes on without it")
         return None
