@@ -1,9 +1,4 @@
-"""The command ``mammo``: one verb, one config file, few flags.
-
-Exit codes: 0 done; 2 config or usage; 3 input (no exams, unreadable files, labels); 4 data checks failed; 5 store;
-6 checkpoint; 7 training; 8 too many files refused; 75 another run holds the store; 130 interrupted;
-143 terminated; 1 anything else.
-"""
+"""The command ``mammo``: one verb, one config file, few flags. Exit codes are those of ``schemas.errors``."""
 
 from __future__ import annotations
 
@@ -17,17 +12,31 @@ import typer
 
 from deployments.configuration import SHIPPED_CONFIGS, load_config
 from deployments.console import shown_progress
+from deployments.quarantine import app as quarantine_app
+from deployments.reproduce import app as reproduce_app
 from deployments.services import prefect_server
+from deployments.weights import app as weights_app
 from schemas.config import RunConfig, Stage
 from schemas.errors import MammoError
 from schemas.reports import EvaluationReport, PredictReport, Report
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 2 config or usage; 3 input (no exams, unreadable files, labels); 4 data checks failed; 5 store; "
+    "6 checkpoint; 7 training; 8 too many files refused; 75 another run holds the store or the training; 130 interrupted; "
+    "143 terminated; 1 anything else."
+)
+
 app = typer.Typer(
     help="From a folder of DICOM screening exams to a trained, evaluated and explained GMIC. Research use only.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(reproduce_app, name="reproduce")
+app.add_typer(weights_app, name="weights")
 
 ConfigPath = Annotated[Path, typer.Argument(help="Config file; a shipped name such as demo.yaml works too")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the stage's report as JSON")]

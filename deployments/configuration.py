@@ -6,7 +6,7 @@ import types
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,6 +14,8 @@ from pydantic_core import ErrorDetails
 
 from schemas.config import RunConfig
 from schemas.errors import ConfigError
+
+ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
 
@@ -41,7 +43,18 @@ def load_config(path: Path, changes: Mapping[str, Any] | None = None) -> RunConf
         config = RunConfig.model_validate(content)
     except ValidationError as invalid:
         raise ConfigError(f"{path} is not right: {'; '.join(_in_words(error) for error in invalid.errors())}") from invalid
-    return config.model_copy(update={"workspace_dir": config.workspace_dir.resolve()})
+    return _with_whole_paths(config)
+
+
+def _with_whole_paths(config: ConfigType) -> ConfigType:
+    """Every path made absolute, so that a worker or a later retry with another working directory means the same files."""
+    changes: dict[str, Any] = {}
+    for name, value in config:
+        if isinstance(value, Path):
+            changes[name] = value.resolve()
+        elif isinstance(value, BaseModel):
+            changes[name] = _with_whole_paths(value)
+    return config.model_copy(update=changes)
 
 
 def _set(content: dict[str, Any], keys: list[str], value: object) -> None:
@@ -56,6 +69,8 @@ def _in_words(error: ErrorDetails) -> str:
         known = _fields_at(RunConfig, [str(part) for part in error["loc"][:-1]])
         near = get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
         return f"unknown key '{where}'" + (f", did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(known)}")
+    if error["type"] == "union_tag_not_found":
+        return f"{where}: the key {error['ctx']['discriminator']} is missing, it says which form is meant"
     return f"{where or 'the whole'}: {error['msg']}, got {error['input']!r}" if where else error["msg"]
 
 

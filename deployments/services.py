@@ -6,6 +6,7 @@ Everything a Prefect process reads from its environment is set here, before Pref
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -27,7 +28,7 @@ _START_TIMEOUT_S = 180.0
 _PR_SET_PDEATHSIG = 1
 
 # No telemetry, no promotional content, no silent throw-away server; readable results next to the data.
-_ALWAYS = {
+PREFECT_DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
@@ -45,62 +46,173 @@ def prefect_server(workspace_dir: Path) -> Iterator[str]:
     """Yields the UI's address, with this process's environment pointing to its server.
 
     A server named by ``PREFECT_API_URL`` or the active Prefect profile is used as it is. Otherwise one is started on
-    127.0.0.1 with its database in ``workspace_dir/prefect``; its history stays there for the next command.
+    127.0.0.1 with its database in ``workspace_dir/prefect``; its history stays there for the next command. Commands that run
+    at the same time in one workspace share it, and the one that started it ends it after the last of them.
 
     Raises:
-        MammoError: The server did not come up.
+        MammoError: The server did not come up, or the configured one does not answer.
     """
-    for name, value in _ALWAYS.items():
+    for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(workspace_dir / "prefect" / "results"))
     configured = _configured_api_url(os.environ)
-    if configured is not None:
-        os.environ["PREFECT_API_URL"] = configured
-        yield configured.removesuffix("/api")
+    if configured is None:
+        with _own_server(workspace_dir / "prefect") as address:
+            yield address
         return
-    home = workspace_dir / "prefect"
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.environ["PREFECT_HOME"] = str(home)
-    running = _running_server(home)
-    if running is not None:
-        os.environ["PREFECT_API_URL"] = f"{running}/api"
-        yield running
-        return
-    with _started_server(home) as address:
-        yield address
+    address = configured.removesuffix("/").removesuffix("/api")
+    if not _is_healthy(address):
+        raise MammoError(
+            "The configured Prefect server does not answer",
+            expected=f"an answer at {address}/api/health",
+            remedy="start it, correct PREFECT_API_URL, or unset it: a server of the workspace's own is started then",
+        )
+    os.environ["PREFECT_API_URL"] = configured
+    yield address
 
 
 @contextmanager
-def _started_server(home: Path) -> Iterator[str]:
-    port = _free_port()
-    address = f"http://127.0.0.1:{port}"
+def _own_server(home: Path) -> Iterator[str]:
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ["PREFECT_HOME"] = str(home)
+    _reach_loopback_directly(os.environ)
+    with _locked(home / "server.lock", fcntl.LOCK_EX):  # of two commands that begin together one starts the server
+        address = _running_server(home)
+        process = None
+        if address is None:
+            process, address = _start_server(home)
+        users = _lock(home / "server.users", fcntl.LOCK_SH)
     os.environ["PREFECT_API_URL"] = f"{address}/api"
+    try:
+        yield address
+    finally:
+        try:
+            _send_what_waits()
+        finally:
+            os.close(users)
+            if process is not None:
+                _stop_when_unused(process, home)
+
+
+def _start_server(home: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Starts a server; on the usual port if it is free, so that the UI's address is the same every time.
+
+    A port that was free a moment ago may be taken by another command's server when ours binds it. Ours ends then and the
+    other one answers in its place, which only its ``home`` tells: hence a second try, on a port that nobody else wants.
+    """
+    for port in (_free_port(USUAL_PORT, 0), _free_port(0)):
+        address = f"http://127.0.0.1:{port}"
+        process = _spawn_server(home, port, address)
+        try:
+            if _waited_until_ready(process, address, home):
+                (home / "server.json").write_text(json.dumps({"pid": process.pid, "address": address}))
+                return process, address
+        except BaseException:
+            _stop(process)
+            raise
+    raise MammoError(
+        "The embedded Prefect server did not start",
+        expected=f"an answer at {address}",
+        got="it ended",
+        remedy=f"see {home / 'server.log'}, or set PREFECT_API_URL to a running server",
+    )
+
+
+def _spawn_server(home: Path, port: int, address: str) -> subprocess.Popen[bytes]:
     with (home / "server.log").open("ab") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches the flow first, and the server when the flow has ended
             preexec_fn=_end_with_parent,
+            env={**os.environ, "PREFECT_API_URL": f"{address}/api"},
         )
+
+
+def _waited_until_ready(process: subprocess.Popen[bytes], address: str, home: Path) -> bool:
+    """True when our server answers, False if it has ended.
+
+    Raises:
+        MammoError: It neither answers nor ends.
+    """
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not _is_server_of(home, address):
+        if process.poll() is not None:
+            return False
+        if time.monotonic() > deadline:
+            raise MammoError(
+                "The embedded Prefect server did not start",
+                expected=f"an answer at {address}",
+                got=f"silence for {_START_TIMEOUT_S:.0f} s",
+                remedy=f"see {home / 'server.log'}, or set PREFECT_API_URL to a running server",
+            )
+        time.sleep(0.2)
+    return True
+
+
+def _stop_when_unused(process: subprocess.Popen[bytes], home: Path) -> None:
+    """Another command of the same workspace may still be using the server; its run must not lose it."""
     try:
-        _wait_until_healthy(process, address, home / "server.log")
-        (home / "server.json").write_text(json.dumps({"pid": process.pid, "address": address}))
-        yield address
-        _send_what_waits()
+        while not _stopped_if_unused(process, home):
+            time.sleep(0.5)
     finally:
-        (home / "server.json").unlink(missing_ok=True)
-        process.terminate()
+        if process.poll() is None:  # Ctrl-C while waiting
+            _stop(process)
+
+
+def _stopped_if_unused(process: subprocess.Popen[bytes], home: Path) -> bool:
+    with _locked(home / "server.lock", fcntl.LOCK_EX):
         try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            os.close(_lock(home / "server.users", fcntl.LOCK_EX | fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        (home / "server.json").unlink(missing_ok=True)
+        _stop(process)
+        return True
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def _locked(path: Path, operation: int) -> Iterator[None]:
+    descriptor = _lock(path, operation)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(path: Path, operation: int) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, operation)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _reach_loopback_directly(environment: MutableMapping[str, str]) -> None:
+    """A hospital's web proxy must not be asked for 127.0.0.1."""
+    for name in ("NO_PROXY", "no_proxy"):
+        hosts = [host for host in environment.get(name, "").split(",") if host]
+        if "127.0.0.1" not in hosts:
+            environment[name] = ",".join([*hosts, "127.0.0.1"])
 
 
 def _send_what_waits() -> None:
     """Logs and events leave in the background; what waits at the end would meet a stopped server and hold up the exit."""
+    if "prefect" not in sys.modules:
+        return  # nothing of ours spoke to the server
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -123,36 +235,36 @@ def _configured_api_url(environment: MutableMapping[str, str]) -> str | None:
 
 
 def _running_server(home: Path) -> str | None:
+    """The address of another command's server in this workspace, if it is alive."""
     try:
         address = str(json.loads((home / "server.json").read_text())["address"])
     except (OSError, ValueError, KeyError):
         return None
-    return address if _is_healthy(address) else None
+    return address if _is_server_of(home, address) else None
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], address: str, log_path: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while not _is_healthy(address):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise MammoError(
-                "The embedded Prefect server did not start",
-                expected=f"an answer at {address}",
-                got="it ended" if process.poll() is not None else f"silence for {_START_TIMEOUT_S:.0f} s",
-                remedy=f"see {log_path}, or set PREFECT_API_URL to a running server",
-            )
-        time.sleep(0.2)
+def _is_server_of(home: Path, address: str) -> bool:
+    """True if the server at an address keeps its history in ``home``."""
+    try:
+        with urllib.request.urlopen(f"{address}/api/admin/settings", timeout=2) as answer:  # noqa: S310  # loopback
+            return Path(json.load(answer)["home"]).resolve() == home.resolve()
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _is_healthy(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{address}/api/health", timeout=2) as answer:  # noqa: S310  # loopback, our own server
+        with urllib.request.urlopen(f"{address}/api/health", timeout=10) as answer:  # noqa: S310  # the user's own server
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except urllib.error.HTTPError as refused:
+        return refused.code in (401, 403)  # it is there and wants PREFECT_API_AUTH_STRING
+    except (OSError, ValueError):
         return False
 
 
-def _free_port() -> int:
-    for port in (USUAL_PORT, 0):
+def _free_port(*wanted: int) -> int:
+    """The first of the wanted ports that is free on loopback; 0 stands for any."""
+    for port in wanted:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -12,7 +12,8 @@ from schemas.config import RunConfig
 from schemas.reports import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.workspace import Workspace, held_lock
-from tasks.ingest import header_batches, ingest_batch, inspect_batch, plan_shards, publish_exams, scan_source
+from tasks.ingest import header_batches, ingest_batch, inspect_batch, plan_shards, scan_source
+from tasks.publish import publish_exams
 
 TWO_BATCHES = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=2))
 """The next batch fills the tail of the one before; Dask does the work."""

@@ -7,10 +7,12 @@ from prefect import flow
 from flows.ingest import TWO_BATCHES, ingest_steps
 from schemas.config import RunConfig
 from schemas.reports import PredictReport
+from tasks.predict import find_checkpoint
 from tasks.predict import predict as predict_task
 
 
 @flow(name="predict", flow_run_name="predict-{config.name}", task_runner=TWO_BATCHES)
 def predict(config: RunConfig) -> PredictReport:
-    """Exams of ``ingest.source_dir`` through the gate and the network of ``checkpoint``."""
-    return predict_task(config, ingest_steps(config))
+    """Exams of ``ingest.source_dir`` through the gate and the network of ``checkpoint``, or of this workspace."""
+    checkpoint_path = find_checkpoint(config)
+    return predict_task(config, ingest_steps(config), checkpoint_path)

@@ -1,6 +1,6 @@
 """Do two sets of scores rank the same breasts differently? DeLong's test of paired AUROCs, with patients as clusters.
 
-The metrics themselves are in ``metrics.py``. Axes: ``M`` the two models, ``B`` breasts, ``G`` clusters (patients).
+The metrics themselves are in ``metrics.py``. Axes: ``M`` models or readers, ``B`` breasts, ``G`` clusters (patients).
 """
 
 from __future__ import annotations
@@ -26,6 +26,32 @@ class PairedDifference:
     p_value: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AurocCovariance:
+    """AUROCs of several scores of the same breasts, and their covariance over patients."""
+
+    auroc_M: NDArray[np.float64]
+    covariance_MM: NDArray[np.float64]
+
+
+def delong_covariance(score_MB: ArrayLike, label_B: ArrayLike, *, patient_B: ArrayLike | None = None) -> AurocCovariance | None:
+    """Covariance of any number of AUROCs on the same breasts (DeLong 1988), with patients as Obuchowski's clusters (1997).
+
+    Returns:
+        None where it is not defined: fewer than two patients with, or without, the finding.
+    """
+    scores_MB = np.atleast_2d(np.asarray(score_MB, dtype=np.float64))
+    known = known_breasts(scores_MB[0], label_B)
+    scores_MB = scores_MB[:, known.index_B]
+    require_finite(scores_MB)
+    placement_MB = np.stack([placements(score_B, known.is_positive_B) for score_B in scores_MB])
+    cluster_B = cluster_index(known.index_B if patient_B is None else np.asarray(patient_B)[known.index_B])
+    covariance_MM = _clustered_covariance(placement_MB, known.is_positive_B, cluster_B)
+    if covariance_MM is None:
+        return None
+    return AurocCovariance(auroc_M=placement_MB[:, known.is_positive_B].mean(axis=1), covariance_MM=covariance_MM)
+
+
 def delong_test(
     score_a_B: ArrayLike,
     score_b_B: ArrayLike,
@@ -42,17 +68,11 @@ def delong_test(
     Returns:
         None where the variance is not defined: fewer than two patients with, or without, the finding.
     """
-    known = known_breasts(score_a_B, label_B)
-    score_MB = np.stack([known.score_B, np.asarray(score_b_B, dtype=np.float64)[known.index_B]])  # (M, B)
-    require_finite(score_MB)
-    is_positive_B = known.is_positive_B
-    cluster_source = known.index_B if patient_B is None else np.asarray(patient_B)[known.index_B]
-    _, cluster_B = np.unique(cluster_source, return_inverse=True)
-    placement_MB = np.stack([_placements(score_B, is_positive_B) for score_B in score_MB])  # (M, B)
-    variance = _clustered_covariance(placement_MB, is_positive_B, cluster_B)
-    if variance is None:
+    result = delong_covariance(np.stack([np.asarray(score_a_B), np.asarray(score_b_B)]), label_B, patient_B=patient_B)
+    if result is None:
         return None
-    auroc_a, auroc_b = (float(area) for area in placement_MB[:, is_positive_B].mean(axis=1))
+    variance = result.covariance_MM
+    auroc_a, auroc_b = (float(area) for area in result.auroc_M)
     difference = auroc_a - auroc_b
     deviation = float(np.sqrt(max(0.0, variance[0, 0] + variance[1, 1] - 2.0 * variance[0, 1])))
     reach = float(ndtri((1.0 + confidence) / 2.0)) * deviation
@@ -68,7 +88,12 @@ def delong_test(
     )
 
 
-def _placements(score_B: NDArray[np.float64], is_positive_B: NDArray[np.bool_]) -> NDArray[np.float64]:
+def cluster_index(patient_B: ArrayLike) -> NDArray[np.intp]:
+    """Patients as 0, 1, 2, ..."""
+    return np.unique(np.asarray(patient_B), return_inverse=True)[1]
+
+
+def placements(score_B: NDArray[np.float64], is_positive_B: NDArray[np.bool_]) -> NDArray[np.float64]:
     """DeLong's structural components: a positive's share of negatives below, a negative's share of positives above."""
     positive_M, negative_n = np.sort(score_B[is_positive_B]), np.sort(score_B[~is_positive_B])
     placement_B = np.empty(len(score_B))
@@ -82,16 +107,16 @@ def _placements(score_B: NDArray[np.float64], is_positive_B: NDArray[np.bool_]) 
 def _clustered_covariance(
     placement_MB: NDArray[np.float64], is_positive_B: NDArray[np.bool_], cluster_B: NDArray[np.intp]
 ) -> NDArray[np.float64] | None:
-    """Covariance (2, 2) of two AUROCs by Obuchowski's sums per cluster; equal to DeLong's where clusters are single."""
+    """Covariance (M, M) of AUROCs by Obuchowski's sums per cluster; equal to DeLong's where clusters are single."""
     clusters = int(cluster_B.max(initial=-1)) + 1
     has_positive, has_negative = len(np.unique(cluster_B[is_positive_B])), len(np.unique(cluster_B[~is_positive_B]))
     if min(has_positive, has_negative) < MINIMUM_PATIENTS_PER_CLASS:
         return None
     positives, negatives = int(is_positive_B.sum()), int((~is_positive_B).sum())
     centred_MB = placement_MB - placement_MB[:, is_positive_B].mean(axis=1, keepdims=True)
-    total_YMG = np.zeros((2, 2, clusters))  # Y: positives, negatives
+    total_YMG = np.zeros((2, len(placement_MB), clusters))  # Y: positives, negatives
     for index, is_member_B in enumerate((is_positive_B, ~is_positive_B)):
-        for row in range(2):
+        for row in range(len(placement_MB)):
             total_YMG[index, row] = np.bincount(
                 cluster_B[is_member_B], weights=centred_MB[row, is_member_B], minlength=clusters
             )

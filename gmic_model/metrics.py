@@ -166,18 +166,52 @@ def bootstrap_interval(
     if ranking is None:
         return Interval(value=None, low=None, high=None)
     value = float(ranking.values(Metric(metric), np.ones((1, len(patients_B)), dtype=np.int32))[0])
-    positive_patients = len(np.unique(patients_B[known.is_positive_B]))
-    negative_patients = len(np.unique(patients_B[~known.is_positive_B]))
-    if min(positive_patients, negative_patients) < MINIMUM_PATIENTS_PER_CLASS or resamples < 1:
+    if not has_enough_patients(known.is_positive_B, patients_B) or resamples < 1:
         return Interval(value=value, low=None, high=None)
     value_R = np.concatenate(
         [ranking.values(Metric(metric), weight_RB) for weight_RB in patient_weights(patients_B, resamples=resamples, seed=seed)]
     )
-    value_R = value_R[np.isfinite(value_R)]
-    if value_R.size == 0:
-        return Interval(value=value, low=None, high=None)
-    low, high = np.quantile(value_R, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
-    return Interval(value=value, low=float(low), high=float(high))
+    low, high = percentile_ends(value_R, confidence=confidence)
+    return Interval(value=value, low=low, high=high)
+
+
+def bootstrap_values(
+    metric: Metric | str, score_SB: ArrayLike, label_B: ArrayLike, patient_B: ArrayLike, *, resamples: int, seed: int
+) -> NDArray[np.float64] | None:
+    """The metric of each of ``S`` scores of the same breasts in every resample, ``value_SR``: one draw of patients for all.
+
+    So the difference or mean of several scores has an interval too. NaN where a resample holds one class only.
+
+    Returns:
+        None where fewer than two patients carry either class.
+    """
+    scores_SB = np.atleast_2d(np.asarray(score_SB, dtype=np.float64))
+    known = known_breasts(scores_SB[0], label_B)
+    patients_B = np.asarray(patient_B)[known.index_B]
+    if not has_enough_patients(known.is_positive_B, patients_B):
+        return None
+    rankings = [_Ranking.of(known_breasts(score_B, label_B).score_B, known.is_positive_B) for score_B in scores_SB]
+    chunks = [
+        np.stack([ranking.values(Metric(metric), weight_RB) for ranking in rankings if ranking is not None])
+        for weight_RB in patient_weights(patients_B, resamples=resamples, seed=seed)
+    ]
+    return np.concatenate(chunks, axis=1)  # (S, R)
+
+
+def percentile_ends(value_R: NDArray[np.float64], *, confidence: float) -> tuple[float | None, float | None]:
+    """Ends of the percentile interval over the resamples that define a value; None if none does."""
+    finite_R = value_R[np.isfinite(value_R)]
+    if finite_R.size == 0:
+        return None, None
+    low, high = np.quantile(finite_R, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
+    return float(low), float(high)
+
+
+def has_enough_patients(is_positive_B: NDArray[np.bool_], patient_B: ArrayLike) -> bool:
+    """True if at least ``MINIMUM_PATIENTS_PER_CLASS`` patients carry, and as many lack, the finding in some breast."""
+    patients_B = np.asarray(patient_B)
+    classes = (patients_B[is_positive_B], patients_B[~is_positive_B])
+    return min(len(np.unique(members)) for members in classes) >= MINIMUM_PATIENTS_PER_CLASS
 
 
 def patient_weights(patient_B: ArrayLike, *, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:

@@ -23,7 +23,8 @@ from gmic_model.augment import (
     window_part,
 )
 from gmic_model.breast_mask import RIGHTMOST_IGNORES_TOP, Breast, find_breast
-from schemas.config import CropMode, PreprocessConfig
+from gmic_model.voi import VOI_VERSION
+from schemas.config import CropMode, PreprocessConfig, VoiMode
 from schemas.errors import ConfigError, DicomError, GateRejection
 from schemas.exam import Laterality, ViewGeometry, ViewPosition
 
@@ -50,6 +51,13 @@ class PreparedView:
     pixels_HW: NDArray[np.uint16]
     geometry: ViewGeometry
     tissue_fraction: float
+
+
+def preprocess_version(settings: PreprocessConfig) -> str:
+    """The version of everything between stored values and crop; names the VOI transform unless values are raw."""
+    if settings.voi is VoiMode.RAW:
+        return PREPROCESS_VERSION
+    return f"{PREPROCESS_VERSION}+{settings.voi.value}-{VOI_VERSION}"
 
 
 def prepare_view(

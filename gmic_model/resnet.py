@@ -16,6 +16,10 @@ IMAGE_FEATURES = 256
 PATCH_FEATURES = 512
 """Length of a ``ResNet18`` feature vector."""
 
+RESIDUAL_START = 0.1
+"""Factor on the last convolution of a fresh image block. At first a cell sees what lies under it, through the 1x1 shortcuts;
+with full 3x3 branches in five stages the map may learn to fire a cell or two beside the finding, as no loss forbids it."""
+
 _IMAGE_WIDTHS = (16, 32, 64, 128, 256)
 _PATCH_WIDTHS = (64, 128, 256, 512)
 
@@ -42,6 +46,9 @@ class ResNet22(nn.Module):
         )
         self.final_norm = BatchNorm(IMAGE_FEATURES)
         initialise_convolutions(self)
+        for module in self.modules():
+            if isinstance(module, PreActivationBlock):
+                module.conv2.weight.data.mul_(RESIDUAL_START)
 
     def forward(self, image_N1HW: Tensor) -> Tensor:
         """Returns features_NDIJ, D = 256; 46 x 30 cells for the paper's 2944 x 1920 pixels."""

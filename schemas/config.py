@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -27,9 +28,9 @@ SizePx = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_as_pair)]
 
 
 class Config(BaseModel):
-    """Frozen, and a misspelt key is an error."""
+    """Frozen; a misspelt key is an error, and so is a number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def sha256(self) -> str:
         """Digest of the canonical JSON: equal configs have equal digests, whatever the YAML looked like."""
@@ -91,10 +92,19 @@ class CropMode(StrEnum):
     RELEASED = "released"  # as the released code: everything above 0 is breast
 
 
+class VoiMode(StrEnum):
+    """Which transform of the file is applied to stored values (``gmic_model.voi``); before MONOCHROME1 is inverted."""
+
+    RAW = "raw"  # none: what the published weights were trained on
+    WINDOW = "window"  # the file's first window, with its function
+    VOI_LUT = "voi-lut"  # the file's first VOI LUT; its first window where it has none
+
+
 class PreprocessConfig(Config):
     """From a decoded image to the network window."""
 
     window_px: SizePx = Field((2944, 1920), description="Network window, rows and columns in pixels")
+    voi: VoiMode = Field(VoiMode.RAW, description="Transform of stored values: raw, window or voi-lut")
     crop_mode: CropMode = CropMode.ROBUST
     erosion_iterations: int = Field(100, ge=0, description="Cross-shaped erosions before the largest component is taken")
     crop_buffer_px: int = Field(50, ge=0, description="Margin kept around the breast")
@@ -124,7 +134,7 @@ class PhantomConfig(Config):
     malignant_fraction: Fraction = Field(0.2, description="Share of exams with a malignant finding")
     benign_fraction: Fraction = Field(0.2, description="Share of exams with a benign finding, drawn independently")
     difficulty: Fraction = Field(0.5, description="0: bold lesions, few distractors; 1: faint lesions, many distractors")
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
 
 class LocalDask(Config):
@@ -155,6 +165,8 @@ class IngestConfig(Config):
     exams_per_shard: PositiveInt = Field(4, description="Exams written by one writer into one zarr shard; 4 views each")
     shards_per_batch: PositiveInt = Field(64, description="Shards in one visible, retryable Prefect task")
     max_failed_fraction: Fraction = Field(0.5, description="Above this share of quarantined files the run fails")
+    file_timeout_s: float = Field(60.0, gt=0, description="A file that takes longer to read or decode is refused (F10)")
+    file_memory_mib: int = Field(640, ge=64, description="Memory that reading one file may take; more is refused (F11)")
     dask: DaskConfig = LocalDask()
 
 
@@ -163,7 +175,7 @@ class SplitConfig(Config):
 
     tuning_fraction: Fraction = 0.15
     test_fraction: Fraction = 0.25
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _leaves_training_patients(self) -> SplitConfig:
@@ -188,7 +200,7 @@ class TrainConfig(Config):
     num_threads: int | None = Field(None, description="CPU threads of torch; null = all cores")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     keep_checkpoints: PositiveInt = 2
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
 
 class EvaluateConfig(Config):
@@ -196,8 +208,17 @@ class EvaluateConfig(Config):
 
     bootstrap_resamples: PositiveInt = Field(2000, description="Patient-clustered resamples for the intervals")
     confidence: float = Field(0.95, gt=0, lt=1)
+    specificities: tuple[Fraction, ...] = Field((0.80, 0.90, 0.95), description="Operating points: sensitivity at these")
+    sensitivities: tuple[Fraction, ...] = Field((0.80, 0.90), description="Operating points: specificity at these")
+    calibration_bins: PositiveInt = Field(10, description="Bins of the reliability curve, with equal numbers of breasts")
+    subgroup_minimum_patients: PositiveInt = Field(
+        10, description="A group with fewer patients with, or without, the finding gets counts only"
+    )
+    subgroup_specificity: Fraction = Field(
+        0.90, description="One of ``specificities``: groups are compared at the threshold that keeps it on the whole test split"
+    )
     batch_images: PositiveInt = 4
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
 
 class ExplainConfig(Config):
@@ -245,6 +266,4 @@ class RunConfig(Config):
 
 def nearest_keys(unknown: str, known: Mapping[str, object]) -> list[str]:
     """The known keys most like a misspelt one, best first."""
-    from difflib import get_close_matches
-
     return get_close_matches(unknown, list(known), n=2, cutoff=0.5)

@@ -5,6 +5,7 @@ MammoError
 ├── NoExamsFound          the source folder holds no readable exam                         exit 3
 ├── DicomError            a file cannot be read as DICOM, or its pixels cannot be decoded  exit 3
 │   └── GateRejection     readable, but an acquisition rule refuses it (reason codes)      exit 3
+├── GateChildFailed       the process that reads foreign files cannot be started           exit 1
 ├── LabelError            labels cannot be read, or join to no exam                        exit 3
 ├── ValidationFailed      a blocking data check failed                                     exit 4
 ├── StoreError            the exam store is missing, damaged or of another layout          exit 5
@@ -85,6 +86,10 @@ class GateRejection(DicomError):
     ) -> None:
         super().__init__(what, expected=expected, got=got, remedy=remedy)
         self.reason_codes = reason_codes
+
+
+class GateChildFailed(MammoError):
+    """The process that reads foreign files cannot be started: the installation is at fault, not a file."""
 
 
 class LabelError(MammoError):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.layout import Severity
+
 
 class Report(BaseModel):
     """Frozen; equal results give equal reports."""
@@ -53,6 +55,7 @@ class IngestReport(Report):
     images_new: int = Field(description="Published by this run; the rest was there already")
     exams: int
     exams_incomplete: int = Field(description="Exams without all four standard views")
+    files_quarantined: int = Field(0, description="Files refused; one may break several rules")
     quarantined_by_reason: dict[str, int]
     warnings_by_rule: dict[str, int]
     labelled_breasts: int
@@ -84,12 +87,12 @@ class ValidationReport(Report):
     @property
     def blocking(self) -> tuple[CheckResult, ...]:
         """Failed checks that stop the run."""
-        return tuple(check for check in self.checks if not check.is_met and check.severity == "critical")
+        return tuple(check for check in self.checks if not check.is_met and check.severity == Severity.BLOCK)
 
     @property
     def warnings(self) -> tuple[CheckResult, ...]:
         """Failed checks that do not stop the run."""
-        return tuple(check for check in self.checks if not check.is_met and check.severity != "critical")
+        return tuple(check for check in self.checks if not check.is_met and check.severity != Severity.BLOCK)
 
 
 class SplitCount(Report):
@@ -133,6 +136,83 @@ class TrainReport(Report):
     provenance: Provenance
 
 
+class OperatingPoint(Report):
+    """What one threshold does: a breast is recalled if its score is at or above it.
+
+    An interval of a point chosen by a target counts the choice: every resample picks its threshold anew.
+    """
+
+    criterion: str = Field(description="``specificity``, ``sensitivity`` or ``threshold``: what was fixed")
+    target: float = Field(description="The fixed value")
+    basis: str = Field("", description="Where the target or threshold comes from, in words")
+    threshold: float | None = Field(description="None = above every score: nothing is recalled")
+    true_positives: int
+    false_positives: int
+    true_negatives: int
+    false_negatives: int
+    sensitivity: Interval
+    specificity: Interval
+    recall_rate: Interval
+    positive_predictive_value: Interval = Field(description="Of the recalled breasts; the prevalence of the data is in it")
+
+
+class CalibrationBin(Report):
+    """One point of the reliability curve."""
+
+    lowest_score: float
+    highest_score: float
+    breasts: int
+    positive_breasts: int
+    mean_score: float
+    observed: Interval = Field(description="Share of the bin's breasts that have the finding")
+
+
+class CalibrationReport(Report):
+    """Do scores mean probabilities?"""
+
+    binning: str = Field(description="How breasts were put into bins, in words")
+    bins: tuple[CalibrationBin, ...]
+    brier: Interval
+    brier_of_prevalence: float | None = Field(description="Brier score of giving every breast the prevalence")
+    expected_calibration_error: Interval
+    mean_score: float | None
+    prevalence: float | None
+
+
+class TemperatureFit(Report):
+    """One number that divides logits; fitted on the tuning split, kept beside the weights, never fitted on test."""
+
+    temperature: float | None = Field(description="None = not determined by these breasts; ``reason`` says why")
+    reason: str = ""
+    breasts: int
+    positive_breasts: int
+    log_loss_before: float | None = None
+    log_loss_after: float | None = None
+
+
+class TemperatureFile(Report):
+    """``temperature.json`` beside the weights: which weights, fitted on what."""
+
+    checkpoint_sha256: str
+    data_version: str
+    fitted_on: str = "breast-level scores of the tuning split"
+    by_finding: dict[str, TemperatureFit]
+
+
+class SubgroupMetrics(Report):
+    """One group of breasts. Where it is too small, counts only."""
+
+    attribute: str
+    group: str
+    breasts: int
+    patients: int
+    positive_breasts: int
+    too_few: str | None = Field(None, description="Why no metric is given; None = enough")
+    auroc: Interval
+    sensitivity: Interval = Field(description="At the threshold of the whole test split, not of the group")
+    specificity: Interval
+
+
 class FindingMetrics(Report):
     """Breast-level and localisation metrics of one finding."""
 
@@ -147,6 +227,13 @@ class FindingMetrics(Report):
     pointing_fraction: float | None = Field(None, description="Share of masked images whose saliency peaks on a lesion")
     lesions: int = Field(0, description="Lesions in the masks of the test split")
     lesions_reached: int = Field(0, description="Of these, lesions that one of the K patches holds")
+    operating_points: tuple[OperatingPoint, ...] = ()
+    calibration: CalibrationReport | None = None
+    calibration_scaled: CalibrationReport | None = Field(None, description="After division by the fitted temperature")
+    temperature: TemperatureFit | None = None
+    subgroups: tuple[SubgroupMetrics, ...] = ()
+    subgroup_threshold: float | None = Field(None, description="Where subgroup sensitivity and specificity are read")
+    subgroups_not_recorded: tuple[str, ...] = Field((), description="Attributes that the store does not record")
 
 
 class EvaluationReport(Report):

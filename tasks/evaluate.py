@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from prefect import task
 
+from gmic_model.fit import choose_device
 from gmic_model.localization import (
     ContinuousF1,
     LesionCount,
@@ -24,28 +25,33 @@ from gmic_model.saliency import mask_to_window
 from schemas.config import EvaluateConfig, RunConfig, Stage
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding, Split
-from schemas.reports import EvaluationReport, FindingMetrics, Interval, SplitReport, TrainReport
-from tasks.adapters.checkpoints import load_checkpoint
+from schemas.reports import EvaluationReport, FindingMetrics, Interval, SplitReport, TemperatureFile, TrainReport
 from tasks.adapters.exam_store import StoredViews, open_store, read_manifest, stored_views
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import progress, show_markdown
-from tasks.scoring import ScoredView, choose_device, load_network, score_rows, score_table
+from tasks.scoring import ScoredView, load_trained, score_rows, score_table
+from tasks.screening_metrics import with_screening_metrics
 from tasks.split import manifest_with_splits
 from tasks.stages import save_report, stage_key
 from tasks.train import provenance
 
 logger = logging.getLogger(__name__)
 
+TEMPERATURE = "temperature.json"
+"""Beside the weights: see ``schemas.reports.TemperatureFile``."""
+
 
 @task(
     name="evaluate",
     persist_result=True,
     cache_key_fn=stage_key(
-        Stage.EVALUATE, 1, ("evaluate",), lambda given: (given["trained"].checkpoint_sha256, given["splits"].data_version)
+        Stage.EVALUATE, 2, ("evaluate",), lambda given: (given["trained"].checkpoint_sha256, given["splits"].data_version)
     ),
 )
 def evaluate(config: RunConfig, splits: SplitReport, trained: TrainReport) -> EvaluationReport:
     """Scores the test split and measures; scores go to parquet and CSV, one line per image.
+
+    The tuning split is scored too: temperature and use thresholds are chosen there.
 
     Raises:
         StoreError: The test split is empty.
@@ -57,27 +63,39 @@ def evaluate(config: RunConfig, splits: SplitReport, trained: TrainReport) -> Ev
     if test.empty:
         raise StoreError("The test split is empty", expected="at least one patient", remedy="raise split.test_fraction")
     views = stored_views(store, manifest, config.preprocess.window_px)
-    network = load_network(load_checkpoint(trained.checkpoint_path))
+    network = load_trained(trained)
     scored: list[ScoredView] = []
     localized: dict[Finding, list[_Localized]] = {finding: [] for finding in FINDINGS}
     masked = set(test.loc[test["has_lesion_mask"], "row"])
-    with progress("evaluate", len(test), "images") as tracker:
+    tuning = manifest[manifest["split"] == Split.TUNING.value].reset_index(drop=True)
+    rows = [*test["row"].tolist(), *tuning["row"].tolist()]
+    with progress("evaluate", len(rows), "images") as tracker:
         for view in score_rows(
-            network, views, test["row"].tolist(), batch_images=config.evaluate.batch_images, device=choose_device(config.train)
+            network, views, rows, batch_images=config.evaluate.batch_images, device=choose_device(config.train)
         ):
             scored.append(view)
             if view.row in masked:
-                _localize(view, views, config.model.patch_size, localized)
+                _localize(view, views, network.config.patch_size, localized)
             tracker.advance_to(len(scored))
-    table = score_table(test, scored)
+    table, tuning_table = score_table(test, scored), score_table(tuning, scored)
     folder = Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value)
     write_atomically(folder / "scores.parquet", table.to_parquet(index=False))
     write_atomically(folder / "scores.csv", table.to_csv(index=False, float_format="%.6f").encode())
+    write_atomically(folder / "tuning_scores.parquet", tuning_table.to_parquet(index=False))
+    by_finding = {
+        finding.value: with_screening_metrics(
+            _finding_metrics(table, finding, localized[finding], config.evaluate),
+            breast_table(table, finding),
+            breast_table(tuning_table, finding),
+            test,
+            config.evaluate,
+        )
+        for finding in FINDINGS
+    }
+    _keep_temperature(trained, splits, by_finding)
     report = EvaluationReport(
         scores_path=folder / "scores.parquet",
-        by_finding={
-            finding.value: _finding_metrics(table, finding, localized[finding], config.evaluate) for finding in FINDINGS
-        },
+        by_finding=by_finding,
         exams=test["exam_id"].nunique(),
         images=len(test),
         provenance=provenance(config, splits.data_version, seed=config.evaluate.seed),
@@ -119,6 +137,13 @@ def interval_text(interval: Interval) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _keep_temperature(trained: TrainReport, splits: SplitReport, by_finding: Mapping[str, FindingMetrics]) -> None:
+    """Leaves the fitted temperatures beside the weights they belong to."""
+    fits = {finding: metrics.temperature for finding, metrics in by_finding.items() if metrics.temperature is not None}
+    kept = TemperatureFile(checkpoint_sha256=trained.checkpoint_sha256, data_version=splits.data_version, by_finding=fits)
+    write_atomically(trained.checkpoint_path / TEMPERATURE, kept.model_dump_json(indent=1).encode())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,17 @@ import numpy as np
 import pandas as pd
 from prefect import task
 
+from gmic_model.fit import choose_device
 from gmic_model.panel import figure4_panel
 from gmic_model.preprocess import network_input
 from gmic_model.saliency import mask_to_window
 from schemas.config import GMICConfig, RunConfig, Stage
 from schemas.exam import FINDINGS, Laterality, Split, ViewPosition
 from schemas.reports import ExplainedImage, ExplainReport, SplitReport, TrainReport
-from tasks.adapters.checkpoints import load_checkpoint
 from tasks.adapters.exam_store import StoredViews, lines_of, open_store, read_manifest, stored_views
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import progress, show_link
-from tasks.scoring import ScoredView, choose_device, load_network, score_rows
+from tasks.scoring import ScoredView, load_trained, score_rows
 from tasks.split import manifest_with_splits
 from tasks.stages import save_report, stage_key
 
@@ -47,7 +47,7 @@ def explain(config: RunConfig, splits: SplitReport, trained: TrainReport) -> Exp
     store = open_store(Workspace(config.workspace_dir).store_dir)
     manifest = manifest_with_splits(splits, read_manifest(store))
     chosen = choose_exams(manifest[manifest["split"] == Split.TEST.value], config.explain.exams)
-    network = load_network(load_checkpoint(trained.checkpoint_path))
+    network = load_trained(trained)
     views = stored_views(store, manifest, config.preprocess.window_px)
     folder = Workspace(config.workspace_dir).stage_dir(Stage.EXPLAIN.value)
     lines = {int(line["row"]): line for line in lines_of(chosen)}
@@ -56,7 +56,7 @@ def explain(config: RunConfig, splits: SplitReport, trained: TrainReport) -> Exp
         for view in score_rows(
             network, views, list(lines), batch_images=config.evaluate.batch_images, device=choose_device(config.train)
         ):
-            images.append(draw_view(view, lines[view.row], views, config.model, folder))
+            images.append(draw_view(view, lines[view.row], views, network.config, folder))
             tracker.advance_to(len(images))
     show_link("panels", folder, f"{len(images)} panels")
     return save_report(config, Stage.EXPLAIN, ExplainReport(output_dir=folder, images=tuple(images)))

@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import logging
 import stat
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
-import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gmic_model.preprocess import PREPROCESS_VERSION
+from gmic_model.preprocess import preprocess_version
 from schemas.config import IngestConfig, RunConfig, Stage
-from schemas.errors import NoExamsFound, TooManyFailures
-from schemas.exam import UNKNOWN_LABEL, Laterality, QuarantinedFile
+from schemas.errors import ConfigError, MammoError, NoExamsFound, StoreError
+from schemas.exam import QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
-from schemas.reports import IngestReport
 from tasks.adapters.cluster import Failed, run_all
-from tasks.adapters.exam_store import ExamStore, create_store, data_version, publish, reserve_rows
-from tasks.adapters.gate import advise_profile
-from tasks.adapters.labels import LabelJoin, join_labels, read_labels
+from tasks.adapters.exam_store import ExamStore, create_store, reserve_rows
+from tasks.adapters.gate import profile_named
+from tasks.adapters.gate_child import GateLimits
 from tasks.adapters.ledger import AcceptedFile, Ledger
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
 from tasks.adapters.shard_writer import (
@@ -40,8 +36,7 @@ from tasks.adapters.shard_writer import (
     write_exam_shard,
 )
 from tasks.adapters.workspace import Workspace
-from tasks.artifacts import progress, show_table
-from tasks.stages import save_report
+from tasks.artifacts import progress
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +48,7 @@ _LEFT_ALONE = (".part", ".tmp")  # still being written by somebody
 class Scan:
     """What the source folder holds. Stays in memory: paths may spell names."""
 
-    files_found: int
+    file_ids: frozenset[str]
     unsettled: tuple[SourceFile, ...]
     written_before: int
 
@@ -80,23 +75,36 @@ def scan_source(config: RunConfig) -> Scan:
 
     Raises:
         NoExamsFound: The folder is missing or holds no file.
+        ConfigError: There is no such profile, or ingest is to be forced.
         StoreError: The workspace's store was made with other settings.
     """
-    store, pseudonyms = _open(config)
+    if Stage.INGEST in config.force:
+        raise ConfigError(
+            "Ingest cannot be forced: its ledger decides file by file what is left to do",
+            remedy="to read every file again, delete exam_store in the workspace",
+        )
     source_dir = config.ingest.source_dir
-    files = [_source_file(path, source_dir, pseudonyms) for path in _walk(source_dir)]
-    if not files:
+    paths = tuple(_walk(source_dir))
+    if not paths:
         raise NoExamsFound(
             f"No exams found in {source_dir}",
             expected="a folder of DICOM files, subfolders included",
             got="no file" if source_dir.is_dir() else "no such folder",
             remedy="set ingest.source_dir to the folder that holds the exams",
         )
+    profile = profile_named(config.ingest.profile).name
+    store, pseudonyms = open_exams(config)
+    files = [_source_file(path, source_dir, pseudonyms) for path in paths]
     with Ledger(store.ledger_path) as ledger:
-        unsettled = tuple(file for file in files if not ledger.is_known(file.file_id, file.fingerprint))
+        unsettled = tuple(
+            file
+            for file in files
+            if not ledger.is_known(file.file_id, file.fingerprint)
+            and not ledger.is_known(file.file_id, _refused_fingerprint(file.fingerprint, profile))
+        )
         written = len(ledger.manifest_lines())
     logger.info("found %d files, %d of them new or changed", len(files), len(unsettled))
-    return Scan(files_found=len(files), unsettled=unsettled, written_before=written)
+    return Scan(file_ids=frozenset(file.file_id for file in files), unsettled=unsettled, written_before=written)
 
 
 def header_batches(config: RunConfig, scan: Scan) -> tuple[FileBatch, ...]:
@@ -108,14 +116,19 @@ def header_batches(config: RunConfig, scan: Scan) -> tuple[FileBatch, ...]:
 
 @task(name="inspect-batch", task_run_name="inspect-batch-{batch.index}", cache_policy=NO_CACHE, persist_result=False)
 def inspect_batch(config: RunConfig, scheduler: str, batch: FileBatch) -> int:
-    """Reads headers through the gate and enters their fate in the ledger; returns the number accepted."""
-    store, _ = _open(config)
+    """Reads headers through the gate and enters their fate in the ledger; returns the number accepted.
+
+    Raises:
+        StoreError: Something of ours failed. The files stay unsettled.
+    """
+    store, _ = open_exams(config)
     jobs = [
         HeaderJob(
             files=batch.files[start : start + _FILES_PER_HEADER_JOB],
             source_dir=config.ingest.source_dir,
             profile=config.ingest.profile,
             key_path=Workspace(config.workspace_dir).key_path,
+            limits=_limits(config.ingest),
         )
         for start in range(0, len(batch.files), _FILES_PER_HEADER_JOB)
     ]
@@ -123,12 +136,18 @@ def inspect_batch(config: RunConfig, scheduler: str, batch: FileBatch) -> int:
     with Ledger(store.ledger_path) as ledger, progress(f"inspect-{batch.index}", len(batch.files), "files") as tracker:
         done = 0
         for result in run_all(scheduler, inspect_files, jobs):
+            if isinstance(result, Failed) and _is_our_trouble(result.cause):
+                raise StoreError(
+                    "Files cannot be inspected",
+                    got=result.error,
+                    remedy="see that memory and the workspace's disk suffice, then run again; nothing is lost",
+                ) from result.cause
             if isinstance(result, Failed):
                 files = result.item.files
-                ledger.add_quarantined([(_killed(file, result.error), file.fingerprint) for file in files])
+                _refuse_files(ledger, config, [(_killed(file, result.error), file.fingerprint) for file in files])
                 done += len(files)
             else:
-                accepted += _enter_headers(ledger, result)
+                accepted += _enter_headers(ledger, config, result)
                 done += len(result)
             tracker.advance_to(done)
     return accepted
@@ -137,7 +156,7 @@ def inspect_batch(config: RunConfig, scheduler: str, batch: FileBatch) -> int:
 @task(name="plan-shards", cache_policy=NO_CACHE, persist_result=False)
 def plan_shards(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
     """Gives every accepted image its row, grows the store, and divides the unwritten shards into tasks."""
-    store, pseudonyms = _open(config)
+    store, pseudonyms = open_exams(config)
     with Ledger(store.ledger_path) as ledger:
         ledger.plan_rows(store.rows_per_shard)
         reserve_rows(store, ledger.row_count())
@@ -158,6 +177,7 @@ def plan_shards(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
             profile=config.ingest.profile,
             key_path=Workspace(config.workspace_dir).key_path,
             preprocess=config.preprocess,
+            limits=_limits(config.ingest),
         )
         for shard, images in sorted(images_by_shard.items())
     ]
@@ -176,65 +196,55 @@ def plan_shards(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
     retry_delay_seconds=5,
 )
 def ingest_batch(config: RunConfig, scheduler: str, batch: ShardBatch) -> int:
-    """Fills the batch's shards; a shard is in the ledger as soon as it is on disk. Returns the images written."""
-    store, _ = _open(config)
+    """Fills the batch's shards; a shard is in the ledger as soon as it is on disk. Returns the images written.
+
+    Raises:
+        StoreError: Shards could not be written. Their images stay unsettled, for the retry and for the next run.
+    """
+    store, _ = open_exams(config)
     written = 0
     images = sum(len(job.images) for job in batch.jobs)
     with Ledger(store.ledger_path) as ledger, progress(f"ingest-{batch.index}", images, "images") as tracker:
         unwritten = ledger.unwritten_rows()  # a retried batch leaves out the shards it finished
         jobs = [job for job in batch.jobs if any(image.file.file_id in unwritten for image in job.images)]
         done = images - sum(len(job.images) for job in jobs)
+        unwritable: list[str] = []
         for result in run_all(scheduler, write_exam_shard, jobs):
-            if isinstance(result, Failed):
-                ledger.add_quarantined(
-                    [(_killed(image.file, result.error), image.file.fingerprint) for image in result.item.images]
-                )
-                done += len(result.item.images)
-            else:
-                written += _enter_shard(ledger, result)
+            if not isinstance(result, Failed):
+                written += _enter_shard(ledger, config, result)
                 done += len(result.lines) + len(result.refused)
+            elif _is_our_trouble(result.cause):
+                unwritable.append(result.error)
+            else:
+                killed = [(_killed(image.file, result.error), image.file.fingerprint) for image in result.item.images]
+                _refuse_files(ledger, config, killed)
+                done += len(killed)
             tracker.advance_to(done)
-    return written
-
-
-@task(name="publish-exams", cache_policy=NO_CACHE, persist_result=False)
-def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
-    """Joins labels and replaces the manifest: from here on readers see the new exams.
-
-    Raises:
-        TooManyFailures: More files were refused than ``ingest.max_failed_fraction`` allows; the list of them is written.
-        LabelError: The labels cannot be read, or none joins to an exam.
-    """
-    store, pseudonyms = _open(config)
-    with Ledger(store.ledger_path) as ledger:
-        lines = ledger.manifest_lines()
-        refused = ledger.quarantined()
-        files = ledger.count_files()
-    joined = _join(config.ingest, lines, pseudonyms)
-    manifest = publish(store, [{**line, **_label_columns(line, joined)} for line in lines], refused)
-    report = _report(store, scan, manifest, refused, joined)
-    save_report(config, Stage.INGEST, report)
-    _show_gate_results(report)
-    if len(refused) > config.ingest.max_failed_fraction * files or not lines:
-        raise TooManyFailures(
-            f"{len(refused)} of {files} files were refused",
-            expected=f"at most {config.ingest.max_failed_fraction:.0%}, and at least one image",
-            got=", ".join(f"{code}: {count}" for code, count in report.quarantined_by_reason.items()) or "no image",
-            remedy=report.advice or f"see {store.quarantine_path} and docs/gate-rules.md",
+    if unwritable:
+        raise StoreError(
+            f"{len(unwritable)} of {len(jobs)} shards could not be written",
+            got=unwritable[0],
+            remedy="see that the store's disk is there and has room, then run again; finished shards are kept",
         )
-    return report
+    return written
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _open(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
+def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
+    """The workspace's store and the key of its pseudonyms; both are made if they are not there.
+
+    Raises:
+        StoreError: The store was made with other settings.
+        ConfigError: The key cannot be opened.
+    """
     workspace = Workspace(config.workspace_dir)
     pseudonyms = open_key(workspace.key_path)
     store = create_store(
         workspace.store_dir,
         preprocess=config.preprocess,
-        preprocess_version=PREPROCESS_VERSION,
+        preprocess_version=preprocess_version(config.preprocess),
         rows_per_shard=config.ingest.exams_per_shard * VIEWS_PER_EXAM,
         key_id=pseudonyms.key_id,
     )
@@ -264,11 +274,30 @@ def _masks_by_image(config: IngestConfig, pseudonyms: Pseudonyms) -> dict[str, P
     return {pseudonyms.image_id(path.stem): path for path in config.masks_dir.glob("*.png")}
 
 
+def _limits(config: IngestConfig) -> GateLimits:
+    return GateLimits(timeout_s=config.file_timeout_s, memory_bytes=config.file_memory_mib << 20)
+
+
 def _killed(file: SourceFile, error: str) -> QuarantinedFile:
     return QuarantinedFile(file_id=file.file_id, source_sha256="", reason_codes=("F10",), message=f"Not read: {error}")
 
 
-def _enter_headers(ledger: Ledger, inspected: Sequence[InspectedFile]) -> int:
+def _is_our_trouble(cause: BaseException | None) -> bool:
+    """A full disk or a child that does not start is not the files' fault: they are not refused."""
+    return isinstance(cause, OSError | MammoError)
+
+
+def _refused_fingerprint(fingerprint: str, profile: str) -> str:
+    """A refusal is settled for one profile: under another the file is read again."""
+    return f"{fingerprint} {profile}"
+
+
+def _refuse_files(ledger: Ledger, config: RunConfig, files: Iterable[tuple[QuarantinedFile, str]]) -> None:
+    profile = config.ingest.profile
+    ledger.add_quarantined([(file, _refused_fingerprint(fingerprint, profile)) for file, fingerprint in files])
+
+
+def _enter_headers(ledger: Ledger, config: RunConfig, inspected: Sequence[InspectedFile]) -> int:
     refused = [(item.refused, item.file.fingerprint) for item in inspected if item.refused is not None]
     accepted = [
         AcceptedFile(
@@ -281,9 +310,9 @@ def _enter_headers(ledger: Ledger, inspected: Sequence[InspectedFile]) -> int:
         for item in inspected
         if item.record is not None
     ]
-    ledger.add_quarantined(refused)
+    _refuse_files(ledger, config, refused)
     contradictions = ledger.add_accepted(accepted)
-    ledger.add_quarantined((_contradiction(file), file.fingerprint) for file in contradictions)
+    _refuse_files(ledger, config, ((_contradiction(file), file.fingerprint) for file in contradictions))
     return len(accepted) - len(contradictions)
 
 
@@ -297,71 +326,7 @@ def _contradiction(file: AcceptedFile) -> QuarantinedFile:
     )
 
 
-def _enter_shard(ledger: Ledger, result: ShardResult) -> int:
-    ledger.add_quarantined(result.refused)
+def _enter_shard(ledger: Ledger, config: RunConfig, result: ShardResult) -> int:
+    _refuse_files(ledger, config, result.refused)
     ledger.add_written(result.lines)
     return len(result.lines)
-
-
-def _join(config: IngestConfig, lines: Sequence[dict[str, object]], pseudonyms: Pseudonyms) -> LabelJoin:
-    breasts = {(str(line["exam_id"]), Laterality(str(line["laterality"]))) for line in lines}
-    if config.labels_csv is None or not lines:
-        return LabelJoin(matched={}, orphans=0, unlabelled=len(breasts))
-    exams_by_day: dict[tuple[str, date], set[str]] = {}
-    for line in lines:
-        if line["exam_date"] is not None:
-            day = (str(line["patient_id"]), date.fromisoformat(str(line["exam_date"])))
-            exams_by_day.setdefault(day, set()).add(str(line["exam_id"]))
-    labels = read_labels(
-        config.labels_csv, pseudonyms, exams_by_day={day: tuple(sorted(exams)) for day, exams in exams_by_day.items()}
-    )
-    return join_labels(labels, breasts, patient_by_exam={str(line["exam_id"]): str(line["patient_id"]) for line in lines})
-
-
-def _label_columns(line: dict[str, object], joined: LabelJoin) -> dict[str, object]:
-    label = joined.matched.get((str(line["exam_id"]), Laterality(str(line["laterality"]))))
-    if label is None:
-        return {"benign": UNKNOWN_LABEL, "malignant": UNKNOWN_LABEL, "birads": UNKNOWN_LABEL, "label_source": None}
-    return {
-        "benign": UNKNOWN_LABEL if label.benign is None else int(label.benign),
-        "malignant": UNKNOWN_LABEL if label.malignant is None else int(label.malignant),
-        "birads": UNKNOWN_LABEL if label.birads is None else label.birads,
-        "label_source": label.label_source,
-    }
-
-
-def _report(
-    store: ExamStore, scan: Scan, manifest: pd.DataFrame, refused: Sequence[QuarantinedFile], joined: LabelJoin
-) -> IngestReport:
-    by_reason = Counter(code for file in refused for code in file.reason_codes)
-    warnings = Counter(code for codes in manifest["gate_warnings"] for code in codes.split())
-    views = manifest.assign(view=manifest["laterality"] + manifest["view_position"]).groupby("exam_id")["view"].nunique()
-    return IngestReport(
-        store_dir=store.folder,
-        data_version=data_version(manifest),
-        files_found=scan.files_found,
-        images_published=len(manifest),
-        images_new=len(manifest) - scan.written_before,
-        exams=len(views),
-        exams_incomplete=int((views < VIEWS_PER_EXAM).sum()),
-        quarantined_by_reason=dict(by_reason.most_common()),
-        warnings_by_rule=dict(warnings.most_common()),
-        labelled_breasts=len(joined.matched),
-        orphan_labels=joined.orphans,
-        unlabelled_breasts=joined.unlabelled,
-        advice=advise_profile([code for file in refused for code in file.reason_codes]) if manifest.empty else None,
-    )
-
-
-def _show_gate_results(report: IngestReport) -> None:
-    rows = [{"outcome": "published", "rule": "", "images": report.images_published}]
-    rows += [{"outcome": "refused", "rule": rule, "images": count} for rule, count in report.quarantined_by_reason.items()]
-    rows += [{"outcome": "warned", "rule": rule, "images": count} for rule, count in report.warnings_by_rule.items()]
-    show_table("gate-results", rows, f"Gate results of {report.files_found} files")
-    logger.info(
-        "published %d images of %d exams (%d new), refused %d files",
-        report.images_published,
-        report.exams,
-        report.images_new,
-        sum(report.quarantined_by_reason.values()),
-    )

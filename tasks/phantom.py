@@ -7,8 +7,9 @@ from prefect.cache_policies import NO_CACHE
 
 from schemas.config import RunConfig
 from schemas.errors import ConfigError
+from schemas.layout import VIEWS_PER_EXAM
 from schemas.reports import PhantomReport
-from tasks.adapters.phantom_cohort import write_cohort
+from tasks.adapters.phantom_cohort import plan_cohort, write_cohort
 from tasks.artifacts import progress
 
 
@@ -21,10 +22,6 @@ def write_phantom(config: RunConfig) -> PhantomReport:
     """
     if config.phantom is None:
         raise ConfigError("The config has no phantom section", remedy="see deployments/configs/demo.yaml for one")
-    with progress("phantom", config.phantom.patients, "patients") as tracker:
-
-        def advance(done: int, total: int) -> None:
-            tracker.total = total
-            tracker.advance_to(done)
-
-        return write_cohort(config.phantom, on_progress=advance)
+    images = VIEWS_PER_EXAM * len(plan_cohort(config.phantom))
+    with progress("phantom", images, "images") as tracker:
+        return write_cohort(config.phantom, on_progress=lambda done, _total: tracker.advance_to(done))

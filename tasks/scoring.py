@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from gmic_model.dataset import ExamViews, join_exams
-from gmic_model.fit import predict_batches
+from gmic_model.dataset import ExamViews
+from gmic_model.fit import Device, predict_batches, view_batches
 from gmic_model.model import GMIC
-from schemas.config import TrainConfig
+from schemas.errors import CheckpointError
 from schemas.exam import FINDINGS
-from tasks.adapters.checkpoints import Checkpoint
+from schemas.reports import TrainReport
+from tasks.adapters.checkpoints import Checkpoint, load_checkpoint
 from tasks.adapters.exam_store import StoredViews
 
 
@@ -37,24 +37,44 @@ class ScoredView:
     attention_K: NDArray[np.float32]
 
 
-def choose_device(config: TrainConfig) -> torch.device:
-    """The device the config asks for; ``auto`` takes a GPU where there is one."""
-    if config.num_threads is not None:
-        torch.set_num_threads(config.num_threads)
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.device)
+def load_trained(trained: TrainReport) -> GMIC:
+    """The network that training reported, and no other.
+
+    Raises:
+        CheckpointError: The weights are gone, were altered, or are those of another training.
+    """
+    checkpoint = load_checkpoint(trained.checkpoint_path)
+    if checkpoint.sha256 != trained.checkpoint_sha256:
+        raise CheckpointError(
+            f"{trained.checkpoint_path} holds other weights than training reported",
+            expected=f"sha256 {trained.checkpoint_sha256[:12]}...",
+            got=f"{checkpoint.sha256[:12]}...",
+            remedy="restore the checkpoint, or train again with --force train",
+        )
+    return load_network(checkpoint)
 
 
 def load_network(checkpoint: Checkpoint) -> GMIC:
-    """The network with its weights."""
+    """The network with its weights.
+
+    Raises:
+        CheckpointError: The weights are not those of the network that the checkpoint describes.
+    """
     network = GMIC(checkpoint.model_config)
-    network.load_state_dict(checkpoint.weights)
+    try:
+        network.load_state_dict(checkpoint.weights)
+    except RuntimeError as misfit:
+        raise CheckpointError(
+            f"The weights of {checkpoint.folder} do not fit the network it describes",
+            expected=f"the tensors of a {checkpoint.model_config.variant.value} network",
+            got=f"{len(checkpoint.weights)} tensors of other names or shapes",
+            remedy="use a checkpoint whose checkpoint.json was not edited",
+        ) from misfit
     return network
 
 
 def score_rows(
-    network: GMIC, views: StoredViews, rows: Sequence[int], *, batch_images: int, device: torch.device
+    network: GMIC, views: StoredViews, rows: Sequence[int], *, batch_images: int, device: Device
 ) -> Iterator[ScoredView]:
     """Runs the network over rows of the store, in order."""
     single_views = ExamViews(
@@ -63,11 +83,7 @@ def score_rows(
         read_view=views,
     )
     network.to(device)
-    starts = range(0, len(rows), batch_images)
-    batches = (
-        join_exams([single_views[index] for index in range(start, min(start + batch_images, len(rows)))]) for start in starts
-    )
-    for batch, output in predict_batches(network, batches, device):
+    for batch, output in predict_batches(network, view_batches(single_views, batch_images), device):
         for index, row in enumerate(batch.row_N.tolist()):
             yield ScoredView(
                 row=row,

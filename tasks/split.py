@@ -9,8 +9,9 @@ from prefect import task
 
 from gmic_model.sampling import split_patients
 from schemas.config import RunConfig, Stage
-from schemas.errors import ValidationFailed
+from schemas.errors import StoreError, ValidationFailed
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, ExamRecord, Finding, Laterality, Split
+from schemas.layout import Severity
 from schemas.reports import IngestReport, SplitCount, SplitReport
 from tasks.adapters.exam_store import data_version, open_store, read_manifest
 from tasks.adapters.expectations import check_splits
@@ -40,7 +41,7 @@ def split(config: RunConfig, ingested: IngestReport) -> SplitReport:
     }
     by_patient = split_patients(exam_records(manifest), fractions, seed=config.split.seed)
     splits = pd.DataFrame({"patient_id": list(by_patient), "split": [part.value for part in by_patient.values()]})
-    failed = [check for check in check_splits(manifest, splits) if not check.is_met and check.severity == "critical"]
+    failed = [check for check in check_splits(manifest, splits) if not check.is_met and check.severity == Severity.BLOCK]
     if failed:
         raise ValidationFailed(
             "The splits leak",
@@ -91,5 +92,15 @@ def count_splits(manifest: pd.DataFrame) -> dict[str, SplitCount]:
 
 
 def manifest_with_splits(report: SplitReport, ingested_store: pd.DataFrame) -> pd.DataFrame:
-    """The manifest with a ``split`` column; patients that came after the split have none and are left out."""
-    return ingested_store.merge(pd.read_parquet(report.splits_path), on="patient_id", how="inner")
+    """The manifest with a ``split`` column; patients that came after the split have none and are left out.
+
+    Raises:
+        StoreError: The splits file is gone.
+    """
+    try:
+        splits = pd.read_parquet(report.splits_path)
+    except FileNotFoundError as missing:
+        raise StoreError(
+            f"There are no splits at {report.splits_path}", expected="splits.parquet", remedy="run `mammo split` again"
+        ) from missing
+    return ingested_store.merge(splits, on="patient_id", how="inner")

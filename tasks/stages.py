@@ -1,16 +1,17 @@
 """How a stage is skipped when it is done: content keys for Prefect's cache, and the report each stage leaves in its folder.
 
 A stage's key is made of its own config sections and the versions of what it reads; not of run ids or times, so a later run of
-the same work finds it. The persisted result is only trusted while the stage's report is still on disk.
+the same work finds it. The persisted result is only trusted while the stage's folder holds the files it speaks of.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
@@ -25,7 +26,7 @@ ReportType = TypeVar("ReportType", bound=Report)
 
 def stage_key(
     stage: Stage, version: int, sections: tuple[str, ...], reads: Callable[[Mapping[str, Any]], tuple[str, ...]]
-) -> Callable[[TaskRunContext, dict[str, Any]], str]:
+) -> Callable[[TaskRunContext | None, dict[str, Any]], str]:
     """A ``cache_key_fn``.
 
     Args:
@@ -35,7 +36,7 @@ def stage_key(
         reads: From the task's parameters to the digests of what it reads.
     """
 
-    def key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    def key(context: TaskRunContext | None, parameters: dict[str, Any]) -> str:
         config: RunConfig = parameters["config"]
         parts = [
             version,
@@ -48,10 +49,54 @@ def stage_key(
     return key
 
 
-def when_needed(task: Task[Any, ReportType], stage: Stage, config: RunConfig) -> Task[Any, ReportType]:
-    """The task, told to run again if it is forced or its report is gone."""
-    is_forced = stage in config.force or not report_path(config.workspace_dir, stage).exists()
-    return task.with_options(refresh_cache=True) if is_forced else task
+def when_needed(task: Task[..., ReportType], stage: Stage, config: RunConfig) -> Callable[..., ReportType]:
+    """The task as a step that executes if it is forced, or if the stage's folder does not hold these very results.
+
+    What a folder holds is written in its ``done`` file: the key of the last execution that ended well. Prefect's cache alone
+    would not do: it remembers a result whose files were deleted, or written over by a run with another config.
+    """
+
+    def step(*inputs: Any) -> ReportType:
+        key = _key_of(task, inputs)
+        done_path = Workspace(config.workspace_dir).stage_dir(stage.value) / "done"
+        if stage not in config.force and _holds(done_path, key):
+            return task(*inputs)
+        done_path.unlink(missing_ok=True)  # from here until the end the folder holds a mixture
+        report = task.with_options(refresh_cache=True)(*inputs)
+        write_atomically(done_path, key.encode())
+        return report
+
+    return step
+
+
+def _key_of(task: Task[..., Any], inputs: tuple[Any, ...]) -> str:
+    if task.cache_key_fn is None:
+        raise TypeError(f"task {task.name} has no cache_key_fn")
+    make_key = cast("Callable[[TaskRunContext | None, dict[str, Any]], str]", task.cache_key_fn)
+    return make_key(None, dict(inspect.signature(task.fn).bind(*inputs).arguments))
+
+
+def _holds(done_path: Path, key: str) -> bool:
+    try:
+        if done_path.read_text() != key:
+            return False
+        report = json.loads(done_path.with_name("report.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return all(path.exists() for path in _named_paths(report))
+
+
+def _named_paths(content: object) -> Iterator[Path]:
+    """Every ``*_path`` and ``*_dir`` of a report."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            if isinstance(value, str) and name.endswith(("_path", "_dir")):
+                yield Path(value)
+            else:
+                yield from _named_paths(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _named_paths(value)
 
 
 def report_path(workspace_dir: Path, stage: Stage) -> Path:
@@ -69,7 +114,7 @@ def load_report(config: RunConfig, stage: Stage, kind: type[ReportType]) -> Repo
     """The report a stage left.
 
     Raises:
-        StoreError: The stage has not run in this workspace.
+        StoreError: The stage has not run in this workspace, or its report is of another version.
     """
     path = report_path(config.workspace_dir, stage)
     try:
@@ -80,3 +125,10 @@ def load_report(config: RunConfig, stage: Stage, kind: type[ReportType]) -> Repo
             expected=path,
             remedy=f"run `mammo {stage.value} CONFIG.yaml` first, or `mammo pipeline CONFIG.yaml` for all of it",
         ) from missing
+    except ValueError as unreadable:
+        raise StoreError(
+            f"The report of stage {stage.value} cannot be read",
+            expected=f"a {kind.__name__} of this version at {path}",
+            got=f"{type(unreadable).__name__}",
+            remedy=f"run `mammo {stage.value} CONFIG.yaml` again",
+        ) from unreadable

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from prefect import task
-from torch.utils.data import DataLoader
 
-from gmic_model.dataset import Batch, ExamViews, join_exams
-from gmic_model.fit import breast_auroc, predict_batches, train_steps
-from gmic_model.model import GMIC
-from gmic_model.preprocess import PREPROCESS_VERSION
+from gmic_model.dataset import Batch, ExamViews
+from gmic_model.fit import (
+    Learner,
+    breast_auroc,
+    exam_batches,
+    new_learner,
+    predict_batches,
+    random_state,
+    set_random_state,
+    train_steps,
+    view_batches,
+)
+from gmic_model.preprocess import preprocess_version
 from gmic_model.sampling import EpochSampler
 from schemas.config import RunConfig, Stage
-from schemas.errors import TrainingError
+from schemas.errors import CheckpointError, TrainingError
 from schemas.exam import FINDINGS, ExamRecord, Finding, Split
 from schemas.reports import EpochRecord, Provenance, SplitReport, TrainReport
 from tasks.adapters.checkpoints import (
     Checkpoint,
+    delete_checkpoints,
     flatten_training,
     latest_checkpoint,
+    load_checkpoint,
     prune_checkpoints,
     restore_training,
     save_checkpoint,
@@ -38,7 +46,6 @@ from tasks.adapters.checkpoints import (
 from tasks.adapters.exam_store import ExamStore, StoredViews, lines_of, open_store, read_manifest, stored_views
 from tasks.adapters.workspace import Workspace, held_lock
 from tasks.artifacts import progress, show_table
-from tasks.scoring import choose_device
 from tasks.split import exam_records, manifest_with_splits
 from tasks.stages import save_report, stage_key
 
@@ -73,22 +80,31 @@ class TrainingData:
     ),
 )
 def train(config: RunConfig, splits: SplitReport) -> TrainReport:
-    """Trains to the last epoch, from the newest checkpoint of this very run if there is one.
+    """Trains to the last epoch, from the newest checkpoint of this very run if there is one; anew if the stage is forced.
 
     Raises:
         TrainingError: There is nothing to train on, or the loss left the finite numbers.
+        CheckpointError: The best epoch's checkpoint is gone.
         StoreBusy: Another process trains in the same folder.
     """
     store = open_store(Workspace(config.workspace_dir).store_dir)
     data = training_data(config, store, splits)
     run_dir = training_dir(config, splits)
     with held_lock(run_dir, purpose="train"):
+        if Stage.TRAIN in config.force:
+            delete_checkpoints(run_dir)
         records = _run_epochs(config, data, run_dir)
     best = max((record for record in records if record.is_best), key=lambda record: record.epoch)
     checkpoint = run_dir / f"epoch-{best.epoch:04d}"
+    if not checkpoint.exists():
+        raise CheckpointError(
+            "The best epoch's checkpoint is gone",
+            expected=checkpoint,
+            remedy="restore it from a backup, or train anew with --force train",
+        )
     report = TrainReport(
         checkpoint_path=checkpoint,
-        checkpoint_sha256=json.loads((checkpoint / "checkpoint.json").read_text())["sha256"]["weights.safetensors"],
+        checkpoint_sha256=load_checkpoint(checkpoint).sha256,
         run_dir=run_dir,
         epochs=tuple(records),
         best_epoch=best.epoch,
@@ -147,7 +163,7 @@ def provenance(config: RunConfig, data_version: str, *, seed: int) -> Provenance
         code_version=version("mammography-gmic"),
         config_sha256=config.sha256(),
         data_version=data_version,
-        preprocess_version=f"{config.preprocess.crop_mode.value}-{PREPROCESS_VERSION}",
+        preprocess_version=f"{config.preprocess.crop_mode.value}-{preprocess_version(config.preprocess)}",
         seed=seed,
         created_utc=now().isoformat(timespec="seconds"),
     )
@@ -162,21 +178,18 @@ def now() -> datetime:
 
 
 def _run_epochs(config: RunConfig, data: TrainingData, run_dir: Path) -> list[EpochRecord]:
-    device = choose_device(config.train)
-    torch.manual_seed(config.train.seed)
-    network = GMIC(config.model).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.train.learning_rate)
-    records = _restore(network, optimizer, latest_checkpoint(run_dir))
+    learner = new_learner(config.model, config.train)
+    records = _restore(learner, latest_checkpoint(run_dir))
     if records:
         logger.info("continuing after epoch %d", records[-1].epoch)
     with progress("train", config.train.epochs, "epochs") as tracker:
         for epoch in range(len(records), config.train.epochs):
-            record = _run_epoch(config, data, network, optimizer, epoch, records, device)
+            record = _run_epoch(config, data, learner, epoch, records)
             records.append(record)
             save_checkpoint(
                 run_dir / f"epoch-{epoch:04d}",
-                weights=network.state_dict(),
-                training=flatten_training(optimizer, torch.get_rng_state()),
+                weights=learner.network.state_dict(),
+                training=flatten_training(learner.optimizer, random_state()),
                 model=config.model,
                 about={
                     "provenance": provenance(config, "", seed=config.train.seed).model_dump(),
@@ -190,30 +203,25 @@ def _run_epochs(config: RunConfig, data: TrainingData, run_dir: Path) -> list[Ep
     return records
 
 
-def _restore(network: GMIC, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint | None) -> list[EpochRecord]:
+def _restore(learner: Learner, checkpoint: Checkpoint | None) -> list[EpochRecord]:
     if checkpoint is None:
         return []
-    network.load_state_dict(checkpoint.weights)
-    torch.set_rng_state(restore_training(optimizer, checkpoint.training))
+    learner.network.load_state_dict(checkpoint.weights)
+    set_random_state(restore_training(learner.optimizer, checkpoint.training))
     return [EpochRecord(**record) for record in checkpoint.sidecar["epochs"]]
 
 
 def _run_epoch(
-    config: RunConfig,
-    data: TrainingData,
-    network: GMIC,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    before: Sequence[EpochRecord],
-    device: torch.device,
+    config: RunConfig, data: TrainingData, learner: Learner, epoch: int, before: Sequence[EpochRecord]
 ) -> EpochRecord:
     started = time.monotonic()
     loss_sum, images = 0.0, 0
-    for step in train_steps(network, optimizer, _batches(config, data, epoch), config.train, device):
+    batches = _batches(config, data, epoch)
+    for step in train_steps(learner.network, learner.optimizer, batches, config.train, learner.device):
         loss_sum += step.loss * step.images
         images += step.images
     images_per_s = images / (time.monotonic() - started)
-    tuning = _tuning_auroc(config, data, network, device)
+    tuning = _tuning_auroc(config, data, learner)
     best_before = max((record.tuning_malignant_auroc or 0.0 for record in before), default=-1.0)
     malignant = tuning[Finding.MALIGNANT]
     return EpochRecord(
@@ -230,26 +238,10 @@ def _run_epoch(
 def _batches(config: RunConfig, data: TrainingData, epoch: int) -> Iterator[Batch]:
     sampler = EpochSampler(data.exams, seed=config.train.seed, negatives_per_positive=config.train.negatives_per_positive)
     sampler.set_epoch(epoch)
-    views = ExamViews(
-        rows_of_exam=data.train.rows_of_exam,
-        label_by_row=data.train.label_by_row,
-        read_view=data.train.read_view,
-        jitter=data.train.jitter,
-        seed=data.train.seed,
-        epoch=epoch,
-    )
-    loader = DataLoader(
-        views,
-        batch_size=config.train.batch_exams,
-        sampler=sampler,
-        collate_fn=join_exams,
-        num_workers=config.train.loader_workers,
-        multiprocessing_context="forkserver" if config.train.loader_workers else None,
-    )
-    yield from loader
+    return exam_batches(replace(data.train, epoch=epoch), sampler, config.train)
 
 
-def _tuning_auroc(config: RunConfig, data: TrainingData, network: GMIC, device: torch.device) -> dict[Finding, float | None]:
+def _tuning_auroc(config: RunConfig, data: TrainingData, learner: Learner) -> dict[Finding, float | None]:
     if data.tuning.empty:
         return dict.fromkeys(FINDINGS)
     lines = data.tuning.reset_index(drop=True)
@@ -259,8 +251,8 @@ def _tuning_auroc(config: RunConfig, data: TrainingData, network: GMIC, device: 
         label_by_row={int(row): tuple(label) for row, label in zip(lines["row"], label_NC.tolist(), strict=True)},
         read_view=data.views,
     )
-    loader = DataLoader(views, batch_size=config.evaluate.batch_images, collate_fn=join_exams)
-    score_NC = np.concatenate([output.y_NC.double().numpy() for _, output in predict_batches(network, loader, device)])
+    outputs = predict_batches(learner.network, view_batches(views, config.evaluate.batch_images), learner.device)
+    score_NC = np.concatenate([output.y_NC.double().numpy() for _, output in outputs])
     by_finding = breast_auroc(score_NC, label_NC, lines["exam_id"].to_numpy(str), lines["laterality"].to_numpy(str))
     return dict(zip(FINDINGS, by_finding, strict=True))
 

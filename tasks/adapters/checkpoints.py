@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from gmic_model.weights import from_nyu_state_dict
 from schemas.config import GMICConfig
 from schemas.errors import CheckpointError
-from tasks.adapters.workspace import write_atomically
+from tasks.adapters.workspace import sync, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +54,20 @@ class Checkpoint:
 
     @property
     def model_config(self) -> GMICConfig:
-        """The network's config."""
-        return GMICConfig(**self.sidecar["model"])
+        """The network's config.
+
+        Raises:
+            CheckpointError: The sidecar holds none that this version knows.
+        """
+        try:
+            return GMICConfig(**self.sidecar["model"])
+        except (KeyError, TypeError, ValueError) as unknown:
+            raise CheckpointError(
+                f"{self.folder / SIDECAR} describes no network of this version",
+                expected="the model section that training wrote",
+                got=type(unknown).__name__,
+                remedy="use the version of the code that is named in its provenance, or another checkpoint",
+            ) from unknown
 
     @property
     def sha256(self) -> str:
@@ -66,13 +78,17 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path, *, weights: Mapping[str, Tensor], training: Mapping[str, Tensor], model: GMICConfig, about: Mapping[str, Any]
 ) -> str:
-    """Writes a checkpoint folder in one rename; returns the weights' sha256.
+    """Writes a checkpoint folder aside and renames it; returns the weights' sha256.
+
+    A folder that stands there (of a damaged checkpoint, say) is moved away first and deleted last.
 
     Raises:
         OSError: No room on the disk; nothing appears under ``folder`` then.
     """
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(aside, ignore_errors=True)
+    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old.part")
+    for leftover in (aside, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
     aside.mkdir(parents=True, mode=0o700)
     try:
         digests = {}
@@ -82,12 +98,15 @@ def save_checkpoint(
                 digests[name] = _synced_sha256(aside / name)
         sidecar = {"sha256": digests, "model": model.model_dump(mode="json"), **about}
         write_atomically(aside / SIDECAR, json.dumps(sidecar, indent=1).encode())
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rename(replaced)
         aside.rename(folder)
+        sync(folder.parent)
     except SafetensorError as full:
         raise OSError(f"cannot write the checkpoint {folder}: {full}") from full
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
     return digests[WEIGHTS]
 
 
@@ -99,14 +118,15 @@ def load_checkpoint(folder: Path, *, with_training: bool = False) -> Checkpoint:
     """
     try:
         sidecar = json.loads((folder / SIDECAR).read_text())
-    except (OSError, ValueError) as missing:
+        digests = {str(name): str(digest) for name, digest in sidecar["sha256"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as missing:
         raise CheckpointError(
             f"{folder} is not a checkpoint",
             expected=f"a folder with {SIDECAR} and {WEIGHTS}",
             remedy="name the checkpoint folder that `mammo train` printed",
         ) from missing
-    weights = _verified(folder, WEIGHTS, sidecar)
-    training = _verified(folder, TRAINING, sidecar) if with_training and TRAINING in sidecar["sha256"] else {}
+    weights = _verified(folder / WEIGHTS, digests.get(WEIGHTS, "none"))
+    training = _verified(folder / TRAINING, digests[TRAINING]) if with_training and TRAINING in digests else {}
     return Checkpoint(folder=folder, weights=weights, training=training, sidecar=sidecar)
 
 
@@ -126,7 +146,13 @@ def prune_checkpoints(run_dir: Path, *, keep_last: int, keep_also: Path) -> None
         if folder != keep_also:
             shutil.rmtree(folder)
     for leftover in run_dir.glob(".epoch-*.part"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(leftover)
+
+
+def delete_checkpoints(run_dir: Path) -> None:
+    """Deletes every checkpoint of a run: it is to begin anew."""
+    for folder in run_dir.glob("epoch-*"):
+        shutil.rmtree(folder)
 
 
 def import_released(source: Path, folder: Path, model: GMICConfig) -> str:
@@ -146,6 +172,13 @@ def import_released(source: Path, folder: Path, model: GMICConfig) -> str:
             got=type(refused).__name__,
             remedy="use the released weights as published",
         ) from refused
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(
+            f"{source.name} is not a plain state dict",
+            expected="tensors by name",
+            got=type(state).__name__,
+            remedy="use the released weights as published",
+        )
     about = {"source": source.name, "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest()}
     return save_checkpoint(folder, weights=from_nyu_state_dict(state), training={}, model=model, about=about)
 
@@ -163,7 +196,18 @@ def flatten_training(optimizer: torch.optim.Optimizer, generator_state: Tensor) 
 
 
 def restore_training(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Puts flat tensors back into the optimiser; returns the random state."""
+    """Puts flat tensors back into the optimiser; returns the random state.
+
+    Raises:
+        CheckpointError: The checkpoint holds weights only.
+    """
+    if "random" not in tensors:
+        raise CheckpointError(
+            "Training cannot go on from this checkpoint",
+            expected=f"a checkpoint with {TRAINING}",
+            got="weights only",
+            remedy="start the training anew",
+        )
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):
@@ -173,20 +217,22 @@ def restore_training(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Ten
     return tensors["random"]
 
 
-def _verified(folder: Path, name: str, sidecar: Mapping[str, Any]) -> dict[str, Tensor]:
-    path = folder / name
+def _verified(path: Path, digest: str) -> dict[str, Tensor]:
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = path.read_bytes()
     except OSError as missing:
-        raise CheckpointError(f"{path} cannot be read", remedy="use another checkpoint of the run") from missing
-    if found != sidecar["sha256"][name]:
+        raise CheckpointError(
+            f"{path} cannot be read", got=type(missing).__name__, remedy="use another checkpoint of the run"
+        ) from missing
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
         raise CheckpointError(
             f"{path} was altered or damaged",
-            expected=f"sha256 {sidecar['sha256'][name][:12]}...",
+            expected=f"sha256 {digest[:12]}...",
             got=f"{found[:12]}...",
-            remedy="use another checkpoint of the run, or restore this one from a backup",
+            remedy="restore it from a backup, name another checkpoint, or train anew with --force train",
         )
-    return load_file(path)
+    return load(content)  # the very bytes that were checked
 
 
 def _synced_sha256(path: Path) -> str:

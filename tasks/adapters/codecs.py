@@ -1,15 +1,14 @@
-"""Decoders of compressed pixels: imagecodecs behind pydicom's plug-in interface. The only module that imports imagecodecs.
+"""Decoders of compressed pixels: imagecodecs, called directly. The only module that imports imagecodecs.
 
-pydicom loads this module through ``Decoder.add_plugin`` (see ``dicom.py``), which asks for ``is_available``,
-``DECODER_DEPENDENCIES`` and ``decode_frame``. imagecodecs decodes 1.4 to 4 times faster than pydicom's usual plug-ins and
-releases the GIL. ``codestream_shape`` reads the size that a code stream claims, before a byte of it is decoded.
+imagecodecs decodes faster than pydicom's plug-ins (benchmarks/bench_decode.py) and releases the GIL; behind pydicom's own
+plug-in interface it would lose 4 ms an image to copies. ``codestream_shape`` reads the size that a code stream claims, before a
+byte of it is decoded.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, Protocol
 
 import imagecodecs
 import numpy as np
@@ -23,44 +22,29 @@ RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 
 COMPRESSED_SYNTAXES = (*_JPEG, *_JPEG_LS, *_JPEG_2000, *_HTJ2K, RLE_LOSSLESS)
 LOSSLESS_SYNTAXES = (*_JPEG[2:], _JPEG_LS[0], _JPEG_2000[0], *_HTJ2K[:2], RLE_LOSSLESS)
-DECODER_DEPENDENCIES = dict.fromkeys(COMPRESSED_SYNTAXES, ("numpy", "imagecodecs"))
 
 _SOF_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})  # frame headers of JPEG, and SOF55 of JPEG-LS
 
 
-class FrameRunner(Protocol):
-    """What this plug-in uses of ``pydicom.pixels.decoders.base.DecodeRunner``."""
-
-    transfer_syntax: str
-    rows: int
-    columns: int
-    bits_allocated: int
-
-    def set_option(self, name: str, value: Any) -> None:
-        """Tells pydicom how the returned bytes are laid out."""
-
-
-def is_available(uid: str) -> bool:
-    """True if imagecodecs decodes the transfer syntax; pydicom asks this."""
-    return uid in COMPRESSED_SYNTAXES
-
-
-def decode_frame(src: bytes, runner: FrameRunner) -> bytearray:
-    """Decodes one greyscale frame for pydicom.
+def decode_frame(frame: bytes, syntax: str, *, shape_px: tuple[int, int], bits_allocated: int) -> NDArray[np.generic]:
+    """Decodes one greyscale frame.
 
     Args:
-        src: The frame's code stream, all fragments joined.
-        runner: pydicom's description of the image; told the width of the decoded values.
+        frame: The frame's code stream, all fragments joined.
+        syntax: One of ``COMPRESSED_SYNTAXES``.
+        shape_px: (rows, columns) of the header.
+        bits_allocated: BitsAllocated (0028,0100), which RLE does not tell itself.
+
+    Returns:
+        uint8 or uint16 of shape ``shape_px``, whatever the code stream holds in that many bits.
 
     Raises:
-        ValueError: The code stream is not one greyscale image of the header's size.
+        Exception: Whatever imagecodecs raises; ValueError if the stream is not one unsigned image of that shape.
     """
-    syntax = str(runner.transfer_syntax)
-    pixels_HW = _decode_rle(src, runner) if syntax == RLE_LOSSLESS else _decoder(syntax)(src)
-    if pixels_HW.shape != (runner.rows, runner.columns) or pixels_HW.dtype.itemsize > 2:
+    pixels_HW = _decode_rle(frame, shape_px, bits_allocated) if syntax == RLE_LOSSLESS else _decoder(syntax)(frame)
+    if pixels_HW.shape != shape_px or pixels_HW.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"decoded to {pixels_HW.shape} {pixels_HW.dtype}")
-    runner.set_option("bits_allocated", pixels_HW.dtype.itemsize * 8)
-    return bytearray(np.ascontiguousarray(pixels_HW).data)
+    return pixels_HW
 
 
 def codestream_shape(src: bytes) -> tuple[int, int] | None:
@@ -98,12 +82,11 @@ def _decoder(syntax: str) -> Callable[[bytes], NDArray[np.generic]]:
     return imagecodecs.htj2k_decode
 
 
-def _decode_rle(src: bytes, runner: FrameRunner) -> NDArray[np.generic]:
-    dtype = np.dtype("<u2" if runner.bits_allocated == 16 else "u1")
-    expected_bytes = runner.rows * runner.columns * dtype.itemsize
-    # The output buffer is the header's size: a run-length bomb cannot grow beyond it.
-    buffer = bytearray(expected_bytes)
-    decoded = imagecodecs.dicomrle_decode(src, dtype, out=buffer)
-    if len(decoded) != expected_bytes:
+def _decode_rle(frame: bytes, shape_px: tuple[int, int], bits_allocated: int) -> NDArray[np.generic]:
+    dtype = np.dtype("<u2" if bits_allocated == 16 else "u1")
+    # The output is allocated here: a run-length bomb cannot grow beyond the header's size.
+    pixels_HW = np.empty(shape_px, dtype)
+    decoded = imagecodecs.dicomrle_decode(frame, dtype, out=pixels_HW.data.cast("B"))
+    if len(decoded) != pixels_HW.nbytes:
         raise ValueError(f"decoded to {len(decoded)} bytes")
-    return np.frombuffer(buffer, dtype).reshape(runner.rows, runner.columns)
+    return pixels_HW

@@ -11,8 +11,7 @@ import logging
 import struct
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from datetime import date
+from dataclasses import fields
 from functools import wraps
 from pathlib import Path
 from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
@@ -29,10 +28,12 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from gmic_model.voi import VoiLut
 from schemas.errors import DicomError, GateRejection
-from schemas.exam import Laterality, ViewPosition
 from tasks.adapters import codecs
 from tasks.adapters.dicom_header import Code, DicomHeader, ValueKind
+from tasks.adapters.mammogram_header import FIXED_ATTRIBUTES, PHANTOM_ORIENTATIONS, PHANTOM_VIEW_CODES
+from tasks.adapters.mammogram_header import MammogramHeader as MammogramHeader  # callers write mammograms through this module
 
 NATIVE_SYNTAXES: Final = (str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian), str(ExplicitVRBigEndian))
 READABLE_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *codecs.COMPRESSED_SYNTAXES})
@@ -43,15 +44,11 @@ MAMMOGRAPHY_FOR_PRESENTATION: Final = "1.2.840.10008.5.1.4.1.1.1.2"
 LARGEST_SIDE_PX: Final = 8192
 """No larger image is decoded."""
 
-_PLUGIN: Final = "imagecodecs"
 _UNREADABLE_VALUE = (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, OverflowError)
 
 # Values that break the standard are the gate's business; pydicom's messages about them quote the values.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-for _uid in codecs.COMPRESSED_SYNTAXES:
-    if _PLUGIN not in get_decoder(_uid).available_plugins:
-        get_decoder(_uid).add_plugin(_PLUGIN, (codecs.__name__, codecs.decode_frame.__name__))
 
 
 _P = ParamSpec("_P")
@@ -101,11 +98,11 @@ def read_header(path: Path) -> DicomHeader:
 
 
 @quoting_no_value("F14", "The header cannot be read")
-def read_header_from(file: BinaryIO) -> DicomHeader:
-    """As ``read_header``, from an open file at any position."""
+def read_header_from(file: BinaryIO, *, with_voi_lut: bool = False) -> DicomHeader:
+    """As ``read_header``, from an open file at any position; reads the first VOI LUT's entries too if asked."""
     meta = _read_meta(file)
     file.seek(0)
-    return _header(dcmread(file, stop_before_pixels=True, specific_tags=_HEADER_TAGS), meta)
+    return _header(dcmread(file, stop_before_pixels=True, specific_tags=_HEADER_TAGS), meta, with_voi_lut=with_voi_lut)
 
 
 def _read_meta(file: BinaryIO) -> FileMetaDataset:
@@ -127,7 +124,7 @@ def _read_meta(file: BinaryIO) -> FileMetaDataset:
     return meta
 
 
-def _header(dataset: Dataset, meta: FileMetaDataset) -> DicomHeader:
+def _header(dataset: Dataset, meta: FileMetaDataset, *, with_voi_lut: bool) -> DicomHeader:
     unreadable: list[str] = []
     values = {name: _value(dataset, keyword, kind, unreadable) for name, (keyword, kind) in _ATTRIBUTES.items()}
     # Some anonymised sets drop the attribute and keep the file meta information's.
@@ -140,6 +137,7 @@ def _header(dataset: Dataset, meta: FileMetaDataset) -> DicomHeader:
         view_modifier_codes=modifiers,
         overlay_groups=sum(tag >> 16 >= 0x6000 for tag in dataset.keys()),  # noqa: SIM118  # tags, not elements
         has_voi_lut=_VOI_LUT in dataset,
+        voi_lut=_voi_lut(dataset, meta, unreadable) if with_voi_lut else None,
         unreadable=tuple(unreadable),
         **values,
     )
@@ -174,6 +172,22 @@ def _view_codes(dataset: Dataset, unreadable: list[str]) -> tuple[tuple[Code, ..
     except _UNREADABLE_VALUE:
         unreadable.append("ViewCodeSequence")
         return (), ()
+
+
+def _voi_lut(dataset: Dataset, meta: FileMetaDataset, unreadable: list[str]) -> VoiLut | None:
+    """The first item of VOILUTSequence (0028,3010)."""
+    try:
+        for item in dataset.get("VOILUTSequence") or ():
+            entries, first_value, bits = (int(part) for part in item.LUTDescriptor)
+            values = item.LUTData  # OW comes as bytes, US as a list; 8-bit entries are packed two to a word
+            if isinstance(values, bytes):
+                order = ">" if meta.TransferSyntaxUID == ExplicitVRBigEndian else "<"
+                values = np.frombuffer(values, "u1" if bits == 8 else f"{order}u2")
+            entries_L = np.asarray(values, np.uint16)[: entries or 2**16]  # (L,); 0 stands for 65536
+            return VoiLut(first_value=first_value, bits=bits, entries_L=entries_L)
+    except _UNREADABLE_VALUE:
+        unreadable.append("VOILUTSequence")
+    return None
 
 
 def _code(item: Dataset) -> Code:
@@ -277,42 +291,22 @@ def _compressed(dataset: FileDataset, syntax: str) -> NDArray[np.generic]:
             expected=f"{shape_px[0]} x {shape_px[1]}",
             got="no size" if claimed_px is None else f"{claimed_px[0]} x {claimed_px[1]}",
         )
-    decoder = get_decoder(syntax)
+    try:
+        return codecs.decode_frame(frame, syntax, shape_px=shape_px, bits_allocated=int(dataset.BitsAllocated))
+    except MemoryError:
+        raise
+    except Exception:  # imagecodecs has an error class for each codec; another decoder may read the stream
+        decoder = get_decoder(syntax)
+        # Other RLE decoders grow with what the runs say: a bomb is not offered to them.
+        if not decoder.available_plugins or syntax == codecs.RLE_LOSSLESS:
+            raise
     # pydicom would clear bits above BitsStored; rule X24 wants to see them.
     options: Any = {"raw": True, "correct_unused_bits": False}
-    try:
-        decoded_HW, _ = decoder.as_array(dataset, decoding_plugin=_PLUGIN, **options)
-    except (RuntimeError, ValueError):
-        others = [name for name in decoder.available_plugins if name != _PLUGIN]
-        # Other RLE decoders grow with what the runs say: a bomb is not offered to them.
-        if not others or syntax == codecs.RLE_LOSSLESS:
-            raise
-        decoded_HW, _ = decoder.as_array(dataset, decoding_plugin=others[0], **options)
+    decoded_HW, _ = decoder.as_array(dataset, **options)
     return decoded_HW.reshape(shape_px)
 
 
 # --------------------------------------------------------------------------------------------------------------- write
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class MammogramHeader:
-    """What ``write_mammogram`` needs. Raw identifiers are allowed here only because this writes a source file."""
-
-    patient_id: str
-    patient_name: str
-    patient_age_years: int
-    study_instance_uid: str
-    series_instance_uid: str
-    sop_instance_uid: str
-    accession_number: str
-    study_date: date
-    laterality: Laterality
-    view_position: ViewPosition
-    pixel_spacing_mm: float
-    bits_stored: int = 12
-    instance_number: int = 1
-    manufacturer: str = "mammography-gmic phantom"
-    model_name: str = "phantom"
 
 
 def write_mammogram(path: Path, pixels_HW: NDArray[np.uint16], header: MammogramHeader) -> None:
@@ -347,34 +341,11 @@ def write_mammogram(path: Path, pixels_HW: NDArray[np.uint16], header: Mammogram
     aside.replace(path)
 
 
-# Values that are the same in every phantom image. Type 2 attributes are empty on purpose (PS3.3 A.27.3 and its modules).
-_FIXED_ATTRIBUTES: Final[dict[str, Any]] = {
-    "SpecificCharacterSet": "ISO_IR 192", "ImageType": ["ORIGINAL", "PRIMARY"], "Modality": "MG",
-    "PresentationIntentType": "FOR PRESENTATION", "StudyTime": "120000", "ContentTime": "120000", "ReferringPhysicianName": "",
-    "StudyID": "1", "SeriesNumber": 1, "PatientBirthDate": "", "PatientSex": "F", "BodyPartExamined": "BREAST",
-    "AcquisitionDate": "", "AcquisitionTime": "", "DeviceSerialNumber": "1", "SoftwareVersions": "1",
-    "BurnedInAnnotation": "NO", "LossyImageCompression": "00", "OrganExposed": "BREAST", "BreastImplantPresent": "NO",
-    "PartialView": "NO", "PositionerType": "MAMMOGRAPHIC", "PositionerPrimaryAngle": "0", "KVP": "28",
-    "DetectorType": "DIRECT", "DetectorConfiguration": "AREA", "FieldOfViewHorizontalFlip": "NO",
-    "FieldOfViewOrigin": ["0", "0"], "FieldOfViewRotation": "0", "EstimatedRadiographicMagnificationFactor": "1",
-    "PixelIntensityRelationship": "LOG", "PixelIntensityRelationshipSign": -1,
-    "RescaleIntercept": "0", "RescaleSlope": "1", "RescaleType": "US", "PresentationLUTShape": "IDENTITY",
-    "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 16, "PixelRepresentation": 0,
-    "AcquisitionContextSequence": [],
-}  # fmt: skip
-_VIEW_CODES: Final = {ViewPosition.CC: ("399162004", "cranio-caudal"), ViewPosition.MLO: ("399368009", "medio-lateral oblique")}
-# Directions of rows and columns: to the right of the image, then down (PS3.3 C.7.6.1.1.1).
-_ORIENTATIONS: Final = {
-    (Laterality.LEFT, ViewPosition.CC): ["A", "R"], (Laterality.RIGHT, ViewPosition.CC): ["P", "L"],
-    (Laterality.LEFT, ViewPosition.MLO): ["A", "FR"], (Laterality.RIGHT, ViewPosition.MLO): ["P", "FL"],
-}  # fmt: skip
-
-
 def _mammogram(header: MammogramHeader) -> Dataset:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    for keyword, value in _FIXED_ATTRIBUTES.items():
+    for keyword, value in FIXED_ATTRIBUTES.items():
         setattr(dataset, keyword, value)
     for name in ("patient_id", "patient_name", "accession_number", "instance_number", "bits_stored", "manufacturer"):
         setattr(dataset, "".join(part.title() for part in name.split("_")).replace("Id", "ID"), getattr(header, name))
@@ -384,8 +355,8 @@ def _mammogram(header: MammogramHeader) -> Dataset:
     dataset.StudyDate = dataset.ContentDate = f"{header.study_date:%Y%m%d}"
     dataset.PatientAge = f"{header.patient_age_years:03d}Y"
     dataset.ImageLaterality, dataset.ViewPosition = header.laterality.value, header.view_position.value
-    dataset.PatientOrientation = _ORIENTATIONS[header.laterality, header.view_position]
-    dataset.ViewCodeSequence = [_concept(*_VIEW_CODES[header.view_position])]
+    dataset.PatientOrientation = PHANTOM_ORIENTATIONS[header.laterality, header.view_position]
+    dataset.ViewCodeSequence = [_concept(*PHANTOM_VIEW_CODES[header.view_position])]
     dataset.ViewCodeSequence[0].ViewModifierCodeSequence = []
     dataset.AnatomicRegionSequence = [_concept("76752008", "Breast")]
     dataset.ImagerPixelSpacing = [f"{header.pixel_spacing_mm:.6g}"] * 2

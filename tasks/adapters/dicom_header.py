@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from gmic_model.voi import VoiLut
+
 
 class ValueKind(StrEnum):
     """How an attribute's value becomes a Python value."""
@@ -41,7 +43,8 @@ class DicomHeader:
         view_codes: ViewCodeSequence (0054,0220).
         view_modifier_codes: ViewModifierCodeSequence (0054,0222), which lies inside the view code's item.
         overlay_groups: Number of overlay groups (60xx), 0 to 16. Their planes are never read.
-        has_voi_lut: True if VOILUTSequence (0028,3010) is there. The tables are never read.
+        has_voi_lut: True if VOILUTSequence (0028,3010) is there.
+        voi_lut: Its first table; None unless it was asked for.
         unreadable: Keywords whose value could not be read as their type; names only, no values.
     """
 
@@ -51,6 +54,7 @@ class DicomHeader:
     view_modifier_codes: tuple[Code, ...]
     overlay_groups: int
     has_voi_lut: bool
+    voi_lut: VoiLut | None
     unreadable: tuple[str, ...]
 
     sop_class_uid: str = _attribute("SOPClassUID", ValueKind.TEXT)
@@ -90,6 +94,9 @@ class DicomHeader:
     presentation_lut_shape: str = _attribute("PresentationLUTShape", ValueKind.KEYWORD)
     window_center: tuple[float, ...] = _attribute("WindowCenter", ValueKind.DECIMALS)
     window_width: tuple[float, ...] = _attribute("WindowWidth", ValueKind.DECIMALS)
+    voi_lut_function: str = _attribute("VOILUTFunction", ValueKind.KEYWORD)
+    rescale_slope: float | None = _attribute("RescaleSlope", ValueKind.DECIMAL)
+    rescale_intercept: float | None = _attribute("RescaleIntercept", ValueKind.DECIMAL)
     pixel_padding_value: int | None = _attribute("PixelPaddingValue", ValueKind.INTEGER)
     pixel_padding_range_limit: int | None = _attribute("PixelPaddingRangeLimit", ValueKind.INTEGER)
     lossy_image_compression: str = _attribute("LossyImageCompression", ValueKind.TEXT)

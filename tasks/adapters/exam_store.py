@@ -25,7 +25,7 @@ from schemas.config import PreprocessConfig
 from schemas.errors import StoreError
 from schemas.exam import QuarantinedFile, ViewGeometry, ViewPosition
 from schemas.layout import LESION_MASK, MANIFEST_COLUMNS, MANIFEST_NAMES, PIXELS, STORE_VERSION
-from tasks.adapters.workspace import write_atomically
+from tasks.adapters.workspace import sync, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def create_store(
     """Creates the store, or opens it if it is there with the same settings.
 
     Raises:
-        StoreError: A store made with other settings is there: its rows would not mean the same.
+        StoreError: A store made with other settings is there: its rows would not mean the same. Or its store.json is damaged.
     """
     settings = {
         "store_version": STORE_VERSION,
@@ -75,7 +75,7 @@ def create_store(
     }
     settings_path = folder / "store.json"
     if settings_path.exists():
-        _refuse_other_settings(folder, wanted=settings, found=json.loads(settings_path.read_text()))
+        _refuse_other_settings(folder, wanted=settings, found=_read_settings(folder))
     else:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         canvas = preprocess.canvas_px
@@ -101,12 +101,7 @@ def open_store(folder: Path) -> ExamStore:
     Raises:
         StoreError: There is none, or it has another layout version.
     """
-    try:
-        settings = json.loads((folder / "store.json").read_text())
-    except FileNotFoundError as missing:
-        raise StoreError(
-            f"There is no exam store at {folder}", expected="a folder with store.json", remedy="run `mammo ingest` first"
-        ) from missing
+    settings = _read_settings(folder)
     if settings["store_version"] != STORE_VERSION:
         raise StoreError(
             "The exam store has another layout",
@@ -115,6 +110,20 @@ def open_store(folder: Path) -> ExamStore:
             remedy="ingest again into a new workspace",
         )
     return ExamStore(folder, settings["rows_per_shard"], PreprocessConfig(**settings["preprocess"]).canvas_px)
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads((folder / "store.json").read_text())
+    except FileNotFoundError as missing:
+        raise StoreError(
+            f"There is no exam store at {folder}", expected="a folder with store.json", remedy="run `mammo ingest` first"
+        ) from missing
+    except ValueError as damage:
+        raise StoreError(
+            f"store.json of {folder} is damaged", expected="the settings it was made with", remedy="restore it from a backup"
+        ) from damage
+    return dict(settings)
 
 
 def _refuse_other_settings(folder: Path, *, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
@@ -132,7 +141,12 @@ def _refuse_other_settings(folder: Path, *, wanted: Mapping[str, Any], found: Ma
 
 
 def reserve_rows(store: ExamStore, rows: int) -> None:
-    """Grows the arrays to whole shards that hold ``rows`` rows. Call under the store's lock, before any writer starts."""
+    """Grows the arrays to whole shards that hold ``rows`` rows, and deletes what killed writers left.
+
+    Call under the store's lock, before any writer starts.
+    """
+    for leftover in store.folder.rglob("*.partial"):  # zarr writes aside under this name and renames
+        leftover.unlink()
     whole = -(-rows // store.rows_per_shard) * store.rows_per_shard
     for name in (PIXELS, LESION_MASK):
         array = _open_array(store, name, mode="r+")
@@ -143,9 +157,10 @@ def reserve_rows(store: ExamStore, rows: int) -> None:
 def write_shard(
     store: ExamStore, shard: int, pixels_by_row: Mapping[int, NDArray[np.uint16]], masks_by_row: Mapping[int, NDArray[np.uint8]]
 ) -> None:
-    """Writes one whole shard: crops at the canvas's upper left corner, 0 elsewhere.
+    """Writes one whole shard: crops at the canvas's upper left corner, 0 elsewhere. It is on disk when this returns.
 
-    Rows of the shard that were written before and are not given now keep their content.
+    Rows of the shard that were written before and are not given now keep their content. zarr replaces a shard's file in one
+    rename, so a reader of those rows sees the old file or the new one.
 
     Args:
         store: Where.
@@ -155,15 +170,20 @@ def write_shard(
     """
     start = shard * store.rows_per_shard
     for name, crops in ((PIXELS, pixels_by_row), (LESION_MASK, masks_by_row)):
-        if not crops:
+        shard_path = store.folder / "pixels.zarr" / name / "c" / str(shard) / "0" / "0"
+        if not crops and not shard_path.exists():
             continue
         array = _open_array(store, name, mode="r+")
         block_RHW = np.asarray(array[start : start + store.rows_per_shard])
+        for row in pixels_by_row:
+            block_RHW[row - start] = 0  # an earlier attempt may have left a mask here
         for row, crop_HW in crops.items():
             rows_px, columns_px = crop_HW.shape
-            block_RHW[row - start] = 0
             block_RHW[row - start, :rows_px, :columns_px] = crop_HW
         array[start : start + store.rows_per_shard] = block_RHW
+        # The ledger counts on it: what it calls written must outlive a power cut.
+        for path in (shard_path, *shard_path.parents[:3]):  # the file and the folders that hold its name, up to c/
+            sync(path)
 
 
 def publish(store: ExamStore, lines: Sequence[Mapping[str, object]], quarantined: Sequence[QuarantinedFile]) -> pd.DataFrame:
@@ -207,19 +227,25 @@ def read_row(store: ExamStore, row: int, name: str = PIXELS) -> NDArray[Any]:
     """One image's canvas (rows, columns).
 
     Raises:
-        StoreError: The stored bytes do not match their checksum.
+        StoreError: The stored bytes do not match their checksum, or an image was never written there.
     """
     try:
         grown_ns = (store.folder / "pixels.zarr" / name / "zarr.json").stat().st_mtime_ns
         canvas_HW: NDArray[Any] = np.asarray(_cached_array(store, name, grown_ns)[row])
-    except (ValueError, RuntimeError, OSError) as damage:
-        raise StoreError(
-            f"Row {row} of {name} in {store.folder} cannot be read",
-            expected="bytes that match their crc32c",
-            got=type(damage).__name__,
-            remedy="restore the store from a backup, or delete the workspace's exam_store and ingest again",
-        ) from damage
+    except (ValueError, RuntimeError, IndexError, OSError) as damage:
+        raise _damaged(store, row, name, got=type(damage).__name__) from damage
+    if name == PIXELS and not canvas_HW.any():  # zarr reads a shard whose file is gone as zeros; no image is all zeros
+        raise _damaged(store, row, name, got="nothing: its shard is missing")
     return canvas_HW
+
+
+def _damaged(store: ExamStore, row: int, name: str, *, got: str) -> StoreError:
+    return StoreError(
+        f"Row {row} of {name} in {store.folder} cannot be read",
+        expected="bytes that match their crc32c",
+        got=got,
+        remedy="restore the store from a backup, or delete the workspace's exam_store and ingest again",
+    )
 
 
 @dataclass(frozen=True)

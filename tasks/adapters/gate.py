@@ -2,6 +2,10 @@
 
     inspect_header   file rules (F), then header rules (I K L V X D T); gives the record, under pseudonyms
     accept_pixels    decodes, then pixel rules (X20-X30, L04); gives what may be stored
+    accept_image     both in one reading of the file
+
+Nothing here survives a decoder that crashes or hangs: foreign files are given to ``gate_child``, which calls these functions in
+a process of its own.
 
 Rules are listed in ``gate_rules`` and ``docs/gate-rules.md``; what a data set is allowed is in ``profiles``. No message holds a
 value that could identify a patient: rule ids, numbers and attribute names only.
@@ -24,7 +28,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import GateRejection
+from gmic_model.voi import Window, lut_table, window_table
+from schemas.config import VoiMode
+from schemas.errors import DicomError, GateRejection
 from schemas.exam import Acquisition, ImageRecord, Photometric
 from schemas.layout import Severity
 from tasks.adapters.dicom import MAMMOGRAPHY_FOR_PRESENTATION, quoting_no_value, read_header_from, read_pixels_from
@@ -41,8 +47,10 @@ __all__ = [
     "PROFILES",
     "GatedPixels",
     "Profile",
+    "accept_image",
     "accept_pixels",
     "advise_profile",
+    "file_fingerprint",
     "inspect_header",
     "profile_named",
 ]
@@ -56,11 +64,11 @@ class GatedPixels:
     """An accepted image.
 
     Attributes:
-        pixels_HW: Stored values, shape (rows, columns), no rescale and no window ("raw"); MONOCHROME1 inverted,
-            padding values and ranges set to 0.
-        pixel_sha256: Digest of the values as decoded, little endian, before inversion and padding removal.
+        pixels_HW: Shape (rows, columns): stored values without rescale and window (``raw``), or after the transform that
+            ``preprocess.voi`` names; then MONOCHROME1 inverted, padding values and ranges set to 0.
+        pixel_sha256: Digest of the values as decoded, little endian, before any transform.
         warnings: Ids of the pixel rules that warned.
-        background_median: Median along the image border away from the chest wall, stored values.
+        background_median: Median along the image border away from the chest wall, in the values of ``pixels_HW``.
     """
 
     pixels_HW: NDArray[np.uint16]
@@ -85,16 +93,18 @@ def inspect_header(path: Path, *, source_dir: Path, profile: Profile, pseudonyms
     with _opened(path, source_dir) as file:
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         header = read_header_from(file)
-    relative_path = path.relative_to(source_dir).as_posix() if path.is_relative_to(source_dir) else path.name
-    subject = find_subject(header, relative_path, profile)
-    broken = broken_header_rules(header, subject, profile, today=date.today())
-    _refuse(broken, profile)
-    return _record(header, subject, profile, pseudonyms, source_sha256, _warned(broken))
+    return _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256)
 
 
 @quoting_no_value("X22", "The pixels cannot be inspected")
-def accept_pixels(path: Path, record: ImageRecord, *, profile: Profile) -> GatedPixels:
+def accept_pixels(path: Path, record: ImageRecord, *, profile: Profile, voi: VoiMode = VoiMode.RAW) -> GatedPixels:
     """Decodes an inspected file and applies the pixel rules.
+
+    Args:
+        path: The file.
+        record: What ``inspect_header`` made of it.
+        profile: As given to ``inspect_header``.
+        voi: The transform of stored values, ``preprocess.voi``.
 
     Raises:
         GateRejection: The file has changed since it was inspected (F07), or a pixel rule refuses it.
@@ -102,12 +112,69 @@ def accept_pixels(path: Path, record: ImageRecord, *, profile: Profile) -> Gated
     with _opened(path, path.parent) as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != record.source_sha256:
             _refuse((Broken("F07", "another content than when its header was read"),), profile)
-        header = read_header_from(file)
+        header = read_header_from(file, with_voi_lut=voi is VoiMode.VOI_LUT)
         raw_HW = read_pixels_from(file)
+    return _gated_pixels(raw_HW, header, record, profile, voi)
+
+
+@quoting_no_value("X22", "The image cannot be inspected")
+def accept_image(
+    path: Path,
+    *,
+    source_dir: Path,
+    profile: Profile,
+    pseudonyms: Pseudonyms,
+    voi: VoiMode = VoiMode.RAW,
+    fingerprint: str | None = None,
+) -> tuple[ImageRecord, GatedPixels]:
+    """Applies every rule to a file that is opened, hashed and parsed once.
+
+    Args:
+        path: The file, below ``source_dir``.
+        source_dir: The folder that was searched.
+        profile: What this data set is allowed.
+        pseudonyms: Makes the record's identifiers.
+        voi: The transform of stored values, ``preprocess.voi``.
+        fingerprint: The file's ``file_fingerprint`` when it was found; None = not known.
+
+    Raises:
+        GateRejection: The file is refused, or changed since it was found or while it was read (F07).
+    """
+    with _opened(path, source_dir) as file:
+        before = file_fingerprint(os.fstat(file.fileno()))
+        source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        header = read_header_from(file, with_voi_lut=voi is VoiMode.VOI_LUT)
+        record = _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256)
+        raw_HW = read_pixels_from(file)
+        after = file_fingerprint(os.fstat(file.fileno()))
+    if len({before, after, fingerprint or before}) > 1:
+        _refuse((Broken("F07", "changed while it was read"),), profile)
+    return record, _gated_pixels(raw_HW, header, record, profile, voi)
+
+
+def file_fingerprint(status: os.stat_result) -> str:
+    """Size and modification time: a file with the same fingerprint is taken to be unchanged."""
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _gated_record(
+    header: DicomHeader, path: Path, source_dir: Path, profile: Profile, pseudonyms: Pseudonyms, source_sha256: str
+) -> ImageRecord:
+    relative_path = path.relative_to(source_dir).as_posix() if path.is_relative_to(source_dir) else path.name
+    subject = find_subject(header, relative_path, profile)
+    broken = broken_header_rules(header, subject, profile, today=date.today())
+    _refuse(broken, profile)
+    return _record(header, subject, profile, pseudonyms, source_sha256, _warned(broken))
+
+
+def _gated_pixels(
+    raw_HW: NDArray[np.uint16], header: DicomHeader, record: ImageRecord, profile: Profile, voi: VoiMode
+) -> GatedPixels:
     _refuse(broken_value_rules(raw_HW, record.bits_stored), profile)
-    pixels_HW = _dark_background(raw_HW, header, record)
-    _refuse(broken_value_rules(pixels_HW, record.bits_stored), profile)  # X25: nothing left but padding
-    look = look_at(pixels_HW, record.bits_stored, laterality=record.laterality)
+    values_HW, bits = _transformed(raw_HW, header, record, voi, profile)
+    pixels_HW = _dark_background(raw_HW, values_HW, bits, header, record)
+    _refuse(broken_value_rules(pixels_HW, bits), profile)  # X25: nothing left but padding
+    look = look_at(pixels_HW, bits, laterality=record.laterality)
     rows_face = header.patient_orientation[0] if len(header.patient_orientation) == 2 else ""
     broken = _kept(broken_look_rules(look, laterality=record.laterality, rows_face=rows_face), profile)
     _refuse(broken, profile)
@@ -117,6 +184,30 @@ def accept_pixels(path: Path, record: ImageRecord, *, profile: Profile) -> Gated
         warnings=_warned(broken),
         background_median=look.background_median,
     )
+
+
+def _transformed(
+    raw_HW: NDArray[np.uint16], header: DicomHeader, record: ImageRecord, voi: VoiMode, profile: Profile
+) -> tuple[NDArray[np.uint16], int]:
+    """The values and their number of bits after the transform that ``preprocess.voi`` names."""
+    if voi is VoiMode.RAW:
+        return raw_HW, record.bits_stored
+    slope = 1.0 if header.rescale_slope is None else header.rescale_slope
+    intercept = 0.0 if header.rescale_intercept is None else header.rescale_intercept
+    failure = "the file has none"
+    try:
+        if voi is VoiMode.VOI_LUT and header.voi_lut is not None:
+            table = lut_table(header.voi_lut, bits_stored=record.bits_stored, slope=slope, intercept=intercept)
+            return table(raw_HW), table.bits
+        if header.window_center and header.window_width:
+            function = header.voi_lut_function or "LINEAR"
+            window = Window(center=header.window_center[0], width=header.window_width[0], function=function)
+            table = window_table(window, bits_stored=record.bits_stored, slope=slope, intercept=intercept)
+            return table(raw_HW), table.bits
+    except DicomError:
+        failure = "it cannot be applied"
+    _refuse((Broken("X13", failure),), profile)
+    raise AssertionError  # X13 refuses
 
 
 # --------------------------------------------------------------------------------------------------------------- files
@@ -239,10 +330,15 @@ def _age_years(text: str) -> int | None:
     return min(int(match[1]), 90) or None if match else None
 
 
-def _dark_background(raw_HW: NDArray[np.uint16], header: DicomHeader, record: ImageRecord) -> NDArray[np.uint16]:
-    """Inverts MONOCHROME1 and sets padding (0028,0120), or the range up to (0028,0121), to 0 (PS3.3 C.7.5.1.1.2)."""
+def _dark_background(
+    raw_HW: NDArray[np.uint16], values_HW: NDArray[np.uint16], bits: int, header: DicomHeader, record: ImageRecord
+) -> NDArray[np.uint16]:
+    """Inverts MONOCHROME1 and sets padding (0028,0120), or the range up to (0028,0121), to 0 (PS3.3 C.7.5.1.1.2).
+
+    Padding is told by stored values, whatever a window made of them.
+    """
     is_inverted = record.photometric is Photometric.MONOCHROME1
-    pixels_HW = np.uint16(2**record.bits_stored - 1) - raw_HW if is_inverted else raw_HW
+    pixels_HW = np.uint16(2**bits - 1) - values_HW if is_inverted else values_HW
     value, limit = header.pixel_padding_value, header.pixel_padding_range_limit
     if value is None:
         return pixels_HW

@@ -75,7 +75,8 @@ def _reading(header: DicomHeader) -> Iterator[Broken]:
 _OPTIONAL: Final = frozenset(
     {
         "StudyDate", "PatientAge", "EstimatedRadiographicMagnificationFactor", "ImagerPixelSpacing", "PixelSpacing",
-        "WindowCenter", "WindowWidth", "PaddleDescription", "Manufacturer", "ManufacturerModelName", "SeriesDescription",
+        "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "RescaleSlope", "RescaleIntercept",
+        "PaddleDescription", "Manufacturer", "ManufacturerModelName", "SeriesDescription",
     }
 )  # fmt: skip
 

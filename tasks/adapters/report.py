@@ -1,32 +1,33 @@
-"""The pages people read: one self-contained HTML file per run, and one per prediction. The only home of jinja2.
+"""The pages people read: one self-contained HTML file per run, and one per prediction. ``page_templates`` fills the templates.
 
-A page loads nothing: no script, no font, no link to another file, and a Content-Security-Policy that forbids it. Every value is
-escaped. Folders outside the workspace are not named: a source folder's name can identify a patient.
+A page loads nothing: no font, no link to another file, and a Content-Security-Policy that forbids it. The report's one script
+stands in it and is named in the policy by its digest. Every value is escaped. Folders outside the workspace are not named: a
+source folder's name can identify a patient.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
 import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 
 from schemas.config import RunConfig
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding, Split
-from schemas.reports import ExplainedImage, ImageScore, Interval, PipelineReport, PredictReport
+from schemas.reports import ExplainedImage, ImageScore, PipelineReport, PredictReport
+from tasks.adapters.evaluation_charts import calibration_chart, slider
+from tasks.adapters.page_templates import LATERALITY, render_template, script_digest, script_text
 from tasks.adapters.report_charts import (
+    Chart,
     FindingScores,
     Whisker,
     loss_chart,
-    operating_points,
     pr_chart,
     roc_chart,
     tuning_chart,
@@ -40,13 +41,12 @@ PANEL_WIDTH_PX = 1600
 PANEL_JPEG_QUALITY = 82
 PAGE_IMAGES_BYTES = 10_000_000
 """Bytes of JPEG embedded in one page; base64 adds a third, so a page stays below 15 MB."""
-SPECIFICITIES = (0.80, 0.90, 0.95)
+SCRIPT = "operating_point.js"
 FEW_BREASTS = 30
 """Below this many positive breasts the page warns that intervals are wide."""
 PAGE_FINDINGS = (Finding.MALIGNANT, Finding.BENIGN)
 """The order on the page: what matters most comes first."""
 
-_LATERALITY = {"R": "Right", "L": "Left"}
 _LABEL = {0: "absent", 1: "present", UNKNOWN_LABEL: "not known"}
 
 
@@ -104,27 +104,26 @@ def render_report(
     """
     ordered = sorted(scores, key=lambda scored: PAGE_FINDINGS.index(scored.finding))
     epochs = report.train.epochs
-    page = (
-        _environment()
-        .get_template("report.html.jinja")
-        .render(
-            report=report,
-            config=config,
-            created=created,
-            findings=_page_findings(report.evaluation.by_finding),
-            whiskers=_whiskers(report),
-            cautions=_cautions(report, config),
-            flow=_cohort_flow(report),
-            splits=[(split, report.split.counts.get(split)) for split in Split],
-            failed_checks=[*report.validation.blocking, *report.validation.warnings],
-            met_checks=[check for check in report.validation.checks if check.is_met],
-            training_charts=(loss_chart(epochs, report.train.best_epoch), tuning_chart(epochs, report.train.best_epoch)),
-            test_charts=(roc_chart(ordered), pr_chart(ordered)) if ordered else (),
-            operating_findings=[scored.finding for scored in ordered],
-            operating_points=operating_points(ordered, SPECIFICITIES),
-            panels=_explained_panels(report.explanation.images),
-            config_json=_shown_config(config),
-        )
+    page = render_template(
+        "report.html.jinja",
+        report=report,
+        config=config,
+        created=created,
+        findings=_page_findings(report.evaluation.by_finding),
+        whiskers=_whiskers(report),
+        cautions=_cautions(report, config),
+        flow=_cohort_flow(report),
+        splits=[(split, report.split.counts.get(split)) for split in Split],
+        failed_checks=[*report.validation.blocking, *report.validation.warnings],
+        met_checks=[check for check in report.validation.checks if check.is_met],
+        training_charts=(loss_chart(epochs, report.train.best_epoch), tuning_chart(epochs, report.train.best_epoch)),
+        test_charts=(roc_chart(ordered), pr_chart(ordered)) if ordered else (),
+        sliders=[drawn for drawn in map(slider, ordered) if drawn is not None],
+        calibration_charts=_calibration_charts(report),
+        script=script_text(SCRIPT),
+        script_digest=script_digest(SCRIPT),
+        panels=_explained_panels(report.explanation.images),
+        config_json=_shown_config(config),
     )
     write_atomically(output_path, page.encode("utf-8"))
     logger.info("report written: %d bytes", len(page))
@@ -149,53 +148,20 @@ def render_prediction(
     breasts = []
     for key, scores in report.breast_scores.items():
         exam_id, _, laterality = key.rpartition(" ")
-        breasts.append((exam_id, _LATERALITY.get(laterality, laterality), scores))
-    page = (
-        _environment()
-        .get_template("prediction.html.jinja")
-        .render(
-            report=report,
-            config=config,
-            created=created,
-            checkpoint_note=checkpoint_note,
-            findings=_page_findings({finding: None for _, _, scores in breasts for finding in scores}),
-            breasts=breasts,
-            panels=_predicted_panels(report),
-            config_json=_shown_config(config),
-        )
+        breasts.append((exam_id, LATERALITY.get(laterality, laterality), scores))
+    page = render_template(
+        "prediction.html.jinja",
+        report=report,
+        config=config,
+        created=created,
+        checkpoint_note=checkpoint_note,
+        findings=_page_findings({finding: None for _, _, scores in breasts for finding in scores}),
+        breasts=breasts,
+        panels=_predicted_panels(report),
+        config_json=_shown_config(config),
     )
     write_atomically(output_path, page.encode("utf-8"))
     return output_path
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": lambda number: f"{number:,}",
-        "decimal": lambda value, digits=3: "not defined" if value is None else f"{value:.{digits}f}",
-        "percent": lambda value, digits=0: "not defined" if value is None else f"{100.0 * value:.{digits}f}%",
-        "interval": _interval_text,
-        "side": lambda laterality: _LATERALITY.get(laterality, laterality),
-        "plural": lambda number, noun: f"{number:,} {noun}{'' if number == 1 else 's'}",
-        "plural_length": lambda items, noun: f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}",
-        "utc": lambda moment: f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
-    }
-    return environment
-
-
-def _interval_text(interval: Interval) -> str:
-    if interval.value is None:
-        return "not defined (one class only)"
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:.3f} (interval not defined: too few patients)"
-    return f"{interval.value:.3f} ({interval.low:.3f}–{interval.high:.3f})"
 
 
 def _page_findings(found: Iterable[str]) -> list[str]:
@@ -211,6 +177,12 @@ def _whiskers(report: PipelineReport) -> dict[str, dict[str, Whisker | None]]:
         }
         for finding, metrics in report.evaluation.by_finding.items()
     }
+
+
+def _calibration_charts(report: PipelineReport) -> list[Chart]:
+    by_finding = report.evaluation.by_finding
+    drawn = [calibration_chart(finding, by_finding[finding]) for finding in _page_findings(by_finding)]
+    return [chart for chart in drawn if chart is not None]
 
 
 def _cautions(report: PipelineReport, config: RunConfig) -> list[str]:
@@ -291,7 +263,7 @@ def _explained_panels(images: Sequence[ExplainedImage]) -> list[Panel]:
         budget.panel(
             image.panel_path,
             exam_id=image.exam_id,
-            title=f"{_LATERALITY.get(image.laterality, image.laterality)} {image.view_position}",
+            title=f"{LATERALITY.get(image.laterality, image.laterality)} {image.view_position}",
             scores=tuple(
                 (finding, image.scores.get(finding), _LABEL.get(image.labels.get(finding, UNKNOWN_LABEL), "not known"))
                 for finding in _page_findings({*image.scores, *image.labels})
@@ -313,7 +285,7 @@ def _predicted_panels(report: PredictReport) -> list[Panel]:
             budget.panel(
                 path,
                 exam_id=image.exam_id,
-                title=f"{_LATERALITY.get(image.laterality, image.laterality)} {image.view_position}",
+                title=f"{LATERALITY.get(image.laterality, image.laterality)} {image.view_position}",
                 scores=tuple((finding, image.scores[finding], None) for finding in _page_findings(image.scores)),
             )
         )

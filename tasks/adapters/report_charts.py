@@ -100,17 +100,9 @@ class Whisker:
     reference: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatingPoint:
-    """Sensitivity of each finding at one specificity; None = not defined."""
-
-    specificity: float
-    sensitivity: tuple[float | None, ...]
-
-
 def roc_chart(scores: Sequence[FindingScores]) -> Chart:
     """ROC curves of all findings, with the diagonal of chance."""
-    frame = _Frame(width=452.0, height=440.0, x_limits=(0.0, 1.0), y_limits=(0.0, 1.0))
+    frame = Frame(width=452.0, height=440.0, x_limits=(0.0, 1.0), y_limits=(0.0, 1.0))
     curves = [(scored.finding, roc_curve(scored.score_B, scored.label_B)) for scored in scores]
     series = [
         frame.series(finding, curve.false_positive_rate_T, curve.true_positive_rate_T)
@@ -130,7 +122,7 @@ def roc_chart(scores: Sequence[FindingScores]) -> Chart:
 
 def pr_chart(scores: Sequence[FindingScores]) -> Chart:
     """Precision-recall steps of all findings, each with its prevalence as the line of chance."""
-    frame = _Frame(width=452.0, height=440.0, x_limits=(0.0, 1.0), y_limits=(0.0, 1.0))
+    frame = Frame(width=452.0, height=440.0, x_limits=(0.0, 1.0), y_limits=(0.0, 1.0))
     series, guides, sentences = [], [], []
     for scored in scores:
         curve = pr_curve(scored.score_B, scored.label_B)
@@ -159,7 +151,7 @@ def loss_chart(epochs: Sequence[EpochRecord], best_epoch: int) -> Chart:
     """Training loss by epoch."""
     losses = [record.train_loss for record in epochs]
     y_ticks = _nice_ticks(min(losses, default=0.0), max(losses, default=1.0))
-    frame = _Frame(width=452.0, height=300.0, x_limits=_epoch_limits(epochs), y_limits=(y_ticks[0], y_ticks[-1]))
+    frame = Frame(width=452.0, height=300.0, x_limits=_epoch_limits(epochs), y_limits=(y_ticks[0], y_ticks[-1]))
     change = f"from {losses[0]:.3g} in the first epoch to {losses[-1]:.3g} in the last" if losses else "no epoch was trained"
     return frame.chart(
         chart_id="loss",
@@ -183,7 +175,7 @@ def tuning_chart(epochs: Sequence[EpochRecord], best_epoch: int) -> Chart:
     known = [value for values in by_finding.values() for value in values if value is not None]
     floor = min(0.4, np.floor(min(known, default=0.4) * 10.0) / 10.0)
     ticks = tuple(float(tick) for tick in np.linspace(floor, 1.0, 1 + round((1.0 - floor) / (0.1 if floor >= 0.4 else 0.2))))
-    frame = _Frame(width=452.0, height=300.0, x_limits=_epoch_limits(epochs), y_limits=(floor, 1.0))
+    frame = Frame(width=452.0, height=300.0, x_limits=_epoch_limits(epochs), y_limits=(floor, 1.0))
     numbers = [record.epoch for record in epochs]
     sentences = [
         f"{finding.capitalize()}: best {max(found):.3f}."
@@ -213,20 +205,8 @@ def whisker(interval: Interval, reference: float) -> Whisker | None:
     return Whisker(value=100.0 * interval.value, low=low, high=high, reference=100.0 * reference)
 
 
-def operating_points(scores: Sequence[FindingScores], specificities: Iterable[float]) -> tuple[OperatingPoint, ...]:
-    """Sensitivity at fixed specificities, from the empirical curve without interpolation."""
-    curves = [roc_curve(scored.score_B, scored.label_B) for scored in scores]
-    return tuple(
-        OperatingPoint(
-            specificity=specificity,
-            sensitivity=tuple(None if curve is None else curve.sensitivity_at(specificity) for curve in curves),
-        )
-        for specificity in specificities
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Frame:
+class Frame:
     """The plot area and its two scales."""
 
     width: float
@@ -235,14 +215,17 @@ class _Frame:
     y_limits: tuple[float, float]
 
     def x(self, value: float) -> float:
+        """SVG position of a value on the horizontal axis."""
         low, high = self.x_limits
         return round(_LEFT + (value - low) / (high - low) * (self.width - _LEFT - _RIGHT), 1)
 
     def y(self, value: float) -> float:
+        """SVG position of a value on the vertical axis."""
         low, high = self.y_limits
         return round(self.height - _BOTTOM - (value - low) / (high - low) * (self.height - _TOP - _BOTTOM), 1)
 
     def points(self, x_values: Iterable[float], y_values: Iterable[float]) -> str:
+        """A polyline's ``points``."""
         pairs = [(self.x(x), self.y(y)) for x, y in zip(x_values, y_values, strict=True)]
         return " ".join(f"{x:g},{y:g}" for x, y in _without_straight_runs(pairs))
 
@@ -267,7 +250,7 @@ class _Frame:
             kind=str(kind),
             lines=tuple(self.points(*zip(*run, strict=True)) for run in kept),
             dots=tuple((self.x(x), self.y(y)) for run in kept for x, y in run) if is_dotted else (),
-            text=text or str(kind),
+            text=str(kind) if text is None else text,
         )
 
     def chart(
@@ -284,6 +267,7 @@ class _Frame:
         y_values: Iterable[float] = _UNIT_TICKS,
         marker: tuple[float, str] | None = None,
     ) -> Chart:
+        """The chart with this frame's axes."""
         return Chart(
             chart_id=chart_id,
             title=title,

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,13 +38,13 @@ class Workspace:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes aside, syncs and renames: readers see the old file or the new one, never a part.
+    """Writes aside, syncs and renames: readers see the old file or the new one, never a part, also after a power cut.
 
     Raises:
         OSError: The disk is full or the folder cannot be written; nothing is changed then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with aside.open("wb") as file:
             file.write(content)
@@ -52,6 +53,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Brings a file's bytes, or a folder's names, to the disk.
+
+    Raises:
+        OSError: The disk refused them.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

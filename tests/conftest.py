@@ -1,0 +1,189 @@
+"""What several rooms' tests share: one real Prefect server, started on first use, and a tiny cohort with a config for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from deployments.cli import main
+from deployments.services import PREFECT_DEFAULTS, prefect_server
+from schemas.config import PhantomConfig, RunConfig
+
+# Prefect reads its environment when a test module first imports it: the same settings as under the command line.
+for _name, _value in PREFECT_DEFAULTS.items():
+    os.environ.setdefault(_name, _value)
+
+MakeConfig = Callable[..., RunConfig]
+
+TINY_PX = (384, 288)
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API address of a real server with its own home; this process's flows go to it."""
+    from prefect import settings
+    from prefect.settings import temporary_settings
+
+    before = dict(os.environ)
+    os.environ.pop("PREFECT_API_URL", None)
+    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("no-profile"))  # not the developer's own profiles.toml
+    home = tmp_path_factory.mktemp("server")
+    try:
+        with (
+            prefect_server(home) as address,
+            # Prefect read its environment when the test modules were collected.
+            temporary_settings(
+                {
+                    settings.PREFECT_API_URL: f"{address}/api",
+                    settings.PREFECT_HOME: home / "prefect",
+                    settings.PREFECT_LOCAL_STORAGE_PATH: home / "prefect" / "results",
+                    settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # its thread costs a second per flow
+                }
+            ),
+        ):
+            yield f"{address}/api"
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def cohort_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight patients, one exam each, 384 x 288 pixels: DICOM files, labels, masks; a text file and a cut file among them.
+
+    ``CANARY`` stands in every header field and file name that could identify somebody, and must come out nowhere.
+    """
+    from tasks.adapters.phantom_cohort import write_cohort
+
+    folder = tmp_path_factory.mktemp("cohort")
+    write_cohort(
+        PhantomConfig(
+            output_dir=folder,
+            patients=8,
+            exams_per_patient=(1, 1),
+            image_size_px=TINY_PX,
+            malignant_fraction=0.5,
+            benign_fraction=0.5,
+            difficulty=0.2,
+        )
+    )
+    for path in sorted((folder / "dicom").rglob("*.dcm")):
+        plant_canaries(path)
+        path.rename(path.with_name(f"CANARY^{path.name}"))
+    whole = next((folder / "dicom").rglob("*.dcm")).read_bytes()
+    (folder / "dicom" / "CANARY-cut.dcm").write_bytes(whole[: len(whole) // 2])
+    (folder / "dicom" / "CANARY-letter.txt").write_text("Dear CANARY, " * 500)
+    return folder
+
+
+def plant_canaries(path: Path) -> None:
+    """Puts a name into every identifying field of a DICOM file."""
+    dataset = pydicom.dcmread(path)
+    dataset.PatientName = "CANARY^JANE"
+    dataset.PatientBirthDate = "19410203"
+    for keyword in ("AccessionNumber", "StudyID", "InstitutionName", "StationName", "OperatorsName", "ReferringPhysicianName"):
+        setattr(dataset, keyword, "CANARY")
+    for keyword in ("StudyDescription", "SeriesDescription", "PatientComments", "ImageComments", "ProtocolName"):
+        setattr(dataset, keyword, "CANARY of the left breast")
+    dataset.save_as(path)
+
+
+@pytest.fixture(scope="session")
+def make_config() -> MakeConfig:
+    """``make_config(workspace, cohort, **{"train.epochs": 3})``: the smallest run that does every stage's real work."""
+
+    def make(workspace: Path, cohort: Path, **changes: Any) -> RunConfig:
+        content: dict[str, Any] = {
+            "name": "tiny",
+            "workspace_dir": workspace,
+            "ingest": {
+                "source_dir": cohort / "dicom",
+                "labels_csv": cohort / "labels.csv",
+                "masks_dir": cohort / "masks",
+                "profile": "phantom",
+                "exams_per_shard": 1,
+                "dask": {"kind": "local", "n_workers": 2},
+            },
+            "preprocess": {
+                "window_px": (384, 256),
+                "erosion_iterations": 10,
+                "crop_buffer_px": 10,
+                "jitter_shift_px": 8,
+                "jitter_size_px": 0,
+            },
+            "model": {"image_size": (384, 256), "patch_size": (48, 48), "K": 2, "top_t": 0.1, "local_dim": 16},
+            "split": {"tuning_fraction": 0.25, "test_fraction": 0.25},
+            "train": {"epochs": 2, "batch_exams": 2, "learning_rate": 1e-3, "num_threads": 1},
+            "evaluate": {"bootstrap_resamples": 50},
+            "explain": {"exams": 1},
+        }
+        for dotted, value in changes.items():
+            section = content
+            *parents, last = dotted.split(".")
+            for key in parents:
+                section = section.setdefault(key, {})
+            section[last] = value
+        return RunConfig.model_validate(content)
+
+    return make
+
+
+# ---------------------------------------------------------------------------------------------------- the command line
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def message(self) -> str:
+        """The error message, checked to be one line with nothing technical around it."""
+        assert "Traceback" not in self.stderr + self.stdout and "site-packages" not in self.stderr
+        lines = [line for line in self.stderr.splitlines() if line.startswith("mammo: ")]
+        assert len(lines) == 1, self.stderr
+        return lines[0]
+
+
+Mammo = Callable[..., Answer]
+
+
+@pytest.fixture
+def mammo(prefect_api: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Mammo:
+    """``mammo("ingest", config)``: the command line in this process, on the session's server."""
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["mammo", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            main()
+            code: object = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        said = capfd.readouterr()
+        return Answer(int(str(code)), said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def mammo_process() -> Mammo:
+    """``mammo_process("ingest", config)``: the command line as a process of its own."""
+
+    def run(*arguments: object) -> Answer:
+        command = [sys.executable, "-m", "deployments.cli", *map(str, arguments)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        return Answer(ended.returncode, ended.stdout, ended.stderr)
+
+    return run

@@ -1,0 +1,76 @@
+"""The command's face: its verbs, their help, and the exit codes it promises."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from deployments.cli import EXIT_CODES, app
+from schemas import errors
+from schemas.errors import MammoError
+
+COMMAND = typer.main.get_command(app)
+VERBS = sorted(COMMAND.commands)  # type: ignore[attr-defined]  # a group, by construction
+
+
+def all_errors(root: type[MammoError] = MammoError) -> set[type[MammoError]]:
+    """The tree's classes."""
+    return {root}.union(*(all_errors(child) for child in root.__subclasses__() if child.__module__ == errors.__name__))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str) -> None:
+    """``mammo VERB --help`` needs no config and no server, and says more than the verb's name."""
+    said = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"})
+    assert said.exit_code == 0
+    assert "Usage:" in said.output and len(said.output.split()) > 12
+
+
+def test_the_verbs_of_the_pipeline_are_there() -> None:
+    """A stage that can be run alone has its verb."""
+    assert {
+        "demo",
+        "phantom",
+        "ingest",
+        "validate",
+        "split",
+        "train",
+        "evaluate",
+        "explain",
+        "predict",
+        "pipeline",
+        "serve",
+    } <= {*VERBS}
+
+
+def test_help_shows_the_exit_codes() -> None:
+    """Scripts are told what the codes mean where people look first."""
+    said = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "400"})
+    assert said.exit_code == 0 and "75 another run holds the store" in said.output
+
+
+def test_documented_exit_codes_are_those_of_the_errors() -> None:
+    """Every error's code is in the help, and the help has no code that nothing returns."""
+    documented = {int(number) for number in re.findall(r"\b(\d+) [a-z]", EXIT_CODES)}
+    assert documented == {error.exit_code for error in all_errors()} | {0, 130, 143}
+
+
+def test_the_error_tree_is_drawn_as_it_is() -> None:
+    """The drawing in the module's docstring names every class with its exit code."""
+    drawn = dict(re.findall(r"── (\w+) .*exit (\d+)$", errors.__doc__ or "", re.MULTILINE))
+    assert drawn == {error.__name__: str(error.exit_code) for error in all_errors() - {MammoError}}
+
+
+def test_usage_errors_end_with_code_2() -> None:
+    """No config, an unknown verb, an unknown flag."""
+    for arguments in (["ingest"], ["no-such-verb"], ["ingest", "demo.yaml", "--no-such-flag"]):
+        assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+def test_configs_lists_what_is_shipped() -> None:
+    """Name and first line of each."""
+    said = CliRunner().invoke(app, ["configs"])
+    assert "demo.yaml" in said.output and "predict.yaml" in said.output

@@ -1,0 +1,110 @@
+"""From YAML to configs: what is shipped loads, what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deployments.configuration import SHIPPED_CONFIGS, load_config
+from schemas.errors import ConfigError
+
+SHIPPED = sorted(SHIPPED_CONFIGS.glob("*.yaml"))
+
+
+def write(folder: Path, text: str) -> Path:
+    """A config file."""
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+GOOD = "workspace_dir: work\ningest: {source_dir: exams}\n"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_shipped_configs_load_by_name_from_anywhere(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``mammo pipeline demo.yaml`` works in any folder; each file opens with what it is for, the command, time and result."""
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path(path.name)).workspace_dir.is_absolute()
+    opening = "\n".join(line for line in path.read_text().splitlines()[:8] if line.startswith("#"))
+    assert "Command: mammo " in opening and "Time: " in opening and "Result: " in opening
+
+
+def test_a_file_of_ones_own_goes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo.yaml in the working directory is the one that is meant."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo.yaml").write_text(GOOD + "name: mine\n")
+    assert load_config(Path("demo.yaml")).name == "mine"
+
+
+def test_paths_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are made absolute on reading: workers and later retries may run elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    config = load_config(write(tmp_path, GOOD + "checkpoint: ../weights\n"))
+    assert (config.workspace_dir, config.ingest.source_dir) == (tmp_path / "work", tmp_path / "exams")
+    assert config.checkpoint == tmp_path.parent / "weights"
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    """A dotted key from a flag replaces the file's value, and makes the section if it is not there."""
+    config = load_config(write(tmp_path, GOOD), {"ingest.source_dir": "/elsewhere", "train.epochs": 3})
+    assert (config.ingest.source_dir, config.train.epochs) == (Path("/elsewhere"), 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("nam: x", r"unknown key 'nam', did you mean 'name'\?"),
+        ("model: {patchsize: 8}", r"unknown key 'model.patchsize', did you mean 'patch_size'\?"),
+        ("train: {zzz: 1}", "unknown key 'train.zzz'; known keys: batch_exams, device, epochs"),
+        ("train: {epochs: 0}", "train.epochs: Input should be greater than 0, got 0"),
+        ("name: Has Spaces", "name: String should match"),
+        ("split: {test_fraction: 0.6, tuning_fraction: 0.6}", "no patient would be left to train on"),
+        ("model: {image_size: [8, 8]}", "must equal model.image_size"),
+        ("force: [reprot]", "force.0: Input should be 'ingest', 'validate'"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, line: str, message: str) -> None:
+    """Key, value and what would be right, in one message without pydantic's own pages."""
+    with pytest.raises(ConfigError, match=message) as refused:
+        load_config(write(tmp_path, GOOD + line + "\n"))
+    assert "pydantic" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("dask", "message"),
+    [
+        ("{n_workers: 3}", "ingest.dask: the key 'kind' is missing"),
+        ("{kind: local, n_worker: 3}", r"unknown key 'ingest.dask.local.n_worker', did you mean 'n_workers'\?"),
+        ("{kind: slurm}", "'local', 'address'"),
+    ],
+)
+def test_a_wrong_dask_section_is_named(tmp_path: Path, dask: str, message: str) -> None:
+    """The section has two forms; the message says what tells them apart."""
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, f"workspace_dir: work\ningest: {{source_dir: exams, dask: {dask}}}\n"))
+
+
+@pytest.mark.parametrize("text", ["a: [1", "\tname: x", "- one\n- two", "", "just words"])
+def test_what_is_no_config_is_refused(tmp_path: Path, text: str) -> None:
+    """Broken YAML, a list, nothing, a sentence: a ConfigError each, exit code 2."""
+    with pytest.raises(ConfigError) as refused:
+        load_config(write(tmp_path, text))
+    assert refused.value.exit_code == 2
+
+
+def test_a_missing_file_names_the_shipped_ones(tmp_path: Path) -> None:
+    """The reader sees which names would have worked."""
+    with pytest.raises(ConfigError, match=r"shipped ones: .*demo\.yaml"):
+        load_config(tmp_path / "demo-2.yaml")
+
+
+def test_equal_settings_have_equal_digests(tmp_path: Path) -> None:
+    """The digest is over values, not over the file's form or order."""
+    one = load_config(write(tmp_path, "workspace_dir: /w\ningest: {source_dir: /e}\ntrain: {epochs: 3}\n"))
+    other = load_config(
+        write(tmp_path, yaml.safe_dump({"train": {"epochs": 3}, "ingest": {"source_dir": "/e"}, "workspace_dir": "/w"}))
+    )
+    assert one.sha256() == other.sha256() and len(one.sha256()) == 64

@@ -1,0 +1,68 @@
+"""Running a flow in this process, and asking the real server what became of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from schemas.config import RunConfig
+
+_TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished flow run: its report and what the server knows of it."""
+
+    report: Any
+    flow_run_id: UUID
+    client: Any
+
+    @property
+    def name(self) -> str:
+        """The flow run's name."""
+        return str(self.client.read_flow_run(self.flow_run_id).name)
+
+    def task_states(self) -> dict[str, str]:
+        """Task run name, without its number, to the name of its final state."""
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+        deadline = time.monotonic() + 30
+        while True:
+            runs = self.client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[self.flow_run_id])))
+            # Task states reach the server through its event queue, a moment after the flow has ended.
+            is_settled = bool(runs) and all(run.state_type and run.state_type.value in _TERMINAL for run in runs)
+            if is_settled or time.monotonic() > deadline:
+                return {run.name.rsplit("-", 1)[0]: str(run.state_name) for run in runs}
+            time.sleep(0.2)
+
+    def artifacts(self) -> dict[str, Any]:
+        """Artifact key to artifact."""
+        from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+        found = self.client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[self.flow_run_id])), limit=200
+        )
+        return {artifact.key: artifact for artifact in found if artifact.key}
+
+
+RunFlow = Callable[[Any, RunConfig], Ran]
+
+
+@pytest.fixture(scope="session")
+def run_flow(prefect_api: str) -> Iterator[RunFlow]:
+    """``run_flow(flow, config)``: the flow on the real server; its own error if it fails."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+
+        def run(flow: Any, config: RunConfig) -> Ran:
+            state = flow(config, return_state=True)
+            return Ran(report=state.result(), flow_run_id=state.state_details.flow_run_id, client=client)
+
+        yield run

@@ -1,0 +1,353 @@
+"""The whole pipeline on real services: what it leaves, what it shows, and that starting it again redoes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pydicom
+import pytest
+
+from flows.explain import explain
+from flows.ingest import ingest
+from flows.pipeline import pipeline
+from flows.predict import predict
+from schemas.config import RunConfig
+from schemas.errors import CheckpointError, ConfigError
+from schemas.reports import EpochRecord
+from tasks.adapters.exam_store import open_store, read_manifest
+
+pytestmark = pytest.mark.e2e
+
+STAGES = ("validate", "split", "train", "evaluate", "explain")
+RunFlow = Callable[[Any, RunConfig], Any]
+MakeConfig = Callable[..., RunConfig]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, cohort_dir: Path, make_config: MakeConfig) -> RunConfig:
+    """The config of the module's workspace; every test leaves the workspace finished."""
+    return make_config(tmp_path_factory.mktemp("pipeline"), cohort_dir)
+
+
+@pytest.fixture(scope="module")
+def first(config: RunConfig, run_flow: RunFlow) -> Any:
+    """The first, uninterrupted run."""
+    return run_flow(pipeline, config)
+
+
+def checkpoint_times(config: RunConfig) -> dict[str, int]:
+    """When each checkpoint was written."""
+    return {str(path): path.stat().st_mtime_ns for path in config.workspace_dir.glob("train/*/epoch-*/weights.safetensors")}
+
+
+def curve(epochs: tuple[EpochRecord, ...]) -> list[dict[str, Any]]:
+    """A training curve without its speed."""
+    return [epoch.model_dump(exclude={"images_per_s"}) for epoch in epochs]
+
+
+def executed(states: dict[str, str]) -> set[str]:
+    """The skippable stages that a run executed."""
+    return {stage for stage in STAGES if states[stage] == "Completed"}
+
+
+# ---------------------------------------------------------------------------------------------------- what it leaves
+
+
+def test_first_run_executes_every_stage_under_readable_names(first: Any) -> None:
+    """One flow run, named after the config, whose tasks are the stages."""
+    assert first.name == "pipeline-tiny"
+    states = first.task_states()
+    assert {"scan-source", "inspect-batch", "plan-shards", "ingest-batch", "publish-exams", *STAGES, "report"} == set(states)
+    assert set(states.values()) == {"Completed"}
+
+
+def test_first_run_stores_every_good_file_and_names_the_bad_ones(first: Any, config: RunConfig) -> None:
+    """8 exams of 4 views are stored; the text file and the cut file are refused, each with a reason, and the rest goes on."""
+    ingested = first.report.ingest
+    assert (ingested.files_found, ingested.images_published, ingested.images_new, ingested.exams) == (34, 32, 32, 8)
+    assert (ingested.labelled_breasts, ingested.unlabelled_breasts, ingested.orphan_labels) == (16, 0, 0)
+    refused = pd.read_csv(ingested.store_dir / "quarantine.csv")
+    assert len(refused) == 2 and set(ingested.quarantined_by_reason) >= {"F05"}
+    assert refused["message"].str.contains("Expected: ").all()
+    assert len(read_manifest(open_store(ingested.store_dir))) == 32
+
+
+def test_first_run_scores_every_test_image(first: Any) -> None:
+    """2 of 8 patients are test patients: 8 images, each with two scores between 0 and 1."""
+    scores = pd.read_parquet(first.report.evaluation.scores_path)
+    assert len(scores) == first.report.evaluation.images == 8
+    assert scores[["benign_score", "malignant_score"]].stack().between(0, 1).all()
+    assert scores["image_id"].is_unique
+
+
+def test_report_is_one_file_that_needs_no_other(first: Any) -> None:
+    """The page holds the metrics and the panels, and asks no server for anything."""
+    page = first.report.report_path.read_text()
+    assert "AUROC" in page and page.count("data:image/") >= len(first.report.explanation.images) == 4
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
+    for image in first.report.explanation.images:
+        assert image.panel_path.read_bytes().startswith(b"\x89PNG") and image.saliency_path.exists()
+
+
+def test_artifacts_of_every_kind_are_on_the_server(first: Any) -> None:
+    """People see tables, markdown, links and finished progress bars in the Prefect UI."""
+    artifacts = first.artifacts()
+    kinds = {key: artifact.type for key, artifact in artifacts.items()}
+    assert {kinds[key] for key in ("gate-results", "data-checks", "splits", "training-curve")} == {"table"}
+    assert (kinds["metrics"], kinds["panels"], kinds["report"]) == ("markdown", "markdown", "markdown")
+    assert "report.html" in artifacts["report"].data
+    assert "AUROC" in artifacts["metrics"].data
+    assert len(json.loads(artifacts["training-curve"].data)) == 2
+    bars = [key for key, kind in kinds.items() if kind == "progress"]
+    assert {"ingest-0-progress", "train-progress", "evaluate-progress", "explain-progress"} <= set(bars)
+    assert all(float(artifacts[key].data) == 100.0 for key in bars)
+
+
+# ------------------------------------------------------------------------------------------------- nothing is redone
+
+
+def test_second_run_redoes_nothing(first: Any, config: RunConfig, run_flow: RunFlow) -> None:
+    """Every stage is Cached, no file is inspected or written again, no checkpoint is touched, the numbers are the same."""
+    before = checkpoint_times(config)
+    again = run_flow(pipeline, config)
+    states = again.task_states()
+    assert executed(states) == set() and {states[stage] for stage in STAGES} == {"Cached"}
+    assert not {"inspect-batch", "ingest-batch"} & set(states)
+    assert again.report.ingest.images_new == 0 and again.report.ingest.images_published == 32
+    assert checkpoint_times(config) == before
+    assert again.report.model_dump(exclude={"ingest"}) == first.report.model_dump(exclude={"ingest"})
+
+
+@pytest.mark.parametrize("stage", ["explain", "evaluate"])
+def test_force_reruns_that_stage_and_no_other(first: Any, config: RunConfig, run_flow: RunFlow, stage: str) -> None:
+    """``force: [explain]`` executes explain; what it does not feed stays Cached."""
+    states = run_flow(pipeline, config.model_copy(update={"force": (stage,)})).task_states()
+    assert executed(states) == {stage}
+
+
+def test_forced_training_begins_anew_and_reaches_the_same_weights(first: Any, config: RunConfig, run_flow: RunFlow) -> None:
+    """Every checkpoint is written again, from the same seed to the same digest, so evaluate and explain stay Cached."""
+    before = checkpoint_times(config)
+    again = run_flow(pipeline, config.model_copy(update={"force": ("train",)}))
+    after = checkpoint_times(config)
+    assert before.keys() == after.keys() and all(after[path] > before[path] for path in before)
+    assert again.report.train.checkpoint_sha256 == first.report.train.checkpoint_sha256
+    assert curve(again.report.train.epochs) == curve(first.report.train.epochs)
+    assert executed(again.task_states()) == {"train"}
+
+
+def test_ingest_refuses_to_be_forced(config: RunConfig, run_flow: RunFlow, first: Any) -> None:
+    """The ledger decides file by file; a force that did nothing would be a lie."""
+    with pytest.raises(ConfigError, match="delete exam_store"):
+        run_flow(ingest, config.model_copy(update={"force": ("ingest",)}))
+
+
+@pytest.mark.parametrize("lost", ["validate", "evaluate/scores.parquet", "explain/*.png", "train"])
+def test_lost_results_are_made_again(first: Any, config: RunConfig, run_flow: RunFlow, lost: str) -> None:
+    """A stage whose folder, or a file it reported, was deleted executes again; the others stay Cached."""
+    stage = lost.split("/")[0]
+    for path in config.workspace_dir.glob(lost):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert not list(config.workspace_dir.glob(lost))
+    again = run_flow(pipeline, config)
+    assert executed(again.task_states()) == {stage}
+    assert list(config.workspace_dir.glob(lost))
+    assert again.report.train.checkpoint_sha256 == first.report.train.checkpoint_sha256
+
+
+def test_results_of_another_config_are_not_taken_for_ours(first: Any, config: RunConfig, run_flow: RunFlow) -> None:
+    """A run with other settings writes over a stage's folder; going back, the stage executes again: two exams, then one."""
+    other = config.model_copy(update={"explain": config.explain.model_copy(update={"exams": 2})})
+    assert len(run_flow(pipeline, other).report.explanation.images) == 8
+    back = run_flow(pipeline, config)
+    assert executed(back.task_states()) == {"explain"}
+    assert len(back.report.explanation.images) == 4
+
+
+def test_altered_weights_stop_evaluate_and_leave_training_finished(first: Any, config: RunConfig, run_flow: RunFlow) -> None:
+    """A flipped bit is refused with what to do; with the bytes restored the run goes on at evaluate, without training."""
+    weights = first.report.train.checkpoint_path / "weights.safetensors"
+    good = weights.read_bytes()
+    shutil.rmtree(config.workspace_dir / "evaluate")
+    weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match=r"altered or damaged.*force train"):
+        run_flow(pipeline, config)
+    weights.write_bytes(good)
+    assert executed(run_flow(pipeline, config).task_states()) == {"evaluate"}
+
+
+def test_a_verb_alone_finds_what_the_pipeline_left(first: Any, config: RunConfig, run_flow: RunFlow) -> None:
+    """``mammo explain`` after ``mammo pipeline`` has nothing to do."""
+    alone = run_flow(explain, config)
+    assert alone.name == "explain-tiny"
+    assert alone.task_states() == {"explain": "Cached"}
+
+
+def test_predict_takes_the_weights_of_its_workspace(first: Any, config: RunConfig, run_flow: RunFlow) -> None:
+    """Without ``checkpoint`` predict uses what was trained here; no view is missing, every breast has two scores."""
+    predicted = run_flow(predict, config).report
+    assert len(predicted.images) == 32 and len(predicted.breast_scores) == 16 and predicted.missing == ()
+    assert {*next(iter(predicted.breast_scores.values()))} == {"benign", "malignant"}
+    assert first.report.train.checkpoint_sha256[:12] in predicted.report_path.read_text()
+
+
+# ------------------------------------------------------------------------------------------------------- new exams
+
+
+def test_new_exams_extend_the_store_and_leave_old_shards_alone(
+    tmp_path: Path, cohort_dir: Path, make_config: MakeConfig, run_flow: RunFlow
+) -> None:
+    """Six exams, then two more: 24 + 8 images; the bytes and times of the six old shards are what they were."""
+    source = tmp_path / "cohort"
+    exams = sorted(path for path in (cohort_dir / "dicom").iterdir() if path.is_dir())
+    shutil.copytree(cohort_dir, source, ignore=shutil.ignore_patterns(*(exam.name for exam in exams[6:]), "CANARY-*"))
+    config = make_config(tmp_path / "workspace", source)
+    assert run_flow(ingest, config).report.images_new == 24
+    old = shard_states(config)
+    assert len(old) == 6
+    for exam in exams[6:]:
+        shutil.copytree(exam, source / "dicom" / exam.name)
+    extended = run_flow(ingest, config)
+    assert (extended.report.images_new, extended.report.images_published) == (8, 32)
+    new = shard_states(config)
+    assert len(new) == 8 and old.items() <= new.items()
+    manifest = read_manifest(open_store(extended.report.store_dir))
+    assert sorted(manifest["row"]) == list(range(32))
+
+
+def shard_states(config: RunConfig) -> dict[str, tuple[int, str]]:
+    """File name -> time and digest of every pixel shard."""
+    folder = config.workspace_dir / "exam_store" / "pixels.zarr" / "pixels" / "c"
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------- kill -9
+
+
+def images_written(config: RunConfig) -> int:
+    """Images that the ledger knows as stored."""
+    ledger = config.workspace_dir / "exam_store" / "ledger.sqlite"
+    if not ledger.exists():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as connection:
+            return int(connection.execute("SELECT count(*) FROM images WHERE manifest IS NOT NULL").fetchone()[0])
+    except sqlite3.OperationalError:  # its tables are just being made
+        return 0
+
+
+KILL_WHEN: dict[str, Callable[[RunConfig], bool]] = {
+    "ingest has stored some images": lambda config: images_written(config) > 0,
+    "validate is done": lambda config: (config.workspace_dir / "validate" / "done").exists(),
+    "train has finished an epoch": lambda config: bool(list(config.workspace_dir.glob("train/*/epoch-0000/checkpoint.json"))),
+    "evaluate is done": lambda config: (config.workspace_dir / "evaluate" / "done").exists(),
+}
+
+
+def kill_pipeline(config: RunConfig, config_path: Path, is_time: Callable[[RunConfig], bool]) -> str:
+    """Runs ``mammo pipeline`` and kills it without warning at a moment; returns what it had printed."""
+    with (config_path.with_suffix(".log")).open("a+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deployments.cli", "pipeline", str(config_path)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        deadline = time.monotonic() + 120
+        while not is_time(config):
+            assert process.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
+            time.sleep(0.01)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        _, alive = psutil.wait_procs(children, timeout=20)
+        assert not alive, f"left running: {[child.cmdline() for child in alive]}"
+        return Path(log.name).read_text()
+
+
+@pytest.fixture(scope="module")
+def resumed(
+    first: Any, config: RunConfig, run_flow: RunFlow, cohort_dir: Path, make_config: MakeConfig, tmp_path_factory: Any
+) -> tuple[Any, RunConfig, dict[str, int], str]:
+    """A pipeline killed at four moments, then finished: its last run, config, images stored at the first kill, output."""
+    workspace = tmp_path_factory.mktemp("killed")
+    # The same pseudonyms as the uninterrupted run, so that the same exams make the same batches.
+    shutil.copy2(config.workspace_dir / "pseudonym.key", workspace)
+    killed = make_config(workspace, cohort_dir, name="killed")
+    config_path = tmp_path_factory.mktemp("configs") / "killed.yaml"
+    config_path.write_text(killed.model_dump_json())
+    facts = {}
+    for moment, is_time in KILL_WHEN.items():
+        output = kill_pipeline(killed, config_path, is_time)
+        facts[moment] = images_written(killed)
+    return run_flow(pipeline, killed), killed, facts, output
+
+
+def test_a_pipeline_killed_anywhere_ends_as_if_it_had_not_been(first: Any, resumed: Any) -> None:
+    """Same images, same curve, same weights, same scores as the uninterrupted run."""
+    last = resumed[0].report
+    assert last.ingest.data_version == first.report.ingest.data_version
+    assert curve(last.train.epochs) == curve(first.report.train.epochs)
+    assert last.train.checkpoint_sha256 == first.report.train.checkpoint_sha256
+    assert last.evaluation.by_finding == first.report.evaluation.by_finding
+
+
+def test_a_killed_pipeline_executes_each_stage_to_its_end_once(resumed: Any) -> None:
+    """Over the five runs every stage was Completed in one, and Cached in those after it."""
+    last, _, facts, _ = resumed
+    assert 0 < facts["ingest has stored some images"] < 32, "the first kill came too late to show anything"
+    ended = Counter()
+    for run in last.client.read_task_runs(flow_run_filter=_named("pipeline-killed"), limit=200):
+        if run.state_name == "Completed":
+            ended[run.name.rsplit("-", 1)[0]] += 1
+    assert {stage: ended[stage] for stage in STAGES} == dict.fromkeys(STAGES, 1)
+    assert ended["ingest-batch"] == 1 and last.task_states()["evaluate"] == "Cached"
+
+
+def _named(flow_run_name: str) -> Any:
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+
+    return FlowRunFilter(name=FlowRunFilterName(any_=[flow_run_name]))
+
+
+# ------------------------------------------------------------------------------------------------------ identifiers
+
+
+def test_no_identifier_comes_out_anywhere(
+    first: Any, resumed: Any, config: RunConfig, cohort_dir: Path, run_flow: RunFlow
+) -> None:
+    """No name, id or UID of the source is in any file, log, Prefect record or page; the run was killed and went on, too."""
+    assert (config.workspace_dir / "predict").exists() or run_flow(predict, config)
+    canaries = {b"CANARY", b"19410203"}
+    for path in (cohort_dir / "dicom").rglob("*_*.dcm"):
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        canaries |= {str(header[word].value).encode() for word in ("PatientID", "StudyInstanceUID", "SOPInstanceUID")}
+    assert len(canaries) == 2 + 8 + 8 + 32
+    killed_output = resumed[3].encode()
+    server_home = Path(os.environ["PREFECT_HOME"])
+    places = [config.workspace_dir, resumed[1].workspace_dir, server_home]
+    files = [path for place in places for path in place.rglob("*") if path.is_file() and path.name != "pseudonym.key"]
+    assert any(path.name == "prefect.db" for path in files) and any(path.name == "server.log" for path in files)
+    content = [(str(path), path.read_bytes()) for path in files] + [("output", killed_output)]
+    content += [(str(path), pd.read_parquet(path).to_csv().encode()) for path in files if path.suffix == ".parquet"]
+    leaks = [(where, canary) for where, text in content for canary in canaries if canary in text or canary in where.encode()]
+    assert not leaks

@@ -1,0 +1,277 @@
+"""The training loop: it learns what can be learnt, learns nothing of what is not known, and stops before it breaks weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gmic_model.dataset import Batch, ExamViews
+from gmic_model.fit import (
+    Learner,
+    breast_auroc,
+    exam_batches,
+    new_learner,
+    predict_batches,
+    random_state,
+    set_random_state,
+    train_steps,
+    view_batches,
+)
+from gmic_model.model import GMIC
+from gmic_model.preprocess import PreparedView
+from gmic_model.sampling import EpochSampler
+from schemas.config import GMICConfig, LossForm, TrainConfig
+from schemas.errors import TrainingError
+from schemas.exam import ExamRecord, Finding, Laterality, ViewGeometry, ViewPosition
+
+MODEL = GMICConfig(image_size=(64, 48), patch_size=(16, 16), K=2, local_dim=8, attention_dim=8)
+CONFIG = TrainConfig(learning_rate=1e-3, device="cpu", saliency_weight=1e-4)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _batch(seed: int, labels: list[list[int]]) -> Batch:
+    """Noise, with a bright square where the second finding is present."""
+    generator = torch.Generator().manual_seed(seed)
+    image_N1HW = 0.3 * torch.randn(len(labels), 1, 64, 48, generator=generator)
+    for index, label_C in enumerate(labels):
+        if label_C[1] == 1:
+            image_N1HW[index, :, 20:32, 20:32] += 4
+    return Batch(image_N1HW, torch.tensor(labels), torch.arange(10 * seed, 10 * seed + len(labels)))
+
+
+def _weights(network: GMIC) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in network.named_parameters()}
+
+
+def _changed(network: GMIC, before: dict[str, Tensor]) -> list[str]:
+    return [name for name, weight in network.named_parameters() if not torch.allclose(weight, before[name], 0, 0, True)]
+
+
+def test_the_loss_falls_on_what_can_be_learnt() -> None:
+    """A bright square means malignant: four steps on four images, each loss below the one before, the last below 80 %."""
+    config = CONFIG.model_copy(update={"learning_rate": 5e-3})
+    learner = new_learner(MODEL, config)
+    batch = _batch(1, [[0, 1], [0, 0], [0, 1], [0, 0]])
+    losses = [step.loss for step in train_steps(learner.network, learner.optimizer, [batch] * 4, config, CPU)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.8 * losses[0]
+    # Four cross-entropies at probability 0.5 to begin with: y_loc and y_mil of two findings.
+    assert losses[0] == pytest.approx(4 * np.log(2), rel=0.2)
+
+
+def test_a_step_reports_its_images_and_leaves_the_network_training() -> None:
+    """One step per batch; the network is in training mode whatever it was before."""
+    learner = new_learner(MODEL, CONFIG)
+    learner.network.eval()
+    batches = [_batch(1, [[0, 1], [0, 0]]), _batch(2, [[1, 0], [0, 0], [0, 1]])]
+    assert [step.images for step in train_steps(learner.network, learner.optimizer, batches, CONFIG, CPU)] == [2, 3]
+    assert learner.network.training
+
+
+def test_batches_are_drawn_one_at_a_time() -> None:
+    """An epoch of thousands of exams is never in memory: the second batch is asked for after the first step."""
+    learner, drawn = new_learner(MODEL, CONFIG), []
+
+    def batches() -> Iterator[Batch]:
+        for seed in range(2):
+            drawn.append(seed)
+            yield _batch(seed, [[0, 1], [0, 0]])
+
+    steps = train_steps(learner.network, learner.optimizer, batches(), CONFIG, CPU)
+    next(steps)
+    assert drawn == [0]
+
+
+# ----------------------------------------------------------------------------------------------------------- bad numbers
+
+
+def test_an_infinite_loss_stops_before_the_weights_change() -> None:
+    """An infinite learning rate breaks the weights in step one: step two names its rows and changes nothing more."""
+    learner = new_learner(MODEL, CONFIG)
+    optimizer = torch.optim.SGD(learner.network.parameters(), lr=float("inf"))
+    steps = train_steps(learner.network, optimizer, [_batch(1, [[0, 1], [1, 0]]), _batch(2, [[0, 1], [1, 0]])], CONFIG, CPU)
+    next(steps)
+    before = _weights(learner.network)
+    with pytest.raises(TrainingError, match=r"The loss is not a finite number\. Got: nan on store rows \[20, 21\]\. Remedy: "):
+        next(steps)
+    assert _changed(learner.network, before) == []
+
+
+def test_an_infinite_gradient_of_a_finite_loss_stops_too() -> None:
+    """Without this the last step of an epoch would write NaN weights into its checkpoint unseen."""
+    learner = new_learner(MODEL, CONFIG)
+    learner.network.localization.saliency.weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
+    before = _weights(learner.network)
+    with pytest.raises(TrainingError, match=r"The gradient is not a finite number.*store rows \[10, 11\]"):
+        list(train_steps(learner.network, learner.optimizer, [_batch(1, [[0, 1], [1, 0]])], CONFIG, CPU))
+    assert _changed(learner.network, before) == []
+
+
+def test_pixels_that_are_not_finite_count_as_background() -> None:
+    """The network reads them as 0, so one broken pixel does not stop a run of days; the step is the same as with zeros."""
+    broken, zeroed = (_batch(1, [[0, 1], [1, 0]]) for _ in range(2))
+    broken.image_N1HW[0, 0, 3, 3] = float("nan")
+    broken.image_N1HW[1, 0, 4, 4] = float("inf")
+    zeroed.image_N1HW[0, 0, 3, 3] = zeroed.image_N1HW[1, 0, 4, 4] = 0.0
+    losses = []
+    for batch in (broken, zeroed):
+        learner = new_learner(MODEL, CONFIG)
+        losses += [step.loss for step in train_steps(learner.network, learner.optimizer, [batch], CONFIG, CPU)]
+    assert losses[0] == losses[1]
+
+
+# ------------------------------------------------------------------------------------------------------------ not known
+
+
+def test_a_batch_of_which_nothing_is_known_changes_nothing() -> None:
+    """All labels 255 and no regulariser: loss 0, not one weight moves, momentum included."""
+    config = CONFIG.model_copy(update={"saliency_weight": 0.0})
+    learner = new_learner(MODEL, config)
+    before = _weights(learner.network)
+    (step,) = train_steps(learner.network, learner.optimizer, [_batch(1, [[255, 255], [255, 255]])], config, CPU)
+    assert step.loss == 0.0
+    assert _changed(learner.network, before) == []
+
+
+def test_a_finding_that_is_not_known_gives_its_classifiers_no_gradient() -> None:
+    """Malignant is 255 in every image: its rows of both heads keep their weights, those of benign move."""
+    config = CONFIG.model_copy(update={"saliency_weight": 0.0})
+    learner = new_learner(MODEL, config)
+    assert learner.network.mil is not None
+    heads = (learner.network.localization.saliency.weight, learner.network.mil.classifier.weight)
+    before = [head.detach().clone() for head in heads]
+    list(train_steps(learner.network, learner.optimizer, [_batch(1, [[1, 255], [0, 255]])], config, CPU))
+    for head, was in zip(heads, before, strict=True):
+        assert torch.equal(head[1], was[1])
+        assert not torch.equal(head[0], was[0])
+
+
+def test_not_known_is_not_trained_as_absent() -> None:
+    """With 255 in place of 0 the step is another one."""
+    outcomes = []
+    for label in (255, 0):
+        learner = new_learner(MODEL, CONFIG)
+        list(train_steps(learner.network, learner.optimizer, [_batch(1, [[1, label], [0, label]])], CONFIG, CPU))
+        outcomes.append(learner.network.localization.saliency.weight.detach().clone())
+    assert not torch.equal(outcomes[0], outcomes[1])
+
+
+# ------------------------------------------------------------------------------------------------- learner and prediction
+
+
+def test_a_learner_follows_from_its_seed() -> None:
+    """The same seed, the same weights; another seed, others; Adam with the configured rate."""
+    first, second = new_learner(MODEL, CONFIG), new_learner(MODEL, CONFIG)
+    assert isinstance(first, Learner)
+    assert _changed(second.network, _weights(first.network)) == []
+    assert _changed(new_learner(MODEL, CONFIG.model_copy(update={"seed": 1})).network, _weights(first.network))
+    assert first.optimizer.param_groups[0]["lr"] == CONFIG.learning_rate
+
+
+def test_the_random_state_can_be_put_back() -> None:
+    """What was drawn after keeping it is drawn again."""
+    kept = random_state()
+    drawn = torch.rand(3)
+    set_random_state(kept)
+    assert torch.equal(torch.rand(3), drawn)
+
+
+def test_prediction_is_the_networks_in_evaluation_mode() -> None:
+    """Batches come back in order with their outputs; no gradient, no change of running statistics."""
+    network = new_learner(MODEL, CONFIG).network.train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    batches = [_batch(1, [[0, 1], [1, 0]]), _batch(2, [[0, 0]])]
+    predicted = list(predict_batches(network, batches, CPU))
+    assert [batch.row_N.tolist() for batch, _ in predicted] == [[10, 11], [20]]
+    for batch, output in predicted:
+        with torch.no_grad():
+            expected = network(batch.image_N1HW)
+        assert torch.equal(output.y_NC, expected.y_NC)
+        assert torch.equal(output.saliency_NCIJ, expected.saliency_NCIJ)
+        assert torch.equal(output.corner_NK2, expected.corner_NK2)
+        assert not output.y_NC.requires_grad
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_the_fusion_branch_is_trained_and_predicted() -> None:
+    """The released form's loss counts y_fusion: its classifier moves with loss_form unset, and stays with the paper's."""
+    model = MODEL.model_copy(update={"fusion": True})
+    for form, moves in ((None, True), (LossForm.PAPER, False)):
+        config = CONFIG.model_copy(update={"loss_form": form})
+        learner = new_learner(model, config)
+        assert learner.network.fusion is not None
+        before = learner.network.fusion.classifier.weight.detach().clone()
+        list(train_steps(learner.network, learner.optimizer, [_batch(1, [[0, 1], [1, 0]])], config, CPU))
+        assert torch.equal(learner.network.fusion.classifier.weight, before) is not moves
+    ((_, output),) = predict_batches(learner.network, [_batch(1, [[0, 1]])], CPU)
+    assert output.y_fusion_NC is not None
+    assert torch.equal(output.y_NC, output.y_fusion_NC)
+
+
+# ---------------------------------------------------------------------------------------------------------------- batches
+
+
+@dataclass(frozen=True)
+class RowViews:
+    """A reader whose view of row r is noise seeded by r."""
+
+    def __call__(self, row: int) -> PreparedView:
+        """The row's view, one window large."""
+        geometry = ViewGeometry(
+            source_shape_px=(64, 48),
+            crop_box_px=(0, 64, 0, 48),
+            is_flipped=False,
+            scale=1.0,
+            best_center_px=(32, 24),
+            window_px=(64, 48),
+            view_position=ViewPosition.MLO,
+        )
+        pixels_HW = np.random.default_rng(row).integers(1, 99, (64, 48), dtype=np.uint16)
+        return PreparedView(pixels_HW=pixels_HW, geometry=geometry, tissue_fraction=0.5)
+
+
+def test_exam_batches_follow_the_sampler_exam_by_exam() -> None:
+    """Five exams of two views, two exams a batch: 4, 4 and 2 images in the sampler's order."""
+    exams = [
+        ExamRecord(exam_id=f"E{i}", patient_id=f"P{i}", findings={Laterality.LEFT: frozenset({Finding.BENIGN})})
+        for i in range(5)
+    ]
+    views = ExamViews(
+        rows_of_exam=[(2 * i, 2 * i + 1) for i in range(5)], label_by_row=dict.fromkeys(range(10), (1, 0)), read_view=RowViews()
+    )
+    sampler = EpochSampler(exams, seed=3)
+    batches = list(exam_batches(views, sampler, TrainConfig(batch_exams=2)))
+    assert [len(batch.row_N) for batch in batches] == [4, 4, 2]
+    assert torch.cat([batch.row_N for batch in batches]).tolist() == [row for i in sampler for row in (2 * i, 2 * i + 1)]
+
+
+def test_view_batches_keep_order_and_touch_no_random_state() -> None:
+    """Seven views, three at a time: 3, 3, 1; the generator that training resumes from stays where it was."""
+    views = ExamViews(
+        rows_of_exam=[(row,) for row in range(7)], label_by_row=dict.fromkeys(range(7), (0, 0)), read_view=RowViews()
+    )
+    state = random_state()
+    assert [batch.row_N.tolist() for batch in view_batches(views, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert torch.equal(random_state(), state)
+
+
+def test_breast_auroc_ranks_means_of_views() -> None:
+    """Left breast of E1: mean of 0.9 and 0.1 is 0.5, below E2's 0.6 (negative) and above E3's 0.2: AUROC 1/2."""
+    score_NC = np.array([[0.9, 0.5], [0.1, 0.5], [0.6, 0.5], [0.2, 0.5], [0.99, 0.5]])
+    label_NC = np.array([[1, 0], [1, 0], [0, 0], [0, 0], [255, 0]])
+    exam_id_N = np.array(["E1", "E1", "E2", "E3", "E4"])
+    laterality_N = np.array(["L"] * 5)
+    assert breast_auroc(score_NC, label_NC, exam_id_N, laterality_N) == [0.5, None]

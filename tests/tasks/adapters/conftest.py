@@ -1,0 +1,51 @@
+"""Fixtures of the adapters' tests: the hostile set's maker, and a sound file for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from schemas.exam import Laterality, ViewPosition
+from tasks.adapters.dicom import MammogramHeader, write_mammogram
+
+SHAPE_PX = (320, 288)
+
+
+@pytest.fixture(scope="session")
+def hostile() -> ModuleType:
+    """The module ``hostile.py`` beside this file; test folders are no packages, so it is loaded by its path."""
+    spec = importlib.util.spec_from_file_location("hostile", Path(__file__).with_name("hostile.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["hostile"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def write_sound(hostile: ModuleType) -> Callable[..., Path]:
+    """``write_sound(path, number=1)``: a small left CC view that every rule of the profile ``phantom`` accepts.
+
+    Each number is another patient, exam, image and other pixels; the header is longer than the smallest file may be.
+    """
+
+    def write(path: Path, number: int = 1) -> Path:
+        header = MammogramHeader(
+            patient_id=f"CANARYID{number}", patient_name="CANARYNAME", patient_age_years=55,
+            study_instance_uid=f"2.25.8100{number}", series_instance_uid=f"2.25.8200{number}",
+            sop_instance_uid=f"2.25.8300{number}", accession_number="CANARYACC", study_date=date(2021, 5, 4),
+            laterality=Laterality.LEFT, view_position=ViewPosition.CC, pixel_spacing_mm=0.07,
+        )  # fmt: skip
+        pixels_HW = hostile.sound_pixels(SHAPE_PX)
+        pixels_HW[pixels_HW > 0] -= number
+        write_mammogram(path, pixels_HW, header)
+        path.write_bytes(hostile.edited(path.read_bytes(), {"ImageComments": "x" * 3000}))
+        return path
+
+    return write

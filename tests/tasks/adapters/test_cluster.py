@@ -1,0 +1,207 @@
+"""Dask: every item gets an answer, and an item that fails or kills its worker does not take others along."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from distributed import Client
+
+from schemas.config import ExistingDask, LocalDask
+from schemas.errors import StoreError
+from tasks.adapters.cluster import Failed, open_cluster, run_all
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A cluster of two worker processes."""
+    with open_cluster(LocalDask(n_workers=2, memory_limit="1GiB")) as scheduler_address:
+        yield scheduler_address
+
+
+def _finished(results: list[int | Failed[int]]) -> list[int]:
+    return [result for result in results if not isinstance(result, Failed)]
+
+
+# Work is made inside functions: the workers cannot import this module, so it must travel by value.
+
+
+def test_every_item_gets_its_result(address: str) -> None:
+    """Thirty items, thirty squares, computed in worker processes."""
+
+    def square(number: int) -> tuple[int, int]:
+        return number * number, os.getpid()
+
+    results = [result for result in run_all(address, square, range(30)) if not isinstance(result, Failed)]
+    assert sorted(value for value, _ in results) == [number * number for number in range(30)]
+    assert os.getpid() not in {pid for _, pid in results}
+
+
+def test_no_items_give_no_results(address: str) -> None:
+    """An empty batch ends at once."""
+    assert list(run_all(address, str, [])) == []
+
+
+def test_an_item_that_raises_fails_alone(address: str) -> None:
+    """It is named with its error in words; the others have their results."""
+
+    def invert(number: int) -> float:
+        if number == 3:
+            raise StoreError("Shard 3 is damaged", remedy="restore it")
+        return 1 / (number + 1)
+
+    results = list(run_all(address, invert, range(6)))
+    assert [result for result in results if isinstance(result, Failed)] == [
+        Failed(3, "Shard 3 is damaged. Remedy: restore it.")
+    ]
+    assert sum(not isinstance(result, Failed) for result in results) == 5
+
+
+def test_an_item_that_raises_once_is_tried_again(address: str, tmp_path: object) -> None:
+    """A transient error costs a retry, not the item."""
+    marker = f"{tmp_path}/tried"
+
+    def flaky(number: int) -> int:
+        if not os.path.exists(marker):  # noqa: PTH110  runs in the worker
+            os.mkdir(marker)  # noqa: PTH102
+            raise ConnectionResetError
+        return number
+
+    assert list(run_all(address, flaky, [7])) == [7]
+
+
+def test_foreign_messages_stay_in_the_worker(address: str) -> None:
+    """A path can spell a name: of foreign errors only class and system message are told."""
+
+    def open_missing(name: str) -> None:
+        if name == "value":
+            raise ValueError("cannot parse /exams/DOE^JANE/1.dcm")
+        with open(f"/exams/DOE^JANE/{name}.dcm"):  # noqa: PTH123  runs in the worker
+            pass
+
+    failed = [result for result in run_all(address, open_missing, ["1", "value"]) if isinstance(result, Failed)]
+    assert "DOE" not in repr(failed)
+    assert {type(failure.cause) for failure in failed} == {FileNotFoundError, ValueError}  # the program may tell them apart
+    assert {failure.item: failure.error for failure in failed} == {
+        "1": "FileNotFoundError: No such file or directory",
+        "value": "ValueError",
+    }
+
+
+def test_an_item_that_kills_its_worker_fails_alone() -> None:
+    """Exit and SIGKILL in one batch on one worker: three items fail; those that waited behind them in its queue finish.
+
+    Dask blames a dead worker on all it held: without the second try, item 4 fails with 3.
+    """
+
+    def treacherous(number: int) -> int:
+        time.sleep(0.2)
+        if number in (0, 1):
+            os._exit(1)
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    with open_cluster(LocalDask(n_workers=1, memory_limit="1GiB")) as own_address:
+        results = list(run_all(own_address, treacherous, range(10)))
+    failed = [result for result in results if isinstance(result, Failed)]
+    assert sorted(failure.item for failure in failed) == [0, 1, 3]
+    assert all("killed" in failure.error for failure in failed)
+    assert sorted(_finished(results)) == [2, 4, 5, 6, 7, 8, 9]
+
+
+def test_items_are_drawn_as_results_are_taken(address: str) -> None:
+    """Back-pressure: never more than two items per worker are out, however long the list is."""
+    drawn = 0
+
+    def items() -> Iterator[int]:
+        nonlocal drawn
+        for number in range(40):
+            drawn += 1
+            yield number
+
+    ahead = [drawn - taken for taken, _ in enumerate(run_all(address, int, items()))]
+    assert max(ahead) <= 2 * 2
+    assert drawn == 40
+
+
+def test_stopping_early_leaves_the_cluster_usable(address: str) -> None:
+    """A consumer that breaks off (a failed ledger write) does not leave work behind that blocks the next batch."""
+    results = run_all(address, int, range(100))
+    assert next(results) in range(100)
+    results.close()  # type: ignore[attr-defined]
+    assert list(run_all(address, int, [5])) == [5]
+
+
+def test_two_batches_share_a_cluster(address: str) -> None:
+    """Two runs at once get their own results only."""
+    first, second = run_all(address, int, range(0, 20)), run_all(address, int, range(100, 120))
+    mixed = [(one, other) for one, other in zip(first, second, strict=True)]
+    assert sorted(one for one, _ in mixed) == list(range(20))
+    assert sorted(other for _, other in mixed) == list(range(100, 120))
+
+
+def test_a_running_scheduler_is_used_by_address_and_left_running(address: str) -> None:
+    """``kind: address`` opens nothing and closes nothing."""
+    with open_cluster(ExistingDask(kind="address", address=address)) as given:
+        assert given == address
+        assert list(run_all(given, int, [1])) == [1]
+    with Client(address, set_as_default=False) as client:
+        assert len(client.scheduler_info()["workers"]) == 2
+
+
+def test_a_cluster_of_our_own_ends_with_its_block() -> None:
+    """No worker process outlives the run."""
+    with open_cluster(LocalDask(n_workers=1, memory_limit="1GiB")) as own_address:
+        (pid,) = run_all(own_address, _pid_of_worker(), [0])
+        assert isinstance(pid, int)
+        os.kill(pid, 0)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail("the worker is still there")
+
+
+def _pid_of_worker() -> object:
+    def pid(item: int) -> int:
+        return os.getpid() + 0 * item
+
+    return pid
+
+
+def test_a_lost_scheduler_ends_the_batch_with_an_os_error() -> None:
+    """Its host dies: the run stops with an error that may be retried, instead of waiting for ever."""
+    script = (
+        "import time\nfrom distributed import LocalCluster\n"
+        "cluster = LocalCluster(n_workers=1, processes=False, protocol='tcp', dashboard_address=':0', host='127.0.0.1')\n"
+        "print(cluster.scheduler_address, flush=True)\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as scheduler:
+        assert scheduler.stdout is not None
+        results = run_all(scheduler.stdout.readline().strip(), time.sleep, [0.01, 30])
+        assert next(results) is None
+        scheduler.kill()
+        with pytest.raises(OSError, match="scheduler was lost"):
+            next(results)
+
+
+def test_items_and_results_may_be_records(address: str) -> None:
+    """Dataclasses go there and back unchanged, as shard jobs do."""
+
+    @dataclass(frozen=True)
+    class Job:
+        shard: int
+        rows: tuple[int, ...]
+
+    jobs = [Job(shard, (shard * 4, shard * 4 + 1)) for shard in range(5)]
+    assert sorted(run_all(address, lambda job: job, jobs), key=lambda job: job.shard) == jobs  # type: ignore[union-attr]

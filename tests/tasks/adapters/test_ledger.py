@@ -1,0 +1,326 @@
+"""The ledger: what is settled stays settled, rows are given out once, and a killed process loses nothing committed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import StoreError
+from schemas.exam import QuarantinedFile
+from tasks.adapters.ledger import AcceptedFile, Ledger
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def _file(name: str, *, image: str | None = None, exam: str = "E1", sha: str | None = None, at: str = "1-1") -> AcceptedFile:
+    return AcceptedFile(
+        file_id=f"F{name}",
+        fingerprint=at,
+        image_id=f"I{image or name}",
+        exam_id=exam,
+        source_sha256=sha or f"sha-{image or name}",
+    )
+
+
+def _refused(name: str) -> QuarantinedFile:
+    return QuarantinedFile(file_id=f"F{name}", source_sha256="", reason_codes=("F14", "P02"), message="cut off")
+
+
+def _rows(ledger: Ledger) -> dict[str, int]:
+    return {image_id: row for row, image_id in ledger.unwritten_rows().values()}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """An empty ledger."""
+    with Ledger(tmp_path / "exam_store" / "ledger.sqlite") as opened:
+        yield opened
+
+
+# -------------------------------------------------------------------------------------------------------------- resume
+
+
+def test_a_file_is_settled_once_written_and_not_before(ledger: Ledger) -> None:
+    """Accepted and planned is unfinished work; with its manifest line in the ledger it is never read again."""
+    ledger.add_accepted([_file("a")])
+    assert not ledger.is_known("Fa", "1-1")
+    ledger.plan_rows(4)
+    assert not ledger.is_known("Fa", "1-1")
+    ledger.add_written({"Ia": {"row": 0, "image_id": "Ia"}})
+    assert ledger.is_known("Fa", "1-1")
+    assert ledger.unwritten_rows() == {}
+    assert ledger.manifest_lines() == [{"row": 0, "image_id": "Ia"}]
+
+
+def test_a_changed_size_or_time_unsettles_a_file(ledger: Ledger) -> None:
+    """Another fingerprint means: read it again."""
+    ledger.add_accepted([_file("a")])
+    ledger.plan_rows(4)
+    ledger.add_written({"Ia": {"row": 0}})
+    ledger.add_quarantined([(_refused("b"), "1-1")])
+    assert not ledger.is_known("Fa", "1-2")
+    assert not ledger.is_known("Fb", "1-2")
+    assert not ledger.is_known("Fc", "1-1")
+
+
+def test_a_touched_file_with_the_same_bytes_keeps_its_row(ledger: Ledger) -> None:
+    """A copy with a new modification time is settled again without being stored again."""
+    ledger.add_accepted([_file("a")])
+    ledger.plan_rows(4)
+    ledger.add_written({"Ia": {"row": 0}})
+    assert ledger.add_accepted([_file("a", at="1-2")]) == []
+    assert ledger.is_known("Fa", "1-2")
+    assert ledger.manifest_lines() == [{"row": 0}]
+
+
+def test_a_changed_file_is_stored_anew_in_another_row(ledger: Ledger) -> None:
+    """The old pixels leave the manifest; their row stays unused, for the published manifest may still name it."""
+    ledger.add_accepted([_file("a")])
+    ledger.plan_rows(4)
+    ledger.add_written({"Ia": {"row": 0}})
+    assert ledger.add_accepted([_file("a", sha="other", at="2-2")]) == []
+    assert not ledger.is_known("Fa", "2-2")
+    assert ledger.manifest_lines() == []
+    ledger.plan_rows(4)
+    assert _rows(ledger) == {"Ia": 4}
+
+
+def test_a_file_that_became_another_image_gives_up_the_first(ledger: Ledger) -> None:
+    """One file holds one image: a path that now holds image b no longer vouches for a."""
+    ledger.add_accepted([_file("x", image="a")])
+    ledger.plan_rows(4)
+    ledger.add_written({"Ia": {"row": 0}})
+    ledger.add_accepted([_file("x", image="b", at="2-2")])
+    ledger.plan_rows(4)
+    assert _rows(ledger) == {"Ib": 4}
+    assert ledger.manifest_lines() == []
+
+
+def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
+    """Files, rows, lines and refusals come back from disk."""
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as first:
+        first.add_accepted([_file("a"), _file("b")])
+        first.plan_rows(4)
+        first.add_written({"Ia": {"row": 0, "laterality": "L", "scale": 0.5, "exam_date": None}})
+        first.add_quarantined([(_refused("c"), "1-1")])
+    with Ledger(path) as second:
+        assert second.manifest_lines() == [{"row": 0, "laterality": "L", "scale": 0.5, "exam_date": None}]
+        assert second.unwritten_rows() == {"Fb": (1, "Ib")}
+        assert second.quarantined() == [_refused("c")]
+        assert (second.count_files(), second.row_count()) == (3, 2)
+
+
+# ---------------------------------------------------------------------------------------- duplicates and contradictions
+
+
+def test_the_same_image_with_the_same_bytes_is_stored_once(ledger: Ledger) -> None:
+    """A second copy is a settled duplicate and needs no row."""
+    assert ledger.add_accepted([_file("a"), _file("copy", image="a")]) == []
+    ledger.plan_rows(4)
+    assert ledger.unwritten_rows() == {"Fa": (0, "Ia")}
+    assert ledger.is_known("Fcopy", "1-1")
+    assert ledger.count_files() == 2
+
+
+def test_the_same_image_with_other_bytes_is_returned_as_contradiction(ledger: Ledger) -> None:
+    """Two contents under one SOP Instance UID: the first keeps its place, the second is for the caller to refuse."""
+    other = _file("b", image="a", sha="other")
+    assert ledger.add_accepted([_file("a"), other]) == [other]
+    assert not ledger.is_known("Fb", "1-1")
+    ledger.plan_rows(4)
+    assert ledger.unwritten_rows() == {"Fa": (0, "Ia")}
+    ledger.add_quarantined([(_refused("b"), "1-1")])
+    assert ledger.is_known("Fb", "1-1")
+    assert ledger.unwritten_rows() == {"Fa": (0, "Ia")}
+
+
+def test_a_copy_takes_over_when_the_first_file_changes_or_is_refused(ledger: Ledger) -> None:
+    """A duplicate was settled only because the first file held the image; once that is gone the copy is read again."""
+    ledger.add_accepted([_file("a"), _file("copy", image="a")])
+    ledger.add_quarantined([(_refused("a"), "2-2")])
+    assert not ledger.is_known("Fcopy", "1-1")
+    ledger.add_accepted([_file("copy", image="a")])
+    ledger.plan_rows(4)
+    assert ledger.unwritten_rows() == {"Fcopy": (0, "Ia")}
+
+
+def test_a_refused_image_leaves_manifest_and_plan(ledger: Ledger) -> None:
+    """Refused at the pixels after its header was accepted: it has no row and is settled, with its reasons."""
+    ledger.add_accepted([_file("a"), _file("b")])
+    ledger.plan_rows(4)
+    ledger.add_quarantined([(_refused("a"), "1-1")])
+    assert ledger.unwritten_rows() == {"Fb": (1, "Ib")}
+    assert ledger.is_known("Fa", "1-1")
+    assert ledger.quarantined() == [_refused("a")]
+
+
+def test_a_refused_file_that_is_accepted_later_leaves_the_quarantine(ledger: Ledger) -> None:
+    """The file was mended: its refusal is forgotten."""
+    ledger.add_quarantined([(_refused("a"), "1-1")])
+    ledger.add_accepted([_file("a", at="2-2")])
+    assert ledger.quarantined() == []
+    assert ledger.count_files() == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------- rows
+
+
+def test_an_exam_lies_in_one_shard(ledger: Ledger) -> None:
+    """Shards of 8, exams of 3, 4, 4 and 8 images: no exam crosses a border, and the holes are counted as rows."""
+    sizes = {"E1": 3, "E2": 4, "E3": 4, "E4": 8}
+    ledger.add_accepted(_file(f"{exam}-{i}", exam=exam) for exam, size in sizes.items() for i in range(size))
+    ledger.plan_rows(8)
+    rows = _rows(ledger)
+    shards = {exam: {rows[f"I{exam}-{i}"] // 8 for i in range(size)} for exam, size in sizes.items()}
+    assert shards == {"E1": {0}, "E2": {0}, "E3": {1}, "E4": {2}}
+    assert len(set(rows.values())) == 19
+    assert ledger.row_count() == 24
+
+
+def test_an_exam_larger_than_a_shard_still_gets_rows(ledger: Ledger) -> None:
+    """Nothing is lost when a rule cannot be kept: 5 images in shards of 4."""
+    ledger.add_accepted(_file(f"{i}") for i in range(5))
+    ledger.plan_rows(4)
+    assert sorted(_rows(ledger).values()) == [0, 1, 2, 3, 4]
+
+
+def test_later_images_start_in_a_new_shard(ledger: Ledger) -> None:
+    """A written shard is not written again, not even for a late view of an exam it holds; planning twice changes nothing."""
+    ledger.add_accepted([_file("a"), _file("b")])
+    ledger.plan_rows(4)
+    ledger.plan_rows(4)
+    ledger.add_written({"Ia": {"row": 0}, "Ib": {"row": 1}})
+    ledger.add_accepted([_file("c"), _file("d", exam="E2")])
+    ledger.plan_rows(4)
+    assert _rows(ledger) == {"Ic": 4, "Id": 5}
+    assert ledger.row_count() == 6
+
+
+def test_rows_of_refused_images_are_never_given_out_again(ledger: Ledger) -> None:
+    """All images of shard 0 are gone; the next image goes to shard 1, because a published manifest may name shard 0."""
+    ledger.add_accepted([_file("a")])
+    ledger.plan_rows(4)
+    ledger.add_written({"Ia": {"row": 0}})
+    ledger.add_quarantined([(_refused("a"), "2-2")])
+    ledger.add_accepted([_file("b")])
+    ledger.plan_rows(4)
+    assert _rows(ledger) == {"Ib": 4}
+
+
+# --------------------------------------------------------------------------------------------------------------- faults
+
+_COMMITTER = """
+import sys
+sys.path[:0] = [sys.argv[1]]
+from pathlib import Path
+from tasks.adapters.ledger import AcceptedFile, Ledger
+def images():
+    for i in range(50):
+        yield AcceptedFile(file_id=f"F{batch}-{i}", fingerprint="1-1", image_id=f"I{batch}-{i}", exam_id="E", source_sha256="s")
+        if i == 25:
+            print(f"inside {batch}", flush=True)
+with Ledger(Path(sys.argv[2])) as ledger:
+    for batch in range(1000):
+        ledger.add_accepted(images())
+        print(f"committed {batch}", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kill_at", ["inside 3", "committed 3", "inside 8"])
+def test_kill_during_a_transaction_loses_nothing_committed(tmp_path: Path, kill_at: str) -> None:
+    """SIGKILL with a transaction half done: batches reported committed are whole, no batch is there in part."""
+    path = tmp_path / "ledger.sqlite"
+    command = [sys.executable, "-c", _COMMITTER, str(REPOSITORY), str(path)]
+    committed = -1
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("committed"):
+                committed = int(line.split()[1])
+            if line.strip() == kill_at:
+                os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    with Ledger(path) as ledger:
+        files = ledger.count_files()
+        assert files % 50 == 0
+        assert files // 50 >= committed + 1
+        ledger.plan_rows(16)
+        assert len(ledger.unwritten_rows()) == files
+
+
+def test_an_error_inside_a_transaction_takes_all_of_it_back(ledger: Ledger) -> None:
+    """The second image cannot be made: the first is not registered either, and the ledger can be used on."""
+
+    def images() -> Iterator[AcceptedFile]:
+        yield _file("a")
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        ledger.add_accepted(images())
+    assert ledger.count_files() == 0
+    ledger.add_accepted([_file("b")])
+    assert ledger.count_files() == 1
+
+
+def test_a_file_that_is_no_ledger_is_a_store_error(tmp_path: Path) -> None:
+    """SQLite's own errors do not pass the border; the message has a remedy."""
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(b"this is not SQLite" * 100)
+    with pytest.raises(StoreError, match=r"cannot be read or written.*Remedy"):
+        Ledger(path)
+
+
+def test_a_full_disk_is_a_store_error_and_keeps_what_was_committed(tmp_path: Path) -> None:
+    """On 200 KiB the ledger fills up: the failed batch is gone as a whole, earlier ones are there."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        committed = 0
+        with Ledger(folder / "ledger.sqlite") as ledger:
+            with pytest.raises(StoreError, match="full"):
+                for batch in range(1000):
+                    ledger.add_accepted(_file(f"{batch}-{i}") for i in range(20))
+                    committed += 20
+            assert ledger.count_files() == committed > 0
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+# -------------------------------------------------------------------------------------------------------------- privacy
+
+
+def test_only_the_owner_can_read_it_and_its_companions(ledger: Ledger, tmp_path: Path) -> None:
+    """The database, its log and its index are 0600, in a folder of 0700."""
+    ledger.add_accepted([_file("a")])
+    files = sorted((tmp_path / "exam_store").iterdir())
+    assert [path.name for path in files] == ["ledger.sqlite", "ledger.sqlite-shm", "ledger.sqlite-wal"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    assert stat.S_IMODE((tmp_path / "exam_store").stat().st_mode) == 0o700
+
+
+def test_it_has_no_column_for_an_identifier(ledger: Ledger, tmp_path: Path) -> None:
+    """The tables' columns are these: digests, pseudonyms, codes and the manifest line. A new one needs a look here."""
+    ledger.add_accepted([])
+    with sqlite3.connect(tmp_path / "exam_store" / "ledger.sqlite") as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        columns = {table: [row[1] for row in connection.execute(f"PRAGMA table_info({table})")] for table in tables}
+    connection.close()
+    assert columns == {
+        "files": ["file_id", "fingerprint", "state", "image_id", "source_sha256", "reason_codes", "message"],
+        "images": ["image_id", "file_id", "exam_id", "row", "manifest"],
+        "given_out": ["rows"],
+    }

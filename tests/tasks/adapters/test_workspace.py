@@ -1,0 +1,159 @@
+"""The workspace: one writer per folder whatever happens to it, and files that are old or new, never half."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import StoreBusy
+from tasks.adapters.workspace import Workspace, held_lock, write_atomically
+
+REPOSITORY = Path(__file__).parents[3]
+
+_HOLDER = """
+import sys, time
+sys.path[:0] = [sys.argv[1]]
+from pathlib import Path
+from tasks.adapters.workspace import held_lock
+with held_lock(Path(sys.argv[2]), purpose="ingest"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds ``tmp_path / "store"``."""
+    command = [sys.executable, "-c", _HOLDER, str(REPOSITORY), str(tmp_path / "store")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_writer_is_refused_and_told_who_holds_the_folder(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    """The message names pid, host, purpose and start of the holder, and what to do; exit code 75 is EX_TEMPFAIL."""
+    who = rf"ingest by pid {holder.pid} on {re.escape(socket.gethostname())} since \d{{4}}-\d\d-\d\dT.*Remedy: wait"
+    with pytest.raises(StoreBusy, match=who) as refused, held_lock(tmp_path / "store", purpose="train"):
+        pass
+    assert refused.value.exit_code == 75
+
+
+def test_the_lock_of_a_killed_process_is_free(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    """SIGKILL leaves no lock behind that somebody would have to delete."""
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with held_lock(tmp_path / "store", purpose="train"):
+        assert json.loads((tmp_path / "store" / "lock").read_text())["purpose"] == "train"
+
+
+def test_the_lock_is_free_after_the_block_and_after_an_error_in_it(tmp_path: Path) -> None:
+    """However the block ends, the next one can start; inside it a second one cannot, in the same process neither."""
+    with pytest.raises(ZeroDivisionError), held_lock(tmp_path, purpose="one"):
+        _ = 1 / 0
+    with held_lock(tmp_path, purpose="two"), pytest.raises(StoreBusy, match=f"two by pid {os.getpid()}"):  # noqa: SIM117
+        with held_lock(tmp_path, purpose="three"):
+            pass
+    with held_lock(tmp_path, purpose="four"):
+        pass
+
+
+def test_a_holder_that_has_not_written_its_name_yet_still_holds(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    """Between taking the lock and naming itself the file is empty: refused all the same."""
+    (tmp_path / "store" / "lock").write_text("")
+    with pytest.raises(StoreBusy, match="has not named itself"), held_lock(tmp_path / "store", purpose="train"):
+        pass
+    assert holder.poll() is None
+
+
+def test_the_folder_and_its_lock_are_the_owners_alone(tmp_path: Path) -> None:
+    """0700 and 0600."""
+    with held_lock(tmp_path / "store", purpose="ingest"):
+        assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
+        assert stat.S_IMODE((tmp_path / "store" / "lock").stat().st_mode) == 0o600
+
+
+def test_writing_makes_folders_and_replaces_what_was_there(tmp_path: Path) -> None:
+    """The new content is there in full and nothing else is."""
+    path = tmp_path / "a" / "b" / "report.json"
+    write_atomically(path, b"a long first version")
+    write_atomically(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    """The disk refuses after 4 KiB (file size limit): the old bytes are there, the new ones are nowhere."""
+    path = tmp_path / "report.json"
+    write_atomically(path, b"old")
+    script = (
+        "import resource, signal, sys; sys.path[:0] = [sys.argv[1]]\n"
+        "from pathlib import Path\n"
+        "from tasks.adapters.workspace import write_atomically\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n    write_atomically(Path(sys.argv[2]), b'n' * 100_000)\n"
+        "except OSError as error:\n    sys.exit(error.errno)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(REPOSITORY), str(path)], check=False)
+    assert ended.returncode == 27  # EFBIG
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_writer_killed_before_the_rename_leaves_the_old_file(tmp_path: Path) -> None:
+    """SIGKILL in the middle of writing: readers of the name see the old bytes."""
+    path = tmp_path / "report.json"
+    write_atomically(path, b"old")
+    script = (
+        "import os, signal, sys; sys.path[:0] = [sys.argv[1]]\n"
+        "from pathlib import Path\n"
+        "from tasks.adapters.workspace import write_atomically\n"
+        "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_atomically(Path(sys.argv[2]), b'new')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(REPOSITORY), str(path)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+
+
+def test_threads_writing_one_file_leave_one_whole_version(tmp_path: Path) -> None:
+    """Prefect runs tasks in threads: eight at once, no error, and the file is one of the eight."""
+    path = tmp_path / "report.json"
+    failures: list[BaseException] = []
+
+    def write(content: bytes) -> None:
+        try:
+            for _ in range(20):
+                write_atomically(path, content)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(bytes([65 + i]) * 10_000,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(set(path.read_bytes())) == 1
+    assert len(path.read_bytes()) == 10_000
+
+
+def test_stages_have_a_folder_each(tmp_path: Path) -> None:
+    """Store, key and stages lie below the workspace and do not overlap."""
+    workspace = Workspace(tmp_path)
+    paths = {workspace.store_dir, workspace.key_path, workspace.stage_dir("split"), workspace.stage_dir("train")}
+    assert len(paths) == 4
+    assert {path.parent for path in paths} == {tmp_path}

@@ -1,0 +1,190 @@
+"""Split: patients are divided, never exams or images, and what leaks is not written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from schemas.config import PreprocessConfig, RunConfig
+from schemas.errors import StoreError, ValidationFailed
+from schemas.exam import Finding, Laterality, Split
+from schemas.layout import MANIFEST_COLUMNS, SPLIT_NAMES
+from schemas.reports import IngestReport, SplitReport
+from tasks.adapters.exam_store import create_store, data_version, publish
+from tasks.split import count_splits, exam_records, manifest_with_splits, split
+
+UNKNOWN = 255
+
+
+def _line(row: int, patient: int, exam: str, side: str, view: str, **labels: int) -> dict[str, object]:
+    texts = {column.name: "x" for column in MANIFEST_COLUMNS if column.dtype == "string"}
+    numbers = {column.name: 1 for column in MANIFEST_COLUMNS if column.dtype in ("int64", "float64")}
+    flags = {column.name: False for column in MANIFEST_COLUMNS if column.dtype == "bool"}
+    own = {
+        "row": row,
+        "image_id": f"I{row}",
+        "source_sha256": f"file-{row}",
+        "pixel_sha256": f"pixels-{row}",
+        "patient_id": f"P{patient:02d}",
+        "exam_id": exam,
+        "laterality": side,
+        "view_position": view,
+        "benign": 0,
+        "malignant": 0,
+        "birads": 1,
+    }
+    return {**texts, **numbers, **flags, **own, **labels}
+
+
+def _cohort(patients: int = 20) -> list[dict[str, object]]:
+    """Two exams of four views each; patients 0-4 malignant left in their first exam, 5-9 benign right, the rest normal."""
+    lines: list[dict[str, object]] = []
+    for patient in range(patients):
+        for exam in range(2):
+            for side in "RL":
+                labels = {
+                    "malignant": int(patient < 5 and side == "L" and exam == 0),
+                    "benign": int(5 <= patient < 10 and side == "R"),
+                }
+                lines += [
+                    _line(len(lines) + i, patient, f"E{patient}-{exam}", side, view, **labels)
+                    for i, view in enumerate(("CC", "MLO"))
+                ]
+    return lines
+
+
+def _config(workspace: Path, **changes: float) -> RunConfig:
+    return RunConfig.model_validate({"workspace_dir": workspace, "ingest": {"source_dir": "s"}, "split": changes})
+
+
+def _ingested(workspace: Path, lines: list[dict[str, object]]) -> IngestReport:
+    preprocess = PreprocessConfig(window_px=32, jitter_shift_px=0, jitter_size_px=0)
+    store = create_store(workspace / "exam_store", preprocess=preprocess, preprocess_version="1", rows_per_shard=4, key_id="k")
+    manifest = publish(store, lines, [])
+    return IngestReport(
+        store_dir=store.folder,
+        data_version=data_version(manifest),
+        files_found=len(lines),
+        images_published=len(lines),
+        images_new=0,
+        exams=0,
+        exams_incomplete=0,
+        quarantined_by_reason={},
+        warnings_by_rule={},
+        labelled_breasts=0,
+        orphan_labels=0,
+        unlabelled_breasts=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def divided(tmp_path_factory: pytest.TempPathFactory) -> tuple[IngestReport, SplitReport]:
+    """The cohort's split with seed 0."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    ingested = _ingested(workspace, _cohort())
+    return ingested, split.fn(_config(workspace), ingested)
+
+
+def test_every_patient_has_one_split_and_brings_all_exams(divided: tuple[IngestReport, SplitReport]) -> None:
+    """20 patients at 15 and 25 %: 12, 3 and 5; each patient's eight images are in one split, the file says which."""
+    ingested, report = divided
+    splits = pd.read_parquet(report.splits_path)
+    assert tuple(splits.columns) == SPLIT_NAMES
+    assert splits["patient_id"].is_unique
+    assert sorted(splits["patient_id"]) == [f"P{patient:02d}" for patient in range(20)]
+    joined = manifest_with_splits(report, pd.read_parquet(ingested.store_dir / "manifest.parquet"))
+    assert len(joined) == 160
+    assert (joined.groupby("patient_id")["split"].nunique() == 1).all()
+    assert {name: count.patients for name, count in report.counts.items()} == splits["split"].value_counts().to_dict()
+    assert sum(count.images for count in report.counts.values()) == 160
+    assert sum(count.malignant_breasts for count in report.counts.values()) == 5
+    assert sum(count.benign_breasts for count in report.counts.values()) == 10
+    # Stratified: with five patients of each finding every split has one.
+    assert all(count.malignant_breasts >= 1 and count.benign_breasts >= 1 for count in report.counts.values())
+    assert report.data_version == ingested.data_version
+
+
+def test_the_report_lies_beside_the_splits(divided: tuple[IngestReport, SplitReport]) -> None:
+    """What split returned can be read again from its folder."""
+    _, report = divided
+    assert SplitReport.model_validate_json((report.splits_path.parent / "report.json").read_bytes()) == report
+
+
+def test_the_same_seed_divides_the_same_and_another_does_not(divided: tuple[IngestReport, SplitReport], tmp_path: Path) -> None:
+    """Same data, same seed: the same bytes in the file; the order of the manifest's lines does not matter."""
+    ingested, report = divided
+    first = report.splits_path.read_bytes()
+    shuffled = _ingested(tmp_path, _cohort()[::-1])
+    assert split.fn(_config(tmp_path), shuffled).splits_path.read_bytes() == first
+    assert split.fn(_config(tmp_path, seed=1), ingested).splits_path.read_bytes() != first
+
+
+def test_an_exam_of_two_patients_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    """One StudyInstanceUID under several PatientIDs would put its images into several splits: the run stops."""
+    lines = _cohort()
+    for line in lines:
+        if str(line["patient_id"]) in {f"P{patient:02d}" for patient in range(10, 20)}:
+            line["exam_id"] = "E-shared"
+    with pytest.raises(ValidationFailed, match=r"The splits leak.*Got: .*: \d+.*Remedy"):
+        split.fn(_config(tmp_path), _ingested(tmp_path, lines))
+    assert not (tmp_path / "split").exists()
+
+
+def test_without_a_published_store_it_says_what_to_run(tmp_path: Path) -> None:
+    """The store is gone: a StoreError with its remedy."""
+    ingested = _ingested(tmp_path, _cohort(2))
+    (tmp_path / "exam_store" / "manifest.parquet").unlink()
+    with pytest.raises(StoreError, match="mammo ingest"):
+        split.fn(_config(tmp_path), ingested)
+
+
+@pytest.mark.parametrize(
+    ("benign", "malignant", "findings"),
+    [
+        (0, 0, frozenset()),
+        (1, 0, frozenset({Finding.BENIGN})),
+        (1, 1, frozenset({Finding.BENIGN, Finding.MALIGNANT})),
+        (UNKNOWN, UNKNOWN, None),
+        (0, UNKNOWN, None),  # not known to be without a finding
+        (UNKNOWN, 1, frozenset({Finding.MALIGNANT})),  # what is known counts
+    ],
+)
+def test_a_breast_is_known_only_if_every_finding_is(benign: int, malignant: int, findings: frozenset[Finding] | None) -> None:
+    """Empty set: none found; None: not known. Never one for the other."""
+    manifest = pd.DataFrame([_line(0, 1, "E1", "L", "CC", benign=benign, malignant=malignant)])
+    (record,) = exam_records(manifest)
+    assert record.findings == {Laterality.LEFT: findings}
+
+
+def test_exam_records_come_in_the_order_of_their_ids() -> None:
+    """One record per exam with its patient and both breasts, whatever the order of the lines."""
+    records = exam_records(pd.DataFrame(_cohort(3)[::-1]))
+    assert [(record.exam_id, record.patient_id) for record in records] == [
+        (f"E{patient}-{exam}", f"P{patient:02d}") for patient in range(3) for exam in range(2)
+    ]
+    assert all(set(record.findings) == set(Laterality) for record in records)
+
+
+def test_counts_are_of_breasts_not_of_views() -> None:
+    """A malignant breast with two views is one; a split without patients is counted as zeros."""
+    lines = [_line(i, 1, "E1", "L", view, malignant=1) for i, view in enumerate(("CC", "MLO"))]
+    counts = count_splits(pd.DataFrame(lines).assign(split="train"))
+    assert (counts["train"].images, counts["train"].malignant_breasts, counts["train"].benign_breasts) == (2, 1, 0)
+    assert set(counts) == {part.value for part in Split}
+    assert counts["test"].patients == 0
+
+
+def test_patients_that_came_later_belong_to_no_split(divided: tuple[IngestReport, SplitReport]) -> None:
+    """They are left out until the split is made again, so nobody moves from training to test unseen."""
+    _, report = divided
+    later = manifest_with_splits(report, pd.DataFrame(_cohort(22)))
+    assert set(later["patient_id"]) == {f"P{patient:02d}" for patient in range(20)}
+
+
+def test_splits_that_are_gone_are_a_store_error(divided: tuple[IngestReport, SplitReport], tmp_path: Path) -> None:
+    """The file was deleted behind the report's back: a remedy, not a traceback of pandas."""
+    report = divided[1].model_copy(update={"splits_path": tmp_path / "splits.parquet"})
+    with pytest.raises(StoreError, match="mammo split"):
+        manifest_with_splits(report, pd.DataFrame(_cohort(2)))

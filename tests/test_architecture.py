@@ -1,0 +1,135 @@
+"""The house rules that a machine can check: who may import whom, one home per library, sizes, names, docstrings."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("schemas", "gmic_model", "tasks", "flows", "deployments")
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+STDLIB_NAMES_KEPT = {"codecs"}  # always imported as tasks.adapters.codecs, never as a top-level name
+LONGEST_MODULE = 400
+LONGEST_FUNCTION = 60
+MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+# One broken rule per contract: where the line goes, and the line.
+BREACHES = {
+    "Rooms: arrows point down only": ("schemas/exam.py", "import gmic_model.model"),
+    "Inside tasks: adapters know no Prefect": ("tasks/adapters/labels.py", "import prefect"),
+    "Inside tasks: adapters know no task": ("tasks/adapters/ledger.py", "import tasks.train"),
+    "Pure rooms know no service, store or file format": ("gmic_model/loss.py", "import os"),
+    "One home: pydicom": ("tasks/adapters/gate.py", "import pydicom"),
+    "One home: imagecodecs": ("tasks/adapters/dicom.py", "import imagecodecs"),
+    "One home: zarr": ("tasks/adapters/shard_writer.py", "import zarr"),
+    "One home: Great Expectations": ("tasks/validate.py", "def later() -> None:\n    import great_expectations\n"),
+    "One home: Dask": ("tasks/ingest.py", "from distributed import Client"),
+    "One home: Jinja": ("tasks/report.py", "import jinja2"),
+    "One home: safetensors": ("tasks/train.py", "import safetensors"),
+    "One home: torch": ("tasks/scoring.py", "from torch.utils.data import DataLoader"),
+    "One home: SQLite": ("tasks/evaluate.py", "import sqlite3"),
+    "One home: Prefect": ("gmic_model/fit.py", "from prefect import task"),
+    "One home: YAML": ("schemas/config.py", "import yaml"),
+    "One home: Typer and Rich": ("flows/train.py", "import rich"),
+}
+
+
+def lint_imports(folder: Path) -> str:
+    """What import-linter says of the packages in a folder."""
+    run = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.stdout + run.stderr
+
+
+def contract_names() -> list[str]:
+    """Names of the contracts in pyproject.toml."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return [contract["name"] for contract in settings["tool"]["importlinter"]["contracts"]]
+
+
+def test_every_import_contract_is_kept() -> None:
+    """Rooms point down, and each library has its one home."""
+    said = lint_imports(ROOT)
+    assert re.search(rf"Contracts: {len(contract_names())} kept, 0 broken", said), said
+
+
+@pytest.mark.parametrize("group", [0, 1, 2])
+def test_every_import_contract_fails_when_it_is_broken(tmp_path: Path, group: int) -> None:
+    """A line against each contract, put into a copy of the code, is reported under that contract's name."""
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__", "*.yaml"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    breaches = dict(list(BREACHES.items())[group::3])
+    for module, line in breaches.values():
+        path = tmp_path / module
+        path.write_text(f"{path.read_text()}\n{line}\n")
+    said = lint_imports(tmp_path)
+    for contract in breaches:
+        assert f"{contract} BROKEN" in said, said
+
+
+def test_every_contract_is_tried() -> None:
+    """A contract that nobody tries to break may be one that cannot fail."""
+    assert sorted(contract_names()) == sorted(BREACHES)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_modules_are_of_readable_size(path: Path) -> None:
+    """A module that outgrows 400 lines, or a function 60, is split by noun."""
+    text = path.read_text()
+    assert len(text.splitlines()) <= LONGEST_MODULE
+    long = {
+        node.name: node.end_lineno - node.lineno + 1
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION
+    }
+    assert not long
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_modules_keep_the_house_style(path: Path) -> None:
+    """A docstring first, no print, no Prefect run logger; environment and working directory are read in deployments only."""
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), "no module docstring"
+    assert path.stem not in FORBIDDEN_NAMES
+    assert path.stem not in sys.stdlib_module_names - STDLIB_NAMES_KEPT, "a stdlib module has this name"
+    if path.stem == "__init__":
+        assert len(tree.body) == 1, "__init__.py holds a docstring, nothing else"
+    called = set(_calls(tree))
+    assert not called & {"print", "breakpoint", "get_run_logger", "logging.basicConfig", "logging.info"}
+    if path.relative_to(ROOT).parts[0] != "deployments":
+        assert not called & {"os.getenv", "os.getcwd", "Path.cwd", "os.environ.get"}
+
+
+def test_tests_are_no_packages() -> None:
+    """An __init__.py under tests would put tests on sys.path, where `tasks` and `flows` would shadow the real ones."""
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_every_room_is_shipped() -> None:
+    """The packages of the distribution are the rooms, every one of them and no other."""
+    shipped = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    assert shipped == {
+        ".".join(path.parent.relative_to(ROOT).parts) for room in ROOMS for path in (ROOT / room).rglob("__init__.py")
+    }
+
+
+def _calls(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
