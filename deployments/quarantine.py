@@ -14,7 +14,6 @@ from deployments.configuration import load_config
 from schemas.config import RunConfig
 from schemas.errors import ConfigError
 from schemas.exam import QuarantinedFile
-from tasks.adapters.exam_store import open_store
 from tasks.adapters.ledger import Ledger
 from tasks.adapters.workspace import Workspace, held_lock
 
@@ -126,6 +125,8 @@ def sheet(
 
 
 def _ledger_path(run: RunConfig) -> Path:
+    from tasks.adapters.exam_store import open_store  # late: zarr and pandas take a second
+
     return open_store(Workspace(run.workspace_dir).store_dir).ledger_path
 
 

@@ -7,6 +7,7 @@ The writer makes its table from ``MANIFEST_COLUMNS`` and the data checks are gen
       pixels.zarr/lesion_mask   uint8  [R, H, W]  bit 0 benign, bit 1 malignant; same frame as pixels
       manifest.parquet          one line per published image, ``row`` = index R; replaced atomically
       quarantine.csv            one line per refused file, by pseudonym
+      leakage.csv               images left out because another image has their pixels, by pseudonym
       ledger.sqlite             what was seen, where it went; the truth for resuming
       store.json                layout version, canvas, preprocessing, pseudonym key id
       lock                      held by the one writer

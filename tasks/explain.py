@@ -111,6 +111,9 @@ def draw_view(view: ScoredView, line: Mapping[str, Any], views: StoredViews, mod
         crop_box_px=geometry.crop_box_px,
         is_flipped=geometry.is_flipped,
         scale=geometry.scale,
+        best_center_px=geometry.best_center_px,
+        window_px=geometry.window_px,
+        view_position=geometry.view_position.value,
     )
     write_atomically(saliency_path, arrays.getvalue())
     return ExplainedImage(

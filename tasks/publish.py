@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import pandas as pd
@@ -20,6 +20,7 @@ from tasks.adapters.exam_store import ExamStore, data_version, publish
 from tasks.adapters.gate import advise_profile
 from tasks.adapters.labels import LabelJoin, join_labels, read_labels
 from tasks.adapters.ledger import Ledger
+from tasks.adapters.pixel_twins import one_of_each, refusals, write_leakage_list
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.artifacts import show_table
 from tasks.ingest import Scan, open_exams
@@ -39,8 +40,10 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
     """
     store, pseudonyms = open_exams(config)
     with Ledger(store.ledger_path) as ledger:
-        lines = ledger.manifest_lines()
+        lines, twins = one_of_each(ledger.manifest_lines())
         refused = [file for file in ledger.quarantined() if file.file_id in scan.file_ids]
+        refused += refusals(twins, ledger.file_id_by_image())
+    write_leakage_list(store.folder / "leakage.csv", twins)
     joined = _join(config.ingest, lines, pseudonyms)
     manifest = publish(store, [{**line, **_label_columns(line, joined)} for line in lines], refused)
     report = _report(store, scan, manifest, refused, joined)
@@ -72,7 +75,7 @@ def _refuse_run(config: IngestConfig, report: IngestReport, refused: int, store:
         )
 
 
-def _join(config: IngestConfig, lines: Sequence[dict[str, object]], pseudonyms: Pseudonyms) -> LabelJoin:
+def _join(config: IngestConfig, lines: Sequence[Mapping[str, object]], pseudonyms: Pseudonyms) -> LabelJoin:
     breasts = {(str(line["exam_id"]), Laterality(str(line["laterality"]))) for line in lines}
     if config.labels_csv is None or not lines:
         return LabelJoin(matched={}, orphans=0, unlabelled=len(breasts))
@@ -87,7 +90,7 @@ def _join(config: IngestConfig, lines: Sequence[dict[str, object]], pseudonyms: 
     return join_labels(labels, breasts, patient_by_exam={str(line["exam_id"]): str(line["patient_id"]) for line in lines})
 
 
-def _label_columns(line: dict[str, object], joined: LabelJoin) -> dict[str, object]:
+def _label_columns(line: Mapping[str, object], joined: LabelJoin) -> dict[str, object]:
     label = joined.matched.get((str(line["exam_id"]), Laterality(str(line["laterality"]))))
     if label is None:
         return {"benign": UNKNOWN_LABEL, "malignant": UNKNOWN_LABEL, "birads": UNKNOWN_LABEL, "label_source": None}

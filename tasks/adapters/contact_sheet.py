@@ -1,8 +1,8 @@
 """The contact sheet: every refused file with its reasons, and a small picture of what its pixels show where they decode.
 
 No identifier is on the page: files have their pseudonym, messages hold rule ids and numbers. Pictures are shrunk at least
-eightfold, so that burned-in text is a few pixels, and there is none of files that are likely to have such text. Foreign bytes are
-decoded in the gate's child process only.
+eightfold, so that burned-in text is a few pixels, and there is none of files that are likely to have such text. Foreign bytes
+are decoded in the gate's child process only.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ _NO_PICTURE: Final = {
     "D01": "text is burned in",
     "K02": "a secondary capture may hold burned-in text",
     "K04": "not a mammogram: may hold burned-in text",
+    "K05": "not a mammogram: may hold burned-in text",
     "F10": "reading it took too long",
     "F11": "reading it broke the reader",
 }

@@ -240,6 +240,10 @@ class Ledger:
         found = self._query("SELECT file_id, row, image_id FROM images WHERE manifest IS NULL AND row IS NOT NULL")
         return {file_id: (row, image_id) for file_id, row, image_id in found}
 
+    def file_id_by_image(self) -> dict[str, str]:
+        """Which file holds each image."""
+        return {image_id: file_id for image_id, file_id in self._query("SELECT image_id, file_id FROM images")}
+
     def add_written(self, manifest_by_image: Mapping[str, Mapping[str, object]]) -> None:
         """Records images as written to the store, with their manifest lines."""
         with self._transaction() as cursor:
