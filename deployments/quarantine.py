@@ -15,6 +15,7 @@ from schemas.config import RunConfig
 from schemas.errors import ConfigError
 from schemas.exam import QuarantinedFile
 from tasks.adapters.ledger import Ledger
+from tasks.adapters.pixel_twins import one_of_each, refusals
 from tasks.adapters.workspace import Workspace, held_lock
 
 app = typer.Typer(help="Files that the gate refused: list, show, release, draw.", no_args_is_help=True)
@@ -132,7 +133,8 @@ def _ledger_path(run: RunConfig) -> Path:
 
 def _refused(run: RunConfig) -> list[QuarantinedFile]:
     with Ledger(_ledger_path(run)) as ledger:
-        return ledger.quarantined()
+        _, twins = one_of_each(ledger.manifest_lines())
+        return [*ledger.quarantined(), *refusals(twins, ledger.file_id_by_image())]
 
 
 def _one(run: RunConfig, file_id: str) -> QuarantinedFile:

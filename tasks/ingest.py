@@ -24,6 +24,7 @@ from tasks.adapters.exam_store import ExamStore, create_store, reserve_rows
 from tasks.adapters.gate import profile_named
 from tasks.adapters.gate_child import GateLimits
 from tasks.adapters.ledger import AcceptedFile, Ledger
+from tasks.adapters.pixel_twins import one_of_each
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
 from tasks.adapters.shard_writer import (
     HeaderJob,
@@ -102,7 +103,7 @@ def scan_source(config: RunConfig) -> Scan:
             if not ledger.is_known(file.file_id, file.fingerprint)
             and not ledger.is_known(file.file_id, _refused_fingerprint(file.fingerprint, profile))
         )
-        written = len(ledger.manifest_lines())
+        written = len(one_of_each(ledger.manifest_lines())[0])
     logger.info("found %d files, %d of them new or changed", len(files), len(unsettled))
     return Scan(file_ids=frozenset(file.file_id for file in files), unsettled=unsettled, written_before=written)
 

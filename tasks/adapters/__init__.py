@@ -1,1 +1,1 @@
-"""The borders: each foreign library (DICOM, zarr, Dask, Great Expectations, jinja2, plots) lives in one module here. No Prefect."""
+"""The borders: each foreign library (DICOM, zarr, Dask, Great Expectations, jinja2) lives in one module here. No Prefect."""

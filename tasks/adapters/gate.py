@@ -33,7 +33,13 @@ from schemas.config import VoiMode
 from schemas.errors import DicomError, GateRejection
 from schemas.exam import Acquisition, ImageRecord, Photometric
 from schemas.layout import Severity
-from tasks.adapters.dicom import MAMMOGRAPHY_FOR_PRESENTATION, quoting_no_value, read_header_from, read_pixels_from
+from tasks.adapters.dicom import (
+    MAMMOGRAPHY_FOR_PRESENTATION,
+    NATIVE_SYNTAXES,
+    quoting_no_value,
+    read_header_from,
+    read_pixels_from,
+)
 from tasks.adapters.dicom_header import DicomHeader
 from tasks.adapters.gate_rules import GATE_RULES, Broken
 from tasks.adapters.header_rules import EARLIEST_EXAM, broken_header_rules, detector_spacing_mm, is_synthetic, parse_date
@@ -93,7 +99,8 @@ def inspect_header(path: Path, *, source_dir: Path, profile: Profile, pseudonyms
     with _opened(path, source_dir) as file:
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         header = read_header_from(file)
-    return _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256)
+        file_bytes = os.fstat(file.fileno()).st_size
+    return _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, file_bytes)
 
 
 @quoting_no_value("X22", "The pixels cannot be inspected")
@@ -141,12 +148,13 @@ def accept_image(
         GateRejection: The file is refused, or changed since it was found or while it was read (F07).
     """
     with _opened(path, source_dir) as file:
-        before = file_fingerprint(os.fstat(file.fileno()))
+        status = os.fstat(file.fileno())
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         header = read_header_from(file, with_voi_lut=voi is VoiMode.VOI_LUT)
-        record = _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256)
+        record = _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, status.st_size)
         raw_HW = read_pixels_from(file)
         after = file_fingerprint(os.fstat(file.fileno()))
+    before = file_fingerprint(status)
     if len({before, after, fingerprint or before}) > 1:
         _refuse((Broken("F07", "changed while it was read"),), profile)
     return record, _gated_pixels(raw_HW, header, record, profile, voi)
@@ -158,13 +166,26 @@ def file_fingerprint(status: os.stat_result) -> str:
 
 
 def _gated_record(
-    header: DicomHeader, path: Path, source_dir: Path, profile: Profile, pseudonyms: Pseudonyms, source_sha256: str
+    header: DicomHeader,
+    path: Path,
+    source_dir: Path,
+    profile: Profile,
+    pseudonyms: Pseudonyms,
+    source_sha256: str,
+    file_bytes: int,
 ) -> ImageRecord:
     relative_path = path.relative_to(source_dir).as_posix() if path.is_relative_to(source_dir) else path.name
     subject = find_subject(header, relative_path, profile)
     broken = broken_header_rules(header, subject, profile, today=date.today())
-    _refuse(broken, profile)
+    _refuse((*broken, *_cut_off(header, file_bytes)), profile)
     return _record(header, subject, profile, pseudonyms, source_sha256, _warned(broken))
+
+
+def _cut_off(header: DicomHeader, file_bytes: int) -> Iterator[Broken]:
+    """X21 from the header: a file cut off in its pixels must not stand for its image until somebody decodes it."""
+    pixels_bytes = (header.rows or 0) * (header.columns or 0) * (header.bits_allocated or 0) // 8
+    if header.transfer_syntax_uid in NATIVE_SYNTAXES and file_bytes < pixels_bytes and header.number_of_frames in (None, 1):
+        yield Broken("X21", f"{file_bytes} bytes for {pixels_bytes} of pixels")
 
 
 def _gated_pixels(

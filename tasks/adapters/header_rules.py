@@ -49,8 +49,11 @@ def parse_date(text: str) -> date | None:
 
 def is_synthetic(header: DicomHeader) -> bool:
     """True if the image was computed from tomosynthesis (C-View, S-View, Insight 2D)."""
-    described = " ".join((*header.image_type, header.series_description)).upper()
-    return any(mark in described for mark in ("GENERATED_2D", "C-VIEW", "C_VIEW", "S-VIEW", "V-PREVIEW", "SYNTH", "INSIGHT 2D"))
+    described = " ".join((*header.image_type, header.series_description)).upper().replace("TOMOSYNTH", "TOMO")
+    return any(mark in described for mark in _SYNTHETIC_MARKS)
+
+
+_SYNTHETIC_MARKS: Final = ("GENERATED_2D", "C-VIEW", "C_VIEW", "S-VIEW", "V-PREVIEW", "SYNTH", "INSIGHT 2D", "INTELLIGENT 2D")
 
 
 def magnification(header: DicomHeader) -> float:
@@ -109,6 +112,8 @@ def _kind(header: DicomHeader, profile: Profile) -> Iterator[Broken]:
     sop_class = header.sop_class_uid
     if sop_class != MAMMOGRAPHY_FOR_PRESENTATION:
         yield Broken(_REFUSED_CLASSES.get(sop_class, "K02" if sop_class.startswith(_SECONDARY_CAPTURE) else "K04"))
+    elif not is_synthetic(header) and any(part.upper().startswith("TOMO") for part in header.image_type):
+        yield Broken("K01", "a slice or projection")  # some devices store them one by one as mammograms
     if header.modality != "MG":
         yield Broken("K05")
     # Type 1 in the mammography object and absent elsewhere: only a contradiction is refused, or an unprocessed image.

@@ -242,7 +242,8 @@ class Ledger:
 
     def file_id_by_image(self) -> dict[str, str]:
         """Which file holds each image."""
-        return {image_id: file_id for image_id, file_id in self._query("SELECT image_id, file_id FROM images")}
+        found = self._query("SELECT image_id, file_id FROM images")
+        return {str(image_id): str(file_id) for image_id, file_id in found}
 
     def add_written(self, manifest_by_image: Mapping[str, Mapping[str, object]]) -> None:
         """Records images as written to the store, with their manifest lines."""

@@ -1,8 +1,8 @@
 """Images with the same pixels under different identifiers (rule E03): one is used, the others are on the leakage list.
 
-The same mammogram under two patients would stand in two splits, and a network would be tested on what it has learnt. Public sets
-have such pairs (CMMD: five; CBIS-DDSM: across its official splits). The digest is of decoded values, so another compression or
-another header hides nothing.
+The same mammogram under two patients would stand in two splits, and a network would be tested on what it has learnt. Public
+sets have such pairs (CMMD: five; CBIS-DDSM: across its official splits). The digest is of decoded values, so another
+compression or another header hides nothing.
 """
 
 from __future__ import annotations

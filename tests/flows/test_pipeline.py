@@ -26,7 +26,7 @@ from flows.explain import explain
 from flows.ingest import ingest
 from flows.pipeline import pipeline
 from flows.predict import predict
-from schemas.config import RunConfig
+from schemas.config import RunConfig, Stage
 from schemas.errors import CheckpointError, ConfigError
 from schemas.reports import EpochRecord
 from tasks.adapters.exam_store import open_store, read_manifest
@@ -136,14 +136,14 @@ def test_second_run_redoes_nothing(first: Any, config: RunConfig, run_flow: RunF
 @pytest.mark.parametrize("stage", ["explain", "evaluate"])
 def test_force_reruns_that_stage_and_no_other(first: Any, config: RunConfig, run_flow: RunFlow, stage: str) -> None:
     """``force: [explain]`` executes explain; what it does not feed stays Cached."""
-    states = run_flow(pipeline, config.model_copy(update={"force": (stage,)})).task_states()
+    states = run_flow(pipeline, config.model_copy(update={"force": (Stage(stage),)})).task_states()
     assert executed(states) == {stage}
 
 
 def test_forced_training_begins_anew_and_reaches_the_same_weights(first: Any, config: RunConfig, run_flow: RunFlow) -> None:
     """Every checkpoint is written again, from the same seed to the same digest, so evaluate and explain stay Cached."""
     before = checkpoint_times(config)
-    again = run_flow(pipeline, config.model_copy(update={"force": ("train",)}))
+    again = run_flow(pipeline, config.model_copy(update={"force": (Stage.TRAIN,)}))
     after = checkpoint_times(config)
     assert before.keys() == after.keys() and all(after[path] > before[path] for path in before)
     assert again.report.train.checkpoint_sha256 == first.report.train.checkpoint_sha256
@@ -154,7 +154,7 @@ def test_forced_training_begins_anew_and_reaches_the_same_weights(first: Any, co
 def test_ingest_refuses_to_be_forced(config: RunConfig, run_flow: RunFlow, first: Any) -> None:
     """The ledger decides file by file; a force that did nothing would be a lie."""
     with pytest.raises(ConfigError, match="delete exam_store"):
-        run_flow(ingest, config.model_copy(update={"force": ("ingest",)}))
+        run_flow(ingest, config.model_copy(update={"force": (Stage.INGEST,)}))
 
 
 @pytest.mark.parametrize("lost", ["validate", "evaluate/scores.parquet", "explain/*.png", "train"])
@@ -198,6 +198,18 @@ def test_a_verb_alone_finds_what_the_pipeline_left(first: Any, config: RunConfig
     assert alone.task_states() == {"explain": "Cached"}
 
 
+def test_verbs_print_their_report_as_json(first: Any, config: RunConfig, tmp_path: Path, mammo: Callable[..., Any]) -> None:
+    """``--json``: standard output holds the report and nothing else; progress goes to standard error."""
+    path = tmp_path / "config.yaml"
+    path.write_text(config.model_dump_json())
+    for verb, report in (("split", first.report.split), ("train", first.report.train), ("pipeline", first.report)):
+        answer = mammo(verb, path, "--json")
+        assert answer.code == 0
+        printed = type(report).model_validate_json(answer.stdout)
+        assert printed == report or (verb == "pipeline" and printed.train == report.train)
+    assert "found 34 files, 0 of them new or changed" in answer.stderr
+
+
 def test_predict_takes_the_weights_of_its_workspace(first: Any, config: RunConfig, run_flow: RunFlow) -> None:
     """Without ``checkpoint`` predict uses what was trained here; no view is missing, every breast has two scores."""
     predicted = run_flow(predict, config).report
@@ -212,22 +224,21 @@ def test_predict_takes_the_weights_of_its_workspace(first: Any, config: RunConfi
 def test_new_exams_extend_the_store_and_leave_old_shards_alone(
     tmp_path: Path, cohort_dir: Path, make_config: MakeConfig, run_flow: RunFlow
 ) -> None:
-    """Six exams, then two more: 24 + 8 images; the bytes and times of the six old shards are what they were."""
+    """Three exams, then one more: 12 + 4 images; the bytes and times of the three old shards are what they were."""
     source = tmp_path / "cohort"
     exams = sorted(path for path in (cohort_dir / "dicom").iterdir() if path.is_dir())
-    shutil.copytree(cohort_dir, source, ignore=shutil.ignore_patterns(*(exam.name for exam in exams[6:]), "CANARY-*"))
+    shutil.copytree(cohort_dir, source, ignore=shutil.ignore_patterns(*(exam.name for exam in exams[3:]), "CANARY-*"))
     config = make_config(tmp_path / "workspace", source)
-    assert run_flow(ingest, config).report.images_new == 24
+    assert run_flow(ingest, config).report.images_new == 12
     old = shard_states(config)
-    assert len(old) == 6
-    for exam in exams[6:]:
-        shutil.copytree(exam, source / "dicom" / exam.name)
+    assert len(old) == 3
+    shutil.copytree(exams[3], source / "dicom" / exams[3].name)
     extended = run_flow(ingest, config)
-    assert (extended.report.images_new, extended.report.images_published) == (8, 32)
+    assert (extended.report.images_new, extended.report.images_published) == (4, 16)
     new = shard_states(config)
-    assert len(new) == 8 and old.items() <= new.items()
+    assert len(new) == 4 and old.items() <= new.items()
     manifest = read_manifest(open_store(extended.report.store_dir))
-    assert sorted(manifest["row"]) == list(range(32))
+    assert sorted(manifest["row"]) == list(range(16))
 
 
 def shard_states(config: RunConfig) -> dict[str, tuple[int, str]]:
@@ -257,7 +268,6 @@ def images_written(config: RunConfig) -> int:
 
 KILL_WHEN: dict[str, Callable[[RunConfig], bool]] = {
     "ingest has stored some images": lambda config: images_written(config) > 0,
-    "validate is done": lambda config: (config.workspace_dir / "validate" / "done").exists(),
     "train has finished an epoch": lambda config: bool(list(config.workspace_dir.glob("train/*/epoch-0000/checkpoint.json"))),
     "evaluate is done": lambda config: (config.workspace_dir / "evaluate" / "done").exists(),
 }
@@ -288,7 +298,7 @@ def kill_pipeline(config: RunConfig, config_path: Path, is_time: Callable[[RunCo
 def resumed(
     first: Any, config: RunConfig, run_flow: RunFlow, cohort_dir: Path, make_config: MakeConfig, tmp_path_factory: Any
 ) -> tuple[Any, RunConfig, dict[str, int], str]:
-    """A pipeline killed at four moments, then finished: its last run, config, images stored at the first kill, output."""
+    """A pipeline killed at three moments, then finished: its last run, config, images stored at the first kill, output."""
     workspace = tmp_path_factory.mktemp("killed")
     # The same pseudonyms as the uninterrupted run, so that the same exams make the same batches.
     shutil.copy2(config.workspace_dir / "pseudonym.key", workspace)
@@ -312,7 +322,7 @@ def test_a_pipeline_killed_anywhere_ends_as_if_it_had_not_been(first: Any, resum
 
 
 def test_a_killed_pipeline_executes_each_stage_to_its_end_once(resumed: Any) -> None:
-    """Over the five runs every stage was Completed in one, and Cached in those after it."""
+    """Over the four runs every stage was Completed in one, and Cached in those after it."""
     last, _, facts, _ = resumed
     assert 0 < facts["ingest has stored some images"] < 32, "the first kill came too late to show anything"
     ended = Counter()

@@ -1,4 +1,4 @@
-"""Real mammograms through ``mammo predict`` at full resolution: the path is right, whatever an untrained network thinks of them."""
+"""Real mammograms through ``mammo predict`` at full resolution: the path is right, whatever an untrained network says."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def predict(mammo: Mammo, folder: Path, profile: str, checkpoint: Path, workspac
 
 
 def test_four_film_views_get_scores_and_panels(tmp_path: Path, untrained: Path, mammo: Mammo) -> None:
-    """CBIS-DDSM under its profile: one exam, four views, two breasts, nothing refused or missing; the views look the right way."""
+    """CBIS-DDSM under its profile: one exam, four views, two breasts, nothing missing; saliency leads back to the breast."""
     folder = source_folder("cbis_ddsm")
     report, _ = predict(mammo, folder, "cbis-ddsm", untrained, tmp_path)
     views = {(image["laterality"], image["view_position"]) for image in report["images"]}
@@ -74,7 +74,7 @@ def test_four_film_views_get_scores_and_panels(tmp_path: Path, untrained: Path, 
 
 
 def test_one_clinical_view_gets_a_score_and_a_sentence(tmp_path: Path, untrained: Path, mammo: Mammo) -> None:
-    """GE, JPEG Lossless, clinical-strict: one score, and which three views are missing; its breast is on the right-hand side."""
+    """GE, JPEG Lossless, clinical-strict: one score, which three views are missing; the breast is on the right-hand side."""
     folder = source_folder("ge_ffdm")
     report, said = predict(mammo, folder, "clinical-strict", untrained, tmp_path)
     (image,) = report["images"]
@@ -106,7 +106,7 @@ def check_geometry(workspace: Path, image: dict[str, Any], source_HW: NDArray[np
     small_px = (source_HW.shape[0] // 16, source_HW.shape[1] // 16)
     small_HW = cv2.resize(source_HW.astype(np.float32), small_px[::-1], interpolation=cv2.INTER_AREA)
     left, right = np.array_split(small_HW, 2, axis=1)
-    assert (right.mean() > left.mean()) is is_right
+    assert bool(right.mean() > left.mean()) is is_right
     store = open_store(workspace / "exam_store")
     manifest = read_manifest(store)
     row = next(line["row"] for line in lines_of(manifest) if line["image_id"] == image["image_id"])

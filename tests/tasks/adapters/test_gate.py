@@ -395,6 +395,8 @@ def test_a_truncated_file_is_refused_and_its_whole_copy_accepted(tmp_path: Path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     assert rejection(path).reason_codes == ("X21",)
+    with pytest.raises(GateRejection):
+        inspect(path)  # from the header alone: a part of an image must not stand for it
     path.write_bytes(content[:2100])
     assert rejection(path).reason_codes
     path.write_bytes(content)
