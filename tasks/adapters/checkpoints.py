@@ -208,11 +208,15 @@ def restore_training(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Ten
             got="weights only",
             remedy="start the training anew",
         )
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = tensor
+            weight = weights[int(index)]
+            # Files keep no memory layout, and Adam rounds otherwise where moments are laid out otherwise than their weights.
+            is_moment = tensor.shape == weight.shape
+            state.setdefault(int(index), {})[name] = torch.empty_like(weight).copy_(tensor) if is_moment else tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return tensors["random"]
 

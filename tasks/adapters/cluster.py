@@ -62,6 +62,8 @@ def open_cluster(config: DaskConfig) -> Iterator[str]:
             host="127.0.0.1",
         ) as cluster,
     ):
+        # A worker that dies within moments of its start is not started again by its nanny; this notices after some 15 s.
+        cluster.adapt(minimum=config.n_workers, maximum=config.n_workers)
         yield cluster.scheduler_address
 
 

@@ -99,8 +99,8 @@ def inspect_header(path: Path, *, source_dir: Path, profile: Profile, pseudonyms
     with _opened(path, source_dir) as file:
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         header = read_header_from(file)
-        file_bytes = os.fstat(file.fileno()).st_size
-    return _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, file_bytes)
+        remaining_bytes = os.fstat(file.fileno()).st_size - file.tell()
+    return _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, remaining_bytes)
 
 
 @quoting_no_value("X22", "The pixels cannot be inspected")
@@ -151,7 +151,7 @@ def accept_image(
         status = os.fstat(file.fileno())
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         header = read_header_from(file, with_voi_lut=voi is VoiMode.VOI_LUT)
-        record = _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, status.st_size)
+        record = _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, status.st_size - file.tell())
         raw_HW = read_pixels_from(file)
         after = file_fingerprint(os.fstat(file.fileno()))
     before = file_fingerprint(status)
@@ -172,20 +172,22 @@ def _gated_record(
     profile: Profile,
     pseudonyms: Pseudonyms,
     source_sha256: str,
-    file_bytes: int,
+    remaining_bytes: int,
 ) -> ImageRecord:
     relative_path = path.relative_to(source_dir).as_posix() if path.is_relative_to(source_dir) else path.name
     subject = find_subject(header, relative_path, profile)
     broken = broken_header_rules(header, subject, profile, today=date.today())
-    _refuse((*broken, *_cut_off(header, file_bytes)), profile)
+    _refuse((*broken, *_cut_off(header, remaining_bytes)), profile)
     return _record(header, subject, profile, pseudonyms, source_sha256, _warned(broken))
 
 
-def _cut_off(header: DicomHeader, file_bytes: int) -> Iterator[Broken]:
-    """X21 from the header: a file cut off in its pixels must not stand for its image until somebody decodes it."""
+def _cut_off(header: DicomHeader, remaining_bytes: int) -> Iterator[Broken]:
+    """X20 and X21 from what follows the header: a part of an image must not stand for it until somebody decodes it."""
     pixels_bytes = (header.rows or 0) * (header.columns or 0) * (header.bits_allocated or 0) // 8
-    if header.transfer_syntax_uid in NATIVE_SYNTAXES and file_bytes < pixels_bytes and header.number_of_frames in (None, 1):
-        yield Broken("X21", f"{file_bytes} bytes for {pixels_bytes} of pixels")
+    if remaining_bytes == 0:
+        yield Broken("X20")
+    elif header.transfer_syntax_uid in NATIVE_SYNTAXES and remaining_bytes < pixels_bytes:
+        yield Broken("X21", f"{remaining_bytes} bytes for {pixels_bytes} of pixels")
 
 
 def _gated_pixels(

@@ -143,8 +143,8 @@ def test_two_batches_share_a_cluster(address: str) -> None:
     """Two runs at once get their own results only."""
     first, second = run_all(address, int, range(0, 20)), run_all(address, int, range(100, 120))
     mixed = [(one, other) for one, other in zip(first, second, strict=True)]
-    assert sorted(one for one, _ in mixed) == list(range(20))
-    assert sorted(other for _, other in mixed) == list(range(100, 120))
+    assert sorted(_finished([one for one, _ in mixed])) == list(range(20))
+    assert sorted(_finished([other for _, other in mixed])) == list(range(100, 120))
 
 
 def test_a_running_scheduler_is_used_by_address_and_left_running(address: str) -> None:
@@ -158,8 +158,12 @@ def test_a_running_scheduler_is_used_by_address_and_left_running(address: str) -
 
 def test_a_cluster_of_our_own_ends_with_its_block() -> None:
     """No worker process outlives the run."""
+
+    def own_pid(item: int) -> int:
+        return os.getpid() + 0 * item
+
     with open_cluster(LocalDask(n_workers=1, memory_limit="1GiB")) as own_address:
-        (pid,) = run_all(own_address, _pid_of_worker(), [0])
+        (pid,) = run_all(own_address, own_pid, [0])
         assert isinstance(pid, int)
         os.kill(pid, 0)
     deadline = time.monotonic() + 10
@@ -170,13 +174,6 @@ def test_a_cluster_of_our_own_ends_with_its_block() -> None:
             return
         time.sleep(0.05)
     pytest.fail("the worker is still there")
-
-
-def _pid_of_worker() -> object:
-    def pid(item: int) -> int:
-        return os.getpid() + 0 * item
-
-    return pid
 
 
 def test_a_lost_scheduler_ends_the_batch_with_an_os_error() -> None:

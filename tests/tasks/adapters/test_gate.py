@@ -436,7 +436,6 @@ def test_random_header_damage_only_ever_rejects(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm")
     content, rng = path.read_bytes(), np.random.default_rng(3)
     header_bytes = len(content) - breast().nbytes
-    content = content[: header_bytes + 2000]  # the pixels are not read here
     outcomes: Counter[str] = Counter()
     for _ in range(150):
         damaged = bytearray(content)

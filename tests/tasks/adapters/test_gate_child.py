@@ -50,7 +50,6 @@ def jpegls_decode(stream, *args, **kwargs):
     fault = bytes(stream).split(b"FAULT:")[1].split(b";")[0].decode() if b"FAULT:" in bytes(stream) else ""
     if fault == "exit": os._exit(0)
     if fault == "segfault": os.kill(os.getpid(), signal.SIGSEGV)
-    if fault == "abort": os.abort()
     if fault == "hang": time.sleep(600)
     if fault == "spin":
         while True: pass
@@ -61,7 +60,6 @@ def jpegls_decode(stream, *args, **kwargs):
     if fault == "interrupt": raise KeyboardInterrupt("CANARYNAME")
     if fault == "print": print("CANARYNAME" * 9999, flush=True); os.write(1, b"x" * 99999); os.write(2, b"x" * 99999)
     if fault == "nonsense": os.write(int(sys.argv[2]), b"\\x05\\0\\0\\0{\\"a\\"")
-    if fault == "endless": os.write(int(sys.argv[2]), b"\\xff" * 8)
     if fault == "file": open(os.environ["MARK"], "wb").write(b"x" * 99)
     if fault == "later": signal.signal(signal.SIGALRM, lambda *_: os._exit(3)); signal.setitimer(signal.ITIMER_REAL, 0.15)
     return decode(stream, *args, **kwargs)
@@ -217,10 +215,34 @@ def test_every_hostile_file_is_gated(tmp_path: Path, hostile: ModuleType, write_
             peak_bytes = max(peak_bytes, _peak_bytes(child.pid))
     peak_bytes = max(peak_bytes, 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
     assert wrong == []
+    assert {path.name for path in tmp_path.iterdir()} == {"key", "set", "sound.dcm"}  # nothing is where a UID pointed
     assert outcomes["refused"] > 100 and outcomes["accepted"] > 5
     assert time.monotonic() - start_s < 60
     assert peak_bytes < GIB
     assert len(pids - {None}) <= 6
+
+
+def test_bombs_are_refused_before_they_go_off(tmp_path: Path, hostile: ModuleType, write_sound: WriteSound) -> None:
+    """Dimensions, frames, run lengths, deflate, code streams, nesting (faults 6-8): each under a second, all below 200 MB."""
+    (tmp_path / "set").mkdir()
+    cases = {case.path.stem: case for case in hostile.write_hostile_set(tmp_path / "set", write_sound(tmp_path / "sound.dcm"))}
+    bombs = (
+        "sizes-65535",
+        "sizes-frames",
+        "bombs-rle",
+        "bombs-deflate",
+        "bombs-jpeg-size",
+        "bombs-j2k-size",
+        "nested-20000-open",
+    )
+    with GateChild() as child:
+        child.thumbnail(DrawThumbnail(path=tmp_path / "sound.dcm", side_px=8))  # started and warm
+        for name in bombs:
+            start_s = time.monotonic()
+            with pytest.raises(GateRejection):
+                child.prepare(request(cases[name].path, tmp_path / "set"))
+            assert time.monotonic() - start_s < 1, name
+        assert _peak_bytes(child.pid) < 200_000_000
 
 
 def _peak_bytes(pid: int | None) -> int:
@@ -238,8 +260,7 @@ def test_a_broken_decoder_costs_one_file(tmp_path: Path, hostile: ModuleType, wr
     sound = write_sound(tmp_path / "in" / "sound.dcm")
     wanted = in_process(sound).pixel_sha256
     expected = {
-        "exit": "F11", "segfault": "F11", "abort": "F11", "memory": "F11", "nonsense": "F11", "endless": "F11",
-        "systemexit": "X22", "interrupt": "X22",
+        "exit": "F11", "segfault": "F11", "memory": "F11", "nonsense": "F11", "systemexit": "X22", "interrupt": "X22",
     }  # fmt: skip
     with GateChild(GateLimits(timeout_s=30)) as child:
         for fault, code in expected.items():
@@ -257,11 +278,11 @@ def test_a_hang_ends_at_the_time_limit(tmp_path: Path, hostile: ModuleType, writ
     """A decoder that never returns, asleep or holding the interpreter, is F10 after the limit; the next file is accepted."""
     (tmp_path / "in").mkdir()
     sound = write_sound(tmp_path / "in" / "sound.dcm")
-    with GateChild(GateLimits(timeout_s=3)) as child:
+    with GateChild(GateLimits(timeout_s=2)) as child:
         child.prepare(request(sound))
         start_s = time.monotonic()
         assert codes(child, faulty(hostile, sound, tmp_path / "in" / "a.dcm", fault)) == ("F10",)
-        assert 2.9 < time.monotonic() - start_s < 6
+        assert 1.9 < time.monotonic() - start_s < 6
         child.prepare(request(sound))
 
 
