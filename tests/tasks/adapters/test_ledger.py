@@ -171,6 +171,18 @@ def test_a_refused_file_that_is_accepted_later_leaves_the_quarantine(ledger: Led
     assert ledger.count_files() == 1
 
 
+def test_a_released_file_is_read_again_and_its_release_is_remembered(ledger: Ledger) -> None:
+    """Only refused files can be released; the reason stays after the file is refused once more."""
+    ledger.add_quarantined([(_refused("a"), "1-1")])
+    ledger.add_accepted([_file("b")])
+    assert ledger.release(["Fa", "Fb", "Fnone"], reason="looked at it", released_utc="2026-01-01T00:00:00") == [_refused("a")]
+    assert not ledger.is_known("Fa", "1-1")
+    assert ledger.quarantined() == []
+    ledger.add_quarantined([(_refused("a"), "1-1")])
+    assert ledger.releases("Fa") == [("F14 P02", "looked at it", "2026-01-01T00:00:00")]
+    assert ledger.releases("Fb") == []
+
+
 # ---------------------------------------------------------------------------------------------------------------- rows
 
 
@@ -323,4 +335,5 @@ def test_it_has_no_column_for_an_identifier(ledger: Ledger, tmp_path: Path) -> N
         "files": ["file_id", "fingerprint", "state", "image_id", "source_sha256", "reason_codes", "message"],
         "images": ["image_id", "file_id", "exam_id", "row", "manifest"],
         "given_out": ["rows"],
+        "releases": ["file_id", "reason_codes", "reason", "released_utc"],
     }
