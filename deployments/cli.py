@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from deployments.quarantine import app as quarantine_app
 from deployments.reproduce import app as reproduce_app
 from deployments.services import prefect_server
 from deployments.weights import app as weights_app
+from deployments.workstation import run_verb
 from schemas.config import RunConfig, Stage
 from schemas.errors import MammoError
 from schemas.reports import EvaluationReport, PredictReport, Report
@@ -157,17 +157,9 @@ def configs() -> None:
 def _run(verb: str, config: RunConfig, *, as_json: bool) -> Report:
     with prefect_server(config.workspace_dir) as ui_address, shown_progress():
         typer.echo(f"Prefect UI: {ui_address}", err=True)
-        report = _flow(verb)(config)
+        report = run_verb(verb, config)
     typer.echo(report.model_dump_json(indent=1) if as_json else summary_text(verb, report))
     return report
-
-
-def _flow(verb: str) -> Callable[[RunConfig], Report]:
-    # Imported late: Prefect reads its environment when imported, and the server sets that up.
-    from importlib import import_module
-
-    flow: Callable[[RunConfig], Report] = getattr(import_module(f"flows.{verb}"), verb)
-    return flow
 
 
 def summary_text(verb: str, report: Report) -> str:

@@ -6,12 +6,14 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import typer
 
 from deployments.configuration import load_config
 from deployments.console import shown_progress
 from deployments.services import prefect_server
+from deployments.workstation import run_verb
 from schemas.config import RunConfig
 from schemas.reports import PipelineReport, PredictReport
 
@@ -23,15 +25,12 @@ def run_demo(*, workspace: Path, dicom_dir: Path | None, profile: str, seed: int
     with prefect_server(workspace) as ui_address:
         typer.echo(f"Prefect UI: {ui_address}", err=True)
         with shown_progress():
-            from flows.phantom import phantom
-            from flows.pipeline import pipeline
-            from flows.predict import predict
-
-            phantom(config)
-            report: PipelineReport = pipeline(config)
+            run_verb("phantom", config)
+            report = cast("PipelineReport", run_verb("pipeline", config))
             predicted: PredictReport | None = None
             if dicom_dir is not None:
-                predicted = predict(prediction_config(workspace, dicom_dir, profile, report.train.checkpoint_path))
+                real = prediction_config(workspace, dicom_dir, profile, report.train.checkpoint_path)
+                predicted = cast("PredictReport", run_verb("predict", real))
         typer.echo(demo_text(report, predicted, minutes=(time.monotonic() - started) / 60))
         if sys.stdin.isatty() and sys.stdout.isatty():
             typer.echo(f"The Prefect UI is at {ui_address} until you press Enter.")

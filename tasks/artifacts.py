@@ -68,7 +68,8 @@ class Progress:
         parts = [f"{self.stage}: {done} of {self.total} {self.unit}"]
         if done:
             elapsed_s = max(now - self._started, 1e-6)
-            parts.append(f"{done / elapsed_s:.1f} {self.unit}/s")
+            rate = done / elapsed_s
+            parts.append(f"{rate:.1f} {self.unit}/s" if rate >= 1.0 else f"{1.0 / rate:.0f} s each")
             parts.append(f"{(self.total - done) * elapsed_s / done:.0f} s left")
         if note:
             parts.append(note)

@@ -30,8 +30,8 @@ from gmic_model.fit import (
 from gmic_model.preprocess import preprocess_version
 from gmic_model.sampling import EpochSampler
 from schemas.config import RunConfig, Stage
-from schemas.errors import CheckpointError, TrainingError
-from schemas.exam import FINDINGS, ExamRecord, Finding, Split
+from schemas.errors import CheckpointError
+from schemas.exam import FINDINGS, Finding, Split
 from schemas.reports import EpochRecord, Provenance, SplitReport, TrainReport
 from tasks.adapters.checkpoints import (
     Checkpoint,
@@ -57,13 +57,13 @@ class TrainingData:
     """The two splits training sees.
 
     Attributes:
-        exams: Training exams, in the sampler's order.
-        train: Their views with jitter.
+        sampler: Which training exams an epoch takes; its indices are the items of ``train``.
+        train: The training exams' views with jitter.
         tuning: Tuning lines of the manifest, each view's line once.
         views: Reader of both.
     """
 
-    exams: list[ExamRecord]
+    sampler: EpochSampler
     train: ExamViews
     tuning: pd.DataFrame
     views: StoredViews
@@ -108,7 +108,7 @@ def train(config: RunConfig, splits: SplitReport) -> TrainReport:
         run_dir=run_dir,
         epochs=tuple(records),
         best_epoch=best.epoch,
-        train_exams=len(data.exams),
+        train_exams=len(data.train),
         provenance=provenance(config, splits.data_version, seed=config.train.seed),
     )
     show_table("training-curve", [record.model_dump() for record in records], f"{len(records)} epochs, best {best.epoch}")
@@ -132,18 +132,12 @@ def training_data(config: RunConfig, store: ExamStore, splits: SplitReport) -> T
     """Reads which exams train and tune.
 
     Raises:
-        TrainingError: The training split holds no exam with a finding.
+        TrainingError: No training exam has a finding.
     """
     manifest = manifest_with_splits(splits, read_manifest(store))
     training = manifest[manifest["split"] == Split.TRAIN.value]
     exams = exam_records(training)
-    if not any(exam.has_finding for exam in exams):
-        raise TrainingError(
-            "The training split holds no exam with a finding",
-            expected="at least one benign or malignant breast",
-            got=f"{len(exams)} exams without one",
-            remedy="check ingest.labels_csv, or lower split.test_fraction",
-        )
+    sampler = EpochSampler(exams, seed=config.train.seed, negatives_per_positive=config.train.negatives_per_positive)
     rows_by_exam = {exam_id: tuple(int(row) for row in lines["row"]) for exam_id, lines in training.groupby("exam_id")}
     views = stored_views(store, manifest, config.preprocess.window_px)
     labels = {int(line["row"]): (int(line["benign"]), int(line["malignant"])) for line in lines_of(training)}
@@ -154,7 +148,7 @@ def training_data(config: RunConfig, store: ExamStore, splits: SplitReport) -> T
         jitter=config.preprocess,
         seed=config.train.seed,
     )
-    return TrainingData(exams, train, manifest[manifest["split"] == Split.TUNING.value], views)
+    return TrainingData(sampler, train, manifest[manifest["split"] == Split.TUNING.value], views)
 
 
 def provenance(config: RunConfig, data_version: str, *, seed: int) -> Provenance:
@@ -236,9 +230,8 @@ def _run_epoch(
 
 
 def _batches(config: RunConfig, data: TrainingData, epoch: int) -> Iterator[Batch]:
-    sampler = EpochSampler(data.exams, seed=config.train.seed, negatives_per_positive=config.train.negatives_per_positive)
-    sampler.set_epoch(epoch)
-    return exam_batches(replace(data.train, epoch=epoch), sampler, config.train)
+    data.sampler.set_epoch(epoch)
+    return exam_batches(replace(data.train, epoch=epoch), data.sampler, config.train)
 
 
 def _tuning_auroc(config: RunConfig, data: TrainingData, learner: Learner) -> dict[Finding, float | None]:
