@@ -116,6 +116,7 @@ def _report(
         images_new=len(manifest) - scan.written_before,
         exams=len(views),
         exams_incomplete=int((views < VIEWS_PER_EXAM).sum()),
+        files_quarantined=len(refused),
         quarantined_by_reason=dict(by_reason.most_common()),
         warnings_by_rule=dict(warnings.most_common()),
         labelled_breasts=len(joined.matched),
@@ -135,5 +136,5 @@ def _show_gate_results(report: IngestReport) -> None:
         report.images_published,
         report.exams,
         report.images_new,
-        sum(report.quarantined_by_reason.values()),
+        report.files_quarantined,
     )

@@ -556,7 +556,7 @@ def test_prediction_says_what_is_missing(tmp_path: Path) -> None:
     """Scores per breast, missing views, refused files, advice, panels by image, and which weights."""
     text = re.sub(r"\s+", " ", _Page(_prediction_page(tmp_path)).text)
     for part in (
-        "0.650", "Exam E1 lacks R-CC and R-MLO", "1 file refused: not-dicom", "use the cbis-ddsm profile", "Left MLO",
+        "0.650", "Exam E1 lacks R-CC and R-MLO", "Rule not-dicom refused 1 file", "use the cbis-ddsm profile", "Left MLO",
         "Untrained network.", "spacing-missing", "Research use only",
     ):  # fmt: skip
         assert part in text
@@ -565,7 +565,7 @@ def test_prediction_says_what_is_missing(tmp_path: Path) -> None:
 def test_prediction_of_nothing_is_a_page(tmp_path: Path) -> None:
     """Every file refused: no table, but the reasons."""
     text = _prediction_page(tmp_path, images=(), breast_scores={}, panels=(), missing=())
-    assert "No image could be scored." in text and "1 file refused" in text
+    assert "No image could be scored." in text and "refused 1 file" in text
 
 
 def test_roc_corners_survive_thinning() -> None:
