@@ -30,16 +30,16 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from gmic_model.voi import VoiLut
 from schemas.errors import DicomError, GateRejection
-from tasks.adapters import codecs
+from tasks.adapters import frame_codecs
 from tasks.adapters.dicom_header import Code, DicomHeader, ValueKind
 from tasks.adapters.mammogram_header import FIXED_ATTRIBUTES, PHANTOM_ORIENTATIONS, PHANTOM_VIEW_CODES
 from tasks.adapters.mammogram_header import MammogramHeader as MammogramHeader  # callers write mammograms through this module
 
 NATIVE_SYNTAXES: Final = (str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian), str(ExplicitVRBigEndian))
-READABLE_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *codecs.COMPRESSED_SYNTAXES})
+READABLE_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *frame_codecs.COMPRESSED_SYNTAXES})
 """Transfer syntaxes (0002,0010) that are read. Deflate is not: it inflates before anything can be checked."""
 
-LOSSLESS_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *codecs.LOSSLESS_SYNTAXES})
+LOSSLESS_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *frame_codecs.LOSSLESS_SYNTAXES})
 MAMMOGRAPHY_FOR_PRESENTATION: Final = "1.2.840.10008.5.1.4.1.1.1.2"
 LARGEST_SIDE_PX: Final = 8192
 """No larger image is decoded."""
@@ -283,8 +283,8 @@ def _compressed(dataset: FileDataset, syntax: str) -> NDArray[np.generic]:
     shape_px = (int(dataset.Rows), int(dataset.Columns))
     # Before decoding: a code stream may declare another size than the header, and its decoder would take the memory for it.
     frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-    claimed_px = None if syntax == codecs.RLE_LOSSLESS else codecs.codestream_shape(frame)
-    if syntax != codecs.RLE_LOSSLESS and claimed_px != shape_px:
+    claimed_px = None if syntax == frame_codecs.RLE_LOSSLESS else frame_codecs.codestream_shape(frame)
+    if syntax != frame_codecs.RLE_LOSSLESS and claimed_px != shape_px:
         raise GateRejection(
             "The compressed image has another size than the header says",
             reason_codes=("X23",),
@@ -292,13 +292,13 @@ def _compressed(dataset: FileDataset, syntax: str) -> NDArray[np.generic]:
             got="no size" if claimed_px is None else f"{claimed_px[0]} x {claimed_px[1]}",
         )
     try:
-        return codecs.decode_frame(frame, syntax, shape_px=shape_px, bits_allocated=int(dataset.BitsAllocated))
+        return frame_codecs.decode_frame(frame, syntax, shape_px=shape_px, bits_allocated=int(dataset.BitsAllocated))
     except MemoryError:
         raise
     except Exception:  # imagecodecs has an error class for each codec; another decoder may read the stream
         decoder = get_decoder(syntax)
         # Other RLE decoders grow with what the runs say: a bomb is not offered to them.
-        if not decoder.available_plugins or syntax == codecs.RLE_LOSSLESS:
+        if not decoder.available_plugins or syntax == frame_codecs.RLE_LOSSLESS:
             raise
     # pydicom would clear bits above BitsStored; rule X24 wants to see them.
     options: Any = {"raw": True, "correct_unused_bits": False}
