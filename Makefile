@@ -2,13 +2,17 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test test-long check format clean
 
 demo: .venv/installed
 	$(BIN)/mammo demo $(DEMO)
 
 test: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope
+
+# A day of a workstation and a killed server on PostgreSQL: minutes, so not in `make test`.
+test-long: .venv/installed
+	$(BIN)/pytest -m e2e tests/deployments
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

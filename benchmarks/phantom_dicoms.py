@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
-from rle.utils import encode_pixel_data
 
 from gmic_model.phantom import draw_exam, plan_exam
 from schemas.exam import Finding, Laterality, ViewPosition
@@ -21,6 +20,9 @@ SHAPE_PX = (3328, 2560)
 
 
 def _rle(pixels_HW: NDArray[np.uint16]) -> bytes:
+    """Needs pylibjpeg-rle (``pip install pylibjpeg-rle``): pydicom's own encoder takes many seconds an image."""
+    from rle.utils import encode_pixel_data
+
     rows, columns = pixels_HW.shape
     layout = {"rows": rows, "columns": columns, "samples_per_pixel": 1, "number_of_frames": 1, "bits_allocated": 16}
     return bytes(encode_pixel_data(pixels_HW.tobytes(), byteorder="<", **layout))
@@ -42,19 +44,24 @@ _ENCODERS: dict[str, tuple[str, Callable[[NDArray[np.uint16]], bytes]]] = {
 SYNTAXES = ("native", *_ENCODERS)
 
 
-def write_image(folder: Path, pixels_HW: NDArray[np.uint16], name: str) -> dict[str, list[Path]]:
-    """Writes one 12-bit image of a left breast in each syntax."""
+def write_image(
+    folder: Path, pixels_HW: NDArray[np.uint16], name: str, *, syntaxes: Sequence[str] = SYNTAXES, number: int = 0
+) -> dict[str, list[Path]]:
+    """Writes one image of a left breast in each syntax, with identifiers of its own for each number."""
     header = MammogramHeader(
-        patient_id="BENCH", patient_name="BENCH", patient_age_years=55, study_instance_uid="2.25.1",
-        series_instance_uid="2.25.2", sop_instance_uid="2.25.3", accession_number="", study_date=date(2021, 5, 4),
-        laterality=Laterality.LEFT, view_position=ViewPosition.CC, pixel_spacing_mm=0.07,
+        patient_id=f"BENCH{number}", patient_name="BENCH", patient_age_years=55, study_instance_uid=f"2.25.1{number}",
+        series_instance_uid=f"2.25.2{number}", sop_instance_uid=f"2.25.3{number}", accession_number="",
+        study_date=date(2021, 5, 4), laterality=Laterality.LEFT, view_position=ViewPosition.CC, pixel_spacing_mm=0.07,
+        bits_stored=max(12, int(pixels_HW.max()).bit_length()),
     )  # fmt: skip
-    return {syntax: [_write(folder / syntax / f"{name}.dcm", pixels_HW, header, syntax)] for syntax in SYNTAXES}
+    return {syntax: [_write(folder / syntax / f"{name}.dcm", pixels_HW, header, syntax)] for syntax in syntaxes}
 
 
-def write_phantom_dicoms(folder: Path, *, exams: int, shape_px: tuple[int, int] = SHAPE_PX) -> dict[str, list[Path]]:
+def write_phantom_dicoms(
+    folder: Path, *, exams: int, shape_px: tuple[int, int] = SHAPE_PX, syntaxes: Sequence[str] = SYNTAXES
+) -> dict[str, list[Path]]:
     """Writes the same images in each syntax; the paths by syntax name, in the same order."""
-    paths: dict[str, list[Path]] = {name: [] for name in SYNTAXES}
+    paths: dict[str, list[Path]] = {name: [] for name in syntaxes}
     for exam in range(exams):
         plan = plan_exam(
             image_size_px=shape_px, findings={Laterality.LEFT: frozenset({Finding.MALIGNANT})}, difficulty=0.5,
@@ -66,7 +73,7 @@ def write_phantom_dicoms(folder: Path, *, exams: int, shape_px: tuple[int, int] 
                 series_instance_uid=f"2.25.2{exam}", sop_instance_uid=f"2.25.3{exam}{number}", accession_number="",
                 study_date=date(2021, 5, 4), laterality=side, view_position=view, pixel_spacing_mm=0.07,
             )  # fmt: skip
-            for name in SYNTAXES:
+            for name in syntaxes:
                 paths[name].append(_write(folder / name / f"{exam}-{number}.dcm", drawn.pixels_HW, header, name))
     return paths
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from deployments.configuration import SHIPPED_CONFIGS, load_config
+from deployments.backup import backup, restore
+from deployments.configuration import SHIPPED_CONFIGS, load_config, load_service
 from deployments.console import shown_progress
+from deployments.doctor import doctor
+from deployments.housekeeping import prune
 from deployments.quarantine import app as quarantine_app
 from deployments.reproduce import app as reproduce_app
+from deployments.rerun import rerun
 from deployments.services import prefect_server
 from deployments.weights import app as weights_app
 from deployments.workstation import run_verb
 from schemas.config import RunConfig, Stage
 from schemas.errors import MammoError
-from schemas.reports import EvaluationReport, PredictReport, Report
+from schemas.reports import EvaluationReport, PredictReport, Report, SearchReport
+from schemas.service import ServiceConfig
 
 EXIT_CODES = (
     "Exit codes: 0 done; 2 config or usage; 3 input (no exams, unreadable files, labels); 4 data checks failed; 5 store; "
@@ -37,6 +43,11 @@ app = typer.Typer(
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(reproduce_app, name="reproduce")
 app.add_typer(weights_app, name="weights")
+app.command()(rerun)
+app.command()(doctor)
+app.command()(backup)
+app.command()(restore)
+app.command()(prune)
 
 ConfigPath = Annotated[Path, typer.Argument(help="Config file; a shipped name such as demo.yaml works too")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the stage's report as JSON")]
@@ -69,6 +80,16 @@ def ingest(config: ConfigPath, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def scrub(
+    config: ConfigPath,
+    repair: Annotated[bool, typer.Option("--repair", help="Ingest damaged images again from their files")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read every stored image and compare it with its digests; damage ends with code 5."""
+    _run("scrub", load_config(config), as_json=as_json, repair=repair)
+
+
+@app.command()
 def validate(config: ConfigPath, force: Force = None, as_json: AsJson = False) -> None:
     """Check the published images and labels; blocking failures end with code 4."""
     _run("validate", load_config(config, _forced(force)), as_json=as_json)
@@ -84,6 +105,22 @@ def split(config: ConfigPath, force: Force = None, as_json: AsJson = False) -> N
 def train(config: ConfigPath, force: Force = None, as_json: AsJson = False) -> None:
     """Train GMIC, continuing where an earlier run stopped."""
     _run("train", load_config(config, _forced(force)), as_json=as_json)
+
+
+@app.command()
+def pretrain(config: ConfigPath, force: Force = None, as_json: AsJson = False) -> None:
+    """Pre-train the localisation network on BI-RADS categories; train and search do it too if the config asks for it."""
+    _run("pretrain", load_config(config, _forced(force)), as_json=as_json)
+
+
+@app.command()
+def search(
+    config: ConfigPath,
+    yes: Annotated[bool, typer.Option("--yes", help="Start although the forecast is above search.confirm_above_hours")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Random search over the paper's ranges; goes on where it stopped, alone or with other workers of the same study."""
+    _run("search", load_config(config, {"search.is_confirmed": True} if yes else {}), as_json=as_json)
 
 
 @app.command()
@@ -111,11 +148,14 @@ def predict(
     profile: Annotated[str | None, typer.Option(help="Gate profile, instead of ingest.profile")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder, instead of the config's")] = None,
     workspace: Annotated[Path | None, typer.Option(help="Where to write, instead of workspace_dir")] = None,
+    calibrated: Annotated[bool, typer.Option(help="Breast scores after the temperature kept beside the weights")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score and explain exams with a trained network; no labels needed."""
     flags = {"ingest.source_dir": dicom, "ingest.profile": profile, "checkpoint": checkpoint, "workspace_dir": workspace}
-    changes = {key: str(value) for key, value in flags.items() if value is not None}
+    changes: dict[str, object] = {key: str(value) for key, value in flags.items() if value is not None}
+    if calibrated:
+        changes["calibrated"] = True
     report = _run("predict", load_config(config, changes), as_json=as_json)
     if not as_json and isinstance(report, PredictReport):
         typer.echo(prediction_text(report))
@@ -136,12 +176,37 @@ def demo(
 
 @app.command()
 def serve(
-    workspace: Annotated[Path, typer.Option(help="The workspace whose history to show")] = Path("demo"),
+    config: Annotated[Path | None, typer.Argument(help="The run to keep up to date; without it only history is shown")] = None,
+    service: Annotated[Path | None, typer.Option(help="Settings of the service, see docs/operations.md")] = None,
+    workspace: Annotated[Path, typer.Option(help="Without a config: the workspace whose history to show")] = Path("demo"),
 ) -> None:
-    """Start the Prefect UI over a workspace's runs; Ctrl-C stops it."""
-    with prefect_server(workspace.resolve()) as address:
-        typer.echo(f"Prefect UI: {address}   (Ctrl-C stops it)")
-        signal.pause()
+    """Bring up the workstation: Prefect UI, scheduled deployments, workers, inbox watch; Ctrl-C stops all.
+
+    Without CONFIG: the UI over a workspace's history. With PREFECT_API_URL set it ends with code 2: mammo deploy is for that.
+    """
+    if config is None:
+        with prefect_server(workspace.resolve()) as address:
+            typer.echo(f"Prefect UI: {address}   (Ctrl-C stops it)")
+            signal.pause()
+        return
+    from deployments.serving import serve as serve_workstation
+
+    serve_workstation(load_config(config), load_service(service) if service else ServiceConfig(), typer.echo)
+
+
+@app.command()
+def deploy(
+    config: ConfigPath,
+    service: Annotated[Path | None, typer.Option(help="Settings of the service, see docs/operations.md")] = None,
+) -> None:
+    """Register work pools, limits, deployments and automations at the server of PREFECT_API_URL; workers run elsewhere."""
+    from deployments.registration import register
+
+    settings = load_service(service) if service else ServiceConfig()
+    with tempfile.TemporaryDirectory() as folder:
+        register(load_config(config), settings, Path(folder))
+    kind = "process" if settings.kubernetes is None else "kubernetes"
+    typer.echo(f"Registered. Start workers: prefect worker start --type {kind} --pool mammo-cpu (and mammo-gpu)")
 
 
 @app.command()
@@ -154,10 +219,10 @@ def configs() -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _run(verb: str, config: RunConfig, *, as_json: bool) -> Report:
+def _run(verb: str, config: RunConfig, *, as_json: bool, **parameters: bool) -> Report:
     with prefect_server(config.workspace_dir) as ui_address, shown_progress():
         typer.echo(f"Prefect UI: {ui_address}", err=True)
-        report = run_verb(verb, config)
+        report = run_verb(verb, config, **parameters)
     typer.echo(report.model_dump_json(indent=1) if as_json else summary_text(verb, report))
     return report
 
@@ -170,6 +235,8 @@ def summary_text(verb: str, report: Report) -> str:
         from tasks.evaluate import metrics_markdown
 
         return metrics_markdown(report.by_finding)
+    if isinstance(report, SearchReport):
+        places.append(f"evaluate them: {report.next_command}")
     return f"{verb} done. " + ", ".join(places)
 
 

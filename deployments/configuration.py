@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from schemas.config import RunConfig
 from schemas.errors import ConfigError
+from schemas.service import ServiceConfig
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
@@ -28,6 +29,22 @@ def load_config(path: Path, changes: Mapping[str, Any] | None = None) -> RunConf
     """
     if not path.exists() and not path.is_absolute() and (SHIPPED_CONFIGS / path.name).exists():
         path = SHIPPED_CONFIGS / path.name
+    content = _read_mapping(path)
+    for dotted, value in (changes or {}).items():
+        _set(content, dotted.split("."), value)
+    return _validated(RunConfig, content, path)
+
+
+def load_service(path: Path) -> ServiceConfig:
+    """Reads the settings of ``mammo serve``.
+
+    Raises:
+        ConfigError: As for ``load_config``.
+    """
+    return _validated(ServiceConfig, _read_mapping(path), path)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError as missing:
@@ -37,12 +54,15 @@ def load_config(path: Path, changes: Mapping[str, Any] | None = None) -> RunConf
         raise ConfigError(f"{path} is not readable YAML", got=_first_line(unreadable)) from unreadable
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no settings", expected="key: value lines", got=type(content).__name__)
-    for dotted, value in (changes or {}).items():
-        _set(content, dotted.split("."), value)
+    return content
+
+
+def _validated(model: type[ConfigType], content: Mapping[str, Any], path: Path) -> ConfigType:
     try:
-        config = RunConfig.model_validate(content)
+        config = model.model_validate(content)
     except ValidationError as invalid:
-        raise ConfigError(f"{path} is not right: {'; '.join(_in_words(error) for error in invalid.errors())}") from invalid
+        said = "; ".join(_in_words(model, error) for error in invalid.errors())
+        raise ConfigError(f"{path} is not right: {said}") from invalid
     return _with_whole_paths(config)
 
 
@@ -52,9 +72,17 @@ def _with_whole_paths(config: ConfigType) -> ConfigType:
     for name, value in config:
         if isinstance(value, Path):
             changes[name] = value.resolve()
+        elif isinstance(value, tuple):
+            changes[name] = _whole(value)
+        elif isinstance(value, dict):
+            changes[name] = {key: _whole(one) for key, one in value.items()}
         elif isinstance(value, BaseModel):
             changes[name] = _with_whole_paths(value)
     return config.model_copy(update=changes)
+
+
+def _whole(value: object) -> object:
+    return tuple(one.resolve() if isinstance(one, Path) else one for one in value) if isinstance(value, tuple) else value
 
 
 def _set(content: dict[str, Any], keys: list[str], value: object) -> None:
@@ -63,10 +91,10 @@ def _set(content: dict[str, Any], keys: list[str], value: object) -> None:
     content[keys[-1]] = value
 
 
-def _in_words(error: ErrorDetails) -> str:
+def _in_words(model: type[BaseModel], error: ErrorDetails) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = _fields_at(RunConfig, [str(part) for part in error["loc"][:-1]])
+        known = _fields_at(model, [str(part) for part in error["loc"][:-1]])
         near = get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
         return f"unknown key '{where}'" + (f", did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(known)}")
     if error["type"] == "union_tag_not_found":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
 import time
@@ -22,6 +23,7 @@ def run_demo(*, workspace: Path, dicom_dir: Path | None, profile: str, seed: int
     """Writes below ``workspace``; run again, it resumes."""
     started = time.monotonic()
     config = demo_config(workspace, seed)
+    place_phantom_key(workspace, seed)
     with prefect_server(workspace) as ui_address:
         typer.echo(f"Prefect UI: {ui_address}", err=True)
         with shown_progress():
@@ -55,6 +57,17 @@ def demo_config(workspace: Path, seed: int) -> RunConfig:
             "train.seed": seed,
         },
     )
+
+
+def place_phantom_key(workspace: Path, seed: int) -> None:
+    """Gives the workspace a known pseudonym key, so that the seed fixes all: split and training order follow the pseudonyms.
+
+    Phantoms have no identity to protect. Real mammograms (``--dicom``) go to a workspace of their own, under a random key.
+    """
+    from tasks.adapters.pseudonyms import place_key
+    from tasks.adapters.workspace import Workspace
+
+    place_key(Workspace(workspace).key_path, hashlib.sha256(f"phantom cohort {seed}".encode()).digest())
 
 
 def prediction_config(workspace: Path, dicom_dir: Path, profile: str, checkpoint: Path) -> RunConfig:

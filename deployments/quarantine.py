@@ -1,4 +1,4 @@
-"""``mammo quarantine``: what the gate refused, why, where it lies, and letting a file be read again."""
+"""``mammo quarantine``: what the gate refused, why, where it lies, and what a person decides about it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from schemas.config import RunConfig
 from schemas.errors import ConfigError
 from schemas.exam import QuarantinedFile
 from tasks.adapters.ledger import Ledger
-from tasks.adapters.pixel_twins import one_of_each, refusals
+from tasks.adapters.publishable import publishable
 from tasks.adapters.workspace import Workspace, held_lock
 
-app = typer.Typer(help="Files that the gate refused: list, show, release, draw.", no_args_is_help=True)
+app = typer.Typer(help="Files that the gate refused: list, show, release, discard, draw.", no_args_is_help=True)
 
 ConfigPath = Annotated[Path, typer.Argument(help="Config file; a shipped name such as demo.yaml works too")]
 FileId = Annotated[str, typer.Argument(help="F and 24 hex digits, as `list` shows it")]
@@ -82,9 +82,7 @@ def release(
     reason: Annotated[str, typer.Option(help="Why; kept in the ledger, so name no patient")],
 ) -> None:
     """Let refused files be read again by the next ingest, under the rules and limits of its config."""
-    cleaned = "".join(character for character in reason if character.isprintable()).strip()[:500]
-    if not cleaned:
-        raise ConfigError("A release needs a reason", expected="--reason TEXT", remedy="say what has changed")
+    cleaned = _cleaned(reason, act="release")
     run = load_config(config)
     with held_lock(Workspace(run.workspace_dir).store_dir, purpose="quarantine release"), Ledger(_ledger_path(run)) as ledger:
         moment = datetime.now(UTC).isoformat(timespec="seconds")
@@ -95,6 +93,29 @@ def release(
         raise ConfigError(
             f"{len(unknown)} of these files are not refused", got=_shown_ids(unknown), remedy="see `mammo quarantine list`"
         )
+
+
+@app.command()
+def discard(
+    config: ConfigPath,
+    file_ids: Annotated[list[str], typer.Argument(help="Refused files that are wrong, such as the wrong ones of an I06")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the ledger, so name no patient")],
+) -> None:
+    """Never use these files' content again, under whatever name it comes; the next ingest publishes what they contested."""
+    cleaned = _cleaned(reason, act="discard")
+    run = load_config(config)
+    with held_lock(Workspace(run.workspace_dir).store_dir, purpose="quarantine discard"), Ledger(_ledger_path(run)) as ledger:
+        known = {file.file_id: file for file in _refused_by(ledger)}
+        unknown = sorted(set(file_ids) - known.keys())
+        if unknown:
+            raise ConfigError(
+                f"{len(unknown)} of these files are not refused; nothing was discarded",
+                got=_shown_ids(unknown),
+                remedy="see `mammo quarantine list`",
+            )
+        moment = datetime.now(UTC).isoformat(timespec="seconds")
+        ledger.discard([known[file_id] for file_id in dict.fromkeys(file_ids)], reason=cleaned, released_utc=moment)
+    typer.echo(f"discarded {len(set(file_ids))} files; run `mammo ingest` to publish what they contested")
 
 
 @app.command()
@@ -133,8 +154,18 @@ def _ledger_path(run: RunConfig) -> Path:
 
 def _refused(run: RunConfig) -> list[QuarantinedFile]:
     with Ledger(_ledger_path(run)) as ledger:
-        _, twins = one_of_each(ledger.manifest_lines())
-        return [*ledger.quarantined(), *refusals(twins, ledger.file_id_by_image())]
+        return _refused_by(ledger)
+
+
+def _refused_by(ledger: Ledger) -> list[QuarantinedFile]:
+    return [*ledger.quarantined(), *publishable(ledger.manifest_lines()).refused]
+
+
+def _cleaned(reason: str, *, act: str) -> str:
+    cleaned = "".join(character for character in reason if character.isprintable()).strip()[:500]
+    if not cleaned:
+        raise ConfigError(f"A {act} needs a reason", expected="--reason TEXT", remedy="say what you know")
+    return cleaned
 
 
 def _one(run: RunConfig, file_id: str) -> QuarantinedFile:

@@ -26,6 +26,11 @@ def reader_study_text(report: ReaderStudyReport) -> str:
         f"Sensitivity, specificity: recall above probability {report.recall_above:g} (0.02 parts BI-RADS 3 from 4); the "
         "file holds no recall decisions.",
         "",
+        _table(
+            ("share of the reader", "mean AUROC of the hybrids"),
+            [(f"{point.reader_weight:.2f}", interval_text(point.mean_auroc)) for point in report.weight_curve[::2]],
+        ),
+        "",
         _table(("model", "AUROC", "AUPRC"), [(one.name, *_areas(one)) for one in report.systems]),
         "",
         _table((f"{report.model}, threshold for", "sensitivity", "specificity", "recall rate", "PPV"), _point_rows(report)),
@@ -148,8 +153,12 @@ def _shown(tests: Iterable[MrmcTest]) -> list[MrmcTest]:
     return [test for test in tests if test.covariance == CovarianceMethod.JACKKNIFE.value]
 
 
-def _rate(value: float | None) -> str:
-    return "n.d." if value is None else f"{value:.3f}"
+def _rate(rate: Interval) -> str:
+    if rate.value is None:
+        return "n.d."
+    return (
+        f"{rate.value:.3f}" if rate.low is None or rate.high is None else f"{rate.value:.3f} ({rate.low:.2f}-{rate.high:.2f})"
+    )
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

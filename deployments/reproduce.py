@@ -1,9 +1,9 @@
-"""``mammo reproduce``: the paper's numbers from published or own files. Plain functions, no server."""
+"""``mammo reproduce``: the paper's numbers, from published or own files (no server), and from own training."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -55,3 +55,32 @@ def reader_study(
     typer.echo(report.model_dump_json(indent=1) if as_json else reader_study_text(report))
     if figure is not None:
         typer.echo(f"Figure: {figure}", err=True)
+
+
+@app.command("table1")
+def table1(
+    config: Annotated[Path, typer.Argument(help="Config file; the shipped table1.yaml is a small one on synthetic exams")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON")] = False,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table to this file too")] = None,
+) -> None:
+    """Table 1: train each row with each seed (or take its checkpoints), evaluate, and print the paper's table beside ours.
+
+    Stop it whenever you like; the same command goes on where it stopped. Section ``table1`` of the config has rows, seeds
+    and checkpoints.
+    """
+    from deployments.configuration import load_config
+    from deployments.console import shown_progress
+    from deployments.services import prefect_server
+    from deployments.workstation import run_verb
+    from schemas.table1 import Table1Report
+    from tasks.adapters.workspace import write_atomically
+
+    run = load_config(config)
+    with prefect_server(run.workspace_dir) as ui_address, shown_progress():
+        typer.echo(f"Prefect UI: {ui_address}", err=True)
+        report = cast("Table1Report", run_verb("table1", run))
+    table = report.markdown_path.read_text()
+    if markdown is not None:
+        write_atomically(markdown, table.encode())
+    typer.echo(report.model_dump_json(indent=1) if as_json else table)
+    typer.echo(f"Table: {markdown or report.markdown_path}", err=True)

@@ -5,10 +5,12 @@ Everything a Prefect process reads from its environment is set here, before Pref
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import fcntl
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -17,14 +19,17 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.errors import MammoError
 
 USUAL_PORT = 4200
-_START_TIMEOUT_S = 180.0
+AUTH_FILE = "auth"
+"""In the server's home, 0600: ``user:password`` that the UI and every client give."""
+
+_START_TIMEOUT_S = 600.0
 _PR_SET_PDEATHSIG = 1
 
 # No telemetry, no promotional content, no silent throw-away server; readable results next to the data.
@@ -35,6 +40,9 @@ PREFECT_DEFAULTS = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # SQLite has one writer; the others wait instead of failing
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs,orphans",  # the database does not grow for ever
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "7776000",  # 90 days
     "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,flows,gmic_model",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # the same functions also run outside flows
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command prints its own lines; the UI gets all of Prefect's
@@ -43,12 +51,17 @@ PREFECT_DEFAULTS = {
 
 
 @contextmanager
-def prefect_server(workspace_dir: Path) -> Iterator[str]:
+def prefect_server(workspace_dir: Path, *, is_protected: bool = False) -> Iterator[str]:
     """Yields the UI's address, with this process's environment pointing to its server.
 
     A server named by ``PREFECT_API_URL`` or the active Prefect profile is used as it is. Otherwise one is started on
     127.0.0.1 with its database in ``workspace_dir/prefect``; its history stays there for the next command. Commands that run
     at the same time in one workspace share it, and the one that started it ends it after the last of them.
+
+    Args:
+        workspace_dir: The server's home is its subfolder ``prefect``.
+        is_protected: A server of our own asks for the auth string in ``prefect/auth``, which is made if it is not there. Once
+            there, every command of the workspace uses it.
 
     Raises:
         MammoError: The server did not come up, or the configured one does not answer.
@@ -56,13 +69,13 @@ def prefect_server(workspace_dir: Path) -> Iterator[str]:
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(workspace_dir / "prefect" / "results"))
-    configured = _configured_api_url(os.environ)
+    configured = configured_api_url(os.environ)
     if configured is None:
-        with _own_server(workspace_dir / "prefect") as address:
+        with _own_server(workspace_dir / "prefect", is_protected=is_protected) as address:
             yield address
         return
     address = configured.removesuffix("/").removesuffix("/api")
-    if not _is_healthy(address):
+    if not is_healthy(address):
         raise MammoError(
             "The configured Prefect server does not answer",
             expected=f"an answer at {address}/api/health",
@@ -73,12 +86,14 @@ def prefect_server(workspace_dir: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _own_server(home: Path) -> Iterator[str]:
+def _own_server(home: Path, *, is_protected: bool) -> Iterator[str]:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.chmod(0o700)
     os.environ["PREFECT_HOME"] = str(home)
+    _use_auth_string(home / AUTH_FILE, os.environ, is_protected=is_protected)
     _reach_loopback_directly(os.environ)
     with _locked(home / "server.lock", fcntl.LOCK_EX):  # of two commands that begin together one starts the server
-        address = _running_server(home)
+        address = running_server(home)
         process = None
         if address is None:
             process, address = _start_server(home)
@@ -93,6 +108,18 @@ def _own_server(home: Path) -> Iterator[str]:
             os.close(users)
             if process is not None:
                 _stop_when_unused(process, home)
+
+
+def _use_auth_string(path: Path, environment: MutableMapping[str, str], *, is_protected: bool) -> None:
+    """Server and clients of this process and its children agree on the auth string, if there is one."""
+    if is_protected and not path.exists() and not environment.get("PREFECT_SERVER_API_AUTH_STRING"):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"mammo:{secrets.token_urlsafe(24)}")
+    if path.exists():
+        environment["PREFECT_SERVER_API_AUTH_STRING"] = path.read_text().strip()
+    if environment.get("PREFECT_SERVER_API_AUTH_STRING"):
+        environment["PREFECT_API_AUTH_STRING"] = environment["PREFECT_SERVER_API_AUTH_STRING"]
 
 
 def _start_server(home: Path) -> tuple[subprocess.Popen[bytes], str]:
@@ -127,8 +154,9 @@ def _spawn_server(home: Path, port: int, address: str) -> subprocess.Popen[bytes
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches the flow first, and the server when the flow has ended
-            preexec_fn=_end_with_parent,
-            env={**os.environ, "PREFECT_API_URL": f"{address}/api"},
+            preexec_fn=end_with_parent,
+            umask=0o077,  # its database holds every parameter and log line
+            env={**os.environ, "PREFECT_API_URL": f"{address}/api", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"},
         )
 
 
@@ -221,7 +249,7 @@ def _send_what_waits() -> None:
     EventsWorker.drain_all(timeout=20)
 
 
-def _configured_api_url(environment: MutableMapping[str, str]) -> str | None:
+def configured_api_url(environment: Mapping[str, str]) -> str | None:
     """The API address from the environment or the user's active Prefect profile."""
     if environment.get("PREFECT_API_URL"):
         return environment["PREFECT_API_URL"]
@@ -235,7 +263,7 @@ def _configured_api_url(environment: MutableMapping[str, str]) -> str | None:
     return str(url) if url else None
 
 
-def _running_server(home: Path) -> str | None:
+def running_server(home: Path) -> str | None:
     """The address of another command's server in this workspace, if it is alive."""
     try:
         address = str(json.loads((home / "server.json").read_text())["address"])
@@ -247,13 +275,20 @@ def _running_server(home: Path) -> str | None:
 def _is_server_of(home: Path, address: str) -> bool:
     """True if the server at an address keeps its history in ``home``."""
     try:
-        with urllib.request.urlopen(f"{address}/api/admin/settings", timeout=2) as answer:  # noqa: S310  # loopback
+        request = urllib.request.Request(f"{address}/api/admin/settings", headers=_authorization(os.environ))  # noqa: S310
+        with urllib.request.urlopen(request, timeout=2) as answer:  # noqa: S310  # loopback
             return Path(json.load(answer)["home"]).resolve() == home.resolve()
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _is_healthy(address: str) -> bool:
+def _authorization(environment: Mapping[str, str]) -> dict[str, str]:
+    auth = environment.get("PREFECT_API_AUTH_STRING")
+    return {"Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"} if auth else {}
+
+
+def is_healthy(address: str) -> bool:
+    """True if a Prefect server answers at an address; also one that asks for an auth string."""
     try:
         with urllib.request.urlopen(f"{address}/api/health", timeout=10) as answer:  # noqa: S310  # the user's own server
             return bool(answer.status == 200)
@@ -276,5 +311,6 @@ def _free_port(*wanted: int) -> int:
     raise MammoError("No free port on 127.0.0.1")
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """For a child before it executes: SIGTERM when the thread that started it ends, however it ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -9,16 +9,17 @@ from schemas.config import RunConfig
 from schemas.reports import Report
 
 
-def run_verb(verb: str, config: RunConfig) -> Report:
+def run_verb(verb: str, config: RunConfig, **parameters: bool) -> Report:
     """Runs ``flows.<verb>`` with the tags by which its run is found in the UI.
 
     Args:
         verb: Name of a flow and its module.
         config: The run.
+        parameters: The flow's other parameters.
     """
     # Imported late: Prefect reads its environment when imported, and the server sets that up.
     from prefect import tags
 
-    flow: Callable[[RunConfig], Report] = getattr(import_module(f"flows.{verb}"), verb)
+    flow: Callable[..., Report] = getattr(import_module(f"flows.{verb}"), verb)
     with tags(f"run:{config.name}", f"profile:{config.ingest.profile}", f"model:{config.model.variant.value}"):
-        return flow(config)
+        return flow(config, **parameters)

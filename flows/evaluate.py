@@ -6,13 +6,14 @@ from prefect import flow
 
 from schemas.config import RunConfig, Stage
 from schemas.reports import EvaluationReport, SplitReport, TrainReport
+from tasks.artifacts import run_name
 from tasks.evaluate import evaluate as evaluate_task
 from tasks.stages import load_report, when_needed
 
 
-@flow(name="evaluate", flow_run_name="evaluate-{config.name}")
+@flow(name="evaluate", flow_run_name=run_name)
 def evaluate(config: RunConfig) -> EvaluationReport:
-    """Breast-level AUROC and AUPRC with intervals, and localisation."""
+    """Breast-level AUROC and AUPRC with intervals, and localisation, of what was trained or of the weights that are named."""
     splits = load_report(config, Stage.SPLIT, SplitReport)
-    trained = load_report(config, Stage.TRAIN, TrainReport)
+    trained = None if config.evaluate.names_weights else load_report(config, Stage.TRAIN, TrainReport)
     return when_needed(evaluate_task, Stage.EVALUATE, config)(config, splits, trained)

@@ -1,18 +1,20 @@
-"""Explain: Figure 4 panels of test exams."""
+"""Explain: Figure 4 panels and gallery pages of test exams."""
 
 from __future__ import annotations
 
 from prefect import flow
 
 from schemas.config import RunConfig, Stage
-from schemas.reports import ExplainReport, SplitReport, TrainReport
+from schemas.reports import EvaluationReport, ExplainReport, SplitReport, TrainReport
+from tasks.artifacts import run_name
 from tasks.explain import explain as explain_task
 from tasks.stages import load_report, when_needed
 
 
-@flow(name="explain", flow_run_name="explain-{config.name}")
+@flow(name="explain", flow_run_name=run_name)
 def explain(config: RunConfig) -> ExplainReport:
-    """Annotated input, saliency maps, patch map and patches with their attention."""
+    """Annotated input, patch map, saliency maps, patches with their attention; a page per exam as radiologists hang it."""
     splits = load_report(config, Stage.SPLIT, SplitReport)
     trained = load_report(config, Stage.TRAIN, TrainReport)
-    return when_needed(explain_task, Stage.EXPLAIN, config)(config, splits, trained)
+    evaluated = load_report(config, Stage.EVALUATE, EvaluationReport)
+    return when_needed(explain_task, Stage.EXPLAIN, config)(config, splits, trained, evaluated)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from prefect import flow
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
 
 from schemas.config import RunConfig
 from schemas.reports import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.workspace import Workspace, held_lock
+from tasks.artifacts import run_name
 from tasks.ingest import header_batches, ingest_batch, inspect_batch, plan_shards, scan_source
 from tasks.publish import publish_exams
 
+Records = TypeVar("Records")
 TWO_BATCHES = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=2))
 """The next batch fills the tail of the one before; Dask does the work."""
 
 
-@flow(name="ingest", flow_run_name="ingest-{config.name}", task_runner=TWO_BATCHES)
+@flow(name="ingest", flow_run_name=run_name, task_runner=TWO_BATCHES)
 def ingest(config: RunConfig) -> IngestReport:
     """DICOM files of ``ingest.source_dir`` into the workspace's exam store."""
     return ingest_steps(config)
@@ -27,12 +30,25 @@ def ingest(config: RunConfig) -> IngestReport:
 
 def ingest_steps(config: RunConfig) -> IngestReport:
     """The flow's body, shared with the pipeline."""
-    with held_lock(Workspace(config.workspace_dir).store_dir, purpose="ingest"):
+    store_dir = Workspace(config.workspace_dir).store_dir
+    with held_lock(store_dir, purpose="ingest", wait_s=config.ingest.lock_wait_s):
         scan = scan_source(config)
         if scan.unsettled:
             with open_cluster(config.ingest.dask) as scheduler:
-                for inspected in [inspect_batch.submit(config, scheduler, batch) for batch in header_batches(config, scan)]:
-                    inspected.result()
-                for written in [ingest_batch.submit(config, scheduler, batch) for batch in plan_shards(config, scan)]:
-                    written.result()
-        return publish_exams(config, scan)
+                batches = header_batches(config, scan)
+                _all_results([inspect_batch.submit(config, scheduler, _unsearched(batch)) for batch in batches])
+                plan = plan_shards(config, _unsearched(scan))
+                _all_results([ingest_batch.submit(config, scheduler, _unsearched(batch)) for batch in plan])
+        return publish_exams(config, _unsearched(scan))
+
+
+def _all_results(batches: list[PrefectFuture[int]]) -> None:
+    """Raises what a batch raised, after every other one has ended: leaving the flow would cancel those that wait."""
+    wait(batches)
+    for batch in batches:
+        batch.result()
+
+
+def _unsearched(records: Records) -> Records:
+    """As a task parameter that Prefect passes on as it is: it would look for futures in each of a million file records."""
+    return cast("Records", quote(records))

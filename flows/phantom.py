@@ -5,11 +5,12 @@ from __future__ import annotations
 from prefect import flow
 
 from schemas.config import RunConfig
-from schemas.reports import PhantomReport
+from schemas.side_reports import PhantomReport
+from tasks.artifacts import run_name
 from tasks.phantom import write_phantom
 
 
-@flow(name="phantom", flow_run_name="phantom-{config.name}")
+@flow(name="phantom", flow_run_name=run_name)
 def phantom(config: RunConfig) -> PhantomReport:
     """Writes the cohort of the config's ``phantom`` section."""
     return write_phantom(config)

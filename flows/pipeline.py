@@ -9,8 +9,10 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.ingest import TWO_BATCHES, ingest_steps
+from flows.pretrain import pretrained
 from schemas.config import RunConfig, Stage
 from schemas.reports import PipelineReport
+from tasks.artifacts import run_name
 from tasks.evaluate import evaluate
 from tasks.explain import explain
 from tasks.report import write_report
@@ -20,13 +22,13 @@ from tasks.train import train
 from tasks.validate import validate
 
 
-@flow(name="pipeline", flow_run_name="pipeline-{config.name}", task_runner=TWO_BATCHES)
+@flow(name="pipeline", flow_run_name=run_name, task_runner=TWO_BATCHES)
 def pipeline(config: RunConfig) -> PipelineReport:
     """From a folder of DICOM exams to a trained, evaluated, explained GMIC and its report."""
     ingested = ingest_steps(config)
     validated = when_needed(validate, Stage.VALIDATE, config)(config, ingested)
     splits = when_needed(split, Stage.SPLIT, config)(config, ingested)
-    trained = when_needed(train, Stage.TRAIN, config)(config, splits)
+    trained = when_needed(train, Stage.TRAIN, config)(config, splits, pretrained(config, splits))
     evaluated = when_needed(evaluate, Stage.EVALUATE, config)(config, splits, trained)
-    explained = when_needed(explain, Stage.EXPLAIN, config)(config, splits, trained)
+    explained = when_needed(explain, Stage.EXPLAIN, config)(config, splits, trained, evaluated)
     return write_report(config, ingested, validated, splits, trained, evaluated, explained)

@@ -7,11 +7,12 @@ from prefect import flow
 from flows.ingest import TWO_BATCHES, ingest_steps
 from schemas.config import RunConfig
 from schemas.reports import PredictReport
+from tasks.artifacts import run_name
 from tasks.predict import find_checkpoint
 from tasks.predict import predict as predict_task
 
 
-@flow(name="predict", flow_run_name="predict-{config.name}", task_runner=TWO_BATCHES)
+@flow(name="predict", flow_run_name=run_name, task_runner=TWO_BATCHES)
 def predict(config: RunConfig) -> PredictReport:
     """Exams of ``ingest.source_dir`` through the gate and the network of ``checkpoint``, or of this workspace."""
     checkpoint_path = find_checkpoint(config)

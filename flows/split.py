@@ -6,11 +6,12 @@ from prefect import flow
 
 from schemas.config import RunConfig, Stage
 from schemas.reports import IngestReport, SplitReport
+from tasks.artifacts import run_name
 from tasks.split import split as split_task
 from tasks.stages import load_report, when_needed
 
 
-@flow(name="split", flow_run_name="split-{config.name}")
+@flow(name="split", flow_run_name=run_name)
 def split(config: RunConfig) -> SplitReport:
     """Patients into train, tuning and test."""
     ingested = load_report(config, Stage.INGEST, IngestReport)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.pretrain import pretrained
 from schemas.config import RunConfig, Stage
-from schemas.reports import SplitReport, TrainReport
+from schemas.reports import IngestReport, TrainReport
+from tasks.artifacts import run_name
+from tasks.split import split
 from tasks.stages import load_report, when_needed
 from tasks.train import train as train_task
+from tasks.validate import validate
 
 
-@flow(name="train", flow_run_name="train-{config.name}")
+@flow(name="train", flow_run_name=run_name)
 def train(config: RunConfig) -> TrainReport:
-    """Continues where an earlier run of the same config stopped."""
-    splits = load_report(config, Stage.SPLIT, SplitReport)
-    return when_needed(train_task, Stage.TRAIN, config)(config, splits)
+    """On all that is published: checks and splits are brought up to date; training goes on where an earlier run stopped."""
+    ingested = load_report(config, Stage.INGEST, IngestReport)
+    when_needed(validate, Stage.VALIDATE, config)(config, ingested)
+    splits = when_needed(split, Stage.SPLIT, config)(config, ingested)
+    return when_needed(train_task, Stage.TRAIN, config)(config, splits, pretrained(config, splits))

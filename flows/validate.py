@@ -6,11 +6,12 @@ from prefect import flow
 
 from schemas.config import RunConfig, Stage
 from schemas.reports import IngestReport, ValidationReport
+from tasks.artifacts import run_name
 from tasks.stages import load_report, when_needed
 from tasks.validate import validate as validate_task
 
 
-@flow(name="validate", flow_run_name="validate-{config.name}")
+@flow(name="validate", flow_run_name=run_name)
 def validate(config: RunConfig) -> ValidationReport:
     """Data checks over what ingest published; blocking failures fail the run."""
     ingested = load_report(config, Stage.INGEST, IngestReport)

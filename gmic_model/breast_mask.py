@@ -2,8 +2,8 @@
 
 Holds both ways of telling breast from background (``CropMode``). The flip, the window and the scaling are in ``preprocess``.
 
-The released code erodes ``n`` times with a 3x3 cross, keeps the largest part and dilates ``n`` times. Here the erosion is one
-exact L1 distance transform, and the dilation is never done: its box and extreme points follow from the eroded part's outline.
+The released code erodes ``n`` times with a 3x3 cross, keeps the largest part and dilates ``n`` times. Here the erosion takes
+log n steps on 64 pixels at a time, and the dilation is never done: its box and extreme points follow from the eroded outline.
 """
 
 from __future__ import annotations
@@ -239,16 +239,59 @@ def _largest_core(is_tissue_HW: NDArray[np.uint8], iterations: int) -> tuple[NDA
     if box is None:
         return None
     top, bottom, left, right = box
-    # The ring of zeros makes the image's edge erode too, as scipy's border_value 0 does.
-    padded_HW = cv2.copyMakeBorder(is_tissue_HW[top:bottom, left:right], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    core_HW = (_distance_to_zero(padded_HW, iterations) > iterations).view(np.uint8)
+    core_HW = _eroded(is_tissue_HW[top:bottom, left:right], iterations)
     outlines, tree = cv2.findContours(core_HW, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if not outlines:
         return None
     points = _largest_part_outline(
         core_HW, [np.asarray(outline[:, 0], np.int32) for outline in outlines], np.asarray(tree[0], np.int32)
     )
-    return points[:, 0] + (left - 1), points[:, 1] + (top - 1)
+    return points[:, 0] + left, points[:, 1] + top
+
+
+def _eroded(is_tissue_HW: NDArray[np.uint8], iterations: int) -> NDArray[np.uint8]:
+    """Erosion by an L1 ball, 64 pixels a word and doubling its radius: exact, and the image's edge erodes too.
+
+    A ball of radius ``r + s`` is the union of four balls of radius ``r`` moved by ``s`` along the axes, for ``s`` up to ``r``.
+    """
+    columns = is_tissue_HW.shape[1]
+    padded_HW = cv2.copyMakeBorder(is_tissue_HW, 0, 0, 0, -columns % 64, cv2.BORDER_CONSTANT, value=0)
+    bits_HW = np.packbits(np.asarray(padded_HW, np.uint8).view(np.bool_), axis=1, bitorder="little").view("<u8")  # (H, W / 64)
+    radius = 0
+    while radius < iterations:
+        step = min(max(radius, 1), iterations - radius)
+        eroded_HW = bits_HW.copy() if radius == 0 else np.full_like(bits_HW, 2**64 - 1)  # the first ball has a middle
+        eroded_HW[step:] &= bits_HW[:-step]
+        eroded_HW[:-step] &= bits_HW[step:]
+        eroded_HW[:step] = eroded_HW[-step:] = 0
+        eroded_HW &= _moved_right(bits_HW, step)
+        eroded_HW &= _moved_left(bits_HW, step)
+        bits_HW, radius = eroded_HW, radius + step
+    return np.ascontiguousarray(np.unpackbits(bits_HW.view(np.uint8), axis=1, count=columns, bitorder="little"))
+
+
+def _moved_right(bits_HW: NDArray[np.uint64], columns: int) -> NDArray[np.uint64]:
+    """Each row moved to higher columns, which are higher bits, zeros coming in."""
+    words, bits = divmod(columns, 64)
+    moved_HW = np.zeros_like(bits_HW)
+    width = bits_HW.shape[1]
+    if words < width:
+        np.left_shift(bits_HW[:, : width - words], np.uint64(bits), out=moved_HW[:, words:])
+    if bits and words + 1 < width:
+        moved_HW[:, words + 1 :] |= bits_HW[:, : width - words - 1] >> np.uint64(64 - bits)
+    return moved_HW
+
+
+def _moved_left(bits_HW: NDArray[np.uint64], columns: int) -> NDArray[np.uint64]:
+    """Each row moved to lower columns, zeros coming in."""
+    words, bits = divmod(columns, 64)
+    moved_HW = np.zeros_like(bits_HW)
+    width = bits_HW.shape[1]
+    if words < width:
+        np.right_shift(bits_HW[:, words:], np.uint64(bits), out=moved_HW[:, : width - words])
+    if bits and words + 1 < width:
+        moved_HW[:, : width - words - 1] |= bits_HW[:, words + 1 :] << np.uint64(64 - bits)
+    return moved_HW
 
 
 def _core_bounds(is_tissue_HW: NDArray[np.uint8], iterations: int) -> tuple[int, int, int, int] | None:

@@ -15,6 +15,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_array, csr_array
 
 from schemas.errors import MammoError
 from schemas.exam import UNKNOWN_LABEL
@@ -22,8 +23,8 @@ from schemas.reports import Interval
 
 MINIMUM_PATIENTS_PER_CLASS = 2
 """With one patient in a class every resample repeats or drops that patient: an interval would show only the other class."""
-_WEIGHTS_PER_CHUNK = 4_000_000
-"""Resample weights held at once, 16 MB of int32, whatever the number of breasts and resamples."""
+_COUNTS_PER_CHUNK = 2_000_000
+"""Draws of patients held at once, 8 MB, whatever the number of patients and resamples."""
 
 
 class Metric(StrEnum):
@@ -162,16 +163,13 @@ def bootstrap_interval(
     """
     known = known_breasts(score_B, label_B)
     patients_B = np.asarray(patient_B)[known.index_B]
-    ranking = _Ranking.of(known.score_B, known.is_positive_B)
-    if ranking is None:
-        return Interval(value=None, low=None, high=None)
-    value = float(ranking.values(Metric(metric), np.ones((1, len(patients_B)), dtype=np.int32))[0])
-    if not has_enough_patients(known.is_positive_B, patients_B) or resamples < 1:
+    value = _point_value(Metric(metric), score_B, label_B)
+    value_SR = None
+    if resamples > 0:
+        value_SR = bootstrap_values(metric, known.score_B, known.is_positive_B, patients_B, resamples=resamples, seed=seed)
+    if value_SR is None:
         return Interval(value=value, low=None, high=None)
-    value_R = np.concatenate(
-        [ranking.values(Metric(metric), weight_RB) for weight_RB in patient_weights(patients_B, resamples=resamples, seed=seed)]
-    )
-    low, high = percentile_ends(value_R, confidence=confidence)
+    low, high = percentile_ends(value_SR[0], confidence=confidence)
     return Interval(value=value, low=low, high=high)
 
 
@@ -190,10 +188,13 @@ def bootstrap_values(
     patients_B = np.asarray(patient_B)[known.index_B]
     if not has_enough_patients(known.is_positive_B, patients_B):
         return None
-    rankings = [_Ranking.of(known_breasts(score_B, label_B).score_B, known.is_positive_B) for score_B in scores_SB]
+    patients, patient_index_B = np.unique(patients_B, return_inverse=True)
+    rankings = [
+        _Ranking.of(known_breasts(score_B, label_B).score_B, known.is_positive_B, patient_index_B) for score_B in scores_SB
+    ]
     chunks = [
-        np.stack([ranking.values(Metric(metric), weight_RB) for ranking in rankings if ranking is not None])
-        for weight_RB in patient_weights(patients_B, resamples=resamples, seed=seed)
+        np.stack([ranking.values(Metric(metric), count_RP) for ranking in rankings])
+        for count_RP in _patient_counts(len(patients), resamples=resamples, seed=seed)
     ]
     return np.concatenate(chunks, axis=1)  # (S, R)
 
@@ -217,13 +218,7 @@ def has_enough_patients(is_positive_B: NDArray[np.bool_], patient_B: ArrayLike) 
 def patient_weights(patient_B: ArrayLike, *, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
     """How often each breast is drawn in each resample, in chunks of rows ``weight_RB``: equal seeds give equal weights."""
     patients, patient_index_B = np.unique(np.asarray(patient_B), return_inverse=True)
-    rng = np.random.default_rng(seed)
-    rows_per_chunk = max(1, _WEIGHTS_PER_CHUNK // max(1, len(patient_index_B)))
-    for start in range(0, resamples, rows_per_chunk):
-        rows = min(rows_per_chunk, resamples - start)
-        drawn_RP = rng.integers(len(patients), size=(rows, len(patients)))
-        drawn_RP += np.arange(rows)[:, None] * len(patients)
-        count_RP = np.bincount(drawn_RP.ravel(), minlength=rows * len(patients)).reshape(rows, len(patients))  # (R, patients)
+    for count_RP in _patient_counts(len(patients), resamples=resamples, seed=seed):
         yield count_RP.astype(np.int32)[:, patient_index_B]
 
 
@@ -289,72 +284,71 @@ def require_finite(score_B: NDArray[np.float64]) -> None:
         )
 
 
+def _patient_counts(patients: int, *, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
+    """How often each patient is drawn in each resample, in chunks of rows ``count_RP``; whole numbers.
+
+    The draws hang on seed and number of patients only, not on the chunks.
+    """
+    rng = np.random.default_rng(seed)
+    rows_per_chunk = max(1, _COUNTS_PER_CHUNK // max(1, patients))
+    for start in range(0, resamples, rows_per_chunk):
+        drawn_RP = rng.integers(patients, size=(min(rows_per_chunk, resamples - start), patients), dtype=np.int32)
+        count_RP = np.empty(drawn_RP.shape, dtype=np.float32)
+        for count_P, drawn_P in zip(count_RP, drawn_RP, strict=True):
+            count_P[:] = np.bincount(drawn_P, minlength=patients)
+        yield count_RP
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Ranking:
-    """Where each positive stands, so that a metric of any weights is a few cumulative sums.
+    """Where each breast stands among the positives' scores, so that a metric of any resample is a few short sums.
 
-    ``M`` positives and ``n`` negatives, both by falling score.
-
-    Attributes:
-        positive_M, negative_n: Indices into B.
-        positives_at_least_M, negatives_at_least_M, negatives_above_M: Of each positive's score.
+    Only the ``U`` distinct scores of positives matter, falling: of the many negatives it is enough to know between which of
+    them they lie. ``place_XP`` counts the breasts of each patient in every place X: at U levels the positives, at U levels the
+    negatives with a positive's score, in U gaps the negatives above a level (and below the one before), and those below all.
+    A sparse product with the draws gives every resample's sums: each breast is touched once.
     """
 
-    positive_M: NDArray[np.intp]
-    negative_n: NDArray[np.intp]
-    positives_at_least_M: NDArray[np.intp]
-    negatives_at_least_M: NDArray[np.intp]
-    negatives_above_M: NDArray[np.intp]
+    place_XP: csr_array
+    levels: int
 
     @classmethod
-    def of(cls, score_B: NDArray[np.float64], is_positive_B: NDArray[np.bool_]) -> _Ranking | None:
-        """None if one class only."""
-        order_B = np.argsort(-score_B, kind="stable")
-        positive_M, negative_n = order_B[is_positive_B[order_B]], order_B[~is_positive_B[order_B]]
-        if not len(positive_M) or not len(negative_n):
-            return None
-        # Falling scores, negated, rise: what searchsorted needs.
-        key_M, key_n = -score_B[positive_M], -score_B[negative_n]
-        return cls(
-            positive_M=positive_M,
-            negative_n=negative_n,
-            positives_at_least_M=np.searchsorted(key_M, key_M, side="right"),
-            negatives_at_least_M=np.searchsorted(key_n, key_M, side="right"),
-            negatives_above_M=np.searchsorted(key_n, key_M, side="left"),
-        )
+    def of(cls, score_B: NDArray[np.float64], is_positive_B: NDArray[np.bool_], patient_index_B: NDArray[np.intp]) -> _Ranking:
+        """The places of breasts of both classes."""
+        key_B = -score_B  # falling scores, negated, rise: what searchsorted needs
+        level_U = np.unique(key_B[is_positive_B])
+        first_B, last_B = (np.searchsorted(level_U, key_B, side=side) for side in ("left", "right"))
+        levels = len(level_U)
+        place_B = np.where(is_positive_B, first_B, np.where(first_B < last_B, levels + first_B, 2 * levels + first_B))
+        shape = (3 * levels + 1, int(patient_index_B.max()) + 1)
+        ones_B = np.ones(len(key_B), dtype=np.float32)  # exact for whole numbers below 2 ** 24
+        return cls(place_XP=coo_array((ones_B, (place_B, patient_index_B)), shape=shape).tocsr(), levels=levels)
 
-    def values(self, metric: Metric, weight_RB: NDArray[np.int32]) -> NDArray[np.float64]:
-        """The metric under each row of weights; NaN where a row leaves one class only."""
-        weight_RM = weight_RB[:, self.positive_M]
-        false_Rn = _cumulative(weight_RB[:, self.negative_n])
-        positives_R, negatives_R = weight_RM.sum(axis=1), false_Rn[:, -1]
+    def values(self, metric: Metric, count_RP: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The metric under each row of draws; NaN where a row leaves one class only."""
+        total_XR = np.asarray(self.place_XP @ count_RP.T, dtype=np.float64)
+        levels = self.levels
+        positive_UR, tied_UR, above_UR = total_XR[:levels], total_XR[levels : 2 * levels], total_XR[2 * levels : 3 * levels]
+        false_UR = np.cumsum(above_UR + tied_UR, axis=0)  # negatives at or above each level
+        positives_R, negatives_R = positive_UR.sum(axis=0), false_UR[-1] + total_XR[-1]
         with np.errstate(invalid="ignore", divide="ignore"):
             if metric is Metric.AUROC:
-                above_RM = false_Rn[:, self.negatives_above_M] + false_Rn[:, self.negatives_at_least_M]  # twice the count
-                lost_R = np.einsum("rm,rm->r", weight_RM, above_RM, dtype=np.float64) / 2.0
-                value_R = 1.0 - lost_R / (positives_R.astype(np.float64) * negatives_R)
+                lost_R = np.einsum("ur,ur->r", positive_UR, false_UR - tied_UR / 2.0)
+                value_R = 1.0 - lost_R / (positives_R * negatives_R)
             else:
-                true_RM = _cumulative(weight_RM)[:, self.positives_at_least_M]
-                called_RM = true_RM + false_Rn[:, self.negatives_at_least_M]
-                # called is 0 only where the positive's own weight is 0: it adds nothing.
-                precision_RM = true_RM / np.maximum(called_RM, 1)
-                value_R = np.einsum("rm,rm->r", weight_RM, precision_RM) / positives_R
+                true_UR = np.cumsum(positive_UR, axis=0)
+                # Nothing is called only where the level's own weight is 0: it adds nothing.
+                value_R = np.einsum("ur,ur->r", positive_UR, true_UR / np.maximum(true_UR + false_UR, 1.0)) / positives_R
         return np.where((positives_R > 0) & (negatives_R > 0), value_R, np.nan)
-
-
-def _cumulative(weight_RX: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Running sums along the last axis, with the empty sum in front."""
-    total_RX = np.zeros((weight_RX.shape[0], weight_RX.shape[1] + 1), dtype=np.int32)
-    np.cumsum(weight_RX, axis=1, out=total_RX[:, 1:])
-    return total_RX
 
 
 def _point_value(metric: Metric, score_B: ArrayLike, label_B: ArrayLike) -> float | None:
     known = known_breasts(score_B, label_B)
-    ranking = _Ranking.of(known.score_B, known.is_positive_B)
-    if ranking is None:
+    if known.is_positive_B.all() or not known.is_positive_B.any():
         return None
-    return float(ranking.values(metric, np.ones((1, len(known.score_B)), dtype=np.int32))[0])
+    everybody_B = np.zeros(len(known.score_B), dtype=np.intp)  # one patient with every breast, drawn once
+    ranking = _Ranking.of(known.score_B, known.is_positive_B, everybody_B)
+    return float(ranking.values(metric, np.ones((1, 1), dtype=np.float32))[0])
 
 
 def _threshold_steps(

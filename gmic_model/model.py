@@ -49,17 +49,17 @@ class GMIC(nn.Module):
 
     Args:
         config: Form of the network. ``image_size`` is not enforced: any size of at least 5 x 5 pixels runs.
+        checkpoint_activations: Train in less memory for more time: blocks keep their input only and are computed again in the
+            backward pass (``resnet.run_block``). Gradients are the same; it is no part of the network's form, nor of files.
     """
 
-    def __init__(self, config: GMICConfig) -> None:
+    def __init__(self, config: GMICConfig, *, checkpoint_activations: bool = False) -> None:
         super().__init__()
         self.config = config
         is_baseline = config.variant is GMICVariant.RESNET22
-        self.localization = LocalizationModule(config.findings, bias=is_baseline)
-        self.mil = None if is_baseline else MultipleInstanceModule(config)
+        self.localization = LocalizationModule(config, bias=is_baseline, checkpoint_activations=checkpoint_activations)
+        self.mil = None if is_baseline else MultipleInstanceModule(config, checkpoint_activations=checkpoint_activations)
         self.fusion = FusionHead(config) if config.fusion and not is_baseline else None
-        if config.channels_last:
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image_N1HW: Tensor, *, generator: torch.Generator | None = None) -> GMICOutput:
         """Predicts the findings of each image.
@@ -85,8 +85,9 @@ class GMIC(nn.Module):
             generator: Draws of the random variants.
 
         Raises:
-            ConfigError: The images do not have one channel.
+            ConfigError: The images do not have one channel, or fp16 was asked for: it loses saliency near 0; bf16 does not.
         """
+        _refuse_fp16(image_N1HW)
         if image_N1HW.ndim != 4 or image_N1HW.shape[1] != 1:
             raise ConfigError("the network reads gray images", expected="(N, 1, H, W)", got=tuple(image_N1HW.shape))
         image_N1HW = image_N1HW.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
@@ -124,10 +125,10 @@ class GMIC(nn.Module):
 class LocalizationModule(nn.Module):
     """Section 2.1: where in the image does anything speak for a finding?"""
 
-    def __init__(self, findings: int, *, bias: bool) -> None:
+    def __init__(self, config: GMICConfig, *, bias: bool, checkpoint_activations: bool = False) -> None:
         super().__init__()
-        self.backbone = ResNet22()
-        self.saliency = nn.Conv2d(IMAGE_FEATURES, findings, kernel_size=1, bias=bias)
+        self.backbone = ResNet22(channels_last=config.channels_last, checkpoint_activations=checkpoint_activations)
+        self.saliency = nn.Conv2d(IMAGE_FEATURES, config.findings, kernel_size=1, bias=bias)
         _initialise_head(self.saliency)
 
     def forward(self, image_N1HW: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,9 +145,9 @@ class MultipleInstanceModule(nn.Module):
     network's classifier, a linear layer with bias.
     """
 
-    def __init__(self, config: GMICConfig) -> None:
+    def __init__(self, config: GMICConfig, *, checkpoint_activations: bool = False) -> None:
         super().__init__()
-        self.patch_network = ResNet18()
+        self.patch_network = ResNet18(channels_last=config.channels_last, checkpoint_activations=checkpoint_activations)
         self.project = None if config.local_dim is None else nn.Linear(PATCH_FEATURES, config.local_dim)
         self.activate_projection = config.local_activation == "relu"
         features = patch_feature_length(config)
@@ -205,11 +206,14 @@ class BIRADSPretrainer(nn.Module):
 
     The three groups are BI-RADS categories 0, 1 and 2 of the screening exam. Train it with ``loss.birads_loss``, then
     ``model.localization.backbone.load_state_dict(pretrainer.backbone.state_dict())`` or ``hand_over``.
+
+    Args:
+        checkpoint_activations: As in ``GMIC``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, checkpoint_activations: bool = False) -> None:
         super().__init__()
-        self.backbone = ResNet22()
+        self.backbone = ResNet22(checkpoint_activations=checkpoint_activations)
         self.classifier = nn.Linear(IMAGE_FEATURES, BIRADS_GROUPS)
         _initialise_head(self.classifier)
 
@@ -236,6 +240,15 @@ def pool_top_t(saliency_NCIJ: Tensor, top_t: float) -> Tensor:
 def patch_feature_length(config: GMICConfig) -> int:
     """L of section 2.3."""
     return PATCH_FEATURES if config.local_dim is None else config.local_dim
+
+
+def _refuse_fp16(image_N1HW: Tensor) -> None:
+    device = image_N1HW.device.type
+    is_fp16 = image_N1HW.dtype is torch.float16
+    if not torch.compiler.is_compiling() and torch.is_autocast_enabled(device):
+        is_fp16 = is_fp16 or torch.get_autocast_dtype(device) is torch.float16
+    if is_fp16:
+        raise ConfigError("the network does not run in fp16", expected="fp32, or bf16 autocast", got="fp16")
 
 
 def _variant_prediction(variant: GMICVariant, y_loc_NC: Tensor, y_mil_NC: Tensor, y_fusion_NC: Tensor | None) -> Tensor:

@@ -21,6 +21,9 @@ PANEL_ROWS_PX: Final = 600
 FINDING_COLORS: Final[Mapping[Finding, tuple[int, int, int]]] = {Finding.BENIGN: (0, 200, 0), Finding.MALIGNANT: (235, 30, 30)}
 """RGB: the paper's green and red."""
 
+MASK_BITS: Final[Mapping[Finding, int]] = {Finding.BENIGN: 1, Finding.MALIGNANT: 2}
+"""Of a lesion mask (``schemas.layout``)."""
+
 _PATCH_COLOR = (40, 110, 255)
 _TEXT_COLOR = (20, 20, 20)
 _PAPER = 255
@@ -28,7 +31,6 @@ _GAP_PX = 8
 _TITLE_PX = 44
 _OVERLAY_ALPHA = 0.95  # of a saliency of 1, as the release draws it
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_MASK_BITS = {Finding.BENIGN: 1, Finding.MALIGNANT: 2}  # exam_store's lesion_mask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ def figure4_panel(
     lesion_mask_HW: NDArray[np.integer] | None = None,
     rows_px: int = PANEL_ROWS_PX,
 ) -> NDArray[np.uint8]:
-    """Draw the row: annotated input, saliency per finding, patch map, patches with their attention.
+    """Draw the row: annotated input, patch map, saliency per finding, patches with their attention.
 
     Everything is given in the network's window, chest wall at column 0; the row shows it as hung, as in the source image: a
     right breast points left.
@@ -80,21 +82,21 @@ def figure4_panel(
         (rows, columns, 3) uint8 RGB, white behind the pictures.
     """
     scale = rows_px / image_HW.shape[0]
-    grey_HW = _grey(image_HW, scale)
+    grey_HW = grey_picture(image_HW, scale)
     is_mirrored = laterality is Laterality.RIGHT
     findings = tuple(Finding)[: len(saliency_CIJ)]
     pictures = [_annotated_input(grey_HW, lesion_mask_HW, is_mirrored, f"{laterality} {view_position}", labels)]
+    pictures.append(_patch_map(grey_HW, corner_K2, patch_size, scale, is_mirrored))
     for finding, saliency_IJ in zip(findings, saliency_CIJ, strict=True):
         titles = (f"{finding} saliency", f"score {scores[finding]:.3f}" if finding in scores else "")
         pictures.append(
             _Picture(pixels_HW3=_overlay(grey_HW, saliency_IJ, FINDING_COLORS[finding], is_mirrored), titles=titles)
         )
-    pictures.append(_patch_map(grey_HW, corner_K2, patch_size, scale, is_mirrored))
     pictures += _patches(image_HW, corner_K2, attention_K, patch_size, rows_px, is_mirrored)
     return _row(pictures, rows_px)
 
 
-def _grey(image_HW: NDArray[np.floating] | NDArray[np.integer], scale: float) -> NDArray[np.uint8]:
+def grey_picture(image_HW: NDArray[np.floating] | NDArray[np.integer], scale: float) -> NDArray[np.uint8]:
     """The whole window shrunk, its darkest value black and its 99.8th percentile white."""
     small_HW = _resized(image_HW.astype(np.float32, copy=False), scale)
     darkest, brightest = _grey_range(small_HW)
@@ -131,7 +133,7 @@ def _annotated_input(
     picture_HW3 = _rgb(grey_HW)
     rows, columns = grey_HW.shape
     if lesion_mask_HW is not None:
-        for finding, bit in _MASK_BITS.items():
+        for finding, bit in MASK_BITS.items():
             lesion_HW = (lesion_mask_HW & bit).astype(np.uint8, copy=False)
             outlines, _ = cv2.findContours(lesion_HW, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             shrink = np.array([columns / lesion_mask_HW.shape[1], rows / lesion_mask_HW.shape[0]])

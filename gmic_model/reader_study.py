@@ -18,6 +18,7 @@ from scipy.special import ndtri
 from gmic_model.metrics import Metric, RocCurve, auprc, auroc, bootstrap_values, percentile_ends, roc_curve
 from gmic_model.mrmc import CovarianceMethod, Inference, auroc_covariance, contrast, reader_mean, variance_components
 from gmic_model.operating_points import Bootstrap, points_at_sensitivity, points_at_specificity
+from gmic_model.resampled_means import ratio_interval
 from schemas.errors import ConfigError
 from schemas.exam import UNKNOWN_LABEL
 from schemas.reader_study import (
@@ -94,8 +95,8 @@ def analyse_reader_study(
     is_known_B = study.label_B != UNKNOWN_LABEL
     is_positive_B = study.label_B == 1
     curve = _weight_curve(study, options)
-    sensitivities, specificities = ([getattr(result, name) for result in results] for name in ("sensitivity", "specificity"))
-    sensitivity, specificity = _mean(sensitivities), _mean(specificities)
+    recall_B = np.mean([score_B > options.recall_above for score_B in study.reader_JB.values()], axis=0)
+    sensitivity, specificity = _recall_rates(study, recall_B, options)
     return ReaderStudyReport(
         source_sha256=source_sha256,
         notes=notes,
@@ -118,7 +119,7 @@ def analyse_reader_study(
         panel_hybrid=table.system("readers' mean score with model", [_PANEL_HYBRID]),
         readers_mean_sensitivity=sensitivity,
         readers_mean_specificity=specificity,
-        model_points=_model_points(study, options, sensitivity, specificity),
+        model_points=_model_points(study, options, sensitivity.value, specificity.value),
         weight_curve=curve,
         best_weight=_best_weight(curve),
         **_comparisons(study, options),
@@ -202,11 +203,7 @@ def _mean(values: list[float | None]) -> float | None:
 def _reader_results(study: ReaderStudy, table: _ScoreTable, options: StudyOptions) -> tuple[ReaderResult, ...]:
     results = []
     for reader, score_B in study.reader_JB.items():
-        is_recalled_B = score_B > options.recall_above
-        rates = [
-            float((is_recalled_B == is_wanted)[study.label_B == label].mean()) if (study.label_B == label).any() else None
-            for label, is_wanted in ((1, True), (0, False))
-        ]
+        sensitivity, specificity = _recall_rates(study, (score_B > options.recall_above).astype(np.float64), options)
         results.append(
             ReaderResult(
                 reader=reader,
@@ -215,11 +212,21 @@ def _reader_results(study: ReaderStudy, table: _ScoreTable, options: StudyOption
                 hybrid_auroc=table.mean(Metric.AUROC, [_hybrid(reader)]),
                 hybrid_auprc=table.mean(Metric.AUPRC, [_hybrid(reader)]),
                 hybrid_gain=table.mean(Metric.AUROC, [_hybrid(reader)], minus=reader),
-                sensitivity=rates[0],
-                specificity=rates[1],
+                sensitivity=sensitivity,
+                specificity=specificity,
             )
         )
     return tuple(results)
+
+
+def _recall_rates(study: ReaderStudy, recall_B: NDArray[np.float64], options: StudyOptions) -> tuple[Interval, Interval]:
+    """Sensitivity and specificity of recalls, or of the share of readers who recall: then these are the readers' means."""
+    is_known_B = study.label_B != UNKNOWN_LABEL
+    is_positive_B, recalls_B, exams_B = study.label_B[is_known_B] == 1, recall_B[is_known_B], study.exam_B[is_known_B]
+    return (
+        ratio_interval(recalls_B * is_positive_B, is_positive_B, exams_B, bootstrap=options.bootstrap),
+        ratio_interval((1.0 - recalls_B) * ~is_positive_B, ~is_positive_B, exams_B, bootstrap=options.bootstrap),
+    )
 
 
 def _best(results: tuple[ReaderResult, ...], attribute: str) -> str | None:

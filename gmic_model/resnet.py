@@ -5,10 +5,16 @@ Only layers and their initialisation belong here; what is done with the features
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from gmic_model.batch_norm import BatchNorm
+from gmic_model.batch_norm import BatchNorm, recomputation
+from gmic_model.layout import as_channels_last, settled
 
 IMAGE_FEATURES = 256
 """Channels of ``ResNet22`` features."""
@@ -29,10 +35,16 @@ class ResNet22(nn.Module):
 
     No normalisation follows the stem and the pooling has no padding, which sets the odd intermediate sizes
     (735 x 479 at 2944 x 1920) and with them the saliency grid: 46 x 30.
+
+    Args:
+        channels_last: See ``layout``.
+        checkpoint_activations: See ``run_block``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, channels_last: bool = True, checkpoint_activations: bool = False) -> None:
         super().__init__()
+        self.channels_last = channels_last
+        self.checkpoint_activations = checkpoint_activations
         self.stem = nn.Conv2d(1, _IMAGE_WIDTHS[0], kernel_size=7, stride=2, padding=3, bias=False)
         self.pool = nn.MaxPool2d(kernel_size=3, stride=2)
         self.stages = nn.Sequential(
@@ -52,8 +64,16 @@ class ResNet22(nn.Module):
 
     def forward(self, image_N1HW: Tensor) -> Tensor:
         """Returns features_NDIJ, D = 256; 46 x 30 cells for the paper's 2944 x 1920 pixels."""
-        features_NDIJ = self.stages(self.pool(self.stem(image_N1HW)))
+        features_NDIJ = run_block(self._stem, image_N1HW, recompute=self.checkpoint_activations)
+        for stage in self.stages:
+            for block in stage:  # type: ignore[attr-defined]
+                features_NDIJ = run_block(block, features_NDIJ, recompute=self.checkpoint_activations)
         return F.relu(self.final_norm(features_NDIJ), inplace=True)
+
+    def _stem(self, image_N1HW: Tensor) -> Tensor:
+        if not self.channels_last:
+            return self.pool(self.stem(image_N1HW))  # type: ignore[no-any-return]
+        return settled(self.pool(self.stem(as_channels_last(image_N1HW))), is_training=self.training)
 
 
 class PreActivationBlock(nn.Module):
@@ -62,9 +82,9 @@ class PreActivationBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, project: bool) -> None:
         super().__init__()
         self.norm1 = BatchNorm(in_channels)
-        self.conv1 = _conv3x3(in_channels, out_channels, stride)
+        self.conv1 = convolution3x3(in_channels, out_channels, stride=stride)
         self.norm2 = BatchNorm(out_channels)
-        self.conv2 = _conv3x3(out_channels, out_channels, 1)
+        self.conv2 = convolution3x3(out_channels, out_channels, stride=1)
         self.shortcut = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False) if project else None
 
     def forward(self, features_NDIJ: Tensor) -> Tensor:
@@ -80,10 +100,16 @@ class ResNet18(nn.Module):
 
     The original stem sees three equal channels; a stem whose weight is summed over them gives the same result for a third of
     the work (``weights.py`` sums on import).
+
+    Args:
+        channels_last: See ``layout``.
+        checkpoint_activations: See ``run_block``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, channels_last: bool = True, checkpoint_activations: bool = False) -> None:
         super().__init__()
+        self.channels_last = channels_last
+        self.checkpoint_activations = checkpoint_activations
         self.stem = nn.Conv2d(1, _PATCH_WIDTHS[0], kernel_size=7, stride=2, padding=3, bias=False)
         self.stem_norm = BatchNorm(_PATCH_WIDTHS[0])
         self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
@@ -100,9 +126,19 @@ class ResNet18(nn.Module):
 
     def forward(self, patch_N1PQ: Tensor) -> Tensor:
         """Returns features_ND, D = 512: the spatial mean of the last stage."""
-        stem_NDPQ = F.relu(self.stem_norm(self.stem(patch_N1PQ)), inplace=True)
-        features_ND: Tensor = self.stages(self.pool(stem_NDPQ)).mean(dim=(2, 3))
-        return features_ND
+        features_NDPQ = run_block(self._stem, patch_N1PQ, recompute=self.checkpoint_activations)
+        for stage in self.stages:
+            for block in stage:  # type: ignore[attr-defined]
+                features_NDPQ = run_block(block, features_NDPQ, recompute=self.checkpoint_activations)
+        return features_NDPQ.mean(dim=(2, 3))
+
+    def _stem(self, patch_N1PQ: Tensor) -> Tensor:
+        if self.channels_last:
+            features_NDPQ = settled(self.stem(as_channels_last(patch_N1PQ)), is_training=self.training)
+        else:
+            features_NDPQ = self.stem(patch_N1PQ)
+        pooled_NDPQ: Tensor = self.pool(F.relu(self.stem_norm(features_NDPQ), inplace=True))
+        return pooled_NDPQ
 
 
 class PostActivationBlock(nn.Module):
@@ -110,9 +146,9 @@ class PostActivationBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
         super().__init__()
-        self.conv1 = _conv3x3(in_channels, out_channels, stride)
+        self.conv1 = convolution3x3(in_channels, out_channels, stride=stride)
         self.norm1 = BatchNorm(out_channels)
-        self.conv2 = _conv3x3(out_channels, out_channels, 1)
+        self.conv2 = convolution3x3(out_channels, out_channels, stride=1)
         self.norm2 = BatchNorm(out_channels)
         self.shortcut = (
             nn.Sequential(
@@ -130,6 +166,28 @@ class PostActivationBlock(nn.Module):
         return F.relu(self.norm2(self.conv2(residual_NDPQ)).add_(shortcut_NDPQ), inplace=True)
 
 
+def convolution3x3(in_channels: int, out_channels: int, *, stride: int) -> nn.Conv2d:
+    """Padding keeps the size at stride 1; a BatchNorm follows or has gone before, so there is no bias."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+
+
+def run_block(block: Callable[[Tensor], Tensor], input_NDHW: Tensor, *, recompute: bool) -> Tensor:
+    """Runs a block, keeping for the backward pass either all that it computed or only its input.
+
+    Recomputing (activation checkpointing, Chen et al. 2016) costs a second forward pass and gives the same gradients and the
+    same running statistics, bit for bit on a CPU. Without gradients nothing is kept either way.
+    """
+    if not (recompute and torch.is_grad_enabled()):
+        return block(input_NDHW)
+    if torch.compiler.is_compiling():  # it moves the running statistics out of what it recomputes, and knows no contexts
+        features_NDHW: Tensor = checkpoint(block, input_NDHW, use_reentrant=False, preserve_rng_state=False)
+    else:
+        features_NDHW = checkpoint(
+            block, input_NDHW, use_reentrant=False, preserve_rng_state=False, context_fn=_recompute_contexts
+        )
+    return features_NDHW
+
+
 def initialise_convolutions(network: nn.Module) -> None:
     """Kaiming normal by fan-out for every convolution, 1 and 0 for every BatchNorm.
 
@@ -144,5 +202,5 @@ def initialise_convolutions(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _conv3x3(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+def _recompute_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), recomputation()

@@ -6,6 +6,7 @@ The path of a pixel is in ``ViewGeometry``; where the window lies is ``augment.p
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from gmic_model.augment import Jitter, ScalarT, cut_window
 from gmic_model.preprocess import window_placement, working_shape_px
 from schemas.errors import ConfigError
-from schemas.exam import ViewGeometry
+from schemas.exam import LesionBox, ViewGeometry
 
 
 def to_source_frame(
@@ -59,6 +60,28 @@ def mask_to_window(mask_HW: NDArray[ScalarT], geometry: ViewGeometry, *, jitter:
     return cut_window(mask_HW, placement, geometry.window_px, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
+def boxes_in_crop(boxes: Iterable[LesionBox], geometry: ViewGeometry, shape_px: tuple[int, int]) -> NDArray[np.uint8]:
+    """Bring boxes of the source image into the stored crop's frame, as a mask: 1 inside any box.
+
+    A pixel of the crop is inside if its middle is; a box of less than a pixel there keeps one.
+
+    Args:
+        boxes: In source pixels; what lies outside the crop is cut off.
+        geometry: Of the prepared view.
+        shape_px: (rows, columns) of the stored crop.
+    """
+    top, bottom, left, right = geometry.crop_box_px
+    per_row, per_column = shape_px[0] / (bottom - top), shape_px[1] / (right - left)
+    mask_HW = np.zeros(shape_px, np.uint8)
+    for box in boxes:
+        columns = (
+            (right - box.right_px, right - box.left_px) if geometry.is_flipped else (box.left_px - left, box.right_px - left)
+        )
+        rows = _pixels_between((box.top_px - top) * per_row, (box.bottom_px - top) * per_row)
+        mask_HW[rows, _pixels_between(columns[0] * per_column, columns[1] * per_column)] = 1
+    return mask_HW
+
+
 def corners_to_source(
     corner_K2: NDArray[np.floating] | NDArray[np.integer], patch_size: tuple[int, int], geometry: ViewGeometry
 ) -> NDArray[np.int64]:
@@ -83,6 +106,11 @@ def corners_to_source(
     columns = (corner_K2[:, 1:] + first_column + np.array([[0, patch_size[1]]])) * per_column  # K, 2
     columns = right - columns[:, ::-1] if geometry.is_flipped else left + columns
     return np.asarray(np.rint(np.concatenate([rows, columns], axis=1)), np.int64)
+
+
+def _pixels_between(start: float, stop: float) -> slice:
+    first = round(start)
+    return slice(max(first, 0), max(round(stop), first + 1, 0))
 
 
 def _cells_of_source(

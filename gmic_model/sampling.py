@@ -10,7 +10,7 @@ import hashlib
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import IntEnum
 
 import numpy as np
@@ -22,7 +22,9 @@ from schemas.exam import ExamRecord, Finding, Split
 logger = logging.getLogger(__name__)
 
 
-def split_patients(exams: Sequence[ExamRecord], fractions: Mapping[Split, float], *, seed: int) -> dict[str, Split]:
+def split_patients(
+    exams: Sequence[ExamRecord], fractions: Mapping[Split, float], *, seed: int, kept: Mapping[str, Split] | None = None
+) -> dict[str, Split]:
     """Give every patient one split, stratified by the worst finding known of any of the patient's breasts.
 
     Strata, worst first: malignant, benign, known to be without a finding, nothing known. Within each, patients are ordered by
@@ -34,6 +36,7 @@ def split_patients(exams: Sequence[ExamRecord], fractions: Mapping[Split, float]
         exams: In any order; a patient may have several.
         fractions: Share of patients by split, adding to 1; a split of share 0 or left out gets nobody.
         seed: Another seed, another division; nothing else but the set of patients and their findings matters.
+        kept: Splits given earlier, when the cohort was smaller. They stay; new patients go where most are lacking.
 
     Returns:
         Split by patient pseudonym, in the order of the pseudonyms.
@@ -48,9 +51,12 @@ def split_patients(exams: Sequence[ExamRecord], fractions: Mapping[Split, float]
     split_by_patient: dict[str, Split] = {}
     for patients in strata.values():
         patients.sort(key=lambda patient_id: _keyed_order(patient_id, seed))
+        earlier = {patient_id: kept[patient_id] for patient_id in patients if kept and patient_id in kept}
+        split_by_patient.update(earlier)
+        new = [patient_id for patient_id in patients if patient_id not in earlier]
         start = 0
-        for split, count in _apportion(len(patients), fractions).items():
-            split_by_patient.update(dict.fromkeys(patients[start : start + count], split))
+        for split, count in _lacking(_apportion(len(patients), fractions), earlier.values(), len(new)).items():
+            split_by_patient.update(dict.fromkeys(new[start : start + count], split))
             start += count
     return dict(sorted(split_by_patient.items()))
 
@@ -107,6 +113,11 @@ class EpochSampler(Sampler[int]):
                 remedy="the exams or labels changed since training stopped; start the training again from its first epoch",
             )
         self._epoch, self._skip = epoch, skip
+
+    def draw(self, epoch: int) -> list[int]:
+        """The exams of a whole epoch, in their order."""
+        self.set_epoch(epoch)
+        return list(self)
 
     def __len__(self) -> int:
         """Exams still to come in this epoch."""
@@ -168,6 +179,14 @@ def _apportion(patients: int, fractions: Mapping[Split, float]) -> dict[Split, i
                 counts[max(counts, key=lambda other: counts[other])] -= 1
                 counts[split] = 1
     return counts
+
+
+def _lacking(wanted: Mapping[Split, int], have: Collection[Split], new: int) -> dict[Split, int]:
+    """How many of the ``new`` patients each split gets; where earlier ones already hold too many, the others get fewer."""
+    lacking = {split: max(0, count - sum(held is split for held in have)) for split, count in wanted.items()}
+    while sum(lacking.values()) > new:
+        lacking[max(lacking, key=lambda split: lacking[split])] -= 1
+    return lacking
 
 
 def _check_fractions(fractions: Mapping[Split, float]) -> None:

@@ -35,6 +35,17 @@ class Finding(StrEnum):
 FINDINGS = tuple(Finding)
 
 
+class FindingType(StrEnum):
+    """What a breast's finding looks like, in the words of BI-RADS; for subgroups only."""
+
+    MASS = "mass"
+    CALCIFICATION = "calcification"
+    ASYMMETRY = "asymmetry"
+    DISTORTION = "distortion"
+    SEVERAL = "several"
+    OTHER = "other"
+
+
 class Split(StrEnum):
     """A patient's part: "validation" means data checks in this house, so the middle one is "tuning"."""
 
@@ -74,6 +85,7 @@ class ImageRecord:
         exam_date: StudyDate (0008,0020), shifted per patient; None = not given or unreadable.
         patient_age_years: PatientAge (0010,1010), 90 stands for 90 and above; None = not given.
         gate_warnings: Ids of the rules that warned.
+        accession_id: Pseudonym of AccessionNumber (0008,0050), by which labels may name the exam; None = not given.
     """
 
     image_id: str
@@ -94,6 +106,7 @@ class ImageRecord:
     exam_date: date | None
     patient_age_years: int | None
     gate_warnings: tuple[str, ...]
+    accession_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +175,8 @@ class BreastLabel:
     Attributes:
         birads: BI-RADS assessment category 0-6.
         label_source: ``biopsy``, ``followup``, ``birads_proxy``, ``annotator`` or ``phantom``.
+        density: BI-RADS breast density, ``a`` to ``d``.
+        finding_type: What the finding looks like.
     """
 
     patient_id: str
@@ -171,3 +186,33 @@ class BreastLabel:
     malignant: bool | None
     birads: int | None
     label_source: str
+    density: str | None = None
+    finding_type: FindingType | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LesionBox:
+    """A lesion marked by a rectangle, in pixels of the source image; half open.
+
+    Attributes:
+        finding: None = the file does not say: then it is every finding that the breast is labelled with.
+    """
+
+    finding: Finding | None
+    top_px: int
+    bottom_px: int
+    left_px: int
+    right_px: int
+
+    @property
+    def text(self) -> str:
+        """As the manifest keeps it: ``malignant 10 20 30 40``."""
+        return f"{self.finding or 'any'} {self.top_px} {self.bottom_px} {self.left_px} {self.right_px}"
+
+    @classmethod
+    def of_text(cls, text: str) -> LesionBox:
+        """The box that ``text`` was made of."""
+        name, *edges = text.split()
+        top, bottom, left, right = map(int, edges)
+        finding = None if name == "any" else Finding(name)
+        return cls(finding=finding, top_px=top, bottom_px=bottom, left_px=left, right_px=right)

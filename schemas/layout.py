@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-STORE_VERSION: Final = "1"
+from schemas.exam import FindingType
+
+STORE_VERSION: Final = "2"
 PIXELS: Final = "pixels"
 LESION_MASK: Final = "lesion_mask"
 VIEWS_PER_EXAM: Final = 4
@@ -30,6 +32,13 @@ class Severity(StrEnum):
 
     BLOCK = "critical"
     WARN = "warning"
+
+
+class Watch(StrEnum):
+    """How a column's distribution is compared between ingests (rule R63)."""
+
+    CATEGORY = "category"
+    NUMBER = "number"  # by tenths of the earlier values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +76,22 @@ MANIFEST_COLUMNS: Final = (
     Column(name="malignant", dtype="int64", description="0 absent, 1 present, 255 not known", allowed=(0, 1, 255)),
     Column(name="birads", dtype="int64", description="BI-RADS category, 255 not known", allowed=(0, 1, 2, 3, 4, 5, 6, 255)),
     Column(name="label_source", dtype="string", description="Where the label comes from", is_nullable=True),
+    Column(
+        name="density", dtype="string", description="BI-RADS breast density", is_nullable=True, allowed=("a", "b", "c", "d")
+    ),
+    Column(
+        name="finding_type",
+        dtype="string",
+        description="What the breast's finding looks like",
+        is_nullable=True,
+        allowed=tuple(kind.value for kind in FindingType),
+    ),
+    Column(name="lesion_boxes", dtype="string", description="LesionBox.text of each box, '; ' between", is_nullable=True),
     Column(name="has_lesion_mask", dtype="bool", description="True if lesion_mask holds this image's lesions"),
+    Column(name="mask_sha256", dtype="string", description="Digest of the stored lesion mask", is_nullable=True),
     Column(name="source_sha256", dtype="string", description="Digest of the DICOM file"),
     Column(name="pixel_sha256", dtype="string", description="Digest of the decoded image"),
+    Column(name="written_sha256", dtype="string", description="Digest of the stored crop: what `mammo scrub` compares"),
     Column(name="source_rows_px", dtype="int64", description="Rows of the source image", minimum=64, maximum=8192),
     Column(name="source_columns_px", dtype="int64", description="Columns of the source image", minimum=64, maximum=8192),
     Column(name="bits_stored", dtype="int64", description="BitsStored", minimum=8, maximum=16),
@@ -97,6 +119,8 @@ MANIFEST_COLUMNS: Final = (
         severity=Severity.WARN,
     ),
     Column(name="gate_warnings", dtype="string", description="Ids of rules that warned, space separated"),
+    Column(name="batch", dtype="int64", description="Which ingest brought the image, counted from 1", minimum=1),
+    Column(name="batch_date", dtype="string", description="When that ingest planned its rows, ISO 8601, UTC"),
     Column(name="crop_top_px", dtype="int64", description="Crop box in the source", minimum=0),
     Column(name="crop_bottom_px", dtype="int64", description="Crop box in the source, exclusive", minimum=1),
     Column(name="crop_left_px", dtype="int64", description="Crop box in the source", minimum=0),
@@ -126,6 +150,16 @@ MANIFEST_COLUMNS: Final = (
         severity=Severity.WARN,
     ),
 )
+
+_BY_CATEGORY: Final = (
+    "view_position", "acquisition", "benign", "malignant", "birads", "density", "bits_stored", "photometric",
+    "transfer_syntax_uid", "manufacturer", "model_name",
+)  # fmt: skip
+WATCHED_COLUMNS: Final = {
+    **dict.fromkeys(_BY_CATEGORY, Watch.CATEGORY),
+    **dict.fromkeys(("patient_age_years", "pixel_mean", "background_median", "tissue_fraction"), Watch.NUMBER),
+}
+"""Columns whose distribution is compared from ingest to ingest."""
 
 MANIFEST_NAMES: Final = tuple(column.name for column in MANIFEST_COLUMNS)
 SPLIT_NAMES: Final = ("patient_id", "split")

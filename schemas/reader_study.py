@@ -16,8 +16,8 @@ class ReaderResult(Report):
     hybrid_auroc: Interval
     hybrid_auprc: Interval
     hybrid_gain: Interval = Field(description="AUROC of the hybrid minus that of the reader, same resamples")
-    sensitivity: float | None = Field(description="Of the reader's recalls; see ``recall_above``")
-    specificity: float | None
+    sensitivity: Interval = Field(description="Of the reader's recalls; see ``recall_above``")
+    specificity: Interval
 
 
 class SystemResult(Report):
@@ -92,8 +92,8 @@ class ReaderStudyReport(Report):
     best_hybrid: str | None
     reader_panel: SystemResult = Field(description="The mean of all readers' scores, as one system")
     panel_hybrid: SystemResult
-    readers_mean_sensitivity: float | None
-    readers_mean_specificity: float | None
+    readers_mean_sensitivity: Interval
+    readers_mean_specificity: Interval
     model_points: tuple[OperatingPoint, ...]
     weight_curve: tuple[HybridWeight, ...]
     best_weight: HybridWeight | None

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schemas.layout import Severity
-
-
-class Report(BaseModel):
-    """Frozen; equal results give equal reports."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from schemas.measures import BoxLocalization, EnsembleMember, LocalizationIntervals, ModelMetrics, ModelSpread
+from schemas.measures import Interval as Interval
+from schemas.measures import Report as Report
 
 
 class Provenance(Report):
@@ -24,25 +22,6 @@ class Provenance(Report):
     preprocess_version: str
     seed: int
     created_utc: str
-
-
-class Interval(Report):
-    """An estimate with its bootstrap interval; None = not defined on this data (one class only)."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-class PhantomReport(Report):
-    """What ``phantom`` wrote."""
-
-    output_dir: Path
-    patients: int
-    exams: int
-    images: int
-    malignant_breasts: int
-    benign_breasts: int
 
 
 class IngestReport(Report):
@@ -62,6 +41,12 @@ class IngestReport(Report):
     orphan_labels: int = Field(description="Label rows that join to no exam")
     unlabelled_breasts: int
     advice: str | None = Field(None, description="Which profile fits when everything was refused for one reason")
+    files_still_copied: int = Field(0, description="Files that somebody was writing; left for the next run")
+    images_copied: int = Field(0, description="Images that came again in another file with the same pixels; one is used")
+    images_contested: int = Field(0, description="SOPInstanceUIDs with different images, patients or exams: none is used")
+    images_withdrawn: int = Field(0, description="Published before this run and not any more")
+    images_without_source: int = Field(0, description="Published, their file gone from the source folder: kept")
+    contact_sheet_path: Path | None = Field(None, description="Every refused file with its reasons and a small picture")
 
 
 class CheckResult(Report):
@@ -83,6 +68,7 @@ class ValidationReport(Report):
     data_version: str
     images: int
     checks: tuple[CheckResult, ...]
+    page_path: Path
 
     @property
     def blocking(self) -> tuple[CheckResult, ...]:
@@ -111,6 +97,8 @@ class SplitReport(Report):
     splits_path: Path
     data_version: str
     counts: dict[str, SplitCount]
+    settings_sha256: str = Field("", description="Digest of the split section: earlier splits are kept only under the same")
+    patients_kept: int = Field(0, description="Patients whose split was given by an earlier run")
 
 
 class EpochRecord(Report):
@@ -122,6 +110,34 @@ class EpochRecord(Report):
     tuning_benign_auroc: float | None
     images_per_s: float
     is_best: bool
+    tuning_localization_f1: float | None = Field(None, description="Mean over findings of the F1 on tuning views with a mask")
+    is_best_localization: bool = False
+    memory_mib: float = Field(0.0, description="Most memory taken so far: of the GPU if there is one, else of the process")
+
+
+class PretrainEpoch(Report):
+    """One line of the pre-training curve."""
+
+    epoch: int
+    train_loss: float
+    tuning_loss: float | None = Field(description="Mean cross-entropy of tuning views with a category; None = there are none")
+    tuning_accuracy: float | None
+    images_per_s: float
+    is_best: bool
+    is_best_localization: bool = False
+    memory_mib: float = 0.0
+
+
+class PretrainReport(Report):
+    """What ``pretrain`` made."""
+
+    checkpoint_path: Path = Field(description="Weights of the lowest tuning loss")
+    checkpoint_sha256: str
+    run_dir: Path
+    epochs: tuple[PretrainEpoch, ...]
+    best_epoch: int
+    train_exams: int
+    provenance: Provenance
 
 
 class TrainReport(Report):
@@ -133,7 +149,11 @@ class TrainReport(Report):
     epochs: tuple[EpochRecord, ...]
     best_epoch: int
     train_exams: int
+    splits_sha256: str = Field("", description="Of the splits it was trained on: only their test part may judge it")
     provenance: Provenance
+    localization_checkpoint_path: Path | None = Field(
+        None, description="Best weights by tuning localisation F1; None = no tuning view has a lesion mask"
+    )
 
 
 class OperatingPoint(Report):
@@ -234,12 +254,24 @@ class FindingMetrics(Report):
     subgroups: tuple[SubgroupMetrics, ...] = ()
     subgroup_threshold: float | None = Field(None, description="Where subgroup sensitivity and specificity are read")
     subgroups_not_recorded: tuple[str, ...] = Field((), description="Attributes that the store does not record")
+    exams: int = Field(0, description="Exams with a known label: present if it is in a breast")
+    positive_exams: int = 0
+    exam_auroc: Interval | None = Field(None, description="Exam score = the higher one of its breasts'")
+    exam_auprc: Interval | None = None
+    models: tuple[ModelMetrics, ...] = Field((), description="Each model alone, where several are evaluated")
+    auroc_of_models: ModelSpread | None = None
+    auprc_of_models: ModelSpread | None = None
+    localization_intervals: LocalizationIntervals | None = None
+    boxes: BoxLocalization | None = Field(None, description="Images that have boxes and no mask")
 
 
 class EvaluationReport(Report):
-    """What ``evaluate`` measured on the test split."""
+    """What ``evaluate`` measured on the test split. With several models, ``by_finding`` is of their mean score."""
 
     scores_path: Path
+    model_sha256: str = Field("", description="Of the weights; of several, sha256 over theirs")
+    models: tuple[EnsembleMember, ...] = ()
+    localization_model: str = Field("", description="Whose saliency is measured: best malignant F1 on tuning (paper 3.3)")
     by_finding: dict[str, FindingMetrics]
     exams: int
     images: int
@@ -259,11 +291,31 @@ class ExplainedImage(Report):
     labels: dict[str, int]
 
 
+class FailureKind(StrEnum):
+    """How a breast was misjudged at a threshold."""
+
+    FALSE_NEGATIVE = "false negative"
+    FALSE_POSITIVE = "false positive"
+
+
+class Failure(Report):
+    """A test breast on the wrong side of the threshold; its exam has a page in the gallery."""
+
+    finding: str
+    kind: FailureKind
+    exam_id: str
+    laterality: str
+    score: float
+    threshold: float
+
+
 class ExplainReport(Report):
     """What ``explain`` drew."""
 
     output_dir: Path
     images: tuple[ExplainedImage, ...]
+    failures: tuple[Failure, ...] = Field((), description="The worst first, within each finding and kind")
+    gallery_path: Path | None = Field(None, description="The gallery's index page; an exam's page is <exam_id>.html beside it")
 
 
 class ImageScore(Report):
@@ -281,6 +333,7 @@ class PredictReport(Report):
     """What ``predict`` scored."""
 
     images: tuple[ImageScore, ...]
+    images_new: int = Field(0, description="Scored by this run; the rest had been scored by the same weights")
     breast_scores: dict[str, dict[str, float]] = Field(description="'<exam_id> <laterality>' -> finding -> score")
     missing: tuple[str, ...] = Field(description="A sentence for each exam without all four standard views")
     quarantined_by_reason: dict[str, int]
@@ -300,3 +353,43 @@ class PipelineReport(Report):
     evaluation: EvaluationReport
     explanation: ExplainReport
     report_path: Path
+    pdf_path: Path | None = Field(None, description="None = not wanted, or there is no Chromium to print it")
+
+
+class SearchForecast(Report):
+    """What a search will take, from a few measured steps."""
+
+    device: str
+    trials: int = Field(description="Trials still to run")
+    seconds_per_image: float = Field(description="Of a training step, forward and backward")
+    tuning_seconds_per_image: float
+    trial_hours: float
+    total_hours: float = Field(description="Of all workers together: GPU-hours on GPUs")
+    wall_hours: float
+    disk_gib: float
+    disk_free_gib: float
+
+
+class SearchedModel(Report):
+    """One of the best trials."""
+
+    trial: int
+    tuning_malignant_auroc: float
+    checkpoint_path: Path
+    checkpoint_sha256: str
+    parameters: dict[str, float]
+
+
+class SearchReport(Report):
+    """What ``search`` found."""
+
+    study_dir: Path
+    ensemble_path: Path = Field(description="The best trials' weights, for evaluate.ensemble")
+    page_path: Path
+    best: tuple[SearchedModel, ...]
+    trials_complete: int
+    trials_pruned: int
+    trials_failed: int
+    importance: dict[str, float] = Field(description="Share of the AUROC's variance by parameter; empty = too few trials")
+    forecast: SearchForecast | None = Field(description="None = nothing was left to run")
+    next_command: str

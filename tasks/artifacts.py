@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,7 +23,11 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
 from prefect.context import TaskRunContext
+from prefect.runtime import flow_run
+
+from schemas.config import RunConfig
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +53,23 @@ def show_link(key: str, path: Path, description: str) -> None:
         create_link_artifact(key=key, link=path.resolve().as_uri(), link_text=path.name, description=description)
 
 
+def run_name() -> str:
+    """A ``flow_run_name``: the flow, the store it works on and the UTC day, as ``ingest-ward-2026-11-23``."""
+    config = flow_run.parameters["config"]
+    name = config.name if isinstance(config, RunConfig) else config.get("name", "run")
+    day = (flow_run.scheduled_start_time or datetime.now(UTC)).astimezone(UTC).date()
+    return f"{flow_run.flow_name}-{name}-{day.isoformat()}"
+
+
+def add_to_run_name(counts: str) -> None:
+    """Appends what a run did to its name, once: ``-32-images-2-refused``."""
+    run_id, name = flow_run.id, flow_run.name
+    if run_id is None or TaskRunContext.get() is None or name.endswith(counts):
+        return
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(str(run_id)), name=f"{run_name()}-{counts}")
+
+
 @dataclass
 class Progress:
     """Counts what is done of one stage; call ``advance_to`` as often as you like."""
@@ -57,7 +79,12 @@ class Progress:
     unit: str
     _artifact_id: UUID | None = None
     _last_update: float = field(default=float("-inf"))
+    _done_before: int = 0
     _started: float = field(default_factory=time.monotonic)
+
+    def begin_at(self, done: int) -> None:
+        """An earlier run did so many: they do not count for the rate."""
+        self._done_before = done
 
     def advance_to(self, done: int, note: str = "") -> None:
         """Reports ``done`` of ``total``, at most every two seconds, and always at the end."""
@@ -66,11 +93,12 @@ class Progress:
             return
         self._last_update = now
         parts = [f"{self.stage}: {done} of {self.total} {self.unit}"]
-        if done:
+        done_now = done - self._done_before
+        if done_now > 0:
             elapsed_s = max(now - self._started, 1e-6)
-            rate = done / elapsed_s
+            rate = done_now / elapsed_s
             parts.append(f"{rate:.1f} {self.unit}/s" if rate >= 1.0 else f"{1.0 / rate:.0f} s each")
-            parts.append(f"{(self.total - done) * elapsed_s / done:.0f} s left")
+            parts.append(f"{(self.total - done) * elapsed_s / done_now:.0f} s left")
         if note:
             parts.append(note)
         logger.info(", ".join(parts), extra={"progress": (self.stage, done, self.total)})

@@ -1,4 +1,4 @@
-"""Evaluate: breast-level metrics with intervals and localisation on the test split."""
+"""Evaluate: breast-level metrics with intervals and localisation on the test split, of one model or several and their mean."""
 
 from __future__ import annotations
 
@@ -11,120 +11,144 @@ import pandas as pd
 from numpy.typing import NDArray
 from prefect import task
 
-from gmic_model.fit import choose_device
-from gmic_model.localization import (
-    ContinuousF1,
-    LesionCount,
-    continuous_f1,
-    is_pointing_at_lesion,
-    lesions_reached,
-    mean_localization,
-)
-from gmic_model.metrics import Metric, bootstrap_interval, breast_scores
-from gmic_model.saliency import mask_to_window
+from gmic_model.fit import choose_device, seed_prediction
+from gmic_model.operating_points import Bootstrap
 from schemas.config import EvaluateConfig, RunConfig, Stage
 from schemas.errors import StoreError
-from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding, Split
+from schemas.exam import FINDINGS, Finding, Split
+from schemas.measures import EnsembleMember
 from schemas.reports import EvaluationReport, FindingMetrics, Interval, SplitReport, TemperatureFile, TrainReport
-from tasks.adapters.exam_store import StoredViews, open_store, read_manifest, stored_views
-from tasks.adapters.workspace import Workspace, write_atomically
+from tasks.adapters.exam_store import open_store, read_manifest, stored_views
+from tasks.adapters.model_files import ensemble_sha256, members_of, read_ensemble, write_temperature
+from tasks.adapters.split_table import manifest_with_splits
+from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import progress, show_markdown
-from tasks.scoring import ScoredView, load_trained, score_rows, score_table
+from tasks.localizing import LocalizedView, annotated_rows, annotations_of, localize, mean_f1, with_localization
+from tasks.model_metrics import with_models, with_ranking
+from tasks.score_tables import breasts_of, exams_of, image_table, labelled
+from tasks.scoring import load_member, score_rows_of_each, store_preprocessing
 from tasks.screening_metrics import with_screening_metrics
-from tasks.split import manifest_with_splits
-from tasks.stages import save_report, stage_key
-from tasks.train import provenance
+from tasks.stages import GPU_TAG, load_report, save_report, stage_key
+from tasks.train import file_sha256, provenance
 
 logger = logging.getLogger(__name__)
 
-TEMPERATURE = "temperature.json"
-"""Beside the weights: see ``schemas.reports.TemperatureFile``."""
+ENSEMBLE = "ensemble"
+"""Name of the mean of several models' scores."""
+BREAST = ("patient_id", "exam_id", "laterality")
+
+
+def evaluated_members(config: EvaluateConfig, trained: TrainReport | None) -> tuple[EnsembleMember, ...]:
+    """The weights to evaluate: those that the config names, else those that training made.
+
+    Raises:
+        CheckpointError: A named checkpoint or ensemble file is not there.
+    """
+    if config.ensemble is not None:
+        return read_ensemble(config.ensemble)
+    if config.checkpoints:
+        return members_of(config.checkpoints)
+    if trained is None:
+        raise ValueError("neither the config nor training names weights")
+    tuning = next((epoch.tuning_malignant_auroc for epoch in trained.epochs if epoch.epoch == trained.best_epoch), None)
+    return (EnsembleMember(path=trained.checkpoint_path, sha256=trained.checkpoint_sha256, tuning_malignant_auroc=tuning),)
 
 
 @task(
     name="evaluate",
+    tags=[GPU_TAG],
     persist_result=True,
     cache_key_fn=stage_key(
-        Stage.EVALUATE, 2, ("evaluate",), lambda given: (given["trained"].checkpoint_sha256, given["splits"].data_version)
+        Stage.EVALUATE,
+        3,
+        ("evaluate",),
+        lambda given: (
+            ensemble_sha256(evaluated_members(given["config"].evaluate, given["trained"])),
+            given["splits"].data_version,
+        ),
     ),
 )
-def evaluate(config: RunConfig, splits: SplitReport, trained: TrainReport) -> EvaluationReport:
-    """Scores the test split and measures; scores go to parquet and CSV, one line per image.
+def evaluate(config: RunConfig, splits: SplitReport, trained: TrainReport | None) -> EvaluationReport:
+    """Scores the test split and measures; scores go to parquet and CSV, per image, breast and exam.
 
-    The tuning split is scored too: temperature and use thresholds are chosen there.
+    The tuning split is scored too: temperature, use thresholds and the model for localisation are chosen there.
+
+    Args:
+        config: The run.
+        splits: Of its store.
+        trained: What training made; None if ``evaluate`` names the weights.
 
     Raises:
-        StoreError: The test split is empty.
-        CheckpointError: The weights were altered.
+        StoreError: The test split is empty, or the network was trained on another division of the patients.
+        CheckpointError: Weights are missing, were altered, or are of another image size or preprocessing.
     """
-    store = open_store(Workspace(config.workspace_dir).store_dir)
-    manifest = manifest_with_splits(splits, read_manifest(store))
-    test = manifest[manifest["split"] == Split.TEST.value].reset_index(drop=True)
+    members = evaluated_members(config.evaluate, trained)
+    if trained is not None and not config.evaluate.names_weights:
+        _refuse_other_splits(splits, trained)
+    manifest = manifest_with_splits(splits, read_manifest(open_store(exam_store_dir(config))))
+    test, tuning = (manifest[manifest["split"] == part.value].reset_index(drop=True) for part in (Split.TEST, Split.TUNING))
     if test.empty:
         raise StoreError("The test split is empty", expected="at least one patient", remedy="raise split.test_fraction")
-    views = stored_views(store, manifest, config.preprocess.window_px)
-    network = load_trained(trained)
-    scored: list[ScoredView] = []
-    localized: dict[Finding, list[_Localized]] = {finding: [] for finding in FINDINGS}
-    masked = set(test.loc[test["has_lesion_mask"], "row"])
-    tuning = manifest[manifest["split"] == Split.TUNING.value].reset_index(drop=True)
-    rows = [*test["row"].tolist(), *tuning["row"].tolist()]
-    with progress("evaluate", len(rows), "images") as tracker:
-        for view in score_rows(
-            network, views, rows, batch_images=config.evaluate.batch_images, device=choose_device(config.train)
-        ):
-            scored.append(view)
-            if view.row in masked:
-                _localize(view, views, network.config.patch_size, localized)
-            tracker.advance_to(len(scored))
-    table, tuning_table = score_table(test, scored), score_table(tuning, scored)
+    scored = _score(config, members, test, tuning)
+    tables = _Tables.of(scored, members, splits.data_version, test, tuning)
     folder = Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value)
-    write_atomically(folder / "scores.parquet", table.to_parquet(index=False))
-    write_atomically(folder / "scores.csv", table.to_csv(index=False, float_format="%.6f").encode())
-    write_atomically(folder / "tuning_scores.parquet", tuning_table.to_parquet(index=False))
+    for name, table in tables.by_file().items():
+        write_atomically(folder / f"{name}.parquet", table.to_parquet(index=False))
+        write_atomically(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6f").encode())
+    localizing = _localizing_model(scored.localized_S, set(tuning["row"]))
     by_finding = {
-        finding.value: with_screening_metrics(
-            _finding_metrics(table, finding, localized[finding], config.evaluate),
-            breast_table(table, finding),
-            breast_table(tuning_table, finding),
-            test,
-            config.evaluate,
-        )
-        for finding in FINDINGS
+        finding.value: _measure(finding, tables, scored.localized_S, localizing, test, config.evaluate) for finding in FINDINGS
     }
-    _keep_temperature(trained, splits, by_finding)
+    _keep_temperature(config, members, splits, by_finding)
     report = EvaluationReport(
         scores_path=folder / "scores.parquet",
+        model_sha256=ensemble_sha256(members),
+        models=members,
+        localization_model=_names(members)[localizing],
         by_finding=by_finding,
         exams=test["exam_id"].nunique(),
         images=len(test),
         provenance=provenance(config, splits.data_version, seed=config.evaluate.seed),
     )
-    show_markdown("metrics", metrics_markdown(report.by_finding), "Breast-level metrics on the test split")
+    show_markdown("metrics", metrics_markdown(report.by_finding, _metrics_before(config)), "Breast-level metrics, test split")
     return save_report(config, Stage.EVALUATE, report)
 
 
-def breast_table(scores: pd.DataFrame, finding: Finding) -> pd.DataFrame:
-    """One line per breast with a known label: patient_id, exam_id, laterality, score, label."""
-    breasts = breast_scores(
-        scores[f"{finding.value}_score"].to_numpy(np.float64)[:, None],
-        scores["exam_id"].to_numpy(str),
-        scores["laterality"].to_numpy(str),
-    )
-    table = scores.iloc[breasts.first_image_B][["patient_id", "exam_id", "laterality"]].reset_index(drop=True)
-    table["score"] = breasts.score_BC[:, 0]
-    table["label"] = scores[finding.value].to_numpy(np.int64)[breasts.first_image_B]
-    return table[table["label"] != UNKNOWN_LABEL].reset_index(drop=True)
+def metrics_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[str, FindingMetrics] | None = None) -> str:
+    """The metrics as a markdown table; with several models their mean score's, then the mean of the models.
 
-
-def metrics_markdown(by_finding: Mapping[str, FindingMetrics]) -> str:
-    """The metrics as a markdown table."""
+    With an evaluation ``before``, each with its difference to it.
+    """
+    if before is not None:
+        return _difference_markdown(by_finding, before)
     lines = ["| finding | breasts | positive | AUROC | AUPRC | localisation F1 |", "|---|---|---|---|---|---|"]
     for name, metrics in by_finding.items():
         f1 = "-" if metrics.localization_f1 is None else f"{metrics.localization_f1:.3f}"
         counts = f"{metrics.breasts} | {metrics.positive_breasts}"
         lines.append(f"| {name} | {counts} | {interval_text(metrics.auroc)} | {interval_text(metrics.auprc)} | {f1} |")
+        auroc, auprc = metrics.auroc_of_models, metrics.auprc_of_models
+        if auroc is not None and auprc is not None:
+            mean = f"{name}, mean of {len(metrics.models)} models"
+            lines.append(f"| {mean} | {counts} | {interval_text(auroc.mean)} | {interval_text(auprc.mean)} | - |")
     return "\n".join(lines)
+
+
+def _difference_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[str, FindingMetrics]) -> str:
+    lines = ["| finding | breasts | AUROC | difference | AUPRC | difference |", "|---|---|---|---|---|---|"]
+    for name, metrics in by_finding.items():
+        cells = [name, f"{metrics.breasts} ({metrics.positive_breasts} positive)"]
+        earlier = before.get(name)
+        for metric in ("auroc", "auprc"):
+            found: Interval = getattr(metrics, metric)
+            cells += [interval_text(found), _difference(found, getattr(earlier, metric, None))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", "Differences to the evaluation before; a difference inside the intervals may be chance."])
+
+
+def _difference(found: Interval, before: Interval | None) -> str:
+    if before is None or before.value is None or found.value is None:
+        return "-"
+    return f"{found.value - before.value:+.3f}"
 
 
 def interval_text(interval: Interval) -> str:
@@ -136,71 +160,144 @@ def interval_text(interval: Interval) -> str:
     return f"{interval.value:.3f} ({interval.low:.3f}-{interval.high:.3f})"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------ scoring
 
 
-def _keep_temperature(trained: TrainReport, splits: SplitReport, by_finding: Mapping[str, FindingMetrics]) -> None:
-    """Leaves the fitted temperatures beside the weights they belong to."""
-    fits = {finding: metrics.temperature for finding, metrics in by_finding.items() if metrics.temperature is not None}
-    kept = TemperatureFile(checkpoint_sha256=trained.checkpoint_sha256, data_version=splits.data_version, by_finding=fits)
-    write_atomically(trained.checkpoint_path / TEMPERATURE, kept.model_dump_json(indent=1).encode())
-
-
-@dataclass(frozen=True, slots=True)
-class _Localized:
-    """How one image's saliency and patches lie on one finding's mask."""
-
-    metrics: ContinuousF1
-    is_pointing: bool
-    lesions: LesionCount
-
-
-def _localize(
-    view: ScoredView, views: StoredViews, patch_size: tuple[int, int], localized: dict[Finding, list[_Localized]]
-) -> None:
-    geometry, _, _ = views.views[view.row]
-    bits_HW: NDArray[np.uint8] = mask_to_window(views.lesion_mask(view.row), geometry)
-    for index, finding in enumerate(FINDINGS):
-        mask_HW = (bits_HW >> index & 1).astype(bool)
-        if mask_HW.any():
-            localized[finding].append(
-                _Localized(
-                    continuous_f1(view.saliency_CIJ[index], mask_HW),
-                    is_pointing_at_lesion(view.saliency_CIJ[index], mask_HW),
-                    lesions_reached(view.corner_K2, patch_size, mask_HW),
-                )
-            )
-
-
-def _finding_metrics(
-    scores: pd.DataFrame, finding: Finding, localized: Sequence[_Localized], config: EvaluateConfig
-) -> FindingMetrics:
-    breasts = breast_table(scores, finding)
-    score_B = breasts["score"].to_numpy(np.float64)
-    label_B = breasts["label"].to_numpy(np.int64)
-
-    def with_interval(metric: Metric) -> Interval:
-        return bootstrap_interval(
-            metric,
-            score_B,
-            label_B,
-            breasts["patient_id"].to_numpy(str),
-            resamples=config.bootstrap_resamples,
-            confidence=config.confidence,
-            seed=config.seed,
+def _refuse_other_splits(splits: SplitReport, trained: TrainReport) -> None:
+    """Test patients of these splits may have been training patients of those."""
+    if trained.splits_sha256 and trained.splits_sha256 != file_sha256(splits.splits_path):
+        raise StoreError(
+            "The network was trained on another division of the patients",
+            expected="the splits of the training",
+            got=f"splits made after it, {splits.splits_path}",
+            remedy="run `mammo train CONFIG.yaml` on the present splits first",
         )
 
-    mean = mean_localization(image.metrics for image in localized)
-    return FindingMetrics(
-        breasts=len(breasts),
-        positive_breasts=int(label_B.sum()),
-        auroc=with_interval(Metric.AUROC),
-        auprc=with_interval(Metric.AUPRC),
-        localization_images=mean.images,
-        localization_f1=mean.f1,
-        localization_precision=mean.precision,
-        localization_recall=mean.recall,
-        pointing_fraction=float(np.mean([image.is_pointing for image in localized])) if localized else None,
-        lesions=sum(image.lesions.total for image in localized),
-        lesions_reached=sum(image.lesions.reached for image in localized),
-    )
+
+def _metrics_before(config: RunConfig) -> Mapping[str, FindingMetrics] | None:
+    try:
+        return load_report(config, Stage.EVALUATE, EvaluationReport).by_finding
+    except StoreError:  # none yet, or of an older version
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scored:
+    """What ``S`` models say of the same rows, and how their saliency lies on what is annotated."""
+
+    rows: list[int]
+    score_SNC: NDArray[np.float64]
+    localized_S: list[list[LocalizedView]]
+
+
+def _score(config: RunConfig, members: Sequence[EnsembleMember], test: pd.DataFrame, tuning: pd.DataFrame) -> _Scored:
+    window_px = config.preprocess.window_px
+    store = open_store(exam_store_dir(config))
+    preprocessing, read_as = store_preprocessing(store), config.evaluate.read_as
+    networks = [load_member(one, read_as=read_as, window_px=window_px, preprocessing=preprocessing) for one in members]
+    both = pd.concat([test, tuning], ignore_index=True)
+    views = stored_views(store, both, window_px)
+    annotated, rows = annotated_rows(both), [int(row) for row in both["row"]]
+    scores: list[list[NDArray[np.float64]]] = []
+    localized_S: list[list[LocalizedView]] = [[] for _ in networks]
+    device = choose_device(config.train)
+    seed_prediction(config.evaluate.seed)  # the random rows of Table 1 draw patches in every pass
+    with progress("evaluate", len(rows), "images") as tracker:
+        for of_models in score_rows_of_each(networks, views, rows, batch_images=config.evaluate.batch_images, device=device):
+            scores.append([view.score_C for view in of_models])
+            row = of_models[0].row
+            annotations = annotations_of(annotated[row], views) if row in annotated else []
+            for network, view, localized in zip(networks, of_models, localized_S, strict=True):
+                localized += localize(view, annotations, network.config.patch_size)
+            tracker.advance_to(len(scores))
+    return _Scored(rows=rows, score_SNC=np.array(scores).swapaxes(0, 1), localized_S=localized_S)  # (N, S, C) -> (S, N, C)
+
+
+def _localizing_model(localized_S: Sequence[Sequence[LocalizedView]], tuning_rows: set[int]) -> int:
+    """The model with the best malignant F1 on the tuning split (paper 3.3); the first where nothing is annotated there."""
+    f1_S = [mean_f1(localized, Finding.MALIGNANT, tuning_rows) for localized in localized_S]
+    return max(range(len(f1_S)), key=lambda model: -1.0 if f1_S[model] is None else float(f1_S[model] or 0.0))
+
+
+def _names(members: Sequence[EnsembleMember]) -> list[str]:
+    return [f"model-{index}" for index in range(1, len(members) + 1)] if len(members) > 1 else ["model"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tables:
+    """Scores per image: what is reported (one model, or the mean of several), and each of several models."""
+
+    test: pd.DataFrame
+    tuning: pd.DataFrame
+    models: pd.DataFrame
+    breasts: pd.DataFrame
+    exams: pd.DataFrame
+
+    @classmethod
+    def of(
+        cls, scored: _Scored, members: Sequence[EnsembleMember], data_version: str, test: pd.DataFrame, tuning: pd.DataFrame
+    ) -> _Tables:
+        def table(images: pd.DataFrame, score_NC: NDArray[np.float64], model: str, sha256: str) -> pd.DataFrame:
+            return image_table(images, scored.rows, score_NC, model=model, sha256=sha256, data_version=data_version)
+
+        names = _names(members)
+        reported = ENSEMBLE if len(members) > 1 else names[0]
+        mean_NC, sha256 = scored.score_SNC.mean(axis=0), ensemble_sha256(members)
+        tables = [
+            table(test, score_NC, name, member.sha256)
+            for score_NC, name, member in zip(scored.score_SNC, names, members, strict=True)
+        ]
+        of_test = table(test, mean_NC, reported, sha256)
+        breasts = breasts_of(pd.concat([of_test, *tables], ignore_index=True) if len(members) > 1 else of_test)
+        return cls(
+            test=of_test,
+            tuning=table(tuning, mean_NC, reported, sha256),
+            models=pd.concat(tables, ignore_index=True),
+            breasts=breasts,
+            exams=exams_of(breasts),
+        )
+
+    def by_file(self) -> dict[str, pd.DataFrame]:
+        """File name to table."""
+        tables = {"scores": self.test, "breast_scores": self.breasts, "exam_scores": self.exams, "tuning_scores": self.tuning}
+        return {**tables, "model_scores": self.models} if self.models["model"].nunique() > 1 else tables
+
+
+# ---------------------------------------------------------------------------------------------------------- measuring
+
+
+def _measure(
+    finding: Finding,
+    tables: _Tables,
+    localized_S: Sequence[Sequence[LocalizedView]],
+    localizing: int,
+    test: pd.DataFrame,
+    config: EvaluateConfig,
+) -> FindingMetrics:
+    bootstrap = Bootstrap(resamples=config.bootstrap_resamples, confidence=config.confidence, seed=config.seed)
+    reported = tables.test["model"].iloc[0]
+    of_models = {
+        str(name): labelled(table, finding, (*BREAST, "model_sha256"))
+        for name, table in tables.breasts.groupby("model", sort=False)
+    }
+    breasts = of_models.pop(reported)
+    exams = labelled(tables.exams[tables.exams["model"] == reported], finding, ("patient_id", "exam_id"))
+    metrics = with_ranking(breasts, exams, bootstrap)
+    metrics = with_localization(metrics, finding, localized_S[localizing], test, bootstrap)
+    if of_models:
+        alone = [with_localization(metrics, finding, localized, test, bootstrap) for localized in localized_S]
+        metrics = with_models(metrics, breasts, of_models, alone, bootstrap)
+    tuning = tables.tuning if tables.tuning.empty else breasts_of(tables.tuning)
+    return with_screening_metrics(metrics, breasts, labelled(tuning, finding, BREAST), test, config)
+
+
+def _keep_temperature(
+    config: RunConfig, members: Sequence[EnsembleMember], splits: SplitReport, by_finding: Mapping[str, FindingMetrics]
+) -> None:
+    """Leaves the fitted temperatures in the stage's folder, and beside the weights they belong to if these are one model's."""
+    fits = {finding: metrics.temperature for finding, metrics in by_finding.items() if metrics.temperature is not None}
+    kept = TemperatureFile(checkpoint_sha256=ensemble_sha256(members), data_version=splits.data_version, by_finding=fits)
+    write_temperature(Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value), kept)
+    # Weights read as another row of Table 1 give other scores: their temperature is not that of the weights.
+    if len(members) == 1 and config.evaluate.read_as is None:
+        write_temperature(members[0].path, kept)

@@ -1,7 +1,8 @@
-"""Explain: the paper's Figure 4 panel for chosen test images, and their saliency as arrays."""
+"""Explain: for chosen test exams the paper's Figure 4 panels, saliency as arrays, and the gallery's pages."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,67 +15,145 @@ import pandas as pd
 from prefect import task
 
 from gmic_model.fit import choose_device
+from gmic_model.hanging import hang_view
+from gmic_model.model import GMIC
 from gmic_model.panel import figure4_panel
 from gmic_model.preprocess import network_input
-from gmic_model.saliency import mask_to_window
+from gmic_model.saliency import corners_to_source, mask_to_window, to_source_frame
 from schemas.config import GMICConfig, RunConfig, Stage
 from schemas.exam import FINDINGS, Laterality, Split, ViewPosition
-from schemas.reports import ExplainedImage, ExplainReport, SplitReport, TrainReport
+from schemas.reports import EvaluationReport, ExplainedImage, ExplainReport, SplitReport, TrainReport
 from tasks.adapters.exam_store import StoredViews, lines_of, open_store, read_manifest, stored_views
-from tasks.adapters.workspace import Workspace, write_atomically
+from tasks.adapters.gallery import GalleryNote, GalleryView, Shelf
+from tasks.adapters.split_table import manifest_with_splits
+from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import progress, show_link
-from tasks.scoring import ScoredView, load_trained, score_rows
-from tasks.split import manifest_with_splits
-from tasks.stages import save_report, stage_key
+from tasks.gallery import ExamNotes, choose_exams, find_failures
+from tasks.scoring import ScoredView, load_trained, score_rows, store_preprocessing
+from tasks.stages import GPU_TAG, save_report, stage_key
+from tasks.train import now
 
 logger = logging.getLogger(__name__)
 
 
 @task(
     name="explain",
+    tags=[GPU_TAG],
     persist_result=True,
     cache_key_fn=stage_key(
-        Stage.EXPLAIN, 1, ("explain",), lambda given: (given["trained"].checkpoint_sha256, given["splits"].data_version)
+        Stage.EXPLAIN,
+        2,
+        ("explain", "evaluate"),
+        lambda given: (
+            given["trained"].checkpoint_sha256,
+            given["splits"].data_version,
+            _digest(given["evaluated"]),
+        ),
     ),
 )
-def explain(config: RunConfig, splits: SplitReport, trained: TrainReport) -> ExplainReport:
-    """Draws the panels of some test exams, those with findings first.
+def explain(config: RunConfig, splits: SplitReport, trained: TrainReport, evaluated: EvaluationReport) -> ExplainReport:
+    """Draws panels, arrays and gallery pages of some test exams, the worst errors first.
 
     Raises:
         CheckpointError: The weights were altered.
         StoreError: The store is missing or damaged.
     """
-    store = open_store(Workspace(config.workspace_dir).store_dir)
+    store = open_store(exam_store_dir(config))
     manifest = manifest_with_splits(splits, read_manifest(store))
-    chosen = choose_exams(manifest[manifest["split"] == Split.TEST.value], config.explain.exams)
-    network = load_trained(trained)
-    views = stored_views(store, manifest, config.preprocess.window_px)
+    test = manifest[manifest["split"] == Split.TEST.value]
+    scores = pd.read_parquet(evaluated.scores_path)
+    failures = find_failures(scores, evaluated.by_finding, config.explain.failures)
+    chosen = choose_exams(test, failures, config.explain.exams)
     folder = Workspace(config.workspace_dir).stage_dir(Stage.EXPLAIN.value)
+    notes = ExamNotes(scores=scores, by_finding=evaluated.by_finding)
+    shelf = Shelf(
+        folder=folder / "gallery",
+        exam_ids=tuple(chosen["exam_id"].unique()),
+        created=now(),
+        note=_gallery_note(config, trained, evaluated),
+    )
+    shelf.clear()
+    images = _draw_exams(
+        config,
+        load_trained(trained, preprocessing=store_preprocessing(store)),
+        stored_views(store, manifest, config.preprocess.window_px),
+        chosen,
+        notes,
+        shelf,
+    )
+    index_path = shelf.write_index(test_exams=test["exam_id"].nunique())
+    show_link("panels", folder, f"{len(images)} panels")
+    show_link("gallery", index_path, f"{len(shelf.exam_ids)} exams as radiologists hang them")
+    shown = tuple(failure for failure in failures if failure.exam_id in shelf.exam_ids)
+    report = ExplainReport(output_dir=folder, images=images, failures=shown, gallery_path=index_path)
+    return save_report(config, Stage.EXPLAIN, report)
+
+
+def _digest(evaluated: EvaluationReport) -> str:
+    """Of what the pages say: numbers, not when they were made."""
+    said = [metrics.model_dump_json() for _, metrics in sorted(evaluated.by_finding.items())]
+    return hashlib.sha256("".join(said).encode()).hexdigest()
+
+
+def _gallery_note(config: RunConfig, trained: TrainReport, evaluated: EvaluationReport) -> GalleryNote:
+    has_threshold = any(metrics.subgroup_threshold is not None for metrics in evaluated.by_finding.values())
+    return GalleryNote(
+        model=f"Weights {trained.checkpoint_sha256[:12]}, data {evaluated.provenance.data_version[:12]}, "
+        f"code {evaluated.provenance.code_version}.",
+        confidence=f"{config.evaluate.confidence:.0%}",
+        specificity=f"{config.evaluate.subgroup_specificity:.2f}" if has_threshold else "not defined",
+    )
+
+
+def _draw_exams(
+    config: RunConfig, network: GMIC, views: StoredViews, chosen: pd.DataFrame, notes: ExamNotes, shelf: Shelf
+) -> tuple[ExplainedImage, ...]:
+    """Exam by exam, so that one exam's pictures are in memory at a time."""
     lines = {int(line["row"]): line for line in lines_of(chosen)}
-    images = []
+    views_of = chosen.groupby("exam_id").size().to_dict()
+    images: list[ExplainedImage] = []
+    hung: list[GalleryView] = []
     with progress("explain", len(lines), "images") as tracker:
         for view in score_rows(
             network, views, list(lines), batch_images=config.evaluate.batch_images, device=choose_device(config.train)
         ):
-            images.append(draw_view(view, lines[view.row], views, network.config, folder))
+            line = lines[view.row]
+            images.append(draw_view(view, line, views, network.config, shelf.folder.parent))
+            hung.append(_gallery_view(view, line, views, network.config, config.explain.picture_rows_px, images[-1]))
+            if len(hung) == views_of[line["exam_id"]]:
+                of_exam = [one for one in lines.values() if one["exam_id"] == line["exam_id"]]
+                shelf.write_exam(notes.exam(line["exam_id"], hung, missing_views(of_exam)))
+                hung.clear()
             tracker.advance_to(len(images))
-    show_link("panels", folder, f"{len(images)} panels")
-    return save_report(config, Stage.EXPLAIN, ExplainReport(output_dir=folder, images=tuple(images)))
+    return tuple(images)
+
+
+def _gallery_view(
+    view: ScoredView, line: Mapping[str, Any], views: StoredViews, model: GMICConfig, rows_px: int, image: ExplainedImage
+) -> GalleryView:
+    laterality = Laterality(line["laterality"])
+    spacing_mm = float(line["pixel_spacing_mm"])
+    return GalleryView(
+        image_id=line["image_id"],
+        laterality=laterality,
+        view_position=ViewPosition(line["view_position"]),
+        panel_name=image.panel_path.name,
+        hung=hang_view(
+            views(view.row),
+            saliency_CIJ=view.saliency_CIJ,
+            corner_K2=view.corner_K2,
+            patch_size=model.patch_size,
+            laterality=laterality,
+            pixel_spacing_mm=spacing_mm if np.isfinite(spacing_mm) else None,
+            rows_px=rows_px,
+            lesion_mask_HW=views.lesion_mask(view.row) if line["has_lesion_mask"] else None,
+        ),
+        scores=dict(zip(FINDINGS, view.score_C.tolist(), strict=True)),
+        attention_K=view.attention_K,
+    )
 
 
 _KNOWN_LABEL = {0: False, 1: True}
-
-
-def choose_exams(test: pd.DataFrame, exams: int) -> pd.DataFrame:
-    """The lines of some exams: malignant first, then benign, then the rest, each by id."""
-    rank = test.assign(rank=-(2 * (test["malignant"] == 1) + (test["benign"] == 1)).astype(int))
-    worst = rank.groupby("exam_id")["rank"].min().reset_index().sort_values(["rank", "exam_id"])
-    order = {exam_id: place for place, exam_id in enumerate(worst["exam_id"].head(exams))}
-    kept = test[test["exam_id"].isin(order)]
-    hung = kept.assign(place=kept["exam_id"].map(order)).sort_values(
-        ["place", "view_position", "laterality"], ascending=[True, True, False]
-    )
-    return hung.drop(columns="place")
 
 
 def draw_view(view: ScoredView, line: Mapping[str, Any], views: StoredViews, model: GMICConfig, folder: Path) -> ExplainedImage:
@@ -105,7 +184,10 @@ def draw_view(view: ScoredView, line: Mapping[str, Any], views: StoredViews, mod
     np.savez_compressed(
         arrays,
         saliency_CIJ=view.saliency_CIJ,
+        saliency_source_CHW=to_source_frame(view.saliency_CIJ, geometry, geometry.source_shape_px).astype(np.float16),
+        finding_C=[finding.value for finding in FINDINGS],
         corner_K2=view.corner_K2,
+        patch_source_K4=corners_to_source(view.corner_K2, model.patch_size, geometry),
         attention_K=view.attention_K,
         source_shape_px=geometry.source_shape_px,
         crop_box_px=geometry.crop_box_px,

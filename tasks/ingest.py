@@ -6,9 +6,9 @@ Not cached by Prefect: a rerun asks the ledger, which knows every file and row, 
 from __future__ import annotations
 
 import logging
-import stat
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import task
@@ -24,7 +24,6 @@ from tasks.adapters.exam_store import ExamStore, create_store, reserve_rows
 from tasks.adapters.gate import profile_named
 from tasks.adapters.gate_child import GateLimits
 from tasks.adapters.ledger import AcceptedFile, Ledger
-from tasks.adapters.pixel_twins import one_of_each
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
 from tasks.adapters.shard_writer import (
     HeaderJob,
@@ -36,22 +35,29 @@ from tasks.adapters.shard_writer import (
     inspect_files,
     write_exam_shard,
 )
+from tasks.adapters.source_folder import complete_files, mask_files, source_files
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress
+from tasks.transient import RETRY_DELAYS_S, failed_transiently
 
 logger = logging.getLogger(__name__)
 
 _FILES_PER_HEADER_JOB = 64
-_LEFT_ALONE = (".part", ".tmp")  # still being written by somebody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """What the source folder holds. Stays in memory: paths may spell names."""
+    """What the source folder holds. Stays in memory: paths may spell names.
+
+    Attributes:
+        file_ids: Every file there.
+        unsettled: Files to read: new, changed, not finished by an earlier run, or with another lesion mask than before.
+        still_copied: Files that somebody is writing; left for the next run.
+    """
 
     file_ids: frozenset[str]
     unsettled: tuple[SourceFile, ...]
-    written_before: int
+    still_copied: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,27 +91,54 @@ def scan_source(config: RunConfig) -> Scan:
             remedy="to read every file again, delete exam_store in the workspace",
         )
     source_dir = config.ingest.source_dir
-    paths = tuple(_walk(source_dir))
-    if not paths:
-        raise NoExamsFound(
-            f"No exams found in {source_dir}",
-            expected="a folder of DICOM files, subfolders included",
-            got="no file" if source_dir.is_dir() else "no such folder",
-            remedy="set ingest.source_dir to the folder that holds the exams",
-        )
     profile = profile_named(config.ingest.profile).name
+    if not source_dir.is_dir():
+        raise _no_exams(source_dir, got="no such folder")
     store, pseudonyms = open_exams(config)
-    files = [_source_file(path, source_dir, pseudonyms) for path in paths]
+    files = source_files(source_dir, pseudonyms)
+    if not files:
+        raise _no_exams(source_dir, got="no file")
     with Ledger(store.ledger_path) as ledger:
-        unsettled = tuple(
+        ledger.rewrite(_with_other_mask(config.ingest, ledger, files, pseudonyms))
+        unsettled = [
             file
             for file in files
             if not ledger.is_known(file.file_id, file.fingerprint)
             and not ledger.is_known(file.file_id, _refused_fingerprint(file.fingerprint, profile))
-        )
-        written = len(one_of_each(ledger.manifest_lines())[0])
-    logger.info("found %d files, %d of them new or changed", len(files), len(unsettled))
-    return Scan(file_ids=frozenset(file.file_id for file in files), unsettled=unsettled, written_before=written)
+        ]
+    complete = complete_files(unsettled, settle_s=config.ingest.settle_s)
+    logger.info(
+        "found %d files, %d of them new or changed, %d still being copied",
+        len(files),
+        len(complete),
+        len(unsettled) - len(complete),
+    )
+    return Scan(
+        file_ids=frozenset(file.file_id for file in files),
+        unsettled=tuple(complete),
+        still_copied=len(unsettled) - len(complete),
+    )
+
+
+def _no_exams(source_dir: Path, *, got: str) -> NoExamsFound:
+    return NoExamsFound(
+        f"No exams found in {source_dir}",
+        expected="a folder of DICOM files, subfolders included",
+        got=got,
+        remedy="set ingest.source_dir to the folder that holds the exams",
+    )
+
+
+def _with_other_mask(config: IngestConfig, ledger: Ledger, files: Sequence[SourceFile], pseudonyms: Pseudonyms) -> list[str]:
+    """Stored images whose lesion mask came, changed or went since, if their file is there to be read again."""
+    if config.masks_dir is None:
+        return []
+    masks, present = mask_files(config.masks_dir, pseudonyms), {file.file_id for file in files}
+    return [
+        file_id
+        for file_id, (image_id, fingerprint) in ledger.mask_fingerprints().items()
+        if file_id in present and fingerprint != masks.get(image_id, (None, ""))[1]
+    ]
 
 
 def header_batches(config: RunConfig, scan: Scan) -> tuple[FileBatch, ...]:
@@ -129,14 +162,14 @@ def inspect_batch(config: RunConfig, scheduler: str, batch: FileBatch) -> int:
             source_dir=config.ingest.source_dir,
             profile=config.ingest.profile,
             key_path=Workspace(config.workspace_dir).key_path,
-            limits=_limits(config.ingest),
+            limits=gate_limits(config.ingest),
         )
         for start in range(0, len(batch.files), _FILES_PER_HEADER_JOB)
     ]
     accepted = 0
     with Ledger(store.ledger_path) as ledger, progress(f"inspect-{batch.index}", len(batch.files), "files") as tracker:
         done = 0
-        for result in run_all(scheduler, inspect_files, jobs):
+        for result in run_all(scheduler, inspect_files, jobs, halves=_halves_of_header_job):
             if isinstance(result, Failed) and _is_our_trouble(result.cause):
                 raise StoreError(
                     "Files cannot be inspected",
@@ -159,15 +192,16 @@ def plan_shards(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
     """Gives every accepted image its row, grows the store, and divides the unwritten shards into tasks."""
     store, pseudonyms = open_exams(config)
     with Ledger(store.ledger_path) as ledger:
-        ledger.plan_rows(store.rows_per_shard)
+        ledger.plan_rows(store.rows_per_shard, planned_utc=datetime.now(UTC).isoformat(timespec="seconds"))
         reserve_rows(store, ledger.row_count())
         unwritten = ledger.unwritten_rows()
-    masks = _masks_by_image(config.ingest, pseudonyms)
+    masks = {} if config.ingest.masks_dir is None else mask_files(config.ingest.masks_dir, pseudonyms)
     images_by_shard: dict[int, list[PlannedImage]] = {}
     for file in scan.unsettled:
         if file.file_id in unwritten:
             row, image_id = unwritten[file.file_id]
-            planned = PlannedImage(file=file, row=row, mask_path=masks.get(image_id))
+            mask_path, mask_fingerprint = masks.get(image_id, (None, ""))
+            planned = PlannedImage(file=file, row=row, mask_path=mask_path, mask_fingerprint=mask_fingerprint)
             images_by_shard.setdefault(row // store.rows_per_shard, []).append(planned)
     jobs = [
         ShardJob(
@@ -178,7 +212,7 @@ def plan_shards(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
             profile=config.ingest.profile,
             key_path=Workspace(config.workspace_dir).key_path,
             preprocess=config.preprocess,
-            limits=_limits(config.ingest),
+            limits=gate_limits(config.ingest),
         )
         for shard, images in sorted(images_by_shard.items())
     ]
@@ -193,8 +227,9 @@ def plan_shards(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
     task_run_name="ingest-batch-{batch.index}",
     cache_policy=NO_CACHE,
     persist_result=False,
-    retries=1,
-    retry_delay_seconds=5,
+    retries=len(RETRY_DELAYS_S),
+    retry_delay_seconds=list(RETRY_DELAYS_S),
+    retry_condition_fn=failed_transiently,
 )
 def ingest_batch(config: RunConfig, scheduler: str, batch: ShardBatch) -> int:
     """Fills the batch's shards; a shard is in the ledger as soon as it is on disk. Returns the images written.
@@ -209,13 +244,13 @@ def ingest_batch(config: RunConfig, scheduler: str, batch: ShardBatch) -> int:
         unwritten = ledger.unwritten_rows()  # a retried batch leaves out the shards it finished
         jobs = [job for job in batch.jobs if any(image.file.file_id in unwritten for image in job.images)]
         done = images - sum(len(job.images) for job in jobs)
-        unwritable: list[str] = []
-        for result in run_all(scheduler, write_exam_shard, jobs):
+        unwritable: list[Failed[ShardJob]] = []
+        for result in run_all(scheduler, write_exam_shard, jobs, halves=_halves_of_shard_job):
             if not isinstance(result, Failed):
                 written += _enter_shard(ledger, config, result)
-                done += len(result.lines) + len(result.refused)
+                done += len(result.written) + len(result.refused)
             elif _is_our_trouble(result.cause):
-                unwritable.append(result.error)
+                unwritable.append(result)
             else:
                 killed = [(_killed(image.file, result.error), image.file.fingerprint) for image in result.item.images]
                 _refuse_files(ledger, config, killed)
@@ -224,13 +259,18 @@ def ingest_batch(config: RunConfig, scheduler: str, batch: ShardBatch) -> int:
     if unwritable:
         raise StoreError(
             f"{len(unwritable)} of {len(jobs)} shards could not be written",
-            got=unwritable[0],
+            got=unwritable[0].error,
             remedy="see that the store's disk is there and has room, then run again; finished shards are kept",
-        )
+        ) from unwritable[0].cause
     return written
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def gate_limits(config: IngestConfig) -> GateLimits:
+    """What reading one file may take."""
+    return GateLimits(timeout_s=config.file_timeout_s, memory_bytes=config.file_memory_mib << 20)
 
 
 def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
@@ -252,33 +292,6 @@ def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
     return store, pseudonyms
 
 
-def _walk(source_dir: Path) -> Iterator[Path]:
-    for path in sorted(source_dir.rglob("*")):
-        if path.name.startswith(".") or path.name.endswith(_LEFT_ALONE) or path.name == "DICOMDIR":
-            continue
-        if not stat.S_ISDIR(path.lstat().st_mode):  # lstat: a link is a file to refuse, not a folder to follow
-            yield path
-
-
-def _source_file(path: Path, source_dir: Path, pseudonyms: Pseudonyms) -> SourceFile:
-    status = path.lstat()
-    return SourceFile(
-        file_id=pseudonyms.file_id(path.relative_to(source_dir).as_posix()),
-        path=path,
-        fingerprint=f"{status.st_size}-{status.st_mtime_ns}",
-    )
-
-
-def _masks_by_image(config: IngestConfig, pseudonyms: Pseudonyms) -> dict[str, Path]:
-    if config.masks_dir is None:
-        return {}
-    return {pseudonyms.image_id(path.stem): path for path in config.masks_dir.glob("*.png")}
-
-
-def _limits(config: IngestConfig) -> GateLimits:
-    return GateLimits(timeout_s=config.file_timeout_s, memory_bytes=config.file_memory_mib << 20)
-
-
 def _killed(file: SourceFile, error: str) -> QuarantinedFile:
     return QuarantinedFile(file_id=file.file_id, source_sha256="", reason_codes=("F10",), message=f"Not read: {error}")
 
@@ -293,13 +306,28 @@ def _refused_fingerprint(fingerprint: str, profile: str) -> str:
     return f"{fingerprint} {profile}"
 
 
+def _halves_of_header_job(job: HeaderJob) -> tuple[HeaderJob, ...]:
+    middle = len(job.files) // 2
+    return tuple(replace(job, files=files) for files in (job.files[:middle], job.files[middle:]) if files)
+
+
+def _halves_of_shard_job(job: ShardJob) -> tuple[ShardJob, ...]:
+    """Both write the same shard, so they must run one after the other: ``write_shard`` keeps what the first has written."""
+    middle = len(job.images) // 2
+    return tuple(replace(job, images=images) for images in (job.images[:middle], job.images[middle:]) if images)
+
+
 def _refuse_files(ledger: Ledger, config: RunConfig, files: Iterable[tuple[QuarantinedFile, str]]) -> None:
+    """Enters refusals; a file that changed while it was read is no refusal: it is left for the next run."""
     profile = config.ingest.profile
-    ledger.add_quarantined([(file, _refused_fingerprint(fingerprint, profile)) for file, fingerprint in files])
+    refused = list(files)
+    ledger.leave(file.file_id for file, _ in refused if file.reason_codes == ("F07",))
+    ledger.add_quarantined(
+        [(file, _refused_fingerprint(fingerprint, profile)) for file, fingerprint in refused if file.reason_codes != ("F07",)]
+    )
 
 
 def _enter_headers(ledger: Ledger, config: RunConfig, inspected: Sequence[InspectedFile]) -> int:
-    refused = [(item.refused, item.file.fingerprint) for item in inspected if item.refused is not None]
     accepted = [
         AcceptedFile(
             file_id=item.file.file_id,
@@ -311,23 +339,12 @@ def _enter_headers(ledger: Ledger, config: RunConfig, inspected: Sequence[Inspec
         for item in inspected
         if item.record is not None
     ]
-    _refuse_files(ledger, config, refused)
-    contradictions = ledger.add_accepted(accepted)
-    _refuse_files(ledger, config, ((_contradiction(file), file.fingerprint) for file in contradictions))
-    return len(accepted) - len(contradictions)
-
-
-def _contradiction(file: AcceptedFile) -> QuarantinedFile:
-    return QuarantinedFile(
-        file_id=file.file_id,
-        source_sha256=file.source_sha256,
-        reason_codes=("I06",),
-        message="Another file with the same SOPInstanceUID and other content is in the store. "
-        "Expected: one content per SOPInstanceUID. Remedy: find out which of the two is right and remove the other.",
-    )
+    _refuse_files(ledger, config, [(item.refused, item.file.fingerprint) for item in inspected if item.refused is not None])
+    ledger.add_accepted(accepted)
+    return len(accepted)
 
 
 def _enter_shard(ledger: Ledger, config: RunConfig, result: ShardResult) -> int:
     _refuse_files(ledger, config, result.refused)
-    ledger.add_written(result.lines)
-    return len(result.lines)
+    ledger.add_written(result.written)
+    return len(result.written)

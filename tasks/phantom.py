@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from schemas.config import RunConfig
 from schemas.errors import ConfigError
 from schemas.layout import VIEWS_PER_EXAM
-from schemas.reports import PhantomReport
+from schemas.side_reports import PhantomReport
 from tasks.adapters.phantom_cohort import plan_cohort, write_cohort
 from tasks.artifacts import progress
 

@@ -1,13 +1,19 @@
-"""Report: everything a run found, on one self-contained page."""
+"""Report: everything a run found, on one self-contained page and as PDF."""
 
 from __future__ import annotations
+
+import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from gmic_model.curve_bands import pr_band, roc_band
+from gmic_model.operating_points import Bootstrap
 from schemas.config import RunConfig, Stage
+from schemas.errors import MammoError
 from schemas.exam import Finding
 from schemas.reports import (
     EvaluationReport,
@@ -18,13 +24,16 @@ from schemas.reports import (
     TrainReport,
     ValidationReport,
 )
+from tasks.adapters.pdf_printer import find_browser, print_pdf
 from tasks.adapters.report import render_report
 from tasks.adapters.report_charts import FindingScores
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import show_link
-from tasks.evaluate import breast_table
+from tasks.score_tables import breast_table
 from tasks.stages import save_report
 from tasks.train import now
+
+logger = logging.getLogger(__name__)
 
 
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
@@ -49,14 +58,40 @@ def write_report(
         report_path=path,
     )
     scores = pd.read_parquet(evaluated.scores_path)
-    breasts = [_finding_scores(scores, finding) for finding in Finding]
+    breasts = [_finding_scores(scores, finding, config) for finding in Finding]
     render_report(report, config=config, scores=breasts, output_path=path, created=now())
     show_link("report", path, "The run's report")
+    report = report.model_copy(update={"pdf_path": pdf_of(path) if config.report.pdf else None})
     return save_report(config, Stage.REPORT, report)
 
 
-def _finding_scores(scores: pd.DataFrame, finding: Finding) -> FindingScores:
+def pdf_of(page: Path) -> Path | None:
+    """The page as PDF beside it; without a browser, or with one that fails, a warning: the page itself is complete."""
+    browser = find_browser()
+    if browser is None:
+        logger.warning(
+            "no report.pdf: there is no Chromium or Chrome on this machine; install one and run `mammo pipeline` again, "
+            "or print report.html from any browser"
+        )
+        return None
+    try:
+        return print_pdf(page, page.with_suffix(".pdf"), browser)
+    except MammoError as failed:
+        logger.warning("no report.pdf: %s", failed)
+        return None
+
+
+def _finding_scores(scores: pd.DataFrame, finding: Finding, config: RunConfig) -> FindingScores:
     breasts = breast_table(scores, finding)
+    score_B, label_B = breasts["score"].to_numpy(np.float64), breasts["label"].to_numpy(np.int64)
+    patient_B = breasts["patient_id"].to_numpy(str)
+    drawn = Bootstrap(
+        resamples=config.evaluate.bootstrap_resamples, confidence=config.evaluate.confidence, seed=config.evaluate.seed
+    )
     return FindingScores(
-        finding=finding, score_B=breasts["score"].to_numpy(np.float64), label_B=breasts["label"].to_numpy(np.int64)
+        finding=finding,
+        score_B=score_B,
+        label_B=label_B,
+        roc_band=roc_band(score_B, label_B, patient_B, bootstrap=drawn),
+        pr_band=pr_band(score_B, label_B, patient_B, bootstrap=drawn),
     )

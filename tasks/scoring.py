@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from gmic_model.dataset import ExamViews
 from gmic_model.fit import Device, predict_batches, view_batches
-from gmic_model.model import GMIC
+from gmic_model.model import GMIC, GMICOutput
+from gmic_model.preprocess import PreparedView, preprocess_version
+from schemas.config import GMICVariant, PreprocessConfig
 from schemas.errors import CheckpointError
 from schemas.exam import FINDINGS
+from schemas.measures import EnsembleMember
 from schemas.reports import TrainReport
+from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.checkpoints import Checkpoint, load_checkpoint
-from tasks.adapters.exam_store import StoredViews
+from tasks.adapters.exam_store import ExamStore, StoredViews
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,36 +41,96 @@ class ScoredView:
     attention_K: NDArray[np.float32]
 
 
-def load_trained(trained: TrainReport) -> GMIC:
+def load_trained(trained: TrainReport, *, preprocessing: str | None = None) -> GMIC:
     """The network that training reported, and no other.
 
     Raises:
-        CheckpointError: The weights are gone, were altered, or are those of another training.
+        CheckpointError: The weights are gone, were altered, are those of another training or of another preprocessing.
     """
-    checkpoint = load_checkpoint(trained.checkpoint_path)
-    if checkpoint.sha256 != trained.checkpoint_sha256:
+    member = EnsembleMember(path=trained.checkpoint_path, sha256=trained.checkpoint_sha256)
+    return load_member(member, preprocessing=preprocessing)
+
+
+def load_member(
+    member: EnsembleMember,
+    *,
+    read_as: GMICVariant | None = None,
+    window_px: tuple[int, int] | None = None,
+    preprocessing: str | None = None,
+) -> GMIC:
+    """The network of an ensemble's member, and no other.
+
+    Args:
+        member: Folder and digest.
+        read_as: The row of Table 1 that the weights stand for; None = the one they were trained as.
+        window_px: The size of the images to come; None = any.
+        preprocessing: Of the images to come, as ``store_preprocessing`` names it; None = any.
+
+    Raises:
+        CheckpointError: The weights are gone, were altered, are those of another training, image size or preprocessing.
+    """
+    checkpoint = load_checkpoint(member.path)
+    if checkpoint.sha256 != member.sha256:
         raise CheckpointError(
-            f"{trained.checkpoint_path} holds other weights than training reported",
-            expected=f"sha256 {trained.checkpoint_sha256[:12]}...",
+            f"{member.path} holds other weights than were reported",
+            expected=f"sha256 {member.sha256[:12]}...",
             got=f"{checkpoint.sha256[:12]}...",
             remedy="restore the checkpoint, or train again with --force train",
         )
-    return load_network(checkpoint)
+    if preprocessing is not None:
+        require_preprocessing(checkpoint, preprocessing)
+    network = load_network(checkpoint, read_as=read_as)
+    if window_px is not None and network.config.image_size != window_px:
+        raise CheckpointError(
+            f"{member.path} was trained on images of another size",
+            expected=f"{window_px[0]} x {window_px[1]} pixels, as preprocess.window_px",
+            got=f"{network.config.image_size[0]} x {network.config.image_size[1]}",
+            remedy="evaluate it on a store with its own window",
+        )
+    return network
 
 
-def load_network(checkpoint: Checkpoint) -> GMIC:
+def require_preprocessing(checkpoint: Checkpoint, preprocessing: str) -> None:
+    """Refuses images that were made otherwise than those the network was trained on; imported weights name none.
+
+    Raises:
+        CheckpointError: Crop mode, version or VOI transform differ.
+    """
+    trained_on = str(checkpoint.sidecar.get("provenance", {}).get("preprocess_version", preprocessing))
+    if trained_on != preprocessing:
+        raise CheckpointError(
+            f"{checkpoint.folder} was trained on images of another preprocessing",
+            expected=f"crop mode, version and VOI transform {trained_on}",
+            got=preprocessing,
+            remedy="ingest with the preprocess section of its checkpoint.json into a new workspace_dir, or train on this store",
+        )
+
+
+def config_preprocessing(config: PreprocessConfig) -> str:
+    """Crop mode, version and VOI transform of what this version makes, as checkpoints say it."""
+    return f"{config.crop_mode.value}-{preprocess_version(config)}"
+
+
+def store_preprocessing(store: ExamStore) -> str:
+    """The same of what a store holds."""
+    made = json.loads((store.folder / "store.json").read_text())
+    return f"{made['preprocess']['crop_mode']}-{made['preprocess_version']}"
+
+
+def load_network(checkpoint: Checkpoint, *, read_as: GMICVariant | None = None) -> GMIC:
     """The network with its weights.
 
     Raises:
         CheckpointError: The weights are not those of the network that the checkpoint describes.
     """
-    network = GMIC(checkpoint.model_config)
+    config = checkpoint.model_config
+    network = GMIC(config if read_as is None else config.model_copy(update={"variant": read_as}))
     try:
         network.load_state_dict(checkpoint.weights)
     except RuntimeError as misfit:
         raise CheckpointError(
             f"The weights of {checkpoint.folder} do not fit the network it describes",
-            expected=f"the tensors of a {checkpoint.model_config.variant.value} network",
+            expected=f"the tensors of a {network.config.variant.value} network",
             got=f"{len(checkpoint.weights)} tensors of other names or shapes",
             remedy="use a checkpoint whose checkpoint.json was not edited",
         ) from misfit
@@ -77,28 +141,36 @@ def score_rows(
     network: GMIC, views: StoredViews, rows: Sequence[int], *, batch_images: int, device: Device
 ) -> Iterator[ScoredView]:
     """Runs the network over rows of the store, in order."""
+    for (view,) in score_rows_of_each([network], views, rows, batch_images=batch_images, device=device):
+        yield view
+
+
+def score_rows_of_each(
+    networks: Sequence[GMIC], views: Callable[[int], PreparedView], rows: Sequence[int], *, batch_images: int, device: Device
+) -> Iterator[tuple[ScoredView, ...]]:
+    """Runs several networks over rows of the store, in order; each image is read and prepared once."""
     single_views = ExamViews(
         rows_of_exam=[(row,) for row in rows],
         label_by_row={row: (0,) * len(FINDINGS) for row in rows},
         read_view=views,
     )
-    network.to(device)
-    for batch, output in predict_batches(network, view_batches(single_views, batch_images), device):
+    keep_freed_memory()
+    for network in networks:
+        network.to(device)
+    for batch in view_batches(single_views, batch_images):
+        outputs = [output for network in networks for _, output in predict_batches(network, [batch], device)]
         for index, row in enumerate(batch.row_N.tolist()):
-            yield ScoredView(
-                row=row,
-                score_C=output.y_NC[index].double().numpy(),
-                saliency_CIJ=output.saliency_NCIJ[index].numpy(),
-                corner_K2=output.corner_NK2[index].long().numpy(),
-                attention_K=output.attention_NK[index].numpy(),
-            )
+            yield tuple(_view_of(output, index, row) for output in outputs)
 
 
-def score_table(manifest: pd.DataFrame, scored: Sequence[ScoredView]) -> pd.DataFrame:
-    """One line per image: ids, labels and ``<finding>_score``."""
-    scores = pd.DataFrame(
-        [[view.row, *view.score_C.tolist()] for view in scored],
-        columns=["row", *(f"{finding.value}_score" for finding in FINDINGS)],
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _view_of(output: GMICOutput, index: int, row: int) -> ScoredView:
+    return ScoredView(
+        row=row,
+        score_C=output.y_NC[index].double().numpy(),
+        saliency_CIJ=output.saliency_NCIJ[index].numpy(),
+        corner_K2=output.corner_NK2[index].long().numpy(),
+        attention_K=output.attention_NK[index].numpy(),
     )
-    kept = ["row", "image_id", "exam_id", "patient_id", "laterality", "view_position", "benign", "malignant", "gate_warnings"]
-    return manifest[kept].merge(scores, on="row")

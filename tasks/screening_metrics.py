@@ -5,6 +5,7 @@ The arithmetic is in ``gmic_model``; here is which columns of the manifest make 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from gmic_model.subgroups import NOT_KNOWN, age_bands, subgroup_metrics, view_co
 from schemas.config import EvaluateConfig
 from schemas.reports import FindingMetrics, OperatingPoint, SubgroupMetrics
 
-GROUP_COLUMNS = {"vendor": "manufacturer", "acquisition": "acquisition", "density": "density", "finding type": "finding_type"}
+FINDING_TYPE = "finding type"
+GROUP_COLUMNS = {"vendor": "manufacturer", "acquisition": "acquisition", "density": "density", FINDING_TYPE: "finding_type"}
 """Attribute to manifest column; a column that the store does not have is reported as not recorded."""
 AGE_COLUMN = "patient_age_years"
 
@@ -72,6 +74,9 @@ def _operating_points(
     """Targets met on the test split, then thresholds chosen on the tuning split: what use would have given."""
     test = _arrays(breasts)
     points = points_at_specificity(*test, config.specificities, bootstrap=bootstrap)
+    if config.readers_specificity is not None:
+        basis = "the readers' mean specificity"
+        points += points_at_specificity(*test, [config.readers_specificity], bootstrap=bootstrap, basis=basis)
     points += points_at_sensitivity(*test, config.sensitivities, bootstrap=bootstrap)
     if not points:
         return ()
@@ -98,20 +103,37 @@ def _subgroups(
     if AGE_COLUMN in about:
         group_B["age"] = age_bands(about[AGE_COLUMN].to_numpy(np.float64, na_value=np.nan))
     for attribute, column in GROUP_COLUMNS.items():
-        if column in about:
+        if column in about and about[column].notna().any():
             group_B[attribute] = about[column].astype("string").fillna(NOT_KNOWN).replace("", NOT_KNOWN).to_numpy(np.str_)
     score_B, label_B, patient_B = _arrays(breasts)
     lines: tuple[SubgroupMetrics, ...] = ()
-    for attribute in ("vendor", "acquisition", "density", "age", "views of the breast", "finding type"):
-        if attribute in group_B:
+    for attribute in ("vendor", "acquisition", "density", "age", "views of the breast", FINDING_TYPE):
+        for member_B, names_B in _groupings(attribute, group_B.get(attribute), label_B):
             lines += subgroup_metrics(
-                score_B,
-                label_B,
-                patient_B,
-                group_B[attribute],
+                score_B[member_B],
+                label_B[member_B],
+                patient_B[member_B],
+                names_B,
                 attribute=attribute,
                 threshold=threshold,
                 bootstrap=bootstrap,
                 minimum_patients=config.subgroup_minimum_patients,
             )
     return lines, tuple(attribute for attribute in (*GROUP_COLUMNS, "age") if attribute not in group_B)
+
+
+def _groupings(
+    attribute: str, group_B: NDArray[np.str_] | None, label_B: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.str_]]]:
+    """Which breasts are compared, and their groups: all of them at once; by finding type, one type's against all without.
+
+    A breast without the finding has no type: each type stands against the same negatives.
+    """
+    if group_B is None:
+        return
+    if attribute != FINDING_TYPE:
+        yield np.ones(len(group_B), dtype=bool), group_B
+        return
+    for kind in np.unique(group_B[label_B == 1]):
+        member_B = (label_B == 0) | (group_B == kind)
+        yield member_B, np.full(int(member_B.sum()), kind)

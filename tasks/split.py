@@ -9,15 +9,16 @@ from prefect import task
 
 from gmic_model.sampling import split_patients
 from schemas.config import RunConfig, Stage
-from schemas.errors import StoreError, ValidationFailed
-from schemas.exam import FINDINGS, UNKNOWN_LABEL, ExamRecord, Finding, Laterality, Split
+from schemas.errors import ValidationFailed
+from schemas.exam import Split
 from schemas.layout import Severity
 from schemas.reports import IngestReport, SplitCount, SplitReport
 from tasks.adapters.exam_store import data_version, open_store, read_manifest
 from tasks.adapters.expectations import check_splits
+from tasks.adapters.split_table import exam_records
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import show_table
-from tasks.stages import save_report, stage_key
+from tasks.stages import load_report, report_path, save_report, stage_key
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +26,13 @@ logger = logging.getLogger(__name__)
 @task(
     name="split",
     persist_result=True,
-    cache_key_fn=stage_key(Stage.SPLIT, 1, ("split",), lambda given: (given["ingested"].data_version,)),
+    cache_key_fn=stage_key(Stage.SPLIT, 2, ("split",), lambda given: (given["ingested"].data_version,)),
 )
 def split(config: RunConfig, ingested: IngestReport) -> SplitReport:
     """Divides the patients, stratified by their worst known finding, and audits the result.
+
+    A patient keeps the split of an earlier run with the same settings, also while no image of it is published: a network
+    may have been trained on it. Another seed or share makes another division.
 
     Raises:
         ValidationFailed: A patient, exam or image would be in two splits.
@@ -39,7 +43,8 @@ def split(config: RunConfig, ingested: IngestReport) -> SplitReport:
         Split.TEST: config.split.test_fraction,
         Split.TRAIN: 1.0 - config.split.tuning_fraction - config.split.test_fraction,
     }
-    by_patient = split_patients(exam_records(manifest), fractions, seed=config.split.seed)
+    kept = _earlier_splits(config)
+    by_patient = split_patients(exam_records(manifest), fractions, seed=config.split.seed, kept=kept)
     splits = pd.DataFrame({"patient_id": list(by_patient), "split": [part.value for part in by_patient.values()]})
     failed = [check for check in check_splits(manifest, splits) if not check.is_met and check.severity == Severity.BLOCK]
     if failed:
@@ -50,29 +55,31 @@ def split(config: RunConfig, ingested: IngestReport) -> SplitReport:
             remedy="remove the images that stand in several patients' exams (see docs/data-checks.md), then split again",
         )
     path = Workspace(config.workspace_dir).stage_dir("split") / "splits.parquet"
-    write_atomically(path, splits.sort_values("patient_id").to_parquet(index=False))
+    absent = {patient_id: part.value for patient_id, part in kept.items() if patient_id not in by_patient}
+    known = pd.concat([splits, pd.DataFrame(absent.items(), columns=list(splits.columns))])
+    write_atomically(path, known.sort_values("patient_id").to_parquet(index=False))
     counts = count_splits(manifest.merge(splits, on="patient_id"))
     show_table("splits", [{"split": part, **count.model_dump()} for part, count in counts.items()], "Patients by split")
     logger.info("split %d patients: %s", len(splits), ", ".join(f"{name} {count.patients}" for name, count in counts.items()))
-    report = SplitReport(splits_path=path, data_version=data_version(manifest), counts=counts)
+    report = SplitReport(
+        splits_path=path,
+        data_version=data_version(manifest),
+        counts=counts,
+        settings_sha256=config.split.sha256(),
+        patients_kept=len(kept.keys() & by_patient.keys()),
+    )
     return save_report(config, Stage.SPLIT, report)
 
 
-def exam_records(manifest: pd.DataFrame) -> list[ExamRecord]:
-    """One record per exam from the manifest's lines."""
-    records = []
-    for (exam_id, patient_id), views in manifest.groupby(["exam_id", "patient_id"], sort=True):
-        findings: dict[Laterality, frozenset[Finding] | None] = {}
-        for laterality, breast in views.groupby("laterality"):
-            findings[Laterality(str(laterality))] = _findings(breast.iloc[0])
-        records.append(ExamRecord(exam_id=str(exam_id), patient_id=str(patient_id), findings=findings))
-    return records
-
-
-def _findings(line: pd.Series) -> frozenset[Finding] | None:
-    present = frozenset(finding for finding in FINDINGS if line[finding.value] == 1)
-    is_known = all(line[finding.value] != UNKNOWN_LABEL for finding in FINDINGS)
-    return present if present or is_known else None
+def _earlier_splits(config: RunConfig) -> dict[str, Split]:
+    """What an earlier run with the same settings gave; nothing if there was none."""
+    if not report_path(config.workspace_dir, Stage.SPLIT).exists():
+        return {}
+    earlier = load_report(config, Stage.SPLIT, SplitReport)
+    if earlier.settings_sha256 != config.split.sha256() or not earlier.splits_path.exists():
+        return {}
+    table = pd.read_parquet(earlier.splits_path)
+    return {str(patient_id): Split(part) for patient_id, part in zip(table["patient_id"], table["split"], strict=True)}
 
 
 def count_splits(manifest: pd.DataFrame) -> dict[str, SplitCount]:
@@ -89,18 +96,3 @@ def count_splits(manifest: pd.DataFrame) -> dict[str, SplitCount]:
             malignant_breasts=int((breasts["malignant"] == 1).sum()),
         )
     return counts
-
-
-def manifest_with_splits(report: SplitReport, ingested_store: pd.DataFrame) -> pd.DataFrame:
-    """The manifest with a ``split`` column; patients that came after the split have none and are left out.
-
-    Raises:
-        StoreError: The splits file is gone.
-    """
-    try:
-        splits = pd.read_parquet(report.splits_path)
-    except FileNotFoundError as missing:
-        raise StoreError(
-            f"There are no splits at {report.splits_path}", expected="splits.parquet", remedy="run `mammo split` again"
-        ) from missing
-    return ingested_store.merge(splits, on="patient_id", how="inner")

@@ -12,14 +12,19 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from uuid import uuid4
 
 from prefect.context import TaskRunContext
+from prefect.runtime import flow_run
 from prefect.tasks import Task
 
-from schemas.config import RunConfig, Stage
+from schemas.config import Config, RunConfig, Stage
 from schemas.errors import StoreError
 from schemas.reports import Report
 from tasks.adapters.workspace import Workspace, write_atomically
+
+GPU_TAG = "gpu"
+"""Of tasks that run the network: a limit on the server says how many at the same time."""
 
 ReportType = TypeVar("ReportType", bound=Report)
 
@@ -41,7 +46,7 @@ def stage_key(
         parts = [
             version,
             str(config.workspace_dir.resolve()),
-            {section: getattr(config, section).model_dump(mode="json") for section in sections},
+            {section: _content(getattr(config, section)) for section in sections},
             reads(parameters),
         ]
         return f"{stage.value}-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]}"
@@ -52,21 +57,27 @@ def stage_key(
 def when_needed(task: Task[..., ReportType], stage: Stage, config: RunConfig) -> Callable[..., ReportType]:
     """The task as a step that executes if it is forced, or if the stage's folder does not hold these very results.
 
-    What a folder holds is written in its ``done`` file: the key of the last execution that ended well. Prefect's cache alone
-    would not do: it remembers a result whose files were deleted, or written over by a run with another config.
+    What a folder holds is written in its ``done`` file: the key of the last execution that ended well, and the flow run it was
+    in. Prefect's cache alone would not do: it remembers a result whose files were deleted, or written over by a run with
+    another config. A retry of the flow run that was to force a stage, and did, leaves it alone.
     """
 
     def step(*inputs: Any) -> ReportType:
         key = _key_of(task, inputs)
         done_path = Workspace(config.workspace_dir).stage_dir(stage.value) / "done"
-        if stage not in config.force and _holds(done_path, key):
+        run_id = flow_run.id or uuid4().hex  # outside a flow nothing is a retry
+        if _holds(done_path, key, forced_in=run_id if stage in config.force else None):
             return task(*inputs)
         done_path.unlink(missing_ok=True)  # from here until the end the folder holds a mixture
         report = task.with_options(refresh_cache=True)(*inputs)
-        write_atomically(done_path, key.encode())
+        write_atomically(done_path, f"{key} {run_id}".encode())
         return report
 
     return step
+
+
+def _content(section: Config | None) -> object:
+    return None if section is None else section.model_dump(mode="json")
 
 
 def _key_of(task: Task[..., Any], inputs: tuple[Any, ...]) -> str:
@@ -76,9 +87,10 @@ def _key_of(task: Task[..., Any], inputs: tuple[Any, ...]) -> str:
     return make_key(None, dict(inspect.signature(task.fn).bind(*inputs).arguments))
 
 
-def _holds(done_path: Path, key: str) -> bool:
+def _holds(done_path: Path, key: str, *, forced_in: str | None) -> bool:
     try:
-        if done_path.read_text() != key:
+        done_key, _, run_id = done_path.read_text().partition(" ")
+        if done_key != key or forced_in not in (None, run_id):
             return False
         report = json.loads(done_path.with_name("report.json").read_bytes())
     except (OSError, ValueError):

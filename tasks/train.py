@@ -1,85 +1,47 @@
-"""Train: fit GMIC on the training split, choose by tuning malignant AUROC, keep what is needed to continue after any stop."""
+"""Train: a training process fits GMIC; this task starts it, shows how it goes and reports what it made."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pandas as pd
 from prefect import task
 
-from gmic_model.dataset import Batch, ExamViews
-from gmic_model.fit import (
-    Learner,
-    breast_auroc,
-    exam_batches,
-    new_learner,
-    predict_batches,
-    random_state,
-    set_random_state,
-    train_steps,
-    view_batches,
-)
-from gmic_model.preprocess import preprocess_version
-from gmic_model.sampling import EpochSampler
 from schemas.config import RunConfig, Stage
 from schemas.errors import CheckpointError
-from schemas.exam import FINDINGS, Finding, Split
-from schemas.reports import EpochRecord, Provenance, SplitReport, TrainReport
-from tasks.adapters.checkpoints import (
-    Checkpoint,
-    delete_checkpoints,
-    flatten_training,
-    latest_checkpoint,
-    load_checkpoint,
-    prune_checkpoints,
-    restore_training,
-    save_checkpoint,
-)
-from tasks.adapters.exam_store import ExamStore, StoredViews, lines_of, open_store, read_manifest, stored_views
-from tasks.adapters.workspace import Workspace, held_lock
-from tasks.artifacts import progress, show_table
-from tasks.split import exam_records, manifest_with_splits
-from tasks.stages import save_report, stage_key
+from schemas.reports import EpochRecord, PretrainReport, Provenance, SplitReport, TrainReport
+from tasks.adapters.checkpoints import epoch_dir, latest_checkpoint, load_checkpoint
+from tasks.adapters.training_child import run_training
+from tasks.adapters.training_request import Purpose, TrainingRequest
+from tasks.adapters.workspace import Workspace
+from tasks.artifacts import Progress, progress, show_table
+from tasks.scoring import config_preprocessing
+from tasks.stages import GPU_TAG, save_report, stage_key
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """The two splits training sees.
-
-    Attributes:
-        sampler: Which training exams an epoch takes; its indices are the items of ``train``.
-        train: The training exams' views with jitter.
-        tuning: Tuning lines of the manifest, each view's line once.
-        views: Reader of both.
-    """
-
-    sampler: EpochSampler
-    train: ExamViews
-    tuning: pd.DataFrame
-    views: StoredViews
-
-
 @task(
     name="train",
+    tags=[GPU_TAG],
     persist_result=True,
     cache_key_fn=stage_key(
         Stage.TRAIN,
-        1,
+        2,
         ("preprocess", "model", "train"),
-        lambda given: (given["splits"].data_version, _file_sha256(given["splits"].splits_path)),
+        lambda given: (
+            given["splits"].data_version,
+            file_sha256(given["splits"].splits_path),
+            "" if given["pretrained"] is None else given["pretrained"].checkpoint_sha256,
+        ),
     ),
 )
-def train(config: RunConfig, splits: SplitReport) -> TrainReport:
+def train(config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None) -> TrainReport:
     """Trains to the last epoch, from the newest checkpoint of this very run if there is one; anew if the stage is forced.
 
     Raises:
@@ -87,68 +49,115 @@ def train(config: RunConfig, splits: SplitReport) -> TrainReport:
         CheckpointError: The best epoch's checkpoint is gone.
         StoreBusy: Another process trains in the same folder.
     """
-    store = open_store(Workspace(config.workspace_dir).store_dir)
-    data = training_data(config, store, splits)
-    run_dir = training_dir(config, splits)
-    with held_lock(run_dir, purpose="train"):
-        if Stage.TRAIN in config.force:
-            delete_checkpoints(run_dir)
-        records = _run_epochs(config, data, run_dir)
-    best = max((record for record in records if record.is_best), key=lambda record: record.epoch)
-    checkpoint = run_dir / f"epoch-{best.epoch:04d}"
+    identity = training_identity(config, splits, pretrained)
+    run_dir = Workspace(config.workspace_dir).stage_dir(Stage.TRAIN.value) / identity[:12]
+    request = training_request(config, splits, pretrained, run_dir, is_forced=Stage.TRAIN in config.force)
+    with progress("train", config.train.epochs, "epochs") as tracker:
+        run_training(request, lambda message: show_message(tracker, message))
+    report = training_report(request)
+    rows = [record.model_dump() for record in report.epochs]
+    show_table("training-curve", rows, f"{len(rows)} epochs, best {report.best_epoch}")
+    return save_report(config, Stage.TRAIN, report)
+
+
+def training_request(
+    config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None, run_dir: Path, *, is_forced: bool = False
+) -> TrainingRequest:
+    """What the training process is told."""
+    return TrainingRequest(
+        purpose=Purpose.TRAIN,
+        config=config,
+        splits=splits,
+        run_dir=run_dir,
+        identity=training_identity(config, splits, pretrained),
+        about=checkpoint_about(config, splits, seed=config.train.seed),
+        pretrained=None if pretrained is None else pretrained.checkpoint_path,
+        is_forced=is_forced,
+    )
+
+
+def training_identity(config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None) -> str:
+    """Digest of everything that a run's curve depends on: another config never continues it."""
+    parts = [
+        config.preprocess.sha256(),
+        config.model.sha256(),
+        config.train.identity(),
+        splits.data_version,
+        file_sha256(splits.splits_path),
+        "" if pretrained is None else pretrained.checkpoint_sha256,
+    ]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def training_report(request: TrainingRequest) -> TrainReport:
+    """What a finished training left in its folder.
+
+    Raises:
+        CheckpointError: The best epoch's checkpoint is gone.
+    """
+    records = finished_epochs(request.run_dir)
+    best = max(record.epoch for record in records if record.is_best)
+    pointed = [record.epoch for record in records if record.is_best_localization]
+    checkpoint = epoch_dir(request.run_dir, best)
+    return TrainReport(
+        checkpoint_path=checkpoint,
+        checkpoint_sha256=kept_checkpoint_sha256(checkpoint),
+        run_dir=request.run_dir,
+        epochs=records,
+        best_epoch=best,
+        train_exams=request.splits.counts["train"].exams,
+        splits_sha256=file_sha256(request.splits.splits_path),
+        provenance=provenance(request.config, request.splits.data_version, seed=request.config.train.seed),
+        localization_checkpoint_path=epoch_dir(request.run_dir, max(pointed)) if pointed else None,
+    )
+
+
+def finished_epochs(run_dir: Path) -> tuple[EpochRecord, ...]:
+    """The training curve so far."""
+    checkpoint = latest_checkpoint(run_dir)
+    return () if checkpoint is None else tuple(EpochRecord(**record) for record in checkpoint.sidecar["epochs"])
+
+
+def kept_checkpoint_sha256(checkpoint: Path) -> str:
+    """Digest of the best epoch's weights.
+
+    Raises:
+        CheckpointError: They are gone.
+    """
     if not checkpoint.exists():
         raise CheckpointError(
             "The best epoch's checkpoint is gone",
             expected=checkpoint,
             remedy="restore it from a backup, or train anew with --force train",
         )
-    report = TrainReport(
-        checkpoint_path=checkpoint,
-        checkpoint_sha256=load_checkpoint(checkpoint).sha256,
-        run_dir=run_dir,
-        epochs=tuple(records),
-        best_epoch=best.epoch,
-        train_exams=len(data.train),
-        provenance=provenance(config, splits.data_version, seed=config.train.seed),
-    )
-    show_table("training-curve", [record.model_dump() for record in records], f"{len(records)} epochs, best {best.epoch}")
-    return save_report(config, Stage.TRAIN, report)
+    return load_checkpoint(checkpoint).sha256
 
 
-def training_dir(config: RunConfig, splits: SplitReport) -> Path:
-    """A run's folder is named by everything its curve depends on, so another config never continues it."""
-    parts = [
-        config.preprocess.sha256(),
-        config.model.sha256(),
-        config.train.sha256(),
-        splits.data_version,
-        _file_sha256(splits.splits_path),
-    ]
-    name = hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
-    return Workspace(config.workspace_dir).stage_dir(Stage.TRAIN.value) / name
+def show_message(tracker: Progress, message: Mapping[str, Any]) -> None:
+    """One message of the training process as a line and a step of the progress bar."""
+    if message["kind"] == "start" and message["epochs_done"]:
+        logger.info("continuing after %d of %d epochs", message["epochs_done"], message["epochs"])
+        tracker.begin_at(message["epochs_done"])
+    elif message["kind"] == "step":
+        left_min = (message["of"] - message["images"]) / max(message["images_per_s"], 1e-6) / 60
+        logger.info(
+            "epoch %d: %d of %d images, %.1f images/s, %.0f min of the epoch left",
+            message["epoch"],
+            message["images"],
+            message["of"],
+            message["images_per_s"],
+            left_min,
+        )
+    elif message["kind"] == "epoch":
+        tracker.advance_to(message["record"]["epoch"] + 1, _in_words(message["record"], message["left_s"]))
 
 
-def training_data(config: RunConfig, store: ExamStore, splits: SplitReport) -> TrainingData:
-    """Reads which exams train and tune.
-
-    Raises:
-        TrainingError: No training exam has a finding.
-    """
-    manifest = manifest_with_splits(splits, read_manifest(store))
-    training = manifest[manifest["split"] == Split.TRAIN.value]
-    exams = exam_records(training)
-    sampler = EpochSampler(exams, seed=config.train.seed, negatives_per_positive=config.train.negatives_per_positive)
-    rows_by_exam = {exam_id: tuple(int(row) for row in lines["row"]) for exam_id, lines in training.groupby("exam_id")}
-    views = stored_views(store, manifest, config.preprocess.window_px)
-    labels = {int(line["row"]): (int(line["benign"]), int(line["malignant"])) for line in lines_of(training)}
-    train = ExamViews(
-        rows_of_exam=[rows_by_exam[exam.exam_id] for exam in exams],
-        label_by_row=labels,
-        read_view=views,
-        jitter=config.preprocess,
-        seed=config.train.seed,
-    )
-    return TrainingData(sampler, train, manifest[manifest["split"] == Split.TUNING.value], views)
+def checkpoint_about(config: RunConfig, splits: SplitReport, *, seed: int) -> dict[str, Any]:
+    """What every checkpoint says of itself."""
+    return {
+        "provenance": provenance(config, splits.data_version, seed=seed).model_dump(),
+        "preprocess": config.preprocess.model_dump(mode="json"),
+    }
 
 
 def provenance(config: RunConfig, data_version: str, *, seed: int) -> Provenance:
@@ -157,7 +166,7 @@ def provenance(config: RunConfig, data_version: str, *, seed: int) -> Provenance
         code_version=version("mammography-gmic"),
         config_sha256=config.sha256(),
         data_version=data_version,
-        preprocess_version=f"{config.preprocess.crop_mode.value}-{preprocess_version(config.preprocess)}",
+        preprocess_version=config_preprocessing(config.preprocess),
         seed=seed,
         created_utc=now().isoformat(timespec="seconds"),
     )
@@ -168,92 +177,28 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def file_sha256(path: Path) -> str:
+    """Digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _run_epochs(config: RunConfig, data: TrainingData, run_dir: Path) -> list[EpochRecord]:
-    learner = new_learner(config.model, config.train)
-    records = _restore(learner, latest_checkpoint(run_dir))
-    if records:
-        logger.info("continuing after epoch %d", records[-1].epoch)
-    with progress("train", config.train.epochs, "epochs") as tracker:
-        for epoch in range(len(records), config.train.epochs):
-            record = _run_epoch(config, data, learner, epoch, records)
-            records.append(record)
-            save_checkpoint(
-                run_dir / f"epoch-{epoch:04d}",
-                weights=learner.network.state_dict(),
-                training=flatten_training(learner.optimizer, random_state()),
-                model=config.model,
-                about={
-                    "provenance": provenance(config, "", seed=config.train.seed).model_dump(),
-                    "preprocess": config.preprocess.model_dump(mode="json"),
-                    "epochs": [done.model_dump() for done in records],
-                },
-            )
-            best = max(done.epoch for done in records if done.is_best)
-            prune_checkpoints(run_dir, keep_last=config.train.keep_checkpoints, keep_also=run_dir / f"epoch-{best:04d}")
-            tracker.advance_to(epoch + 1, _in_words(record))
-    return records
-
-
-def _restore(learner: Learner, checkpoint: Checkpoint | None) -> list[EpochRecord]:
-    if checkpoint is None:
-        return []
-    learner.network.load_state_dict(checkpoint.weights)
-    set_random_state(restore_training(learner.optimizer, checkpoint.training))
-    return [EpochRecord(**record) for record in checkpoint.sidecar["epochs"]]
-
-
-def _run_epoch(
-    config: RunConfig, data: TrainingData, learner: Learner, epoch: int, before: Sequence[EpochRecord]
-) -> EpochRecord:
-    started = time.monotonic()
-    loss_sum, images = 0.0, 0
-    batches = _batches(config, data, epoch)
-    for step in train_steps(learner.network, learner.optimizer, batches, config.train, learner.device):
-        loss_sum += step.loss * step.images
-        images += step.images
-    images_per_s = images / (time.monotonic() - started)
-    tuning = _tuning_auroc(config, data, learner)
-    best_before = max((record.tuning_malignant_auroc or 0.0 for record in before), default=-1.0)
-    malignant = tuning[Finding.MALIGNANT]
-    return EpochRecord(
-        epoch=epoch,
-        train_loss=loss_sum / images,
-        tuning_malignant_auroc=malignant,
-        tuning_benign_auroc=tuning[Finding.BENIGN],
-        images_per_s=images_per_s,
-        # Without tuning positives there is nothing to choose by: the last epoch is then the best.
-        is_best=malignant is None or malignant >= best_before,
+def _in_words(record: Mapping[str, Any], left_s: float) -> str:
+    words = [f"loss {record['train_loss']:.3f}"]
+    for name, label in (
+        ("tuning_malignant_auroc", "tuning malignant AUROC"),
+        ("tuning_localization_f1", "tuning localisation F1"),
+        ("tuning_loss", "tuning loss"),
+        ("tuning_accuracy", "tuning accuracy"),
+    ):
+        if record.get(name) is not None:
+            words.append(f"{label} {record[name]:.3f}")
+    return ", ".join(
+        [*words, f"{record['images_per_s']:.1f} images/s", f"{record['memory_mib']:.0f} MiB", f"{_duration(left_s)} left"]
     )
 
 
-def _batches(config: RunConfig, data: TrainingData, epoch: int) -> Iterator[Batch]:
-    data.sampler.set_epoch(epoch)
-    return exam_batches(replace(data.train, epoch=epoch), data.sampler, config.train)
-
-
-def _tuning_auroc(config: RunConfig, data: TrainingData, learner: Learner) -> dict[Finding, float | None]:
-    if data.tuning.empty:
-        return dict.fromkeys(FINDINGS)
-    lines = data.tuning.reset_index(drop=True)
-    label_NC = lines[[finding.value for finding in FINDINGS]].to_numpy(np.int64)
-    views = ExamViews(
-        rows_of_exam=[(int(row),) for row in lines["row"]],
-        label_by_row={int(row): tuple(label) for row, label in zip(lines["row"], label_NC.tolist(), strict=True)},
-        read_view=data.views,
-    )
-    outputs = predict_batches(learner.network, view_batches(views, config.evaluate.batch_images), learner.device)
-    score_NC = np.concatenate([output.y_NC.double().numpy() for _, output in outputs])
-    by_finding = breast_auroc(score_NC, label_NC, lines["exam_id"].to_numpy(str), lines["laterality"].to_numpy(str))
-    return dict(zip(FINDINGS, by_finding, strict=True))
-
-
-def _in_words(record: EpochRecord) -> str:
-    auroc = "undefined" if record.tuning_malignant_auroc is None else f"{record.tuning_malignant_auroc:.3f}"
-    return f"loss {record.train_loss:.3f}, tuning malignant AUROC {auroc}, {record.images_per_s:.1f} images/s"
-
-
-def _file_sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"

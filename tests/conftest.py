@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydicom
 import pytest
@@ -16,6 +17,9 @@ import pytest
 from deployments.cli import main
 from deployments.services import PREFECT_DEFAULTS, prefect_server
 from schemas.config import PhantomConfig, RunConfig
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 # Prefect reads its environment when a test module first imports it: the same settings as under the command line.
 for _name, _value in PREFECT_DEFAULTS.items():
@@ -109,6 +113,7 @@ def make_config() -> MakeConfig:
                 "labels_csv": cohort / "labels.csv",
                 "masks_dir": cohort / "masks",
                 "profile": "phantom",
+                "settle_s": 0,
                 "exams_per_shard": 1,
                 "dask": {"kind": "local", "n_workers": 2},
             },
@@ -124,6 +129,7 @@ def make_config() -> MakeConfig:
             "train": {"epochs": 2, "batch_exams": 2, "learning_rate": 1e-3, "num_threads": 1},
             "evaluate": {"bootstrap_resamples": 50},
             "explain": {"exams": 1},
+            "report": {"pdf": False},
         }
         for dotted, value in changes.items():
             section = content
@@ -134,6 +140,74 @@ def make_config() -> MakeConfig:
         return RunConfig.model_validate(content)
 
     return make
+
+
+# ------------------------------------------------------------------------------------------------------------- pages
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+AXE = Path(__file__).parents[1] / "build" / "node_modules" / "axe-core" / "axe.min.js"
+"""Installed by .ci/run; its licence (MPL-2.0) and size keep it out of the repository."""
+WIDTHS_PX = ((1280, 800), (1920, 1080))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium. Not for the whole session: while it runs, its thread has an event loop that flows trip over."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed (Debian package chromium)")
+    from playwright.sync_api import sync_playwright
+
+    sandbox = ["--no-sandbox"] if os.getuid() == 0 else []  # Chromium refuses to be root otherwise
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*sandbox, "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """``open_page(path)``: the file as a person opens it, by file:// and with its policy in force; it must log no error."""
+    contexts, faults = [], []
+
+    def open_it(path: Path, **context: Any) -> Page:
+        contexts.append(browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | context)))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(path.resolve().as_uri())
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+@pytest.fixture
+def accessibility_faults(open_page: Callable[..., Page]) -> Callable[[Path], list[str]]:
+    """``accessibility_faults(path)``: what axe-core calls serious or critical, both widths, light and dark; pages too wide."""
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed (.ci/run does: npm install --prefix build axe-core)")
+
+    def faults(path: Path) -> list[str]:
+        page = open_page(path, reduced_motion="reduce", bypass_csp=True)
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = []
+        for width, height in WIDTHS_PX:
+            page.set_viewport_size({"width": width, "height": height})
+            too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            found += [f"{width}: {too_wide} px too wide"] * (too_wide > 0)
+            # The colours are all that differs between the schemes.
+            for scheme, rules in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
+                page.emulate_media(color_scheme=scheme)
+                result = page.evaluate("options => axe.run(options)", {"resultTypes": ["violations"], **rules})
+                found += [
+                    f"{width} {scheme} {fault['id']}: {fault['nodes'][0]['html'][:120]}"
+                    for fault in result["violations"]
+                    if fault["impact"] in {"serious", "critical"}
+                ]
+        return found
+
+    return faults
 
 
 # ---------------------------------------------------------------------------------------------------- the command line

@@ -21,7 +21,7 @@ from tasks.adapters.labels import LABEL_SOURCES
 
 logger = logging.getLogger(__name__)
 
-MANIFEST_SUITES: Final = ("ingest_images", "exams", "labels")
+MANIFEST_SUITES: Final = ("ingest_images", "exams", "labels", "batch_drift")
 _SAFE_ID: Final = r"^[A-Za-z0-9._-]{1,64}$"
 
 

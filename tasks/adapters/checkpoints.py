@@ -4,6 +4,7 @@
       epoch-0003/weights.safetensors     the network, ours to share
       epoch-0003/training.safetensors    optimiser moments and random states, to continue bit for bit
       epoch-0003/checkpoint.json         sha256 of both, model config, provenance, training curve
+      partial-0004-000120/               the same after 120 steps of epoch 4 (train.checkpoint_steps)
 
 A checkpoint folder is filled aside and renamed; loaders check both digests (a flipped bit loads silently otherwise).
 """
@@ -15,7 +16,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def save_checkpoint(
     A folder that stands there (of a damaged checkpoint, say) is moved away first and deleted last.
 
     Raises:
-        OSError: No room on the disk; nothing appears under ``folder`` then.
+        CheckpointError: No room on the disk, or it cannot be written; nothing appears under ``folder`` then.
     """
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old.part")
@@ -102,8 +103,14 @@ def save_checkpoint(
             folder.rename(replaced)
         aside.rename(folder)
         sync(folder.parent)
-    except SafetensorError as full:
-        raise OSError(f"cannot write the checkpoint {folder}: {full}") from full
+    except (OSError, SafetensorError) as full:
+        size = sum(tensor.nbytes for tensors in (weights, training) for tensor in tensors.values())
+        raise CheckpointError(
+            f"The checkpoint {folder} cannot be written",
+            expected=f"room for {size / 2**20:.0f} MiB",
+            got=str(full),
+            remedy="make room and run the same command again: it goes on after the last kept checkpoint, which is untouched",
+        ) from full
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)
@@ -130,9 +137,20 @@ def load_checkpoint(folder: Path, *, with_training: bool = False) -> Checkpoint:
     return Checkpoint(folder=folder, weights=weights, training=training, sidecar=sidecar)
 
 
+def epoch_dir(run_dir: Path, epoch: int) -> Path:
+    """Folder of a finished epoch."""
+    return run_dir / f"epoch-{epoch:04d}"
+
+
+def partial_dir(run_dir: Path, epoch: int, steps: int) -> Path:
+    """Folder of an epoch's first steps."""
+    return run_dir / f"partial-{epoch:04d}-{steps:06d}"
+
+
 def latest_checkpoint(run_dir: Path) -> Checkpoint | None:
-    """The newest checkpoint that verifies; a damaged one is named in the log and passed over."""
-    for folder in sorted(run_dir.glob("epoch-*"), reverse=True):
+    """The checkpoint that training got furthest with and that verifies; a damaged one is named in the log and passed over."""
+    folders = [*run_dir.glob("epoch-*"), *run_dir.glob("partial-*")]
+    for folder in sorted(folders, key=_position, reverse=True):
         try:
             return load_checkpoint(folder, with_training=True)
         except CheckpointError as damage:
@@ -140,18 +158,26 @@ def latest_checkpoint(run_dir: Path) -> Checkpoint | None:
     return None
 
 
-def prune_checkpoints(run_dir: Path, *, keep_last: int, keep_also: Path) -> None:
-    """Deletes all but the last few checkpoints and the best one, and leftovers of killed writers."""
+def prune_checkpoints(run_dir: Path, *, keep_last: int, keep_also: Collection[Path]) -> None:
+    """Deletes all but the last few epochs and the best ones, partial epochs, and leftovers of killed writers."""
     for folder in sorted(run_dir.glob("epoch-*"))[:-keep_last]:
-        if folder != keep_also:
+        if folder not in keep_also:
             shutil.rmtree(folder)
-    for leftover in run_dir.glob(".epoch-*.part"):
+    prune_partials(run_dir)
+
+
+def prune_partials(run_dir: Path, *, keep: Path | None = None) -> None:
+    """Deletes partial epochs but one, and leftovers of killed writers."""
+    for folder in run_dir.glob("partial-*"):
+        if folder != keep:
+            shutil.rmtree(folder)
+    for leftover in (*run_dir.glob(".epoch-*.part"), *run_dir.glob(".partial-*.part")):
         shutil.rmtree(leftover)
 
 
 def delete_checkpoints(run_dir: Path) -> None:
     """Deletes every checkpoint of a run: it is to begin anew."""
-    for folder in run_dir.glob("epoch-*"):
+    for folder in (*run_dir.glob("epoch-*"), *run_dir.glob("partial-*")):
         shutil.rmtree(folder)
 
 
@@ -186,27 +212,39 @@ def import_released(source: Path, folder: Path, model: GMICConfig) -> str:
 # ------------------------------------------------------------------------------------------------------ training state
 
 
-def flatten_training(optimizer: torch.optim.Optimizer, generator_state: Tensor) -> dict[str, Tensor]:
-    """Optimiser moments and the random state as flat tensors."""
-    tensors: dict[str, Tensor] = {"random": generator_state}
+def flatten_training(
+    optimizer: torch.optim.Optimizer,
+    random_by_rank: Sequence[Mapping[str, Tensor]],
+    trained: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Training state as flat tensors.
+
+    Args:
+        optimizer: Its moments are kept.
+        random_by_rank: For each training process the states of its generators, by device kind.
+        trained: The weights that training moves, where the checkpoint's own are their running mean.
+    """
+    tensors = {f"random.{rank}.{kind}": state for rank, states in enumerate(random_by_rank) for kind, state in states.items()}
+    tensors |= {f"trained.{name}": tensor for name, tensor in (trained or {}).items()}
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
             tensors[f"optimizer.{index}.{name}"] = value if isinstance(value, Tensor) else torch.tensor(value)
     return tensors
 
 
-def restore_training(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Puts flat tensors back into the optimiser; returns the random state.
+def restore_training(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], *, rank: int = 0) -> dict[str, Tensor]:
+    """Puts flat tensors back into the optimiser; returns the random states of one process.
 
     Raises:
-        CheckpointError: The checkpoint holds weights only.
+        CheckpointError: The checkpoint holds weights only, or was made by fewer processes.
     """
-    if "random" not in tensors:
+    random_state = {key.split(".")[2]: state for key, state in tensors.items() if key.startswith(f"random.{rank}.")}
+    if not random_state:
         raise CheckpointError(
             "Training cannot go on from this checkpoint",
-            expected=f"a checkpoint with {TRAINING}",
-            got="weights only",
-            remedy="start the training anew",
+            expected=f"a checkpoint with {TRAINING}, made by as many processes",
+            got=f"no random state of process {rank}" if tensors else "weights only",
+            remedy="start the training anew with --force train",
         )
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
@@ -218,7 +256,19 @@ def restore_training(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Ten
             is_moment = tensor.shape == weight.shape
             state.setdefault(int(index), {})[name] = torch.empty_like(weight).copy_(tensor) if is_moment else tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return tensors["random"]
+    return random_state
+
+
+def trained_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The weights to go on training with."""
+    moved = {key.removeprefix("trained."): value for key, value in checkpoint.training.items() if key.startswith("trained.")}
+    return moved or checkpoint.weights
+
+
+def _position(folder: Path) -> tuple[int, int]:
+    """(epochs finished, steps of the next one)."""
+    kind, epoch, *steps = folder.name.split("-")
+    return (int(epoch) + 1, 0) if kind == "epoch" else (int(epoch), int(steps[0]))
 
 
 def _verified(path: Path, digest: str) -> dict[str, Tensor]:

@@ -1,14 +1,15 @@
 """Dask: a cluster by config, and a sliding window of plain futures over it. The only module that imports Dask.
 
 One future is one zarr shard: its writer is alone with it, a killed worker's shard is redone by another, and a shard that keeps
-killing workers fails alone.
+killing workers fails alone. Workers are processes here, SLURM jobs or Kubernetes pods; the contract is the same.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
@@ -17,19 +18,29 @@ import dask
 from distributed import CancelledError, Client, KilledWorker, LocalCluster, as_completed
 from distributed.comm.core import CommClosedError
 
-from schemas.config import DaskConfig, ExistingDask
-from schemas.errors import MammoError
+from schemas.config import DaskConfig, ExistingDask, KubernetesDask, LocalDask, SlurmDask
+from schemas.errors import ConfigError, MammoError
 
 _RETRIES = 2
 _FUTURES_PER_WORKER = 2
 
-_OWN_CLUSTER = {
-    "distributed.scheduler.allowed-failures": 1,  # of a worker under an item; then the item is tried alone
+_WORKER_ENVIRONMENT = {
     # The nanny's own default trims freed memory back to the system after every image and costs half as much CPU again.
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 536_870_912,
-    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 33_554_432,
-    "distributed.nanny.pre-spawn-environ.OMP_NUM_THREADS": 1,
+    "MALLOC_TRIM_THRESHOLD_": "536870912",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "OMP_NUM_THREADS": "1",
+    "DO_NOT_TRACK": "1",
 }
+_ALLOWED_FAILURES = 1
+"""Of a worker under an item; then the item is tried alone."""
+
+_OWN_CLUSTER = {
+    "distributed.scheduler.allowed-failures": _ALLOWED_FAILURES,
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in _WORKER_ENVIRONMENT.items()},
+}
+_MINUTES_BEFORE_WALLTIME = 5
+_NOBODY = 10_001
+"""User and group of the image of ``deployments/Dockerfile``."""
 
 
 Item = TypeVar("Item")
@@ -47,52 +58,173 @@ class Failed(Generic[Item]):
 
 @contextmanager
 def open_cluster(config: DaskConfig) -> Iterator[str]:
-    """Yields a scheduler address; a cluster of our own ends with the block."""
+    """Yields a scheduler address; a cluster of our own ends with the block.
+
+    Raises:
+        ConfigError: The extra that this kind of cluster needs is not installed.
+    """
     if isinstance(config, ExistingDask):
         yield config.address
         return
-    with (
-        dask.config.set(_OWN_CLUSTER),
-        LocalCluster(
-            n_workers=config.n_workers,
-            threads_per_worker=1,
-            memory_limit=config.memory_limit,
-            dashboard_address="127.0.0.1:0",  # None would mean port 8787 on every interface
-            silence_logs=40,
-            host="127.0.0.1",
-        ) as cluster,
-    ):
-        # A worker that dies within moments of its start is not started again by its nanny; this notices after some 15 s.
-        cluster.adapt(minimum=config.n_workers, maximum=config.n_workers)
+    with _own_environment(), dask.config.set(_OWN_CLUSTER), _own_cluster(config) as cluster:
         yield cluster.scheduler_address
 
 
-def run_all(address: str, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result | Failed[Item]]:
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Nannies write their workers' environment, one thread each, into that of this process; a training must not inherit it."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _own_cluster(config: LocalDask | SlurmDask | KubernetesDask) -> Any:
+    if isinstance(config, SlurmDask):
+        cluster = slurm_cluster(config)
+        cluster.scale(jobs=config.jobs)
+        return cluster
+    if isinstance(config, KubernetesDask):
+        with _named_extra("kubernetes"):
+            from dask_kubernetes.operator import KubeCluster
+        return KubeCluster(custom_cluster_spec=kubernetes_spec(config), namespace=config.namespace, quiet=True)
+    cluster = LocalCluster(
+        n_workers=config.n_workers,
+        threads_per_worker=1,
+        memory_limit=config.memory_limit,
+        dashboard_address="127.0.0.1:0",  # None would mean port 8787 on every interface
+        silence_logs=40,
+        host="127.0.0.1",
+    )
+    # A worker that dies within moments of its start is not started again by its nanny; this notices after some 15 s.
+    cluster.adapt(minimum=config.n_workers, maximum=config.n_workers)
+    return cluster
+
+
+def slurm_cluster(config: SlurmDask) -> Any:
+    """A scheduler in this process; ``scale`` submits its jobs.
+
+    Raises:
+        ConfigError: ``dask-jobqueue`` is not installed.
+    """
+    with _named_extra("slurm"):
+        from dask_jobqueue.slurm import SLURMCluster
+    lifetime_min = config.walltime_min - _MINUTES_BEFORE_WALLTIME
+    return SLURMCluster(
+        queue=config.queue,
+        account=config.account,
+        cores=config.cores,
+        processes=config.cores,
+        memory=config.memory,
+        walltime=f"{config.walltime_min // 60:02d}:{config.walltime_min % 60:02d}:00",
+        interface=config.interface,
+        local_directory=None if config.local_dir is None else str(config.local_dir),
+        # Workers leave one after the other, before SLURM kills them all in the middle of their shards.
+        worker_extra_args=["--lifetime", f"{lifetime_min}m", "--lifetime-stagger", f"{_MINUTES_BEFORE_WALLTIME}m"],
+        job_script_prologue=[f"export {name}={value}" for name, value in _WORKER_ENVIRONMENT.items()],
+        job_extra_directives=list(config.directives),
+        scheduler_options={"dashboard_address": "127.0.0.1:0"},
+    )
+
+
+def kubernetes_spec(config: KubernetesDask) -> dict[str, Any]:
+    """The ``DaskCluster`` resource: pods that are nobody, write only to the claim and to a scratch volume.
+
+    Raises:
+        ConfigError: ``dask-kubernetes`` is not installed.
+    """
+    with _named_extra("kubernetes"):
+        from dask_kubernetes.operator import make_cluster_spec
+    environment = {**_WORKER_ENVIRONMENT, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(_ALLOWED_FAILURES)}
+    spec: dict[str, Any] = make_cluster_spec(
+        name=config.name,
+        image=config.image,
+        n_workers=config.n_workers,
+        resources={
+            "requests": {"cpu": config.cpu, "memory": config.memory},
+            "limits": {"memory": config.memory},
+        },
+        env=environment,
+        worker_command="dask worker --nthreads 1 --local-directory /scratch",
+    )
+    for pod in (spec["spec"]["worker"]["spec"], spec["spec"]["scheduler"]["spec"]):
+        pod["securityContext"] = {"runAsNonRoot": True, "runAsUser": _NOBODY, "fsGroup": _NOBODY}
+        pod["volumes"] = [
+            {"name": "data", "persistentVolumeClaim": {"claimName": config.volume_claim}},
+            {"name": "scratch", "emptyDir": {}},
+        ]
+        for container in pod["containers"]:
+            container["securityContext"] = {"readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False}
+            container["volumeMounts"] = [
+                {"name": "data", "mountPath": str(config.mount_path)},
+                {"name": "scratch", "mountPath": "/scratch"},
+            ]
+    return spec
+
+
+@contextmanager
+def _named_extra(extra: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise ConfigError(
+            f"ingest.dask.kind {extra} needs packages that are not installed",
+            got=f"no {missing.name}",
+            remedy=f"pip install 'mammography-gmic[{extra}]'",
+        ) from missing
+
+
+def run_all(
+    address: str,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    halves: Callable[[Item], Sequence[Item]] | None = None,
+) -> Iterator[Result | Failed[Item]]:
     """Runs ``work`` on every item, a few per worker in flight, and yields results as they come.
 
     ``work`` must be importable by the workers. An item whose work raises is tried again twice, then fails alone. Dask blames a
     dead worker on every item it held; those under suspicion are tried again at the end, one at a time, so that only the item
     that kills its worker even then fails.
 
+    Args:
+        address: The scheduler's.
+        work: What to do with an item.
+        items: What to do it with.
+        halves: Divides an item under suspicion, down to a part that cannot be divided (one part or none): only that part fails.
+            Parts of one item never run at the same time.
+
     Raises:
         OSError: The scheduler cannot be reached, or was lost on the way; results yielded so far are good.
     """
     with Client(address, set_as_default=False) as client:
         suspects: list[Item] = []
-        workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-        for item, outcome in _outcomes(client, work, items, in_flight=_FUTURES_PER_WORKER * workers):
+
+        def in_flight() -> int:
+            """Workers of a cluster's jobs and pods come and go while the work is done."""
+            return _FUTURES_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+
+        for item, outcome in _outcomes(client, work, items, in_flight=in_flight):
             if isinstance(outcome, KilledWorker):
                 suspects.append(item)
             else:
                 yield Failed(item, _in_words(outcome), outcome) if isinstance(outcome, BaseException) else outcome
-        for item, outcome in _outcomes(client, work, suspects, in_flight=1):
-            yield Failed(item, _in_words(outcome), outcome) if isinstance(outcome, BaseException) else outcome
+        while suspects:
+            item = suspects.pop()
+            parts = halves(item) if halves is not None else ()
+            for part, outcome in _outcomes(client, work, parts if len(parts) > 1 else [item], in_flight=lambda: 1):
+                if isinstance(outcome, KilledWorker) and len(parts) > 1:
+                    suspects.append(part)
+                else:
+                    yield Failed(part, _in_words(outcome), outcome) if isinstance(outcome, BaseException) else outcome
 
 
 def _outcomes(
-    client: Any, work: Callable[[Item], Result], items: Iterable[Item], *, in_flight: int
+    client: Any, work: Callable[[Item], Result], items: Iterable[Item], *, in_flight: Callable[[], int]
 ) -> Iterator[tuple[Item, Result | BaseException]]:
-    """Each item with its result or its error; takes the next item when one is done."""
+    """Each item with its result or its error; takes more items when one is done, up to ``in_flight()`` at a time."""
     remaining = iter(items)
     item_by_key: dict[str, Item] = {}
 
@@ -101,7 +233,7 @@ def _outcomes(
         item_by_key[key] = item
         return client.submit(work, item, key=key, pure=False, retries=_RETRIES)
 
-    running: Any = as_completed([submit(item) for item in itertools.islice(remaining, in_flight)], loop=client.loop)
+    running: Any = as_completed([submit(item) for item in itertools.islice(remaining, in_flight())], loop=client.loop)
     for future in running:
         try:
             outcome = cast("Result", future.result())  # waits again if the result was lost with a worker
@@ -114,7 +246,7 @@ def _outcomes(
         else:
             yield item_by_key.pop(future.key), outcome
         future.release()
-        for following in itertools.islice(remaining, 1):
+        for following in itertools.islice(remaining, max(0, in_flight() - len(item_by_key))):
             running.add(submit(following))
 
 

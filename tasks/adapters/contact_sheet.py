@@ -11,7 +11,7 @@ import base64
 import logging
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from tasks.adapters.gate_child_main import DrawThumbnail
 from tasks.adapters.gate_rules import GATE_RULES
 from tasks.adapters.page_templates import render_template
 from tasks.adapters.pseudonyms import Pseudonyms
+from tasks.adapters.source_folder import source_files
 from tasks.adapters.workspace import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -68,20 +69,7 @@ def find_sources(source_dir: Path, file_ids: Iterable[str], pseudonyms: Pseudony
     for the terminal of whoever asks, never for a log, a page or the ledger.
     """
     wanted = set(file_ids)
-    found: dict[str, Path] = {}
-    for path in _files(source_dir):
-        file_id = pseudonyms.file_id(path.relative_to(source_dir).as_posix())
-        if file_id in wanted:
-            found[file_id] = path
-            if len(found) == len(wanted):
-                break
-    return found
-
-
-def _files(source_dir: Path) -> Iterator[Path]:
-    for path in source_dir.rglob("*"):
-        if not stat.S_ISDIR(path.lstat().st_mode):
-            yield path
+    return {file.file_id: file.path for file in source_files(source_dir, pseudonyms) if file.file_id in wanted}
 
 
 def write_contact_sheet(
@@ -91,6 +79,7 @@ def write_contact_sheet(
     output_path: Path,
     created: datetime,
     limits: GateLimits,
+    pictures: int = MOST_CARDS,
 ) -> Path:
     """Writes the page.
 
@@ -100,13 +89,16 @@ def write_contact_sheet(
         output_path: Where the page goes; replaced atomically.
         created: When the page was made.
         limits: What decoding one file may take.
+        pictures: At most so many are drawn; a large file takes a second.
 
     Returns:
         ``output_path``.
     """
     shown = sorted(refused, key=lambda file: (file.reason_codes, file.file_id))[:MOST_CARDS]
     with GateChild(limits) as child:
-        cards = [_card(file, sources.get(file.file_id), child) for file in shown]
+        cards = [
+            _card(file, sources.get(file.file_id), child if place < pictures else None) for place, file in enumerate(shown)
+        ]
     counts = Counter(code for file in refused for code in file.reason_codes)
     page = render_template(
         "contact_sheet.html.jinja",
@@ -125,7 +117,7 @@ def demand(code: str) -> str:
     return GATE_RULES[code].demand if code in GATE_RULES else _NO_BREAST
 
 
-def _card(file: QuarantinedFile, path: Path | None, child: GateChild) -> Card:
+def _card(file: QuarantinedFile, path: Path | None, child: GateChild | None) -> Card:
     data_uri, note = _picture(file, path, child)
     return Card(
         file_id=file.file_id,
@@ -136,12 +128,14 @@ def _card(file: QuarantinedFile, path: Path | None, child: GateChild) -> Card:
     )
 
 
-def _picture(file: QuarantinedFile, path: Path | None, child: GateChild) -> tuple[str | None, str]:
+def _picture(file: QuarantinedFile, path: Path | None, child: GateChild | None) -> tuple[str | None, str]:
     withheld = next((why for code, why in _NO_PICTURE.items() if code in file.reason_codes), None)
     if withheld is not None:
         return None, f"No picture: {withheld}."
     if path is None or not stat.S_ISREG(path.lstat().st_mode):
         return None, "No picture: not in the source folder as a plain file."
+    if child is None:
+        return None, "No picture here: `mammo quarantine sheet` draws it."
     try:
         grey_HW = child.thumbnail(DrawThumbnail(path=path, side_px=PICTURE_SIDE_PX))
     except DicomError:

@@ -62,6 +62,7 @@ class DicomHeader:
     study_instance_uid: str = _attribute("StudyInstanceUID", ValueKind.TEXT)
     patient_id: str = _attribute("PatientID", ValueKind.TEXT)
     issuer_of_patient_id: str = _attribute("IssuerOfPatientID", ValueKind.TEXT)
+    accession_number: str = _attribute("AccessionNumber", ValueKind.TEXT)
     study_date: str = _attribute("StudyDate", ValueKind.TEXT)
     patient_age: str = _attribute("PatientAge", ValueKind.TEXT)
     modality: str = _attribute("Modality", ValueKind.KEYWORD)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gmic_model.operating_points import threshold_table
-from schemas.reports import CalibrationReport, FindingMetrics
+from schemas.reports import CalibrationBin, CalibrationReport, FindingMetrics
 from tasks.adapters.report_charts import Chart, FindingScores, Frame, Series
 
 SLIDER_STEPS = 500
@@ -79,7 +79,12 @@ def calibration_chart(finding: str, metrics: FindingMetrics) -> Chart | None:
 def _reliability(frame: Frame, kind: str, text: str, report: CalibrationReport) -> tuple[Series, Series]:
     """The curve, and the bins' intervals as upright bars."""
     curve = frame.series(
-        kind, [one.mean_score for one in report.bins], [one.observed.value for one in report.bins], text=text, is_dotted=True
+        kind,
+        [one.mean_score for one in report.bins],
+        [one.observed.value for one in report.bins],
+        text=text,
+        is_dotted=True,
+        tell=lambda place: _describe_bin(text, report.bins[place]),
     )
     bars = tuple(
         frame.points([one.mean_score, one.mean_score], [one.observed.low, one.observed.high])
@@ -87,6 +92,12 @@ def _reliability(frame: Frame, kind: str, text: str, report: CalibrationReport) 
         if one.observed.low is not None and one.observed.high is not None
     )
     return Series(kind=f"{kind} bar", lines=bars, dots=(), text=""), curve
+
+
+def _describe_bin(text: str, one: CalibrationBin) -> str:
+    ends = "" if one.observed.low is None or one.observed.high is None else f" ({one.observed.low:.2f}–{one.observed.high:.2f})"
+    share = "not defined" if one.observed.value is None else f"{one.observed.value:.2f}{ends}"
+    return f"{text}: mean score {one.mean_score:.3f}, {one.positive_breasts} of {one.breasts} breasts, share {share}"
 
 
 def _upper_limit(reports: list[CalibrationReport]) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,11 +21,15 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from gmic_model.preprocess import PreparedView
-from schemas.config import PreprocessConfig
+from schemas.config import PreprocessConfig, StoreReader
 from schemas.errors import StoreError
 from schemas.exam import QuarantinedFile, ViewGeometry, ViewPosition
 from schemas.layout import LESION_MASK, MANIFEST_COLUMNS, MANIFEST_NAMES, PIXELS, STORE_VERSION
-from tasks.adapters.workspace import sync, write_atomically
+from tasks.adapters.shard_file import COMPRESSION_LEVEL, COMPRESSOR, ShardFile, is_index_sound
+from tasks.adapters.tensorstore_reader import read_chunk
+from tasks.adapters.workspace import write_atomically
+
+_SAMPLED_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,20 @@ class ExamStore:
         return self.folder / "quarantine.csv"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """An image for its row.
+
+    Attributes:
+        pixels_HW: Crop (rows, columns), at most the canvas in size.
+        mask_HW: Lesion bits in the same frame; None = none.
+    """
+
+    row: int
+    pixels_HW: NDArray[np.uint16]
+    mask_HW: NDArray[np.uint8] | None = None
+
+
 def create_store(
     folder: Path, *, preprocess: PreprocessConfig, preprocess_version: str, rows_per_shard: int, key_id: str
 ) -> ExamStore:
@@ -88,7 +106,10 @@ def create_store(
                     chunks=(1, *canvas),
                     shards=(rows_per_shard, *canvas),
                     dtype=dtype,
-                    compressors=[BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle), Crc32cCodec()],
+                    compressors=[
+                        BloscCodec(cname=COMPRESSOR, clevel=COMPRESSION_LEVEL, shuffle=BloscShuffle.bitshuffle),
+                        Crc32cCodec(),
+                    ],
                     fill_value=0,
                 )
         write_atomically(settings_path, json.dumps(settings, indent=1).encode())
@@ -145,7 +166,7 @@ def reserve_rows(store: ExamStore, rows: int) -> None:
 
     Call under the store's lock, before any writer starts.
     """
-    for leftover in store.folder.rglob("*.partial"):  # zarr writes aside under this name and renames
+    for leftover in store.folder.rglob("*.partial"):  # zarr and ShardFile write aside under this name and rename
         leftover.unlink()
     whole = -(-rows // store.rows_per_shard) * store.rows_per_shard
     for name in (PIXELS, LESION_MASK):
@@ -154,36 +175,35 @@ def reserve_rows(store: ExamStore, rows: int) -> None:
             array.resize((whole, *store.canvas_px))
 
 
-def write_shard(
-    store: ExamStore, shard: int, pixels_by_row: Mapping[int, NDArray[np.uint16]], masks_by_row: Mapping[int, NDArray[np.uint8]]
-) -> None:
-    """Writes one whole shard: crops at the canvas's upper left corner, 0 elsewhere. It is on disk when this returns.
+def write_shard(store: ExamStore, shard: int, images: Iterable[StoredImage]) -> None:
+    """Writes one whole shard as its images come; it is on disk when this returns, and unchanged if it raises.
 
-    Rows of the shard that were written before and are not given now keep their content. zarr replaces a shard's file in one
+    Rows of the shard that were written before and do not come now keep their content. The shard's file is replaced in one
     rename, so a reader of those rows sees the old file or the new one.
 
     Args:
         store: Where.
         shard: Index of the shard; the caller is its only writer.
-        pixels_by_row: Row -> crop (rows, columns), at most the canvas in size.
-        masks_by_row: Row -> lesion bits in the same frame; rows without one hold 0.
+        images: Taken one at a time, so that one image is in memory.
     """
     start = shard * store.rows_per_shard
-    for name, crops in ((PIXELS, pixels_by_row), (LESION_MASK, masks_by_row)):
-        shard_path = store.folder / "pixels.zarr" / name / "c" / str(shard) / "0" / "0"
-        if not crops and not shard_path.exists():
-            continue
-        array = _open_array(store, name, mode="r+")
-        block_RHW = np.asarray(array[start : start + store.rows_per_shard])
-        for row in pixels_by_row:
-            block_RHW[row - start] = 0  # an earlier attempt may have left a mask here
-        for row, crop_HW in crops.items():
-            rows_px, columns_px = crop_HW.shape
-            block_RHW[row - start, :rows_px, :columns_px] = crop_HW
-        array[start : start + store.rows_per_shard] = block_RHW
-        # The ledger counts on it: what it calls written must outlive a power cut.
-        for path in (shard_path, *shard_path.parents[:3]):  # the file and the folders that hold its name, up to c/
-            sync(path)
+    with _shard_file(store, LESION_MASK, shard) as masks, _shard_file(store, PIXELS, shard) as pixels:
+        for image in images:
+            pixels.add(image.row - start, image.pixels_HW)
+            if image.mask_HW is None:
+                masks.drop(image.row - start)  # an earlier attempt may have left one
+            else:
+                masks.add(image.row - start, image.mask_HW)
+
+
+def _shard_path(store: ExamStore, name: str, shard: int) -> Path:
+    return store.folder / "pixels.zarr" / name / "c" / str(shard) / "0" / "0"
+
+
+def _shard_file(store: ExamStore, name: str, shard: int) -> ShardFile:
+    path = _shard_path(store, name, shard)
+    dtype = np.uint16 if name == PIXELS else np.uint8
+    return ShardFile(path, rows=store.rows_per_shard, canvas_px=store.canvas_px, dtype=dtype)
 
 
 def publish(store: ExamStore, lines: Sequence[Mapping[str, object]], quarantined: Sequence[QuarantinedFile]) -> pd.DataFrame:
@@ -216,27 +236,73 @@ def read_manifest(store: ExamStore) -> pd.DataFrame:
         ) from missing
 
 
+def published_rows(store: ExamStore) -> dict[str, int]:
+    """image_id -> row of the images that readers see now; empty if nothing was published, or the manifest is damaged."""
+    try:
+        manifest = pd.read_parquet(store.manifest_path, columns=["image_id", "row"])
+    except (OSError, ValueError):  # pyarrow's errors about damage are among these
+        return {}
+    return dict(zip(manifest["image_id"], manifest["row"], strict=True))
+
+
+def drop_unreadable_shards(store: ExamStore, rows: Iterable[int]) -> None:
+    """Deletes the shards of these rows whose index is damaged: nothing in them can be read, and no writer could keep a row."""
+    for shard in sorted({row // store.rows_per_shard for row in rows}):
+        for name in (PIXELS, LESION_MASK):
+            path = _shard_path(store, name, shard)
+            if path.exists() and not is_index_sound(path, store.rows_per_shard):
+                path.unlink()
+
+
 def data_version(manifest: pd.DataFrame) -> str:
-    """sha256 over what training and evaluation see: images, crops and labels."""
-    columns = [name for name in MANIFEST_NAMES if name not in ("row", "gate_warnings")]
+    """sha256 over what training and evaluation see: images, crops, masks and labels; not where and when they were stored."""
+    columns = [name for name in MANIFEST_NAMES if name not in ("row", "gate_warnings", "batch", "batch_date")]
     text = manifest.sort_values("image_id")[columns].to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_row(store: ExamStore, row: int, name: str = PIXELS) -> NDArray[Any]:
-    """One image's canvas (rows, columns).
+def crop_digest(crop_HW: NDArray[np.uint16] | NDArray[np.uint8]) -> str:
+    """sha256 of a stored crop's values, little endian, and of its shape."""
+    little_endian = np.ascontiguousarray(crop_HW, crop_HW.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(repr(crop_HW.shape).encode())
+    digest.update(little_endian.data)
+    return digest.hexdigest()
+
+
+def read_row(
+    store: ExamStore,
+    row: int,
+    name: str = PIXELS,
+    *,
+    size_px: tuple[int, int] | None = None,
+    reader: StoreReader = StoreReader.ZARR,
+) -> NDArray[Any]:
+    """One image.
+
+    Args:
+        store: Where.
+        row: Index R.
+        name: Of the array.
+        size_px: (rows, columns) from the canvas's upper left corner: the image's own. None = the whole canvas.
+        reader: Which library reads.
 
     Raises:
         StoreError: The stored bytes do not match their checksum, or an image was never written there.
     """
     try:
-        grown_ns = (store.folder / "pixels.zarr" / name / "zarr.json").stat().st_mtime_ns
-        canvas_HW: NDArray[Any] = np.asarray(_cached_array(store, name, grown_ns)[row])
+        array_dir = store.folder / "pixels.zarr" / name
+        grown_ns = (array_dir / "zarr.json").stat().st_mtime_ns
+        rows_px, columns_px = size_px or store.canvas_px
+        if reader is StoreReader.TENSORSTORE:
+            image_HW = read_chunk(array_dir, row, (rows_px, columns_px), grown_ns)
+        else:
+            image_HW = np.asarray(_cached_array(store, name, grown_ns)[row, :rows_px, :columns_px])
     except (ValueError, RuntimeError, IndexError, OSError) as damage:
         raise _damaged(store, row, name, got=type(damage).__name__) from damage
-    if name == PIXELS and not canvas_HW.any():  # zarr reads a shard whose file is gone as zeros; no image is all zeros
+    # A chunk that is not there, or whose shard is gone, reads as zeros; no image is all zeros. Some rows mostly tell.
+    if name == PIXELS and not (image_HW[::_SAMPLED_ROWS].any() or image_HW.any()):
         raise _damaged(store, row, name, got="nothing: its shard is missing")
-    return canvas_HW
+    return image_HW
 
 
 def _damaged(store: ExamStore, row: int, name: str, *, got: str) -> StoreError:
@@ -244,7 +310,7 @@ def _damaged(store: ExamStore, row: int, name: str, *, got: str) -> StoreError:
         f"Row {row} of {name} in {store.folder} cannot be read",
         expected="bytes that match their crc32c",
         got=got,
-        remedy="restore the store from a backup, or delete the workspace's exam_store and ingest again",
+        remedy="`mammo scrub CONFIG.yaml` lists all damage; with --repair it reads the source files again",
     )
 
 
@@ -255,25 +321,36 @@ class StoredViews:
     Attributes:
         store: Where the pixels are.
         views: Row -> (geometry, (rows, columns) of the stored crop, tissue fraction).
+        reader: Which library reads; the pixels are the same.
+        masked_rows: Rows that have a lesion mask.
     """
 
     store: ExamStore
     views: Mapping[int, tuple[ViewGeometry, tuple[int, int], float]]
+    reader: StoreReader = StoreReader.ZARR
+    masked_rows: frozenset[int] = frozenset()
 
     def __call__(self, row: int) -> PreparedView:
         """The view as ingest prepared it."""
         geometry, (rows_px, columns_px), tissue_fraction = self.views[row]
-        canvas_HW = read_row(self.store, row)
-        return PreparedView(pixels_HW=canvas_HW[:rows_px, :columns_px], geometry=geometry, tissue_fraction=tissue_fraction)
+        pixels_HW = read_row(self.store, row, size_px=(rows_px, columns_px), reader=self.reader)
+        return PreparedView(pixels_HW=pixels_HW, geometry=geometry, tissue_fraction=tissue_fraction)
 
     def lesion_mask(self, row: int) -> NDArray[np.uint8]:
-        """Lesion bits (benign 1, malignant 2) in the stored crop's frame."""
-        _, (rows_px, columns_px), _ = self.views[row]
-        mask_HW: NDArray[np.uint8] = read_row(self.store, row, LESION_MASK)[:rows_px, :columns_px]
+        """Lesion bits (benign 1, malignant 2) in the stored crop's frame.
+
+        Raises:
+            StoreError: The stored bytes do not match their checksum, or a mask that the manifest tells of is not there.
+        """
+        mask_HW: NDArray[np.uint8] = read_row(self.store, row, LESION_MASK, size_px=self.views[row][1])
+        if row in self.masked_rows and not mask_HW.any():
+            raise _damaged(self.store, row, LESION_MASK, got="nothing: its shard is missing")
         return mask_HW
 
 
-def stored_views(store: ExamStore, manifest: pd.DataFrame, window_px: tuple[int, int]) -> StoredViews:
+def stored_views(
+    store: ExamStore, manifest: pd.DataFrame, window_px: tuple[int, int], *, reader: StoreReader = StoreReader.ZARR
+) -> StoredViews:
     """A reader of the manifest's rows."""
     views = {
         int(line["row"]): (
@@ -283,7 +360,8 @@ def stored_views(store: ExamStore, manifest: pd.DataFrame, window_px: tuple[int,
         )
         for line in lines_of(manifest)
     }
-    return StoredViews(store, views)
+    masked_rows = frozenset(int(row) for row in manifest.loc[manifest["has_lesion_mask"], "row"])
+    return StoredViews(store, views, reader, masked_rows)
 
 
 def lines_of(manifest: pd.DataFrame) -> list[dict[str, Any]]:
@@ -309,9 +387,7 @@ def _geometry_of(line: Mapping[str, Any], window_px: tuple[int, int]) -> ViewGeo
 
 
 def _open_array(store: ExamStore, name: str, *, mode: str) -> Any:
-    # write_empty_chunks: comparing every chunk with the fill value costs more than writing it, and a missing chunk reads as 0.
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        return zarr.open_array(store.folder / "pixels.zarr" / name, mode=mode)
+    return zarr.open_array(store.folder / "pixels.zarr" / name, mode=mode)
 
 
 @lru_cache(maxsize=8)

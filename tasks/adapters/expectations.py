@@ -16,12 +16,13 @@ import pandas as pd
 
 from schemas.reports import CheckResult
 from tasks.adapters.check_suites import MANIFEST_SUITES, Check, Suite, manifest_suites, split_suites
+from tasks.adapters.drift_checks import drift_suite
 
 logger = logging.getLogger(__name__)
 
 
 def check_manifest(manifest: pd.DataFrame, *, suites: Collection[str] = MANIFEST_SUITES) -> tuple[CheckResult, ...]:
-    """Run the suites ``ingest_images``, ``exams`` and ``labels`` (rules I04, X24, X25, E01-E04, R60, R61).
+    """Run the suites ``ingest_images``, ``exams``, ``labels`` and ``batch_drift`` (rules I04, X24, X25, E01-E04, R60-R64).
 
     Args:
         manifest: One line per image, ``schemas.layout.MANIFEST_COLUMNS``; a missing column is reported, not raised.
@@ -30,7 +31,8 @@ def check_manifest(manifest: pd.DataFrame, *, suites: Collection[str] = MANIFEST
     Returns:
         Every check in the order of docs/data-checks.md; those that could not be computed carry ``error``.
     """
-    return _run_suites([suite for suite in manifest_suites(manifest) if suite.name in suites])
+    every = (*manifest_suites(manifest), drift_suite(manifest))
+    return _run_suites([suite for suite in every if suite.name in suites])
 
 
 def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame) -> tuple[CheckResult, ...]:

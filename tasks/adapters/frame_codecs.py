@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -70,6 +71,18 @@ def codestream_shape(src: bytes) -> tuple[int, int] | None:
         else:
             position += 2 + int.from_bytes(src[position + 2 : position + 4], "big")
     return None
+
+
+def missing_codecs() -> tuple[str, ...]:
+    """Kinds of compression that this installation of imagecodecs cannot decode."""
+    codecs: dict[str, Any] = {
+        "JPEG": imagecodecs.JPEG8,
+        "JPEG-LS": imagecodecs.JPEGLS,
+        "JPEG 2000": imagecodecs.JPEG2K,
+        "HTJ2K": imagecodecs.HTJ2K,
+        "RLE": imagecodecs.DICOMRLE,
+    }
+    return tuple(name for name, codec in codecs.items() if not codec.available)
 
 
 def _decoder(syntax: str) -> Callable[[bytes], NDArray[np.generic]]:

@@ -196,7 +196,8 @@ def _gated_pixels(
     _refuse(broken_value_rules(raw_HW, record.bits_stored), profile)
     values_HW, bits = _transformed(raw_HW, header, record, voi, profile)
     pixels_HW = _dark_background(raw_HW, values_HW, bits, header, record)
-    _refuse(broken_value_rules(pixels_HW, bits), profile)  # X25: nothing left but padding
+    if pixels_HW is not raw_HW:
+        _refuse(broken_value_rules(pixels_HW, bits), profile)  # X25: nothing left but padding
     look = look_at(pixels_HW, bits, laterality=record.laterality)
     rows_face = header.patient_orientation[0] if len(header.patient_orientation) == 2 else ""
     broken = _kept(broken_look_rules(look, laterality=record.laterality, rows_face=rows_face), profile)
@@ -333,6 +334,7 @@ def _record(
         exam_date=pseudonyms.shifted_date(patient_id, exam_date) if exam_date and exam_date >= EARLIEST_EXAM else None,
         patient_age_years=_age_years(header.patient_age),
         gate_warnings=gate_warnings,
+        accession_id=pseudonyms.accession_id(header.accession_number) if header.accession_number.strip() else None,
     )
 
 
@@ -366,5 +368,7 @@ def _dark_background(
     if value is None:
         return pixels_HW
     low, high = sorted((value, value if limit is None else limit))
+    if high == 0 and pixels_HW is raw_HW:
+        return raw_HW  # padding that is 0 already, as most vendors write it
     is_padding_HW = (raw_HW >= max(low, 0)) & (raw_HW <= min(high, 0xFFFF))
     return np.where(is_padding_HW, np.uint16(0), pixels_HW)

@@ -10,17 +10,16 @@ import contextlib
 import csv
 import logging
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 import pandas as pd
 
 from schemas.errors import LabelError
-from schemas.exam import BreastLabel, ImageRecord, Laterality
+from schemas.exam import BreastLabel, FindingType, Laterality
 from tasks.adapters.pseudonyms import Pseudonyms
 
 logger = logging.getLogger(__name__)
@@ -28,10 +27,12 @@ logger = logging.getLogger(__name__)
 Breast = tuple[str, Laterality]
 """Exam pseudonym and side."""
 
+Name = TypeVar("Name")
+
 LABEL_SOURCES: Final = ("biopsy", "followup", "birads_proxy", "annotator", "phantom")
 REQUIRED_COLUMNS: Final = ("patient_id", "laterality", "benign", "malignant", "label_source")
-EXAM_COLUMNS: Final = ("study_instance_uid", "study_date")
-OPTIONAL_COLUMNS: Final = ("issuer_of_patient_id", "birads", "label_date", "note")
+EXAM_COLUMNS: Final = ("study_instance_uid", "accession_number", "study_date")
+OPTIONAL_COLUMNS: Final = ("issuer_of_patient_id", "birads", "density", "finding_type", "label_date", "note")
 _KNOWN_COLUMNS: Final = frozenset((*REQUIRED_COLUMNS, *EXAM_COLUMNS, *OPTIONAL_COLUMNS))
 
 
@@ -51,20 +52,25 @@ class LabelJoin:
 
 
 def read_labels(
-    path: Path, pseudonyms: Pseudonyms, *, exams_by_day: Mapping[tuple[str, date], Sequence[str]] | None = None
+    path: Path,
+    pseudonyms: Pseudonyms,
+    *,
+    exams_by_day: Mapping[tuple[str, date], Sequence[str]] | None = None,
+    exams_by_accession: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[BreastLabel, ...]:
     """Read a labels file, CSV or Parquet, into one label per breast in the order of the file.
 
     Args:
         path: ``*.parquet`` is read as Parquet, everything else as CSV in UTF-8, separated by comma, semicolon or tab.
         pseudonyms: Replaces PatientID (0010,0020) and StudyInstanceUID (0020,000D).
-        exams_by_day: From ``index_exams_by_day``; needed for lines that name their exam by ``study_date``.
+        exams_by_day: Exams by patient and shifted date; needed for lines that name their exam by ``study_date``.
+        exams_by_accession: Exams by their accession pseudonym; needed for lines that name their exam by ``accession_number``.
 
     Raises:
         LabelError: The file cannot be read, a column is missing or unknown, a value is not of the schema, two lines disagree
             about a breast or about an exam's patient, or a date does not tell which exam is meant.
     """
-    reader = _LabelReader(pseudonyms, exams_by_day)
+    reader = _LabelReader(pseudonyms, exams_by_day, exams_by_accession)
     lines = _parquet_lines(path) if path.suffix.lower() in {".parquet", ".pq"} else _csv_lines(path)
     for line in lines:
         reader.add(line)
@@ -79,15 +85,6 @@ def read_labels(
         logger.warning("R61: %d labels are dated before their exam", reader.labels_before_exam)
     logger.info("Read %d labels from %d lines", len(reader.line_by_breast), reader.lines)
     return tuple(label for _, label in reader.line_by_breast.values())
-
-
-def index_exams_by_day(images: Iterable[ImageRecord]) -> dict[tuple[str, date], tuple[str, ...]]:
-    """The exams of each patient by their shifted date, so that labels can name an exam by patient and date."""
-    exam_ids: dict[tuple[str, date], set[str]] = defaultdict(set)
-    for image in images:
-        if image.exam_date is not None:
-            exam_ids[image.patient_id, image.exam_date].add(image.exam_id)
-    return {day: tuple(sorted(ids)) for day, ids in exam_ids.items()}
 
 
 def join_labels(
@@ -153,9 +150,15 @@ class _Line:
 class _LabelReader:
     """Turns lines into labels and holds each against those before it."""
 
-    def __init__(self, pseudonyms: Pseudonyms, exams_by_day: Mapping[tuple[str, date], Sequence[str]] | None) -> None:
+    def __init__(
+        self,
+        pseudonyms: Pseudonyms,
+        exams_by_day: Mapping[tuple[str, date], Sequence[str]] | None,
+        exams_by_accession: Mapping[str, Sequence[str]] | None,
+    ) -> None:
         self._pseudonyms = pseudonyms
         self._exams_by_day = exams_by_day
+        self._exams_by_accession = exams_by_accession
         self._line_by_exam: dict[str, tuple[int, str]] = {}
         self.line_by_breast: dict[Breast, tuple[int, BreastLabel]] = {}
         self.lines = 0
@@ -199,6 +202,8 @@ class _LabelReader:
             malignant=_parse_flag(line, "malignant"),
             birads=_parse_birads(line),
             label_source=_parse_source(line),
+            density=_parse_density(line),
+            finding_type=_parse_finding_type(line),
         )
 
     def _exam_id(self, line: _Line, patient_id: str, study_date: date | None) -> str:
@@ -212,24 +217,30 @@ class _LabelReader:
                     remedy="export the column as text, so that no spreadsheet rounds it",
                 )
             return self._pseudonyms.exam_id(uid)
+        if line["accession_number"]:
+            name = self._pseudonyms.accession_id(line["accession_number"])
+            return self._looked_up(line, "accession_number", self._exams_by_accession, name)
         if study_date is None:
-            line.refuse("study_instance_uid", expected="study_instance_uid, or study_date", remedy="say which exam is meant")
-        if self._exams_by_day is None:
+            line.refuse("study_instance_uid", expected=f"one of {', '.join(EXAM_COLUMNS)}", remedy="say which exam is meant")
+        shifted = self._pseudonyms.shifted_date(patient_id, study_date)
+        return self._looked_up(line, "study_date", self._exams_by_day, (patient_id, shifted))
+
+    def _looked_up(self, line: _Line, column: str, exams_by_name: Mapping[Name, Sequence[str]] | None, name: Name) -> str:
+        """The one exam of that name. Without any: a name that no exam has, so that the label is counted as an orphan."""
+        if exams_by_name is None:
             line.refuse(
                 "study_instance_uid",
-                expected="StudyInstanceUID (0020,000D): exams are not looked up by date here",
+                expected=f"StudyInstanceUID (0020,000D): exams are not looked up by {column} here",
                 remedy="fill in study_instance_uid",
             )
-        shifted = self._pseudonyms.shifted_date(patient_id, study_date)
-        exam_ids = self._exams_by_day.get((patient_id, shifted), ())
+        exam_ids = exams_by_name.get(name, ())
         if len(exam_ids) > 1:
             line.refuse(
-                "study_date",
-                expected=f"a day with one exam of this patient, not {len(exam_ids)}",
-                remedy="tell the exams of that day apart by study_instance_uid",
+                column,
+                expected=f"one exam of that {column}, not {len(exam_ids)}",
+                remedy="tell these exams apart by study_instance_uid",
             )
-        # No exam that day: a name that no exam has, so that the label is counted as an orphan.
-        return exam_ids[0] if exam_ids else f"{patient_id}@{shifted.isoformat()}"
+        return exam_ids[0] if exam_ids else f"no exam of {name}"
 
 
 def _shape_of(value: str) -> str:
@@ -269,6 +280,25 @@ def _parse_source(line: _Line) -> str:
     if value not in LABEL_SOURCES:
         line.refuse("label_source", expected=", ".join(LABEL_SOURCES), remedy="say where the label comes from")
     return value
+
+
+def _parse_density(line: _Line) -> str | None:
+    value = line["density"].lower()
+    if not value:
+        return None
+    match = re.fullmatch(r"(?:density )?([a-d]|[1-4](?:\.0)?)", value)
+    if match is None:
+        line.refuse("density", expected="a, b, c, d (or 1 to 4), or empty", remedy="write the BI-RADS density category")
+    return "abcd"[int(match[1][0]) - 1] if match[1][0].isdigit() else match[1]
+
+
+def _parse_finding_type(line: _Line) -> FindingType | None:
+    value = line["finding_type"].lower()
+    if not value:
+        return None
+    if value not in set(FindingType):
+        line.refuse("finding_type", expected=f"{', '.join(FindingType)}, or empty", remedy="`several` for more than one kind")
+    return FindingType(value)
 
 
 def _parse_date(line: _Line, column: str) -> date | None:
@@ -326,7 +356,7 @@ def _parquet_lines(path: Path) -> Iterator[_Line]:
     except ValueError:
         _refuse_file(path, None, got="no readable Parquet file", remedy="write it again, or use CSV")
     table.columns = pd.Index(_read_header([str(name) for name in table.columns], path))
-    for column in {"patient_id", "issuer_of_patient_id", "study_instance_uid"}.intersection(table.columns):
+    for column in {"patient_id", "issuer_of_patient_id", "study_instance_uid", "accession_number"}.intersection(table.columns):
         if not pd.api.types.is_string_dtype(table[column]):
             raise LabelError(
                 f"Column {column} of {path.name} is not text",

@@ -3,8 +3,9 @@
 SQLite in WAL mode with full sync: a row that was reported written survives a power cut. One process writes (it holds the
 store's lock); workers hand their results to it. Nothing here identifies a patient: files are named by keyed digest.
 
-A row is given out once. An image whose file was changed or refused loses its row, and no later image gets it: the manifest
-in force may still name it.
+A file that the gate accepts claims an image, and each claim has a store row of its own; which of several claims to one image is
+published is for ``publishable`` to say. A row is given out once. A claim whose file was changed or refused loses its row, and
+no later claim gets it: the manifest in force may still name it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,24 +26,31 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
     file_id TEXT PRIMARY KEY,
     fingerprint TEXT NOT NULL,          -- size and modification time: unchanged means not read again
-    state TEXT NOT NULL,                -- accepted, duplicate, quarantined
+    state TEXT NOT NULL,                -- accepted, duplicate (same bytes as an accepted one), quarantined, discarded
     image_id TEXT,
     source_sha256 TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,    -- times its header was read, or reading it ended in a refusal
     reason_codes TEXT NOT NULL DEFAULT '',
     message TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS images (
-    image_id TEXT PRIMARY KEY,
-    file_id TEXT NOT NULL UNIQUE,
+    file_id TEXT PRIMARY KEY,           -- several files may claim one image
+    image_id TEXT NOT NULL,
     exam_id TEXT NOT NULL,
     row INTEGER UNIQUE,                 -- NULL until planned
+    batch INTEGER,                      -- the plan that gave the row out
+    mask_fingerprint TEXT NOT NULL DEFAULT '',  -- of the lesion mask it was written with; '' = none
+    pixel_sha256 TEXT,
     manifest TEXT                       -- JSON of the manifest line; NULL until written to the store
 );
-CREATE TABLE IF NOT EXISTS given_out (rows INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS files_by_image ON files (image_id);
+CREATE INDEX IF NOT EXISTS images_by_image ON images (image_id);
+CREATE INDEX IF NOT EXISTS images_unwritten ON images (file_id) WHERE manifest IS NULL;
+CREATE TABLE IF NOT EXISTS given_out (batch INTEGER PRIMARY KEY, rows INTEGER NOT NULL, planned_utc TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS releases (
     file_id TEXT NOT NULL,
     reason_codes TEXT NOT NULL,         -- why the file had been refused
-    reason TEXT NOT NULL,               -- why a person wants it read again
+    reason TEXT NOT NULL,               -- why a person wants it read again, or never used
     released_utc TEXT NOT NULL
 );
 """
@@ -57,6 +65,19 @@ class AcceptedFile:
     image_id: str
     exam_id: str
     source_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenImage:
+    """An image that is in the store.
+
+    Attributes:
+        line: Its manifest line.
+        mask_fingerprint: Of the lesion mask file it was written with; ``''`` = none.
+    """
+
+    line: Mapping[str, object]
+    mask_fingerprint: str = ""
 
 
 class Ledger:
@@ -111,64 +132,65 @@ class Ledger:
         with self._translated():
             return self._connection.execute(sql, values).fetchall()
 
+    def is_sound(self) -> bool:
+        """SQLite's integrity check: every page, index and row count."""
+        return self._query("PRAGMA integrity_check") == [("ok",)]
+
     # ---------------------------------------------------------------------------------------------------------- files
 
     def is_known(self, file_id: str, fingerprint: str) -> bool:
         """True if this file was seen with the same size and modification time, and its fate is settled."""
         found = self._query(
             """SELECT 1 FROM files LEFT JOIN images USING (file_id) WHERE files.file_id = ? AND fingerprint = ?
-               AND (state IN ('duplicate', 'quarantined') OR manifest IS NOT NULL)""",
+               AND (state IN ('duplicate', 'quarantined', 'discarded') OR manifest IS NOT NULL)""",
             (file_id, fingerprint),
         )
         return bool(found)
 
-    def add_accepted(self, files: Iterable[AcceptedFile]) -> list[AcceptedFile]:
-        """Registers accepted headers; returns those that contradict an image already known under the same id.
+    def add_accepted(self, files: Iterable[AcceptedFile]) -> None:
+        """Registers accepted headers, each as a claim to its image.
 
-        The same image seen again with the same bytes is a duplicate and needs nothing more. A file whose bytes are not those
-        it was registered with gives up the image it held, which is then read and stored anew.
+        A file with the same bytes as an accepted one is a duplicate and claims nothing; one with the bytes of a discarded file
+        is discarded. A file whose bytes are not those it was registered with gives up its claim: it is read and stored anew.
         """
-        contradictions = []
         with self._transaction() as cursor:
             for file in files:
-                _give_up_image(cursor, file.file_id, unless_sha256=file.source_sha256)
-                known = cursor.execute(
-                    "SELECT images.file_id, source_sha256 FROM images JOIN files USING (file_id) WHERE images.image_id = ?",
-                    (file.image_id,),
-                ).fetchone()
-                if known is not None and known[0] != file.file_id and known[1] != file.source_sha256:
-                    contradictions.append(file)
-                    continue
-                is_duplicate = known is not None and known[0] != file.file_id
+                _give_up_claim(cursor, file.file_id, unless_sha256=file.source_sha256)
+                state = _state_of(cursor, file)
                 cursor.execute(
-                    """INSERT OR REPLACE INTO files (file_id, fingerprint, state, image_id, source_sha256)
-                       VALUES (?, ?, ?, ?, ?)""",
-                    (
-                        file.file_id,
-                        file.fingerprint,
-                        "duplicate" if is_duplicate else "accepted",
-                        file.image_id,
-                        file.source_sha256,
-                    ),
+                    """INSERT INTO files (file_id, fingerprint, state, image_id, source_sha256, attempts)
+                       VALUES (?, ?, ?, ?, ?, 1)
+                       ON CONFLICT (file_id) DO UPDATE SET fingerprint = excluded.fingerprint, state = excluded.state,
+                       image_id = excluded.image_id, source_sha256 = excluded.source_sha256, attempts = attempts + 1,
+                       reason_codes = '', message = ''""",
+                    (file.file_id, file.fingerprint, state, file.image_id, file.source_sha256),
                 )
-                if not is_duplicate:
+                if state == "accepted":
                     cursor.execute(
-                        "INSERT OR IGNORE INTO images (image_id, file_id, exam_id) VALUES (?, ?, ?)",
-                        (file.image_id, file.file_id, file.exam_id),
+                        "INSERT OR IGNORE INTO images (file_id, image_id, exam_id) VALUES (?, ?, ?)",
+                        (file.file_id, file.image_id, file.exam_id),
                     )
-        return contradictions
 
     def add_quarantined(self, files: Iterable[tuple[QuarantinedFile, str]]) -> None:
-        """Registers refused files with their fingerprints; a refused file gives up its image."""
+        """Registers refused files with their fingerprints; a refused file gives up its claim."""
         with self._transaction() as cursor:
             for file, fingerprint in files:
-                _give_up_image(cursor, file.file_id)
+                _give_up_claim(cursor, file.file_id)
                 cursor.execute(
-                    """INSERT OR REPLACE INTO files
-                       (file_id, fingerprint, state, source_sha256, reason_codes, message)
-                       VALUES (?, ?, 'quarantined', ?, ?, ?)""",
+                    """INSERT INTO files (file_id, fingerprint, state, source_sha256, attempts, reason_codes, message)
+                       VALUES (?, ?, 'quarantined', ?, 1, ?, ?)
+                       ON CONFLICT (file_id) DO UPDATE SET fingerprint = excluded.fingerprint, state = excluded.state,
+                       image_id = NULL, source_sha256 = excluded.source_sha256, attempts = attempts + 1,
+                       reason_codes = excluded.reason_codes, message = excluded.message""",
                     (file.file_id, fingerprint, file.source_sha256, " ".join(file.reason_codes), file.message),
                 )
+
+    def leave(self, file_ids: Iterable[str]) -> None:
+        """Forgets files that changed while they were read: the next run finds them complete, or leaves them again."""
+        with self._transaction() as cursor:
+            for file_id in file_ids:
+                _give_up_claim(cursor, file_id)
+                cursor.execute("DELETE FROM files WHERE file_id = ?", (file_id,))
 
     def quarantined(self) -> list[QuarantinedFile]:
         """Every refused file, by id."""
@@ -197,6 +219,25 @@ class Ledger:
                 )
         return released
 
+    def discard(self, files: Sequence[QuarantinedFile], *, reason: str, released_utc: str) -> None:
+        """Never uses the content of these files again, whatever the path it comes under; who asked why is kept for good."""
+        with self._transaction() as cursor:
+            for file in files:
+                claim = cursor.execute(
+                    "SELECT image_id, source_sha256 FROM files WHERE file_id = ?", (file.file_id,)
+                ).fetchone()
+                if claim is not None:
+                    cursor.execute("DELETE FROM images WHERE file_id = ?", (file.file_id,))
+                    cursor.execute(
+                        """UPDATE files SET state = 'discarded'
+                           WHERE file_id = ? OR state = 'duplicate' AND image_id = ? AND source_sha256 = ?""",
+                        (file.file_id, *claim),
+                    )
+                    cursor.execute(
+                        "INSERT INTO releases (file_id, reason_codes, reason, released_utc) VALUES (?, ?, ?, ?)",
+                        (file.file_id, "discarded " + " ".join(file.reason_codes), reason, released_utc),
+                    )
+
     def releases(self, file_id: str) -> list[tuple[str, str, str]]:
         """Earlier releases of a file, oldest first: (reason codes, reason, UTC time)."""
         found = self._query(
@@ -210,25 +251,27 @@ class Ledger:
 
     # ----------------------------------------------------------------------------------------------------------- rows
 
-    def plan_rows(self, rows_per_shard: int) -> None:
-        """Gives a row to every image that has none; an exam's new images share a shard where they fit.
+    def plan_rows(self, rows_per_shard: int, *, planned_utc: str) -> None:
+        """Gives a row to every claim that has none; an exam's new images share a shard where they fit.
 
-        What is new starts in a new shard, so a shard that was written is never written again for a later image.
+        What is new starts in a new shard, so a shard that was written is never written again for a later image. The claims of
+        one call are a batch.
         """
         with self._transaction() as cursor:
             unplanned = cursor.execute(
-                "SELECT exam_id, image_id FROM images WHERE row IS NULL ORDER BY exam_id, image_id"
+                "SELECT exam_id, file_id FROM images WHERE row IS NULL ORDER BY exam_id, image_id, file_id"
             ).fetchall()
             row = -(-self.row_count() // rows_per_shard) * rows_per_shard
-            for image_ids in _by_exam(unplanned):
+            (batch,) = cursor.execute("SELECT 1 + count(*) FROM given_out").fetchone()
+            for file_ids in _by_exam(unplanned):
                 room = rows_per_shard - row % rows_per_shard
-                if room < len(image_ids) <= rows_per_shard:
+                if room < len(file_ids) <= rows_per_shard:
                     row += room
-                for image_id in image_ids:
-                    cursor.execute("UPDATE images SET row = ? WHERE image_id = ?", (row, image_id))
+                for file_id in file_ids:
+                    cursor.execute("UPDATE images SET row = ?, batch = ? WHERE file_id = ?", (row, batch, file_id))
                     row += 1
             if unplanned:
-                cursor.execute("INSERT INTO given_out (rows) VALUES (?)", (row,))
+                cursor.execute("INSERT INTO given_out (batch, rows, planned_utc) VALUES (?, ?, ?)", (batch, row, planned_utc))
 
     def row_count(self) -> int:
         """Rows ever given out, holes included."""
@@ -236,47 +279,101 @@ class Ledger:
         return int(found[0][0] or 0)
 
     def unwritten_rows(self) -> dict[str, tuple[int, str]]:
-        """file_id -> (row, image_id) of every image that is planned but not written."""
+        """file_id -> (row, image_id) of every claim that is planned but not written."""
         found = self._query("SELECT file_id, row, image_id FROM images WHERE manifest IS NULL AND row IS NOT NULL")
         return {file_id: (row, image_id) for file_id, row, image_id in found}
 
-    def file_id_by_image(self) -> dict[str, str]:
-        """Which file holds each image."""
-        found = self._query("SELECT image_id, file_id FROM images")
-        return {str(image_id): str(file_id) for image_id, file_id in found}
+    def add_written(self, written: Mapping[str, WrittenImage]) -> None:
+        """Records claims as written to the store, by file.
 
-    def add_written(self, manifest_by_image: Mapping[str, Mapping[str, object]]) -> None:
-        """Records images as written to the store, with their manifest lines."""
+        Raises:
+            StoreError: One of the files was never accepted; nothing is recorded.
+        """
         with self._transaction() as cursor:
             cursor.executemany(
-                "UPDATE images SET manifest = ? WHERE image_id = ?",
-                [(json.dumps(line), image_id) for image_id, line in manifest_by_image.items()],
+                "UPDATE images SET manifest = ?, pixel_sha256 = ?, mask_fingerprint = ? WHERE file_id = ?",
+                [
+                    (json.dumps(image.line), image.line.get("pixel_sha256"), image.mask_fingerprint, file_id)
+                    for file_id, image in written.items()
+                ],
             )
+            if cursor.rowcount != len(written):
+                raise StoreError(
+                    "A written shard holds images that the ledger does not know",
+                    expected=f"{len(written)} accepted files",
+                    got=f"{cursor.rowcount} of them",
+                    remedy="run again: the shard is written anew; if it stays so, the workspace's key or ledger was exchanged",
+                )
+
+    def mask_fingerprints(self) -> dict[str, tuple[str, str]]:
+        """file_id -> (image_id, fingerprint of its mask) of every written claim; ``''`` = written without a mask."""
+        found = self._query("SELECT file_id, image_id, mask_fingerprint FROM images WHERE manifest IS NOT NULL")
+        return {file_id: (image_id, fingerprint) for file_id, image_id, fingerprint in found}
+
+    def rewrite(self, file_ids: Iterable[str]) -> None:
+        """Calls written claims unwritten: the next run reads their files again and writes the same rows."""
+        with self._transaction() as cursor:
+            cursor.executemany("UPDATE images SET manifest = NULL WHERE file_id = ?", [(file_id,) for file_id in file_ids])
 
     def manifest_lines(self) -> list[dict[str, object]]:
-        """Manifest lines of every written image, by row."""
-        rows = self._query("SELECT manifest FROM images WHERE manifest IS NOT NULL ORDER BY row")
-        return [json.loads(row[0]) for row in rows]
+        """Manifest lines of every written claim, by row, each with its ``file_id``, ``batch`` and ``batch_date``."""
+        rows = self._query(
+            """SELECT manifest, file_id, images.batch, substr(planned_utc, 1, 10) FROM images
+               LEFT JOIN given_out USING (batch) WHERE manifest IS NOT NULL ORDER BY row"""
+        )
+        # One document: its lines share their keys and repeated texts, which halves the memory of a million lines.
+        lines: list[dict[str, object]] = json.loads(f"[{','.join(row[0] for row in rows)}]")
+        for line, (_, file_id, batch, batch_date) in zip(lines, rows, strict=True):
+            line.update(file_id=file_id, batch=batch, batch_date=batch_date)
+        return lines
 
 
-def _give_up_image(cursor: sqlite3.Cursor, file_id: str, *, unless_sha256: str | None = None) -> None:
-    """Forgets the image a file holds, and its duplicates: the next scan reads those again, one may take its place."""
+def _give_up_claim(cursor: sqlite3.Cursor, file_id: str, *, unless_sha256: str | None = None) -> None:
+    """Forgets the image a file claims, and its duplicates: the next scan reads those again, one may take its place."""
     held = cursor.execute(
         "SELECT images.image_id, source_sha256 FROM images JOIN files USING (file_id) WHERE file_id = ?", (file_id,)
     ).fetchone()
     if held is not None and held[1] != unless_sha256:
-        cursor.execute("DELETE FROM images WHERE image_id = ?", (held[0],))
-        cursor.execute("DELETE FROM files WHERE state = 'duplicate' AND image_id = ?", (held[0],))
+        cursor.execute("DELETE FROM images WHERE file_id = ?", (file_id,))
+        cursor.execute("DELETE FROM files WHERE state = 'duplicate' AND image_id = ? AND source_sha256 = ?", held)
+
+
+def _state_of(cursor: sqlite3.Cursor, file: AcceptedFile) -> str:
+    """What a file is beside the files that hold its very bytes."""
+    same = cursor.execute(
+        """SELECT state FROM files WHERE image_id = ? AND source_sha256 = ? AND (file_id != ? OR state = 'discarded')""",
+        (file.image_id, file.source_sha256, file.file_id),
+    ).fetchall()
+    states = {state for (state,) in same}
+    if "discarded" in states:
+        return "discarded"
+    return "duplicate" if "accepted" in states else "accepted"
 
 
 def _by_exam(pairs: Sequence[tuple[str, str]]) -> Iterator[list[str]]:
     exam: str | None = None
     group: list[str] = []
-    for exam_id, image_id in pairs:
+    for exam_id, file_id in pairs:
         if exam_id != exam and group:
             yield group
             group = []
         exam = exam_id
-        group.append(image_id)
+        group.append(file_id)
     if group:
         yield group
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copies an SQLite database as it is at one moment, while others write it.
+
+    Raises:
+        StoreError: It cannot be read, or is damaged.
+    """
+    try:
+        with closing(sqlite3.connect(source, timeout=60)) as reading, closing(sqlite3.connect(target)) as writing:
+            reading.backup(writing)
+            verdict = writing.execute("PRAGMA integrity_check").fetchone()[0]
+    except sqlite3.Error as trouble:
+        raise StoreError(f"{source} cannot be copied", got=f"{type(trouble).__name__}: {trouble}") from trouble
+    if verdict != "ok":
+        raise StoreError(f"{source} is damaged", expected="SQLite's integrity check to pass", remedy="take an older backup")

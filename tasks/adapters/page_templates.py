@@ -10,9 +10,12 @@ from pathlib import Path
 
 import jinja2
 
+from schemas.exam import Finding
 from schemas.reports import Interval
 
 LATERALITY = {"R": "Right", "L": "Left"}
+PAGE_FINDINGS = (Finding.MALIGNANT, Finding.BENIGN)
+"""The order on a page: what matters most comes first."""
 
 
 def render_template(template: str, /, **context: object) -> str:

@@ -24,7 +24,7 @@ from gmic_model.phantom import GENERATOR_VERSION, PIXEL_SPACING_MM, VIEWS, ExamP
 from schemas.config import PhantomConfig
 from schemas.errors import ConfigError
 from schemas.exam import Finding, Laterality, ViewPosition
-from schemas.reports import PhantomReport
+from schemas.side_reports import PhantomReport
 from tasks.adapters.dicom import MammogramHeader, write_mammogram
 
 LABEL_COLUMNS = (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,18 +51,20 @@ def broken_value_rules(raw_HW: NDArray[np.uint16], bits_stored: int) -> tuple[Br
 
 def look_at(pixels_HW: NDArray[np.uint16], bits_stored: int, *, laterality: Laterality) -> PixelLook:
     """Measures an image after inversion and padding removal. A left breast's chest wall is expected at column 0."""
-    few_HW = pixels_HW[::_STRIDE_PX, ::_STRIDE_PX]
+    few_HW = np.ascontiguousarray(pixels_HW[::_STRIDE_PX, ::_STRIDE_PX])
     background = float(np.median(_air_border(few_HW, laterality)))
     maximum = int(pixels_HW.max())
-    tissue_HW = few_HW > background + max(1.0, _TISSUE_FRACTION_OF_RANGE * (maximum - background))
+    # Values are whole numbers: above a limit is above its whole part, and uint16 compares faster.
+    limit = math.floor(background + max(1.0, _TISSUE_FRACTION_OF_RANGE * (maximum - background)))
+    tissue_HW = few_HW > np.uint16(limit)
     tissue_pixels = int(np.count_nonzero(tissue_HW))
     saturated = int(np.count_nonzero(few_HW == 2**bits_stored - 1))
-    half = few_HW.shape[1] // 2
+    left_HW, right_HW = np.hsplit(few_HW, [few_HW.shape[1] // 2])
     return PixelLook(
         background_median=background,
         tissue_fraction=tissue_pixels / tissue_HW.size,
         saturated_fraction=saturated / max(1, tissue_pixels),
-        chest_wall_side=_brighter_side(float(few_HW[:, :half].mean()), float(few_HW[:, half:].mean())),
+        chest_wall_side=_brighter_side(cv2.mean(left_HW)[0], cv2.mean(right_HW)[0]),
         maximum=maximum,
     )
 

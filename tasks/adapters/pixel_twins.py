@@ -31,6 +31,7 @@ class PixelTwin:
     pixel_sha256: str
     kept_image_id: str
     left_out_image_id: str
+    left_out_file_id: str
     shares: str
 
 
@@ -49,11 +50,11 @@ def one_of_each(lines: Sequence[Line]) -> tuple[list[Line], list[PixelTwin]]:
     return kept, twins
 
 
-def refusals(twins: Sequence[PixelTwin], file_id_by_image: Mapping[str, str]) -> list[QuarantinedFile]:
+def refusals(twins: Sequence[PixelTwin]) -> list[QuarantinedFile]:
     """The twins' files, for the quarantine list."""
     return [
         QuarantinedFile(
-            file_id=file_id_by_image[twin.left_out_image_id],
+            file_id=twin.left_out_file_id,
             source_sha256="",
             reason_codes=("E03",),
             message=f"Left out: image {twin.kept_image_id} has the same pixels; the two share {_SHARED[twin.shares]}. "
@@ -82,5 +83,6 @@ def _twin(first: Line, line: Line) -> PixelTwin:
         pixel_sha256=str(line["pixel_sha256"]),
         kept_image_id=str(first["image_id"]),
         left_out_image_id=str(line["image_id"]),
+        left_out_file_id=str(line["file_id"]),
         shares=shares if first["patient_id"] == line["patient_id"] else "nothing",
     )

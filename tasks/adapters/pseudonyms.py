@@ -44,6 +44,10 @@ class Pseudonyms:
         """``E`` and 24 hex digits for StudyInstanceUID (0020,000D), or for what a profile puts in its place."""
         return "E" + self._hex_digits("study", study_uid.strip())
 
+    def accession_id(self, accession_number: str) -> str:
+        """``A`` and 24 hex digits for AccessionNumber (0008,0050)."""
+        return "A" + self._hex_digits("accession", accession_number.strip())
+
     def image_id(self, sop_uid: str) -> str:
         """``I`` and 24 hex digits for SOPInstanceUID (0008,0018)."""
         return "I" + self._hex_digits("sop", sop_uid.strip())
@@ -79,7 +83,7 @@ def open_key(path: Path) -> Pseudonyms:
     """
     try:
         if not path.exists():
-            _create_key(path)
+            place_key(path, secrets.token_bytes(KEY_BYTES))
         return Pseudonyms(_read_key(path))
     except OSError as error:
         raise ConfigError(
@@ -89,13 +93,23 @@ def open_key(path: Path) -> Pseudonyms:
         ) from error
 
 
-def _create_key(path: Path) -> None:
+def place_key(path: Path, key: bytes) -> None:
+    """Writes a key file with mode 0600; a key that is already there stays.
+
+    Args:
+        path: The key file.
+        key: 32 bytes. A key that others know makes reproducible pseudonyms and protects nobody: for synthetic patients only, or
+            to give a partner site the same pseudonyms.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
+            file.write(key)
             file.flush()
             os.fsync(file.fileno())
         # A link fails if the name exists: of two processes that start together one makes the key and both read the same.

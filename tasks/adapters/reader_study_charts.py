@@ -46,9 +46,9 @@ def roc_figure(report: ReaderStudyReport) -> Chart:
         if name in curves
     ]
     points = [
-        (frame.x(1.0 - result.specificity), frame.y(result.sensitivity))
+        (frame.x(1.0 - result.specificity.value), frame.y(result.sensitivity.value))
         for result in report.readers
-        if result.specificity is not None and result.sensitivity is not None
+        if result.specificity.value is not None and result.sensitivity.value is not None
     ]
     above = f"readers' recalls (probability above {report.recall_above:g})"
     series.append(Series(kind="reader-point", lines=(), dots=tuple(points), text=above))

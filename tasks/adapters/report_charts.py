@@ -5,18 +5,24 @@ Drawn as plain SVG so that the page's own colours, dark mode and print styles ap
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmic_model.curve_bands import CurveBand
 from gmic_model.metrics import PrecisionRecallCurve, RocCurve, pr_curve, roc_curve
 from schemas.exam import Finding
 from schemas.reports import EpochRecord, Interval
+from tasks.adapters.chart_readings import epoch_reading, pr_reading, roc_reading
 
 _LEFT, _TOP, _BOTTOM, _RIGHT = 52.0, 12.0, 46.0, 14.0
 """Margins around the plot area, in SVG units (CSS pixels at 1:1)."""
+MOST_READINGS: Final = 200
+"""Points of a line that the page's script can read out."""
 _UNIT_TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -27,11 +33,14 @@ class FindingScores:
     Attributes:
         score_B: Breast-level scores.
         label_B: 0 absent, 1 present, 255 not known.
+        roc_band, pr_band: Intervals around the curves; None = not defined.
     """
 
     finding: Finding
     score_B: ArrayLike
     label_B: ArrayLike
+    roc_band: CurveBand | None = None
+    pr_band: CurveBand | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +60,14 @@ class Series:
         lines: ``points`` of one polyline per unbroken run.
         dots: Points to mark, (x, y).
         text: What the legend says.
+        readings: (x, y, what a reader is told there).
     """
 
     kind: str
     lines: tuple[str, ...]
     dots: tuple[tuple[float, float], ...]
     text: str
+    readings: tuple[tuple[float, float, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +75,7 @@ class Chart:
     """A chart ready to draw; ``description`` says in words what it shows.
 
     Attributes:
+        bands: Areas under the lines, each ``(points, css class)``.
         guides: Reference lines, each ``(points, css class)``.
         marker: A vertical line ``(x, text)``, or None.
     """
@@ -82,8 +94,15 @@ class Chart:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     series: tuple[Series, ...]
+    bands: tuple[tuple[str, str], ...] = ()
     guides: tuple[tuple[str, str], ...] = ()
     marker: tuple[float, str] | None = None
+
+    @property
+    def readings_json(self) -> str:
+        """What can be read off the lines, for the page's script; empty if nothing can."""
+        lines = [{"kind": one.kind, "points": one.readings} for one in self.series if one.readings]
+        return json.dumps(lines, separators=(",", ":"), ensure_ascii=False) if lines else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +124,10 @@ def roc_chart(scores: Sequence[FindingScores]) -> Chart:
     frame = Frame(width=452.0, height=440.0, x_limits=(0.0, 1.0), y_limits=(0.0, 1.0))
     curves = [(scored.finding, roc_curve(scored.score_B, scored.label_B)) for scored in scores]
     series = [
-        frame.series(finding, curve.false_positive_rate_T, curve.true_positive_rate_T)
-        for finding, curve in curves
+        frame.series(
+            finding, curve.false_positive_rate_T, curve.true_positive_rate_T, tell=roc_reading(finding, curve, scored.roc_band)
+        )
+        for (finding, curve), scored in zip(curves, scores, strict=True)
         if curve is not None
     ]
     return frame.chart(
@@ -116,6 +137,7 @@ def roc_chart(scores: Sequence[FindingScores]) -> Chart:
         x_title="False positive rate (1 − specificity)",
         y_title="True positive rate (sensitivity)",
         series=series,
+        bands=_bands(frame, [(scored.finding, scored.roc_band) for scored in scores]),
         guides=((frame.points([0.0, 1.0], [0.0, 1.0]), "chance"),),
     )
 
@@ -129,7 +151,11 @@ def pr_chart(scores: Sequence[FindingScores]) -> Chart:
         if curve is None:
             sentences.append(f"{scored.finding.capitalize()}: not defined, one class only.")
             continue
-        series.append(frame.series(scored.finding, *_steps(curve)))
+        steps = frame.series(scored.finding, *_steps(curve))
+        told = frame.series(
+            scored.finding, curve.recall_T, curve.precision_T, tell=pr_reading(scored.finding, curve, scored.pr_band)
+        )
+        series.append(replace(steps, readings=told.readings))
         prevalence = float(curve.precision_T[-1])  # everything called positive: precision is the prevalence
         guides.append((frame.points([0.0, 1.0], [prevalence, prevalence]), f"chance {scored.finding}"))
         half = float(curve.precision_T[curve.recall_T >= 0.5].max())
@@ -143,6 +169,7 @@ def pr_chart(scores: Sequence[FindingScores]) -> Chart:
         x_title="Recall (sensitivity)",
         y_title="Precision (positive predictive value)",
         series=series,
+        bands=_bands(frame, [(scored.finding, scored.pr_band) for scored in scores]),
         guides=tuple(guides),
     )
 
@@ -159,7 +186,16 @@ def loss_chart(epochs: Sequence[EpochRecord], best_epoch: int) -> Chart:
         description=f"Mean training loss by epoch: {change}.",
         x_title="Epoch",
         y_title="Training loss",
-        series=[frame.series("loss", [record.epoch for record in epochs], losses, text="training loss", is_dotted=True)],
+        series=[
+            frame.series(
+                "loss",
+                [record.epoch for record in epochs],
+                losses,
+                text="training loss",
+                is_dotted=True,
+                tell=lambda place: f"epoch {epochs[place].epoch}: training loss {losses[place]:.4g}",
+            )
+        ],
         x_values=_epoch_ticks(epochs),
         y_values=y_ticks,
         marker=(best_epoch, f"best epoch {best_epoch}"),
@@ -189,7 +225,10 @@ def tuning_chart(epochs: Sequence[EpochRecord], best_epoch: int) -> Chart:
         description="AUROC by epoch. " + " ".join(sentences),
         x_title="Epoch",
         y_title="Tuning AUROC",
-        series=[frame.series(finding, numbers, values, is_dotted=True) for finding, values in by_finding.items()],
+        series=[
+            frame.series(finding, numbers, values, is_dotted=True, tell=epoch_reading(finding, numbers, values))
+            for finding, values in by_finding.items()
+        ],
         guides=((frame.points(frame.x_limits, [0.5, 0.5]), "chance"),),
         x_values=_epoch_ticks(epochs),
         y_values=ticks,
@@ -237,8 +276,10 @@ class Frame:
         *,
         text: str | None = None,
         is_dotted: bool = False,
+        tell: Callable[[int], str] | None = None,
     ) -> Series:
-        """A line that breaks where a value is None."""
+        """A line that breaks where a value is None; ``tell`` says in words what its point at an index is."""
+        x_values, y_values = list(x_values), list(y_values)
         runs: list[list[tuple[float, float]]] = [[]]
         for x, y in zip(x_values, y_values, strict=True):
             if y is None or not np.isfinite(y):
@@ -251,7 +292,16 @@ class Frame:
             lines=tuple(self.points(*zip(*run, strict=True)) for run in kept),
             dots=tuple((self.x(x), self.y(y)) for run in kept for x, y in run) if is_dotted else (),
             text=str(kind) if text is None else text,
+            readings=() if tell is None else self._readings(x_values, y_values, tell),
         )
+
+    def _readings(
+        self, x_values: Sequence[float], y_values: Sequence[float | None], tell: Callable[[int], str]
+    ) -> tuple[tuple[float, float, str], ...]:
+        """Evenly chosen points, at most ``MOST_READINGS``, the first and the last among them."""
+        places = np.unique(np.linspace(0, len(x_values) - 1, min(len(x_values), MOST_READINGS)).round().astype(np.intp))
+        points = [(place, x_values[place], y_values[place]) for place in places.tolist()]
+        return tuple((self.x(x), self.y(y), tell(place)) for place, x, y in points if y is not None and np.isfinite(y))
 
     def chart(
         self,
@@ -262,6 +312,7 @@ class Frame:
         x_title: str,
         y_title: str,
         series: Iterable[Series],
+        bands: tuple[tuple[str, str], ...] = (),
         guides: tuple[tuple[str, str], ...] = (),
         x_values: Iterable[float] = _UNIT_TICKS,
         y_values: Iterable[float] = _UNIT_TICKS,
@@ -283,6 +334,7 @@ class Frame:
             x_ticks=tuple(Tick(position=self.x(value), text=f"{value:g}") for value in x_values),
             y_ticks=tuple(Tick(position=self.y(value), text=f"{round(value, 6):g}") for value in y_values),
             series=tuple(series),
+            bands=bands,
             guides=guides,
             marker=None if marker is None else (self.x(marker[0]), marker[1]),
         )
@@ -308,6 +360,15 @@ def _steps(curve: PrecisionRecallCurve) -> tuple[NDArray[np.float64], NDArray[np
     """Each precision holds back to the recall before it: the area under these steps is the average precision."""
     recall_X = np.repeat(np.concatenate([[0.0], curve.recall_T]), 2)[1:-1]
     return recall_X, np.repeat(curve.precision_T, 2)
+
+
+def _bands(frame: Frame, bands: Iterable[tuple[Finding, CurveBand | None]]) -> tuple[tuple[str, str], ...]:
+    """Each band as one closed outline: along its upper end, and back along its lower one."""
+    return tuple(
+        (frame.points([*band.at_G, *band.at_G[::-1]], [*band.high_G, *band.low_G[::-1]]), finding.value)
+        for finding, band in bands
+        if band is not None
+    )
 
 
 def _describe_roc(finding: Finding, curve: RocCurve | None) -> str:

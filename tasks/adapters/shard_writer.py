@@ -7,19 +7,19 @@ whatever it does to the child; only trouble with our own store, disk or installa
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from schemas.config import PreprocessConfig
 from schemas.errors import DicomError, GateRejection
 from schemas.exam import ImageRecord, QuarantinedFile
-from tasks.adapters.exam_store import ExamStore, write_shard
+from tasks.adapters.exam_store import ExamStore, StoredImage, crop_digest, write_shard
 from tasks.adapters.gate_child import DEFAULT_LIMITS, GateLimits, PreparedImage, child_of_this_thread
 from tasks.adapters.gate_child_main import InspectHeader, PrepareImage
+from tasks.adapters.ledger import WrittenImage
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class PlannedImage:
     file: SourceFile
     row: int
     mask_path: Path | None = field(repr=False)  # named by the SOP Instance UID
+    mask_fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +79,10 @@ class ShardJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardResult:
-    """What a shard's writer reports: manifest lines by image id (labels join later), and refused files with fingerprints."""
+    """What a shard's writer reports: written images by file id (labels join later), and refused files with fingerprints."""
 
     shard: int
-    lines: dict[str, dict[str, object]]
+    written: dict[str, WrittenImage]
     refused: tuple[tuple[QuarantinedFile, str], ...]
 
 
@@ -107,11 +108,17 @@ def write_exam_shard(job: ShardJob) -> ShardResult:
     Raises:
         OSError: The store's disk is full or gone; finished shards are safe and a rerun continues.
     """
-    child = child_of_this_thread(job.limits)
-    lines: dict[str, dict[str, object]] = {}
+    written: dict[str, WrittenImage] = {}
     refused: list[tuple[QuarantinedFile, str]] = []
-    pixels_by_row: dict[int, NDArray[np.uint16]] = {}
-    masks_by_row: dict[int, NDArray[np.uint8]] = {}
+    write_shard(job.store, job.shard, _stored_images(job, written, refused))
+    return ShardResult(shard=job.shard, written=written, refused=tuple(refused))
+
+
+def _stored_images(
+    job: ShardJob, written: dict[str, WrittenImage], refused: list[tuple[QuarantinedFile, str]]
+) -> Iterator[StoredImage]:
+    """Prepares one image after another; enters each in ``written`` or in ``refused``."""
+    child = child_of_this_thread(job.limits)
     for image in job.images:
         try:
             ready = child.prepare(_request(job, image))
@@ -120,12 +127,10 @@ def write_exam_shard(job: ShardJob) -> ShardResult:
             continue
         if ready.is_mask_unusable:
             logger.warning("the lesion mask of image %s cannot be used; it goes on without one", ready.record.image_id)
-        pixels_by_row[image.row] = ready.prepared.pixels_HW
-        if ready.mask_HW is not None:
-            masks_by_row[image.row] = ready.mask_HW
-        lines[ready.record.image_id] = _manifest_line(image.row, ready)
-    write_shard(job.store, job.shard, pixels_by_row, masks_by_row)
-    return ShardResult(shard=job.shard, lines=lines, refused=tuple(refused))
+        written[image.file.file_id] = WrittenImage(
+            line=_manifest_line(image.row, ready), mask_fingerprint=image.mask_fingerprint
+        )
+        yield StoredImage(row=image.row, pixels_HW=ready.prepared.pixels_HW, mask_HW=ready.mask_HW)
 
 
 def refusal(file: SourceFile, error: DicomError) -> QuarantinedFile:
@@ -160,7 +165,9 @@ def _manifest_line(row: int, ready: PreparedImage) -> dict[str, object]:
         "source_columns_px": record.columns_px,
         "gate_warnings": " ".join(sorted({*record.gate_warnings, *ready.warnings})),
         "has_lesion_mask": ready.mask_HW is not None,
+        "mask_sha256": None if ready.mask_HW is None else crop_digest(ready.mask_HW),
         "pixel_sha256": ready.pixel_sha256,
+        "written_sha256": crop_digest(prepared.pixels_HW),
         "crop_top_px": top,
         "crop_bottom_px": bottom,
         "crop_left_px": left,
@@ -194,4 +201,5 @@ _COPIED = (
     "manufacturer",
     "model_name",
     "patient_age_years",
+    "accession_id",  # not published: labels are joined by it
 )

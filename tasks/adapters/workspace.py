@@ -7,13 +7,17 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from schemas.config import RunConfig
 from schemas.errors import StoreBusy
+
+_SECONDS_BETWEEN_TRIES = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,11 @@ class Workspace:
     def stage_dir(self, stage: str) -> Path:
         """Output folder of a stage."""
         return self.root / stage
+
+
+def exam_store_dir(config: RunConfig) -> Path:
+    """The store that a run reads: its workspace's, or another workspace's that it names."""
+    return config.store_dir or Workspace(config.workspace_dir).store_dir
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -70,30 +79,45 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def held_lock(folder: Path, *, purpose: str) -> Iterator[None]:
+def held_lock(folder: Path, *, purpose: str, wait_s: float = 0.0) -> Iterator[None]:
     """Holds the folder for one writer; the kernel frees it when the process ends, however it ends.
 
+    Args:
+        folder: What is written.
+        purpose: What for: named to others who want it meanwhile.
+        wait_s: How long to wait for another process that holds it.
+
     Raises:
-        StoreBusy: Another process holds it; the message names its pid, host and start.
+        StoreBusy: Another process holds it, still after ``wait_s``; the message names its pid, host and start.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as busy:
+        deadline_s = time.monotonic() + wait_s
+        while not _locks(descriptor):
+            if time.monotonic() < deadline_s:
+                time.sleep(_SECONDS_BETWEEN_TRIES)
+                continue
             raise StoreBusy(
                 f"{folder} is in use",
                 expected="one writer at a time",
                 got=_holder(folder / "lock"),
                 remedy="wait for that run to end, or stop it; its finished work is kept",
-            ) from busy
+            )
         os.ftruncate(descriptor, 0)
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since_utc": _now_utc()}
         os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locks(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _holder(lock_path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import typer
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from deployments.cli import EXIT_CODES, app
 from schemas import errors
-from schemas.errors import MammoError
+from schemas.errors import ConfigError, MammoError
 
 COMMAND = typer.main.get_command(app)
 VERBS = sorted(COMMAND.commands)  # type: ignore[attr-defined]  # a group, by construction
@@ -68,6 +69,25 @@ def test_usage_errors_end_with_code_2() -> None:
     """No config, an unknown verb, an unknown flag."""
     for arguments in (["ingest"], ["no-such-verb"], ["ingest", "demo.yaml", "--no-such-flag"]):
         assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+def test_serve_refuses_somebody_elses_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pools and deployments have the same names everywhere: it would write over those of the server that is configured."""
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    (tmp_path / "run.yaml").write_text(f"{{workspace_dir: {tmp_path}/ws, ingest: {{source_dir: {tmp_path}/inbox}}}}")
+    refused = CliRunner().invoke(app, ["serve", str(tmp_path / "run.yaml")])
+    assert isinstance(refused.exception, ConfigError) and "mammo deploy" in str(refused.exception)
+    assert not (tmp_path / "ws").exists()
+
+
+def test_serve_refuses_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers are processes; pools of pods are registered by ``mammo deploy``."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    (tmp_path / "run.yaml").write_text(f"{{workspace_dir: {tmp_path}/ws, ingest: {{source_dir: {tmp_path}/inbox}}}}")
+    (tmp_path / "service.yaml").write_text("kubernetes: {cpu_image: a:1, gpu_image: a:1}")
+    refused = CliRunner().invoke(app, ["serve", str(tmp_path / "run.yaml"), "--service", str(tmp_path / "service.yaml")])
+    assert isinstance(refused.exception, ConfigError) and "mammo deploy CONFIG --service" in str(refused.exception)
 
 
 def test_configs_lists_what_is_shipped() -> None:

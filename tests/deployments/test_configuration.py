@@ -58,7 +58,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     [
         ("nam: x", r"unknown key 'nam', did you mean 'name'\?"),
         ("model: {patchsize: 8}", r"unknown key 'model.patchsize', did you mean 'patch_size'\?"),
-        ("train: {zzz: 1}", "unknown key 'train.zzz'; known keys: batch_exams, device, epochs"),
+        ("train: {zzz: 1}", "unknown key 'train.zzz'; known keys: accumulation, batch_exams, checkpoint_activations"),
         ("train: {epochs: 0}", "train.epochs: Input should be greater than 0, got 0"),
         ("name: Has Spaces", "name: String should match"),
         ("split: {test_fraction: 0.6, tuning_fraction: 0.6}", "no patient would be left to train on"),
@@ -78,7 +78,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, line: str, message: str) -> None
     [
         ("{n_workers: 3}", "ingest.dask: the key 'kind' is missing"),
         ("{kind: local, n_worker: 3}", r"unknown key 'ingest.dask.local.n_worker', did you mean 'n_workers'\?"),
-        ("{kind: slurm}", "'local', 'address'"),
+        ("{kind: cloud}", "'local', 'address'"),
     ],
 )
 def test_a_wrong_dask_section_is_named(tmp_path: Path, dask: str, message: str) -> None:

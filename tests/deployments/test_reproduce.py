@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_table_holds_readers_model_hybrids_and_comparison(scores_csv: Path) -> N
     for part in (
         "80 breasts of 40 exams", "mean of readers", "best reader", "model net", "mean of hybrids, 0.5 x reader + 0.5 x model",
         "best weight", "Reader2", "readers - model", "readers - hybrids", "random readers, random cases", "PPV",
-        "the readers' mean specificity", "Research use only",
+        "the readers' mean specificity", "share of the reader", "Research use only",
     ):  # fmt: skip
         assert part in result.output
     assert "paper" not in result.output and "2020" not in result.output
@@ -90,3 +91,10 @@ def test_wrong_input_is_one_message_and_its_exit_code(scores_csv: Path, tmp_path
         )
         assert done.returncode == code, done.stderr
         assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_figure_is_accessible(scores_csv: Path, tmp_path: Path, accessibility_faults: Callable[[Path], list[str]]) -> None:
+    """The page that a browser shows of the SVG file: axe-core finds nothing serious."""
+    figure = tmp_path / "figure.svg"
+    assert _reproduce("--scores", scores_csv, "--figure", figure).exit_code == 0
+    assert accessibility_faults(figure) == []

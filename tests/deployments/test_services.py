@@ -164,7 +164,7 @@ def test_commands_that_begin_together_have_a_server_each(pair: tuple[Served, Ser
     """Both want the usual port; each ends up with a server that keeps its own workspace's history."""
     assert pair[0].address != pair[1].address
     for served in pair:
-        with urllib.request.urlopen(f"{served.address}/api/admin/settings", timeout=10) as answer:
+        with urllib.request.urlopen(f"{served.address}/api/admin/settings", timeout=60) as answer:
             assert json.load(answer)["home"] == str(served.workspace / "prefect")
 
 
@@ -208,3 +208,43 @@ def test_a_server_ends_with_a_killed_command(pair: tuple[Served, Served]) -> Non
     served.process.wait()
     assert wait_until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
     assert not answers(served.address)
+
+
+# ---------------------------------------------------------------------------------------------------------- who may ask
+
+
+def test_an_auth_string_is_made_once_and_kept_from_others(tmp_path: Path) -> None:
+    """0600, the same at the second start, and both server and clients get it."""
+    path = tmp_path / "auth"
+    environment: dict[str, str] = {}
+    services._use_auth_string(path, environment, is_protected=False)
+    assert not path.exists() and not environment
+    services._use_auth_string(path, environment, is_protected=True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    again: dict[str, str] = {}
+    services._use_auth_string(path, again, is_protected=False)
+    assert again == environment and set(again) == {"PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"}
+    assert path.read_text().startswith("mammo:") and len(path.read_text()) > 30
+
+
+def test_a_server_that_asks_for_an_auth_string_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own PREFECT_SERVER_API_AUTH_STRING: the question who a server is carries it."""
+    asked: list[str | None] = []
+
+    class Protected(_Health):
+        def do_GET(self) -> None:
+            asked.append(self.headers["Authorization"])
+            self.send_response(200 if asked[-1] else 401)
+            self.end_headers()
+            self.wfile.write(json.dumps({"home": str(tmp_path)}).encode())
+
+    server = HTTPServer(("127.0.0.1", 0), Protected)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    assert not services._is_server_of(tmp_path, address)
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "user:word")
+    services._use_auth_string(tmp_path / "auth", os.environ, is_protected=True)
+    assert services._is_server_of(tmp_path, address) and not (tmp_path / "auth").exists()
+    assert asked[-1] == "Basic dXNlcjp3b3Jk"
+    server.shutdown()
+    server.server_close()

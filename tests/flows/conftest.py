@@ -28,17 +28,22 @@ class Ran:
         """The flow run's name."""
         return str(self.client.read_flow_run(self.flow_run_id).name)
 
-    def task_states(self) -> dict[str, str]:
-        """Task run name, without its number, to the name of its final state."""
+    def task_states(self, *expected: str) -> dict[str, str]:
+        """Task run name, without its number, to the name of its final state; waits until the expected ones are among them.
+
+        A task's states reach the server through its event queue, some time after the flow has ended.
+        """
         from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             runs = self.client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[self.flow_run_id])))
-            # Task states reach the server through its event queue, a moment after the flow has ended.
-            is_settled = bool(runs) and all(run.state_type and run.state_type.value in _TERMINAL for run in runs)
+            states = {run.name.rsplit("-", 1)[0]: str(run.state_name) for run in runs}
+            is_settled = set(expected) <= set(states) and all(
+                run.state_type and run.state_type.value in _TERMINAL for run in runs
+            )
             if is_settled or time.monotonic() > deadline:
-                return {run.name.rsplit("-", 1)[0]: str(run.state_name) for run in runs}
+                return states
             time.sleep(0.2)
 
     def artifacts(self) -> dict[str, Any]:

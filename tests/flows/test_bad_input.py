@@ -91,10 +91,10 @@ def test_unknown_profile_is_named_with_the_nearest(one_exam: Path, write_config:
 def test_a_stage_before_its_time_says_which_command_comes_first(
     one_exam: Path, write_config: WriteConfig, mammo: Mammo
 ) -> None:
-    """``mammo train`` in an empty workspace: exit 5, run split first; predict without weights: exit 2, nothing is ingested."""
+    """``mammo train`` in an empty workspace: exit 5, run ingest first; predict without weights: exit 2, nothing is ingested."""
     path = write_config(one_exam)
     answer = mammo("train", path)
-    assert answer.code == 5 and "run `mammo split CONFIG.yaml` first" in answer.message
+    assert answer.code == 5 and "run `mammo ingest CONFIG.yaml` first" in answer.message
     answer = mammo("predict", path)
     assert answer.code == 2 and "predict needs a trained network" in answer.message
     assert not (path.parent / "workspace" / "exam_store").exists()

@@ -17,15 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psutil
 import pydicom
 import pytest
 
+from flows.evaluate import evaluate
 from flows.explain import explain
 from flows.ingest import ingest
 from flows.pipeline import pipeline
 from flows.predict import predict
+from flows.table1 import table1
 from schemas.config import RunConfig, Stage
 from schemas.errors import CheckpointError, ConfigError
 from schemas.reports import EpochRecord
@@ -57,7 +60,7 @@ def checkpoint_times(config: RunConfig) -> dict[str, int]:
 
 def curve(epochs: tuple[EpochRecord, ...]) -> list[dict[str, Any]]:
     """A training curve without its speed."""
-    return [epoch.model_dump(exclude={"images_per_s"}) for epoch in epochs]
+    return [epoch.model_dump(exclude={"images_per_s", "memory_mib"}) for epoch in epochs]
 
 
 def executed(states: dict[str, str]) -> set[str]:
@@ -70,9 +73,10 @@ def executed(states: dict[str, str]) -> set[str]:
 
 def test_first_run_executes_every_stage_under_readable_names(first: Any) -> None:
     """One flow run, named after the config, whose tasks are the stages."""
-    assert first.name == "pipeline-tiny"
-    states = first.task_states()
-    assert {"scan-source", "inspect-batch", "plan-shards", "ingest-batch", "publish-exams", *STAGES, "report"} == set(states)
+    assert re.fullmatch(r"pipeline-tiny-\d{4}-\d\d-\d\d-32-images-32-new-2-refused", first.name)
+    tasks = {"scan-source", "inspect-batch", "plan-shards", "ingest-batch", "publish-exams", *STAGES, "report"}
+    states = first.task_states(*tasks)
+    assert set(states) == tasks
     assert set(states.values()) == {"Completed"}
 
 
@@ -104,6 +108,19 @@ def test_report_is_one_file_that_needs_no_other(first: Any) -> None:
         assert image.panel_path.read_bytes().startswith(b"\x89PNG") and image.saliency_path.exists()
 
 
+def test_gallery_has_a_page_for_each_explained_exam(first: Any) -> None:
+    """One exam of four views: its page, the list that names it, and for each view saliency in the source image's frame."""
+    explained = first.report.explanation
+    (exam_id,) = {image.exam_id for image in explained.images}
+    pages = {path.name: path.read_text() for path in explained.gallery_path.parent.iterdir()}
+    assert set(pages) == {"index.html", f"{exam_id}.html"} and f'href="{exam_id}.html"' in pages["index.html"]
+    assert pages[f"{exam_id}.html"].count("data:image/webp") == 4
+    assert first.report.pdf_path is None  # this config wants none
+    for image in explained.images:
+        with np.load(image.saliency_path) as arrays:
+            assert arrays["saliency_source_CHW"].shape == (2, *arrays["source_shape_px"])
+
+
 def test_artifacts_of_every_kind_are_on_the_server(first: Any) -> None:
     """People see tables, markdown, links and finished progress bars in the Prefect UI."""
     artifacts = first.artifacts()
@@ -125,7 +142,7 @@ def test_second_run_redoes_nothing(first: Any, config: RunConfig, run_flow: RunF
     """Every stage is Cached, no file is inspected or written again, no checkpoint is touched, the numbers are the same."""
     before = checkpoint_times(config)
     again = run_flow(pipeline, config)
-    states = again.task_states()
+    states = again.task_states(*STAGES)
     assert executed(states) == set() and {states[stage] for stage in STAGES} == {"Cached"}
     assert not {"inspect-batch", "ingest-batch"} & set(states)
     assert again.report.ingest.images_new == 0 and again.report.ingest.images_published == 32
@@ -136,7 +153,7 @@ def test_second_run_redoes_nothing(first: Any, config: RunConfig, run_flow: RunF
 @pytest.mark.parametrize("stage", ["explain", "evaluate"])
 def test_force_reruns_that_stage_and_no_other(first: Any, config: RunConfig, run_flow: RunFlow, stage: str) -> None:
     """``force: [explain]`` executes explain; what it does not feed stays Cached."""
-    states = run_flow(pipeline, config.model_copy(update={"force": (Stage(stage),)})).task_states()
+    states = run_flow(pipeline, config.model_copy(update={"force": (Stage(stage),)})).task_states(*STAGES)
     assert executed(states) == {stage}
 
 
@@ -148,7 +165,7 @@ def test_forced_training_begins_anew_and_reaches_the_same_weights(first: Any, co
     assert before.keys() == after.keys() and all(after[path] > before[path] for path in before)
     assert again.report.train.checkpoint_sha256 == first.report.train.checkpoint_sha256
     assert curve(again.report.train.epochs) == curve(first.report.train.epochs)
-    assert executed(again.task_states()) == {"train"}
+    assert executed(again.task_states(*STAGES)) == {"train"}
 
 
 def test_ingest_refuses_to_be_forced(config: RunConfig, run_flow: RunFlow, first: Any) -> None:
@@ -165,7 +182,7 @@ def test_lost_results_are_made_again(first: Any, config: RunConfig, run_flow: Ru
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert not list(config.workspace_dir.glob(lost))
     again = run_flow(pipeline, config)
-    assert executed(again.task_states()) == {stage}
+    assert executed(again.task_states(*STAGES)) == {stage}
     assert list(config.workspace_dir.glob(lost))
     assert again.report.train.checkpoint_sha256 == first.report.train.checkpoint_sha256
 
@@ -175,7 +192,7 @@ def test_results_of_another_config_are_not_taken_for_ours(first: Any, config: Ru
     other = config.model_copy(update={"explain": config.explain.model_copy(update={"exams": 2})})
     assert len(run_flow(pipeline, other).report.explanation.images) == 8
     back = run_flow(pipeline, config)
-    assert executed(back.task_states()) == {"explain"}
+    assert executed(back.task_states(*STAGES)) == {"explain"}
     assert len(back.report.explanation.images) == 4
 
 
@@ -188,14 +205,61 @@ def test_altered_weights_stop_evaluate_and_leave_training_finished(first: Any, c
     with pytest.raises(CheckpointError, match=r"altered or damaged.*force train"):
         run_flow(pipeline, config)
     weights.write_bytes(good)
-    assert executed(run_flow(pipeline, config).task_states()) == {"evaluate"}
+    assert executed(run_flow(pipeline, config).task_states(*STAGES)) == {"evaluate"}
+
+
+def test_named_checkpoints_are_evaluated_alone_and_together(
+    first: Any, config: RunConfig, run_flow: RunFlow, tmp_path: Path
+) -> None:
+    """Two epochs as an ensemble, on this store from another workspace: each one's numbers, their mean's, traceable scores."""
+    folders = sorted(first.report.train.run_dir.glob("epoch-*"))
+    named = config.evaluate.model_copy(update={"checkpoints": tuple(folders)})
+    elsewhere = {"workspace_dir": tmp_path, "store_dir": first.report.ingest.store_dir, "evaluate": named}
+    shutil.copytree(config.workspace_dir / "split", tmp_path / "split")
+    report = run_flow(evaluate, config.model_copy(update=elsewhere)).report
+    assert [member.path for member in report.models] == folders and report.model_sha256 != report.models[0].sha256
+    models, mean = (pd.read_parquet(tmp_path / "evaluate" / f"{name}.parquet") for name in ("model_scores", "scores"))
+    assert set(models["model_sha256"]) == {member.sha256 for member in report.models}
+    assert mean["malignant_score"].tolist() == pytest.approx(
+        models.groupby("row", sort=False)["malignant_score"].mean()[mean["row"]].tolist()
+    )
+    assert set(mean["data_version"]) == {first.report.split.data_version} and set(mean["model_sha256"]) == {report.model_sha256}
+    breasts, exams = (pd.read_csv(tmp_path / "evaluate" / f"{name}_scores.csv") for name in ("breast", "exam"))
+    assert len(breasts) == 3 * 4 and len(exams) == 3 * 2 and set(breasts["model"]) == {"ensemble", "model-1", "model-2"}
+    assert len(report.by_finding["malignant"].models) == 2
+
+
+def test_table_1_trains_its_rows_and_goes_on_where_it_stopped(
+    first: Any, config: RunConfig, run_flow: RunFlow, tmp_path: Path
+) -> None:
+    """Three rows from two trainings on the pipeline's store and split; again, nothing is redone and the table is the same."""
+    rows = {"rows": ("resnet-22", "gmic-loc", "gmic"), "seeds": (3,), "is_store_ready": True}
+    shutil.copytree(config.workspace_dir / "split", tmp_path / "split")
+    changes = {
+        "workspace_dir": tmp_path,
+        "store_dir": first.report.ingest.store_dir,
+        "train": {**config.train.model_dump(), "epochs": 1},
+    }
+    run = RunConfig.model_validate({**config.model_dump(), **changes, "table1": rows})
+    ran = run_flow(table1, run)
+    found = {row.variant.value: row for row in ran.report.rows}
+    assert set(found) == {"resnet-22", "gmic-loc", "gmic"}
+    assert found["gmic"].model_sha256 == found["gmic-loc"].model_sha256 != found["resnet-22"].model_sha256
+    assert found["gmic"].by_finding["malignant"].auroc.mean.value is not None
+    scores = [pd.read_parquet(tmp_path / f"table1/row-{row}/evaluate/scores.parquet") for row in ("gmic", "gmic-loc")]
+    assert scores[0]["malignant_score"].tolist() != scores[1]["malignant_score"].tolist()
+    assert "| gmic | 1 | 0.900 |" in ran.report.markdown_path.read_text()
+    again = run_flow(table1, run)
+    states = again.task_states("train", "evaluate", "write-table1")
+    assert states == {"train": "Cached", "evaluate": "Cached", "write-table1": "Completed"}
+    assert again.report.rows == ran.report.rows
 
 
 def test_a_verb_alone_finds_what_the_pipeline_left(first: Any, config: RunConfig, run_flow: RunFlow) -> None:
     """``mammo explain`` after ``mammo pipeline`` has nothing to do."""
     alone = run_flow(explain, config)
-    assert alone.name == "explain-tiny"
-    assert alone.task_states() == {"explain": "Cached"}
+    assert alone.name.startswith("explain-tiny-")
+    assert alone.task_states("explain") == {"explain": "Cached"}
 
 
 def test_verbs_print_their_report_as_json(first: Any, config: RunConfig, tmp_path: Path, mammo: Callable[..., Any]) -> None:
@@ -284,14 +348,14 @@ def kill_pipeline(config: RunConfig, config_path: Path, is_time: Callable[[RunCo
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300  # a busy machine takes its time
         while not is_time(config):
             assert process.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
             time.sleep(0.01)
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        _, alive = psutil.wait_procs(children, timeout=20)
+        _, alive = psutil.wait_procs(children, timeout=60)
         assert not alive, f"left running: {[child.cmdline() for child in alive]}"
         return Path(log.name).read_text()
 
@@ -332,16 +396,19 @@ def test_a_killed_pipeline_executes_each_stage_to_its_end_once(resumed: Any) -> 
         if run.state_name == "Completed":
             ended[run.name.rsplit("-", 1)[0]] += 1
     assert {stage: ended[stage] for stage in STAGES} == dict.fromkeys(STAGES, 1)
-    assert ended["ingest-batch"] == 1 and last.task_states()["evaluate"] == "Cached"
+    assert ended["ingest-batch"] == 1 and last.task_states("evaluate")["evaluate"] == "Cached"
 
 
 def _named(flow_run_name: str) -> Any:
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
-    return FlowRunFilter(name=FlowRunFilterName(any_=[flow_run_name]))
+    return FlowRunFilter(name=FlowRunFilterName(like_=flow_run_name))
 
 
 # ------------------------------------------------------------------------------------------------------ identifiers
+
+
+IDENTIFIERS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
 def test_no_identifier_comes_out_anywhere(
@@ -352,8 +419,8 @@ def test_no_identifier_comes_out_anywhere(
     canaries = {b"CANARY", b"19410203"}
     for path in (cohort_dir / "dicom").rglob("*_*.dcm"):
         header = pydicom.dcmread(path, stop_before_pixels=True)
-        canaries |= {str(header[word].value).encode() for word in ("PatientID", "StudyInstanceUID", "SOPInstanceUID")}
-    assert len(canaries) == 2 + 8 + 8 + 32
+        canaries |= {str(header[word].value).encode() for word in IDENTIFIERS}
+    assert len(canaries) == 2 + 8 + 8 + 32 + 32
     killed_output = resumed[3].encode()
     server_home = Path(os.environ["PREFECT_HOME"])
     places = [config.workspace_dir, resumed[1].workspace_dir, server_home]

@@ -47,6 +47,26 @@ def test_variance_is_delongs_where_every_breast_is_alone(seed: int) -> None:
     assert result.difference == pytest.approx(result.auroc_a - result.auroc_b)
 
 
+@pytest.mark.parametrize(
+    ("seed", "auroc_a", "auroc_b", "variance", "p_value"),
+    [
+        (0, 0.7530779753761969, 0.5465116279069767, 0.0060377493821948975, 0.007851022080873939),
+        (1, 0.7826704545454546, 0.47585227272727276, 0.005465959642674099, 3.3247826022378836e-05),
+        (2, 0.8362962962962963, 0.6711111111111111, 0.0023795699499403206, 0.0007084908794140402),
+        (3, 0.7227214377406932, 0.5256739409499358, 0.004335986142443682, 0.0027674751681149136),
+    ],
+)
+def test_another_implementation_finds_the_same(
+    seed: int, auroc_a: float, auroc_b: float, variance: float, p_value: float
+) -> None:
+    """MLstatkit 0.1.91 on the same 60 breasts, ``Delong_test(label, score_a, score_b)``: areas, ``var_diff`` and p."""
+    result = delong_test(*_cohort(seed))
+    assert result is not None
+    assert (result.auroc_a, result.auroc_b) == pytest.approx((auroc_a, auroc_b), rel=1e-12)
+    assert ((result.high - result.low) / 2 / 1.959963984540054) ** 2 == pytest.approx(variance, rel=1e-9)
+    assert result.p_value == pytest.approx(p_value, rel=1e-9)
+
+
 def test_copied_breasts_of_a_patient_add_no_certainty() -> None:
     """Each breast given three times under one patient: the clustered interval stays as wide as with one copy."""
     score_a_B, score_b_B, label_B = _cohort(0)

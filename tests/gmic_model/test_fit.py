@@ -13,20 +13,25 @@ from torch import Tensor
 from gmic_model.dataset import Batch, ExamViews
 from gmic_model.fit import (
     Learner,
+    Part,
+    averaged_weights,
     breast_auroc,
-    exam_batches,
     new_learner,
     predict_batches,
     random_state,
+    require_patches,
     set_random_state,
+    step_parts,
     train_steps,
     view_batches,
+    whole_steps,
 )
 from gmic_model.model import GMIC
 from gmic_model.preprocess import PreparedView
 from gmic_model.sampling import EpochSampler
+from gmic_model.step_plan import plan_steps
 from schemas.config import GMICConfig, LossForm, TrainConfig
-from schemas.errors import TrainingError
+from schemas.errors import ConfigError, TrainingError
 from schemas.exam import ExamRecord, Finding, Laterality, ViewGeometry, ViewPosition
 
 MODEL = GMICConfig(image_size=(64, 48), patch_size=(16, 16), K=2, local_dim=8, attention_dim=8)
@@ -65,7 +70,7 @@ def test_the_loss_falls_on_what_can_be_learnt() -> None:
     config = CONFIG.model_copy(update={"learning_rate": 5e-3})
     learner = new_learner(MODEL, config)
     batch = _batch(1, [[0, 1], [0, 0], [0, 1], [0, 0]])
-    losses = [step.loss for step in train_steps(learner.network, learner.optimizer, [batch] * 4, config, CPU)]
+    losses = [step.loss for step in train_steps(learner, whole_steps([batch] * 4), config)]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.8 * losses[0]
     # Four cross-entropies at probability 0.5 to begin with: y_loc and y_mil of two findings.
@@ -77,7 +82,7 @@ def test_a_step_reports_its_images_and_leaves_the_network_training() -> None:
     learner = new_learner(MODEL, CONFIG)
     learner.network.eval()
     batches = [_batch(1, [[0, 1], [0, 0]]), _batch(2, [[1, 0], [0, 0], [0, 1]])]
-    assert [step.images for step in train_steps(learner.network, learner.optimizer, batches, CONFIG, CPU)] == [2, 3]
+    assert [step.images for step in train_steps(learner, whole_steps(batches), CONFIG)] == [2, 3]
     assert learner.network.training
 
 
@@ -90,7 +95,7 @@ def test_batches_are_drawn_one_at_a_time() -> None:
             drawn.append(seed)
             yield _batch(seed, [[0, 1], [0, 0]])
 
-    steps = train_steps(learner.network, learner.optimizer, batches(), CONFIG, CPU)
+    steps = train_steps(learner, whole_steps(batches()), CONFIG)
     next(steps)
     assert drawn == [0]
 
@@ -101,8 +106,9 @@ def test_batches_are_drawn_one_at_a_time() -> None:
 def test_an_infinite_loss_stops_before_the_weights_change() -> None:
     """An infinite learning rate breaks the weights in step one: step two names its rows and changes nothing more."""
     learner = new_learner(MODEL, CONFIG)
-    optimizer = torch.optim.SGD(learner.network.parameters(), lr=float("inf"))
-    steps = train_steps(learner.network, optimizer, [_batch(1, [[0, 1], [1, 0]]), _batch(2, [[0, 1], [1, 0]])], CONFIG, CPU)
+    learner.optimizer = torch.optim.SGD(learner.network.parameters(), lr=float("inf"))
+    batches = [_batch(1, [[0, 1], [1, 0]]), _batch(2, [[0, 1], [1, 0]])]
+    steps = train_steps(learner, whole_steps(batches), CONFIG)
     next(steps)
     before = _weights(learner.network)
     with pytest.raises(TrainingError, match=r"The loss is not a finite number\. Got: nan on store rows \[20, 21\]\. Remedy: "):
@@ -116,7 +122,7 @@ def test_an_infinite_gradient_of_a_finite_loss_stops_too() -> None:
     learner.network.localization.saliency.weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
     before = _weights(learner.network)
     with pytest.raises(TrainingError, match=r"The gradient is not a finite number.*store rows \[10, 11\]"):
-        list(train_steps(learner.network, learner.optimizer, [_batch(1, [[0, 1], [1, 0]])], CONFIG, CPU))
+        list(train_steps(learner, whole_steps([_batch(1, [[0, 1], [1, 0]])]), CONFIG))
     assert _changed(learner.network, before) == []
 
 
@@ -129,7 +135,7 @@ def test_pixels_that_are_not_finite_count_as_background() -> None:
     losses = []
     for batch in (broken, zeroed):
         learner = new_learner(MODEL, CONFIG)
-        losses += [step.loss for step in train_steps(learner.network, learner.optimizer, [batch], CONFIG, CPU)]
+        losses += [step.loss for step in train_steps(learner, whole_steps([batch]), CONFIG)]
     assert losses[0] == losses[1]
 
 
@@ -141,7 +147,7 @@ def test_a_batch_of_which_nothing_is_known_changes_nothing() -> None:
     config = CONFIG.model_copy(update={"saliency_weight": 0.0})
     learner = new_learner(MODEL, config)
     before = _weights(learner.network)
-    (step,) = train_steps(learner.network, learner.optimizer, [_batch(1, [[255, 255], [255, 255]])], config, CPU)
+    (step,) = train_steps(learner, whole_steps([_batch(1, [[255, 255], [255, 255]])]), config)
     assert step.loss == 0.0
     assert _changed(learner.network, before) == []
 
@@ -153,7 +159,7 @@ def test_a_finding_that_is_not_known_gives_its_classifiers_no_gradient() -> None
     assert learner.network.mil is not None
     heads = (learner.network.localization.saliency.weight, learner.network.mil.classifier.weight)
     before = [head.detach().clone() for head in heads]
-    list(train_steps(learner.network, learner.optimizer, [_batch(1, [[1, 255], [0, 255]])], config, CPU))
+    list(train_steps(learner, whole_steps([_batch(1, [[1, 255], [0, 255]])]), config))
     for head, was in zip(heads, before, strict=True):
         assert torch.equal(head[1], was[1])
         assert not torch.equal(head[0], was[0])
@@ -164,7 +170,7 @@ def test_not_known_is_not_trained_as_absent() -> None:
     outcomes = []
     for label in (255, 0):
         learner = new_learner(MODEL, CONFIG)
-        list(train_steps(learner.network, learner.optimizer, [_batch(1, [[1, label], [0, label]])], CONFIG, CPU))
+        list(train_steps(learner, whole_steps([_batch(1, [[1, label], [0, label]])]), CONFIG))
         outcomes.append(learner.network.localization.saliency.weight.detach().clone())
     assert not torch.equal(outcomes[0], outcomes[1])
 
@@ -183,9 +189,9 @@ def test_a_learner_follows_from_its_seed() -> None:
 
 def test_the_random_state_can_be_put_back() -> None:
     """What was drawn after keeping it is drawn again."""
-    kept = random_state()
+    kept = random_state(CPU)
     drawn = torch.rand(3)
-    set_random_state(kept)
+    set_random_state(kept, CPU)
     assert torch.equal(torch.rand(3), drawn)
 
 
@@ -214,7 +220,7 @@ def test_the_fusion_branch_is_trained_and_predicted() -> None:
         learner = new_learner(model, config)
         assert learner.network.fusion is not None
         before = learner.network.fusion.classifier.weight.detach().clone()
-        list(train_steps(learner.network, learner.optimizer, [_batch(1, [[0, 1], [1, 0]])], config, CPU))
+        list(train_steps(learner, whole_steps([_batch(1, [[0, 1], [1, 0]])]), config))
         assert torch.equal(learner.network.fusion.classifier.weight, before) is not moves
     ((_, output),) = predict_batches(learner.network, [_batch(1, [[0, 1]])], CPU)
     assert output.y_fusion_NC is not None
@@ -253,9 +259,9 @@ def test_exam_batches_follow_the_sampler_exam_by_exam() -> None:
         rows_of_exam=[(2 * i, 2 * i + 1) for i in range(5)], label_by_row=dict.fromkeys(range(10), (1, 0)), read_view=RowViews()
     )
     sampler = EpochSampler(exams, seed=3)
-    batches = list(exam_batches(views, sampler, TrainConfig(batch_exams=2)))
-    assert [len(batch.row_N) for batch in batches] == [4, 4, 2]
-    assert torch.cat([batch.row_N for batch in batches]).tolist() == [row for i in sampler for row in (2 * i, 2 * i + 1)]
+    parts = list(step_parts(views, plan_steps(sampler.draw(0), batch_exams=2), TrainConfig(batch_exams=2)))
+    assert [len(part.batch.row_N) for part in parts] == [part.step_images for part in parts] == [4, 4, 2]
+    assert torch.cat([part.batch.row_N for part in parts]).tolist() == [row for i in sampler for row in (2 * i, 2 * i + 1)]
 
 
 def test_view_batches_keep_order_and_touch_no_random_state() -> None:
@@ -263,9 +269,9 @@ def test_view_batches_keep_order_and_touch_no_random_state() -> None:
     views = ExamViews(
         rows_of_exam=[(row,) for row in range(7)], label_by_row=dict.fromkeys(range(7), (0, 0)), read_view=RowViews()
     )
-    state = random_state()
+    state = random_state(CPU)["cpu"]
     assert [batch.row_N.tolist() for batch in view_batches(views, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert torch.equal(random_state(), state)
+    assert torch.equal(random_state(CPU)["cpu"], state)
 
 
 def test_breast_auroc_ranks_means_of_views() -> None:
@@ -275,3 +281,64 @@ def test_breast_auroc_ranks_means_of_views() -> None:
     exam_id_N = np.array(["E1", "E1", "E2", "E3", "E4"])
     laterality_N = np.array(["L"] * 5)
     assert breast_auroc(score_NC, label_NC, exam_id_N, laterality_N) == [0.5, None]
+
+
+# ------------------------------------------------------------------------------------------------------------ fit options
+
+
+def _two_parts(batch: Batch) -> list[Part]:
+    """A batch of four images as two parts of two."""
+    halves = [Batch(*(values[part] for values in batch)) for part in (slice(0, 2), slice(2, 4))]
+    return [Part(half, 0.5, 4, index == 1) for index, half in enumerate(halves)]
+
+
+def test_accumulated_parts_move_the_weights_as_the_whole_batch_does() -> None:
+    """Batch statistics frozen (evaluation mode), two parts of two images give the step of four: gradients to 1e-6."""
+    batch = _batch(1, [[0, 1], [0, 0], [0, 1], [1, 0]])
+    outcomes = []
+    for parts in (list(whole_steps([batch])), _two_parts(batch)):
+        learner = new_learner(MODEL, CONFIG)
+        learner.network.train = lambda mode=True, network=learner.network: torch.nn.Module.train(network, False)  # type: ignore[method-assign,assignment,misc]
+        learner.optimizer = torch.optim.SGD(learner.network.parameters(), lr=1.0)
+        (step,) = train_steps(learner, parts, CONFIG)
+        outcomes.append((step, learner.network.localization.saliency.weight.detach().clone()))  # type: ignore[union-attr]
+    assert outcomes[0][0].images == outcomes[1][0].images == 4
+    assert outcomes[0][0].loss == pytest.approx(outcomes[1][0].loss, abs=1e-5)
+    torch.testing.assert_close(outcomes[0][1], outcomes[1][1], rtol=0, atol=1e-6)
+
+
+def test_clipping_warm_up_and_running_mean_do_what_they_say() -> None:
+    """A gradient of norm 0.01 (SGD moves by that at rate 1); rate 1/4 in the first of 4 steps; mean of 0.9 old, 0.1 new."""
+    config = CONFIG.model_copy(update={"clip_gradient_norm": 0.01, "warmup_steps": 4, "ema_decay": 0.9, "learning_rate": 1.0})
+    learner = new_learner(MODEL, config)
+    learner.optimizer = torch.optim.SGD(learner.network.parameters(), lr=1.0)
+    before = _weights(learner.network)  # type: ignore[arg-type]
+    list(train_steps(learner, whole_steps([_batch(1, [[0, 1], [1, 0]])]), config))
+    moved = {name: weight.detach() - before[name] for name, weight in learner.network.named_parameters()}
+    assert float(torch.sqrt(sum(step.square().sum() for step in moved.values()))) == pytest.approx(0.01 / 4, rel=1e-3)  # type: ignore[arg-type]
+    assert learner.averaged is not None and learner.steps_done == 1
+    name = "localization.saliency.weight"
+    torch.testing.assert_close(learner.averaged[name], before[name] + 0.1 * moved[name], rtol=0, atol=1e-7)
+    with averaged_weights(learner):
+        assert torch.equal(learner.network.state_dict()[name], learner.averaged[name])
+    torch.testing.assert_close(learner.network.state_dict()[name], before[name] + moved[name])
+
+
+def test_bf16_keeps_loss_and_saliency_in_fp32() -> None:
+    """One step under bf16 autocast: a finite loss near the fp32 one, computed from fp32 probabilities."""
+    seen: list[torch.dtype] = []
+    losses = []
+    for precision in ("fp32", "bf16"):
+        learner = new_learner(MODEL, CONFIG.model_copy(update={"precision": precision}))
+        learner.network.register_forward_hook(lambda module, inputs, output: seen.append(output.saliency_NCIJ.dtype))
+        config = CONFIG.model_copy(update={"precision": precision})
+        losses += [step.loss for step in train_steps(learner, whole_steps([_batch(1, [[0, 1], [1, 0]])]), config)]
+    assert seen == [torch.float32, torch.float32]
+    assert losses[1] != losses[0] and losses[1] == pytest.approx(losses[0], abs=0.05)
+
+
+def test_fewer_cells_than_patches_are_refused() -> None:
+    """64 x 48 pixels are one cell: K = 2 would show the same patch twice; the paper's form holds 87 windows."""
+    require_patches(GMICConfig())
+    with pytest.raises(ConfigError, match=r"fewer patches than K.*at most 1: .*1 x 1 cells.*Got: 2"):
+        require_patches(MODEL)

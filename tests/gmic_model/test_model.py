@@ -18,10 +18,11 @@ from schemas.errors import ConfigError
 SMALL = GMICConfig.released(image_size=(736, 480), patch_size=128, top_t=0.1)
 
 
-def small_model(**changes: Any) -> GMIC:
+def small_model(*, checkpoint_activations: bool = False, **changes: Any) -> GMIC:
     """The paper's form on 192 x 128 images: a 3 x 2 map, four 64-pixel patches."""
     torch.manual_seed(0)
-    return GMIC(GMICConfig(**{"image_size": (192, 128), "patch_size": 64, "K": 4, "top_t": 0.2, **changes}))
+    config = GMICConfig(**{"image_size": (192, 128), "patch_size": 64, "K": 4, "top_t": 0.2, **changes})
+    return GMIC(config, checkpoint_activations=checkpoint_activations)
 
 
 def released_model(state: dict[str, Tensor], **changes: Any) -> GMIC:
@@ -132,6 +133,27 @@ def test_top_t_pooling_equals_the_released_models(parity_dir: Path) -> None:
                 np.testing.assert_allclose(pooled, arrays[name], rtol=0, atol=1e-6)
                 compared += 1
     assert compared == 23
+
+
+def test_map_penalty_and_scores_stay_fp32_under_bf16() -> None:
+    """Sigmoid, top-t, attention, power and BCE are fp32 whatever autocast says; so are both modules' gradients."""
+    model = small_model(fusion=True).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(torch.randn(2, 1, 192, 128))
+        loss = gmic_loss(output, torch.ones(2, 2), saliency_weight=1e-4, saliency_exponent=0.5, form=LossForm.JOURNAL)
+    assert {tensor.dtype for tensor in output if tensor is not None and tensor.is_floating_point()} == {torch.float32}
+    assert loss.dtype == torch.float32
+    torch.autograd.backward(loss)
+    assert {parameter.grad.dtype for parameter in model.parameters() if parameter.grad is not None} == {torch.float32}
+
+
+def test_fp16_is_refused() -> None:
+    """As input and as autocast."""
+    model, image = small_model().eval(), torch.randn(1, 1, 192, 128)
+    with pytest.raises(ConfigError, match="fp16"):
+        model(image.half())
+    with torch.autocast("cpu", torch.float16), pytest.raises(ConfigError, match="fp16"):
+        model(image)
 
 
 # ----------------------------------------------------------------------------------------------------------- variants
@@ -324,3 +346,39 @@ def test_fresh_scores_start_near_one_half() -> None:
     assert output.y_fusion_NC is not None
     for score in (output.y_loc_NC, output.y_mil_NC, output.y_fusion_NC):
         assert ((score > 0.2) & (score < 0.8)).all()
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_recomputed_activations_change_no_number(channels_last: bool) -> None:
+    """checkpoint_activations: loss, gradients and running statistics are bit for bit those of the plain pass."""
+    results = []
+    for checkpoint_activations in (False, True):
+        model = small_model(checkpoint_activations=checkpoint_activations, channels_last=channels_last).train()
+        image = torch.randn(2, 1, 192, 128, generator=torch.Generator().manual_seed(1))
+        loss = gmic_loss(model(image), torch.tensor([[0, 1], [1, 0]]), saliency_weight=1e-4, saliency_exponent=0.5)
+        torch.autograd.backward(loss)
+        gradients = {f"{name}.grad": parameter.grad for name, parameter in model.named_parameters()}
+        results.append({"loss": loss.detach(), **gradients, **dict(model.named_buffers())})
+    for name, tensor in results[0].items():
+        assert tensor is not None
+        assert torch.equal(tensor, results[1][name]), name
+
+
+@pytest.mark.parametrize("variant", [GMICVariant.GMIC, GMICVariant.RESNET22])
+def test_recomputed_activations_are_not_kept(variant: GMICVariant) -> None:
+    """What autograd keeps from a training pass, parameters aside, is less than half with checkpoint_activations."""
+
+    def kept_bytes(*, checkpoint_activations: bool) -> int:
+        model = small_model(checkpoint_activations=checkpoint_activations, variant=variant).train()
+        sizes: dict[int, int] = {parameter.data_ptr(): 0 for parameter in model.parameters()}
+
+        def keep(tensor: Tensor) -> Tensor:
+            sizes.setdefault(tensor.data_ptr(), tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = model(torch.randn(2, 1, 192, 128))
+        assert output.y_NC.requires_grad
+        return sum(sizes.values())
+
+    assert kept_bytes(checkpoint_activations=True) < kept_bytes(checkpoint_activations=False) / 2

@@ -139,6 +139,37 @@ def test_breast_equals_scipy_on_random_masks() -> None:
     assert found > 300
 
 
+def test_breast_equals_scipy_on_smooth_masks() -> None:
+    """Smooth breast-like masks: box, lowest row and reach equal morphology, with ties and gaps too."""
+    generator = np.random.default_rng(8)
+    found = 0
+    for _ in range(400):
+        rows, columns, iterations = (
+            int(generator.integers(1, 60)),
+            int(generator.integers(1, 60)),
+            int(generator.integers(0, 7)),
+        )
+        middle = np.cumsum(generator.integers(-4, 5, rows)) + columns // 2
+        half = generator.integers(-1, columns, rows) // 2
+        half[generator.random(rows) < 0.1] = -1  # an empty row: two parts, often of equal size
+        column = np.arange(columns)
+        mask = np.abs(column - middle[:, None]) <= half[:, None]
+        breast = find_breast(
+            mask.astype(np.uint16), Laterality.LEFT, crop_mode=CropMode.RELEASED, erosion_iterations=iterations
+        )
+        wanted = oracle(mask, iterations)
+        assert (wanted is None) == (breast is None)
+        if wanted is None or breast is None:
+            continue
+        found += 1
+        top, bottom = np.flatnonzero(wanted.any(1))[[0, -1]]
+        lowest = np.flatnonzero(wanted[bottom])
+        assert breast.box_px == (top, bottom + 1, np.flatnonzero(wanted.any(0))[0], np.flatnonzero(wanted.any(0))[-1] + 1)
+        assert breast.bottom_columns_px == (lowest[0], lowest[-1])
+        np.testing.assert_array_equal(breast.row_reach_px, [np.flatnonzero(line)[-1] for line in wanted[top : bottom + 1]])
+    assert found > 150
+
+
 def test_breast_equals_scipy_at_the_paper_depth() -> None:
     """100 erosions, and 260, where 8-bit distances would saturate, on a full-height breast with a mark and noise."""
     image = breast_image(rows=900, columns=700)

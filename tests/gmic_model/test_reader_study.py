@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from gmic_model.mrmc import CovarianceMethod, Inference
 from gmic_model.operating_points import Bootstrap
 from gmic_model.reader_study import ReaderStudy, StudyOptions, analyse_reader_study
+from schemas.config import EvaluateConfig
 from schemas.errors import ConfigError
 from schemas.reader_study import ReaderStudyReport
 
@@ -108,11 +109,14 @@ def test_readers_points_are_counts_of_their_recalls(public: ReaderStudyReport, p
     is_positive = public_table["label"] == 1
     for result in public.readers[:3]:
         is_recalled = public_table[result.reader] > 0.02
-        assert result.sensitivity == pytest.approx(is_recalled[is_positive].mean())
-        assert result.specificity == pytest.approx((~is_recalled)[~is_positive].mean())
+        assert result.sensitivity.value == pytest.approx(is_recalled[is_positive].mean())
+        assert result.specificity.value == pytest.approx((~is_recalled)[~is_positive].mean())
     point = next(point for point in public.model_points if point.basis == "the readers' mean specificity")
-    assert point.target == public.readers_mean_specificity == pytest.approx(0.8527, abs=5e-5)
+    assert point.target == public.readers_mean_specificity.value == pytest.approx(0.8527, abs=5e-5)
     assert (point.specificity.value or 0) >= point.target
+    for rate in (public.readers[0].specificity, public.readers_mean_sensitivity):
+        assert rate.low is not None and rate.high is not None and rate.low < (rate.value or 0) < rate.high
+    assert EvaluateConfig().readers_specificity == round(point.target, 3)
 
 
 def test_mean_curve_has_the_mean_area() -> None:
@@ -167,7 +171,7 @@ def test_a_study_without_cancer_is_reported_as_undefined() -> None:
     assert report.mean_reader.auroc.value is None and report.best_reader is None and report.best_weight is None
     assert report.curves == () and report.model_points == ()
     assert all(not comparison.tests for comparison in report.comparisons)
-    assert report.readers[0].sensitivity is None and report.readers[0].specificity is not None
+    assert report.readers[0].sensitivity.value is None and report.readers[0].specificity.value is not None
 
 
 def test_one_reader_is_compared_as_a_fixed_reader_only() -> None:

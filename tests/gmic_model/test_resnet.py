@@ -1,9 +1,11 @@
 """The two convolutional networks."""
 
+import functools
+
 import pytest
 import torch
 
-from gmic_model.resnet import ResNet18, ResNet22
+from gmic_model.resnet import PreActivationBlock, ResNet18, ResNet22, run_block
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -52,3 +54,19 @@ def test_fresh_features_keep_a_usable_scale() -> None:
     gradient = network.stem.weight.grad
     assert gradient is not None
     assert 1e-6 < gradient.norm().item() < 1e3
+
+
+def test_compiled_blocks_recompute_and_count_each_batch_once() -> None:
+    """Under torch.compile, in one graph: the gradients and running statistics of the plain pass."""
+    values = torch.randn(2, 4, 9, 7)
+    results = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        block = PreActivationBlock(4, 8, stride=2, project=True).train()
+        run = functools.partial(run_block, block, recompute=recompute)
+        output = (torch.compile(run, fullgraph=True, backend="aot_eager") if recompute else run)(values)
+        torch.autograd.backward(output.square().sum())
+        results.append({"grad": block.conv1.weight.grad, **dict(block.named_buffers())})
+    for name, tensor in results[0].items():
+        torch.testing.assert_close(tensor, results[1][name], msg=name)
+    assert results[1]["norm1.num_batches_tracked"] == 1

@@ -17,10 +17,10 @@ from gmic_model.preprocess import (
     window_placement,
     working_shape_px,
 )
-from gmic_model.saliency import corners_to_source, mask_to_window, to_source_frame
+from gmic_model.saliency import boxes_in_crop, corners_to_source, mask_to_window, to_source_frame
 from schemas.config import PreprocessConfig
 from schemas.errors import ConfigError
-from schemas.exam import Laterality, ViewGeometry, ViewPosition
+from schemas.exam import Laterality, LesionBox, ViewGeometry, ViewPosition
 
 GEOMETRIES = st.builds(
     lambda rows, columns, top, left, below, beside, is_flipped, scale, center, window, view: ViewGeometry(
@@ -156,3 +156,21 @@ def test_stored_shape_and_geometry_agree() -> None:
     )  # fmt: skip
     assert working_shape_px(prepared.geometry) == prepared.pixels_HW.shape
     assert window_placement(prepared.geometry) == window_placement(prepared.geometry, shape_px=(22, 22))
+
+
+@given(geometry=GEOMETRIES, data=st.data())
+def test_a_box_of_the_source_covers_what_a_mask_of_it_covers(geometry: ViewGeometry, data: st.DataObject) -> None:
+    """A box drawn as a mask in the source, cropped and flipped as ingest does, is the box brought into the crop."""
+    rows, columns = geometry.source_shape_px
+    top, left = data.draw(st.integers(0, rows - 2)), data.draw(st.integers(0, columns - 2))
+    bottom, right = data.draw(st.integers(top + 1, rows)), data.draw(st.integers(left + 1, columns))
+    mask_HW = np.zeros((rows, columns), np.uint8)
+    mask_HW[top:bottom, left:right] = 1
+    first_row, last_row, first_column, last_column = geometry.crop_box_px
+    crop_HW = mask_HW[first_row:last_row, first_column:last_column]
+    crop_HW = crop_HW[:, ::-1] if geometry.is_flipped else crop_HW
+    box = LesionBox(finding=None, top_px=top, bottom_px=bottom, left_px=left, right_px=right)
+    assert (boxes_in_crop([box], geometry, crop_HW.shape) == crop_HW).all()
+    halved_px = (crop_HW.shape[0] // 2, crop_HW.shape[1] // 2)
+    halved = boxes_in_crop([box], geometry, halved_px)
+    assert abs(halved.mean() - crop_HW.mean()) <= 2.0 / min(halved_px)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -56,7 +58,7 @@ def test_failed_checks_divide_into_blocking_and_warnings() -> None:
         _check("c", "warning", is_met=False),
         _check("d", "warning", is_met=True),
     )
-    report = ValidationReport(data_version="d", images=1, checks=checks)
+    report = ValidationReport(data_version="d", images=1, checks=checks, page_path=Path("checks.html"))
     assert [check.check for check in report.blocking] == ["b"]
     assert [check.check for check in report.warnings] == ["c"]
 

@@ -6,21 +6,22 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from gmic_model.dataset import ExamViews
-from gmic_model.fit import exam_batches
+from gmic_model.fit import loaded
 from gmic_model.model import GMIC
-from gmic_model.preprocess import network_input
-from schemas.config import GMICConfig, GMICVariant, PreprocessConfig, TrainConfig
+from gmic_model.preprocess import PreparedView, network_input
+from schemas.config import GMICConfig, GMICVariant, PreprocessConfig, RunConfig, TrainConfig
 from schemas.errors import CheckpointError
 from schemas.layout import MANIFEST_COLUMNS
+from schemas.measures import EnsembleMember
 from schemas.reports import Provenance, TrainReport
 from tasks.adapters.checkpoints import SIDECAR, load_checkpoint, save_checkpoint
-from tasks.adapters.exam_store import StoredViews, create_store, publish, reserve_rows, stored_views, write_shard
-from tasks.scoring import ScoredView, load_network, load_trained, score_rows, score_table
+from tasks.adapters.exam_store import StoredImage, StoredViews, create_store, publish, reserve_rows, stored_views, write_shard
+from tasks.predict import find_checkpoint
+from tasks.scoring import load_member, load_network, load_trained, score_rows, score_rows_of_each, store_preprocessing
 
 CPU = torch.device("cpu")
 # The baseline has no patches and a fifteenth of the weights; patches are the model's own tests' business.
@@ -47,14 +48,15 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> StoredViews:
     )
     reserve_rows(store, 6)
     rng = np.random.default_rng(0)
-    write_shard(store, 0, {row: rng.integers(1, 4096, (60, 40), dtype=np.uint16) for row in range(6)}, {})
+    images = (StoredImage(row=row, pixels_HW=rng.integers(1, 4096, (60, 40), dtype=np.uint16)) for row in range(6))
+    write_shard(store, 0, images)
     return stored_views(store, publish(store, _lines(), []), (64, 48))
 
 
-def _saved(folder: Path, model: GMICConfig = BASELINE) -> tuple[GMIC, TrainReport]:
+def _saved(folder: Path, model: GMICConfig = BASELINE, **about: object) -> tuple[GMIC, TrainReport]:
     torch.manual_seed(4)
     network = GMIC(model).eval()
-    digest = save_checkpoint(folder, weights=network.state_dict(), training={}, model=model, about={})
+    digest = save_checkpoint(folder, weights=network.state_dict(), training={}, model=model, about=about)
     provenance = Provenance(
         code_version="0", config_sha256="0", data_version="0", preprocess_version="0", seed=0, created_utc="2026-01-01"
     )
@@ -99,7 +101,7 @@ def test_weights_that_training_did_not_report_are_refused(tmp_path: Path) -> Non
     """Another training wrote into the same folder: evaluation does not report the wrong network's numbers."""
     _, report = _saved(tmp_path / "epoch-0000")
     other = report.model_copy(update={"checkpoint_sha256": "0" * 64})
-    with pytest.raises(CheckpointError, match="other weights than training reported"):
+    with pytest.raises(CheckpointError, match="other weights than were reported"):
         load_trained(other)
 
 
@@ -114,29 +116,67 @@ def test_weights_that_do_not_fit_their_network_are_refused(tmp_path: Path) -> No
         load_network(load_checkpoint(tmp_path / "epoch-0000"))
 
 
-def test_the_table_joins_scores_to_labels_by_row() -> None:
-    """Scored in another order than the manifest's; rows that were not scored are not in the table."""
-    manifest = pd.DataFrame(_lines()).assign(malignant=[0, 1, 255, 0, 1, 0])
-    nothing = np.zeros(0, np.float32)
-    scored = [
-        ScoredView(
-            row=row,
-            score_C=np.array([0.1 * row, 0.01 * row]),
-            saliency_CIJ=nothing,
-            corner_K2=np.zeros((0, 2), np.int64),
-            attention_K=nothing,
+def test_several_networks_see_each_image_once(views: StoredViews, tmp_path: Path) -> None:
+    """What each says of a row is what it says alone; the view is read and prepared once for all."""
+    (first, _), (second, _) = _saved(tmp_path / "a", MODEL), _saved(tmp_path / "b")
+    reads: list[int] = []
+
+    def counted(row: int) -> PreparedView:
+        reads.append(row)
+        return views(row)
+
+    both = list(score_rows_of_each([first, second], counted, [3, 1], batch_images=2, device=CPU))
+    assert reads == [3, 1] and [[view.row for view in pair] for pair in both] == [[3, 3], [1, 1]]
+    for network, scored in zip((first, second), zip(*both, strict=True), strict=True):
+        alone = list(score_rows(network, views, [3, 1], batch_images=2, device=CPU))
+        assert [view.score_C.tolist() for view in scored] == [view.score_C.tolist() for view in alone]
+
+
+def test_weights_can_be_read_as_another_row_of_table_1(views: StoredViews, tmp_path: Path) -> None:
+    """GMIC's weights read as GMIC-loc predict y_loc; weights with other tensors are refused."""
+    network, report = _saved(tmp_path / "epoch-0000", MODEL)
+    member = EnsembleMember(path=report.checkpoint_path, sha256=report.checkpoint_sha256)
+    (as_loc,) = score_rows(load_member(member, read_as=GMICVariant.LOC), views, [2], batch_images=1, device=CPU)
+    with torch.no_grad():
+        output = network(torch.from_numpy(network_input(views(2)))[None, None])
+    assert as_loc.score_C == pytest.approx(output.y_loc_NC[0].numpy(), abs=1e-6)
+    with pytest.raises(CheckpointError, match="do not fit"):
+        load_member(member, read_as=GMICVariant.RESNET22)
+
+
+def test_weights_of_another_image_size_are_not_evaluated(tmp_path: Path) -> None:
+    """Their scores on this store would be numbers without a meaning."""
+    _, report = _saved(tmp_path / "epoch-0000")
+    member = EnsembleMember(path=report.checkpoint_path, sha256=report.checkpoint_sha256)
+    with pytest.raises(CheckpointError, match="another size"):
+        load_member(member, window_px=(64, 64))
+
+
+def test_weights_of_another_preprocessing_are_refused(views: StoredViews, tmp_path: Path) -> None:
+    """The store says robust, version 1: weights of version 0 or of another crop mode are refused, with both and the remedy.
+
+    Those of the same are taken, and imported ones, which name none. Predict says it before it ingests.
+    """
+    found = store_preprocessing(views.store)
+    assert found == "robust-1"
+    for trained_on in ("robust-0", "released-1"):
+        _, report = _saved(tmp_path / trained_on, provenance={"preprocess_version": trained_on})
+        with pytest.raises(CheckpointError, match=rf"another preprocessing.*{trained_on}.*Got: robust-1\. Remedy: ingest with"):
+            load_trained(report, preprocessing=found)
+        config = RunConfig.model_validate(
+            {
+                "name": "predict",
+                "workspace_dir": tmp_path / "workspace",
+                "ingest": {"source_dir": tmp_path},
+                "checkpoint": report.checkpoint_path,
+            }
         )
-        for row in (4, 1, 2)
-    ]
-    table = score_table(manifest, scored).set_index("row")
-    assert sorted(table.index) == [1, 2, 4]
-    assert table[["image_id", "benign_score", "malignant_score", "malignant"]].to_dict("index")[4] == {
-        "image_id": "I4",
-        "benign_score": 0.4,
-        "malignant_score": 0.04,
-        "malignant": 1,
-    }
-    assert table["malignant"].to_dict() == {1: 1, 2: 255, 4: 1}
+        with pytest.raises(CheckpointError, match="another preprocessing"):
+            find_checkpoint.fn(config)
+    assert not (tmp_path / "workspace").exists()
+    for name, about in (("same", {"provenance": {"preprocess_version": found}}), ("imported", {})):
+        _, report = _saved(tmp_path / name, **about)
+        load_trained(report, preprocessing=found)
 
 
 def test_loader_processes_bring_the_batches_of_this_one(views: StoredViews) -> None:
@@ -145,7 +185,6 @@ def test_loader_processes_bring_the_batches_of_this_one(views: StoredViews) -> N
     exams = ExamViews(
         rows_of_exam=[(0, 1), (2, 3), (4, 5)], label_by_row=dict.fromkeys(range(6), (0, 1)), read_view=views, jitter=preprocess
     )
-    order = torch.utils.data.SequentialSampler(range(3))
-    here, there = (list(exam_batches(exams, order, TrainConfig(batch_exams=2, loader_workers=n))) for n in (0, 1))
+    here, there = (list(loaded(exams, [(0, 1), (2,)], TrainConfig(loader_workers=n))) for n in (0, 1))
     assert [batch.row_N.tolist() for batch in there] == [[0, 1, 2, 3], [4, 5]]
     assert all(torch.equal(one.image_N1HW, other.image_N1HW) for one, other in zip(here, there, strict=True))

@@ -61,7 +61,8 @@ def test_thresholds_of_use_come_from_the_tuning_split(measured: FindingMetrics) 
     assert point.threshold is not None and (negatives >= point.threshold).mean() <= 0.1
     is_positive = test["label"] == 1
     assert point.sensitivity.value == pytest.approx((test.loc[is_positive, "score"] >= point.threshold).mean())
-    assert [one.criterion for one in measured.operating_points] == ["specificity"] * 3 + ["sensitivity"] * 2 + ["threshold"] * 3
+    assert [one.criterion for one in measured.operating_points] == ["specificity"] * 4 + ["sensitivity"] * 2 + ["threshold"] * 3
+    assert measured.operating_points[3].basis == "the readers' mean specificity"
 
 
 def test_temperature_is_fitted_on_the_tuning_split(measured: FindingMetrics) -> None:
@@ -82,6 +83,21 @@ def test_groups_follow_the_manifest(measured: FindingMetrics) -> None:
     for attribute in ("vendor", "acquisition", "age", "views of the breast"):
         assert sum(count for (name, _), count in lines.items() if name == attribute) == 120
     assert measured.subgroup_threshold == measured.operating_points[1].threshold
+
+
+def test_finding_types_stand_against_the_same_negatives() -> None:
+    """A breast without the finding has no type: the masses are compared with all breasts without, so are the calcifications."""
+    test = _breasts(1)
+    kinds = np.where(test["label"] == 1, np.where(test.index % 3 == 0, "mass", "calcification"), None)
+    images = _images(test).merge(test.assign(finding_type=kinds)[["exam_id", "laterality", "finding_type"]])
+    images["density"] = "b"
+    measured = with_screening_metrics(_metrics(), test, _breasts(2), images, CONFIG)
+    lines = {line.group: line for line in measured.subgroups if line.attribute == "finding type"}
+    negatives = int((test["label"] == 0).sum())
+    assert set(lines) == {"mass", "calcification"} and measured.subgroups_not_recorded == ()
+    for kind, line in lines.items():
+        assert line.breasts - line.positive_breasts == negatives and line.positive_breasts == int((kinds == kind).sum())
+    assert lines["calcification"].auroc.value is not None
 
 
 def test_no_tuning_breast_and_one_class_are_undefined_not_errors() -> None:

@@ -13,7 +13,8 @@ from schemas.exam import Finding, Laterality, Split
 from schemas.layout import MANIFEST_COLUMNS, SPLIT_NAMES
 from schemas.reports import IngestReport, SplitReport
 from tasks.adapters.exam_store import create_store, data_version, publish
-from tasks.split import count_splits, exam_records, manifest_with_splits, split
+from tasks.adapters.split_table import exam_records, manifest_with_splits
+from tasks.split import count_splits, split
 
 UNKNOWN = 255
 
@@ -181,6 +182,26 @@ def test_patients_that_came_later_belong_to_no_split(divided: tuple[IngestReport
     _, report = divided
     later = manifest_with_splits(report, pd.DataFrame(_cohort(22)))
     assert set(later["patient_id"]) == {f"P{patient:02d}" for patient in range(20)}
+
+
+def test_patients_keep_their_split_when_the_cohort_grows(tmp_path: Path) -> None:
+    """12 of 20 patients, then all, then 12, then all: nobody moves, also after an absence; a new seed divides anew."""
+    few, all_lines = _cohort(12), _cohort(20)
+
+    def table(lines: list[dict[str, object]], **changes: float) -> tuple[dict[str, str], SplitReport]:
+        report = split.fn(_config(tmp_path, **changes), _ingested(tmp_path, lines))
+        splits = pd.read_parquet(report.splits_path)
+        return dict(zip(splits["patient_id"], splits["split"], strict=True)), report
+
+    first, _ = table(few)
+    grown, report = table(all_lines)
+    assert first.items() <= grown.items() and len(grown) == 20 and report.patients_kept == 12
+    sizes = {part: count.patients for part, count in report.counts.items()}
+    assert sizes["train"] == 12 and 3 <= sizes["tuning"] <= 4 and 4 <= sizes["test"] <= 5
+    shrunk, report = table(few)
+    assert shrunk == grown and report.patients_kept == 12
+    assert table(all_lines)[0] == grown
+    assert table(all_lines, seed=1)[0] != grown
 
 
 def test_splits_that_are_gone_are_a_store_error(divided: tuple[IngestReport, SplitReport], tmp_path: Path) -> None:

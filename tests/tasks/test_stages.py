@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import task
+from prefect import flow, task
 
 from schemas.config import RunConfig, Stage
 from schemas.errors import StoreError
@@ -164,3 +164,24 @@ def test_work_that_failed_half_way_does_not_count_as_done(run: Run) -> None:
     with pytest.raises(StoreError, match="The stage fails"):
         run(1, "bad")
     assert run(1) == [1]
+
+
+def test_a_retry_does_not_force_again_what_its_run_has_forced(prefect_api: str, tmp_path: Path) -> None:
+    """A run that is to force split fails later and is retried: split rests; the next run that forces it executes it."""
+    assert prefect_api
+    fails = [True]
+
+    @flow(retries=1, retry_delay_seconds=0)
+    def forced() -> None:
+        config = _config(tmp_path, split={"seed": 1}, force=["split"])
+        when_needed(_divide, Stage.SPLIT, config)(config, "d")
+        if fails.pop():
+            fails.append(False)
+            raise StoreError("A later stage fails")
+
+    executed.clear()
+    forced()
+    assert executed == [1]
+    fails[:] = [False]
+    forced()
+    assert executed == [1, 1]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gmic_model.dataset import Batch
-from gmic_model.fit import train_steps
+from gmic_model.fit import Learner, new_learner, random_state, set_random_state, train_steps, whole_steps
 from gmic_model.model import GMIC
 from schemas.config import GMICConfig, GMICVariant, TrainConfig
 from schemas.errors import CheckpointError
@@ -29,13 +29,16 @@ from tasks.adapters.checkpoints import (
     SIDECAR,
     TRAINING,
     WEIGHTS,
+    epoch_dir,
     flatten_training,
     import_released,
     latest_checkpoint,
     load_checkpoint,
+    partial_dir,
     prune_checkpoints,
     restore_training,
     save_checkpoint,
+    trained_weights,
 )
 
 REPOSITORY = Path(__file__).parents[3]
@@ -155,9 +158,9 @@ def test_pruning_keeps_the_last_ones_and_the_best(tmp_path: Path) -> None:
     for epoch in range(6):
         _save(tmp_path / f"epoch-{epoch:04d}", epoch)
     (tmp_path / ".epoch-0006.123.part").mkdir()
-    prune_checkpoints(tmp_path, keep_last=2, keep_also=tmp_path / "epoch-0001")
+    prune_checkpoints(tmp_path, keep_last=2, keep_also={tmp_path / "epoch-0001"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0001", "epoch-0004", "epoch-0005"]
-    prune_checkpoints(tmp_path, keep_last=3, keep_also=tmp_path / "epoch-0005")
+    prune_checkpoints(tmp_path, keep_last=3, keep_also={tmp_path / "epoch-0005"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0001", "epoch-0004", "epoch-0005"]
 
 
@@ -173,39 +176,57 @@ def _batch(seed: int) -> Batch:
     )
 
 
-def _train(network: GMIC, optimizer: torch.optim.Optimizer, steps: range) -> None:
-    config = TrainConfig(learning_rate=1e-3)
-    for _ in train_steps(network, optimizer, [_batch(step) for step in steps], config, torch.device("cpu")):
+CONFIG = TrainConfig(learning_rate=1e-3, device="cpu")
+CPU = torch.device("cpu")
+
+
+def _train(learner: Learner, steps: range) -> None:
+    for _ in train_steps(learner, whole_steps(_batch(step) for step in steps), CONFIG):
         pass
 
 
-def _fresh(seed: int) -> tuple[GMIC, torch.optim.Adam]:
-    torch.manual_seed(seed)
+def _fresh(seed: int) -> Learner:
     # Random patches draw from the global generator in every step: its state must come back too.
-    network = GMIC(MODEL.model_copy(update={"variant": GMICVariant.RANDOM}))
-    return network, torch.optim.Adam(network.parameters(), lr=1e-3)
+    return new_learner(MODEL.model_copy(update={"variant": GMICVariant.RANDOM}), CONFIG.model_copy(update={"seed": seed}))
+
+
+def _state(learner: Learner) -> dict[str, Tensor]:
+    return flatten_training(learner.optimizer, [random_state(CPU)])
 
 
 def test_a_resumed_training_gives_the_bits_of_an_unbroken_one(tmp_path: Path) -> None:
     """Two steps, saved, loaded into another network, two more steps: every weight and moment equals four steps at once."""
-    network, optimizer = _fresh(0)
-    _train(network, optimizer, range(4))
-    unbroken = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    moments = {name: tensor.clone() for name, tensor in flatten_training(optimizer, torch.get_rng_state()).items()}
+    learner = _fresh(0)
+    _train(learner, range(4))
+    unbroken = {name: tensor.clone() for name, tensor in learner.network.state_dict().items()}
+    moments = {name: tensor.clone() for name, tensor in _state(learner).items()}
 
-    network, optimizer = _fresh(0)
-    _train(network, optimizer, range(2))
-    training = flatten_training(optimizer, torch.get_rng_state())
-    save_checkpoint(tmp_path / "epoch-0000", weights=network.state_dict(), training=training, model=MODEL, about={})
+    learner = _fresh(0)
+    _train(learner, range(2))
+    weights = learner.network.state_dict()
+    save_checkpoint(tmp_path / "epoch-0000", weights=weights, training=_state(learner), model=MODEL, about={})
 
-    network, optimizer = _fresh(99)
+    learner = _fresh(99)
     checkpoint = load_checkpoint(tmp_path / "epoch-0000", with_training=True)
-    network.load_state_dict(checkpoint.weights)
-    torch.set_rng_state(restore_training(optimizer, checkpoint.training))
-    _train(network, optimizer, range(2, 4))
-    resumed = network.state_dict()
+    learner.network.load_state_dict(trained_weights(checkpoint))
+    set_random_state(restore_training(learner.optimizer, checkpoint.training), CPU)
+    _train(learner, range(2, 4))
+    resumed = learner.network.state_dict()
     assert [name for name in unbroken if not torch.equal(unbroken[name], resumed[name])] == []
-    assert _is_equal(flatten_training(optimizer, torch.get_rng_state()), moments)
+    assert _is_equal(_state(learner), moments)
+
+
+def test_a_partial_epoch_is_newer_than_the_epoch_before_it(tmp_path: Path) -> None:
+    """Epoch 0 < 120 steps of epoch 1 < epoch 1, whatever the names sort like; the end of an epoch deletes its part."""
+    for seed, folder in enumerate((epoch_dir(tmp_path, 0), partial_dir(tmp_path, 1, 20), partial_dir(tmp_path, 1, 120))):
+        _save(folder, seed)
+    latest = latest_checkpoint(tmp_path)
+    assert latest is not None and latest.folder.name == "partial-0001-000120"
+    _save(epoch_dir(tmp_path, 1), 7)
+    latest = latest_checkpoint(tmp_path)
+    assert latest is not None and latest.folder.name == "epoch-0001"
+    prune_checkpoints(tmp_path, keep_last=2, keep_also=())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0000", "epoch-0001"]
 
 
 def test_weights_alone_do_not_continue_a_training() -> None:
@@ -305,12 +326,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("too_large", ["tensors", "sidecar"])
 def test_a_full_disk_leaves_the_previous_checkpoint(small_disk: Path, too_large: str) -> None:
-    """The next one does not fit: an OSError, the one before loads, and nothing half-written is left to fill the disk."""
+    """The next one does not fit: an error with the remedy, the one before loads, nothing half-written is left."""
     run_dir = small_disk / "run"
     _save(run_dir / "epoch-0000", 1)
     weights = _tensors(5, 200_000 if too_large == "tensors" else 50)  # times 16 bytes: 3.2 MB
     about = {"more": "x" * 3_000_000} if too_large == "sidecar" else {}
-    with pytest.raises(OSError, match=r"No space left|StorageFull"):
+    with pytest.raises(CheckpointError, match=r"(No space left|StorageFull).*Remedy: make room"):
         save_checkpoint(run_dir / "epoch-0001", weights=weights, training=_tensors(6), model=MODEL, about=about)
     taken = latest_checkpoint(run_dir)
     assert taken is not None
@@ -332,7 +353,7 @@ for epoch in range(10_000):
     folder = run_dir / f"epoch-{epoch:04d}"
     save_checkpoint(folder, weights=tensors, training=tensors, model=GMICConfig(), about={"epoch": epoch})
     print(epoch, flush=True)
-    prune_checkpoints(run_dir, keep_last=2, keep_also=folder)
+    prune_checkpoints(run_dir, keep_last=2, keep_also={folder})
 """
 
 

@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from distributed import Client
 
-from schemas.config import ExistingDask, LocalDask
-from schemas.errors import StoreError
-from tasks.adapters.cluster import Failed, open_cluster, run_all
+from schemas.config import ExistingDask, KubernetesDask, LocalDask, SlurmDask
+from schemas.errors import ConfigError, StoreError
+from tasks.adapters.cluster import Failed, kubernetes_spec, open_cluster, run_all, slurm_cluster
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +117,24 @@ def test_an_item_that_kills_its_worker_fails_alone() -> None:
     assert sorted(_finished(results)) == [2, 4, 5, 6, 7, 8, 9]
 
 
+def test_a_killer_is_found_inside_its_item() -> None:
+    """Four files in an item, one of which kills its worker (fault 32): that one fails, the three beside it have results."""
+
+    def treacherous(numbers: tuple[int, ...]) -> tuple[int, ...]:
+        if 2 in numbers:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return numbers
+
+    def halves(numbers: tuple[int, ...]) -> list[tuple[int, ...]]:
+        middle = len(numbers) // 2
+        return [part for part in (numbers[:middle], numbers[middle:]) if part]
+
+    with open_cluster(LocalDask(n_workers=2, memory_limit="1GiB")) as own_address:
+        results = list(run_all(own_address, treacherous, [(0, 1, 2, 3), (4, 5)], halves=halves))
+    assert [result.item for result in results if isinstance(result, Failed)] == [(2,)]
+    assert sorted(number for part in results if not isinstance(part, Failed) for number in part) == [0, 1, 3, 4, 5]
+
+
 def test_items_are_drawn_as_results_are_taken(address: str) -> None:
     """Back-pressure: never more than two items per worker are out, however long the list is."""
     drawn = 0
@@ -202,3 +221,80 @@ def test_items_and_results_may_be_records(address: str) -> None:
 
     jobs = [Job(shard, (shard * 4, shard * 4 + 1)) for shard in range(5)]
     assert sorted(run_all(address, lambda job: job, jobs), key=lambda job: job.shard) == jobs  # type: ignore[union-attr]
+
+
+# ------------------------------------------------------------------------------------------------- clusters of many machines
+
+
+def test_a_slurm_job_asks_for_what_the_config_says() -> None:
+    """The script that sbatch would get: valid bash, the partition, one worker per core, gone before the wall time."""
+    pytest.importorskip("dask_jobqueue")
+    config = SlurmDask(kind="slurm", queue="cpu", cores=4, memory="16GiB", walltime_min=90, directives=("--constraint=avx2",))
+    with slurm_cluster(config) as cluster:
+        script = cluster.job_script()
+        assert cluster.scheduler_address.startswith("tcp://")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    for line in ("#SBATCH -p cpu", "#SBATCH -t 01:30:00", "#SBATCH --cpus-per-task=4", "#SBATCH --constraint=avx2"):
+        assert line in script.splitlines(), script
+    for part in ("--nworkers 4", "--nthreads 1", "--lifetime 85m", "export DO_NOT_TRACK=1", "export OMP_NUM_THREADS=1"):
+        assert part in script, script
+
+
+def test_a_kubernetes_cluster_is_what_the_operator_accepts() -> None:
+    """The resource satisfies the operator's own schema; every pod is nobody, with the claim where the flow has it."""
+    import dask_kubernetes
+    import yaml
+    from jsonschema import Draft7Validator
+
+    folder = Path(dask_kubernetes.__file__).parent / "operator/deployment/helm/dask-kubernetes-operator/crds"
+    crd = yaml.safe_load((folder / "daskcluster.yaml").read_text())
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    config = KubernetesDask(kind="kubernetes", image="registry.local/mammo:0.1.0", volume_claim="exams", n_workers=3)
+    spec = kubernetes_spec(config)
+    assert not list(Draft7Validator(schema).iter_errors(spec))
+    spec["spec"]["worker"]["replicas"] = "three"
+    assert list(Draft7Validator(schema).iter_errors(spec)), "the schema refuses nothing"
+    worker = spec["spec"]["worker"]["spec"]
+    assert worker["securityContext"]["runAsNonRoot"] and worker["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+    assert {"name": "data", "mountPath": "/data"} in worker["containers"][0]["volumeMounts"]
+    assert worker["containers"][0]["resources"]["limits"] == {"memory": "3Gi"}
+
+
+@pytest.mark.parametrize("kind", ["slurm", "kubernetes"])
+def test_a_missing_extra_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the cluster's package the message has the pip line."""
+    monkeypatch.setitem(sys.modules, "dask_jobqueue.slurm", None)
+    monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", None)
+    configs = {
+        "slurm": SlurmDask(kind="slurm", queue="cpu"),
+        "kubernetes": KubernetesDask(kind="kubernetes", image="i:1", volume_claim="exams"),
+    }
+    with pytest.raises(ConfigError, match=rf"pip install 'mammography-gmic\[{kind}\]'"), open_cluster(configs[kind]):
+        pass
+
+
+def test_workers_that_come_later_get_work_too() -> None:
+    """SLURM jobs start when the queue lets them: what is in flight grows with the workers."""
+    with open_cluster(LocalDask(n_workers=1, memory_limit="1GiB")) as address, Client(address, set_as_default=False) as client:
+
+        def pid(number: int) -> int:
+            time.sleep(0.3)
+            return os.getpid()
+
+        results = run_all(address, pid, range(20))
+        first = next(results)
+        nanny = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"])
+        try:
+            client.wait_for_workers(2, timeout=90)
+            assert {first} < {result for result in results if isinstance(result, int)}
+        finally:
+            nanny.terminate()
+            nanny.wait(timeout=90)
+
+
+def test_the_workers_one_thread_does_not_stay_behind() -> None:
+    """Dask's nannies change the environment of this process; a training that it starts afterwards would have one core."""
+    before = dict(os.environ)
+    with open_cluster(LocalDask(n_workers=1)):
+        pass
+    assert dict(os.environ) == before

@@ -83,3 +83,12 @@ def test_files_are_found_by_their_keyed_id(tmp_path: Path, hostile: ModuleType) 
     ids = {PSEUDONYMS.file_id(name): tmp_path / name for name in names}
     assert find_sources(tmp_path, [*ids, "F" + "0" * 24], PSEUDONYMS) == ids
     assert find_sources(tmp_path, list(ids), Pseudonyms(b"other key" * 4)) == {}
+
+
+def test_the_page_is_accessible(
+    tmp_path: Path, write_sound: WriteSound, accessibility_faults: Callable[[Path], list[str]]
+) -> None:
+    """axe-core finds nothing serious."""
+    (tmp_path / "in").mkdir()
+    sheet(tmp_path, [refused("F1", "V05"), refused("F3", "D01")], {"F1": write_sound(tmp_path / "in" / "a.dcm")})
+    assert accessibility_faults(tmp_path / "out" / "sheet.html") == []

@@ -24,6 +24,7 @@ from schemas.exam import QuarantinedFile, ViewPosition
 from schemas.layout import LESION_MASK, MANIFEST_COLUMNS, MANIFEST_NAMES, PIXELS
 from tasks.adapters.exam_store import (
     ExamStore,
+    StoredImage,
     create_store,
     data_version,
     open_store,
@@ -68,7 +69,7 @@ def _line(row: int) -> dict[str, object]:
 def _write(store: ExamStore, shard: int) -> None:
     rows = range(shard * ROWS_PER_SHARD, (shard + 1) * ROWS_PER_SHARD)
     masks = {row: (_crop(row) > 2048).astype(np.uint8) for row in rows if row % 2}
-    write_shard(store, shard, {row: _crop(row) for row in rows}, masks)
+    write_shard(store, shard, (StoredImage(row=row, pixels_HW=_crop(row), mask_HW=masks.get(row)) for row in rows))
 
 
 def _is_as_written(store: ExamStore, row: int) -> bool:
@@ -191,7 +192,7 @@ def test_reading_before_anything_is_published_says_so(tmp_path: Path) -> None:
 def test_writing_some_rows_of_a_shard_keeps_the_others(store: ExamStore) -> None:
     """Row 1 is written again with another image: rows 0, 2, 3 and their masks are untouched."""
     masks_before = {row: read_row(store, row, LESION_MASK) for row in (0, 2, 3)}
-    write_shard(store, 0, {1: np.full((9, 7), 5, np.uint16)}, {})
+    write_shard(store, 0, [StoredImage(row=1, pixels_HW=np.full((9, 7), 5, np.uint16))])
     assert all(_is_as_written(store, row) for row in (0, 2, 3))
     assert all((read_row(store, row, LESION_MASK) == mask_HW).all() for row, mask_HW in masks_before.items())
     assert read_row(store, 1).sum() == 9 * 7 * 5
@@ -200,7 +201,7 @@ def test_writing_some_rows_of_a_shard_keeps_the_others(store: ExamStore) -> None
 def test_a_row_written_again_without_mask_has_none(store: ExamStore) -> None:
     """The mask of an earlier attempt does not stay under an image that has none."""
     assert read_row(store, 1, LESION_MASK).any()
-    write_shard(store, 0, {1: _crop(1)}, {})
+    write_shard(store, 0, [StoredImage(row=1, pixels_HW=_crop(1))])
     assert not read_row(store, 1, LESION_MASK).any()
 
 
@@ -287,7 +288,10 @@ def test_a_shard_cut_short_or_gone_is_refused(store: ExamStore) -> None:
 # -------------------------------------------------------------------------------------------------------- data version
 
 
-@pytest.mark.parametrize("name", [name for name in MANIFEST_NAMES if name not in ("row", "gate_warnings")])
+UNSEEN = ("row", "gate_warnings", "batch", "batch_date")
+
+
+@pytest.mark.parametrize("name", [name for name in MANIFEST_NAMES if name not in UNSEEN])
 def test_data_version_changes_with_any_value_of_an_image_or_label(name: str) -> None:
     """One changed cell, another version."""
     manifest = pd.DataFrame([_line(0), _line(1)])
@@ -299,7 +303,7 @@ def test_data_version_changes_with_any_value_of_an_image_or_label(name: str) -> 
 def test_data_version_does_not_see_rows_order_or_warnings() -> None:
     """The same images ingested in another order, into other rows, under a gate that warns more, are the same data."""
     manifest = pd.DataFrame([_line(0), _line(1)])
-    other = manifest.iloc[::-1].assign(row=[7, 3], gate_warnings="W1 W2")
+    other = manifest.iloc[::-1].assign(row=[7, 3], gate_warnings="W1 W2", batch=[2, 3], batch_date="2026-01-01")
     assert data_version(other) == data_version(manifest)
 
 

@@ -15,6 +15,7 @@ import pytest
 from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, VIEWS_PER_EXAM
 from schemas.reports import CheckResult
 from tasks.adapters.check_suites import MANIFEST_SUITES, manifest_suites, split_suites
+from tasks.adapters.drift_checks import drift_suite
 from tasks.adapters.expectations import check_manifest, check_splits
 
 VIEWS = (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))
@@ -46,7 +47,14 @@ def line_of(row: int) -> dict[str, object]:
         "malignant": int(finding == 0),
         "birads": 5 if finding == 0 else 2,
         "label_source": "biopsy",
+        "density": "b",
+        "finding_type": None,
+        "lesion_boxes": None,
         "has_lesion_mask": finding != 2,
+        "mask_sha256": digest("mask", row) if finding != 2 else None,
+        "written_sha256": digest("stored", row),
+        "batch": 1,
+        "batch_date": "2026-01-02",
         "source_sha256": digest("file", row),
         "pixel_sha256": digest("pixels", row),
         "source_rows_px": 3328,
@@ -348,6 +356,7 @@ def test_every_check_is_documented() -> None:
         check.name for suite in suites for check in suite.checks if check.column not in MANIFEST_NAMES or ":" in check.name
     }
     sentences = {name for name in names if " has " not in name or name.startswith(("a ", "the ", "every ", "E0", "R6"))}
+    assert all(check.name.startswith("R63: ") or check.name in pages for check in drift_suite(clean_manifest()).checks)
     shared = "R60: the breast's views agree on "
     missing = {
         name

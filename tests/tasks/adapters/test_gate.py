@@ -604,6 +604,14 @@ def test_advice_names_the_profile_that_fits() -> None:
     assert advise_profile([]) is None
 
 
+@pytest.mark.parametrize("name", [name for name in PROFILES if name != "clinical-strict"])
+def test_each_data_set_s_refusals_advise_its_profile(name: str) -> None:
+    """A folder of that set under clinical-strict: what refuses its files, on each of them, leads to its profile by name."""
+    refusing = [rule for rule in PROFILES[name].accepts if GATE_RULES[rule].severity is Severity.BLOCK]
+    assert refusing
+    assert f"profile: {name}`" in str(advise_profile(refusing * 50))
+
+
 def test_profiles_name_known_rules() -> None:
     """Every relaxed or mapped rule exists, and no profile lifts a rule against hostile files or burned-in names."""
     lifted = {rule for profile in PROFILES.values() for rule in profile.accepts}

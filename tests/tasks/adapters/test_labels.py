@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from schemas.config import PhantomConfig
 from schemas.errors import LabelError
 from schemas.exam import Acquisition, BreastLabel, ImageRecord, Laterality, Photometric, ViewPosition
-from tasks.adapters.labels import index_exams_by_day, join_labels, read_labels
+from tasks.adapters.labels import join_labels, read_labels
 from tasks.adapters.phantom_cohort import labels_csv, plan_cohort
 from tasks.adapters.pseudonyms import Pseudonyms
 
@@ -78,7 +79,7 @@ def test_birads_categories_are_read(tmp_path: Path, text: str, category: int | N
         (f",1.2,R,0,1,5,biopsy,{CANARY}", "patient_id", "PatientID"),
         (f"P,{CANARY},R,0,1,5,biopsy,", "study_instance_uid", "digits and dots"),
         ("P,1.2E+15,R,0,1,5,biopsy,", "study_instance_uid", "digits and dots"),
-        ("P,,R,0,1,5,biopsy,", "study_instance_uid", "or study_date"),
+        ("P,,R,0,1,5,biopsy,", "study_instance_uid", "accession_number, study_date"),
         (f"P,1.2,{CANARY},0,1,5,biopsy,", "laterality", "R or L"),
         ("P,1.2,B,0,1,5,biopsy,", "laterality", "R or L.*Got: 'B'"),
         (f"P,1.2,R,{CANARY},1,5,biopsy,", "benign", "0, 1, or empty"),
@@ -133,7 +134,7 @@ def test_exam_of_two_patients_is_refused(tmp_path: Path) -> None:
     ("header", "fault"),
     [
         (HEADER.replace("malignant,", ""), "missing: malignant"),
-        (HEADER.replace("study_instance_uid", "accession_number"), "missing: study_instance_uid or study_date; not .*: 2"),
+        (HEADER.replace("study_instance_uid", "accession"), "missing: study_instance_uid or .* or study_date; not .*: 2"),
         (HEADER + ",bi-rads", "by place: 9"),
         (HEADER + ",birads", "more than once: birads"),
         (f"{CANARY},1.2.3,R,0,1,5,biopsy,2019-01-01", "missing: patient_id, .*by place: 1, 2, 3"),
@@ -250,6 +251,15 @@ def image(exam: str, day: date | None, patient: str = "P") -> ImageRecord:
     )
 
 
+def index_exams_by_day(images: Iterable[ImageRecord]) -> dict[tuple[str, date], tuple[str, ...]]:
+    """The exams of each patient by their shifted date, so that labels can name an exam by patient and date."""
+    exam_ids: dict[tuple[str, date], set[str]] = defaultdict(set)
+    for image in images:
+        if image.exam_date is not None:
+            exam_ids[image.patient_id, image.exam_date].add(image.exam_id)
+    return {day: tuple(sorted(ids)) for day, ids in exam_ids.items()}
+
+
 DATED = "patient_id,study_date,laterality,benign,malignant,label_source"
 
 
@@ -272,9 +282,25 @@ def test_two_exams_of_a_day_are_not_guessed(tmp_path: Path) -> None:
     """Screening and assessment on one day: the date does not tell them apart; without exams no date does."""
     days = index_exams_by_day([image("1.1", date(2019, 3, 5)), image("1.2", date(2019, 3, 5))])
     path = labels_file(tmp_path, "P,2019-03-05,R,0,1,biopsy", header=DATED)
-    with pytest.raises(LabelError, match=r"line 2, column study_date.*one exam of this patient, not 2.*study_instance_uid"):
+    with pytest.raises(LabelError, match=r"line 2, column study_date.*one exam of that study_date, not 2.*study_instance_uid"):
         read_labels(path, PSEUDONYMS, exams_by_day=days)
-    with pytest.raises(LabelError, match="not looked up by date"):
+    with pytest.raises(LabelError, match="not looked up by study_date"):
+        read_labels(path, PSEUDONYMS)
+
+
+ACCESSED = "patient_id,accession_number,laterality,benign,malignant,label_source"
+
+
+def test_accession_numbers_name_an_exam(tmp_path: Path) -> None:
+    """Known: the label is its exam's. Unknown: an orphan. Of two exams, or with nothing to look it up in: refused."""
+    exam_id = PSEUDONYMS.exam_id("1.1")
+    exams = {PSEUDONYMS.accession_id("ACC1"): (exam_id,), PSEUDONYMS.accession_id("ACC2"): ("E1", "E2")}
+    path = labels_file(tmp_path, "P,ACC1,R,0,1,biopsy", "P,ACC3,R,0,1,biopsy", header=ACCESSED)
+    joined = join_labels(read_labels(path, PSEUDONYMS, exams_by_accession=exams), [(exam_id, Laterality.RIGHT)])
+    assert (len(joined.matched), joined.orphans, joined.unlabelled) == (1, 1, 0)
+    with pytest.raises(LabelError, match=r"accession_number.*one exam of that accession_number, not 2"):
+        read_labels(labels_file(tmp_path, "P,ACC2,R,0,1,biopsy", header=ACCESSED), PSEUDONYMS, exams_by_accession=exams)
+    with pytest.raises(LabelError, match="not looked up by accession_number"):
         read_labels(path, PSEUDONYMS)
 
 
@@ -332,3 +358,22 @@ def test_labels_of_other_patients_are_refused(patients: Mapping[str, str]) -> No
     with pytest.raises(LabelError, match=r"another patient than their exam.*Got: 1 labels"):
         join_labels(labels, present, patient_by_exam=patients)
     assert join_labels(labels, present, patient_by_exam={"E1": "P", "E2": "P"}).orphans == 0
+
+
+def test_density_and_finding_type_are_read_where_they_are_given(tmp_path: Path) -> None:
+    """Density by letter or number; a finding type of the schema; empty is not known."""
+    header = f"{HEADER},density,finding_type"
+    first, second, third = read(
+        tmp_path,
+        "7,1.2,R,0,1,5,biopsy,,C,mass",
+        "7,1.2,L,0,0,1,biopsy,,4,",
+        "8,1.3,L,0,0,1,biopsy,,,Calcification",
+        header=header,
+    )
+    assert (first.density, first.finding_type) == ("c", "mass")
+    assert (second.density, second.finding_type) == ("d", None)
+    assert (third.density, third.finding_type) == (None, "calcification")
+    for value in ("e,mass", "a,tumour CANARY"):
+        with pytest.raises(LabelError, match=r"line 2, column (density|finding_type)") as refused:
+            read(tmp_path, f"7,1.2,R,0,1,5,biopsy,,{value}", header=header)
+        assert "CANARY" not in str(refused.value)

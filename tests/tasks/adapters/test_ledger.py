@@ -15,9 +15,10 @@ import pytest
 
 from schemas.errors import StoreError
 from schemas.exam import QuarantinedFile
-from tasks.adapters.ledger import AcceptedFile, Ledger
+from tasks.adapters.ledger import AcceptedFile, Ledger, WrittenImage
 
 REPOSITORY = Path(__file__).parents[3]
+NOW = "2026-01-02T03:04:05+00:00"
 
 
 def _file(name: str, *, image: str | None = None, exam: str = "E1", sha: str | None = None, at: str = "1-1") -> AcceptedFile:
@@ -32,6 +33,15 @@ def _file(name: str, *, image: str | None = None, exam: str = "E1", sha: str | N
 
 def _refused(name: str) -> QuarantinedFile:
     return QuarantinedFile(file_id=f"F{name}", source_sha256="", reason_codes=("F14", "P02"), message="cut off")
+
+
+def _write(ledger: Ledger, **lines: dict[str, object]) -> None:
+    ledger.add_written({file_id: WrittenImage(line=line) for file_id, line in lines.items()})
+
+
+def _lines(ledger: Ledger) -> list[dict[str, object]]:
+    added = ("file_id", "batch", "batch_date")
+    return [{name: value for name, value in line.items() if name not in added} for line in ledger.manifest_lines()]
 
 
 def _rows(ledger: Ledger) -> dict[str, int]:
@@ -52,19 +62,19 @@ def test_a_file_is_settled_once_written_and_not_before(ledger: Ledger) -> None:
     """Accepted and planned is unfinished work; with its manifest line in the ledger it is never read again."""
     ledger.add_accepted([_file("a")])
     assert not ledger.is_known("Fa", "1-1")
-    ledger.plan_rows(4)
+    ledger.plan_rows(4, planned_utc=NOW)
     assert not ledger.is_known("Fa", "1-1")
-    ledger.add_written({"Ia": {"row": 0, "image_id": "Ia"}})
+    _write(ledger, Fa={"row": 0, "image_id": "Ia"})
     assert ledger.is_known("Fa", "1-1")
     assert ledger.unwritten_rows() == {}
-    assert ledger.manifest_lines() == [{"row": 0, "image_id": "Ia"}]
+    assert _lines(ledger) == [{"row": 0, "image_id": "Ia"}]
 
 
 def test_a_changed_size_or_time_unsettles_a_file(ledger: Ledger) -> None:
     """Another fingerprint means: read it again."""
     ledger.add_accepted([_file("a")])
-    ledger.plan_rows(4)
-    ledger.add_written({"Ia": {"row": 0}})
+    ledger.plan_rows(4, planned_utc=NOW)
+    _write(ledger, Fa={"row": 0})
     ledger.add_quarantined([(_refused("b"), "1-1")])
     assert not ledger.is_known("Fa", "1-2")
     assert not ledger.is_known("Fb", "1-2")
@@ -74,34 +84,34 @@ def test_a_changed_size_or_time_unsettles_a_file(ledger: Ledger) -> None:
 def test_a_touched_file_with_the_same_bytes_keeps_its_row(ledger: Ledger) -> None:
     """A copy with a new modification time is settled again without being stored again."""
     ledger.add_accepted([_file("a")])
-    ledger.plan_rows(4)
-    ledger.add_written({"Ia": {"row": 0}})
-    assert ledger.add_accepted([_file("a", at="1-2")]) == []
+    ledger.plan_rows(4, planned_utc=NOW)
+    _write(ledger, Fa={"row": 0})
+    ledger.add_accepted([_file("a", at="1-2")])
     assert ledger.is_known("Fa", "1-2")
-    assert ledger.manifest_lines() == [{"row": 0}]
+    assert _lines(ledger) == [{"row": 0}]
 
 
 def test_a_changed_file_is_stored_anew_in_another_row(ledger: Ledger) -> None:
     """The old pixels leave the manifest; their row stays unused, for the published manifest may still name it."""
     ledger.add_accepted([_file("a")])
-    ledger.plan_rows(4)
-    ledger.add_written({"Ia": {"row": 0}})
-    assert ledger.add_accepted([_file("a", sha="other", at="2-2")]) == []
+    ledger.plan_rows(4, planned_utc=NOW)
+    _write(ledger, Fa={"row": 0})
+    ledger.add_accepted([_file("a", sha="other", at="2-2")])
     assert not ledger.is_known("Fa", "2-2")
-    assert ledger.manifest_lines() == []
-    ledger.plan_rows(4)
+    assert _lines(ledger) == []
+    ledger.plan_rows(4, planned_utc=NOW)
     assert _rows(ledger) == {"Ia": 4}
 
 
 def test_a_file_that_became_another_image_gives_up_the_first(ledger: Ledger) -> None:
     """One file holds one image: a path that now holds image b no longer vouches for a."""
     ledger.add_accepted([_file("x", image="a")])
-    ledger.plan_rows(4)
-    ledger.add_written({"Ia": {"row": 0}})
+    ledger.plan_rows(4, planned_utc=NOW)
+    _write(ledger, Fx={"row": 0})
     ledger.add_accepted([_file("x", image="b", at="2-2")])
-    ledger.plan_rows(4)
+    ledger.plan_rows(4, planned_utc=NOW)
     assert _rows(ledger) == {"Ib": 4}
-    assert ledger.manifest_lines() == []
+    assert _lines(ledger) == []
 
 
 def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
@@ -109,11 +119,11 @@ def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as first:
         first.add_accepted([_file("a"), _file("b")])
-        first.plan_rows(4)
-        first.add_written({"Ia": {"row": 0, "laterality": "L", "scale": 0.5, "exam_date": None}})
+        first.plan_rows(4, planned_utc=NOW)
+        _write(first, Fa={"row": 0, "laterality": "L", "scale": 0.5, "exam_date": None})
         first.add_quarantined([(_refused("c"), "1-1")])
     with Ledger(path) as second:
-        assert second.manifest_lines() == [{"row": 0, "laterality": "L", "scale": 0.5, "exam_date": None}]
+        assert _lines(second) == [{"row": 0, "laterality": "L", "scale": 0.5, "exam_date": None}]
         assert second.unwritten_rows() == {"Fb": (1, "Ib")}
         assert second.quarantined() == [_refused("c")]
         assert (second.count_files(), second.row_count()) == (3, 2)
@@ -124,23 +134,92 @@ def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
 
 def test_the_same_image_with_the_same_bytes_is_stored_once(ledger: Ledger) -> None:
     """A second copy is a settled duplicate and needs no row."""
-    assert ledger.add_accepted([_file("a"), _file("copy", image="a")]) == []
-    ledger.plan_rows(4)
+    ledger.add_accepted([_file("a"), _file("copy", image="a")])
+    ledger.plan_rows(4, planned_utc=NOW)
     assert ledger.unwritten_rows() == {"Fa": (0, "Ia")}
     assert ledger.is_known("Fcopy", "1-1")
     assert ledger.count_files() == 2
 
 
-def test_the_same_image_with_other_bytes_is_returned_as_contradiction(ledger: Ledger) -> None:
-    """Two contents under one SOP Instance UID: the first keeps its place, the second is for the caller to refuse."""
-    other = _file("b", image="a", sha="other")
-    assert ledger.add_accepted([_file("a"), other]) == [other]
-    assert not ledger.is_known("Fb", "1-1")
-    ledger.plan_rows(4)
-    assert ledger.unwritten_rows() == {"Fa": (0, "Ia")}
+def test_the_same_image_with_other_bytes_is_a_second_claim(ledger: Ledger) -> None:
+    """Two contents under one SOPInstanceUID: both are stored, so that their pixels can be compared; neither hides the other."""
+    ledger.add_accepted([_file("a"), _file("b", image="a", sha="other")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    assert ledger.unwritten_rows() == {"Fa": (0, "Ia"), "Fb": (1, "Ia")}
     ledger.add_quarantined([(_refused("b"), "1-1")])
     assert ledger.is_known("Fb", "1-1")
     assert ledger.unwritten_rows() == {"Fa": (0, "Ia")}
+
+
+def test_discarded_content_never_comes_back(ledger: Ledger) -> None:
+    """Neither touched, nor under another path, nor by its earlier copies; other content of the same image is taken."""
+    wrong = _file("wrong", image="a", sha="wrong")
+    ledger.add_accepted([_file("a"), wrong, _file("copy", image="a", sha="wrong")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    _write(ledger, Fa={"row": 0}, Fwrong={"row": 1})
+    ledger.discard([_refused("wrong")], reason="of the phantom", released_utc=NOW)
+    assert _lines(ledger) == [{"row": 0}]
+    assert ledger.is_known("Fwrong", "1-1") and ledger.is_known("Fcopy", "1-1")
+    ledger.add_accepted([_file("wrong", image="a", sha="wrong", at="2-2"), _file("later", image="a", sha="wrong")])
+    assert ledger.is_known("Fwrong", "2-2") and ledger.is_known("Flater", "1-1")
+    ledger.add_accepted([_file("right", image="a", sha="right")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    assert ledger.unwritten_rows() == {"Fright": (4, "Ia")}
+    assert ledger.releases("Fwrong") == [("discarded F14 P02", "of the phantom", NOW)]
+
+
+def test_a_file_left_alone_is_as_if_it_had_not_been_seen(ledger: Ledger) -> None:
+    """It changed while it was read: its claim and row are gone, and it is neither settled nor refused."""
+    ledger.add_accepted([_file("a")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    ledger.leave(["Fa", "Fnone"])
+    assert not ledger.is_known("Fa", "1-1") and ledger.quarantined() == [] and ledger.unwritten_rows() == {}
+
+
+def test_attempts_are_counted_over_runs(ledger: Ledger, tmp_path: Path) -> None:
+    """Refused, released, read, refused: three readings and what became of the last."""
+    ledger.add_quarantined([(_refused("a"), "1-1")])
+    ledger.add_accepted([_file("a", at="2-2")])
+    ledger.add_quarantined([(_refused("a"), "2-2")])
+    with sqlite3.connect(tmp_path / "exam_store" / "ledger.sqlite") as connection:
+        assert connection.execute("SELECT file_id, state, attempts FROM files").fetchall() == [("Fa", "quarantined", 3)]
+    connection.close()
+
+
+def test_an_image_to_be_written_again_keeps_its_row(ledger: Ledger) -> None:
+    """Its mask changed, or its stored bytes were damaged: the file is unsettled, the row is the same."""
+    ledger.add_accepted([_file("a"), _file("b")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    ledger.add_written({"Fa": WrittenImage(line={"row": 0}, mask_fingerprint="9-9"), "Fb": WrittenImage(line={"row": 1})})
+    assert ledger.mask_fingerprints() == {"Fa": ("Ia", "9-9"), "Fb": ("Ib", "")}
+    ledger.rewrite(["Fa"])
+    assert not ledger.is_known("Fa", "1-1") and _lines(ledger) == [{"row": 1}]
+    ledger.add_accepted([_file("a")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    assert ledger.unwritten_rows() == {"Fa": (0, "Ia")}
+
+
+def test_a_written_file_that_nobody_accepted_is_an_error(ledger: Ledger) -> None:
+    """An update that meets no row would leave the image unwritten for ever and say nothing."""
+    ledger.add_accepted([_file("a")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    with pytest.raises(StoreError, match="1 of them"):
+        ledger.add_written({"Fa": WrittenImage(line={"row": 0}), "Fz": WrittenImage(line={"row": 1})})
+    assert _lines(ledger) == []
+
+
+def test_each_plan_is_a_batch_with_its_day(ledger: Ledger) -> None:
+    """Two images planned together, one on another day; planning nothing makes no batch."""
+    ledger.add_accepted([_file("a"), _file("b")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    ledger.plan_rows(4, planned_utc="2026-01-03T00:00:00+00:00")
+    ledger.add_accepted([_file("c")])
+    ledger.plan_rows(4, planned_utc="2026-01-04T00:00:00+00:00")
+    _write(ledger, Fa={"row": 0}, Fb={"row": 1}, Fc={"row": 4})
+    lines = ledger.manifest_lines()
+    assert [(line["file_id"], line["batch"], line["batch_date"]) for line in lines] == [
+        ("Fa", 1, "2026-01-02"), ("Fb", 1, "2026-01-02"), ("Fc", 2, "2026-01-04"),
+    ]  # fmt: skip
 
 
 def test_a_copy_takes_over_when_the_first_file_changes_or_is_refused(ledger: Ledger) -> None:
@@ -149,14 +228,14 @@ def test_a_copy_takes_over_when_the_first_file_changes_or_is_refused(ledger: Led
     ledger.add_quarantined([(_refused("a"), "2-2")])
     assert not ledger.is_known("Fcopy", "1-1")
     ledger.add_accepted([_file("copy", image="a")])
-    ledger.plan_rows(4)
+    ledger.plan_rows(4, planned_utc=NOW)
     assert ledger.unwritten_rows() == {"Fcopy": (0, "Ia")}
 
 
 def test_a_refused_image_leaves_manifest_and_plan(ledger: Ledger) -> None:
     """Refused at the pixels after its header was accepted: it has no row and is settled, with its reasons."""
     ledger.add_accepted([_file("a"), _file("b")])
-    ledger.plan_rows(4)
+    ledger.plan_rows(4, planned_utc=NOW)
     ledger.add_quarantined([(_refused("a"), "1-1")])
     assert ledger.unwritten_rows() == {"Fb": (1, "Ib")}
     assert ledger.is_known("Fa", "1-1")
@@ -190,7 +269,7 @@ def test_an_exam_lies_in_one_shard(ledger: Ledger) -> None:
     """Shards of 8, exams of 3, 4, 4 and 8 images: no exam crosses a border, and the holes are counted as rows."""
     sizes = {"E1": 3, "E2": 4, "E3": 4, "E4": 8}
     ledger.add_accepted(_file(f"{exam}-{i}", exam=exam) for exam, size in sizes.items() for i in range(size))
-    ledger.plan_rows(8)
+    ledger.plan_rows(8, planned_utc=NOW)
     rows = _rows(ledger)
     shards = {exam: {rows[f"I{exam}-{i}"] // 8 for i in range(size)} for exam, size in sizes.items()}
     assert shards == {"E1": {0}, "E2": {0}, "E3": {1}, "E4": {2}}
@@ -201,18 +280,18 @@ def test_an_exam_lies_in_one_shard(ledger: Ledger) -> None:
 def test_an_exam_larger_than_a_shard_still_gets_rows(ledger: Ledger) -> None:
     """Nothing is lost when a rule cannot be kept: 5 images in shards of 4."""
     ledger.add_accepted(_file(f"{i}") for i in range(5))
-    ledger.plan_rows(4)
+    ledger.plan_rows(4, planned_utc=NOW)
     assert sorted(_rows(ledger).values()) == [0, 1, 2, 3, 4]
 
 
 def test_later_images_start_in_a_new_shard(ledger: Ledger) -> None:
     """A written shard is not written again, not even for a late view of an exam it holds; planning twice changes nothing."""
     ledger.add_accepted([_file("a"), _file("b")])
-    ledger.plan_rows(4)
-    ledger.plan_rows(4)
-    ledger.add_written({"Ia": {"row": 0}, "Ib": {"row": 1}})
+    ledger.plan_rows(4, planned_utc=NOW)
+    ledger.plan_rows(4, planned_utc=NOW)
+    _write(ledger, Fa={"row": 0}, Fb={"row": 1})
     ledger.add_accepted([_file("c"), _file("d", exam="E2")])
-    ledger.plan_rows(4)
+    ledger.plan_rows(4, planned_utc=NOW)
     assert _rows(ledger) == {"Ic": 4, "Id": 5}
     assert ledger.row_count() == 6
 
@@ -220,11 +299,11 @@ def test_later_images_start_in_a_new_shard(ledger: Ledger) -> None:
 def test_rows_of_refused_images_are_never_given_out_again(ledger: Ledger) -> None:
     """All images of shard 0 are gone; the next image goes to shard 1, because a published manifest may name shard 0."""
     ledger.add_accepted([_file("a")])
-    ledger.plan_rows(4)
-    ledger.add_written({"Ia": {"row": 0}})
+    ledger.plan_rows(4, planned_utc=NOW)
+    _write(ledger, Fa={"row": 0})
     ledger.add_quarantined([(_refused("a"), "2-2")])
     ledger.add_accepted([_file("b")])
-    ledger.plan_rows(4)
+    ledger.plan_rows(4, planned_utc=NOW)
     assert _rows(ledger) == {"Ib": 4}
 
 
@@ -265,7 +344,7 @@ def test_kill_during_a_transaction_loses_nothing_committed(tmp_path: Path, kill_
         files = ledger.count_files()
         assert files % 50 == 0
         assert files // 50 >= committed + 1
-        ledger.plan_rows(16)
+        ledger.plan_rows(16, planned_utc=NOW)
         assert len(ledger.unwritten_rows()) == files
 
 
@@ -332,8 +411,8 @@ def test_it_has_no_column_for_an_identifier(ledger: Ledger, tmp_path: Path) -> N
         columns = {table: [row[1] for row in connection.execute(f"PRAGMA table_info({table})")] for table in tables}
     connection.close()
     assert columns == {
-        "files": ["file_id", "fingerprint", "state", "image_id", "source_sha256", "reason_codes", "message"],
-        "images": ["image_id", "file_id", "exam_id", "row", "manifest"],
-        "given_out": ["rows"],
+        "files": ["file_id", "fingerprint", "state", "image_id", "source_sha256", "attempts", "reason_codes", "message"],
+        "images": ["file_id", "image_id", "exam_id", "row", "batch", "mask_fingerprint", "pixel_sha256", "manifest"],
+        "given_out": ["batch", "rows", "planned_utc"],
         "releases": ["file_id", "reason_codes", "reason", "released_utc"],
     }

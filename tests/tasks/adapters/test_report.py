@@ -8,6 +8,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gmic_model.curve_bands import CurveBand
 from gmic_model.metrics import auprc, auroc, bootstrap_interval
 from schemas.config import EvaluateConfig, IngestConfig, PhantomConfig, RunConfig
 from schemas.exam import FINDINGS, Finding
@@ -27,6 +29,8 @@ from schemas.reports import (
     EvaluationReport,
     ExplainedImage,
     ExplainReport,
+    Failure,
+    FailureKind,
     FindingMetrics,
     ImageScore,
     IngestReport,
@@ -39,8 +43,9 @@ from schemas.reports import (
     TrainReport,
     ValidationReport,
 )
-from tasks.adapters.report import PANEL_WIDTH_PX, render_prediction, render_report
+from tasks.adapters.report import render_prediction, render_report
 from tasks.adapters.report_charts import FindingScores, pr_chart, roc_chart
+from tasks.adapters.report_panels import PANEL_WIDTH_PX
 from tasks.screening_metrics import with_screening_metrics
 
 CREATED = datetime(2026, 3, 4, 15, 6, tzinfo=UTC)
@@ -151,10 +156,15 @@ def _explanation(folder: Path) -> ExplainReport:
             scores={"benign": 0.12 + 0.1 * exam, "malignant": 0.81 if side == "L" else 0.07},
             labels={"benign": 0, "malignant": 1 if side == "L" else 255},
         )
-        for exam in (1, 2)
+        for exam in (1, 2, 3)
         for side, view in (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))
     ]
-    return ExplainReport(output_dir=folder, images=tuple(images))
+    failed = Failure(
+        finding="malignant", kind=FailureKind.FALSE_NEGATIVE, exam_id=f"E{3:024x}", laterality="R", score=0.07, threshold=0.4
+    )
+    return ExplainReport(
+        output_dir=folder, images=tuple(images), failures=(failed,), gallery_path=folder / "gallery" / "index.html"
+    )
 
 
 def _epochs() -> tuple[EpochRecord, ...]:
@@ -194,7 +204,9 @@ def make_report(folder: Path, **changes: Any) -> PipelineReport:
             exams=372, exams_incomplete=5, quarantined_by_reason={"pixels-truncated": 3, "not-dicom": 11, "view-unknown": 4},
             warnings_by_rule={"spacing-missing": 12}, labelled_breasts=738, orphan_labels=2, unlabelled_breasts=6,
         ),
-        "validation": ValidationReport(data_version="a1b2c3d4" * 8, images=1480, checks=_checks()),
+        "validation": ValidationReport(
+            data_version="a1b2c3d4" * 8, images=1480, checks=_checks(), page_path=folder / "checks.html"
+        ),
         "split": SplitReport(
             splits_path=folder / "splits.parquet",
             data_version="a1b2c3d4" * 8,
@@ -300,7 +312,8 @@ def _assert_is_self_contained(page: str) -> None:
         assert tag not in {"iframe", "object", "embed", "form", "base"}
         for name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href", "background"):
             value = attributes.get(name)
-            assert value is None or value.startswith(("#", "data:")), f"<{tag} {name}={value[:60]!r}>"
+            is_exam_page = tag == "a" and name == "href" and re.fullmatch(r"explain/gallery/[\w%]+\.html", value or "")
+            assert value is None or is_exam_page or value.startswith(("#", "data:")), f"<{tag} {name}={value[:60]!r}>"
         assert not [name for name in attributes if name.startswith("on")]
     # The one address is a name: the namespace in which the script makes an SVG element.
     assert not re.search(r"(https?:)?//[a-z0-9.-]+\.[a-z]{2,}", page.replace("http://www.w3.org/2000/svg", ""))
@@ -323,10 +336,10 @@ def test_every_section_is_there_and_linked(render: Callable[..., str]) -> None:
     sections = [section["id"] for section in page.all("section")]
     assert sections == [
         "summary", "cohort", "checks", "training", "performance", "operating", "calibration", "subgroups", "localisation",
-        "gallery", "provenance", "config",
+        "failures", "gallery", "provenance", "card", "config",
     ]  # fmt: skip
     links = [link["href"] for link in page.all("a")]
-    assert links == ["#content", *(f"#{section}" for section in sections)]
+    assert links[: 1 + len(sections)] == ["#content", *(f"#{section}" for section in sections)]
     assert [section["aria-labelledby"] for section in page.all("section")] == [f"{section}-title" for section in sections]
     assert len(page.all("h1")) == len(page.all("main")) == len(page.all("nav")) == 1
 
@@ -346,10 +359,10 @@ def test_tables_and_images_say_what_they_are(render: Callable[..., str]) -> None
     page = _Page(render())
     assert len(page.all("caption")) == len(page.all("table")) >= 6
     assert all(header.get("scope") in {"col", "row", "rowgroup"} for header in page.all("th"))
-    assert len(page.all("img")) == 8
+    assert len(page.all("img")) == 8 + 2  # two example exams; the missed breast's two views
     assert all(image.get("alt") for image in page.all("img"))
     charts = [svg for svg in page.all("svg") if svg.get("role") == "img"]
-    assert len(charts) == len(page.all("desc")) == 6
+    assert len(charts) == len(page.all("desc")) == 7
     assert all(svg.get("role") == "img" or svg.get("aria-hidden") == "true" for svg in page.all("svg"))
 
 
@@ -397,6 +410,143 @@ def test_groups_show_counts_and_why_there_is_no_more(render: Callable[..., str])
     assert "1 image" in text and "60 to 69" in text
 
 
+def test_failures_lead_to_their_exam_pages(render: Callable[..., str]) -> None:
+    """The missed breast is shown with both views and a link to its page; the gallery's list is linked too."""
+    page = render()
+    section = page[page.index('id="failures"') : page.index('id="gallery"')]
+    assert "Malignant: false negatives" in section and "score 0.070 below the threshold 0.400" in section
+    assert section.count("<img ") == 2 and f'href="explain/gallery/E{3:024x}.html"' in section
+    assert 'href="explain/gallery/index.html"' in section
+    assert f"E{3:024x}" not in page[page.index('id="gallery"') : page.index('id="provenance"')]
+
+
+def test_cohort_flow_is_drawn_from_files_to_splits(render: Callable[..., str]) -> None:
+    """Found, gated, validated, divided: each box has its count, each arrow to the side a reason."""
+    page = render()
+    figure = page[page.index('class="flow-figure"') : page.index("The same as a list")]
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", figure)
+    for text in (
+        "1,498 files",
+        "1,480 images",
+        "11 × not-dicom",
+        "Passed the data checks",
+        "1 checks warned, images kept",
+        "62 patients",
+    ):
+        assert text in words, words
+    assert figure.count('class="flow-box"') == 6 + 3
+
+
+def test_bands_lie_around_the_curves() -> None:
+    """The band's outline runs along its upper end and back along the lower one, in the chart's units."""
+    band = CurveBand(at_G=np.array([0.0, 1.0]), low_G=np.array([0.0, 0.5]), high_G=np.array([0.5, 1.0]))
+    scored = _scores(Finding.MALIGNANT)
+    chart = roc_chart([replace(scored, roc_band=band)])
+    left, right, top, bottom = chart.left, chart.right, chart.top, chart.bottom
+    middle = (top + bottom) / 2
+    assert chart.bands == ((f"{left:g},{middle:g} {right:g},{top:g} {right:g},{middle:g} {left:g},{bottom:g}", "malignant"),)
+    assert "sensitivity 1.00 (0.50–1.00) at specificity 0.00" in chart.readings_json
+    assert roc_chart([scored]).bands == () and pr_chart([scored]).bands == ()
+
+
+# ------------------------------------------------------------------------------------------------------- in a browser
+
+
+@pytest.fixture
+def opened(render: Callable[..., str], tmp_path: Path, open_page: Callable[..., Any]) -> Callable[..., Any]:
+    """Renders the report and opens it."""
+
+    def open_it(**context: Any) -> Any:
+        render()
+        return open_page(tmp_path / "report.html", **context)
+
+    return open_it
+
+
+def test_slider_moves_the_confusion_matrix(opened: Callable[..., Any]) -> None:
+    """At the left end nothing is recalled, at the right end everything; each step right recalls more; the four rates follow."""
+    page = opened()
+    panel = page.locator(".slider[data-finding=malignant]")
+    slider = panel.get_by_role("slider")
+    points = json.loads(panel.get_attribute("data-points"))
+
+    def shown() -> dict[str, str]:
+        names = ("hit", "alarm", "missed", "cleared", "sensitivity", "specificity", "recall", "ppv")
+        return {name: panel.locator(f"[data-show={name}]").text_content() for name in names}
+
+    slider.focus()
+    page.keyboard.press("Home")
+    positives, negatives = points["positives"], points["negatives"]
+    assert shown() == {
+        "hit": "0", "alarm": "0", "missed": str(positives), "cleared": str(negatives), "sensitivity": "0.0%",
+        "specificity": "100.0%", "recall": "0.0%", "ppv": "not defined",
+    }  # fmt: skip
+    for _ in range(9):
+        page.keyboard.press("ArrowRight")
+    hit, alarm = points["true"][9], points["false"][9]
+    assert shown() == {
+        "hit": str(hit), "alarm": str(alarm), "missed": str(positives - hit), "cleared": str(negatives - alarm),
+        "sensitivity": f"{100 * hit / positives:.1f}%", "specificity": f"{100 * (negatives - alarm) / negatives:.1f}%",
+        "recall": f"{100 * (hit + alarm) / (positives + negatives):.1f}%", "ppv": f"{100 * hit / (hit + alarm):.1f}%",
+    }  # fmt: skip
+    assert f"threshold {points['threshold'][9]:.3f}" in slider.get_attribute("aria-valuetext")
+    page.keyboard.press("End")
+    assert (shown()["missed"], shown()["cleared"]) == ("0", "0")
+
+
+@pytest.mark.parametrize("chart", ["roc", "pr", "calibration-malignant", "loss"])
+def test_curves_tell_their_values(opened: Callable[..., Any], chart: str) -> None:
+    """Pointed at, or stepped through with the arrow keys, a curve says the value there; the text is one of its own."""
+    page = opened()
+    svg = page.locator(f"svg[data-chart={chart}]")
+    lines = json.loads(svg.get_attribute("data-readings"))
+    told = {text for line in lines for _, _, text in line["points"]}
+    readout = svg.locator("xpath=../following-sibling::p[1]")
+    assert readout.text_content().startswith("Point at a curve")
+    svg.scroll_into_view_if_needed()
+    box, view = svg.bounding_box(), svg.get_attribute("viewBox").split()
+    x, y, _ = lines[0]["points"][len(lines[0]["points"]) // 2]
+    scale = box["width"] / float(view[2])
+    page.mouse.move(box["x"] + x * scale, box["y"] + y * scale)
+    assert readout.text_content() in told
+    assert svg.locator(".reading-dot").count() == 1
+    svg.locator("xpath=..").focus()
+    before = readout.text_content()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert readout.text_content() in told and readout.text_content() != before
+
+
+def test_report_without_script_still_has_its_tables(opened: Callable[..., Any]) -> None:
+    """No slider that does nothing, no empty read-out; curves, operating points and the flow are there."""
+    page = opened(java_script_enabled=False)
+    assert page.locator(".slider").first.is_hidden() and page.locator(".readout").first.is_hidden()
+    assert page.get_by_text("Malignant: operating points").is_visible()
+    assert page.locator("svg[data-chart=roc] polyline").count() >= 3 and page.locator(".flow-box").count() == 9
+
+
+def test_policy_stops_a_script_that_is_not_the_pages_own(opened: Callable[..., Any]) -> None:
+    """A script put into the open page does not run, nor does an attribute; a picture from elsewhere is not fetched."""
+    page = opened()
+    page.evaluate(
+        """() => { const s = document.createElement('script'); s.textContent = 'window.bad = 1'; document.body.append(s);
+        document.body.insertAdjacentHTML('beforeend', '<img src="data:," onerror="window.bad = 2">'); }"""
+    )
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.bad") is None
+    assert page.locator(".slider").first.is_visible()  # its own did run
+
+
+def test_report_and_prediction_are_accessible(
+    render: Callable[..., str], tmp_path: Path, accessibility_faults: Callable[[Path], list[str]]
+) -> None:
+    """axe-core finds nothing serious at 1280 and 1920 pixels, light and dark."""
+    render()
+    _prediction_page(tmp_path)
+    assert accessibility_faults(tmp_path / "report.html") == []
+    assert accessibility_faults(tmp_path / "prediction.html") == []
+
+
 def test_hostile_text_stays_text(render: Callable[..., str], tmp_path: Path) -> None:
     """Markup in any value from a file is shown, never run."""
     checks = (
@@ -415,7 +565,7 @@ def test_hostile_text_stays_text(render: Callable[..., str], tmp_path: Path) -> 
     )
     page = render(
         ingest=ingest,
-        validation=ValidationReport(data_version="d", images=1, checks=checks),
+        validation=ValidationReport(data_version="d", images=1, checks=checks, page_path=Path("checks.html")),
         explanation=ExplainReport(output_dir=tmp_path, images=(image,)),
     )
     prediction = _prediction_page(tmp_path, advice=HOSTILE, missing=(HOSTILE,), breast_scores={f"{HOSTILE} L": {HOSTILE: 0.5}})
@@ -486,7 +636,9 @@ def test_failed_checks_come_first_and_blocking_before_warnings(render: Callable[
         suite="labels", check="is unique", column="image_id", severity="critical", is_met=False, unexpected_count=2,
         unexpected_percent=0.1,
     )  # fmt: skip
-    page = render(validation=ValidationReport(data_version="d", images=10, checks=(*_checks(), blocking)))
+    page = render(
+        validation=ValidationReport(data_version="d", images=10, checks=(*_checks(), blocking), page_path=Path("checks.html"))
+    )
     section = page[page.index('id="checks"') : page.index('id="training"')]
     assert (
         section.index("image_id") < section.index("pixel_spacing_mm") < section.index("<details>") < section.index("column_0")
@@ -506,10 +658,10 @@ def test_panels_are_embedded_at_page_width(render: Callable[..., str]) -> None:
 
 def test_a_full_page_names_the_panels_it_leaves_out(render: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the budget a panel is named by its file, not dropped in silence."""
-    monkeypatch.setattr("tasks.adapters.report.PAGE_IMAGES_BYTES", 20_000)
+    monkeypatch.setattr("tasks.adapters.report_panels.PAGE_IMAGES_BYTES", 20_000)
     page = render()
     assert 0 < page.count("data:image/jpeg") < 8
-    assert page.count("Not embedded, to keep this page small") == 8 - page.count("data:image/jpeg")
+    assert page.count("Not embedded, to keep this page small") == 10 - page.count("data:image/jpeg")
 
 
 def test_a_lost_panel_does_not_lose_the_report(render: Callable[..., str], tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ from tasks.adapters.shard_writer import (
     write_exam_shard,
 )
 
-LABEL_COLUMNS = {"benign", "malignant", "birads", "label_source"}
+BATCH_COLUMNS = {"batch", "batch_date"}
+LABEL_COLUMNS = {"benign", "malignant", "birads", "label_source", "density", "finding_type", "lesion_boxes"}
 PREPROCESS = PreprocessConfig(
     window_px=(384, 256), erosion_iterations=12, crop_buffer_px=8, jitter_shift_px=8, jitter_size_px=8
 )
@@ -93,9 +94,13 @@ def _job(folder: Path, source_dir: Path, files: Iterable[SourceFile], masks: dic
     )
 
 
+def _lines(result: ShardResult) -> list[dict[str, object]]:
+    return [dict(image.line) for image in result.written.values()]
+
+
 def _published(store: ExamStore, result: ShardResult) -> None:
-    labels = {"benign": 255, "malignant": 255, "birads": 255, "label_source": None}
-    publish(store, [{**line, **labels} for line in result.lines.values()], [])
+    labels = {"benign": 255, "malignant": 255, "birads": 255, "label_source": None, "batch": 1, "batch_date": "2026-01-02"}
+    publish(store, [{**line, **labels} for line in _lines(result)], [])
 
 
 def _lesion_masks(files: list[SourceFile], cohort_dir: Path) -> dict[str, Path]:
@@ -109,13 +114,13 @@ def test_every_image_is_stored_with_its_manifest_line(cohort_dir: Path, tmp_path
     job = _job(tmp_path, cohort_dir, _source_files(cohort_dir))
     result = write_exam_shard(job)
     assert result.refused == ()
-    assert len(result.lines) == 8
-    assert sorted(line["row"] for line in result.lines.values()) == list(range(8))  # type: ignore[type-var]
-    assert all(image_id == line["image_id"] for image_id, line in result.lines.items())
-    assert all(set(line) == set(MANIFEST_NAMES) - LABEL_COLUMNS for line in result.lines.values())
+    assert len(result.written) == 8
+    assert sorted(line["row"] for line in _lines(result)) == list(range(8))  # type: ignore[type-var]
+    assert set(result.written) == {f"F{index}" for index in range(8)}
+    assert all(set(line) == set(MANIFEST_NAMES) - LABEL_COLUMNS - BATCH_COLUMNS | {"accession_id"} for line in _lines(result))
     _published(job.store, result)
     views = stored_views(job.store, read_manifest(job.store), PREPROCESS.window_px)
-    for line in result.lines.values():
+    for line in _lines(result):
         pixels_HW = views(int(str(line["row"]))).pixels_HW
         assert pixels_HW.shape == (line["stored_rows_px"], line["stored_columns_px"])
         assert (int(pixels_HW.min()), int(pixels_HW.max())) == (line["pixel_min"], line["pixel_max"])
@@ -149,7 +154,7 @@ def test_masks_lie_in_the_frame_of_the_pixels(cohort_dir: Path, tmp_path: Path) 
     _published(job.store, result)
     views = stored_views(job.store, read_manifest(job.store), PREPROCESS.window_px)
     flipped = 0
-    for line in result.lines.values():
+    for line in _lines(result):
         row = int(str(line["row"]))
         mask_path = masks.get(files[row].file_id)
         assert line["has_lesion_mask"] == (mask_path is not None)
@@ -182,8 +187,8 @@ def test_a_truncated_file_is_refused_and_the_rest_is_written(cohort_dir: Path, t
     assert refused.reason_codes
     assert "Remedy" in refused.message
     assert str(source_dir) not in refused.message
-    digests = {line["row"]: line["pixel_sha256"] for line in whole.lines.values()}
-    assert {line["row"]: line["pixel_sha256"] for line in result.lines.values()} == {
+    digests = {line["row"]: line["pixel_sha256"] for line in _lines(whole)}
+    assert {line["row"]: line["pixel_sha256"] for line in _lines(result)} == {
         row: digest for row, digest in digests.items() if row != 3
     }
 
@@ -202,9 +207,9 @@ def test_an_unusable_mask_is_left_out_and_named_by_pseudonym(
     files = _source_files(cohort_dir)[:1]
     with caplog.at_level(logging.WARNING):
         result = write_exam_shard(_job(tmp_path, cohort_dir, files, {"F0": mask_path}))
-    ((image_id, line),) = result.lines.items()
-    assert line["has_lesion_mask"] is False
-    assert image_id in caplog.text
+    (line,) = _lines(result)
+    assert line["has_lesion_mask"] is False and line["mask_sha256"] is None
+    assert str(line["image_id"]) in caplog.text
     assert "1.2.3" not in caplog.text
 
 

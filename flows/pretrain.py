@@ -1,0 +1,22 @@
+"""Pretrain: the localisation network on BI-RADS categories, before train or search."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from schemas.config import RunConfig, Stage
+from schemas.reports import PretrainReport, SplitReport
+from tasks.artifacts import run_name
+from tasks.pretrain import pretrain as pretrain_task
+from tasks.stages import load_report, when_needed
+
+
+@flow(name="pretrain", flow_run_name=run_name)
+def pretrain(config: RunConfig) -> PretrainReport:
+    """Continues where an earlier run of the same config stopped."""
+    return when_needed(pretrain_task, Stage.PRETRAIN, config)(config, load_report(config, Stage.SPLIT, SplitReport))
+
+
+def pretrained(config: RunConfig, splits: SplitReport) -> PretrainReport | None:
+    """The step of train, search and pipeline: what the config asks to begin with, None = fresh weights."""
+    return None if config.pretrain is None else when_needed(pretrain_task, Stage.PRETRAIN, config)(config, splits)

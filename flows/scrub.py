@@ -1,0 +1,42 @@
+"""Scrub: read everything -> (repair: ingest what is damaged again, and read everything once more)."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.ingest import ingest_steps
+from schemas.config import RunConfig
+from schemas.side_reports import ScrubReport
+from tasks.adapters.cluster import open_cluster
+from tasks.adapters.workspace import Workspace, held_lock
+from tasks.scrub import after_repair, mark_damaged, read_everything, refuse_damage
+
+
+@flow(name="scrub", flow_run_name="scrub-{config.name}")
+def scrub(config: RunConfig, repair: bool = False) -> ScrubReport:
+    """Every stored image against its digests.
+
+    Args:
+        config: The run whose store to read.
+        repair: Ingest damaged images again from their files; an image whose file is gone leaves the manifest.
+
+    Raises:
+        StoreError: There is damage, and it was not to be repaired or could not be.
+    """
+    report = scrub_steps(config)
+    if repair and (report.damaged_image_ids or not report.is_manifest_sound):
+        with held_lock(Workspace(config.workspace_dir).store_dir, purpose="scrub --repair", wait_s=config.ingest.lock_wait_s):
+            mark_damaged(config, report)
+        ingest_steps(config)
+        report = after_repair(report, scrub_steps(config))
+    refuse_damage(report)
+    return report
+
+
+def scrub_steps(config: RunConfig) -> ScrubReport:
+    """One reading of everything; no ingest writes meanwhile."""
+    with (
+        held_lock(Workspace(config.workspace_dir).store_dir, purpose="scrub", wait_s=config.ingest.lock_wait_s),
+        open_cluster(config.ingest.dask) as scheduler,
+    ):
+        return read_everything(config, scheduler)

@@ -1,0 +1,30 @@
+"""Search: the paper's random search, its best models as an ensemble, and a page about all trials."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from prefect import flow
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows.pretrain import pretrained
+from schemas.config import RunConfig, Stage
+from schemas.reports import SearchReport, SplitReport
+from tasks.artifacts import run_name
+from tasks.search import forecast_search, run_trials, summarise_search
+from tasks.stages import load_report
+
+# A trial's thread only waits for its process; how many run at a time is search.workers.
+_MOST_WORKERS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=64))
+
+
+@flow(name="search", flow_run_name=run_name, task_runner=_MOST_WORKERS)
+def search(config: RunConfig) -> SearchReport:
+    """Goes on where an earlier run, or another worker of the study, stopped."""
+    splits = load_report(config, Stage.SPLIT, SplitReport)
+    begun = pretrained(config, splits)
+    forecast = forecast_search(config, splits, begun)
+    if forecast is not None:
+        run_trials(config, splits, begun, forecast.trials)
+    return summarise_search(config, forecast)

@@ -1,0 +1,44 @@
+"""Table 1: train what its rows need, evaluate every row on one test split, and put the paper's numbers beside."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.ingest import TWO_BATCHES, ingest_steps
+from flows.pretrain import pretrained
+from schemas.config import RunConfig, Stage
+from schemas.reports import SplitReport
+from schemas.table1 import Table1Report
+from tasks.artifacts import run_name
+from tasks.evaluate import evaluate
+from tasks.phantom import write_phantom
+from tasks.split import split
+from tasks.stages import load_report, when_needed
+from tasks.table1 import evaluation_run, row_checkpoints, training_run, variants_to_train, write_table1
+from tasks.train import train
+from tasks.validate import validate
+
+
+@flow(name="table1", flow_run_name=run_name, task_runner=TWO_BATCHES)
+def table1(config: RunConfig) -> Table1Report:
+    """Seven rows, from one store and one split. Run again, it goes on where it stopped."""
+    splits = load_report(config, Stage.SPLIT, SplitReport) if config.table1.is_store_ready else _prepared(config)
+    begun = pretrained(config, splits)
+    trained = {
+        variant: [
+            when_needed(train, Stage.TRAIN, run)(run, splits, begun)
+            for run in (training_run(config, variant, seed) for seed in config.table1.seeds)
+        ]
+        for variant in variants_to_train(config)
+    }
+    rows = {row: evaluation_run(config, row, row_checkpoints(config, row, trained)) for row in config.table1.rows}
+    evaluated = {row: when_needed(evaluate, Stage.EVALUATE, run)(run, splits, None) for row, run in rows.items()}
+    return write_table1(config, splits, evaluated)
+
+
+def _prepared(config: RunConfig) -> SplitReport:
+    if config.phantom is not None:
+        write_phantom(config)
+    ingested = ingest_steps(config)
+    when_needed(validate, Stage.VALIDATE, config)(config, ingested)
+    return when_needed(split, Stage.SPLIT, config)(config, ingested)

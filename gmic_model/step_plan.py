@@ -1,0 +1,85 @@
+"""How the exams of an epoch are shared out: optimiser steps, processes, and the parts a process works through.
+
+The plan follows from the epoch's exams alone, so every process makes the same one, and a resumed epoch goes on at a step.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """One optimiser step.
+
+    Attributes:
+        parts_by_process: For each process its exams, part by part; every process has the same number of parts, because the
+            processes meet in each.
+    """
+
+    parts_by_process: tuple[tuple[tuple[int, ...], ...], ...]
+
+    @property
+    def exams(self) -> tuple[int, ...]:
+        """All exams of the step, in their drawn order."""
+        return tuple(exam for parts in zip(*self.parts_by_process, strict=True) for part in parts for exam in part)
+
+
+def plan_steps(exams_E: Sequence[int], *, batch_exams: int, processes: int = 1, parts: int = 1) -> list[PlannedStep]:
+    """Divide an epoch's exams into steps of ``batch_exams``, in order.
+
+    A last step with fewer exams than processes would leave one of them without work: its exams join the step before it.
+
+    Args:
+        exams_E: Indices of the epoch's exams, in their drawn order.
+        batch_exams: Exams of a step, all processes together.
+        processes: Training processes.
+        parts: Parts of a process's share of a step (gradient accumulation).
+
+    Raises:
+        TrainingError: The whole epoch has fewer exams than there are processes.
+    """
+    starts = list(range(0, len(exams_E), batch_exams))
+    if len(exams_E) - starts[-1] < processes and len(starts) > 1:
+        starts.pop()
+    ends = [*starts[1:], len(exams_E)]
+    if len(exams_E) < processes:
+        raise TrainingError(
+            "There are fewer exams than training processes",
+            expected=f"at least {processes} exams in an epoch",
+            got=len(exams_E),
+            remedy="lower train.processes, or add exams",
+        )
+    return [_planned(exams_E[start:end], processes, parts) for start, end in zip(starts, ends, strict=True)]
+
+
+class ShuffledExams:
+    """All exams once per epoch in random order, or ``exams_per_epoch`` of them; follows from (seed, epoch)."""
+
+    def __init__(self, exams: int, *, exams_per_epoch: int | None, seed: int) -> None:
+        self._exams, self._drawn, self._seed = exams, min(exams_per_epoch or exams, exams), seed
+
+    def draw(self, epoch: int) -> list[int]:
+        """The exams of an epoch."""
+        shuffled_E = np.random.default_rng((self._seed, epoch)).permutation(self._exams)
+        return [int(exam) for exam in shuffled_E[: self._drawn]]
+
+
+def _planned(exams_E: Sequence[int], processes: int, parts: int) -> PlannedStep:
+    """Parts first, then processes: a part holds the same exams however many processes share it, and so do its statistics."""
+    parts = min(parts, len(exams_E) // processes)
+    shares = [_evenly(part, processes) for part in _evenly(exams_E, parts)]  # [part][process]
+    return PlannedStep(parts_by_process=tuple(tuple(map(tuple, own)) for own in zip(*shares, strict=True)))
+
+
+def _evenly(items: Sequence[int], shares: int) -> list[Sequence[int]]:
+    """Consecutive shares whose sizes differ by at most one, the larger first."""
+    size, larger = divmod(len(items), shares)
+    starts = [index * size + min(index, larger) for index in range(shares + 1)]
+    return [items[start:end] for start, end in itertools.pairwise(starts)]

@@ -1,0 +1,57 @@
+"""Reads a store's rows with tensorstore, an optional faster reader of the same files. The only module that imports tensorstore.
+
+Install with ``pip install mammography-gmic[tensorstore]`` and set ``train.store_reader: tensorstore``. tensorstore's threads do
+not survive a fork: arrays are opened in the process that reads, and loader processes come from the fork server.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import ConfigError, StoreError
+
+
+def read_chunk(array_dir: Path, row: int, size_px: tuple[int, int], grown_ns: int) -> NDArray[Any]:
+    """One row of a zarr array, from the upper left corner, shape ``size_px``.
+
+    Args:
+        array_dir: Folder of the array's ``zarr.json``.
+        row: Index along the first axis.
+        size_px: (rows, columns) to read.
+        grown_ns: Changes when the array has grown, so that it is opened again.
+
+    Raises:
+        ConfigError: tensorstore is not installed.
+        StoreError: This process was forked from one that has read with tensorstore.
+        ValueError: The bytes do not match their checksum.
+        IndexError: There is no such row.
+    """
+    array, opener_pid = _open(array_dir, grown_ns)
+    if opener_pid != os.getpid():  # it would wait for ever for threads that the fork did not copy
+        raise StoreError(
+            "tensorstore cannot be used in a forked process",
+            expected="loader processes of the fork server",
+            got="a process forked after its parent had read the store",
+            remedy="start it with the multiprocessing context forkserver or spawn, or set train.store_reader to zarr",
+        )
+    return np.asarray(array[row, : size_px[0], : size_px[1]].read().result())
+
+
+@lru_cache(maxsize=8)
+def _open(array_dir: Path, grown_ns: int) -> tuple[Any, int]:
+    try:
+        import tensorstore
+    except ImportError as missing:
+        raise ConfigError(
+            "The store reader tensorstore is not installed",
+            expected="the extra tensorstore",
+            remedy="pip install mammography-gmic[tensorstore], or set train.store_reader to zarr",
+        ) from missing
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(array_dir)}}
+    return tensorstore.open(spec, open=True, read=True).result(), os.getpid()

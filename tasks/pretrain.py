@@ -1,0 +1,75 @@
+"""Pretrain: the localisation network learns BI-RADS categories before it learns findings (paper section 3.1)."""
+
+from __future__ import annotations
+
+import hashlib
+
+from prefect import task
+
+from schemas.config import PretrainConfig, RunConfig, Stage
+from schemas.errors import ConfigError
+from schemas.reports import PretrainEpoch, PretrainReport, SplitReport
+from tasks.adapters.checkpoints import epoch_dir, latest_checkpoint
+from tasks.adapters.training_child import run_training
+from tasks.adapters.training_request import Purpose, TrainingRequest
+from tasks.adapters.workspace import Workspace
+from tasks.artifacts import progress, show_table
+from tasks.stages import GPU_TAG, save_report, stage_key
+from tasks.train import checkpoint_about, file_sha256, kept_checkpoint_sha256, provenance, show_message
+
+
+@task(
+    name="pretrain",
+    tags=[GPU_TAG],
+    persist_result=True,
+    cache_key_fn=stage_key(
+        Stage.PRETRAIN,
+        1,
+        ("preprocess", "pretrain"),
+        lambda given: (given["splits"].data_version, file_sha256(given["splits"].splits_path)),
+    ),
+)
+def pretrain(config: RunConfig, splits: SplitReport) -> PretrainReport:
+    """Pre-trains to the last epoch, going on from a checkpoint if there is one; keeps the lowest tuning loss.
+
+    Raises:
+        ConfigError: The config has no pretrain section.
+        TrainingError: No training exam has a BI-RADS category 0, 1 or 2.
+    """
+    fit = _required(config)
+    identity = hashlib.sha256(
+        "".join([config.preprocess.sha256(), fit.identity(), splits.data_version, file_sha256(splits.splits_path)]).encode()
+    ).hexdigest()
+    request = TrainingRequest(
+        purpose=Purpose.PRETRAIN,
+        config=config,
+        splits=splits,
+        run_dir=Workspace(config.workspace_dir).stage_dir(Stage.PRETRAIN.value) / identity[:12],
+        identity=identity,
+        about=checkpoint_about(config, splits, seed=fit.seed),
+        is_forced=Stage.PRETRAIN in config.force,
+    )
+    with progress("pretrain", fit.epochs, "epochs") as tracker:
+        run_training(request, lambda message: show_message(tracker, message))
+    checkpoint = latest_checkpoint(request.run_dir)
+    records = [PretrainEpoch(**record) for record in checkpoint.sidecar["epochs"]] if checkpoint else []
+    best = max(record.epoch for record in records if record.is_best)
+    report = PretrainReport(
+        checkpoint_path=epoch_dir(request.run_dir, best),
+        checkpoint_sha256=kept_checkpoint_sha256(epoch_dir(request.run_dir, best)),
+        run_dir=request.run_dir,
+        epochs=tuple(records),
+        best_epoch=best,
+        train_exams=splits.counts["train"].exams,
+        provenance=provenance(config, splits.data_version, seed=fit.seed),
+    )
+    show_table("pretraining-curve", [record.model_dump() for record in records], f"{len(records)} epochs, best {best}")
+    return save_report(config, Stage.PRETRAIN, report)
+
+
+def _required(config: RunConfig) -> PretrainConfig:
+    if config.pretrain is None:
+        raise ConfigError(
+            "There is nothing to pre-train", expected="a pretrain section", remedy="add `pretrain: {}` for the defaults"
+        )
+    return config.pretrain

@@ -1,0 +1,122 @@
+"""Scrub: every stored image against its digests, and the ledger and the manifest against each other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from schemas.config import RunConfig
+from schemas.errors import StoreError
+from schemas.side_reports import ScrubReport
+from tasks.adapters.cluster import Failed, run_all
+from tasks.adapters.exam_store import ExamStore, drop_unreadable_shards, open_store, published_rows
+from tasks.adapters.ledger import Ledger
+from tasks.adapters.publishable import publishable
+from tasks.adapters.stored_digests import Damage, DigestJob, ExpectedImage, find_damage, write_damage_list
+from tasks.adapters.workspace import Workspace, write_atomically
+from tasks.artifacts import progress, show_table
+
+logger = logging.getLogger(__name__)
+
+_IMAGES_PER_JOB = 64
+
+
+@task(name="read-everything", cache_policy=NO_CACHE, persist_result=False)
+def read_everything(config: RunConfig, scheduler: str) -> ScrubReport:
+    """Reads every published image, writes the list of damaged ones and marks nothing.
+
+    Raises:
+        StoreError: There is no store, its ledger cannot be read, or a worker cannot read at all.
+    """
+    store = open_store(Workspace(config.workspace_dir).store_dir)
+    images, is_ledger_sound, is_manifest_sound = _expected(store)
+    jobs = [
+        DigestJob(store=store, images=tuple(images[start : start + _IMAGES_PER_JOB]))
+        for start in range(0, len(images), _IMAGES_PER_JOB)
+    ]
+    damage: list[Damage] = []
+    with progress("scrub", len(images), "images") as tracker:
+        for done, result in enumerate(run_all(scheduler, find_damage, jobs), start=1):
+            if isinstance(result, Failed):
+                raise StoreError(
+                    "The store cannot be read", got=result.error, remedy="see that its disk is there"
+                ) from result.cause
+            damage += result
+            tracker.advance_to(min(done * _IMAGES_PER_JOB, len(images)))
+    folder = Workspace(config.workspace_dir).stage_dir("scrub")
+    write_damage_list(folder / "damage.csv", damage)
+    report = ScrubReport(
+        store_dir=store.folder,
+        images_read=len(images),
+        damaged_image_ids=tuple(sorted({one.image.image_id for one in damage})),
+        damaged_file_ids=tuple(sorted({one.image.file_id for one in damage})),
+        is_ledger_sound=is_ledger_sound,
+        is_manifest_sound=is_manifest_sound,
+        damage_path=folder / "damage.csv",
+    )
+    write_atomically(folder / "report.json", report.model_dump_json(indent=1).encode())
+    show_table("scrub", [{"array": one.array, "image": one.image.image_id, "got": one.got} for one in damage[:1000]], "Damage")
+    logger.info("read %d images, %d of them damaged", len(images), len(report.damaged_image_ids))
+    return report
+
+
+@task(name="mark-damaged", cache_policy=NO_CACHE, persist_result=False)
+def mark_damaged(config: RunConfig, report: ScrubReport) -> None:
+    """Calls the damaged images unwritten: the next ingest reads their files again; without its file an image is unpublished."""
+    store = open_store(Workspace(config.workspace_dir).store_dir)
+    drop_unreadable_shards(store, (published_rows(store).get(image_id, 0) for image_id in report.damaged_image_ids))
+    with Ledger(store.ledger_path) as ledger:
+        ledger.rewrite(report.damaged_file_ids)
+
+
+@task(name="after-repair", cache_policy=NO_CACHE, persist_result=False)
+def after_repair(found: ScrubReport, again: ScrubReport) -> ScrubReport:
+    """What the second reading says, with what became of the damage of the first."""
+    published = published_rows(open_store(again.store_dir))
+    lost = [image_id for image_id in found.damaged_image_ids if image_id not in published]
+    repaired = len(found.damaged_image_ids) - len(lost) - len(again.damaged_image_ids)
+    return again.model_copy(update={"images_repaired": repaired, "images_lost": len(lost)})
+
+
+def refuse_damage(report: ScrubReport) -> None:
+    """Makes damage that was left an error.
+
+    Raises:
+        StoreError: There is some.
+    """
+    faults = [f"{len(report.damaged_image_ids)} of {report.images_read} images"] if report.damaged_image_ids else []
+    faults += [f"{report.images_lost} images lost"] if report.images_lost else []
+    faults += [] if report.is_ledger_sound else ["the ledger"]
+    faults += [] if report.is_manifest_sound else ["the manifest"]
+    if faults:
+        raise StoreError(
+            f"Damaged in {report.store_dir}: {', '.join(faults)}",
+            expected="what was written",
+            got=f"see {report.damage_path}",
+            remedy="`mammo scrub --repair` reads the source files again; a damaged ledger must come from a backup",
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _expected(store: ExamStore) -> tuple[Sequence[ExpectedImage], bool, bool]:
+    """What must be stored, by row; whether SQLite finds the ledger sound, and whether the manifest says the same as it."""
+    with Ledger(store.ledger_path) as ledger:
+        is_ledger_sound = ledger.is_sound()
+        lines = publishable(ledger.manifest_lines()).lines
+    images = [
+        ExpectedImage(
+            file_id=str(line["file_id"]),
+            image_id=str(line["image_id"]),
+            row=int(str(line["row"])),
+            shape_px=(int(str(line["stored_rows_px"])), int(str(line["stored_columns_px"]))),
+            written_sha256=str(line["written_sha256"]),
+            mask_sha256=None if line["mask_sha256"] is None else str(line["mask_sha256"]),
+        )
+        for line in lines
+    ]
+    return images, is_ledger_sound, published_rows(store) == {image.image_id: image.row for image in images}

@@ -1,0 +1,213 @@
+"""One workstation for all tests that need one: ``mammo serve`` as a process, with its server, workers and deployments."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pydicom
+import pytest
+import yaml
+
+from schemas.config import PhantomConfig, RunConfig
+
+SILENCE_S = 40
+"""A run's first heartbeat comes at once and the next after 30 s, which is Prefect's least."""
+EXAMS = 11
+
+
+@dataclass
+class Workstation:
+    """A served workspace and how to ask it."""
+
+    process: subprocess.Popen[str]
+    config: RunConfig
+    config_path: Path
+    address: str
+    said: list[str]
+    notices: list[dict[str, Any]]
+
+    def arrive(self, exams: slice, *, name: str) -> int:
+        """Moves whole exams of the cohort into the inbox, in one rename, and returns the number of files."""
+        cohort, inbox = self.config_path.parent / "cohort" / "dicom", self.config.ingest.source_dir
+        by_exam: dict[str, list[Path]] = {}
+        for path in sorted(cohort.rglob("*.dcm")):
+            by_exam.setdefault(str(pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID), []).append(path)
+        aside = inbox.with_name(f".{name}")
+        aside.mkdir(parents=True)
+        chosen = [path for uid in sorted(by_exam)[exams] for path in by_exam[uid]]
+        for number, path in enumerate(chosen):
+            shutil.copy(path, aside / f"{number:03d}.dcm")
+        inbox.mkdir(exist_ok=True)
+        aside.rename(inbox / name)
+        return len(chosen)
+
+    @staticmethod
+    def until(is_so: Callable[[], object], timeout_s: float = 300) -> bool:
+        """Asks twice a second; False when the time is over."""
+        return wait_until(is_so, timeout_s)
+
+    @property
+    def home(self) -> Path:
+        """The server's home."""
+        return self.config.workspace_dir / "prefect"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a process that speaks to this server."""
+        auth = (self.home / "auth").read_text()
+        names = {"PREFECT_API_URL": f"{self.address}/api", "PREFECT_API_AUTH_STRING": auth, "PREFECT_HOME": str(self.home)}
+        return {**clean_environment(self.home), **names}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of a request to the server."""
+        auth = base64.b64encode((self.home / "auth").read_bytes()).decode()
+        return {"Authorization": f"Basic {auth}", "Content-Type": "application/json"}
+
+    def ask(self, path: str, body: object = None) -> Any:
+        """POST if there is a body, else GET."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.address}/api{path}", data, self.headers)
+        for _ in range(20):
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return json.loads(answer.read() or "null")
+            except (urllib.error.HTTPError, TimeoutError) as busy:
+                if isinstance(busy, urllib.error.HTTPError) and busy.code != 503:
+                    raise
+                time.sleep(1)  # SQLite has one writer; Prefect's own clients ask again too
+        raise AssertionError(f"{path} stays unavailable")
+
+    def start(self, flow: str, **parameters: Any) -> str:
+        """Starts a run of a deployment and returns its id."""
+        deployment = self.ask(f"/deployments/name/{flow}/{flow}")
+        given = {"parameters": {"config": {**deployment["parameters"]["config"], **parameters}}} if parameters else {}
+        return str(
+            self.ask(f"/deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}, **given})["id"]
+        )
+
+    def run(self, run_id: str) -> Any:
+        """A flow run."""
+        return self.ask(f"/flow_runs/{run_id}")
+
+    def runs(self, flow: str) -> list[Any]:
+        """All runs of a flow that events and people have started, not the clock, oldest first."""
+        wanted = {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        return [run for run in self.ask("/flow_runs/filter", wanted) if not run["auto_scheduled"]]
+
+    def wait(self, run_id: str, *states: str, timeout_s: float = 600) -> Any:
+        """The run when it is in one of the states (default: any final one)."""
+        wanted = states or ("Completed", "Failed", "Crashed", "Cancelled")
+        wait_until(lambda: self.run(run_id)["state_name"] in wanted, timeout_s)
+        run = self.run(run_id)
+        assert run["state_name"] in wanted, run["state"]
+        return run
+
+    def task_states(self, run_id: str) -> list[tuple[str, str, int]]:
+        """(name without its number at the end, state, times executed) of every task run, by start."""
+        wanted = {"flow_runs": {"id": {"any_": [run_id]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        return [(run["name"], run["state_name"], run["run_count"]) for run in self.ask("/task_runs/filter", wanted)]
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """This process's environment without anything of Prefect's."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DO_NOT", "GX_"))}
+    return {**kept, "PREFECT_HOME": str(home)}
+
+
+def wait_until(is_so: Callable[[], object], timeout_s: float = 60) -> bool:
+    """Asks twice a second; False when the time is over."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if is_so():
+            return True
+        time.sleep(0.5)
+    return False
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., bool]:
+    """``until(is_so, timeout_s=60)``: asks twice a second; False when the time is over."""
+    return wait_until
+
+
+@dataclass
+class _Receiver:
+    notices: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        notices = self.notices
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:  # the name http.server calls
+                notices.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *arguments: object) -> None:
+                """Says nothing."""
+
+        return Handler
+
+
+def _hear_ctrl_c() -> None:
+    """What a shell without job control runs in the background ignores Ctrl-C: the tests themselves, and so their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def workstation(tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., RunConfig]) -> Iterator[Workstation]:
+    """``mammo serve CONFIG --service SERVICE`` over an inbox that is not there yet; failures are told to a local receiver."""
+    from tasks.adapters.phantom_cohort import write_cohort
+
+    folder = tmp_path_factory.mktemp("workstation")
+    sizes = {"patients": EXAMS, "exams_per_patient": (1, 1), "image_size_px": (384, 288)}
+    shares = {"malignant_fraction": 0.5, "benign_fraction": 0.5, "difficulty": 0.2}
+    write_cohort(PhantomConfig.model_validate({"output_dir": folder / "cohort", **sizes, **shares}))
+    receiver = _Receiver()
+    server = HTTPServer(("127.0.0.1", 0), receiver.handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    small = {"train.epochs": 1, "ingest.dask.n_workers": 1, "ingest.shards_per_batch": 1}
+    content = make_config(folder / "ws", folder / "cohort", **small).model_dump(mode="json")
+    content["ingest"]["source_dir"] = str(folder / "inbox")
+    config_path, service_path, url_path = folder / "run.yaml", folder / "service.yaml", folder / "url"
+    config_path.write_text(yaml.safe_dump(content))
+    url_path.touch(mode=0o600)
+    url_path.write_text(f"http://127.0.0.1:{server.server_port}/notice")
+    notice = {"kind": "webhook", "url_file": str(url_path)}
+    service_path.write_text(yaml.safe_dump({"settle_s": 1.0, "silence_s": SILENCE_S, "notice": notice}))
+    command = [sys.executable, "-m", "deployments.cli", "serve", str(config_path), "--service", str(service_path)]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=clean_environment(folder / "no-profile"),
+        preexec_fn=_hear_ctrl_c,
+    )
+    assert process.stdout is not None
+    said = [process.stdout.readline()]
+    assert said[0].startswith("Prefect UI: http://127.0.0.1:"), said[0] + process.stdout.read()
+    served = RunConfig.model_validate(content)
+    yield Workstation(process, served, config_path, said[0].split()[2], said, receiver.notices)
+    if process.poll() is None:
+        process.terminate()
+    process.wait(timeout=120)
+    server.shutdown()
+    server.server_close()

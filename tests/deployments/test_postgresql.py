@@ -1,0 +1,220 @@
+"""The server on PostgreSQL and Redis, as compose.yaml has it: two workers, 500 task runs, a server killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.services import PREFECT_DEFAULTS
+
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
+
+TASKS = 250
+"""Of each of the two flow runs."""
+
+FLOW = '''
+"""Counts; each execution of a task leaves a line."""
+import os, sys, time
+from pathlib import Path
+from prefect import flow, task
+from prefect.task_runners import ThreadPoolTaskRunner
+
+@task(persist_result=False)
+def count(folder: str, number: int) -> int:
+    time.sleep(0.05)
+    with (Path(folder) / f"{number}").open("a") as file:
+        file.write(f"{os.getpid()}\\n")
+    return number
+
+@flow(task_runner=ThreadPoolTaskRunner(max_workers=4), persist_result=True)
+def many(folder: str, tasks: int) -> int:
+    Path(folder).mkdir()
+    return sum(future.result() for future in [count.submit(folder, number) for number in range(tasks)])
+
+if __name__ == "__main__":
+    loaded = many.from_source(source=sys.argv[1], entrypoint="many.py:many")
+    loaded.deploy("many", work_pool_name="pool", print_next_steps=False)
+    from prefect.deployments import run_deployment
+    for name in ("one", "two"):
+        run_deployment("many/many", parameters={"folder": f"{sys.argv[1]}/{name}", "tasks": int(sys.argv[2])}, timeout=0)
+'''
+
+
+def test_a_killed_server_loses_no_work_and_no_flow_run(tmp_path: Path) -> None:
+    """Every task is executed once, and both flow runs complete at their first try, with their result.
+
+    How many of the task runs the database then knows is another matter: their states are events (docs/operations-failures.md).
+    """
+    with ExitStack() as running:
+        database = running.enter_context(_postgresql())
+        redis = running.enter_context(_redis())
+        port = _free_port()
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+            **PREFECT_DEFAULTS,
+            "PREFECT_HOME": str(tmp_path / "home"),
+            "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(tmp_path / "results"),
+            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://prefect@127.0.0.1:{database}/prefect",
+            "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "prefect_redis.messaging",
+            "PREFECT_SERVER_EVENTS_MESSAGING_CACHE": "prefect_redis.messaging",
+            "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",
+            "PREFECT_SERVER_DOCKET_URL": f"redis://127.0.0.1:{redis}/1",
+            "PREFECT_REDIS_MESSAGING_HOST": "127.0.0.1",
+            "PREFECT_REDIS_MESSAGING_PORT": str(redis),
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
+        }
+        server = ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+        first = running.enter_context(_python(environment, *server))
+        assert _until(lambda: _answers(port), 180), "the server did not start"
+        create = [sys.executable, "-m", "prefect", "work-pool", "create", "pool", "--type", "process"]
+        subprocess.run(create, env=environment, check=True, capture_output=True)
+        (tmp_path / "many.py").write_text(FLOW)
+        deploy = [sys.executable, str(tmp_path / "many.py"), str(tmp_path), str(TASKS)]
+        subprocess.run(deploy, env=environment, check=True, capture_output=True)
+        for name in ("first", "second"):
+            worker = ("-m", "prefect", "worker", "start", "--pool", "pool", "--type", "process", "--limit", "1", "--name", name)
+            running.enter_context(_python(environment, *worker))
+        folders = [tmp_path / "one", tmp_path / "two"]
+        assert _until(lambda: all(_executions(folder) for folder in folders), 180), "the runs did not start"
+        assert _until(lambda: sum(_executions(folder).total() for folder in folders) >= TASKS, 180)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        assert sum(_executions(folder).total() for folder in folders) < 2 * TASKS, "killed too late to prove anything"
+        running.enter_context(_python(environment, *server))
+        ended = "SELECT count(*) FROM flow_run WHERE state_type = 'COMPLETED' AND run_count = 1"
+        assert _until(lambda: _ask(database, ended) == "2", 240), _ask(database, "SELECT name, state_name FROM flow_run")
+        assert [_executions(folder) for folder in folders] == [Counter({str(n): 1 for n in range(TASKS)})] * 2
+        results = [path.read_text() for path in (tmp_path / "results").iterdir()]
+        assert len(results) == 2 and all(str(sum(range(TASKS))) in result for result in results)
+
+
+def test_workers_share_a_search_in_postgresql(tmp_path: Path) -> None:
+    """The study of a search, by URL: one worker is killed in a trial, the others run the rest and that one too."""
+    pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
+    tests = runpy.run_path(str(Path(__file__).parents[1] / "tasks" / "adapters" / "test_search_study.py"))
+    with _postgresql() as port:
+        tests["workers_share"](tmp_path, f"postgresql+psycopg://prefect@127.0.0.1:{port}/prefect")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _executions(folder: Path) -> Counter[str]:
+    """How often each task of a run was executed."""
+    return Counter({path.name: len(path.read_text().splitlines()) for path in folder.glob("*")})
+
+
+@contextmanager
+def _postgresql() -> Iterator[int]:
+    """A cluster of its own on loopback; its port."""
+    initdb, postgres = _program("initdb"), _program("postgres")
+    if initdb is None or postgres is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    user = _unprivileged()
+    folder = Path(tempfile.mkdtemp(prefix="mammo-pg-"))
+    try:
+        if user is not None:
+            shutil.chown(folder, user)
+        trust = ["--auth=trust", "--username=prefect", "--no-sync", "--encoding=UTF8", "--locale=C"]
+        subprocess.run([initdb, "-D", str(folder / "data"), *trust], check=True, capture_output=True, cwd="/", user=user)
+        port = _free_port()
+        command = [postgres, "-D", str(folder / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"]
+        with _process(command, cwd="/", user=user, stop=signal.SIGINT):
+            assert _until(lambda: _ask(port, "SELECT 1", "postgres") == "1", 60)
+            _ask(port, "CREATE DATABASE prefect", "postgres")
+            yield port
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _redis() -> Iterator[int]:
+    """A Redis of its own on loopback; its port."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("Redis is not installed (apt-get install redis-server)")
+    port = _free_port()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with _process(command):
+        yield port
+
+
+def _python(environment: dict[str, str], *arguments: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return _process([sys.executable, *arguments], env=environment)
+
+
+@contextmanager
+def _process(command: list[str], *, stop: signal.Signals = signal.SIGTERM, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process and all that it starts; whatever does not hear ``stop`` is killed: a worker without its server waits long."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, **options)
+    try:
+        yield process
+    finally:
+        process.send_signal(stop)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _program(name: str) -> str | None:
+    """A PostgreSQL program; Debian keeps them off the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(found[-1]) if found else None)
+
+
+def _unprivileged() -> str | None:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    return "postgres" if "postgres" in {user.pw_name for user in pwd.getpwall()} else "nobody"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ask(port: int, sql: str, database: str = "prefect") -> str:
+    psql = _program("psql")
+    assert psql is not None
+    command = [psql, "-h", "127.0.0.1", "-p", str(port), "-U", "prefect", "-d", database, "-Atc", sql]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _until(is_so: Callable[[], object], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if is_so():
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

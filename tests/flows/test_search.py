@@ -1,0 +1,135 @@
+"""The search on a real server: what a run leaves, what a kill costs, what it asks before it starts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from deployments.configuration import load_config
+from flows.search import search
+from schemas.config import GMICVariant, RunConfig
+from schemas.errors import ConfigError, TrainingError
+from tasks.adapters.checkpoints import load_checkpoint
+from tasks.search import search_study
+
+_STORE = runpy.run_path(str(Path(__file__).parents[1] / "tasks" / "adapters" / "training_store.py"))
+RunFlow = Callable[..., Any]
+
+pytestmark = pytest.mark.e2e
+
+
+def config_of(workspace: Path, **changes: Any) -> RunConfig:
+    """Four trials of two epochs of a ResNet-22, two at a time."""
+    config: RunConfig = _STORE["small_config"](workspace, epochs=2)
+    model = config.model.model_copy(update={"variant": GMICVariant.RESNET22})
+    search_section = {"trials": 4, "ensemble_size": 2, "workers": {"kind": "processes", "count": 2}, **changes}
+    return RunConfig.model_validate({**config.model_dump(), "model": model.model_dump(), "search": search_section})
+
+
+def gpus_of_trials(pid: int) -> set[str]:
+    """The GPUs that the training processes of trials may see."""
+    seen = set[str]()
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "/trial-" in " ".join(child.cmdline()):
+                seen.add(child.environ().get("CUDA_VISIBLE_DEVICES", "all"))
+    return seen
+
+
+def trial_tags(ran: Any) -> set[str]:
+    """Tags of the run's trials, which a Prefect concurrency limit counts by."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    ran.task_states("trial")  # waits until the server knows them
+    runs = ran.client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[ran.flow_run_id])))
+    return {tag for run in runs if run.name.startswith("trial") for tag in run.tags}
+
+
+def test_a_killed_search_goes_on_with_the_trial_it_lost(tmp_path: Path, run_flow: RunFlow) -> None:
+    """Kill -9 once a trial has finished an epoch: the rerun takes that trial over, from its checkpoint, under its number.
+
+    Two trials at a time, each told a GPU of its own; the config says CPU, so that there is none does not matter.
+    Afterwards: four trials, no fifth; the two best in ensemble.json with digests that verify; a page that loads nothing.
+    """
+    config = config_of(tmp_path / "workspace", with_published=True, workers={"kind": "gpu", "devices": [5, 7]})
+    _STORE["make_store"](config)
+    path = tmp_path / "search.yaml"
+    path.write_text(config.model_dump_json())
+    folder = config.workspace_dir / "search" / "paper"
+    with (tmp_path / "log").open("w") as log:
+        command = [sys.executable, "-m", "deployments.cli", "search", str(path)]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        deadline, gpus = time.monotonic() + 600, set[str]()
+        try:
+            while not (list(folder.glob("trial-*/run/epoch-0000/checkpoint.json")) and gpus == {"5", "7"}):
+                gpus |= gpus_of_trials(process.pid)
+                assert process.poll() is None and time.monotonic() < deadline, (gpus, (tmp_path / "log").read_text())
+                time.sleep(0.02)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    lost = {int(done.parents[2].name[-4:]) for done in folder.glob("trial-*/run/epoch-0000/checkpoint.json")}
+    kept = {done: done.stat().st_mtime_ns for done in folder.glob("trial-*/run/epoch-0000/checkpoint.json")}
+
+    ran = run_flow(search, config)
+    assert (ran.report.trials_complete, ran.report.trials_failed, ran.report.trials_pruned) == (4, 0, 0)
+    records = search_study(config).records()
+    assert [record.number for record in records if record.state == "complete"] == [0, 1, 2, 3]
+    assert lost <= {0, 1}
+    assert trial_tags(ran) == {"gpu"}
+    assert all(done.stat().st_mtime_ns == time_ns for done, time_ns in kept.items() if done.exists()), "an epoch was redone"
+    assert records[0].parameters["learning_rate"] == pytest.approx(4.134e-6)  # the published ones come first
+    assert records[3].parameters["top_t"] == pytest.approx(0.05)
+
+    members = json.loads(ran.report.ensemble_path.read_text())["checkpoints"]
+    assert len(members) == 2 and members[0]["tuning_malignant_auroc"] >= members[1]["tuning_malignant_auroc"]
+    assert all(
+        load_checkpoint(ran.report.ensemble_path.parent / member["path"]).sha256 == member["sha256"] for member in members
+    )
+    ready = load_config(Path(ran.report.next_command.removeprefix("mammo evaluate ")))
+    assert ready.evaluate.ensemble == ran.report.ensemble_path
+    page = ran.report.page_path.read_text()
+    assert page.count("<polyline") == 4 and "script-src" not in page
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
+
+    again = run_flow(search, config)
+    assert again.report.forecast is None and again.report.best == ran.report.best
+
+
+def test_a_search_says_what_it_takes_before_it_starts(tmp_path: Path, run_flow: RunFlow) -> None:
+    """Above the limit: hours, clock and disk in the message, the remedy, no trial begun; then the study of another config."""
+    config = config_of(tmp_path / "workspace", confirm_above_hours=0.0)
+    _STORE["make_store"](config)
+    with pytest.raises(ConfigError, match=r"4 trials will take about .* h by the clock, .* GiB of .* free.*--yes"):
+        run_flow(search, config)
+    assert not list((config.workspace_dir / "search" / "paper").glob("trial-*"))
+    other = config.model_copy(update={"train": config.train.model_copy(update={"batch_exams": 4})})
+    with pytest.raises(ConfigError, match=r"study paper was begun with another config.*another name"):
+        run_flow(search, other)
+
+
+def test_a_tuning_split_without_positives_is_refused(tmp_path: Path, run_flow: RunFlow) -> None:
+    """Nothing to choose trials by: said before the first one."""
+    config = config_of(tmp_path / "workspace")
+    _STORE["make_store"](config, exams=8, malignant_every=5)  # exams 0 and 5; only 0 tunes
+    report = json.loads((config.workspace_dir / "split" / "report.json").read_text())
+    import pandas as pd
+
+    splits = pd.read_parquet(report["splits_path"])
+    splits.loc[splits["patient_id"] == "P000", "split"] = "train"
+    splits.to_parquet(report["splits_path"], index=False)
+    with pytest.raises(TrainingError, match="no malignant breast: there is nothing to choose trials by"):
+        run_flow(search, config)

@@ -1,0 +1,298 @@
+"""What ingest makes of an inbox: files that are still coming, come again, contradict each other, change or go away."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pydicom
+import pytest
+from typer.testing import CliRunner
+
+from deployments.quarantine import app as quarantine
+from schemas.config import RunConfig
+from schemas.reports import IngestReport
+from tasks.adapters.exam_store import open_store, read_manifest, stored_views
+from tasks.adapters.workspace import Workspace
+from tasks.ingest import scan_source
+
+IngestHere = Callable[[RunConfig], IngestReport]
+MakeConfig = Callable[..., RunConfig]
+
+
+def images(folder: Path) -> list[Path]:
+    """The cohort's DICOM files."""
+    return sorted((folder / "dicom").rglob("*.dcm"))
+
+
+def altered(path: Path, target: Path, **attributes: str) -> Path:
+    """A copy under the same SOPInstanceUID, with other attributes; ``pixels="other"`` changes one value."""
+    dataset = pydicom.dcmread(path)
+    if attributes.pop("pixels", ""):
+        pixels_HW = dataset.pixel_array.copy()
+        pixels_HW[pixels_HW == pixels_HW.max()] -= 1
+        dataset.PixelData = pixels_HW.tobytes()
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(target)
+    return target
+
+
+@pytest.fixture
+def config(tmp_path: Path, two_exams: Path, make_config: MakeConfig) -> RunConfig:
+    """Eight images of two exams."""
+    return make_config(tmp_path / "workspace", two_exams)
+
+
+# --------------------------------------------------------------------------------------------------- same UID, I06
+
+
+def test_one_uid_with_other_pixels_refuses_both_and_alerts(
+    config: RunConfig, two_exams: Path, tmp_path: Path, ingest_here: IngestHere, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Published first, contradicted later (fault 10): both are quarantined and unpublished until one is discarded."""
+    first = ingest_here(config)
+    assert (first.images_published, first.images_new, first.images_contested) == (8, 8, 0)
+    altered(images(two_exams)[0], two_exams / "dicom" / "again.dcm", pixels="other")
+    with caplog.at_level(logging.WARNING):
+        second = ingest_here(config)
+    assert (second.images_published, second.images_contested, second.images_withdrawn) == (7, 1, 1)
+    assert second.quarantined_by_reason == {"I06": 2} and second.data_version != first.data_version
+    assert "ALERT I06" in caplog.text
+    assert second.contact_sheet_path is not None and second.contact_sheet_path.read_text().count("I06") >= 2
+    assert ingest_here(config).images_published == 7, "a rerun changes nothing"
+    newcomer = scan_source.fn(config)
+    assert newcomer.unsettled == ()
+    wrong = _file_id(config, "again.dcm")
+    path = tmp_path / "config.yaml"
+    path.write_text(config.model_dump_json())
+    said = CliRunner().invoke(quarantine, ["discard", str(path), wrong, "--reason", "of the phantom"], catch_exceptions=False)
+    assert said.exit_code == 0, said.output
+    assert ingest_here(config).data_version == first.data_version
+
+
+def test_one_uid_under_two_patients_refuses_both(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
+    """Same pixels, same SOPInstanceUID, other PatientID: nobody can say whose image it is."""
+    altered(images(two_exams)[0], two_exams / "dicom" / "again.dcm", PatientID="OTHER")
+    report = ingest_here(config)
+    assert (report.images_published, report.images_contested) == (7, 1)
+
+
+def test_an_image_sent_again_is_used_once(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
+    """Byte for byte, and once more with another header: the same pixels, one image, nothing refused."""
+    shutil.copy(images(two_exams)[0], two_exams / "dicom" / "same.dcm")
+    altered(images(two_exams)[0], two_exams / "dicom" / "resent.dcm", StationName="OTHER")
+    report = ingest_here(config)
+    assert (report.images_published, report.images_copied, report.files_quarantined) == (8, 1, 0)
+
+
+def _file_id(config: RunConfig, name: str) -> str:
+    from tasks.adapters.pseudonyms import open_key
+
+    return open_key(Workspace(config.workspace_dir).key_path).file_id(name)
+
+
+# ---------------------------------------------------------------------------------------------------- still coming, F07
+
+
+def test_a_file_that_grows_is_left_until_it_is_complete(config: RunConfig, two_exams: Path) -> None:
+    """Written slowly by another process (fault 5): not in this scan, whole in the next; nothing about it is quarantined."""
+    whole = images(two_exams)[0].read_bytes()
+    growing = images(two_exams)[0]
+    growing.write_bytes(whole[:1000])
+    stop = threading.Event()
+
+    def append() -> None:
+        at = 1000
+        while not stop.wait(0.05):
+            at += 100
+            with growing.open("ab") as file:
+                file.write(whole[at - 100 : at])
+
+    settling = config.model_copy(update={"ingest": config.ingest.model_copy(update={"settle_s": 0.4})})
+    writer = threading.Thread(target=append)
+    writer.start()
+    scan = scan_source.fn(settling)
+    stop.set()
+    writer.join()
+    assert (len(scan.unsettled), scan.still_copied, len(scan.file_ids)) == (7, 1, 8)
+    growing.write_bytes(whole)
+    assert len(scan_source.fn(settling).unsettled) == 8
+
+
+def test_old_files_are_taken_without_waiting(config: RunConfig, two_exams: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody touched them for longer than the settle time: the scan does not wait at all."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waited {seconds} s"))
+    settling = config.model_copy(update={"ingest": config.ingest.model_copy(update={"settle_s": 3600.0})})
+    real = time.time
+    monkeypatch.setattr("tasks.adapters.source_folder.time.time", lambda: real() + 7200)
+    assert len(scan_source.fn(settling).unsettled) == 8
+
+
+def test_names_for_unfinished_files_are_not_touched(config: RunConfig, two_exams: Path) -> None:
+    """.part, .tmp, leading dots and what lies in hidden folders, macOS' companions, DICOMDIR: left alone, not refused."""
+    source = images(two_exams)[0]
+    (two_exams / "dicom" / ".hidden").mkdir()
+    for name in ("a.dcm.part", "b.tmp", ".c.dcm.Xy12", "._d.dcm", "DICOMDIR", ".hidden/e.dcm", "f.filepart"):
+        shutil.copy(source, two_exams / "dicom" / name)
+    assert len(scan_source.fn(config).file_ids) == 8
+
+
+def test_a_cut_compressed_file_does_not_stand_in_the_way_of_its_whole(
+    config: RunConfig, two_exams: Path, ingest_here: IngestHere
+) -> None:
+    """JPEG-LS cut in half beside the complete copy (fault 4): one is refused for itself, the other is published, same run."""
+    import imagecodecs
+    from pydicom.encaps import encapsulate
+
+    path = images(two_exams)[0]
+    dataset = pydicom.dcmread(path)
+    stream = bytes(imagecodecs.jpegls_encode(dataset.pixel_array))
+    dataset.PixelData = encapsulate([stream])
+    dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.80"
+    dataset.save_as(path)
+    whole = path.read_bytes()
+    path.with_name("a-cut.dcm").write_bytes(whole[: len(whole) // 2])
+    report = ingest_here(config)
+    assert (report.images_published, report.files_quarantined, report.images_contested) == (8, 1, 0)
+    assert "I06" not in report.quarantined_by_reason
+
+
+def test_a_sender_that_dies_is_made_good_by_its_second_try(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
+    """A process that sends half a file and is killed (fault 19): seven images are published, the half is refused for itself.
+
+    Sent again under its name, it is the eighth; nothing is there twice.
+    """
+    path = images(two_exams)[0]
+    whole = path.read_bytes()
+    path.unlink()
+    script = (
+        "import sys, time; whole = sys.stdin.buffer.read(); file = open(sys.argv[1], 'wb')\n"
+        "file.write(whole[:len(whole) // 2]); file.flush(); print('half', flush=True); time.sleep(600)"
+    )
+    sender = subprocess.Popen([sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert sender.stdin is not None and sender.stdout is not None
+    sender.stdin.write(whole)
+    sender.stdin.close()
+    assert sender.stdout.readline() == b"half\n"
+    sender.kill()
+    sender.wait()
+    first = ingest_here(config)
+    assert (first.images_published, first.files_quarantined) == (7, 1)
+    path.write_bytes(whole)
+    second = ingest_here(config)
+    assert (second.images_published, second.images_new, second.files_quarantined) == (8, 1, 0)
+
+
+def test_clocks_and_dates_decide_nothing(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
+    """One exam from a sender whose clock is in 2100, studies of the future; then one whose clock is in 1999 (fault 21).
+
+    What is new is asked of the ledger, so the files that seem older are taken all the same.
+    """
+    settling = config.model_copy(update={"ingest": config.ingest.model_copy(update={"settle_s": 0.3})})
+    exams: dict[str, list[Path]] = {}
+    for path in images(two_exams):
+        exams.setdefault(str(pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID), []).append(path)
+    future, past = exams.values()
+    for path in past:
+        path.rename(path.with_suffix(".part"))
+    for path in future:
+        os.utime(altered(path, path, StudyDate="20991231"), (4_102_444_800, 4_102_444_800))
+    assert ingest_here(settling).images_published == 4
+    for path in past:
+        os.utime(path.with_suffix(".part").rename(path), (915_148_800, 915_148_800))
+    assert ingest_here(settling).images_published == 8
+
+
+# ------------------------------------------------------------------------------------------- late masks, gone sources
+
+
+def test_masks_that_come_late_or_change_are_taken(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
+    """No mask, then one, then another, then none: each changes data_version, in the same row, without a new shard."""
+    masks_dir = two_exams / "masks"
+    shutil.rmtree(masks_dir)
+    masks_dir.mkdir()
+    path = images(two_exams)[0]
+    mask_path = masks_dir / f"{pydicom.dcmread(path).SOPInstanceUID}.png"
+    first = ingest_here(config)
+    versions = [first.data_version]
+    for value in (1, 2):
+        mask_HW = np.zeros((384, 288), np.uint8)
+        mask_HW[150:200, 20:270] = value
+        cv2.imwrite(str(mask_path), mask_HW)
+        report = ingest_here(config)
+        store = open_store(report.store_dir)
+        (line,) = (manifest := read_manifest(store))[manifest["has_lesion_mask"]].to_dict("records")
+        found_HW = stored_views(store, manifest, (384, 256)).lesion_mask(line["row"])
+        assert set(np.unique(found_HW)) == {0, value}
+        assert (report.images_published, report.images_new) == (8, 0)
+        versions.append(report.data_version)
+    mask_path.unlink()
+    versions.append(ingest_here(config).data_version)
+    assert len(set(versions)) == 3 and versions[0] == versions[3]
+    assert sorted(manifest["row"]) == list(range(8))
+
+
+def test_images_whose_file_is_gone_stay_and_are_counted(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
+    """An inbox may be emptied after ingest: the store keeps what it has, the report says how much of it."""
+    first = ingest_here(config)
+    for path in images(two_exams)[:3]:
+        path.unlink()
+    report = ingest_here(config)
+    assert (report.images_published, report.images_without_source) == (8, 3)
+    assert report.data_version == first.data_version
+
+
+def test_a_file_replaced_by_another_of_the_same_name_is_read_anew(
+    config: RunConfig, two_exams: Path, ingest_here: IngestHere
+) -> None:
+    """Corrected at its place: the new pixels are used, in a new row; the old row is in no manifest."""
+    first = ingest_here(config)
+    path = images(two_exams)[0]
+    altered(path, path, pixels="other")
+    os.utime(path, ns=(1, 1))
+    report = ingest_here(config)
+    assert (report.images_published, report.images_contested) == (8, 0) and report.data_version != first.data_version
+    assert len(set(range(8)) - set(read_manifest(open_store(report.store_dir))["row"])) == 1
+
+
+def test_special_files_are_refused_without_a_hang(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
+    """A pipe, a link out of the folder, a hard link, text and an empty file (faults 25, 27): five refusals, the exams go on."""
+    folder = two_exams / "dicom"
+    os.mkfifo(folder / "pipe.dcm")
+    (folder / "link.dcm").symlink_to("/etc/passwd")
+    (two_exams / "outside.dcm").write_bytes(images(two_exams)[0].read_bytes())
+    (folder / "hard.dcm").hardlink_to(two_exams / "outside.dcm")
+    (folder / "letter.txt").write_text("Dear CANARY, " * 500)
+    (folder / "empty.dcm").touch()
+    report = ingest_here(config)
+    assert (report.images_published, report.files_quarantined) == (8, 5)
+    assert report.quarantined_by_reason == {"F01": 2, "F02": 1, "F05": 2, "F03": 1}
+
+
+def test_labels_find_their_exam_by_accession(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
+    """The labels file names exams by AccessionNumber only: joined at the border by pseudonym, no accession is in the store."""
+    lines = ["patient_id,accession_number,laterality,benign,malignant,label_source"]
+    for number, exam in enumerate(sorted({path.parent for path in images(two_exams)})):
+        for path in sorted(exam.glob("*.dcm")):
+            dataset = pydicom.dcmread(path)
+            dataset.AccessionNumber = f"ACC-{number}"
+            dataset.save_as(path)
+        lines += [f"{dataset.PatientID},ACC-{number},{side},0,{number},biopsy" for side in "RL"]
+    (two_exams / "labels.csv").write_text("\n".join(lines))
+    report = ingest_here(config)
+    assert (report.labelled_breasts, report.orphan_labels, report.unlabelled_breasts) == (4, 0, 0)
+    manifest = read_manifest(open_store(report.store_dir))
+    assert sorted(manifest.groupby("exam_id")["malignant"].max()) == [0, 1]
+    stored = [path for path in report.store_dir.rglob("*") if path.is_file()]
+    assert not [path for path in stored if b"ACC-" in path.read_bytes()]

@@ -1,0 +1,99 @@
+"""Table 1: which weights each row takes, what must be trained, and the table people read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schemas.config import GMICVariant, RunConfig
+from schemas.measures import AurocDifference, ModelSpread
+from schemas.reports import Interval, Provenance, TrainReport
+from schemas.table1 import PAPER_AUROC, Table1Cell, Table1Report, Table1Row
+from tasks.table1 import evaluation_run, row_checkpoints, table1_markdown, training_run, variants_to_train
+
+PROVENANCE = Provenance(
+    code_version="0", config_sha256="0", data_version="0", preprocess_version="0", seed=0, created_utc="2026-01-01"
+)
+
+
+def _config(tmp_path: Path, **table1: object) -> RunConfig:
+    content = {"workspace_dir": tmp_path, "ingest": {"source_dir": tmp_path / "dicom"}, "table1": table1}
+    return RunConfig.model_validate(content)
+
+
+def _trained(tmp_path: Path, name: str) -> list[TrainReport]:
+    return [
+        TrainReport(
+            checkpoint_path=tmp_path / name, checkpoint_sha256="", run_dir=tmp_path, epochs=(), best_epoch=0, train_exams=0,
+            provenance=PROVENANCE,
+        )
+    ]  # fmt: skip
+
+
+def test_seven_rows_need_four_trainings(tmp_path: Path) -> None:
+    """GMIC-loc and GMIC-mil are GMIC's other predictions, GMIC-loc-random is GMIC-random's (paper 3.2)."""
+    wanted = [GMICVariant.RESNET22, GMICVariant.NOATTN, GMICVariant.RANDOM, GMICVariant.GMIC]
+    assert variants_to_train(_config(tmp_path)) == wanted
+    assert variants_to_train(_config(tmp_path, rows=["gmic-mil"])) == [GMICVariant.GMIC]
+
+
+def test_named_checkpoints_are_taken_instead_of_trained(tmp_path: Path) -> None:
+    """Those of a row itself before those of the row it is trained as."""
+    config = _config(
+        tmp_path, checkpoints={"gmic": ["a", "b"], "gmic-loc": ["c"]}, rows=["gmic", "gmic-loc", "gmic-mil", "gmic-random"]
+    )
+    assert variants_to_train(config) == [GMICVariant.RANDOM]
+    trained = {GMICVariant.RANDOM: _trained(tmp_path, "random")}
+    assert row_checkpoints(config, GMICVariant.MIL, trained) == (Path("a"), Path("b"))
+    assert row_checkpoints(config, GMICVariant.LOC, trained) == (Path("c"),)
+    assert row_checkpoints(config, GMICVariant.LOC_RANDOM, trained) == (tmp_path / "random",)
+
+
+def test_rows_share_the_store_and_nothing_else(tmp_path: Path) -> None:
+    """Each training and evaluation writes below its own folder: none takes another's results for its own."""
+    config = _config(tmp_path)
+    runs = [training_run(config, variant, seed) for variant in (GMICVariant.GMIC, GMICVariant.NOATTN) for seed in (0, 1)]
+    runs += [evaluation_run(config, row, (Path("a"),)) for row in (GMICVariant.GMIC, GMICVariant.LOC)]
+    assert len({run.workspace_dir for run in runs}) == 6
+    assert {run.store_dir for run in runs} == {tmp_path / "exam_store"}
+    assert [(run.model.variant, run.train.seed) for run in runs[:3]] == [
+        (GMICVariant.GMIC, 0), (GMICVariant.GMIC, 1), (GMICVariant.NOATTN, 0),
+    ]  # fmt: skip
+    assert runs[5].evaluate.read_as is GMICVariant.LOC and runs[5].evaluate.checkpoints == (Path("a"),)
+
+
+def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
+    """Mean, interval and spread of a row; the difference to GMIC with its p-value; what is not defined is said."""
+    undefined = Interval(value=None, low=None, high=None)
+
+    def row(variant: GMICVariant, value: float, less: AurocDifference | None) -> Table1Row:
+        spread = ModelSpread(mean=Interval(value=value, low=value - 0.1, high=value + 0.1), standard_deviation=0.01)
+        benign = ModelSpread(mean=undefined, standard_deviation=None)
+        cells = {
+            name: Table1Cell(
+                paper_auroc=PAPER_AUROC[variant][name], auroc=spread if name == "malignant" else benign, auprc=spread,
+                ensemble_auroc=spread.mean, minus_gmic=less, localization_images=0, localization_f1=undefined,
+                localization_precision=undefined, localization_recall=undefined,
+            )
+            for name in ("benign", "malignant")
+        }  # fmt: skip
+        return Table1Row(variant=variant, trained_as=GMICVariant.GMIC, models=3, model_sha256=("a", "b", "c"), by_finding=cells)
+
+    less = AurocDifference(difference=-0.05, low=-0.09, high=-0.01, p_value=0.0123)
+    report = Table1Report(
+        rows=(row(GMICVariant.LOC, 0.8, less), row(GMICVariant.GMIC, 0.85, None)), breasts={"malignant": 90},
+        positive_breasts={"malignant": 20}, confidence=0.95, resamples=2000, markdown_path=tmp_path / "table1.md",
+        provenance=PROVENANCE,
+    )  # fmt: skip
+    text = table1_markdown(report)
+    assert "| gmic-loc | 3 | 0.885 | 0.800 (0.700-0.900) ± 0.010 | 0.777 | not defined (one class only) |" in text
+    assert "-0.050 (-0.090 to -0.010), p = 0.012" in text
+    assert "| malignant | 0 | no test image has a mask |" in text and "20 of 90 test breasts" in text
+
+
+def test_paper_numbers_are_those_of_table_1() -> None:
+    """Seven rows; GMIC 0.900 and 0.784, the ResNet-22 0.827 and 0.731."""
+    assert set(PAPER_AUROC) == set(GMICVariant)
+    assert list(PAPER_AUROC[GMICVariant.GMIC].values()) == [0.900, 0.784]
+    assert PAPER_AUROC[GMICVariant.RESNET22]["benign"] == pytest.approx(0.731)
