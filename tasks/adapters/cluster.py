@@ -7,6 +7,7 @@ killing workers fails alone. Workers are processes here, SLURM jobs or Kubernete
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -95,7 +96,7 @@ def _own_cluster(config: LocalDask | SlurmDask | KubernetesDask) -> Any:
         threads_per_worker=1,
         memory_limit=config.memory_limit,
         dashboard_address="127.0.0.1:0",  # None would mean port 8787 on every interface
-        silence_logs=40,
+        silence_logs=logging.CRITICAL,  # its errors quote arguments and, of a worker that is closing, a broken connection
         host="127.0.0.1",
     )
     # A worker that dies within moments of its start is not started again by its nanny; this notices after some 15 s.

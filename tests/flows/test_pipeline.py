@@ -411,6 +411,15 @@ def _named(flow_run_name: str) -> Any:
 IDENTIFIERS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
+def _bytes_if_there(path: Path, server_home: Path) -> bytes:
+    """The running server removes files of its own at any time, such as the lease of a slot that was given back."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        assert path.is_relative_to(server_home)
+        return b""
+
+
 def test_no_identifier_comes_out_anywhere(
     first: Any, resumed: Any, config: RunConfig, cohort_dir: Path, run_flow: RunFlow
 ) -> None:
@@ -426,7 +435,7 @@ def test_no_identifier_comes_out_anywhere(
     places = [config.workspace_dir, resumed[1].workspace_dir, server_home]
     files = [path for place in places for path in place.rglob("*") if path.is_file() and path.name != "pseudonym.key"]
     assert any(path.name == "prefect.db" for path in files) and any(path.name == "server.log" for path in files)
-    content = [(str(path), path.read_bytes()) for path in files] + [("output", killed_output)]
+    content = [(str(path), _bytes_if_there(path, server_home)) for path in files] + [("output", killed_output)]
     content += [(str(path), pd.read_parquet(path).to_csv().encode()) for path in files if path.suffix == ".parquet"]
     leaks = [(where, canary) for where, text in content for canary in canaries if canary in text or canary in where.encode()]
     assert not leaks

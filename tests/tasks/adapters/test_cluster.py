@@ -44,6 +44,22 @@ def test_every_item_gets_its_result(address: str) -> None:
     assert os.getpid() not in {pid for _, pid in results}
 
 
+def test_a_worker_s_own_complaints_stay_out_of_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    """A closing worker may log a traceback of its broken connection; who runs a flow reads what the flow says."""
+
+    def complain(number: int) -> int:
+        import logging
+
+        logging.getLogger("distributed.worker").error("no connection")
+        os.write(2, b"printed")
+        return number
+
+    with open_cluster(LocalDask(n_workers=1, memory_limit="1GiB")) as address:
+        assert list(run_all(address, complain, [1])) == [1]
+    error_output = capfd.readouterr().err
+    assert "printed" in error_output and "no connection" not in error_output
+
+
 def test_no_items_give_no_results(address: str) -> None:
     """An empty batch ends at once."""
     assert list(run_all(address, str, [])) == []
