@@ -22,16 +22,18 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import psutil
 from bench_decode import default_pixels, default_plugin
 from bench_gate import cpu_s_of
+from numpy.typing import NDArray
 from phantom_dicoms import SYNTAXES, write_image, write_phantom_dicoms
 from pydicom import dcmread
 from pydicom.encaps import generate_frames
@@ -174,7 +176,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--syntaxes", default=",".join(GOALS), help=f"comma separated, of {', '.join(SYNTAXES)}; or all")
     parser.add_argument("--shape", default="3328x2560", help="rows x columns of the phantoms")
-    parser.add_argument("--image", type=Path, help="take this file's pixels instead of phantoms")
+    parser.add_argument("--image", type=Path, help="copies of this file, each another patient's, instead of phantoms")
     parser.add_argument("--no-released", action="store_true", help="leave the released recipe out")
     parser.add_argument("--dask", action="store_true", help="G9 only")
     parser.add_argument("--shards", type=int, default=12, help="with --dask")
@@ -187,7 +189,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         if options.image:
-            files = write_image(folder, read_pixels(options.image), "image")
+            files = _copies(folder, read_pixels(options.image), 4 * options.exams, wanted)
         else:
             files = write_phantom_dicoms(folder, exams=options.exams, shape_px=(rows, columns), syntaxes=wanted)
         numbers: dict[str, Any] = {}
@@ -204,6 +206,16 @@ def main() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _copies(folder: Path, pixels_HW: NDArray[np.uint16], images: int, syntaxes: Sequence[str]) -> dict[str, list[Path]]:
+    """One image as several patients', told apart by a corner pixel: equal images would be left out as twins."""
+    paths: dict[str, list[Path]] = {syntax: [] for syntax in syntaxes}
+    for number in range(images):
+        pixels_HW[-1, -1] = number
+        for syntax, written in write_image(folder, pixels_HW, f"image-{number}", syntaxes=syntaxes, number=number).items():
+            paths[syntax] += written
+    return paths
 
 
 def _cpu_s(child: GateChild | None) -> float:

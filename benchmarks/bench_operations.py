@@ -76,7 +76,10 @@ def print_arrivals(folder: Path) -> None:
         address = serving.stdout.readline().split()[2]
         ask = asker(address, (folder / "ws" / "prefect" / "auth").read_bytes())
         time.sleep(20)  # workers poll, triggers are loaded
-        waits_s = [wait_of(exam, folder / "inbox" / f"{number}", ask) for number, exam in enumerate(exams)]
+        waits_s = []
+        for number, exam in enumerate(exams):
+            waits_s.append(wait_of(exam, folder / "inbox" / f"{number}", ask))
+            print(f"arrival {number + 1} of {len(exams)}: {waits_s[-1]:.1f} s", flush=True)
     finally:
         serving.send_signal(signal.SIGINT)
         serving.wait(timeout=120)
@@ -330,8 +333,13 @@ def asker(address: str, auth: bytes | None = None) -> Callable[..., Any]:
 
     def ask(path: str, body: object) -> Any:
         request = urllib.request.Request(f"{address}/api{path}", json.dumps(body).encode(), headers)  # noqa: S310  # loopback
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  # the same
-            return json.loads(answer.read())
+        for _ in range(6):
+            try:
+                with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310  # the same
+                    return json.loads(answer.read())
+            except TimeoutError:
+                print(f"no answer to {path} within 20 s", flush=True)
+        raise AssertionError(f"{path} stays unanswered")
 
     return ask
 

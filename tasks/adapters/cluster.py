@@ -6,9 +6,13 @@ killing workers fails alone. Workers are processes here, SLURM jobs or Kubernete
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import logging
+import math
 import os
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +26,12 @@ from distributed.comm.core import CommClosedError
 from schemas.config import DaskConfig, ExistingDask, KubernetesDask, LocalDask, SlurmDask
 from schemas.errors import ConfigError, MammoError
 
+logger = logging.getLogger(__name__)
+
 _RETRIES = 2
 _FUTURES_PER_WORKER = 2
+_SECONDS_BETWEEN_COUNTS = 1.0
+_SECONDS_BETWEEN_LOOKS = 60.0
 
 _WORKER_ENVIRONMENT = {
     # The nanny's own default trims freed memory back to the system after every image and costs half as much CPU again.
@@ -200,14 +208,9 @@ def run_all(
     Raises:
         OSError: The scheduler cannot be reached, or was lost on the way; results yielded so far are good.
     """
-    with Client(address, set_as_default=False) as client:
+    with Client(address, set_as_default=False) as client, _telling_when_nobody_works(client):
         suspects: list[Item] = []
-
-        def in_flight() -> int:
-            """Workers of a cluster's jobs and pods come and go while the work is done."""
-            return _FUTURES_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-
-        for item, outcome in _outcomes(client, work, items, in_flight=in_flight):
+        for item, outcome in _outcomes(client, work, items, in_flight=_sliding_window(client)):
             if isinstance(outcome, KilledWorker):
                 suspects.append(item)
             else:
@@ -220,6 +223,46 @@ def run_all(
                     suspects.append(part)
                 else:
                     yield Failed(part, _in_words(outcome), outcome) if isinstance(outcome, BaseException) else outcome
+
+
+@contextmanager
+def _telling_when_nobody_works(client: Any) -> Iterator[None]:
+    """Jobs that wait in a cluster's queue let the work wait; jobs whose workers die at their start let it wait for ever."""
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.wait(_SECONDS_BETWEEN_LOOKS):
+            try:
+                workers = client.scheduler_info(n_workers=-1)["workers"]
+            except OSError:
+                return  # the scheduler is lost, which the one who waits for results is told
+            if not workers:
+                logger.warning("no Dask worker is there, the work waits: look at the cluster's queue and its workers' logs")
+
+    context = contextvars.copy_context()  # so that the run in Prefect's UI shows it
+    thread = threading.Thread(target=context.run, args=(look,), daemon=True, name="mammo-dask-watch")
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def _sliding_window(client: Any) -> Callable[[], int]:
+    """How many futures may be in flight: workers of a cluster's jobs and pods come and go, and are counted every second.
+
+    Not for every future: the answer holds all that the scheduler knows of every worker, and there may be hundreds.
+    """
+    counted_s, workers = -math.inf, 0
+
+    def in_flight() -> int:
+        nonlocal counted_s, workers
+        if time.monotonic() - counted_s >= _SECONDS_BETWEEN_COUNTS:
+            counted_s, workers = time.monotonic(), len(client.scheduler_info(n_workers=-1)["workers"])
+        return _FUTURES_PER_WORKER * max(1, workers)
+
+    return in_flight
 
 
 def _outcomes(

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -146,24 +146,30 @@ def until() -> Callable[..., bool]:
     return wait_until
 
 
-@dataclass
-class _Receiver:
-    notices: list[dict[str, Any]] = field(default_factory=list)
+def _receiver() -> Iterator[tuple[int, list[Any]]]:
+    """The port of a receiver of JSON messages on this machine, and what it was sent."""
+    got: list[Any] = []
 
-    @property
-    def handler(self) -> type[BaseHTTPRequestHandler]:
-        notices = self.notices
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # the name http.server calls
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # the name http.server calls
-                notices.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(200)
-                self.end_headers()
+        def log_message(self, *arguments: object) -> None:
+            """Says nothing."""
 
-            def log_message(self, *arguments: object) -> None:
-                """Says nothing."""
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port, got
+    finally:
+        server.shutdown()
+        server.server_close()
 
-        return Handler
+
+received = pytest.fixture(_receiver)
+session_receiver = pytest.fixture(_receiver, scope="session")
 
 
 def _hear_ctrl_c() -> None:
@@ -172,7 +178,9 @@ def _hear_ctrl_c() -> None:
 
 
 @pytest.fixture(scope="session")
-def workstation(tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., RunConfig]) -> Iterator[Workstation]:
+def workstation(
+    tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., RunConfig], session_receiver: tuple[int, list[Any]]
+) -> Iterator[Workstation]:
     """``mammo serve CONFIG --service SERVICE`` over an inbox that is not there yet; failures are told to a local receiver."""
     from tasks.adapters.phantom_cohort import write_cohort
 
@@ -180,16 +188,14 @@ def workstation(tmp_path_factory: pytest.TempPathFactory, make_config: Callable[
     sizes = {"patients": EXAMS, "exams_per_patient": (1, 1), "image_size_px": (384, 288)}
     shares = {"malignant_fraction": 0.5, "benign_fraction": 0.5, "difficulty": 0.2}
     write_cohort(PhantomConfig.model_validate({"output_dir": folder / "cohort", **sizes, **shares}))
-    receiver = _Receiver()
-    server = HTTPServer(("127.0.0.1", 0), receiver.handler)
-    Thread(target=server.serve_forever, daemon=True).start()
     small = {"train.epochs": 1, "ingest.dask.n_workers": 1, "ingest.shards_per_batch": 1}
     content = make_config(folder / "ws", folder / "cohort", **small).model_dump(mode="json")
     content["ingest"]["source_dir"] = str(folder / "inbox")
     config_path, service_path, url_path = folder / "run.yaml", folder / "service.yaml", folder / "url"
     config_path.write_text(yaml.safe_dump(content))
     url_path.touch(mode=0o600)
-    url_path.write_text(f"http://127.0.0.1:{server.server_port}/notice")
+    port, notices = session_receiver
+    url_path.write_text(f"http://127.0.0.1:{port}/notice")
     notice = {"kind": "webhook", "url_file": str(url_path)}
     service_path.write_text(yaml.safe_dump({"settle_s": 1.0, "silence_s": SILENCE_S, "notice": notice}))
     command = [sys.executable, "-m", "deployments.cli", "serve", str(config_path), "--service", str(service_path)]
@@ -205,9 +211,7 @@ def workstation(tmp_path_factory: pytest.TempPathFactory, make_config: Callable[
     said = [process.stdout.readline()]
     assert said[0].startswith("Prefect UI: http://127.0.0.1:"), said[0] + process.stdout.read()
     served = RunConfig.model_validate(content)
-    yield Workstation(process, served, config_path, said[0].split()[2], said, receiver.notices)
+    yield Workstation(process, served, config_path, said[0].split()[2], said, notices)
     if process.poll() is None:
         process.terminate()
     process.wait(timeout=120)
-    server.shutdown()
-    server.server_close()

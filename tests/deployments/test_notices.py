@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -17,27 +14,6 @@ from schemas.service import EmailNotice, ServiceConfig, SlackNotice, WebhookNoti
 
 pytestmark = pytest.mark.e2e
 NAME = "mammo: say that a run failed"
-
-
-@pytest.fixture
-def received() -> Iterator[tuple[int, list[Any]]]:
-    """The port of a receiver, and what it was sent."""
-    got: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # the name http.server calls
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *arguments: object) -> None:
-            """Says nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_port, got
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -57,13 +56,12 @@ if __name__ == "__main__":
 '''
 
 
-def test_a_killed_server_loses_no_work_and_no_flow_run(tmp_path: Path) -> None:
+def test_a_killed_server_loses_no_work_and_no_flow_run(tmp_path: Path, database: int, until: Callable[..., bool]) -> None:
     """Every task is executed once, and both flow runs complete at their first try, with their result.
 
     How many of the task runs the database then knows is another matter: their states are events (docs/operations-failures.md).
     """
     with ExitStack() as running:
-        database = running.enter_context(_postgresql())
         redis = running.enter_context(_redis())
         port = _free_port()
         environment = {
@@ -84,7 +82,7 @@ def test_a_killed_server_loses_no_work_and_no_flow_run(tmp_path: Path) -> None:
         }
         server = ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
         first = running.enter_context(_python(environment, *server))
-        assert _until(lambda: _answers(port), 180), "the server did not start"
+        assert until(lambda: _answers(port), 180), "the server did not start"
         create = [sys.executable, "-m", "prefect", "work-pool", "create", "pool", "--type", "process"]
         subprocess.run(create, env=environment, check=True, capture_output=True)
         (tmp_path / "many.py").write_text(FLOW)
@@ -94,25 +92,24 @@ def test_a_killed_server_loses_no_work_and_no_flow_run(tmp_path: Path) -> None:
             worker = ("-m", "prefect", "worker", "start", "--pool", "pool", "--type", "process", "--limit", "1", "--name", name)
             running.enter_context(_python(environment, *worker))
         folders = [tmp_path / "one", tmp_path / "two"]
-        assert _until(lambda: all(_executions(folder) for folder in folders), 180), "the runs did not start"
-        assert _until(lambda: sum(_executions(folder).total() for folder in folders) >= TASKS, 180)
+        assert until(lambda: all(_executions(folder) for folder in folders), 180), "the runs did not start"
+        assert until(lambda: sum(_executions(folder).total() for folder in folders) >= TASKS, 180)
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
         assert sum(_executions(folder).total() for folder in folders) < 2 * TASKS, "killed too late to prove anything"
         running.enter_context(_python(environment, *server))
         ended = "SELECT count(*) FROM flow_run WHERE state_type = 'COMPLETED' AND run_count = 1"
-        assert _until(lambda: _ask(database, ended) == "2", 240), _ask(database, "SELECT name, state_name FROM flow_run")
+        assert until(lambda: _ask(database, ended) == "2", 240), _ask(database, "SELECT name, state_name FROM flow_run")
         assert [_executions(folder) for folder in folders] == [Counter({str(n): 1 for n in range(TASKS)})] * 2
         results = [path.read_text() for path in (tmp_path / "results").iterdir()]
         assert len(results) == 2 and all(str(sum(range(TASKS))) in result for result in results)
 
 
-def test_workers_share_a_search_in_postgresql(tmp_path: Path) -> None:
+def test_workers_share_a_search_in_postgresql(tmp_path: Path, database: int) -> None:
     """The study of a search, by URL: one worker is killed in a trial, the others run the rest and that one too."""
     pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
     tests = runpy.run_path(str(Path(__file__).parents[1] / "tasks" / "adapters" / "test_search_study.py"))
-    with _postgresql() as port:
-        tests["workers_share"](tmp_path, f"postgresql+psycopg://prefect@127.0.0.1:{port}/prefect")
+    tests["workers_share"](tmp_path, f"postgresql+psycopg://prefect@127.0.0.1:{database}/prefect")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -123,9 +120,9 @@ def _executions(folder: Path) -> Counter[str]:
     return Counter({path.name: len(path.read_text().splitlines()) for path in folder.glob("*")})
 
 
-@contextmanager
-def _postgresql() -> Iterator[int]:
-    """A cluster of its own on loopback; its port."""
+@pytest.fixture
+def database(until: Callable[..., bool]) -> Iterator[int]:
+    """The port of a PostgreSQL cluster of its own on loopback."""
     initdb, postgres = _program("initdb"), _program("postgres")
     if initdb is None or postgres is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
@@ -139,7 +136,7 @@ def _postgresql() -> Iterator[int]:
         port = _free_port()
         command = [postgres, "-D", str(folder / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"]
         with _process(command, cwd="/", user=user, stop=signal.SIGINT):
-            assert _until(lambda: _ask(port, "SELECT 1", "postgres") == "1", 60)
+            assert until(lambda: _ask(port, "SELECT 1", "postgres") == "1", 60)
             _ask(port, "CREATE DATABASE prefect", "postgres")
             yield port
     finally:
@@ -201,15 +198,6 @@ def _ask(port: int, sql: str, database: str = "prefect") -> str:
     assert psql is not None
     command = [psql, "-h", "127.0.0.1", "-p", str(port), "-U", "prefect", "-d", database, "-Atc", sql]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def _until(is_so: Callable[[], object], timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if is_so():
-            return True
-        time.sleep(0.5)
-    return False
 
 
 def _answers(port: int) -> bool:

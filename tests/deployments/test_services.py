@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -149,16 +149,6 @@ def answers(address: str) -> bool:
         return False
 
 
-def wait_until(is_so: object, timeout_s: float = 30) -> bool:
-    """Asks again and again."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if is_so():  # type: ignore[operator]
-            return True
-        time.sleep(0.1)
-    return False
-
-
 @pytest.mark.e2e
 def test_commands_that_begin_together_have_a_server_each(pair: tuple[Served, Served]) -> None:
     """Both want the usual port; each ends up with a server that keeps its own workspace's history."""
@@ -200,13 +190,13 @@ def test_a_server_outlives_its_starter_while_another_command_uses_it(pair: tuple
 
 
 @pytest.mark.e2e
-def test_a_server_ends_with_a_killed_command(pair: tuple[Served, Served]) -> None:
+def test_a_server_ends_with_a_killed_command(pair: tuple[Served, Served], until: Callable[..., bool]) -> None:
     """Kill -9 of the command leaves no server behind."""
     served = pair[1]
     server = served.server
     served.process.kill()
     served.process.wait()
-    assert wait_until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
+    assert until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
     assert not answers(served.address)
 
 

@@ -238,22 +238,22 @@ def test_a_worker_in_an_allocation_executes_runs_and_leaves_when_slurm_says_so(
 @pytest.mark.long
 def test_ingests_workers_are_jobs_of_a_real_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``ingest.dask.kind: slurm`` on the same one-node SLURM: its worker is a job, works, and leaves."""
+
+    def job_and_square(number: int) -> tuple[str | None, int]:  # travels by value: a job cannot import this module
+        import os
+
+        return os.environ.get("SLURM_JOB_ID"), number * number
+
     with slurm() as environment:
         monkeypatch.setenv("SLURM_CONF", environment["SLURM_CONF"])
         monkeypatch.chdir(tmp_path)  # the job's log
         config = SlurmDask(kind="slurm", queue="all", jobs=1, cores=1, memory="900MiB", walltime_min=30)
         with open_cluster(config) as address:
-            assert sorted(run_all(address, _job_and_square, [1, 2, 3])) == [("1", 1), ("1", 4), ("1", 9)]
+            assert sorted(run_all(address, job_and_square, [1, 2, 3])) == [("1", 1), ("1", 4), ("1", 9)]
         left = subprocess.run(
             ["squeue", "-h", "-t", "RUNNING,PENDING"], env=environment, capture_output=True, text=True, check=True
         )
         assert not left.stdout.strip()
-
-
-def _job_and_square(number: int) -> tuple[str | None, int]:
-    import os
-
-    return os.environ.get("SLURM_JOB_ID"), number * number
 
 
 @contextmanager
@@ -270,7 +270,8 @@ def slurm() -> Iterator[dict[str, str]]:
         (folder / name).mkdir()
     configuration = folder / "slurm.conf"
     configuration.write_text(slurm_conf(folder))
-    environment = {**os.environ, "SLURM_CONF": str(configuration)}
+    active = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # as in a shell with the environment of ``mammo``
+    environment = {**os.environ, "PATH": active, "SLURM_CONF": str(configuration)}
     munge = [
         "--key-file=munge.key",
         "--socket=munge.socket",

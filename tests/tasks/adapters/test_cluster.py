@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 
 from schemas.config import ExistingDask, KubernetesDask, LocalDask, SlurmDask
 from schemas.errors import ConfigError, StoreError
@@ -58,6 +59,25 @@ def test_a_worker_s_own_complaints_stay_out_of_the_terminal(capfd: pytest.Captur
         assert list(run_all(address, complain, [1])) == [1]
     error_output = capfd.readouterr().err
     assert "printed" in error_output and "no connection" not in error_output
+
+
+def test_work_that_waits_for_workers_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A cluster whose jobs are queued, or died at their start, has no worker; work begins when one comes."""
+    monkeypatch.setattr("tasks.adapters.cluster._SECONDS_BETWEEN_LOOKS", 0.2)
+    with LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster:
+        results: list[object] = []
+        work = Thread(target=lambda: results.extend(run_all(cluster.scheduler_address, abs, [-1, -2])))
+        work.start()
+        deadline = time.monotonic() + 60
+        while "no Dask worker is there" not in caplog.text:
+            assert time.monotonic() < deadline and not results
+            time.sleep(0.1)
+        cluster.scale(1)
+        work.join(timeout=60)
+        assert sorted(map(str, results)) == ["1", "2"]
+        told = caplog.text.count("no Dask worker is there")
+        time.sleep(1)
+        assert caplog.text.count("no Dask worker is there") == told
 
 
 def test_no_items_give_no_results(address: str) -> None:
