@@ -22,14 +22,14 @@ from tasks.adapters.inbox import InboxWatch, inbox_state
 
 ARRIVED = "mammo.exams.arrived"
 _SECONDS_TO_END = 20.0
-_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_LOOKS = 0.5
 _SHARE_OF_TIME_LOOKING = 0.1
 _SECONDS_BEFORE_RESTART = 5.0
 
 # Read by the workers and the flow runs they start.
 _WORKER_ENVIRONMENT = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # the least that Prefect allows
-    "PREFECT_WORKER_QUERY_SECONDS": "3",
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
     "PREFECT_WORKER_PREFETCH_SECONDS": "5",
 }
 
