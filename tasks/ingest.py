@@ -36,7 +36,7 @@ from tasks.adapters.shard_writer import (
     write_exam_shard,
 )
 from tasks.adapters.source_folder import complete_files, mask_files, source_files
-from tasks.adapters.workspace import Workspace
+from tasks.adapters.workspace import Workspace, delete_leftovers
 from tasks.artifacts import progress
 from tasks.transient import RETRY_DELAYS_S, failed_transiently
 
@@ -194,6 +194,7 @@ def plan_shards(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
     with Ledger(store.ledger_path) as ledger:
         ledger.plan_rows(store.rows_per_shard, planned_utc=datetime.now(UTC).isoformat(timespec="seconds"))
         reserve_rows(store, ledger.row_count())
+        delete_leftovers(Workspace(config.workspace_dir).stage_dir("quarantine"))  # of the contact sheet
         unwritten = ledger.unwritten_rows()
     masks = {} if config.ingest.masks_dir is None else mask_files(config.ingest.masks_dir, pseudonyms)
     images_by_shard: dict[int, list[PlannedImage]] = {}

@@ -27,7 +27,7 @@ from schemas.exam import QuarantinedFile, ViewGeometry, ViewPosition
 from schemas.layout import LESION_MASK, MANIFEST_COLUMNS, MANIFEST_NAMES, PIXELS, STORE_VERSION
 from tasks.adapters.shard_file import COMPRESSION_LEVEL, COMPRESSOR, ShardFile, is_index_sound
 from tasks.adapters.tensorstore_reader import read_chunk
-from tasks.adapters.workspace import write_atomically
+from tasks.adapters.workspace import delete_leftovers, write_atomically
 
 _SAMPLED_ROWS = 64
 
@@ -166,8 +166,7 @@ def reserve_rows(store: ExamStore, rows: int) -> None:
 
     Call under the store's lock, before any writer starts.
     """
-    for leftover in store.folder.rglob("*.partial"):  # zarr and ShardFile write aside under this name and rename
-        leftover.unlink()
+    delete_leftovers(store.folder)
     whole = -(-rows // store.rows_per_shard) * store.rows_per_shard
     for name in (PIXELS, LESION_MASK):
         array = _open_array(store, name, mode="r+")

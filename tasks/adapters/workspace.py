@@ -65,6 +65,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
+def delete_leftovers(folder: Path) -> None:
+    """Deletes what killed writers left aside in a folder and its subfolders; call where nobody else writes into it.
+
+    ``write_atomically`` writes aside as ``.part``, zarr and ``ShardFile`` as ``.partial``.
+    """
+    for leftover in (*folder.rglob("*.part"), *folder.rglob("*.partial")):
+        leftover.unlink(missing_ok=True)
+
+
 def sync(path: Path) -> None:
     """Brings a file's bytes, or a folder's names, to the disk.
 

@@ -129,11 +129,12 @@ def test_arrays_grow_by_whole_shards_and_never_shrink(tmp_path: Path) -> None:
 
 
 def test_growth_clears_what_killed_writers_left(store: ExamStore) -> None:
-    """Zarr's half-written files of a killed process do not fill the disk for ever."""
-    leftover = _shard_path(store, 0).with_suffix(".0123.partial")
-    leftover.write_bytes(b"half")
+    """Half-written files of a killed process do not fill the disk for ever: zarr's, and those of lists beside the pixels."""
+    leftovers = [_shard_path(store, 0).with_suffix(".0123.partial"), store.folder / ".leakage.csv.1-1.part"]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
     reserve_rows(store, 1)
-    assert not leftover.exists()
+    assert not any(leftover.exists() for leftover in leftovers)
 
 
 def test_a_row_read_before_growth_does_not_hide_later_rows(store: ExamStore) -> None:
