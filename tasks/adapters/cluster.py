@@ -75,8 +75,20 @@ def open_cluster(config: DaskConfig) -> Iterator[str]:
     if isinstance(config, ExistingDask):
         yield config.address
         return
-    with _own_environment(), dask.config.set(_OWN_CLUSTER), _own_cluster(config) as cluster:
-        yield cluster.scheduler_address
+    with _own_environment(), dask.config.set(_OWN_CLUSTER):
+        cluster = _own_cluster(config)
+        try:
+            yield cluster.scheduler_address
+        finally:
+            _close(cluster)
+
+
+def _close(cluster: Any) -> None:
+    """Dask cannot close a nanny that is just starting its killed worker: the work is done, and both end with this process."""
+    try:
+        cluster.close()
+    except AssertionError:
+        logger.info("a Dask worker was being started while its cluster was closed")
 
 
 @contextmanager

@@ -80,6 +80,19 @@ def test_work_that_waits_for_workers_says_so(monkeypatch: pytest.MonkeyPatch, ca
         assert caplog.text.count("no Dask worker is there") == told
 
 
+def test_a_worker_that_is_being_started_does_not_fail_the_finished_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Dask raises then, once in hundreds of closings after a killed worker, is injected here."""
+    real_close = LocalCluster.close
+
+    def close(cluster: LocalCluster) -> None:
+        real_close(cluster)
+        raise AssertionError("can only join a started process")
+
+    monkeypatch.setattr(LocalCluster, "close", close)
+    with open_cluster(LocalDask(n_workers=1, memory_limit="1GiB")) as address:
+        assert list(run_all(address, abs, [-1])) == [1]
+
+
 def test_no_items_give_no_results(address: str) -> None:
     """An empty batch ends at once."""
     assert list(run_all(address, str, [])) == []
