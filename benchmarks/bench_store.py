@@ -44,6 +44,7 @@ from schemas.config import StoreReader
 from schemas.exam import Laterality
 from tasks.adapters.dicom import read_pixels
 from tasks.adapters.exam_store import ExamStore, StoredViews, open_store, read_manifest, read_row, stored_views
+from tasks.adapters.shard_file import COMPRESSION_LEVEL, COMPRESSOR
 
 READERS = (StoreReader.ZARR, StoreReader.TENSORSTORE)
 READ_GOALS = {StoreReader.ZARR: 0.45, StoreReader.TENSORSTORE: 0.75}
@@ -115,7 +116,7 @@ def measure_reads(store: ExamStore, folder: Path, png_dir: Path, rounds: int) ->
         int(row): (int(rows), int(columns))
         for row, rows, columns in manifest[["row", "stored_rows_px", "stored_columns_px"]].to_numpy(np.int64)
     }
-    codec, blosc_dir = Blosc("lz4", 5, Blosc.BITSHUFFLE), folder / "blosc"
+    codec, blosc_dir = Blosc(COMPRESSOR, COMPRESSION_LEVEL, Blosc.BITSHUFFLE), folder / "blosc"
     blosc_dir.mkdir()
     for row in size_by_row:
         (blosc_dir / str(row)).write_bytes(codec.encode(read_row(store, row)))
@@ -218,7 +219,7 @@ def _codec_sizes(store: ExamStore, manifest: pd.DataFrame) -> dict[str, float]:
     """Megabytes an image of other codecs that every zarr v3 reader has, and of PNG and JPEG-LS for comparison."""
     crops = [read_row(store, int(row)) for row in manifest["row"][:8]]
     codecs: dict[str, Callable[[NDArray[Any]], int]] = {
-        "lz4 bitshuffle": lambda crop_HW: len(Blosc("lz4", 5, Blosc.BITSHUFFLE).encode(crop_HW)),
+        "lz4 bitshuffle": lambda crop_HW: len(Blosc(COMPRESSOR, COMPRESSION_LEVEL, Blosc.BITSHUFFLE).encode(crop_HW)),
         "zstd-3 bitshuffle": lambda crop_HW: len(Blosc("zstd", 3, Blosc.BITSHUFFLE).encode(crop_HW)),
         "zstd-3 shuffle": lambda crop_HW: len(Blosc("zstd", 3, Blosc.SHUFFLE).encode(crop_HW)),
         "JPEG-LS": lambda crop_HW: len(imagecodecs.jpegls_encode(crop_HW)),

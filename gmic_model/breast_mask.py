@@ -3,7 +3,7 @@
 Holds both ways of telling breast from background (``CropMode``). The flip, the window and the scaling are in ``preprocess``.
 
 The released code erodes ``n`` times with a 3x3 cross, keeps the largest part and dilates ``n`` times. Here the erosion takes
-log n steps on 64 pixels at a time, and the dilation is never done: its box and extreme points follow from the eroded outline.
+log n steps (``erosion``), and the dilation is never done: its box and extreme points follow from the eroded outline.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gmic_model.erosion import eroded_by_ball
 from schemas.config import CropMode
 from schemas.exam import Laterality
 
@@ -155,20 +156,32 @@ def robust_mask(pixels_HW: NDArray[np.uint16], laterality: Laterality) -> Tissue
     is_tissue_HW = (inner_HW > background.threshold).view(np.uint8)
     if background.padding > background.threshold:
         is_tissue_HW &= (inner_HW != background.padding).view(np.uint8)
-    if (
-        max(background.threshold, background.padding) > 0
-    ):  # single noisy pixels would join the outline, and slow down the next step
+    if max(background.threshold, background.padding) > 0:
+        # Single noisy pixels would join the outline, and slow down the next step.
         is_tissue_HW = np.asarray(cv2.morphologyEx(is_tissue_HW, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), np.uint8)
-    outlines, _ = cv2.findContours(is_tissue_HW, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    mask_HW = np.zeros(pixels_HW.shape, np.uint8)
-    cv2.drawContours(mask_HW, outlines, -1, 1, cv2.FILLED, offset=(left, top))
+    _fill_holes(is_tissue_HW)
+    if is_tissue_HW.shape != pixels_HW.shape:
+        frame_px = (top, pixels_HW.shape[0] - bottom, left, pixels_HW.shape[1] - right)
+        is_tissue_HW = np.asarray(cv2.copyMakeBorder(is_tissue_HW, *frame_px, cv2.BORDER_CONSTANT, value=0), np.uint8)
     has_raised_background = max(background.floor, background.padding) > 0
     return TissueMask(
-        is_tissue_HW=mask_HW,
+        is_tissue_HW=is_tissue_HW,
         inside_px=inside_px,
         has_raised_background=has_raised_background,
         padding=background.padding,
     )
+
+
+def _fill_holes(mask_HW: NDArray[np.uint8]) -> None:
+    """Sets to 1 what ones enclose, be it that they touch by a corner."""
+    outlines, tree = cv2.findContours(mask_HW, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
+    if not outlines:
+        return
+    parents = tree[0][:, 3]
+    # Holes in the outermost parts only: drawn together, one within another would be left empty.
+    is_hole = (parents >= 0) & (parents[parents] < 0)
+    holes = [outlines[int(index)] for index in np.flatnonzero(is_hole)]
+    cv2.drawContours(mask_HW, holes, -1, 1, cv2.FILLED)  # a hole's outline runs over the ones around it
 
 
 def _inside_frame(pixels_HW: NDArray[np.uint16]) -> tuple[int, int, int, int]:
@@ -239,7 +252,7 @@ def _largest_core(is_tissue_HW: NDArray[np.uint8], iterations: int) -> tuple[NDA
     if box is None:
         return None
     top, bottom, left, right = box
-    core_HW = _eroded(is_tissue_HW[top:bottom, left:right], iterations)
+    core_HW = eroded_by_ball(is_tissue_HW[top:bottom, left:right], iterations)
     outlines, tree = cv2.findContours(core_HW, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if not outlines:
         return None
@@ -247,51 +260,6 @@ def _largest_core(is_tissue_HW: NDArray[np.uint8], iterations: int) -> tuple[NDA
         core_HW, [np.asarray(outline[:, 0], np.int32) for outline in outlines], np.asarray(tree[0], np.int32)
     )
     return points[:, 0] + left, points[:, 1] + top
-
-
-def _eroded(is_tissue_HW: NDArray[np.uint8], iterations: int) -> NDArray[np.uint8]:
-    """Erosion by an L1 ball, 64 pixels a word and doubling its radius: exact, and the image's edge erodes too.
-
-    A ball of radius ``r + s`` is the union of four balls of radius ``r`` moved by ``s`` along the axes, for ``s`` up to ``r``.
-    """
-    columns = is_tissue_HW.shape[1]
-    padded_HW = cv2.copyMakeBorder(is_tissue_HW, 0, 0, 0, -columns % 64, cv2.BORDER_CONSTANT, value=0)
-    bits_HW = np.packbits(np.asarray(padded_HW, np.uint8).view(np.bool_), axis=1, bitorder="little").view("<u8")  # (H, W / 64)
-    radius = 0
-    while radius < iterations:
-        step = min(max(radius, 1), iterations - radius)
-        eroded_HW = bits_HW.copy() if radius == 0 else np.full_like(bits_HW, 2**64 - 1)  # the first ball has a middle
-        eroded_HW[step:] &= bits_HW[:-step]
-        eroded_HW[:-step] &= bits_HW[step:]
-        eroded_HW[:step] = eroded_HW[-step:] = 0
-        eroded_HW &= _moved_right(bits_HW, step)
-        eroded_HW &= _moved_left(bits_HW, step)
-        bits_HW, radius = eroded_HW, radius + step
-    return np.ascontiguousarray(np.unpackbits(bits_HW.view(np.uint8), axis=1, count=columns, bitorder="little"))
-
-
-def _moved_right(bits_HW: NDArray[np.uint64], columns: int) -> NDArray[np.uint64]:
-    """Each row moved to higher columns, which are higher bits, zeros coming in."""
-    words, bits = divmod(columns, 64)
-    moved_HW = np.zeros_like(bits_HW)
-    width = bits_HW.shape[1]
-    if words < width:
-        np.left_shift(bits_HW[:, : width - words], np.uint64(bits), out=moved_HW[:, words:])
-    if bits and words + 1 < width:
-        moved_HW[:, words + 1 :] |= bits_HW[:, : width - words - 1] >> np.uint64(64 - bits)
-    return moved_HW
-
-
-def _moved_left(bits_HW: NDArray[np.uint64], columns: int) -> NDArray[np.uint64]:
-    """Each row moved to lower columns, zeros coming in."""
-    words, bits = divmod(columns, 64)
-    moved_HW = np.zeros_like(bits_HW)
-    width = bits_HW.shape[1]
-    if words < width:
-        np.right_shift(bits_HW[:, words:], np.uint64(bits), out=moved_HW[:, : width - words])
-    if bits and words + 1 < width:
-        moved_HW[:, : width - words - 1] |= bits_HW[:, words + 1 :] << np.uint64(64 - bits)
-    return moved_HW
 
 
 def _core_bounds(is_tissue_HW: NDArray[np.uint8], iterations: int) -> tuple[int, int, int, int] | None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import ConfigError, StoreError
+
+_INDEX_CACHE_BYTES: Final = 2**20
 
 
 def read_chunk(array_dir: Path, row: int, size_px: tuple[int, int], grown_ns: int) -> NDArray[Any]:
@@ -53,5 +55,10 @@ def _open(array_dir: Path, grown_ns: int) -> tuple[Any, int]:
             expected="the extra tensorstore",
             remedy="pip install mammography-gmic[tensorstore], or set train.store_reader to zarr",
         ) from missing
-    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(array_dir)}}
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": str(array_dir)},
+        # Room for the shards' indices, which are checked against their files at each read; too little for an image.
+        "context": {"cache_pool": {"total_bytes_limit": _INDEX_CACHE_BYTES}},
+    }
     return tensorstore.open(spec, open=True, read=True).result(), os.getpid()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gmic_model.augment import Jitter, cut_window, draw_jitter
-from gmic_model.breast_mask import find_breast
+from gmic_model.breast_mask import find_breast, robust_mask
 from gmic_model.preprocess import (
     NO_BREAST,
     PreparedView,
@@ -171,11 +171,11 @@ def test_breast_equals_scipy_on_smooth_masks() -> None:
 
 
 def test_breast_equals_scipy_at_the_paper_depth() -> None:
-    """100 erosions, and 260, where 8-bit distances would saturate, on a full-height breast with a mark and noise."""
+    """Depths of whole bytes and others, and 260, where 8-bit distances saturate, on a breast with a mark and noise."""
     image = breast_image(rows=900, columns=700)
     image[20:120, 600:690] = 4000
     image[np.random.default_rng(1).random(image.shape) < 1e-5] = 0
-    for iterations in (60, 100, 160):
+    for iterations in (8, 9, 15, 17, 60, 100, 160):
         wanted = oracle(image > 0, iterations)
         breast = find_breast(image, Laterality.LEFT, crop_mode=CropMode.RELEASED, erosion_iterations=iterations)
         assert (wanted is None) == (breast is None)
@@ -183,11 +183,30 @@ def test_breast_equals_scipy_at_the_paper_depth() -> None:
             rows, columns = np.flatnonzero(wanted.any(1)), np.flatnonzero(wanted.any(0))
             assert breast.box_px == (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1)
     full = np.ones((700, 600), np.uint16)  # reaches 300 deep: distances above 255 count
-    deep = find_breast(full, Laterality.LEFT, crop_mode=CropMode.RELEASED, erosion_iterations=260)
-    wanted = oracle(full > 0, 260)
-    assert deep is not None and wanted is not None
-    rows, columns = np.flatnonzero(wanted.any(1)), np.flatnonzero(wanted.any(0))
-    assert deep.box_px == (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1)
+    for iterations in (228, 260):
+        deep = find_breast(full, Laterality.LEFT, crop_mode=CropMode.RELEASED, erosion_iterations=iterations)
+        wanted = oracle(full > 0, iterations)
+        assert deep is not None and wanted is not None
+        rows, columns = np.flatnonzero(wanted.any(1)), np.flatnonzero(wanted.any(0))
+        assert deep.box_px == (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1)
+        np.testing.assert_array_equal(deep.row_reach_px, [np.flatnonzero(line)[-1] for line in wanted[rows[0] : rows[-1] + 1]])
+
+
+def test_holes_are_filled_as_scipy_fills_them() -> None:
+    """Whatever ones enclose is tissue: islands in holes with holes of their own, walls that touch by a corner only."""
+    generator = np.random.default_rng(4)
+    nested = np.zeros((60, 60), np.bool_)
+    for radius in range(22, 0, -4):
+        nested[30 - radius : 31 + radius, 30 - radius : 31 + radius] = radius % 8 != 2
+    masks = [nested, *(generator.random((60, 60)) < share for share in np.linspace(0.3, 0.98, 60))]
+    filled = 0
+    for mask in masks:
+        mask[:6] = mask[-6:] = mask[:, -6:] = False  # a background that is 0
+        wanted = scipy.ndimage.binary_fill_holes(mask)
+        found = robust_mask(mask * np.uint16(1000), Laterality.LEFT)
+        np.testing.assert_array_equal(found.is_tissue_HW, wanted)
+        filled += int((wanted != mask).sum())
+    assert filled > 1000
 
 
 def spoilt(image: NDArray[np.uint16], fault: str) -> NDArray[np.uint16]:

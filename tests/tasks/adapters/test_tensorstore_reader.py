@@ -57,6 +57,15 @@ def test_rows_written_later_are_seen(store: ExamStore) -> None:
     np.testing.assert_array_equal(_read(store, 8), read_row(store, 8))
 
 
+def test_a_shard_written_anew_is_seen(store: ExamStore) -> None:
+    """What was kept of a shard's file, its index, is not used for the file that has replaced it."""
+    _read(store, 4)
+    longer = StoredImage(row=4, pixels_HW=np.random.default_rng(9).integers(1, 4096, (100, 80), dtype=np.uint16))
+    write_shard(store, 1, [longer, _image(5)])
+    for row in (4, 5):
+        np.testing.assert_array_equal(_read(store, row), read_row(store, row))
+
+
 @pytest.mark.parametrize("row", [6, 400])
 def test_a_row_without_an_image_is_refused(store: ExamStore, row: int) -> None:
     """A chunk that was never written, and a row beyond the array, are errors, not black images."""
@@ -65,7 +74,8 @@ def test_a_row_without_an_image_is_refused(store: ExamStore, row: int) -> None:
 
 
 def test_a_flipped_bit_is_refused(store: ExamStore) -> None:
-    """Checksums that the writer left are checked."""
+    """Checksums that the writer left are checked, in a file that was read when it was sound too."""
+    _read(store, 0)
     path = store.folder / "pixels.zarr" / PIXELS / "c" / "0" / "0" / "0"
     damaged = bytearray(path.read_bytes())
     damaged[2000] ^= 1
