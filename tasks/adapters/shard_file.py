@@ -23,7 +23,7 @@ from tasks.adapters.workspace import sync
 
 COMPRESSOR: Final = "lz4"
 COMPRESSION_LEVEL: Final = 9
-"""Of every chunk, with shuffled bits; zarr's metadata says the same. It takes 2 % less than 5 in as good as no time."""
+"""Of every chunk, with shuffled bits; zarr's metadata says the same. It takes 2 % fewer bytes than 5 (decision 0007)."""
 
 _MISSING: Final = 2**64 - 1  # offset and length of a chunk that is not there
 _CHECKSUM: Final = np.dtype("<u4")
