@@ -73,25 +73,21 @@ class Ungated:
         }
 
     def inspect(self, request: InspectHeader) -> ImageRecord:
-        """Header and digest."""
-        self._read(request.path)
+        """The header."""
+        read_header(request.path)
         return self._records[request.path]
 
     def prepare(self, request: PrepareImage) -> PreparedImage:
         """Reads the file as if it could be trusted."""
-        self._read(request.path)
+        read_header(request.path)
+        with request.path.open("rb") as file:
+            hashlib.file_digest(file, "sha256")
         pixels_HW, record = read_pixels(request.path), self._records[request.path]
         prepared = prepare_view(pixels_HW, record.laterality, record.view_position, settings=request.preprocess)
         return PreparedImage(
             record=record, prepared=fit_canvas(prepared, request.canvas_px), mask_HW=None, is_mask_unusable=False,
             pixel_sha256=hashlib.sha256(pixels_HW.data).hexdigest(), warnings=(), background_median=0.0,
         )  # fmt: skip
-
-    @staticmethod
-    def _read(path: Path) -> None:
-        read_header(path)
-        with path.open("rb") as file:
-            hashlib.file_digest(file, "sha256")
 
 
 class Stopwatch:

@@ -35,8 +35,9 @@ def ingest_serially(config: RunConfig) -> tuple[IngestReport, dict[str, float]]:
     took: dict[str, float] = {}
     try:
         scan = _timed(took, "scan", lambda: ingest.scan_source.fn(config))
-        for files in ingest.header_batches(config, scan):
-            _timed(took, "inspect", lambda files=files: ingest.inspect_batch.fn(config, "", files))
+        for batches_of in (ingest.header_batches, ingest.comparison_batches):
+            for files in batches_of(config, scan):
+                _timed(took, "inspect", lambda files=files: ingest.inspect_batch.fn(config, "", files))
         for shards in _timed(took, "plan", lambda: ingest.plan_shards.fn(config, scan)):
             _timed(took, "write", lambda shards=shards: ingest.ingest_batch.fn(config, "", shards))
         return _timed(took, "publish", lambda: publish_exams.fn(config, scan)), took

@@ -14,7 +14,7 @@ from schemas.reports import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.workspace import Workspace, held_lock
 from tasks.artifacts import run_name
-from tasks.ingest import header_batches, ingest_batch, inspect_batch, plan_shards, scan_source
+from tasks.ingest import comparison_batches, header_batches, ingest_batch, inspect_batch, plan_shards, scan_source
 from tasks.publish import publish_exams
 
 Records = TypeVar("Records")
@@ -35,8 +35,9 @@ def ingest_steps(config: RunConfig) -> IngestReport:
         scan = scan_source(config)
         if scan.unsettled:
             with open_cluster(config.ingest.dask) as scheduler:
-                batches = header_batches(config, scan)
-                _all_results([inspect_batch.submit(config, scheduler, _unsearched(batch)) for batch in batches])
+                for batches_of in (header_batches, comparison_batches):
+                    batches = batches_of(config, scan)
+                    _all_results([inspect_batch.submit(config, scheduler, _unsearched(batch)) for batch in batches])
                 plan = plan_shards(config, _unsearched(scan))
                 _all_results([ingest_batch.submit(config, scheduler, _unsearched(batch)) for batch in plan])
         return publish_exams(config, _unsearched(scan))

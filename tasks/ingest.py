@@ -62,10 +62,20 @@ class Scan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileBatch:
-    """Files of one inspect task."""
+    """Files of one inspect task.
+
+    Attributes:
+        is_comparison: Their headers are known: this is about their bytes.
+    """
 
     index: int
     files: tuple[SourceFile, ...]
+    is_comparison: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its task run and its progress."""
+        return f"{'compare' if self.is_comparison else 'inspect'}-batch-{self.index}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,12 +153,29 @@ def _with_other_mask(config: IngestConfig, ledger: Ledger, files: Sequence[Sourc
 
 def header_batches(config: RunConfig, scan: Scan) -> tuple[FileBatch, ...]:
     """Divides the unsettled files into the flow's inspect tasks."""
+    return _file_batches(config, scan.unsettled)
+
+
+def comparison_batches(config: RunConfig, scan: Scan) -> tuple[FileBatch, ...]:
+    """Divides the files that claim an image together with others; call it when every header is in the ledger.
+
+    Only their digests tell a copy from a contradiction. Every other file is read once, when its image is written.
+    """
+    store, _ = open_exams(config)
+    with Ledger(store.ledger_path) as ledger:
+        rivals = ledger.undigested_rivals()
+    return _file_batches(config, [file for file in scan.unsettled if file.file_id in rivals], is_comparison=True)
+
+
+def _file_batches(config: RunConfig, files: Sequence[SourceFile], *, is_comparison: bool = False) -> tuple[FileBatch, ...]:
     size = config.ingest.exams_per_shard * VIEWS_PER_EXAM * config.ingest.shards_per_batch
-    starts = range(0, len(scan.unsettled), size)
-    return tuple(FileBatch(index=i, files=scan.unsettled[start : start + size]) for i, start in enumerate(starts))
+    return tuple(
+        FileBatch(index=index, files=tuple(files[start : start + size]), is_comparison=is_comparison)
+        for index, start in enumerate(range(0, len(files), size))
+    )
 
 
-@task(name="inspect-batch", task_run_name="inspect-batch-{batch.index}", cache_policy=NO_CACHE, persist_result=False)
+@task(name="inspect-batch", task_run_name="{batch.name}", cache_policy=NO_CACHE, persist_result=False)
 def inspect_batch(config: RunConfig, scheduler: str, batch: FileBatch) -> int:
     """Reads headers through the gate and enters their fate in the ledger; returns the number accepted.
 
@@ -156,19 +183,10 @@ def inspect_batch(config: RunConfig, scheduler: str, batch: FileBatch) -> int:
         StoreError: Something of ours failed. The files stay unsettled.
     """
     store, _ = open_exams(config)
-    jobs = [
-        HeaderJob(
-            files=batch.files[start : start + _FILES_PER_HEADER_JOB],
-            source_dir=config.ingest.source_dir,
-            profile=config.ingest.profile,
-            key_path=Workspace(config.workspace_dir).key_path,
-            limits=gate_limits(config.ingest),
-        )
-        for start in range(0, len(batch.files), _FILES_PER_HEADER_JOB)
-    ]
     accepted = 0
-    with Ledger(store.ledger_path) as ledger, progress(f"inspect-{batch.index}", len(batch.files), "files") as tracker:
+    with Ledger(store.ledger_path) as ledger, progress(batch.name, len(batch.files), "files") as tracker:
         done = 0
+        jobs = _header_jobs(config, ledger, batch)
         for result in run_all(scheduler, inspect_files, jobs, halves=_halves_of_header_job):
             if isinstance(result, Failed) and _is_our_trouble(result.cause):
                 raise StoreError(
@@ -267,6 +285,27 @@ def ingest_batch(config: RunConfig, scheduler: str, batch: ShardBatch) -> int:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _header_jobs(config: RunConfig, ledger: Ledger, batch: FileBatch) -> list[HeaderJob]:
+    """With the digests of files that may have come before: they keep their row if their bytes are the same."""
+    known = {file.file_id for file in batch.files if batch.is_comparison or ledger.has_digest(file.file_id)}
+    groups = {
+        True: [file for file in batch.files if file.file_id in known],
+        False: [file for file in batch.files if file.file_id not in known],
+    }
+    return [
+        HeaderJob(
+            files=tuple(files[start : start + _FILES_PER_HEADER_JOB]),
+            source_dir=config.ingest.source_dir,
+            profile=config.ingest.profile,
+            key_path=Workspace(config.workspace_dir).key_path,
+            limits=gate_limits(config.ingest),
+            with_digest=with_digest,
+        )
+        for with_digest, files in groups.items()
+        for start in range(0, len(files), _FILES_PER_HEADER_JOB)
+    ]
 
 
 def gate_limits(config: IngestConfig) -> GateLimits:

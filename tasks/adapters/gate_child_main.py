@@ -44,12 +44,17 @@ LENGTH: Final = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectHeader:
-    """Read a header through the gate."""
+    """Read a header through the gate.
+
+    Attributes:
+        with_digest: Read the rest of the file too, for its digest.
+    """
 
     path: Path
     source_dir: Path
     profile: str
     key_path: Path
+    with_digest: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +242,7 @@ def _inspected(request: InspectHeader) -> ImageRecord:
         source_dir=request.source_dir,
         profile=profile_named(request.profile),
         pseudonyms=_pseudonyms(request.key_path),
+        with_digest=request.with_digest,
     )
 
 

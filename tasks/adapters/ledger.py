@@ -15,6 +15,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,7 +30,7 @@ CREATE TABLE IF NOT EXISTS files (
     fingerprint TEXT NOT NULL,          -- size and modification time: unchanged means not read again
     state TEXT NOT NULL,                -- accepted, duplicate (same bytes as an accepted one), quarantined, discarded
     image_id TEXT,
-    source_sha256 TEXT NOT NULL,
+    source_sha256 TEXT NOT NULL,        -- '' = not known yet: an accepted file that nothing was compared with, until written
     attempts INTEGER NOT NULL DEFAULT 0,    -- times its header was read, or reading it ended in a refusal
     reason_codes TEXT NOT NULL DEFAULT '',
     message TEXT NOT NULL DEFAULT ''
@@ -44,6 +46,7 @@ CREATE TABLE IF NOT EXISTS images (
     manifest TEXT                       -- JSON of the manifest line; NULL until written to the store
 );
 CREATE INDEX IF NOT EXISTS files_by_image ON files (image_id);
+CREATE INDEX IF NOT EXISTS files_undigested ON files (file_id) WHERE source_sha256 = '' AND state = 'accepted';
 CREATE INDEX IF NOT EXISTS images_by_image ON images (image_id);
 CREATE INDEX IF NOT EXISTS images_unwritten ON images (file_id) WHERE manifest IS NULL;
 CREATE TABLE IF NOT EXISTS given_out (batch INTEGER PRIMARY KEY, rows INTEGER NOT NULL, planned_utc TEXT NOT NULL);
@@ -58,7 +61,7 @@ CREATE TABLE IF NOT EXISTS releases (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedFile:
-    """A file whose header the gate accepted."""
+    """A file whose header the gate accepted; its digest is "" if nobody needed it yet."""
 
     file_id: str
     fingerprint: str
@@ -152,10 +155,11 @@ class Ledger:
 
         A file with the same bytes as an accepted one is a duplicate and claims nothing; one with the bytes of a discarded file
         is discarded. A file whose bytes are not those it was registered with gives up its claim: it is read and stored anew.
+        Files without a digest claim their image until they are compared (``undigested_rivals``) or written.
         """
         with self._transaction() as cursor:
             for file in files:
-                _give_up_claim(cursor, file.file_id, unless_sha256=file.source_sha256)
+                _give_up_claim(cursor, file.file_id, unless=file)
                 state = _state_of(cursor, file)
                 cursor.execute(
                     """INSERT INTO files (file_id, fingerprint, state, image_id, source_sha256, attempts)
@@ -170,6 +174,20 @@ class Ledger:
                         "INSERT OR IGNORE INTO images (file_id, image_id, exam_id) VALUES (?, ?, ?)",
                         (file.file_id, file.image_id, file.exam_id),
                     )
+                else:
+                    cursor.execute("DELETE FROM images WHERE file_id = ?", (file.file_id,))
+
+    def has_digest(self, file_id: str) -> bool:
+        """True if this file's bytes were read before, whatever became of it."""
+        return bool(self._query("SELECT 1 FROM files WHERE file_id = ? AND source_sha256 != ''", (file_id,)))
+
+    def undigested_rivals(self) -> frozenset[str]:
+        """Accepted files without a digest whose image another file claims, repeats or was discarded with."""
+        found = self._query(
+            """SELECT file_id FROM files AS one WHERE source_sha256 = '' AND state = 'accepted' AND EXISTS
+               (SELECT 1 FROM files AS other WHERE other.image_id = one.image_id AND other.file_id != one.file_id)"""
+        )
+        return frozenset(file_id for (file_id,) in found)
 
     def add_quarantined(self, files: Iterable[tuple[QuarantinedFile, str]]) -> None:
         """Registers refused files with their fingerprints; a refused file gives up its claim."""
@@ -263,7 +281,8 @@ class Ledger:
             ).fetchall()
             row = -(-self.row_count() // rows_per_shard) * rows_per_shard
             (batch,) = cursor.execute("SELECT 1 + count(*) FROM given_out").fetchone()
-            for file_ids in _by_exam(unplanned):
+            for _, exam in groupby(unplanned, key=itemgetter(0)):
+                file_ids = [file_id for _, file_id in exam]
                 room = rows_per_shard - row % rows_per_shard
                 if room < len(file_ids) <= rows_per_shard:
                     row += room
@@ -297,11 +316,16 @@ class Ledger:
                     for file_id, image in written.items()
                 ],
             )
-            if cursor.rowcount != len(written):
+            recorded = cursor.rowcount
+            cursor.executemany(
+                "UPDATE files SET source_sha256 = ? WHERE file_id = ? AND source_sha256 = ''",
+                [(image.line["source_sha256"], file_id) for file_id, image in written.items() if "source_sha256" in image.line],
+            )
+            if recorded != len(written):
                 raise StoreError(
                     "A written shard holds images that the ledger does not know",
                     expected=f"{len(written)} accepted files",
-                    got=f"{cursor.rowcount} of them",
+                    got=f"{recorded} of them",
                     remedy="run again: the shard is written anew; if it stays so, the workspace's key or ledger was exchanged",
                 )
 
@@ -328,18 +352,27 @@ class Ledger:
         return lines
 
 
-def _give_up_claim(cursor: sqlite3.Cursor, file_id: str, *, unless_sha256: str | None = None) -> None:
-    """Forgets the image a file claims, and its duplicates: the next scan reads those again, one may take its place."""
-    held = cursor.execute(
-        "SELECT images.image_id, source_sha256 FROM images JOIN files USING (file_id) WHERE file_id = ?", (file_id,)
-    ).fetchone()
-    if held is not None and held[1] != unless_sha256:
+def _give_up_claim(cursor: sqlite3.Cursor, file_id: str, *, unless: AcceptedFile | None = None) -> None:
+    """Forgets the image a file claims, and its duplicates: the next scan reads those again, one may take its place.
+
+    ``unless`` it holds the same as when it was registered: told by digests, and where one is missing by fingerprint and image.
+    """
+    query = "SELECT images.image_id, source_sha256, fingerprint FROM images JOIN files USING (file_id) WHERE file_id = ?"
+    for image_id, sha256, fingerprint in cursor.execute(query, (file_id,)).fetchall():
+        if unless is not None and sha256 and unless.source_sha256:
+            is_same = sha256 == unless.source_sha256
+        else:
+            is_same = unless is not None and (fingerprint, image_id) == (unless.fingerprint, unless.image_id)
+        if is_same:
+            return
         cursor.execute("DELETE FROM images WHERE file_id = ?", (file_id,))
-        cursor.execute("DELETE FROM files WHERE state = 'duplicate' AND image_id = ? AND source_sha256 = ?", held)
+        cursor.execute("DELETE FROM files WHERE state = 'duplicate' AND image_id = ? AND source_sha256 = ?", (image_id, sha256))
 
 
 def _state_of(cursor: sqlite3.Cursor, file: AcceptedFile) -> str:
-    """What a file is beside the files that hold its very bytes."""
+    """What a file is beside the files that hold its very bytes; accepted while that is not known."""
+    if not file.source_sha256:
+        return "accepted"
     same = cursor.execute(
         """SELECT state FROM files WHERE image_id = ? AND source_sha256 = ? AND (file_id != ? OR state = 'discarded')""",
         (file.image_id, file.source_sha256, file.file_id),
@@ -348,19 +381,6 @@ def _state_of(cursor: sqlite3.Cursor, file: AcceptedFile) -> str:
     if "discarded" in states:
         return "discarded"
     return "duplicate" if "accepted" in states else "accepted"
-
-
-def _by_exam(pairs: Sequence[tuple[str, str]]) -> Iterator[list[str]]:
-    exam: str | None = None
-    group: list[str] = []
-    for exam_id, file_id in pairs:
-        if exam_id != exam and group:
-            yield group
-            group = []
-        exam = exam_id
-        group.append(file_id)
-    if group:
-        yield group
 
 
 def copy_database(source: Path, target: Path) -> None:

@@ -35,13 +35,19 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderJob:
-    """Files whose headers one worker reads."""
+    """Files whose headers one worker reads.
+
+    Attributes:
+        with_digest: The files' bytes are to be compared with others': their digests are needed now. Else an image's digest is
+            taken when it is written, so that a file is read once.
+    """
 
     files: tuple[SourceFile, ...]
     source_dir: Path
     profile: str
     key_path: Path
     limits: GateLimits = DEFAULT_LIMITS
+    with_digest: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +100,13 @@ def inspect_files(job: HeaderJob) -> tuple[InspectedFile, ...]:
         record, refused = None, None
         try:
             record = child.inspect(
-                InspectHeader(path=file.path, source_dir=job.source_dir, profile=job.profile, key_path=job.key_path)
+                InspectHeader(
+                    path=file.path,
+                    source_dir=job.source_dir,
+                    profile=job.profile,
+                    key_path=job.key_path,
+                    with_digest=job.with_digest,
+                )
             )
         except DicomError as error:
             refused = refusal(file, error)

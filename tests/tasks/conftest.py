@@ -12,7 +12,7 @@ from schemas.config import LocalDask, RunConfig
 from schemas.reports import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.workspace import Workspace, held_lock
-from tasks.ingest import header_batches, ingest_batch, inspect_batch, plan_shards, scan_source
+from tasks.ingest import comparison_batches, header_batches, ingest_batch, inspect_batch, plan_shards, scan_source
 from tasks.publish import publish_exams
 
 IngestHere = Callable[[RunConfig], IngestReport]
@@ -32,8 +32,9 @@ def ingest_here(scheduler: str) -> IngestHere:
     def ingest(config: RunConfig) -> IngestReport:
         with held_lock(Workspace(config.workspace_dir).store_dir, purpose="test"):
             scan = scan_source.fn(config)
-            for files in header_batches(config, scan):
-                inspect_batch.fn(config, scheduler, files)
+            for batches_of in (header_batches, comparison_batches):
+                for files in batches_of(config, scan):
+                    inspect_batch.fn(config, scheduler, files)
             for shards in plan_shards.fn(config, scan):
                 ingest_batch.fn(config, scheduler, shards)
             return publish_exams.fn(config, scan)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -93,6 +96,36 @@ def test_an_image_sent_again_is_used_once(config: RunConfig, two_exams: Path, in
     altered(images(two_exams)[0], two_exams / "dicom" / "resent.dcm", StationName="OTHER")
     report = ingest_here(config)
     assert (report.images_published, report.images_copied, report.files_quarantined) == (8, 1, 0)
+
+
+def test_copies_that_come_together_take_one_row_and_later_ones_none(
+    config: RunConfig, two_exams: Path, ingest_here: IngestHere
+) -> None:
+    """A folder sent twice over: its files are compared by digest before rows are given out, and each image is decoded once."""
+    originals = images(two_exams)
+    for path in originals:
+        shutil.copy(path, path.with_name(f"sent again {path.name}"))
+    first = ingest_here(config)
+    assert _ledger_counts(config) == {"rows": 8, "duplicate": 8, "accepted": 8}
+    for path in originals:
+        shutil.copy(path, path.with_name(f"and again {path.name}"))
+    os.utime(originals[0])  # touched: the same bytes, the same row
+    report = ingest_here(config)
+    assert _ledger_counts(config) == {"rows": 8, "duplicate": 16, "accepted": 8}
+    assert (report.images_published, report.images_copied, report.data_version) == (8, 0, first.data_version)
+    manifest = read_manifest(open_store(report.store_dir))
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in originals}
+    assert set(manifest["source_sha256"]) == digests
+
+
+def _ledger_counts(config: RunConfig) -> dict[str, int]:
+    path = Workspace(config.workspace_dir).store_dir / "ledger.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        (rows,) = connection.execute("SELECT count(*) FROM images WHERE manifest IS NOT NULL").fetchone()
+        (digested,) = connection.execute("SELECT count(*) FROM files WHERE source_sha256 != ''").fetchone()
+        states = dict(connection.execute("SELECT state, count(*) FROM files GROUP BY state").fetchall())
+    assert digested == sum(states.values())
+    return {"rows": rows, **states}
 
 
 def _file_id(config: RunConfig, name: str) -> str:

@@ -34,7 +34,7 @@ _ZYGOTE = """
 import os, signal, sys
 sys.path[:0] = [sys.argv[1]]
 from deployments.cli import _terminate
-from flows.ingest import header_batches
+from flows.ingest import comparison_batches, header_batches
 from schemas.config import RunConfig
 from schemas.errors import MammoError
 from tasks.adapters.cluster import open_cluster
@@ -46,8 +46,9 @@ def ingest(config):
     with held_lock(Workspace(config.workspace_dir).store_dir, purpose="ingest"):
         scan = scan_source.fn(config)
         with open_cluster(config.ingest.dask) as scheduler:
-            for files in header_batches(config, scan):
-                inspect_batch.fn(config, scheduler, files)
+            for batches_of in (header_batches, comparison_batches):
+                for files in batches_of(config, scan):
+                    inspect_batch.fn(config, scheduler, files)
             for shards in plan_shards.fn(config, scan):
                 ingest_batch.fn(config, scheduler, shards)
         publish_exams.fn(config, scan)

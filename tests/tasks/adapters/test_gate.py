@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -401,6 +402,20 @@ def test_a_truncated_file_is_refused_and_its_whole_copy_accepted(tmp_path: Path)
     assert rejection(path).reason_codes
     path.write_bytes(content)
     accept(path)
+
+
+def test_a_header_without_a_digest_leaves_the_pixels_unread(tmp_path: Path) -> None:
+    """A folder of a million files is read once, not twice: the same record, the digest aside, from a part of the file."""
+    path = write(tmp_path / "a.dcm")
+    whole = inspect(path)
+    before = _bytes_read()
+    record = inspect_header(path, source_dir=tmp_path, profile=STRICT, pseudonyms=PSEUDONYMS, with_digest=False)
+    assert _bytes_read() - before < path.stat().st_size / 2
+    assert record == replace(whole, source_sha256="")
+
+
+def _bytes_read() -> int:
+    return int(re.search(r"rchar: (\d+)", Path("/proc/self/io").read_text())[1])  # type: ignore[index]
 
 
 def test_a_file_that_changes_after_inspection_is_refused(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def _file(name: str, *, image: str | None = None, exam: str = "E1", sha: str | N
         fingerprint=at,
         image_id=f"I{image or name}",
         exam_id=exam,
-        source_sha256=sha or f"sha-{image or name}",
+        source_sha256=f"sha-{image or name}" if sha is None else sha,
     )
 
 
@@ -149,6 +149,70 @@ def test_the_same_image_with_other_bytes_is_a_second_claim(ledger: Ledger) -> No
     ledger.add_quarantined([(_refused("b"), "1-1")])
     assert ledger.is_known("Fb", "1-1")
     assert ledger.unwritten_rows() == {"Fa": (0, "Ia")}
+
+
+def test_files_without_digests_are_told_apart_once_they_are_compared(ledger: Ledger) -> None:
+    """Headers alone make each a claim; those that share an image are asked for their digests, and one copy remains."""
+    files = [_file("a", sha=""), _file("copy", image="a", sha=""), _file("other", image="a", sha=""), _file("alone", sha="")]
+    ledger.add_accepted(files)
+    assert ledger.undigested_rivals() == {"Fa", "Fcopy", "Fother"}
+    ledger.add_accepted([_file("a"), _file("copy", image="a"), _file("other", image="a", sha="of other pixels")])
+    assert ledger.undigested_rivals() == frozenset()
+    ledger.plan_rows(4, planned_utc=NOW)
+    assert set(ledger.unwritten_rows()) == {"Fa", "Fother", "Falone"}
+    assert ledger.is_known("Fcopy", "1-1")
+
+
+def test_a_copy_that_was_planned_before_it_was_compared_loses_its_row(ledger: Ledger) -> None:
+    """A killed run gave a row to a file whose twin came later: the comparison takes it back for good."""
+    ledger.add_accepted([_file("copy", image="a", sha="")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    ledger.add_accepted([_file("a", sha="")])
+    ledger.add_accepted([_file("a"), _file("copy", image="a")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    assert ledger.unwritten_rows() == {"Fa": (4, "Ia")}
+
+
+def test_a_written_image_has_a_digest_that_later_copies_are_known_by(ledger: Ledger) -> None:
+    """The digest comes with the pixels; a copy under another path is compared with it, and so is the touched file."""
+    ledger.add_accepted([_file("a", sha="")])
+    assert not ledger.has_digest("Fa")
+    ledger.plan_rows(4, planned_utc=NOW)
+    _write(ledger, Fa={"row": 0, "source_sha256": "sha-a"})
+    assert ledger.has_digest("Fa")
+    ledger.add_accepted([_file("copy", image="a", sha="")])
+    assert ledger.undigested_rivals() == {"Fcopy"}
+    ledger.add_accepted([_file("copy", image="a"), _file("a", at="2-2")])
+    assert ledger.is_known("Fcopy", "1-1") and ledger.is_known("Fa", "2-2")
+    assert len(_lines(ledger)) == 1
+
+
+def test_without_digests_a_row_stays_only_with_an_untouched_file(ledger: Ledger) -> None:
+    """Read again by the run after a kill it keeps its row; touched before it was written it gets another."""
+    ledger.add_accepted([_file("a", sha=""), _file("b", sha="")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    ledger.add_accepted([_file("a", sha=""), _file("b", sha="", at="2-2")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    assert ledger.unwritten_rows() == {"Fa": (0, "Ia"), "Fb": (4, "Ib")}
+
+
+def test_an_unfinished_file_that_became_another_image_gives_up_the_first(ledger: Ledger) -> None:
+    """Also with the fingerprint it had: what its header says now is what counts."""
+    ledger.add_accepted([_file("x", image="a", sha="")])
+    ledger.add_accepted([_file("x", image="b", sha="")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    assert _rows(ledger) == {"Ib": 0}
+
+
+def test_discarded_content_under_another_path_is_known_by_its_digest(ledger: Ledger) -> None:
+    """Its header alone makes it a rival of what was discarded."""
+    ledger.add_accepted([_file("wrong", image="a", sha="wrong")])
+    ledger.discard([_refused("wrong")], reason="of the phantom", released_utc=NOW)
+    ledger.add_accepted([_file("later", image="a", sha="")])
+    assert ledger.undigested_rivals() == {"Flater"}
+    ledger.add_accepted([_file("later", image="a", sha="wrong")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    assert ledger.is_known("Flater", "1-1") and ledger.unwritten_rows() == {}
 
 
 def test_discarded_content_never_comes_back(ledger: Ledger) -> None:
