@@ -1,13 +1,13 @@
 """Goals G5 to G8: size of the store, random reads, and the training loader, against blosc files and PNG files in turns.
 
     taskset -c 0 env OMP_NUM_THREADS=1 python benchmarks/bench_store.py [--exams 4] [--rounds 5] [--image MAMMOGRAM.dcm ...]
-    env OMP_NUM_THREADS=1 python benchmarks/bench_store.py --loaders        # G7, G8: processes and threads, needs two cores
+    env OMP_NUM_THREADS=1 python benchmarks/bench_store.py --loaders        # G7, G8: needs two cores
 
 Bytes are compared with the source's pixels (rows x columns x 2); bytes and random reads with the same arrays, canvas and all,
 as PNG (OpenCV's default level). The PNG loader is the released recipe's, on the crops: read, flip, window with random shift and
-size, float32, standardise (``released_recipe``). Ours gives uint16 windows with the same random shift and size, ready to be
-standardised on a device; beside it the float32 input of ``network_input``. Prints medians of the rounds; ``--json FILE`` keeps
-the numbers for ``million_plan.py``.
+size, float32, standardise (``released_recipe``). Ours is training's: "uint16" are the stored pixels of windows with the same
+random shift and size, as a GPU is given them, which resizes and standardises; "float32" does that on this CPU too.
+Prints medians of the rounds; ``--json FILE`` keeps the numbers for ``million_plan.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,9 +37,8 @@ from released_recipe import window_from_png
 from serial_ingest import ingest_serially, make_config
 from torch.utils.data import DataLoader, Dataset
 
-from gmic_model.augment import cut_window, draw_jitter, place_window
-from gmic_model.preprocess import network_input
-from schemas.config import StoreReader
+from gmic_model.dataset import ExamViews, batches_of, loaded, network_batch, stored_batches
+from schemas.config import PreprocessConfig, StoreReader
 from schemas.exam import Laterality
 from tasks.adapters.dicom import read_pixels
 from tasks.adapters.exam_store import ExamStore, StoredViews, open_store, read_manifest, read_row, stored_views
@@ -48,7 +46,8 @@ from tasks.adapters.shard_file import COMPRESSION_LEVEL, COMPRESSOR
 
 READERS = (StoreReader.ZARR, StoreReader.TENSORSTORE)
 READ_GOALS = {StoreReader.ZARR: 0.45, StoreReader.TENSORSTORE: 0.75}
-LOADER_GOALS = {StoreReader.ZARR: 2.5, StoreReader.TENSORSTORE: 3.5}
+LOADER_GOALS = {StoreReader.ZARR: "2.5", StoreReader.TENSORSTORE: "3.5, 8 as G8"}
+CPU = torch.device("cpu")
 BATCH = 8
 MEMORY = Path("/dev/shm")  # noqa: S108  # a tmpfs, where the working folder gets a name of its own
 
@@ -67,28 +66,6 @@ class PngWindows(Dataset[torch.Tensor]):
         path, laterality, center_px = self.crops[index % len(self.crops)]
         generator = np.random.default_rng(index)
         return torch.from_numpy(window_from_png(path, laterality, center_px, jitter=generator))
-
-
-@dataclass(frozen=True)
-class StoreWindows(Dataset[torch.Tensor]):
-    """Ours: uint16 windows from the store, or the float32 input of ``network_input``."""
-
-    views: StoredViews
-    length: int
-    is_float: bool = False
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        prepared = self.views(list(self.views.views)[index % len(self.views.views)])
-        jitter = draw_jitter(np.random.default_rng(index))
-        if self.is_float:
-            return torch.from_numpy(network_input(prepared, augment=jitter))
-        geometry = prepared.geometry
-        placement = place_window((prepared.pixels_HW.shape[0], prepared.pixels_HW.shape[1]), geometry, jitter)
-        window_HW = cut_window(prepared.pixels_HW, placement, geometry.window_px, interpolation=cv2.INTER_CUBIC)
-        return torch.from_numpy(window_HW)
 
 
 def measure_size(store: ExamStore, png_dir: Path) -> dict[str, float]:
@@ -138,29 +115,30 @@ def measure_reads(store: ExamStore, folder: Path, png_dir: Path, rounds: int) ->
     return {f"read_{name}_ms": value for name, value in wall_ms.items()}
 
 
-def measure_loading(views: dict[StoreReader, StoredViews], png: PngWindows, rounds: int) -> dict[str, float]:
-    """One process, no batches: what an image costs on one core."""
+def measure_loading(stored: dict[StoreReader, StoredViews], png: PngWindows, rounds: int) -> dict[str, float]:
+    """One thread, no batches: what an image costs on one core; "uint16" is what a GPU is given, "float32" the whole input."""
     images = len(png.crops)
-    datasets: dict[str, Dataset[torch.Tensor]] = {"png float32": png}
+    ways: dict[str, Callable[[int], object]] = {"png float32": png.__getitem__}
     for reader in READERS:
-        datasets[f"{reader.value} uint16"] = StoreWindows(views[reader], images)
-        datasets[f"{reader.value} float32"] = StoreWindows(views[reader], images, is_float=True)
+        views = _exam_views(stored[reader], images)
+        ways[f"{reader.value} uint16"] = views.__getitem__
+        ways[f"{reader.value} float32"] = lambda index, views=views: network_batch(views[index], CPU)
     wall_ms = _medians(
-        {name: lambda data=data: [data[index] for index in range(images)] for name, data in datasets.items()}, rounds, images
+        {name: lambda read=read: [read(index) for index in range(images)] for name, read in ways.items()}, rounds, images
     )
     for name, value in wall_ms.items():
-        print(f"window and jitter in one process, {name:20s} {value:6.1f} ms; {wall_ms['png float32'] / value:.2f} x PNG")
+        print(f"window and jitter in one thread, {name:20s} {value:6.1f} ms; {wall_ms['png float32'] / value:.2f} x PNG")
     return {f"load {name} ms": value for name, value in wall_ms.items()}
 
 
-def measure_loaders(views: dict[StoreReader, StoredViews], png: PngWindows, images: int, rounds: int) -> dict[str, float]:
-    """G7 and G8: two loader processes from the fork server, and two threads that fill batches."""
+def measure_loaders(stored: dict[StoreReader, StoredViews], png: PngWindows, images: int, rounds: int) -> dict[str, float]:
+    """G7 and G8: the PNG loader's two processes, and the two threads of ours, with and without the inputs made on this CPU."""
     png = replace(png, length=images)
-    sources: dict[str, Callable[[], Iterator[object]]] = {"png processes": lambda: iter(_loader(png))}
+    sources: dict[str, Callable[[], Iterator[object]]] = {"png processes": lambda: iter(_png_loader(png))}
     for reader in READERS:
-        windows = StoreWindows(views[reader], images)
-        sources[f"{reader.value} processes"] = partial(lambda data: iter(_loader(data)), windows)
-        sources[f"{reader.value} threads"] = partial(_ring, windows, threads=2)
+        views = _exam_views(stored[reader], images)
+        sources[f"{reader.value} uint16"] = partial(stored_batches, views, batches_of(images, BATCH), threads=2, ahead=2)
+        sources[f"{reader.value} float32"] = partial(loaded, views, batches_of(images, BATCH), CPU, threads=2, ahead=2)
     rates: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, source in sources.items():
@@ -169,10 +147,10 @@ def measure_loaders(views: dict[StoreReader, StoredViews], png: PngWindows, imag
             start, later = time.perf_counter(), sum(1 for _ in batches)
             rates.setdefault(name, []).append(BATCH * later / (time.perf_counter() - start))
     medians = {name: statistics.median(values) for name, values in rates.items()}
+    goals = {f"{reader.value} uint16": goal for reader, goal in LOADER_GOALS.items()}
     for name, rate in medians.items():
-        reader, how = name.split()
-        goal = "" if reader == "png" else f" goal {LOADER_GOALS[StoreReader(reader)] if how == 'processes' else 8.0}"
-        print(f"loader, batches of {BATCH}, {name:22s} {rate:6.1f} images/s; {rate / medians['png processes']:.2f} x PNG{goal}")
+        goal = f"; goal {goals[name]}" if name in goals else ""
+        print(f"loader, batches of {BATCH}, {name:20s} {rate:6.1f} images/s; {rate / medians['png processes']:.2f} x PNG{goal}")
     return medians
 
 
@@ -269,26 +247,19 @@ def _read_own(store: ExamStore, size_by_row: dict[int, tuple[int, int]], reader:
     return read_row(store, row, size_px=size_by_row[row], reader=reader)
 
 
-def _loader(data: Dataset[torch.Tensor]) -> DataLoader[torch.Tensor]:
+def _png_loader(data: Dataset[torch.Tensor]) -> DataLoader[torch.Tensor]:
     return DataLoader(data, batch_size=BATCH, num_workers=2, multiprocessing_context="forkserver", drop_last=True)
 
 
-def _ring(data: StoreWindows, *, threads: int) -> Iterator[torch.Tensor]:
-    """Batches filled by threads of this process: no pickling, and the same memory over and over."""
-    ring = [torch.empty((BATCH, 2944, 1920), dtype=torch.uint16) for _ in range(2 + threads)]
-
-    def fill(number: int) -> torch.Tensor:
-        batch_NHW = ring[number % len(ring)]
-        for place in range(BATCH):
-            batch_NHW[place] = data[number * BATCH + place]
-        return batch_NHW
-
-    with ThreadPoolExecutor(threads) as pool:
-        numbers = iter(range(len(data) // BATCH))
-        running = [pool.submit(fill, number) for number in itertools.islice(numbers, 1 + threads)]
-        while running:
-            yield running.pop(0).result()
-            running += [pool.submit(fill, number) for number in itertools.islice(numbers, 1)]
+def _exam_views(stored: StoredViews, images: int) -> ExamViews:
+    """Training's own reader with its jitter; the store's rows again and again until there are enough."""
+    rows = list(itertools.islice(itertools.cycle(stored.views), images))
+    return ExamViews(
+        rows_of_exam=[(row,) for row in rows],
+        label_by_row=dict.fromkeys(rows, (0, 0)),
+        read_view=stored,
+        jitter=PreprocessConfig(),
+    )
 
 
 def _medians(ways: dict[str, Callable[[], object]], rounds: int, images: int) -> dict[str, float]:

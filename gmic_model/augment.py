@@ -68,6 +68,17 @@ class WindowPlacement:
         """(top, bottom, left, right) in the crop's own pixels; may reach outside the crop, where the padding is."""
         return self.top_px - self.pad_top_px, self.bottom_px - self.pad_top_px, self.left_px, self.right_px
 
+    @property
+    def shape_px(self) -> tuple[int, int]:
+        """(rows, columns) of the window."""
+        return self.bottom_px - self.top_px, self.right_px - self.left_px
+
+    @property
+    def corner_px(self) -> tuple[int, int]:
+        """(row, column) of the window at which ``window_part`` begins: 0 where the window does not begin before the crop."""
+        top, _, left, _ = self.on_crop_px
+        return max(-top, 0), max(-left, 0)
+
 
 def draw_jitter(generator: UniformDraws, settings: PreprocessConfig = DEFAULT_SETTINGS) -> Jitter:
     """Draw one window change in the release's order: two numbers for the shift if there is any, then four for the size."""
@@ -129,10 +140,7 @@ def cut_window(
         window_px: (rows, columns) of the result.
         interpolation: cv2's, used only if the size was changed: cubic for images, nearest for masks.
     """
-    inside_HW, rows, columns = window_part(image_HW, placement)
-    height, width = placement.bottom_px - placement.top_px, placement.right_px - placement.left_px
-    window_HW = np.zeros((height, width), image_HW.dtype)
-    window_HW[rows, columns] = inside_HW
+    window_HW = pasted(window_part(image_HW, placement), placement)
     if window_HW.shape != window_px:
         window_HW = resized(window_HW, window_px, interpolation)
     return window_HW
@@ -143,12 +151,18 @@ def resized(image_HW: NDArray[ScalarT], shape_px: tuple[int, int], interpolation
     return np.asarray(cv2.resize(image_HW, shape_px[::-1], interpolation=interpolation), image_HW.dtype)
 
 
-def window_part(image_HW: NDArray[ScalarT], placement: WindowPlacement) -> tuple[NDArray[ScalarT], slice, slice]:
-    """The part of the crop that falls into the window, and the window's rows and columns it goes to."""
+def window_part(image_HW: NDArray[ScalarT], placement: WindowPlacement) -> NDArray[ScalarT]:
+    """The part of the crop that falls into the window; a view, no copy."""
     top, bottom, left, right = placement.on_crop_px
-    inside_HW = image_HW[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    row, column = max(top, 0) - top, max(left, 0) - left
-    return inside_HW, slice(row, row + inside_HW.shape[0]), slice(column, column + inside_HW.shape[1])
+    return image_HW[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+
+
+def pasted(part_HW: NDArray[ScalarT], placement: WindowPlacement) -> NDArray[ScalarT]:
+    """The whole window: its part of the crop, and 0 around it."""
+    window_HW = np.zeros(placement.shape_px, part_HW.dtype)
+    (row, column), (rows, columns) = placement.corner_px, part_HW.shape
+    window_HW[row : row + rows, column : column + columns] = part_HW
+    return window_HW
 
 
 def _inside(start: int, length: int, whole: int) -> int:
@@ -177,7 +191,7 @@ def _resize_window(placement: WindowPlacement, jitter: Jitter) -> WindowPlacemen
     rows, columns = placement.padded_shape_px
     margins = (placement.top_px, rows - placement.bottom_px, placement.left_px, columns - placement.right_px)
     vertical = min(jitter.max_size_px, *margins)
-    height, width = placement.bottom_px - placement.top_px, placement.right_px - placement.left_px
+    height, width = placement.shape_px
     horizontal = round(vertical * width / height)
     top, bottom, left, right = jitter.size_4
     return _moved(

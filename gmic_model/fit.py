@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
-from gmic_model.dataset import Batch, ExamViews, join_exams
+from gmic_model.dataset import Batch, ExamViews, loaded
 from gmic_model.loss import gmic_loss, loss_form
 from gmic_model.metrics import auroc, breast_scores
 from gmic_model.model import GMIC, GMICOutput
@@ -171,16 +170,11 @@ def set_random_state(states: dict[str, Tensor], device: Device) -> None:
 
 
 def step_parts(
-    views: ExamViews,
-    plan: Sequence[PlannedStep],
-    config: FitConfig,
-    *,
-    team: Team = ALONE,
-    begin_loader: Callable[[int], None] | None = None,
+    views: ExamViews, plan: Sequence[PlannedStep], config: FitConfig, device: Device, *, team: Team = ALONE
 ) -> Iterator[Part]:
-    """This process's parts of the planned steps, each exam with all its views; ``begin_loader`` as in ``loaded``."""
+    """This process's parts of the planned steps, each exam with all its views."""
     own_parts = [parts for step in plan for parts in step.parts_by_process[team.rank]]
-    batches = loaded(views, own_parts, config, begin_loader=begin_loader)
+    batches = loaded(views, own_parts, device, threads=config.loader_workers, ahead=config.prefetch_batches)
     for step in plan:
         images = sum(len(views.rows_of_exam[exam]) for exam in step.exams)
         parts = step.parts_by_process[team.rank]
@@ -195,44 +189,8 @@ def whole_steps(batches: Iterable[Batch]) -> Iterator[Part]:
         yield Part(batch, 1.0, len(batch.row_N), True)
 
 
-def loaded(
-    views: ExamViews,
-    items_by_batch: Sequence[Sequence[int]],
-    config: FitConfig,
-    *,
-    begin_loader: Callable[[int], None] | None = None,
-) -> Iterator[Batch]:
-    """The named items, batch by batch, read by ``config.loader_workers`` processes; touches no random state.
-
-    A process holds the batch it works on, a loader process ``prefetch_batches`` more. Each loader process first calls
-    ``begin_loader`` with its number.
-    """
-    return iter(
-        DataLoader(
-            views,
-            batch_sampler=items_by_batch,  # type: ignore[arg-type]  # a list of lists is what it iterates over
-            collate_fn=join_exams,
-            num_workers=config.loader_workers,
-            prefetch_factor=config.prefetch_batches if config.loader_workers else None,
-            pin_memory=config.device != "cpu" and torch.cuda.is_available(),
-            # Prefect and zarr have threads: a forked loader could wait for ever for a lock that one of them held.
-            multiprocessing_context="forkserver" if config.loader_workers else None,
-            worker_init_fn=begin_loader,
-            # Its own generator: the global one must not depend on how often an epoch was begun.
-            generator=torch.Generator(),
-        )
-    )
-
-
-def view_batches(views: ExamViews, size: int) -> Iterator[Batch]:
-    """Every item once, in order, ``size`` at a time; touches no random state."""
-    for start in range(0, len(views), size):
-        items: Sequence[Batch] = [views[index] for index in range(start, min(start + size, len(views)))]
-        yield join_exams(items)
-
-
 def train_steps(learner: Learner, parts: Iterable[Part], config: FitConfig) -> Iterator[Step]:
-    """Works through the parts and moves the weights at the end of each step (paper section 2.4, eq. 1).
+    """Works through the parts, on the learner's device, and moves the weights at the end of each step (paper 2.4, eq. 1).
 
     Raises:
         TrainingError: The loss or a gradient is NaN or infinite; names the store rows of the batch. The weights are those
@@ -241,15 +199,15 @@ def train_steps(learner: Learner, parts: Iterable[Part], config: FitConfig) -> I
     learner.network.train()
     step_loss, rows = 0.0, list[int]()
     for part in parts:
-        batch = _on_device(part.batch, learner.device)
+        batch = part.batch
         with _meeting(learner.shared, is_wanted=part.closes_step):
             with torch.autocast(learner.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
                 loss = learner.objective(learner.shared, batch)
             loss_value = float(loss.detach())
-            _require_finite("loss", loss_value, part.batch.row_N.tolist())
+            _require_finite("loss", loss_value, batch.row_N.tolist())
             (loss * part.share).backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
         step_loss += loss_value * part.share
-        rows += part.batch.row_N.tolist()
+        rows += batch.row_N.tolist()
         if part.closes_step:
             _move_weights(learner, config, rows)
             yield Step(loss=step_loss, images=part.step_images)
@@ -279,12 +237,12 @@ def memory_mib(device: Device) -> float | None:
     return most
 
 
-def predict_batches(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, GMICOutput]]:
-    """Runs the network in evaluation mode; outputs are on the CPU."""
+def predict_batches(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Batch, GMICOutput]]:
+    """Runs the network in evaluation mode on batches on its device; outputs are on the CPU."""
     model.eval()
     for batch in batches:
         with torch.inference_mode():
-            output = model(batch.image_N1HW.to(device, non_blocking=True))
+            output = model(batch.image_N1HW)
         yield (
             batch,
             GMICOutput(
@@ -358,10 +316,6 @@ def _meeting(shared: nn.Module, *, is_wanted: bool) -> Iterator[None]:
     """Gradients are exchanged in the last part of a step only."""
     with shared.no_sync() if isinstance(shared, DistributedDataParallel) and not is_wanted else nullcontext():
         yield
-
-
-def _on_device(batch: Batch, device: Device) -> Batch:
-    return Batch(batch.image_N1HW.to(device, non_blocking=True), batch.label_NC.to(device, non_blocking=True), batch.row_N)
 
 
 def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from gmic_model.augment import (
     Jitter,
     ScalarT,
     WindowPlacement,
-    cut_window,
+    pasted,
     place_window,
     resized,
     window_part,
@@ -31,8 +31,9 @@ from schemas.exam import Laterality, ViewGeometry, ViewPosition
 PREPROCESS_VERSION: Final = "1"
 NO_BREAST: Final = "C01"
 """Reason code of an image in which no breast is found."""
+SMALLEST_STD: Final = 1e-5
+"""What a uniform window is divided by (GMIC.md 2.3)."""
 
-_SMALLEST_STD = 1e-5
 _MARGIN_SHARE = 0.01  # of the rows: what is kept around the breast when a raised background is set to 0
 _SMALLEST_MARK_SHARE = 5e-5  # of the image's area: smaller bright parts are noise or skin, not a burned-in letter
 _MARK_SEARCH_STEP = 4  # marks are looked for on every fourth pixel
@@ -157,16 +158,27 @@ def network_input(prepared: PreparedView, *, augment: Jitter | None = None) -> N
         the window is uniform.
     """
     placement = window_placement(prepared.geometry, shape_px=prepared.pixels_HW.shape, jitter=augment)
-    window_px = prepared.geometry.window_px
-    size_px = (placement.bottom_px - placement.top_px, placement.right_px - placement.left_px)
-    if size_px == window_px:
-        return _standardised_window(prepared.pixels_HW, placement)
-    raw_HW = cut_window(prepared.pixels_HW, placement, size_px, interpolation=cv2.INTER_CUBIC)
+    return standardised(window_part(prepared.pixels_HW, placement), placement, prepared.geometry.window_px)
+
+
+def standardised(part_HW: NDArray[np.uint16], placement: WindowPlacement, window_px: tuple[int, int]) -> NDArray[np.float32]:
+    """The network's input from the part of a crop that falls into its window.
+
+    Args:
+        part_HW: As ``window_part`` gives it.
+        placement: Where the window lies on the crop.
+        window_px: (rows, columns) of the input; a window of another size is resized, cubic.
+
+    Returns:
+        As ``network_input``.
+    """
+    if placement.shape_px == window_px:
+        return _standardised_unresized(part_HW, placement)
     # float32 before the cubic resize, whose overshoot uint16 would clip
-    window_HW = resized(raw_HW.astype(np.float32), window_px, cv2.INTER_CUBIC)
+    window_HW = resized(pasted(part_HW, placement).astype(np.float32), window_px, cv2.INTER_CUBIC)
     mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(window_HW))
     window_HW -= np.float32(mean)
-    window_HW *= np.float32(1.0 / max(std, _SMALLEST_STD))
+    window_HW *= np.float32(1.0 / max(std, SMALLEST_STD))
     return window_HW
 
 
@@ -339,20 +351,20 @@ def _cut_geometry(geometry: ViewGeometry, shape_px: tuple[int, int], cut_px: tup
     )
 
 
-def _standardised_window(pixels_HW: NDArray[np.uint16], placement: WindowPlacement) -> NDArray[np.float32]:
-    """The window in one pass over the pixels: the padding's zeros enter the mean and deviation by arithmetic."""
-    inside_HW, rows, columns = window_part(pixels_HW, placement)
-    height, width = placement.bottom_px - placement.top_px, placement.right_px - placement.left_px
-    share = inside_HW.size / (height * width)
+def _standardised_unresized(part_HW: NDArray[np.uint16], placement: WindowPlacement) -> NDArray[np.float32]:
+    """In one pass over the pixels: the padding's zeros enter the mean and deviation by arithmetic."""
+    (row, column), (rows, columns) = placement.corner_px, part_HW.shape
+    height, width = placement.shape_px
+    share = part_HW.size / (height * width)
     mean = variance = 0.0
-    if inside_HW.size:
-        inside_mean, inside_std = (float(value[0, 0]) for value in cv2.meanStdDev(inside_HW))
+    if part_HW.size:
+        inside_mean, inside_std = (float(value[0, 0]) for value in cv2.meanStdDev(part_HW))
         mean = share * inside_mean
         # within the crop, and between the crop and the padding
         variance = share * inside_std**2 + share * (1.0 - share) * inside_mean**2
-    per_std = 1.0 / max(variance**0.5, _SMALLEST_STD)
+    per_std = 1.0 / max(variance**0.5, SMALLEST_STD)
     window_HW = np.full((height, width), -mean * per_std, np.float32)
-    part_HW = window_HW[rows, columns]
-    np.multiply(inside_HW, np.float32(per_std), out=part_HW, dtype=np.float32, casting="same_kind")
-    part_HW -= np.float32(mean * per_std)
+    inside_HW = window_HW[row : row + rows, column : column + columns]
+    np.multiply(part_HW, np.float32(per_std), out=inside_HW, dtype=np.float32, casting="same_kind")
+    inside_HW -= np.float32(mean * per_std)
     return window_HW

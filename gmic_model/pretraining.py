@@ -49,12 +49,10 @@ def take_pretrained(learner: Learner, weights: dict[str, Tensor]) -> None:
         learner.averaged = copied(learner.network.state_dict())
 
 
-def predict_groups(
-    model: nn.Module, batches: Iterable[Batch], device: torch.device
-) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
-    """Probabilities (N, 3) of the BI-RADS groups, in evaluation mode."""
+def predict_groups(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
+    """Probabilities (N, 3) of the BI-RADS groups, in evaluation mode, of batches on the network's device."""
     model.eval()
     for batch in batches:
         with torch.inference_mode():
-            logit_NG = model(batch.image_N1HW.to(device, non_blocking=True))
+            logit_NG = model(batch.image_N1HW)
         yield batch, torch.softmax(logit_NG.double(), dim=1).cpu().numpy()

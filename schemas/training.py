@@ -87,8 +87,8 @@ class FitConfig(Config):
     sync_batch_norm: bool = Field(
         False, description="Batch statistics over all processes; false = each process its own, as the paper's single GPU"
     )
-    loader_workers: NonNegativeInt = Field(0, description="Loader processes of each training process; 0 reads in it")
-    prefetch_batches: PositiveInt = Field(2, description="Batches that each loader process holds ready")
+    loader_workers: NonNegativeInt = Field(2, description="Threads of each training process that read ahead; 0 = none")
+    prefetch_batches: PositiveInt = Field(2, description="Batches that are read ahead of the one in use")
     store_reader: StoreReader = Field(StoreReader.ZARR, description="zarr, or tensorstore if installed: same pixels")
     num_threads: int | None = Field(None, description="CPU threads of torch in each process; null = all cores")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = a GPU if there is one")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gmic_model.dataset import ExamViews
-from gmic_model.fit import Device, predict_batches, view_batches
+from gmic_model.dataset import ExamViews, batches_of, loaded
+from gmic_model.fit import Device, predict_batches
 from gmic_model.model import GMIC, GMICOutput
 from gmic_model.preprocess import PreparedView, preprocess_version
 from schemas.config import GMICVariant, PreprocessConfig
@@ -157,8 +157,8 @@ def score_rows_of_each(
     keep_freed_memory()
     for network in networks:
         network.to(device)
-    for batch in view_batches(single_views, batch_images):
-        outputs = [output for network in networks for _, output in predict_batches(network, [batch], device)]
+    for batch in loaded(single_views, batches_of(len(rows), batch_images), device):
+        outputs = [output for network in networks for _, output in predict_batches(network, [batch])]
         for index, row in enumerate(batch.row_N.tolist()):
             yield tuple(_view_of(output, index, row) for output in outputs)
 

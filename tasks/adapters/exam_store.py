@@ -315,7 +315,7 @@ def _damaged(store: ExamStore, row: int, name: str, *, got: str) -> StoreError:
 
 @dataclass(frozen=True)
 class StoredViews:
-    """Reads prepared views by row; pickles into loader processes and opens the store there.
+    """Reads prepared views by row, in any thread; holds paths and numbers, and opens the store where it is first read.
 
     Attributes:
         store: Where the pixels are.

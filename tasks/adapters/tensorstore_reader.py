@@ -1,7 +1,7 @@
 """Reads a store's rows with tensorstore, an optional faster reader of the same files. The only module that imports tensorstore.
 
 Install with ``pip install mammography-gmic[tensorstore]`` and set ``train.store_reader: tensorstore``. tensorstore's threads do
-not survive a fork: arrays are opened in the process that reads, and loader processes come from the fork server.
+not survive a fork: arrays are opened in the process that reads.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read_chunk(array_dir: Path, row: int, size_px: tuple[int, int], grown_ns: in
     if opener_pid != os.getpid():  # it would wait for ever for threads that the fork did not copy
         raise StoreError(
             "tensorstore cannot be used in a forked process",
-            expected="loader processes of the fork server",
+            expected="a process that opens the store itself",
             got="a process forked after its parent had read the store",
             remedy="start it with the multiprocessing context forkserver or spawn, or set train.store_reader to zarr",
         )

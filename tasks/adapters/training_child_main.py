@@ -22,7 +22,6 @@ from schemas.exam import Finding
 from schemas.reports import EpochRecord, PretrainEpoch
 from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.checkpoints import delete_checkpoints, load_checkpoint
-from tasks.adapters.loader_process import end_with_this_process
 from tasks.adapters.tracking import Tracker
 from tasks.adapters.training_data import pretraining_data, training_data
 from tasks.adapters.training_loop import Course, EpochFacts, run_course
@@ -165,7 +164,7 @@ def _measure(request: TrainingRequest, team: Team) -> None:
     plan = plan_steps(exams, batch_exams=config.train.batch_exams, processes=team.size, parts=config.train.accumulation)
     steps = config.search.forecast_steps + 1
     times_s, images = [time.monotonic()], 0
-    parts = step_parts(data.train, plan[:steps], config.train, team=team, begin_loader=end_with_this_process())
+    parts = step_parts(data.train, plan[:steps], config.train, learner.device, team=team)
     for step in train_steps(learner, parts, config.train):
         times_s.append(time.monotonic())
         images = step.images

@@ -34,7 +34,6 @@ from tasks.adapters.checkpoints import (
     trained_weights,
 )
 from tasks.adapters.experiment_run import RunFacts, experiment_run, training_key
-from tasks.adapters.loader_process import end_with_this_process
 from tasks.adapters.tracking import Tracker, tracker
 from tasks.adapters.training_data import TrainingData
 
@@ -178,7 +177,7 @@ def _train_epoch(course: Course, epoch: int, at: _Progress, records: Sequence[Ep
     views = replace(course.data.train, epoch=epoch)
     images_total = sum(len(views.rows_of_exam[exam]) for exam in exams)
     started, spoken, images_before = time.monotonic(), time.monotonic(), at.images
-    parts = step_parts(views, plan[at.steps :], config, team=team, begin_loader=end_with_this_process())
+    parts = step_parts(views, plan[at.steps :], config, course.learner.device, team=team)
     for step in train_steps(course.learner, parts, config):
         at.steps += 1
         at.loss_sum += step.loss * step.images

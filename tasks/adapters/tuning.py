@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmic_model.dataset import Batch, ExamViews
-from gmic_model.fit import Learner, averaged_weights, breast_auroc, loaded, predict_batches
+from gmic_model.dataset import Batch, ExamViews, batches_of, loaded
+from gmic_model.fit import Device, Learner, averaged_weights, breast_auroc, predict_batches
 from gmic_model.localization import continuous_f1
 from gmic_model.metrics import breast_scores
 from gmic_model.model import GMICOutput
@@ -21,7 +21,6 @@ from gmic_model.team import Team
 from schemas.exam import FINDINGS, Finding
 from schemas.training import FitConfig
 from tasks.adapters.exam_store import StoredViews
-from tasks.adapters.loader_process import end_with_this_process
 from tasks.adapters.training_data import birads_group
 
 
@@ -67,8 +66,8 @@ def judge_findings(
     seen: list[_SeenView] = []
     team.share_statistics(learner.network)
     with averaged_weights(learner):
-        batches = _batches(lines.iloc[team.rank :: team.size], views, batch_images, config)
-        for batch, output in predict_batches(learner.network, batches, learner.device):
+        batches = _batches(lines.iloc[team.rank :: team.size], views, batch_images, config, learner.device)
+        for batch, output in predict_batches(learner.network, batches):
             for index, row in enumerate(batch.row_N.tolist()):
                 place = team.rank + len(seen) * team.size
                 seen.append(
@@ -92,9 +91,8 @@ def judge_categories(
     found: list[tuple[float, bool]] = []
     team.share_statistics(learner.network)
     with averaged_weights(learner):
-        for batch, probability_NG in predict_groups(
-            learner.network, _batches(own, views, batch_images, config), learner.device
-        ):
+        batches = _batches(own, views, batch_images, config, learner.device)
+        for batch, probability_NG in predict_groups(learner.network, batches):
             for row, probability_G in zip(batch.row_N.tolist(), probability_NG, strict=True):
                 group = group_by_row[row]
                 found.append((-float(np.log(max(probability_G[group], 1e-12))), int(probability_G.argmax()) == group))
@@ -144,7 +142,7 @@ def _localization(output: GMICOutput, index: int, row: int, views: StoredViews) 
 
 
 def _picture(batch: Batch, output: GMICOutput, index: int) -> ViewPicture:
-    image_HW = batch.image_N1HW[index, 0].numpy()
+    image_HW = batch.image_N1HW[index, 0].cpu().numpy()
     low, high = float(image_HW.min()), float(np.percentile(image_HW, 99.5))
     malignant = FINDINGS.index(Finding.MALIGNANT)
     return ViewPicture(
@@ -153,11 +151,15 @@ def _picture(batch: Batch, output: GMICOutput, index: int) -> ViewPicture:
     )
 
 
-def _batches(lines: pd.DataFrame, views: StoredViews, batch_images: int, config: FitConfig) -> Iterator[Batch]:
+def _batches(lines: pd.DataFrame, views: StoredViews, batch_images: int, config: FitConfig, device: Device) -> Iterator[Batch]:
     rows = [int(row) for row in lines["row"]]
     items = ExamViews(
         rows_of_exam=[(row,) for row in rows], label_by_row=dict.fromkeys(rows, (0,) * len(FINDINGS)), read_view=views
     )
-    starts = range(0, len(rows), batch_images)
-    parts = [range(start, min(start + batch_images, len(rows))) for start in starts]
-    return loaded(items, parts, config, begin_loader=end_with_this_process())
+    return loaded(
+        items,
+        batches_of(len(rows), batch_images),
+        device,
+        threads=config.loader_workers,
+        ahead=config.prefetch_batches,
+    )

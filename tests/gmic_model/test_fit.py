@@ -23,7 +23,6 @@ from gmic_model.fit import (
     set_random_state,
     step_parts,
     train_steps,
-    view_batches,
     whole_steps,
 )
 from gmic_model.model import GMIC
@@ -200,7 +199,7 @@ def test_prediction_is_the_networks_in_evaluation_mode() -> None:
     network = new_learner(MODEL, CONFIG).network.train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     batches = [_batch(1, [[0, 1], [1, 0]]), _batch(2, [[0, 0]])]
-    predicted = list(predict_batches(network, batches, CPU))
+    predicted = list(predict_batches(network, batches))
     assert [batch.row_N.tolist() for batch, _ in predicted] == [[10, 11], [20]]
     for batch, output in predicted:
         with torch.no_grad():
@@ -222,7 +221,7 @@ def test_the_fusion_branch_is_trained_and_predicted() -> None:
         before = learner.network.fusion.classifier.weight.detach().clone()
         list(train_steps(learner, whole_steps([_batch(1, [[0, 1], [1, 0]])]), config))
         assert torch.equal(learner.network.fusion.classifier.weight, before) is not moves
-    ((_, output),) = predict_batches(learner.network, [_batch(1, [[0, 1]])], CPU)
+    ((_, output),) = predict_batches(learner.network, [_batch(1, [[0, 1]])])
     assert output.y_fusion_NC is not None
     assert torch.equal(output.y_NC, output.y_fusion_NC)
 
@@ -259,19 +258,9 @@ def test_exam_batches_follow_the_sampler_exam_by_exam() -> None:
         rows_of_exam=[(2 * i, 2 * i + 1) for i in range(5)], label_by_row=dict.fromkeys(range(10), (1, 0)), read_view=RowViews()
     )
     sampler = EpochSampler(exams, seed=3)
-    parts = list(step_parts(views, plan_steps(sampler.draw(0), batch_exams=2), TrainConfig(batch_exams=2)))
+    parts = list(step_parts(views, plan_steps(sampler.draw(0), batch_exams=2), TrainConfig(batch_exams=2), CPU))
     assert [len(part.batch.row_N) for part in parts] == [part.step_images for part in parts] == [4, 4, 2]
     assert torch.cat([part.batch.row_N for part in parts]).tolist() == [row for i in sampler for row in (2 * i, 2 * i + 1)]
-
-
-def test_view_batches_keep_order_and_touch_no_random_state() -> None:
-    """Seven views, three at a time: 3, 3, 1; the generator that training resumes from stays where it was."""
-    views = ExamViews(
-        rows_of_exam=[(row,) for row in range(7)], label_by_row=dict.fromkeys(range(7), (0, 0)), read_view=RowViews()
-    )
-    state = random_state(CPU)["cpu"]
-    assert [batch.row_N.tolist() for batch in view_batches(views, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert torch.equal(random_state(CPU)["cpu"], state)
 
 
 def test_breast_auroc_ranks_means_of_views() -> None:

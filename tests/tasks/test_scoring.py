@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from gmic_model.dataset import ExamViews
-from gmic_model.fit import loaded
+from gmic_model.dataset import ExamViews, loaded
 from gmic_model.model import GMIC
 from gmic_model.preprocess import PreparedView, network_input
-from schemas.config import GMICConfig, GMICVariant, PreprocessConfig, RunConfig, TrainConfig
+from schemas.config import GMICConfig, GMICVariant, PreprocessConfig, RunConfig, StoreReader
 from schemas.errors import CheckpointError
 from schemas.layout import MANIFEST_COLUMNS
 from schemas.measures import EnsembleMember
@@ -179,12 +179,17 @@ def test_weights_of_another_preprocessing_are_refused(views: StoredViews, tmp_pa
         load_trained(report, preprocessing=found)
 
 
-def test_loader_processes_bring_the_batches_of_this_one(views: StoredViews) -> None:
-    """The reader travels to another process and opens the store there: the same images, jitter included."""
+@pytest.mark.parametrize("reader", list(StoreReader))
+def test_threads_bring_the_stores_batches(views: StoredViews, reader: StoreReader) -> None:
+    """Three threads read the same store at once, by either reader: the same images, jitter included."""
+    if reader is StoreReader.TENSORSTORE:
+        pytest.importorskip("tensorstore", reason="the extra tensorstore is not installed")
     preprocess = PreprocessConfig(window_px=(64, 48), jitter_shift_px=6, jitter_size_px=4)
     exams = ExamViews(
         rows_of_exam=[(0, 1), (2, 3), (4, 5)], label_by_row=dict.fromkeys(range(6), (0, 1)), read_view=views, jitter=preprocess
     )
-    here, there = (list(loaded(exams, [(0, 1), (2,)], TrainConfig(loader_workers=n))) for n in (0, 1))
+    there_exams = replace(exams, read_view=replace(views, reader=reader))
+    here = list(loaded(exams, [(0, 1), (2,)], CPU))
+    there = list(loaded(there_exams, [(0, 1), (2,)], CPU, threads=3, ahead=2))
     assert [batch.row_N.tolist() for batch in there] == [[0, 1, 2, 3], [4, 5]]
     assert all(torch.equal(one.image_N1HW, other.image_N1HW) for one, other in zip(here, there, strict=True))

@@ -243,7 +243,7 @@ def test_only_rows_of_the_manifest_can_be_viewed(store: ExamStore) -> None:
 
 
 def test_views_pickle_into_another_process_and_carry_the_geometry(store: ExamStore) -> None:
-    """A loader process gets paths and numbers only, and reads the same view."""
+    """Another process gets paths and numbers only, and reads the same view."""
     views = stored_views(store, read_manifest(store), PREPROCESS.window_px)
     content = pickle.dumps(views)
     assert len(content) < 5000
