@@ -1,33 +1,33 @@
 """The training loader: CPU time an image from store to network input, cores that feed one GPU, and what a larger store costs.
 
-The store is written here: breasts of noise that fill 60 % of the window's width. "in process" is one thread that reads,
-jitters, cuts and standardises, as a loader process does; "loader" is the whole way through ``gmic_model.fit.loaded``.
+The store is written here: breasts of noise that fill 60 % of the width. One thread reads, as each of the loader's does.
 Growth: the same number of images in random order from a store of 1x, 4x and 16x rows.
 
-    PYTHONPATH=. taskset -c 1 python benchmarks/bench_loader.py [--full-images 24] [--growth-images 64] [--workers 1]
+    PYTHONPATH=. taskset -c 1 python benchmarks/bench_loader.py [--full-images 24] [--growth-images 64]
 """
 
 from __future__ import annotations
 
 import argparse
-import pickle
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from gmic_model.dataset import ExamViews
-from gmic_model.fit import loaded
+from gmic_model.dataset import ExamViews, network_batch
 from gmic_model.preprocess import preprocess_version
-from schemas.config import PreprocessConfig, StoreReader, TrainConfig
+from schemas.config import PreprocessConfig, StoreReader
 from schemas.layout import MANIFEST_COLUMNS
+from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.exam_store import StoredImage, StoredViews, create_store, publish, reserve_rows, stored_views, write_shard
 
 ROWS_PER_SHARD = 16
+CPU = torch.device("cpu")
 ASSUMED_IMAGES_PER_S = (25, 60)  # of one GPU; not measured: no GPU was at hand
 
 
@@ -42,63 +42,57 @@ class Stored:
 
 def main() -> None:
     """Measures and prints two tables in Markdown."""
+    keep_freed_memory()  # as training does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full-images", type=int, default=24)
     parser.add_argument("--growth-images", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=1)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        full_size(Path(folder), asked.full_images, asked.workers)
+        full_size(Path(folder), asked.full_images)
         growth(Path(folder), asked.growth_images)
 
 
-def full_size(folder: Path, images: int, workers: int) -> None:
+def full_size(folder: Path, images: int) -> None:
     """2944 x 1920 pixels with jitter, by reader."""
     print("| 2944 x 1920, with jitter | CPU ms an image | images/s a core | cores for a GPU at 25 / 60 images/s (assumed) |")
     print("|---|---|---|---|")
     stored = make_store(folder / "full", PreprocessConfig(), images)
     for reader in StoreReader:
-        try:
-            views = exam_views(stored, range(images), reader)
-            cpu_s = least_cpu_s(views)
-        except Exception as missing:
-            print(f"| {reader.value} | not run: {type(missing).__name__} | | |")
-            continue
-        cores = " / ".join(f"{rate * cpu_s:.2f}" for rate in ASSUMED_IMAGES_PER_S)
-        print(f"| {reader.value}, in process | {1000 * cpu_s:.0f} | {1 / cpu_s:.1f} | {cores} |")
-    views = exam_views(stored, range(images), StoreReader.ZARR)
-    started = time.perf_counter()
-    seen = sum(
-        len(batch.row_N) for batch in loaded(views, [(item,) for item in range(images)], TrainConfig(loader_workers=workers))
-    )
-    elapsed_s = time.perf_counter() - started
-    print(f"\n{workers} loader process(es), start included: {seen} images in {elapsed_s:.1f} s by the clock\n")
+        views = exam_views(stored, range(images), reader)
+        ways: dict[str, Callable[[int], object]] = {
+            "stored pixels, as a GPU is given them": views.__getitem__,
+            "inputs made on the CPU": lambda item, views=views: network_batch(views[item], CPU),
+        }
+        for what, read in ways.items():
+            cpu_s = least_cpu_s(read, images)
+            cores = " / ".join(f"{rate * cpu_s:.2f}" for rate in ASSUMED_IMAGES_PER_S)
+            print(f"| {reader.value}: {what} | {1000 * cpu_s:.0f} | {1 / cpu_s:.1f} | {cores} |")
+    print()
 
 
 def growth(folder: Path, images: int) -> None:
     """The same work from larger stores: an image's time should not know how many others there are."""
-    print("| rows in the store | CPU ms an image | to 1x | pickled for a loader, bytes a row |")
-    print("|---|---|---|---|")
+    print("| rows in the store | CPU ms an image | to 1x |")
+    print("|---|---|---|")
     preprocess = PreprocessConfig(window_px=(736, 480), jitter_shift_px=25, jitter_size_px=25)
     first_s = 0.0
     for factor in (1, 4, 16):
         rows = images * factor
         stored = make_store(folder / f"growth-{factor}", preprocess, rows)
         chosen = np.random.default_rng(0).permutation(rows)[:images]
-        cpu_s = least_cpu_s(exam_views(stored, chosen.tolist(), StoreReader.ZARR))
+        cpu_s = least_cpu_s(exam_views(stored, chosen.tolist(), StoreReader.ZARR).__getitem__, images)
         first_s = first_s or cpu_s
-        pickled = len(pickle.dumps(stored.views)) / rows
-        print(f"| {rows} ({factor}x) | {1000 * cpu_s:.2f} | {cpu_s / first_s:.2f} | {pickled:.0f} |")
+        print(f"| {rows} ({factor}x) | {1000 * cpu_s:.2f} | {cpu_s / first_s:.2f} |")
 
 
-def least_cpu_s(views: ExamViews, rounds: int = 3) -> float:
+def least_cpu_s(read: Callable[[int], object], images: int, rounds: int = 3) -> float:
     """Least process time an image over a few rounds."""
     times = []
     for _ in range(rounds):
         started = time.process_time()
-        for item in range(len(views)):
-            views[item]
-        times.append((time.process_time() - started) / len(views))
+        for item in range(images):
+            read(item)
+        times.append((time.process_time() - started) / images)
     return min(times)
 
 

@@ -40,6 +40,7 @@ from torch.utils.data import DataLoader, Dataset
 from gmic_model.dataset import ExamViews, batches_of, loaded, network_batch, stored_batches
 from schemas.config import PreprocessConfig, StoreReader
 from schemas.exam import Laterality
+from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.dicom import read_pixels
 from tasks.adapters.exam_store import ExamStore, StoredViews, open_store, read_manifest, read_row, stored_views
 from tasks.adapters.shard_file import COMPRESSION_LEVEL, COMPRESSOR
@@ -167,6 +168,7 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    keep_freed_memory()  # as training does; the PNG loader's processes are the release's, which does not
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
         store = _make_store(folder, options)
