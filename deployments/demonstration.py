@@ -20,7 +20,14 @@ from schemas.reports import PipelineReport, PredictReport
 
 
 def run_demo(*, workspace: Path, dicom_dir: Path | None, profile: str, seed: int) -> PipelineReport:
-    """Writes below ``workspace``; run again, it resumes."""
+    """Writes below ``workspace``; run again, it resumes.
+
+    Raises:
+        NoExamsFound: ``dicom_dir`` is not a folder; said before anything is drawn or trained.
+        ConfigError: There is no such gate profile; the same.
+    """
+    if dicom_dir is not None:
+        _require_real_input(dicom_dir, profile)
     started = time.monotonic()
     config = demo_config(workspace, seed)
     place_phantom_key(workspace, seed)
@@ -81,6 +88,14 @@ def prediction_config(workspace: Path, dicom_dir: Path, profile: str, checkpoint
             "checkpoint": str(checkpoint),
         },
     )
+
+
+def _require_real_input(dicom_dir: Path, profile: str) -> None:
+    from tasks.adapters.profiles import profile_named
+    from tasks.ingest import require_folder
+
+    require_folder(dicom_dir)
+    profile_named(profile)
 
 
 def demo_text(report: PipelineReport, predicted: PredictReport | None, *, minutes: float) -> str:

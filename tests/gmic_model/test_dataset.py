@@ -168,6 +168,18 @@ def test_torch_standardises_as_numpy_does(rows: int, columns: int, seed: int, vi
     np.testing.assert_allclose(found_HW, batch_of(views, 0).image_N1HW[0, 0].numpy(), atol=2e-5)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_given_what_the_cpu_makes() -> None:
+    """Threads pin, the GPU fetches and standardises: inputs and labels are there, rows here, values are the CPU's to 2e-5."""
+    views, items, gpu = replace(VIEWS, jitter=JITTER), [(0, 1), (2,)], torch.device("cuda", 0)
+    here, there = list(loaded(views, items, CPU)), list(loaded(views, items, gpu, threads=2, ahead=1))
+    for one, other in zip(here, there, strict=True):
+        assert (other.image_N1HW.device, other.label_NC.device, other.row_N.device) == (gpu, gpu, CPU)
+        torch.testing.assert_close(other.image_N1HW.cpu(), one.image_N1HW, rtol=0, atol=2e-5)
+        assert torch.equal(other.label_NC.cpu(), one.label_NC)
+        assert torch.equal(other.row_N, one.row_N)
+
+
 def test_torch_makes_a_uniform_window_zero() -> None:
     """No division by a deviation of 0."""
     crop = prepared(0, (40, 32), ViewPosition.MLO)
