@@ -22,6 +22,8 @@ from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.checkpoints import Checkpoint, load_checkpoint
 from tasks.adapters.exam_store import ExamStore, StoredViews
 
+_READING_THREADS = 2  # they read the next batch while the network has this one
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredView:
@@ -157,7 +159,7 @@ def score_rows_of_each(
     keep_freed_memory()
     for network in networks:
         network.to(device)
-    for batch in loaded(single_views, batches_of(len(rows), batch_images), device):
+    for batch in loaded(single_views, batches_of(len(rows), batch_images), device, threads=_READING_THREADS, ahead=1):
         outputs = [output for network in networks for _, output in predict_batches(network, [batch])]
         for index, row in enumerate(batch.row_N.tolist()):
             yield tuple(_view_of(output, index, row) for output in outputs)
