@@ -16,12 +16,12 @@ import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
-from gmic_model.augment import draw_jitter
-from gmic_model.breast_mask import find_breast
-from gmic_model.panel import figure4_panel
+from gmic_model.pictures.panel import figure4_panel
+from gmic_model.pixels.breast_mask import find_breast
+from gmic_model.pixels.frames import to_source_frame
+from gmic_model.pixels.window import draw_jitter
 from gmic_model.preprocess import network_input, prepare_view
-from gmic_model.saliency import to_source_frame
-from schemas.config import CropMode, PreprocessConfig
+from schemas.config.run import CropMode, PreprocessConfig
 from schemas.exam import Finding, Laterality, ViewPosition
 
 RUNS = 5

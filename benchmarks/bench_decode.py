@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from phantom_dicoms import write_image, write_phantom_dicoms
 from pydicom.pixels.decoders.base import get_decoder
 
-from tasks.adapters import frame_codecs
-from tasks.adapters.dicom import read_pixels
+from tasks.adapters.dicom import frame_codecs, read_pixels
 
 GOALS = {"JPEG lossless": 3.0, "JPEG-LS": 2.3, "HTJ2K": 3.0, "JPEG 2000": 1.2}
 

@@ -22,14 +22,14 @@ import numpy as np
 import pandas as pd
 from bench_loader import manifest_line
 
+from gmic_model.learning.processes import ALONE
 from gmic_model.preprocess import preprocess_version
-from gmic_model.team import ALONE
-from schemas.config import RunConfig
+from schemas.config.run import RunConfig
 from schemas.exam import Split
-from schemas.reports import SplitCount, SplitReport
-from tasks.adapters.exam_store import StoredImage, create_store, data_version, publish, reserve_rows, write_shard
-from tasks.adapters.training_child_main import serve
-from tasks.adapters.training_request import MARK, Purpose, TrainingRequest
+from schemas.reports.pages import SplitCount, SplitReport
+from tasks.adapters.store.exam_store import StoredImage, create_store, data_version, publish, reserve_rows, write_shard
+from tasks.adapters.training.process_main import serve
+from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.workspace import Workspace
 
 WINDOW_PX = (192, 128)

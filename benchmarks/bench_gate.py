@@ -22,22 +22,22 @@ import cv2
 from phantom_dicoms import write_phantom_dicoms
 
 from gmic_model.preprocess import fit_canvas, prepare_view
-from schemas.config import PreprocessConfig
+from schemas.config.run import PreprocessConfig
 from schemas.errors import GateRejection
-from tasks.adapters import shard_writer
-from tasks.adapters.exam_store import create_store, reserve_rows
-from tasks.adapters.gate import accept_image, file_fingerprint, profile_named
-from tasks.adapters.gate_child import DEFAULT_LIMITS, GateChild, GateLimits, PreparedImage
-from tasks.adapters.gate_child_main import InspectHeader, PrepareImage
+from tasks.adapters.gate.admission import accept_image, file_fingerprint, profile_named
+from tasks.adapters.gate.child import DEFAULT_LIMITS, GateChild, GateLimits, PreparedImage
+from tasks.adapters.gate.child_main import InspectHeader, PrepareImage
+from tasks.adapters.inbox.arrivals import shard_writer
+from tasks.adapters.inbox.shard_writer import PlannedImage, ShardJob, SourceFile, write_exam_shard
 from tasks.adapters.pseudonyms import open_key
-from tasks.adapters.shard_writer import PlannedImage, ShardJob, SourceFile, write_exam_shard
+from tasks.adapters.store.exam_store import create_store, reserve_rows
 
 
 class InProcess:
     """The same work as ``GateChild.prepare``, without a child."""
 
     def prepare(self, request: PrepareImage) -> PreparedImage:
-        """As ``gate_child_main`` does it."""
+        """As ``child_main`` does it."""
         record, gated = accept_image(
             request.path, source_dir=request.source_dir, profile=profile_named(request.profile),
             pseudonyms=open_key(request.key_path), fingerprint=request.fingerprint,

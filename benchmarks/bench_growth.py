@@ -30,12 +30,12 @@ import psutil
 from bench_gate import cpu_s_of
 from serial_ingest import ingest_serially, make_config
 
-from schemas.config import LocalDask, PreprocessConfig, RunConfig
+from schemas.config.run import LocalDask, PreprocessConfig, RunConfig
 from schemas.exam import Laterality, ViewPosition
 from tasks import ingest
 from tasks.adapters.cluster import open_cluster, run_all
-from tasks.adapters.dicom import MammogramHeader, write_mammogram
-from tasks.adapters.gate_child import child_of_this_thread
+from tasks.adapters.dicom.dicom_file import MammogramHeader, write_mammogram
+from tasks.adapters.gate.child import child_of_this_thread
 
 SIDE_PX = 256
 PREPROCESS = PreprocessConfig(window_px=(256, 192), erosion_iterations=8, crop_buffer_px=4, jitter_shift_px=8, jitter_size_px=8)

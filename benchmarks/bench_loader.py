@@ -19,12 +19,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmic_model.dataset import ExamViews, network_batch
+from gmic_model.learning.batches import ExamViews, network_batch
 from gmic_model.preprocess import preprocess_version
-from schemas.config import PreprocessConfig, StoreReader
+from schemas.config.run import PreprocessConfig, StoreReader
 from schemas.layout import MANIFEST_COLUMNS
 from tasks.adapters.allocator import keep_freed_memory
-from tasks.adapters.exam_store import StoredImage, StoredViews, create_store, publish, reserve_rows, stored_views, write_shard
+from tasks.adapters.store.exam_store import (
+    StoredImage,
+    StoredViews,
+    create_store,
+    publish,
+    reserve_rows,
+    stored_views,
+    write_shard,
+)
 
 ROWS_PER_SHARD = 16
 CPU = torch.device("cpu")

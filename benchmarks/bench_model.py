@@ -25,10 +25,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gmic_model.batch_norm import BatchNorm
+from gmic_model.backbones.batch_norm import BatchNorm
+from gmic_model.backbones.resnet import ResNet18, ResNet22
 from gmic_model.loss import gmic_loss
 from gmic_model.model import GMIC, GMICConfig, GMICOutput, MultipleInstanceModule, pool_top_t
-from gmic_model.resnet import ResNet18, ResNet22
 from gmic_model.roi import find_corners, gather_patches
 from tasks.adapters.allocator import keep_freed_memory
 

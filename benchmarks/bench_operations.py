@@ -35,7 +35,7 @@ import pydicom
 import sqlalchemy
 import yaml
 
-from deployments.services import prefect_server
+from deployments.server.prefect_server import prefect_server
 
 ARRIVALS = 8
 FLOW_RUNS, TASKS_OF_A_RUN, LOG_LINES = 100, 100, 200
@@ -93,8 +93,8 @@ def print_arrivals(folder: Path) -> None:
 
 def write_exams(folder: Path) -> list[Path]:
     """Folders of one exam each, beside the inbox."""
-    from schemas.config import PhantomConfig
-    from tasks.adapters.phantom_cohort import write_cohort
+    from schemas.config.run import PhantomConfig
+    from tasks.adapters.datasets.phantom_cohort import write_cohort
 
     patients = {"patients": ARRIVALS, "exams_per_patient": (1, 1), "image_size_px": SIZES_PX["whole"]}
     write_cohort(PhantomConfig.model_validate({"output_dir": folder / "cohort", **patients}))

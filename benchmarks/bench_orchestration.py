@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from deployments.services import prefect_server
+from deployments.server.prefect_server import prefect_server
 
 BATCHES = 300
 PAYLOAD_S = 0.05

@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gmic_model.hanging import hang_view
-from gmic_model.panel import figure4_panel
+from gmic_model.pictures.hanging import hang_view
+from gmic_model.pictures.panel import figure4_panel
+from gmic_model.pixels.frames import to_source_frame
 from gmic_model.preprocess import PreparedView, network_input, prepare_view
-from gmic_model.saliency import to_source_frame
-from schemas.config import PreprocessConfig
+from schemas.config.run import PreprocessConfig
 from schemas.exam import Finding, Laterality, ViewPosition
 
 RUNS = 3

@@ -17,10 +17,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from gmic_model.phantom import VIEWS, draw_exam, plan_exam
-from schemas.config import PhantomConfig
+from gmic_model.phantom.drawing import VIEWS, draw_exam, plan_exam
+from schemas.config.run import PhantomConfig
 from schemas.exam import Finding, Laterality
-from tasks.adapters.phantom_cohort import write_cohort
+from tasks.adapters.datasets.phantom_cohort import write_cohort
 
 SIZES_PX = ((512, 384), (640, 448), (3328, 2560))
 LIMIT_S = {(3328, 2560): 0.6}

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from gmic_model.phantom import draw_view, plan_exam
+from gmic_model.phantom.drawing import draw_view, plan_exam
 from schemas.exam import Finding, Laterality, ViewPosition
 
 PATCH_PX = 64

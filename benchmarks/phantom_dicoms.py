@@ -12,9 +12,9 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
 
-from gmic_model.phantom import draw_exam, plan_exam
+from gmic_model.phantom.drawing import draw_exam, plan_exam
 from schemas.exam import Finding, Laterality, ViewPosition
-from tasks.adapters.dicom import MammogramHeader, write_mammogram
+from tasks.adapters.dicom.dicom_file import MammogramHeader, write_mammogram
 
 SHAPE_PX = (3328, 2560)
 

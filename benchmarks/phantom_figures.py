@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from gmic_model.phantom import draw_exam, plan_exam
-from gmic_model.phantom_lesions import SPOT_PX, Spot, SpotKind, SpotStyle, draw_spot
+from gmic_model.phantom.drawing import draw_exam, plan_exam
+from gmic_model.phantom.lesions import SPOT_PX, Spot, SpotKind, SpotStyle, draw_spot
 from schemas.exam import Finding, Laterality, ViewPosition
 
 LEVELS = 48  # fewer gray levels make small files

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from schemas.config import GMICConfig, IngestConfig, PreprocessConfig, RunConfig
-from schemas.reports import IngestReport
+from schemas.config.run import GMICConfig, IngestConfig, PreprocessConfig, RunConfig
+from schemas.reports.pages import IngestReport
 from tasks import ingest
 from tasks.publish import publish_exams
 

@@ -10,21 +10,21 @@ from typing import Annotated, Any
 
 import typer
 
-from deployments.backup import backup, restore
+from deployments.commands.backup import backup, restore
+from deployments.commands.doctor import doctor
+from deployments.commands.prune import prune
+from deployments.commands.quarantine import app as quarantine_app
+from deployments.commands.reproduce import app as reproduce_app
+from deployments.commands.rerun import rerun
+from deployments.commands.weights import app as weights_app
 from deployments.configuration import SHIPPED_CONFIGS, load_config, load_service
 from deployments.console import shown_progress
-from deployments.doctor import doctor
-from deployments.housekeeping import prune
-from deployments.quarantine import app as quarantine_app
-from deployments.reproduce import app as reproduce_app
-from deployments.rerun import rerun
-from deployments.services import prefect_server
-from deployments.weights import app as weights_app
-from deployments.workstation import run_verb
-from schemas.config import RunConfig, Stage
+from deployments.local_run import run_verb
+from deployments.server.prefect_server import prefect_server
+from schemas.config.run import RunConfig, Stage
+from schemas.config.service import ServiceConfig
 from schemas.errors import MammoError
-from schemas.reports import EvaluationReport, PredictReport, Report, SearchReport
-from schemas.service import ServiceConfig
+from schemas.reports.pages import EvaluationReport, PredictReport, Report, SearchReport
 
 EXIT_CODES = (
     "Exit codes: 0 done; 2 config or usage; 3 input (no exams, unreadable files, labels); 4 data checks failed; 5 store; "
@@ -169,7 +169,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of cohort, split and training")] = 0,
 ) -> None:
     """Everything on a small synthetic cohort in minutes, then, with --dicom, real mammograms through the trained network."""
-    from deployments.demonstration import run_demo
+    from deployments.commands.demo import run_demo
 
     run_demo(workspace=workspace.resolve(), dicom_dir=dicom, profile=profile, seed=seed)
 
@@ -189,7 +189,7 @@ def serve(
             typer.echo(f"Prefect UI: {address}   (Ctrl-C stops it)")
             signal.pause()
         return
-    from deployments.serving import serve as serve_workstation
+    from deployments.server.workstation import serve as serve_workstation
 
     serve_workstation(load_config(config), load_service(service) if service else ServiceConfig(), typer.echo)
 
@@ -200,7 +200,7 @@ def deploy(
     service: Annotated[Path | None, typer.Option(help="Settings of the service, see docs/operations.md")] = None,
 ) -> None:
     """Register work pools, limits, deployments and automations at the server of PREFECT_API_URL; workers run elsewhere."""
-    from deployments.registration import register
+    from deployments.server.registration import register
 
     settings = load_service(service) if service else ServiceConfig()
     with tempfile.TemporaryDirectory() as folder:

@@ -12,9 +12,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas.config import RunConfig
+from schemas.config.run import RunConfig
+from schemas.config.service import ServiceConfig
 from schemas.errors import ConfigError
-from schemas.service import ServiceConfig
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from prefect import flow
 
-from schemas.config import RunConfig, Stage
-from schemas.reports import EvaluationReport, SplitReport, TrainReport
+from schemas.config.run import RunConfig, Stage
+from schemas.reports.pages import EvaluationReport, SplitReport, TrainReport
 from tasks.artifacts import run_name
 from tasks.evaluate import evaluate as evaluate_task
-from tasks.stages import load_report, when_needed
+from tasks.stage import load_report, when_needed
 
 
 @flow(name="evaluate", flow_run_name=run_name)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from prefect import flow
 
-from schemas.config import RunConfig, Stage
-from schemas.reports import EvaluationReport, ExplainReport, SplitReport, TrainReport
+from schemas.config.run import RunConfig, Stage
+from schemas.reports.pages import EvaluationReport, ExplainReport, SplitReport, TrainReport
 from tasks.artifacts import run_name
 from tasks.explain import explain as explain_task
-from tasks.stages import load_report, when_needed
+from tasks.stage import load_report, when_needed
 
 
 @flow(name="explain", flow_run_name=run_name)

@@ -9,8 +9,8 @@ from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
-from schemas.config import RunConfig
-from schemas.reports import IngestReport
+from schemas.config.run import RunConfig
+from schemas.reports.pages import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.workspace import Workspace, held_lock
 from tasks.artifacts import run_name

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import flow
 
-from schemas.config import RunConfig
-from schemas.side_reports import PhantomReport
+from schemas.config.run import RunConfig
+from schemas.reports.data import PhantomReport
 from tasks.artifacts import run_name
 from tasks.phantom import write_phantom
 

@@ -10,14 +10,14 @@ from prefect import flow
 
 from flows.ingest import TWO_BATCHES, ingest_steps
 from flows.pretrain import pretrained
-from schemas.config import RunConfig, Stage
-from schemas.reports import PipelineReport
+from schemas.config.run import RunConfig, Stage
+from schemas.reports.pages import PipelineReport
 from tasks.artifacts import run_name
 from tasks.evaluate import evaluate
 from tasks.explain import explain
 from tasks.report import write_report
 from tasks.split import split
-from tasks.stages import when_needed
+from tasks.stage import when_needed
 from tasks.train import train
 from tasks.validate import validate
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.ingest import TWO_BATCHES, ingest_steps
-from schemas.config import RunConfig
-from schemas.reports import PredictReport
+from schemas.config.run import RunConfig
+from schemas.reports.pages import PredictReport
 from tasks.artifacts import run_name
 from tasks.predict import find_checkpoint
 from tasks.predict import predict as predict_task

@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.ingest import ingest_steps
-from schemas.config import RunConfig
-from schemas.side_reports import ScrubReport
+from schemas.config.run import RunConfig
+from schemas.reports.data import ScrubReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.workspace import Workspace, held_lock
 from tasks.scrub import after_repair, mark_damaged, read_everything, refuse_damage

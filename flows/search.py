@@ -9,11 +9,11 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.pretrain import pretrained
-from schemas.config import RunConfig, Stage
-from schemas.reports import SearchReport, SplitReport
+from schemas.config.run import RunConfig, Stage
+from schemas.reports.pages import SearchReport, SplitReport
 from tasks.artifacts import run_name
 from tasks.search import forecast_search, run_trials, summarise_search
-from tasks.stages import load_report
+from tasks.stage import load_report
 
 # A trial's thread only waits for its process; how many run at a time is search.workers.
 _MOST_WORKERS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=64))

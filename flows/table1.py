@@ -6,14 +6,14 @@ from prefect import flow
 
 from flows.ingest import TWO_BATCHES, ingest_steps
 from flows.pretrain import pretrained
-from schemas.config import RunConfig, Stage
-from schemas.reports import SplitReport
-from schemas.table1 import Table1Report
+from schemas.config.run import RunConfig, Stage
+from schemas.reports.pages import SplitReport
+from schemas.reports.table1 import Table1Report
 from tasks.artifacts import run_name
 from tasks.evaluate import evaluate
 from tasks.phantom import write_phantom
 from tasks.split import split
-from tasks.stages import load_report, when_needed
+from tasks.stage import load_report, when_needed
 from tasks.table1 import evaluation_run, row_checkpoints, training_run, variants_to_train, write_table1
 from tasks.train import train
 from tasks.validate import validate

@@ -5,11 +5,11 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.pretrain import pretrained
-from schemas.config import RunConfig, Stage
-from schemas.reports import IngestReport, TrainReport
+from schemas.config.run import RunConfig, Stage
+from schemas.reports.pages import IngestReport, TrainReport
 from tasks.artifacts import run_name
 from tasks.split import split
-from tasks.stages import load_report, when_needed
+from tasks.stage import load_report, when_needed
 from tasks.train import train as train_task
 from tasks.validate import validate
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from prefect import flow
 
-from schemas.config import RunConfig, Stage
-from schemas.reports import IngestReport, ValidationReport
+from schemas.config.run import RunConfig, Stage
+from schemas.reports.pages import IngestReport, ValidationReport
 from tasks.artifacts import run_name
-from tasks.stages import load_report, when_needed
+from tasks.stage import load_report, when_needed
 from tasks.validate import validate as validate_task
 
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor, nn
 
-from gmic_model.resnet import IMAGE_FEATURES, PATCH_FEATURES, ResNet18, ResNet22
+from gmic_model.backbones.resnet import IMAGE_FEATURES, PATCH_FEATURES, ResNet18, ResNet22
 from gmic_model.roi import find_corners, gather_patches, random_corners
-from schemas.config import GMICConfig, GMICVariant
+from schemas.config.run import GMICConfig, GMICVariant
 from schemas.errors import ConfigError
 
 __all__ = ["GMIC", "BIRADSPretrainer", "GMICConfig", "GMICOutput", "GMICVariant", "pool_top_t"]

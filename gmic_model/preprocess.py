@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gmic_model.augment import (
+from gmic_model.pixels.breast_mask import RIGHTMOST_IGNORES_TOP, Breast, find_breast
+from gmic_model.pixels.voi import VOI_VERSION
+from gmic_model.pixels.window import (
     DEFAULT_SETTINGS,
     Jitter,
     ScalarT,
@@ -22,9 +24,7 @@ from gmic_model.augment import (
     resized,
     window_part,
 )
-from gmic_model.breast_mask import RIGHTMOST_IGNORES_TOP, Breast, find_breast
-from gmic_model.voi import VOI_VERSION
-from schemas.config import CropMode, PreprocessConfig, VoiMode
+from schemas.config.run import CropMode, PreprocessConfig, VoiMode
 from schemas.errors import ConfigError, DicomError, GateRejection
 from schemas.exam import Laterality, ViewGeometry, ViewPosition
 

@@ -1,6 +1,6 @@
 """Foreign weights to ours: the released GMIC checkpoints and torchvision's ResNet-18. Names and shapes only, no files.
 
-Reading and writing checkpoint files is ``tasks/adapters/checkpoints.py``.
+Reading and writing checkpoint files is ``tasks/adapters/models/checkpoints.py``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Set
 import torch
 from torch import Tensor
 
+from gmic_model.backbones.resnet import ResNet18
 from gmic_model.model import GMIC, GMICConfig
-from gmic_model.resnet import ResNet18
 from schemas.errors import CheckpointError
 
 KNOWN_EXTRA_KEYS = frozenset({"shared_rep_filter.weight"})

@@ -27,7 +27,7 @@ from prefect.client.orchestration import get_client
 from prefect.context import TaskRunContext
 from prefect.runtime import flow_run
 
-from schemas.config import RunConfig
+from schemas.config.run import RunConfig
 
 logger = logging.getLogger(__name__)
 

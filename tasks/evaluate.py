@@ -11,24 +11,31 @@ import pandas as pd
 from numpy.typing import NDArray
 from prefect import task
 
-from gmic_model.fit import choose_device, seed_prediction
-from gmic_model.operating_points import Bootstrap
-from schemas.config import EvaluateConfig, RunConfig, Stage
+from gmic_model.learning.learner import choose_device, seed_prediction
+from gmic_model.metrics.operating_points import Bootstrap
+from schemas.config.run import EvaluateConfig, RunConfig, Stage
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, Finding, Split
-from schemas.measures import EnsembleMember
-from schemas.reports import EvaluationReport, FindingMetrics, Interval, SplitReport, TemperatureFile, TrainReport
-from tasks.adapters.exam_store import open_store, read_manifest, stored_views
-from tasks.adapters.model_files import ensemble_sha256, members_of, read_ensemble, write_temperature
-from tasks.adapters.split_table import manifest_with_splits
+from schemas.reports.pages import EvaluationReport, FindingMetrics, Interval, SplitReport, TemperatureFile, TrainReport
+from schemas.reports.report import EnsembleMember
+from tasks.adapters.models.model_files import ensemble_sha256, members_of, read_ensemble, write_temperature
+from tasks.adapters.scoring.localized_views import (
+    LocalizedView,
+    annotated_rows,
+    annotations_of,
+    localize,
+    mean_f1,
+    with_localization,
+)
+from tasks.adapters.scoring.model_ranking import with_models, with_ranking
+from tasks.adapters.scoring.score_tables import breasts_of, exams_of, image_table, labelled
+from tasks.adapters.scoring.scored_views import load_member, score_rows_of_each, store_preprocessing
+from tasks.adapters.scoring.screening import with_screening_metrics
+from tasks.adapters.store.exam_store import open_store, read_manifest, stored_views
+from tasks.adapters.store.manifest import manifest_with_splits
 from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import progress, show_markdown
-from tasks.localizing import LocalizedView, annotated_rows, annotations_of, localize, mean_f1, with_localization
-from tasks.model_metrics import with_models, with_ranking
-from tasks.score_tables import breasts_of, exams_of, image_table, labelled
-from tasks.scoring import load_member, score_rows_of_each, store_preprocessing
-from tasks.screening_metrics import with_screening_metrics
-from tasks.stages import GPU_TAG, load_report, save_report, stage_key
+from tasks.stage import GPU_TAG, load_report, save_report, stage_key
 from tasks.train import file_sha256, provenance
 
 logger = logging.getLogger(__name__)

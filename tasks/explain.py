@@ -14,23 +14,23 @@ import numpy as np
 import pandas as pd
 from prefect import task
 
-from gmic_model.fit import choose_device
-from gmic_model.hanging import hang_view
+from gmic_model.learning.learner import choose_device
 from gmic_model.model import GMIC
-from gmic_model.panel import figure4_panel
+from gmic_model.pictures.hanging import hang_view
+from gmic_model.pictures.panel import figure4_panel
+from gmic_model.pixels.frames import corners_to_source, mask_to_window, to_source_frame
 from gmic_model.preprocess import network_input
-from gmic_model.saliency import corners_to_source, mask_to_window, to_source_frame
-from schemas.config import GMICConfig, RunConfig, Stage
+from schemas.config.run import GMICConfig, RunConfig, Stage
 from schemas.exam import FINDINGS, Laterality, Split, ViewPosition
-from schemas.reports import EvaluationReport, ExplainedImage, ExplainReport, SplitReport, TrainReport
-from tasks.adapters.exam_store import StoredViews, lines_of, open_store, read_manifest, stored_views
-from tasks.adapters.gallery import GalleryNote, GalleryView, Shelf
-from tasks.adapters.split_table import manifest_with_splits
+from schemas.reports.pages import EvaluationReport, ExplainedImage, ExplainReport, SplitReport, TrainReport
+from tasks.adapters.pages.gallery_exams import ExamNotes, choose_exams, find_failures
+from tasks.adapters.pages.gallery_page import GalleryNote, GalleryView, Shelf
+from tasks.adapters.scoring.scored_views import ScoredView, load_trained, score_rows, store_preprocessing
+from tasks.adapters.store.exam_store import StoredViews, lines_of, open_store, read_manifest, stored_views
+from tasks.adapters.store.manifest import manifest_with_splits
 from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import progress, show_link
-from tasks.gallery import ExamNotes, choose_exams, find_failures
-from tasks.scoring import ScoredView, load_trained, score_rows, store_preprocessing
-from tasks.stages import GPU_TAG, save_report, stage_key
+from tasks.stage import GPU_TAG, save_report, stage_key
 from tasks.train import now
 
 logger = logging.getLogger(__name__)

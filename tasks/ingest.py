@@ -15,17 +15,15 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gmic_model.preprocess import preprocess_version
-from schemas.config import IngestConfig, RunConfig, Stage
+from schemas.config.run import IngestConfig, RunConfig, Stage
 from schemas.errors import ConfigError, MammoError, NoExamsFound, StoreError
 from schemas.exam import QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
 from tasks.adapters.cluster import Failed, run_all
-from tasks.adapters.exam_store import ExamStore, create_store, reserve_rows
-from tasks.adapters.gate import profile_named
-from tasks.adapters.gate_child import GateLimits
-from tasks.adapters.ledger import AcceptedFile, Ledger
-from tasks.adapters.pseudonyms import Pseudonyms, open_key
-from tasks.adapters.shard_writer import (
+from tasks.adapters.gate.admission import profile_named
+from tasks.adapters.gate.child import GateLimits
+from tasks.adapters.inbox.ledger import AcceptedFile, Ledger
+from tasks.adapters.inbox.shard_writer import (
     HeaderJob,
     InspectedFile,
     PlannedImage,
@@ -35,10 +33,12 @@ from tasks.adapters.shard_writer import (
     inspect_files,
     write_exam_shard,
 )
-from tasks.adapters.source_folder import complete_files, mask_files, source_files
+from tasks.adapters.inbox.source_folder import complete_files, mask_files, source_files
+from tasks.adapters.pseudonyms import Pseudonyms, open_key
+from tasks.adapters.store.exam_store import ExamStore, create_store, reserve_rows
 from tasks.adapters.workspace import Workspace, delete_leftovers
 from tasks.artifacts import progress
-from tasks.transient import RETRY_DELAYS_S, failed_transiently
+from tasks.retries import RETRY_DELAYS_S, failed_transiently
 
 logger = logging.getLogger(__name__)
 

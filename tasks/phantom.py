@@ -5,11 +5,11 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from schemas.config import RunConfig
+from schemas.config.run import RunConfig
 from schemas.errors import ConfigError
 from schemas.layout import VIEWS_PER_EXAM
-from schemas.side_reports import PhantomReport
-from tasks.adapters.phantom_cohort import plan_cohort, write_cohort
+from schemas.reports.data import PhantomReport
+from tasks.adapters.datasets.phantom_cohort import plan_cohort, write_cohort
 from tasks.artifacts import progress
 
 

@@ -11,25 +11,32 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gmic_model.calibration import apply_temperature
-from gmic_model.fit import choose_device
-from gmic_model.metrics import breast_scores
+from gmic_model.learning.learner import choose_device
+from gmic_model.metrics.calibration import apply_temperature
+from gmic_model.metrics.ranking import breast_scores
 from gmic_model.model import GMIC
 from gmic_model.preprocess import preprocess_version
-from schemas.config import RunConfig, Stage
+from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError
 from schemas.exam import FINDINGS
-from schemas.reports import ExplainedImage, ImageScore, IngestReport, PredictReport, TrainReport
-from tasks.adapters.checkpoints import Checkpoint, load_checkpoint
-from tasks.adapters.exam_store import lines_of, open_store, read_manifest, stored_views
-from tasks.adapters.model_files import read_temperature
-from tasks.adapters.report import render_prediction
+from schemas.reports.pages import ExplainedImage, ImageScore, IngestReport, PredictReport, TrainReport
+from tasks.adapters.models.checkpoints import Checkpoint, load_checkpoint
+from tasks.adapters.models.model_files import read_temperature
+from tasks.adapters.pages.report_page import render_prediction
+from tasks.adapters.scoring.score_tables import SCORE_COLUMNS, image_table
+from tasks.adapters.scoring.scored_views import (
+    ScoredView,
+    config_preprocessing,
+    load_network,
+    load_trained,
+    require_preprocessing,
+    score_rows,
+)
+from tasks.adapters.store.exam_store import lines_of, open_store, read_manifest, stored_views
 from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import add_to_run_name, progress, show_link, show_table
 from tasks.explain import draw_view, missing_views
-from tasks.score_tables import SCORE_COLUMNS, image_table
-from tasks.scoring import ScoredView, config_preprocessing, load_network, load_trained, require_preprocessing, score_rows
-from tasks.stages import GPU_TAG, load_report, report_path
+from tasks.stage import GPU_TAG, load_report, report_path
 from tasks.train import now
 
 logger = logging.getLogger(__name__)
@@ -113,7 +120,7 @@ def predict(config: RunConfig, ingested: IngestReport, checkpoint_path: Path) ->
 def _scored_before(folder: Path, weights: str, manifest: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Path, ...]]:
     """Rows, scores and panels of images that these very weights have scored and that are still in the store.
 
-    A row is given out once (``tasks.adapters.ledger``): the same row is the same image. Anything odd means: score all again.
+    A row is given out once (``inbox.ledger``): the same row is the same image. Anything odd means: score all again.
     """
     columns = ["row", *SCORE_COLUMNS]
     nothing = pd.DataFrame(columns=columns), ()

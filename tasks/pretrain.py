@@ -6,15 +6,15 @@ import hashlib
 
 from prefect import task
 
-from schemas.config import PretrainConfig, RunConfig, Stage
+from schemas.config.run import PretrainConfig, RunConfig, Stage
 from schemas.errors import ConfigError
-from schemas.reports import PretrainEpoch, PretrainReport, SplitReport
-from tasks.adapters.checkpoints import epoch_dir, latest_checkpoint
-from tasks.adapters.training_child import run_training
-from tasks.adapters.training_request import Purpose, TrainingRequest
+from schemas.reports.pages import PretrainEpoch, PretrainReport, SplitReport
+from tasks.adapters.models.checkpoints import epoch_dir, latest_checkpoint
+from tasks.adapters.training.process import run_training
+from tasks.adapters.training.request import Purpose, TrainingRequest
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_table
-from tasks.stages import GPU_TAG, save_report, stage_key
+from tasks.stage import GPU_TAG, save_report, stage_key
 from tasks.train import checkpoint_about, file_sha256, kept_checkpoint_sha256, provenance, show_message
 
 

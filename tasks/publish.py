@@ -13,24 +13,24 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from schemas.config import IngestConfig, RunConfig, Stage
+from schemas.config.run import IngestConfig, RunConfig, Stage
 from schemas.errors import NoExamsFound, TooManyFailures
 from schemas.exam import UNKNOWN_LABEL, Laterality, LesionBox, QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
-from schemas.reports import IngestReport
-from tasks.adapters.contact_sheet import find_sources, write_contact_sheet
-from tasks.adapters.exam_store import ExamStore, data_version, publish, published_rows
-from tasks.adapters.gate import advise_profile
-from tasks.adapters.labels import LabelJoin, join_labels, read_labels
-from tasks.adapters.ledger import Ledger
-from tasks.adapters.lesion_boxes import box_texts, read_boxes
-from tasks.adapters.pixel_twins import write_leakage_list
+from schemas.reports.pages import IngestReport
+from tasks.adapters.gate.admission import advise_profile
+from tasks.adapters.inbox.claims import publishable
+from tasks.adapters.inbox.ledger import Ledger
+from tasks.adapters.inbox.pixel_twins import write_leakage_list
+from tasks.adapters.labels.labels_file import LabelJoin, join_labels, read_labels
+from tasks.adapters.labels.lesion_boxes import box_texts, read_boxes
+from tasks.adapters.pages.contact_sheet import find_sources, write_contact_sheet
 from tasks.adapters.pseudonyms import Pseudonyms
-from tasks.adapters.publishable import publishable
+from tasks.adapters.store.exam_store import ExamStore, data_version, publish, published_rows
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import add_to_run_name, show_table
 from tasks.ingest import Scan, gate_limits, open_exams
-from tasks.stages import save_report
+from tasks.stage import save_report
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gmic_model.curve_bands import pr_band, roc_band
-from gmic_model.operating_points import Bootstrap
-from schemas.config import RunConfig, Stage
+from gmic_model.metrics.curve_bands import pr_band, roc_band
+from gmic_model.metrics.operating_points import Bootstrap
+from schemas.config.run import RunConfig, Stage
 from schemas.errors import MammoError
 from schemas.exam import Finding
-from schemas.reports import (
+from schemas.reports.pages import (
     EvaluationReport,
     ExplainReport,
     IngestReport,
@@ -24,13 +24,13 @@ from schemas.reports import (
     TrainReport,
     ValidationReport,
 )
-from tasks.adapters.pdf_printer import find_browser, print_pdf
-from tasks.adapters.report import render_report
-from tasks.adapters.report_charts import FindingScores
+from tasks.adapters.pages.charts.curves import FindingScores
+from tasks.adapters.pages.pdf_printer import find_browser, print_pdf
+from tasks.adapters.pages.report_page import render_report
+from tasks.adapters.scoring.score_tables import breast_table
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import show_link
-from tasks.score_tables import breast_table
-from tasks.stages import save_report
+from tasks.stage import save_report
 from tasks.train import now
 
 logger = logging.getLogger(__name__)

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from schemas.config import RunConfig
+from schemas.config.run import RunConfig
 from schemas.errors import StoreError
-from schemas.side_reports import ScrubReport
+from schemas.reports.data import ScrubReport
 from tasks.adapters.cluster import Failed, run_all
-from tasks.adapters.exam_store import ExamStore, drop_unreadable_shards, open_store, published_rows
-from tasks.adapters.ledger import Ledger
-from tasks.adapters.publishable import publishable
-from tasks.adapters.stored_digests import Damage, DigestJob, ExpectedImage, find_damage, write_damage_list
+from tasks.adapters.inbox.claims import publishable
+from tasks.adapters.inbox.ledger import Ledger
+from tasks.adapters.store.exam_store import ExamStore, drop_unreadable_shards, open_store, published_rows
+from tasks.adapters.store.verification import Damage, DigestJob, ExpectedImage, find_damage, write_damage_list
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import progress, show_table
 

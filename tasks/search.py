@@ -14,21 +14,21 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 
-from schemas.config import RunConfig, Stage
+from schemas.config.run import RunConfig, Stage
+from schemas.config.training import GpuWorkers
 from schemas.errors import ConfigError, TrainingError
-from schemas.measures import EnsembleMember
-from schemas.reports import PretrainReport, SearchedModel, SearchForecast, SearchReport, SplitReport
-from schemas.training import GpuWorkers
-from tasks.adapters.checkpoints import delete_checkpoints
-from tasks.adapters.experiment_run import mark_stopped, training_key
-from tasks.adapters.model_files import write_ensemble
-from tasks.adapters.search_page import write_search_page
-from tasks.adapters.search_study import ClaimedTrial, SearchStudy, TrialRecord
-from tasks.adapters.training_child import run_training
-from tasks.adapters.training_request import Purpose, TrainingRequest
+from schemas.reports.pages import PretrainReport, SearchedModel, SearchForecast, SearchReport, SplitReport
+from schemas.reports.report import EnsembleMember
+from tasks.adapters.models.checkpoints import delete_checkpoints
+from tasks.adapters.models.model_files import write_ensemble
+from tasks.adapters.pages.search_page import write_search_page
+from tasks.adapters.training.mlflow_log import mark_stopped, training_key
+from tasks.adapters.training.process import run_training
+from tasks.adapters.training.request import Purpose, TrainingRequest
+from tasks.adapters.training.search_study import ClaimedTrial, SearchStudy, TrialRecord
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import progress, show_link, show_table
-from tasks.stages import GPU_TAG, save_report
+from tasks.stage import GPU_TAG, save_report
 from tasks.train import now, training_identity, training_report, training_request
 
 logger = logging.getLogger(__name__)

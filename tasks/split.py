@@ -8,17 +8,17 @@ import pandas as pd
 from prefect import task
 
 from gmic_model.sampling import split_patients
-from schemas.config import RunConfig, Stage
+from schemas.config.run import RunConfig, Stage
 from schemas.errors import ValidationFailed
 from schemas.exam import Split
 from schemas.layout import Severity
-from schemas.reports import IngestReport, SplitCount, SplitReport
-from tasks.adapters.exam_store import data_version, open_store, read_manifest
-from tasks.adapters.expectations import check_splits
-from tasks.adapters.split_table import exam_records
+from schemas.reports.pages import IngestReport, SplitCount, SplitReport
+from tasks.adapters.checks.expectations import check_splits
+from tasks.adapters.store.exam_store import data_version, open_store, read_manifest
+from tasks.adapters.store.manifest import exam_records
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import show_table
-from tasks.stages import load_report, report_path, save_report, stage_key
+from tasks.stage import load_report, report_path, save_report, stage_key
 
 logger = logging.getLogger(__name__)
 

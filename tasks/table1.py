@@ -10,17 +10,17 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gmic_model.operating_points import Bootstrap
-from schemas.config import GMICVariant, RunConfig
+from gmic_model.metrics.operating_points import Bootstrap
+from schemas.config.run import GMICVariant, RunConfig
 from schemas.exam import FINDINGS, Finding
-from schemas.measures import AurocDifference, ModelSpread
-from schemas.reports import EvaluationReport, Interval, SplitReport, TrainReport
-from schemas.table1 import PAPER_AUROC, PAPER_LOCALIZATION, Table1Cell, Table1Report, Table1Row
+from schemas.reports.pages import EvaluationReport, Interval, SplitReport, TrainReport
+from schemas.reports.report import AurocDifference, ModelSpread
+from schemas.reports.table1 import PAPER_AUROC, PAPER_LOCALIZATION, Table1Cell, Table1Report, Table1Row
+from tasks.adapters.scoring.model_ranking import paired_difference
+from tasks.adapters.scoring.score_tables import labelled
 from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import show_markdown
 from tasks.evaluate import BREAST, interval_text
-from tasks.model_metrics import paired_difference
-from tasks.score_tables import labelled
 from tasks.train import provenance
 
 logger = logging.getLogger(__name__)

@@ -12,16 +12,16 @@ from typing import Any
 
 from prefect import task
 
-from schemas.config import RunConfig, Stage
+from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError
-from schemas.reports import EpochRecord, PretrainReport, Provenance, SplitReport, TrainReport
-from tasks.adapters.checkpoints import epoch_dir, latest_checkpoint, load_checkpoint
-from tasks.adapters.training_child import run_training
-from tasks.adapters.training_request import Purpose, TrainingRequest
+from schemas.reports.pages import EpochRecord, PretrainReport, Provenance, SplitReport, TrainReport
+from tasks.adapters.models.checkpoints import epoch_dir, latest_checkpoint, load_checkpoint
+from tasks.adapters.scoring.scored_views import config_preprocessing
+from tasks.adapters.training.process import run_training
+from tasks.adapters.training.request import Purpose, TrainingRequest
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import Progress, progress, show_table
-from tasks.scoring import config_preprocessing
-from tasks.stages import GPU_TAG, save_report, stage_key
+from tasks.stage import GPU_TAG, save_report, stage_key
 
 logger = logging.getLogger(__name__)
 

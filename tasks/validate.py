@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 
 from prefect import task
 
-from schemas.config import RunConfig, Stage
+from schemas.config.run import RunConfig, Stage
 from schemas.errors import ValidationFailed
-from schemas.reports import IngestReport, ValidationReport
-from tasks.adapters.checks_page import write_checks_page
-from tasks.adapters.exam_store import open_store, read_manifest
-from tasks.adapters.expectations import check_manifest
+from schemas.reports.pages import IngestReport, ValidationReport
+from tasks.adapters.checks.expectations import check_manifest
+from tasks.adapters.pages.checks_page import write_checks_page
+from tasks.adapters.store.exam_store import open_store, read_manifest
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import show_link, show_table
-from tasks.stages import save_report, stage_key
+from tasks.stage import save_report, stage_key
 
 logger = logging.getLogger(__name__)
 

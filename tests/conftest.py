@@ -15,8 +15,8 @@ import pydicom
 import pytest
 
 from deployments.cli import main
-from deployments.services import PREFECT_DEFAULTS, prefect_server
-from schemas.config import PhantomConfig, RunConfig
+from deployments.server.prefect_server import PREFECT_DEFAULTS, prefect_server
+from schemas.config.run import PhantomConfig, RunConfig
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -65,7 +65,7 @@ def cohort_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     ``CANARY`` stands in every header field and file name that could identify somebody, and must come out nowhere.
     """
-    from tasks.adapters.phantom_cohort import write_cohort
+    from tasks.adapters.datasets.phantom_cohort import write_cohort
 
     folder = tmp_path_factory.mktemp("cohort")
     write_cohort(

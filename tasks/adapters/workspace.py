@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from schemas.config import RunConfig
+from schemas.config.run import RunConfig
 from schemas.errors import StoreBusy
 
 _SECONDS_BETWEEN_TRIES = 0.5

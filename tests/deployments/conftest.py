@@ -23,7 +23,7 @@ import pydicom
 import pytest
 import yaml
 
-from schemas.config import PhantomConfig, RunConfig
+from schemas.config.run import PhantomConfig, RunConfig
 
 SILENCE_S = 40
 """A run's first heartbeat comes at once and the next after 30 s, which is Prefect's least."""
@@ -182,7 +182,7 @@ def workstation(
     tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., RunConfig], session_receiver: tuple[int, list[Any]]
 ) -> Iterator[Workstation]:
     """``mammo serve CONFIG --service SERVICE`` over an inbox that is not there yet; failures are told to a local receiver."""
-    from tasks.adapters.phantom_cohort import write_cohort
+    from tasks.adapters.datasets.phantom_cohort import write_cohort
 
     folder = tmp_path_factory.mktemp("workstation")
     sizes = {"patients": EXAMS, "exams_per_patient": (1, 1), "image_size_px": (384, 288)}

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from deployments.configuration import SHIPPED_CONFIGS, load_config
-from deployments.registration import POOLS
-from deployments.services import PREFECT_DEFAULTS
-from schemas.config import ExistingDask
+from deployments.server.prefect_server import PREFECT_DEFAULTS
+from deployments.server.registration import POOLS
+from schemas.config.run import ExistingDask
 
 DEPLOYMENTS = SHIPPED_CONFIGS.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOYMENTS / "compose.yaml").read_text())

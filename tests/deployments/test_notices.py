@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from deployments.registration import _register_services
-from schemas.service import EmailNotice, ServiceConfig, SlackNotice, WebhookNotice
+from deployments.server.registration import _register_services
+from schemas.config.service import EmailNotice, ServiceConfig, SlackNotice, WebhookNotice
 
 pytestmark = pytest.mark.e2e
 NAME = "mammo: say that a run failed"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import runpy
 import shutil
 import signal
 import socket
@@ -21,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from deployments.services import PREFECT_DEFAULTS
+from deployments.server.prefect_server import PREFECT_DEFAULTS
+from mammo_tests.shared_study import workers_share
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -108,8 +108,7 @@ def test_a_killed_server_loses_no_work_and_no_flow_run(tmp_path: Path, database:
 def test_workers_share_a_search_in_postgresql(tmp_path: Path, database: int) -> None:
     """The study of a search, by URL: one worker is killed in a trial, the others run the rest and that one too."""
     pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
-    tests = runpy.run_path(str(Path(__file__).parents[1] / "tasks" / "adapters" / "test_search_study.py"))
-    tests["workers_share"](tmp_path, f"postgresql+psycopg://prefect@127.0.0.1:{database}/prefect")
+    workers_share(tmp_path, f"postgresql+psycopg://prefect@127.0.0.1:{database}/prefect")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -19,11 +19,11 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from deployments.registration import CPU_POOL, GPU_POOL, KUBERNETES_TEMPLATE, _register_services, kubernetes_template
-from deployments.services import PREFECT_DEFAULTS
-from schemas.config import SlurmDask
+from deployments.server.prefect_server import PREFECT_DEFAULTS
+from deployments.server.registration import CPU_POOL, GPU_POOL, KUBERNETES_TEMPLATE, _register_services, kubernetes_template
+from schemas.config.run import SlurmDask
+from schemas.config.service import KubernetesPools, ServiceConfig
 from schemas.errors import ConfigError
-from schemas.service import KubernetesPools, ServiceConfig
 from tasks.adapters.cluster import open_cluster, run_all
 
 SBATCH = KUBERNETES_TEMPLATE.with_name("slurm_worker.sbatch")

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from schemas.config import RunConfig
+from schemas.config.run import RunConfig
 
 _TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 

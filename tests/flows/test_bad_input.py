@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from schemas.config import RunConfig
+from schemas.config.run import RunConfig
 from tasks.adapters.workspace import Workspace, held_lock
 
 pytestmark = pytest.mark.e2e

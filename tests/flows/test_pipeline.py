@@ -29,10 +29,10 @@ from flows.ingest import ingest
 from flows.pipeline import pipeline
 from flows.predict import predict
 from flows.table1 import table1
-from schemas.config import RunConfig, Stage
+from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError, ConfigError
-from schemas.reports import EpochRecord
-from tasks.adapters.exam_store import open_store, read_manifest
+from schemas.reports.pages import EpochRecord
+from tasks.adapters.store.exam_store import open_store, read_manifest
 
 pytestmark = pytest.mark.e2e
 

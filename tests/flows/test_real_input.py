@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from gmic_model.model import GMIC
+from gmic_model.pixels.frames import to_source_frame
 from gmic_model.preprocess import network_input
-from gmic_model.saliency import to_source_frame
-from schemas.config import GMICConfig
+from schemas.config.run import GMICConfig
 from schemas.exam import ViewGeometry, ViewPosition
-from tasks.adapters.checkpoints import save_checkpoint
-from tasks.adapters.dicom import read_header, read_pixels
-from tasks.adapters.exam_store import lines_of, open_store, read_manifest, stored_views
+from tasks.adapters.dicom.dicom_file import read_header, read_pixels
+from tasks.adapters.models.checkpoints import save_checkpoint
+from tasks.adapters.store.exam_store import lines_of, open_store, read_manifest, stored_views
 
 pytestmark = pytest.mark.e2e
 

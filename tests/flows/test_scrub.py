@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from schemas.config import RunConfig
-from tasks.adapters.exam_store import open_store, read_manifest
+from schemas.config.run import RunConfig
+from tasks.adapters.store.exam_store import open_store, read_manifest
 
 pytestmark = pytest.mark.e2e
 

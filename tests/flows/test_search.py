@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -20,12 +19,12 @@ import pytest
 
 from deployments.configuration import load_config
 from flows.search import search
-from schemas.config import GMICVariant, RunConfig
+from mammo_tests.training_store import make_store, small_config
+from schemas.config.run import GMICVariant, RunConfig
 from schemas.errors import ConfigError, TrainingError
-from tasks.adapters.checkpoints import load_checkpoint
+from tasks.adapters.models.checkpoints import load_checkpoint
 from tasks.search import search_study
 
-_STORE = runpy.run_path(str(Path(__file__).parents[1] / "tasks" / "adapters" / "training_store.py"))
 RunFlow = Callable[..., Any]
 
 pytestmark = pytest.mark.e2e
@@ -33,7 +32,7 @@ pytestmark = pytest.mark.e2e
 
 def config_of(workspace: Path, **changes: Any) -> RunConfig:
     """Four trials of two epochs of a ResNet-22, two at a time."""
-    config: RunConfig = _STORE["small_config"](workspace, epochs=2)
+    config: RunConfig = small_config(workspace, epochs=2)
     model = config.model.model_copy(update={"variant": GMICVariant.RESNET22})
     search_section = {"trials": 4, "ensemble_size": 2, "workers": {"kind": "processes", "count": 2}, **changes}
     return RunConfig.model_validate({**config.model_dump(), "model": model.model_dump(), "search": search_section})
@@ -65,7 +64,7 @@ def test_a_killed_search_goes_on_with_the_trial_it_lost(tmp_path: Path, run_flow
     Afterwards: four trials, no fifth; the two best in ensemble.json with digests that verify; a page that loads nothing.
     """
     config = config_of(tmp_path / "workspace", with_published=True, workers={"kind": "gpu", "devices": [5, 7]})
-    _STORE["make_store"](config)
+    make_store(config)
     path = tmp_path / "search.yaml"
     path.write_text(config.model_dump_json())
     folder = config.workspace_dir / "search" / "paper"
@@ -112,7 +111,7 @@ def test_a_killed_search_goes_on_with_the_trial_it_lost(tmp_path: Path, run_flow
 def test_a_search_says_what_it_takes_before_it_starts(tmp_path: Path, run_flow: RunFlow) -> None:
     """Above the limit: hours, clock and disk in the message, the remedy, no trial begun; then the study of another config."""
     config = config_of(tmp_path / "workspace", confirm_above_hours=0.0)
-    _STORE["make_store"](config)
+    make_store(config)
     with pytest.raises(ConfigError, match=r"4 trials will take about .* h by the clock, .* GiB of .* free.*--yes"):
         run_flow(search, config)
     assert not list((config.workspace_dir / "search" / "paper").glob("trial-*"))
@@ -124,7 +123,7 @@ def test_a_search_says_what_it_takes_before_it_starts(tmp_path: Path, run_flow: 
 def test_a_tuning_split_without_positives_is_refused(tmp_path: Path, run_flow: RunFlow) -> None:
     """Nothing to choose trials by: said before the first one."""
     config = config_of(tmp_path / "workspace")
-    _STORE["make_store"](config, exams=8, malignant_every=5)  # exams 0 and 5; only 0 tunes
+    make_store(config, exams=8, malignant_every=5)  # exams 0 and 5; only 0 tunes
     report = json.loads((config.workspace_dir / "split" / "report.json").read_text())
     import pandas as pd
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gmic_model.augment import Jitter, cut_window, draw_jitter
-from gmic_model.breast_mask import find_breast, robust_mask
+from gmic_model.pixels.breast_mask import find_breast, robust_mask
+from gmic_model.pixels.window import Jitter, cut_window, draw_jitter
 from gmic_model.preprocess import (
     NO_BREAST,
     PreparedView,
@@ -27,7 +27,7 @@ from gmic_model.preprocess import (
     window_placement,
     working_shape_px,
 )
-from schemas.config import CropMode, PreprocessConfig
+from schemas.config.run import CropMode, PreprocessConfig
 from schemas.errors import ConfigError, DicomError, GateRejection
 from schemas.exam import Laterality, ViewGeometry, ViewPosition
 

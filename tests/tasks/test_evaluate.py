@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import StoreError
-from schemas.reports import FindingMetrics, Interval
+from schemas.reports.pages import FindingMetrics, Interval
 from tasks.evaluate import _refuse_other_splits, metrics_markdown
 
 

@@ -21,10 +21,10 @@ import pydicom
 import pytest
 from typer.testing import CliRunner
 
-from deployments.quarantine import app as quarantine
-from schemas.config import RunConfig
-from schemas.reports import IngestReport
-from tasks.adapters.exam_store import open_store, read_manifest, stored_views
+from deployments.commands.quarantine import app as quarantine
+from schemas.config.run import RunConfig
+from schemas.reports.pages import IngestReport
+from tasks.adapters.store.exam_store import open_store, read_manifest, stored_views
 from tasks.adapters.workspace import Workspace
 from tasks.ingest import scan_source
 
@@ -167,7 +167,7 @@ def test_old_files_are_taken_without_waiting(config: RunConfig, two_exams: Path,
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waited {seconds} s"))
     settling = config.model_copy(update={"ingest": config.ingest.model_copy(update={"settle_s": 3600.0})})
     real = time.time
-    monkeypatch.setattr("tasks.adapters.source_folder.time.time", lambda: real() + 7200)
+    monkeypatch.setattr("tasks.adapters.inbox.source_folder.time.time", lambda: real() + 7200)
     assert len(scan_source.fn(settling).unsettled) == 8
 
 

@@ -17,14 +17,14 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from schemas.config import RunConfig
+from schemas.config.run import RunConfig
 from schemas.errors import StoreError
 from schemas.exam import Laterality
-from schemas.reports import IngestReport
+from schemas.reports.pages import IngestReport
 from tasks.adapters.cluster import run_all
-from tasks.adapters.exam_store import open_store, published_rows, read_manifest
-from tasks.adapters.ledger import Ledger
-from tasks.adapters.stored_digests import DigestJob, ExpectedImage, find_damage
+from tasks.adapters.inbox.ledger import Ledger
+from tasks.adapters.store.exam_store import open_store, published_rows, read_manifest
+from tasks.adapters.store.verification import DigestJob, ExpectedImage, find_damage
 
 IngestHere = Callable[[RunConfig], IngestReport]
 MakeConfig = Callable[..., RunConfig]
@@ -35,7 +35,7 @@ import os, signal, sys
 sys.path[:0] = [sys.argv[1]]
 from deployments.cli import _terminate
 from flows.ingest import comparison_batches, header_batches
-from schemas.config import RunConfig
+from schemas.config.run import RunConfig
 from schemas.errors import MammoError
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.workspace import Workspace, held_lock
@@ -320,7 +320,7 @@ def test_a_path_in_an_identifier_leads_nowhere(
 
 def test_a_worker_that_a_file_kills_costs_that_file(scheduler: str) -> None:
     """The halves of a shard's job hold its images once each, down to one; a job of one cannot be divided (fault 32)."""
-    from tasks.adapters.shard_writer import HeaderJob, SourceFile
+    from tasks.adapters.inbox.shard_writer import HeaderJob, SourceFile
     from tasks.ingest import _halves_of_header_job
 
     files = tuple(SourceFile(file_id=f"F{number}", path=Path(f"{number}"), fingerprint="1-1") for number in range(5))

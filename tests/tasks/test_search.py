@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,11 @@ from typing import Any
 import psutil
 import pytest
 
-from schemas.config import GMICVariant, RunConfig
+from mammo_tests.training_store import make_store, small_config
+from schemas.config.run import GMICVariant, RunConfig
 from tasks import search
-from tasks.adapters.training_child import run_training
-from tasks.adapters.training_request import TrainingRequest
-
-_STORE = runpy.run_path(str(Path(__file__).parent / "adapters" / "training_store.py"))  # test folders are no packages
+from tasks.adapters.training.process import run_training
+from tasks.adapters.training.request import TrainingRequest
 
 
 def test_a_trial_below_the_median_ends_on_its_gpu_and_leaves_no_weights(
@@ -25,14 +23,14 @@ def test_a_trial_below_the_median_ends_on_its_gpu_and_leaves_no_weights(
 
     Its process saw GPU 3 and no other; that there is none here matters to nobody, the config says CPU.
     """
-    config: RunConfig = _STORE["small_config"](tmp_path, epochs=50)
+    config: RunConfig = small_config(tmp_path, epochs=50)
     rule = {"pruning": "median", "pruning_startup_trials": 1, "pruning_warmup_epochs": 0}
     changes = {
         "model": {**config.model.model_dump(), "variant": GMICVariant.RESNET22},
         "search": {"trials": 2, "workers": {"kind": "gpu", "devices": [3]}, **rule},
     }
     config = RunConfig.model_validate({**config.model_dump(), **changes})
-    splits = _STORE["make_store"](config)
+    splits = make_store(config)
     study = search.search_study(config)
     study.prepare("identity")
     with study.claimed_trial() as first:
@@ -43,7 +41,7 @@ def test_a_trial_below_the_median_ends_on_its_gpu_and_leaves_no_weights(
 
     def watched(request: TrainingRequest, on_message: Callable[[Mapping[str, Any]], None], *, gpu: int | None = None) -> None:
         def listen(message: Mapping[str, Any]) -> None:
-            (child,) = (child for child in psutil.Process().children() if "training_child_main" in " ".join(child.cmdline()))
+            (child,) = (child for child in psutil.Process().children() if "process_main" in " ".join(child.cmdline()))
             seen.append(child.environ()["CUDA_VISIBLE_DEVICES"])
             on_message(message)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from schemas.config import PreprocessConfig, RunConfig
+from schemas.config.run import PreprocessConfig, RunConfig
 from schemas.errors import StoreError, ValidationFailed
 from schemas.exam import Finding, Laterality, Split
 from schemas.layout import MANIFEST_COLUMNS, SPLIT_NAMES
-from schemas.reports import IngestReport, SplitReport
-from tasks.adapters.exam_store import create_store, data_version, publish
-from tasks.adapters.split_table import exam_records, manifest_with_splits
+from schemas.reports.pages import IngestReport, SplitReport
+from tasks.adapters.store.exam_store import create_store, data_version, publish
+from tasks.adapters.store.manifest import exam_records, manifest_with_splits
 from tasks.split import count_splits, split
 
 UNKNOWN = 255

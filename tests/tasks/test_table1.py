@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from schemas.config import GMICVariant, RunConfig
-from schemas.measures import AurocDifference, ModelSpread
-from schemas.reports import Interval, Provenance, TrainReport
-from schemas.table1 import PAPER_AUROC, Table1Cell, Table1Report, Table1Row
+from schemas.config.run import GMICVariant, RunConfig
+from schemas.reports.pages import Interval, Provenance, TrainReport
+from schemas.reports.report import AurocDifference, ModelSpread
+from schemas.reports.table1 import PAPER_AUROC, Table1Cell, Table1Report, Table1Row
 from tasks.table1 import evaluation_run, row_checkpoints, table1_markdown, training_run, variants_to_train
 
 PROVENANCE = Provenance(

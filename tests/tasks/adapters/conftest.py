@@ -1,35 +1,22 @@
-"""Fixtures of the adapters' tests: the hostile set's maker, and a sound file for it."""
+"""Fixtures of the adapters' tests: a sound file for the hostile set."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from mammo_tests import hostile
 from schemas.exam import Laterality, ViewPosition
-from tasks.adapters.dicom import MammogramHeader, write_mammogram
+from tasks.adapters.dicom.dicom_file import MammogramHeader, write_mammogram
 
 SHAPE_PX = (320, 288)
 
 
 @pytest.fixture(scope="session")
-def hostile() -> ModuleType:
-    """The module ``hostile.py`` beside this file; test folders are no packages, so it is loaded by its path."""
-    spec = importlib.util.spec_from_file_location("hostile", Path(__file__).with_name("hostile.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["hostile"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def write_sound(hostile: ModuleType) -> Callable[..., Path]:
+def write_sound() -> Callable[..., Path]:
     """``write_sound(path, number=1)``: a small left CC view that every rule of the profile ``phantom`` accepts.
 
     Each number is another patient, exam, image and other pixels; the header is longer than the smallest file may be.

@@ -1,0 +1,1 @@
+"""Commands of `mammo` that are no stage of the pipeline."""

@@ -1,0 +1,114 @@
+"""``mammo demo``: a synthetic cohort through the whole pipeline, then real mammograms if there are any."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import cast
+
+import typer
+
+from deployments.configuration import load_config
+from deployments.console import shown_progress
+from deployments.local_run import run_verb
+from deployments.server.prefect_server import prefect_server
+from schemas.config.run import RunConfig
+from schemas.reports.pages import PipelineReport, PredictReport
+
+
+def run_demo(*, workspace: Path, dicom_dir: Path | None, profile: str, seed: int) -> PipelineReport:
+    """Writes below ``workspace``; run again, it resumes.
+
+    Raises:
+        NoExamsFound: ``dicom_dir`` is not a folder; said before anything is drawn or trained.
+        ConfigError: There is no such gate profile; the same.
+    """
+    if dicom_dir is not None:
+        _require_real_input(dicom_dir, profile)
+    started = time.monotonic()
+    config = demo_config(workspace, seed)
+    place_phantom_key(workspace, seed)
+    with prefect_server(workspace) as ui_address:
+        typer.echo(f"Prefect UI: {ui_address}", err=True)
+        with shown_progress():
+            run_verb("phantom", config)
+            report = cast("PipelineReport", run_verb("pipeline", config))
+            predicted: PredictReport | None = None
+            if dicom_dir is not None:
+                real = prediction_config(workspace, dicom_dir, profile, report.train.checkpoint_path)
+                predicted = cast("PredictReport", run_verb("predict", real))
+        typer.echo(demo_text(report, predicted, minutes=(time.monotonic() - started) / 60))
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            typer.echo(f"The Prefect UI is at {ui_address} until you press Enter.")
+            sys.stdin.readline()
+        else:
+            typer.echo(f"To see the runs again: mammo serve --workspace {shlex.quote(str(workspace))}")
+    return report
+
+
+def demo_config(workspace: Path, seed: int) -> RunConfig:
+    """The shipped demo config, in another place and with another seed."""
+    return load_config(
+        Path("demo.yaml"),
+        {
+            "workspace_dir": str(workspace),
+            "phantom.output_dir": str(workspace / "cohort"),
+            "phantom.seed": seed,
+            "ingest.source_dir": str(workspace / "cohort" / "dicom"),
+            "ingest.labels_csv": str(workspace / "cohort" / "labels.csv"),
+            "ingest.masks_dir": str(workspace / "cohort" / "masks"),
+            "split.seed": seed,
+            "train.seed": seed,
+        },
+    )
+
+
+def place_phantom_key(workspace: Path, seed: int) -> None:
+    """Gives the workspace a known pseudonym key, so that the seed fixes all: split and training order follow the pseudonyms.
+
+    Phantoms have no identity to protect. Real mammograms (``--dicom``) go to a workspace of their own, under a random key.
+    """
+    from tasks.adapters.pseudonyms import place_key
+    from tasks.adapters.workspace import Workspace
+
+    place_key(Workspace(workspace).key_path, hashlib.sha256(f"phantom cohort {seed}".encode()).digest())
+
+
+def prediction_config(workspace: Path, dicom_dir: Path, profile: str, checkpoint: Path) -> RunConfig:
+    """Real mammograms at full resolution, through the demo's small network: the path is right, the scores mean nothing."""
+    return load_config(
+        Path("predict.yaml"),
+        {
+            "workspace_dir": str(workspace / "real"),
+            "ingest.source_dir": str(dicom_dir),
+            "ingest.profile": profile,
+            "checkpoint": str(checkpoint),
+        },
+    )
+
+
+def _require_real_input(dicom_dir: Path, profile: str) -> None:
+    from tasks.adapters.datasets.gate_profile import profile_named
+    from tasks.ingest import require_folder
+
+    require_folder(dicom_dir)
+    profile_named(profile)
+
+
+def demo_text(report: PipelineReport, predicted: PredictReport | None, *, minutes: float) -> str:
+    """What the demo prints at its end."""
+    from deployments.cli import prediction_text
+    from tasks.evaluate import metrics_markdown
+
+    lines = ["", metrics_markdown(report.evaluation.by_finding), ""]
+    if predicted is not None:
+        lines += [
+            "Real mammograms through this demo network, which has seen synthetic images only: the scores mean nothing.",
+            prediction_text(predicted),
+            "",
+        ]
+    lines += [f"Report: {report.report_path}", f"Took {minutes:.1f} minutes."]
+    return "\n".join(lines)

@@ -1,0 +1,194 @@
+"""``mammo doctor``: is this machine fit for the work? Every fault comes with what to do about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+
+from deployments.configuration import load_config
+from deployments.server.prefect_server import configured_api_url, is_healthy
+from schemas.config.run import KubernetesDask, LocalDask, RunConfig, SlurmDask
+from schemas.errors import ConfigError
+from tasks.adapters.workspace import Workspace
+
+_LEAST_FREE_GIB = 10.0
+_LEAST_MEMORY_GIB = 4.0
+_GIB = 1 << 30
+# What a wrong version breaks without saying so; the spans are those of constraints.txt's reasons.
+_SPANS = {
+    "prefect": ("3.8", "3.9", "other versions were not tried with the deployments"),
+    "fastapi": ("0.139", "0.151", "the Prefect server does not start"),
+    "sqlalchemy": ("2.0.40", "2.1", "no schedule ever fires"),
+    "zarr": ("3.1", "3.2", "stores may be read differently"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing looked at."""
+
+    check: str
+    is_well: bool
+    found: str
+    remedy: str = ""
+
+
+ConfigOption = Annotated[Path | None, typer.Argument(help="Also look at what this run needs: folders, key, Dask extra")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print findings as JSON")]
+
+
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check codecs, disk, memory, keys, server, GPU and versions; exit code 1 if something is not well."""
+    findings = list(examine(load_config(config) if config else None))
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        for finding in findings:
+            typer.echo(f"{'well ' if finding.is_well else 'FAULT'} {finding.check:<10} {finding.found}")
+            if finding.remedy:
+                typer.echo(f"      do: {finding.remedy}")
+    if not all(finding.is_well for finding in findings):
+        raise typer.Exit(1)
+
+
+def examine(config: RunConfig | None) -> Iterator[Finding]:
+    """Every check in turn."""
+    yield from _versions()
+    yield _codecs()
+    yield _memory(config)
+    yield _gpu(config)
+    yield _server()
+    if config is not None:
+        yield _disk(config.workspace_dir)
+        yield _key(Workspace(config.workspace_dir).key_path)
+        yield from _folders(config)
+        yield from _extra(config)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _versions() -> Iterator[Finding]:
+    for package, (lowest, below, harm) in _SPANS.items():
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            found = "not installed"
+        is_well = found != "not installed" and _numbers(lowest) <= _numbers(found) < _numbers(below)
+        remedy = "" if is_well else f"pip install '{package}>={lowest},<{below}': with another version {harm}"
+        yield Finding(check="versions", is_well=is_well, found=f"{package} {found}", remedy=remedy)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:3] if part.isdigit())
+
+
+def _codecs() -> Finding:
+    """The package may be there with a decoder missing from it."""
+    try:
+        from tasks.adapters.dicom.frame_codecs import missing_codecs
+
+        missing = missing_codecs()
+    except ImportError:
+        missing = ("compressed pixels",)
+    return Finding(
+        check="codecs",
+        is_well=not missing,
+        found="all transfer syntaxes can be decoded" if not missing else f"cannot decode {', '.join(missing)}",
+        remedy="" if not missing else "pip install --force-reinstall imagecodecs",
+    )
+
+
+def _memory(config: RunConfig | None) -> Finding:
+    free_gib = psutil.virtual_memory().available / _GIB
+    needed_gib = _LEAST_MEMORY_GIB
+    if config is not None and isinstance(config.ingest.dask, LocalDask):
+        needed_gib = max(needed_gib, config.ingest.dask.n_workers * config.ingest.file_memory_mib / 1024)
+    is_well = free_gib >= needed_gib
+    remedy = "" if is_well else "close other programs, or lower ingest.dask.n_workers and train.batch_exams"
+    return Finding(check="memory", is_well=is_well, found=f"{free_gib:.1f} GiB free, {needed_gib:.1f} needed", remedy=remedy)
+
+
+def _gpu(config: RunConfig | None) -> Finding:
+    """No GPU is a fault only where the config insists on one."""
+    program = shutil.which("nvidia-smi")
+    found = ""
+    if program is not None:
+        query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        found = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20).stdout.strip()
+    wants_one = config is not None and config.train.device == "cuda"
+    return Finding(
+        check="gpu",
+        is_well=bool(found) or not wants_one,
+        found=found.replace("\n", "; ") or "none: training and prediction run on the CPU",
+        remedy="install the driver, or set train.device to auto" if wants_one and not found else "",
+    )
+
+
+def _server() -> Finding:
+    configured = configured_api_url(os.environ)
+    if configured is None:
+        return Finding(check="server", is_well=True, found="none configured: each workspace starts its own on 127.0.0.1")
+    address = configured.removesuffix("/").removesuffix("/api")
+    is_well = is_healthy(address)
+    remedy = "" if is_well else "start it, correct PREFECT_API_URL, or unset it: mammo then starts a server of its own"
+    return Finding(check="server", is_well=is_well, found=f"{address} {'answers' if is_well else 'is silent'}", remedy=remedy)
+
+
+def _disk(folder: Path) -> Finding:
+    while not folder.exists():
+        folder = folder.parent
+    free_gib = shutil.disk_usage(folder).free / _GIB
+    inodes = os.statvfs(folder).f_favail
+    is_writable = os.access(folder, os.W_OK)
+    is_well = free_gib >= _LEAST_FREE_GIB and is_writable and inodes != 0
+    return Finding(
+        check="disk",
+        is_well=is_well,
+        found=f"{free_gib:.0f} GiB and {inodes} files free at {folder}{'' if is_writable else ', not writable'}",
+        remedy="" if is_well else f"make room ({_LEAST_FREE_GIB:.0f} GiB), or set workspace_dir to another disk of yours",
+    )
+
+
+def _key(path: Path) -> Finding:
+    if not path.exists():
+        return Finding(check="key", is_well=True, found=f"no {path.name} yet: the first ingest makes it")
+    mode = path.stat().st_mode & 0o777
+    is_well = mode & 0o077 == 0 and os.access(path, os.R_OK)
+    remedy = "" if is_well else f"chmod 600 {path}: who reads it can link pseudonyms to patients"
+    return Finding(check="key", is_well=is_well, found=f"{path.name} mode {mode:04o}", remedy=remedy)
+
+
+def _folders(config: RunConfig) -> Iterator[Finding]:
+    for name, path in (("source_dir", config.ingest.source_dir), ("labels_csv", config.ingest.labels_csv)):
+        if path is None:
+            continue
+        is_well = os.access(path, os.R_OK)
+        remedy = "" if is_well else f"correct ingest.{name}, or give the user who runs mammo the right to read it"
+        yield Finding(check=name, is_well=is_well, found=f"{path} {'readable' if is_well else 'not readable'}", remedy=remedy)
+
+
+def _extra(config: RunConfig) -> Iterator[Finding]:
+    from tasks.adapters.cluster import kubernetes_spec, slurm_cluster
+
+    dask = config.ingest.dask
+    try:
+        if isinstance(dask, SlurmDask):
+            slurm_cluster(dask).close()
+        elif isinstance(dask, KubernetesDask):
+            kubernetes_spec(dask)
+        else:
+            return
+        yield Finding(check="dask", is_well=True, found=f"{dask.kind}: the extra is installed")
+    except ConfigError as missing:
+        yield Finding(check="dask", is_well=False, found=str(missing), remedy=f"pip install 'mammography-gmic[{dask.kind}]'")

@@ -1,0 +1,133 @@
+"""``mammo prune``: old runs, artifacts, results and checkpoints go. Without --delete it only says what would."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deployments.configuration import load_config
+from deployments.server.prefect_server import prefect_server
+from schemas.config.run import RunConfig, Stage
+from schemas.errors import StoreError
+from schemas.reports.pages import TrainReport
+from tasks.adapters.workspace import Workspace
+
+_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What is old, by kind."""
+
+    runs: int
+    artifacts: int
+    results: tuple[Path, ...]
+    trainings: tuple[Path, ...]
+
+
+def prune(
+    config: Annotated[Path, typer.Argument(help="Config file of the workspace")],
+    older_than_days: Annotated[float, typer.Option(help="Age by end of run, or by last change of a file")] = 90.0,
+    delete: Annotated[bool, typer.Option("--delete", help="Really delete; without it nothing is touched")] = False,
+) -> None:
+    """Show, or with --delete remove, old runs, artifacts, cached results and trainings; what is in use is kept."""
+    run = load_config(config)
+    with prefect_server(run.workspace_dir):
+        pruned = prune_workspace(run, timedelta(days=older_than_days), is_dry=not delete)
+    verb = "deleted" if delete else "would be deleted (--delete does it)"
+    typer.echo(
+        f"{pruned.runs} runs, {pruned.artifacts} artifacts, {len(pruned.results)} results, "
+        f"{len(pruned.trainings)} trainings {verb}"
+    )
+    for path in pruned.trainings:
+        typer.echo(f"  {path}")
+
+
+def prune_workspace(config: RunConfig, age: timedelta, *, is_dry: bool) -> Pruned:
+    """Finds what is older, and deletes it unless ``is_dry``."""
+    runs, artifacts = asyncio.run(_prune_history(datetime.now(UTC) - age, is_dry=is_dry))
+    oldest_s = time.time() - age.total_seconds()
+    results = tuple(_old_results(config.workspace_dir, oldest_s))
+    trainings = tuple(_old_trainings(config, oldest_s))
+    if not is_dry:
+        for path in results:
+            path.unlink(missing_ok=True)
+        for folder in trainings:
+            shutil.rmtree(folder)
+    return Pruned(runs=runs, artifacts=artifacts, results=results, trainings=trainings)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+async def _prune_history(before: datetime, *, is_dry: bool) -> tuple[int, int]:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
+
+    ended = {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
+    old_runs = FlowRunFilter.model_validate({"end_time": {"before_": before.isoformat()}, "state": ended})
+    async with get_client() as client:
+        runs = [
+            each.id
+            async for each in _pages(
+                lambda offset: client.read_flow_runs(
+                    flow_run_filter=old_runs, sort=FlowRunSort.START_TIME_ASC, limit=_PAGE, offset=offset
+                )
+            )
+        ]
+        artifacts = [
+            each.id
+            async for each in _pages(
+                lambda offset: client.read_artifacts(sort=ArtifactSort.CREATED_DESC, limit=_PAGE, offset=offset)
+            )
+            if each.updated is not None and each.updated < before
+        ]
+        if not is_dry:
+            for artifact_id in artifacts:
+                await client.delete_artifact(artifact_id)
+            for run_id in runs:
+                await client.delete_flow_run(run_id)
+    return len(runs), len(artifacts)
+
+
+async def _pages(read: Any) -> Any:
+    offset = 0
+    while page := await read(offset):
+        for each in page:
+            yield each
+        offset += len(page)
+
+
+def _old_results(workspace_dir: Path, oldest_s: float) -> Iterator[Path]:
+    """Cached results, save those that a stage's folder still speaks of: without its result a finished stage runs again.
+
+    Below ``table1`` each training and each row has stage folders of its own.
+    """
+    finished = [path for pattern in ("*/done", "table1/*/*/done") for path in workspace_dir.glob(pattern)]
+    keys = {path.read_text().partition(" ")[0] for path in finished}
+    for path in (workspace_dir / "prefect" / "results").glob("*"):
+        if path.is_file() and path.name not in keys and path.stat().st_mtime < oldest_s:
+            yield path
+
+
+def _old_trainings(config: RunConfig, oldest_s: float) -> Iterator[Path]:
+    """Training folders, save the one whose weights are in force and those that a config names."""
+    from tasks.stage import load_report
+
+    kept = set() if config.checkpoint is None else {config.checkpoint.resolve().parent}
+    with suppress(StoreError):  # no training has ended: none is in force
+        kept.add(load_report(config, Stage.TRAIN, TrainReport).run_dir.resolve())
+    folder = Workspace(config.workspace_dir).stage_dir(Stage.TRAIN.value)
+    for path in sorted(each for each in folder.glob("*") if each.is_dir() and each.resolve() not in kept):
+        if max((file.stat().st_mtime for file in path.rglob("*")), default=0.0) < oldest_s:
+            yield path

@@ -1,0 +1,179 @@
+"""``mammo quarantine``: what the gate refused, why, where it lies, and what a person decides about it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deployments.configuration import load_config
+from schemas.config.run import RunConfig
+from schemas.errors import ConfigError
+from schemas.exam import QuarantinedFile
+from tasks.adapters.inbox.claims import publishable
+from tasks.adapters.inbox.ledger import Ledger
+from tasks.adapters.workspace import Workspace, held_lock
+
+app = typer.Typer(help="Files that the gate refused: list, show, release, discard, draw.", no_args_is_help=True)
+
+ConfigPath = Annotated[Path, typer.Argument(help="Config file; a shipped name such as demo.yaml works too")]
+FileId = Annotated[str, typer.Argument(help="F and 24 hex digits, as `list` shows it")]
+
+
+@app.command("list")
+def list_refused(
+    config: ConfigPath,
+    reason: Annotated[str | None, typer.Option(help="Only files refused by this rule, such as X21")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """List the refused files by pseudonym, with the rules that refused them."""
+    refused = [file for file in _refused(load_config(config)) if reason is None or reason in file.reason_codes]
+    if as_json:
+        typer.echo(json.dumps([{"file_id": file.file_id, "reason_codes": file.reason_codes} for file in refused], indent=1))
+        return
+    from tasks.adapters.pages.contact_sheet import demand
+
+    for file in refused:
+        typer.echo(f"{file.file_id}  {' '.join(file.reason_codes)}")
+    counts = Counter(code for file in refused for code in file.reason_codes)
+    for code, count in counts.most_common():
+        typer.echo(f"{count:6d} x {code}: {demand(code)}")
+    if not refused:
+        typer.echo("no file is refused")
+
+
+@app.command()
+def show(
+    config: ConfigPath,
+    file_id: FileId,
+    find: Annotated[
+        bool, typer.Option("--find", help="Search the source folder and print the path; it may spell a name")
+    ] = False,
+) -> None:
+    """Show why a file was refused and, on request, where it lies."""
+    from tasks.adapters.pages.contact_sheet import demand
+
+    run = load_config(config)
+    file = _one(run, file_id)
+    typer.echo(file.file_id)
+    for code in file.reason_codes:
+        typer.echo(f"{code}: {demand(code)}")
+    typer.echo(file.message)
+    with Ledger(_ledger_path(run)) as ledger:
+        for codes, reason, moment in ledger.releases(file_id):
+            typer.echo(f"released {moment}, was {codes}: {reason}")
+    if find:
+        from tasks.adapters.pages.contact_sheet import find_sources
+        from tasks.adapters.pseudonyms import open_key
+
+        found = find_sources(run.ingest.source_dir, [file_id], open_key(Workspace(run.workspace_dir).key_path))
+        # ascii(): a file name may hold a newline or a terminal's commands.
+        typer.echo(ascii(str(found[file_id])) if found else f"not in {run.ingest.source_dir} any more")
+
+
+@app.command()
+def release(
+    config: ConfigPath,
+    file_ids: Annotated[list[str], typer.Argument(help="Files to read again")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the ledger, so name no patient")],
+) -> None:
+    """Let refused files be read again by the next ingest, under the rules and limits of its config."""
+    cleaned = _cleaned(reason, act="release")
+    run = load_config(config)
+    with held_lock(Workspace(run.workspace_dir).store_dir, purpose="quarantine release"), Ledger(_ledger_path(run)) as ledger:
+        moment = datetime.now(UTC).isoformat(timespec="seconds")
+        released = ledger.release(file_ids, reason=cleaned, released_utc=moment)
+    unknown = sorted(set(file_ids) - {file.file_id for file in released})
+    typer.echo(f"released {len(released)} of {len(set(file_ids))} files; `mammo ingest` reads them again")
+    if unknown:
+        raise ConfigError(
+            f"{len(unknown)} of these files are not refused", got=_shown_ids(unknown), remedy="see `mammo quarantine list`"
+        )
+
+
+@app.command()
+def discard(
+    config: ConfigPath,
+    file_ids: Annotated[list[str], typer.Argument(help="Refused files that are wrong, such as the wrong ones of an I06")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the ledger, so name no patient")],
+) -> None:
+    """Never use these files' content again, under whatever name it comes; the next ingest publishes what they contested."""
+    cleaned = _cleaned(reason, act="discard")
+    run = load_config(config)
+    with held_lock(Workspace(run.workspace_dir).store_dir, purpose="quarantine discard"), Ledger(_ledger_path(run)) as ledger:
+        known = {file.file_id: file for file in _refused_by(ledger)}
+        unknown = sorted(set(file_ids) - known.keys())
+        if unknown:
+            raise ConfigError(
+                f"{len(unknown)} of these files are not refused; nothing was discarded",
+                got=_shown_ids(unknown),
+                remedy="see `mammo quarantine list`",
+            )
+        moment = datetime.now(UTC).isoformat(timespec="seconds")
+        ledger.discard([known[file_id] for file_id in dict.fromkeys(file_ids)], reason=cleaned, released_utc=moment)
+    typer.echo(f"discarded {len(set(file_ids))} files; run `mammo ingest` to publish what they contested")
+
+
+@app.command()
+def sheet(
+    config: ConfigPath,
+    output: Annotated[Path | None, typer.Option(help="Where the page goes, instead of the workspace")] = None,
+) -> None:
+    """Draw the contact sheet: every refused file with its reasons and a small picture where its pixels decode."""
+    from tasks.adapters.gate.child import GateLimits
+    from tasks.adapters.pages.contact_sheet import find_sources, write_contact_sheet
+    from tasks.adapters.pseudonyms import open_key
+
+    run = load_config(config)
+    refused = _refused(run)
+    workspace = Workspace(run.workspace_dir)
+    sources = find_sources(run.ingest.source_dir, [file.file_id for file in refused], open_key(workspace.key_path))
+    limits = GateLimits(timeout_s=run.ingest.file_timeout_s, memory_bytes=run.ingest.file_memory_mib << 20)
+    path = write_contact_sheet(
+        refused,
+        sources,
+        output_path=output or workspace.stage_dir("quarantine") / "contact_sheet.html",
+        created=datetime.now(UTC),
+        limits=limits,
+    )
+    typer.echo(f"contact sheet of {len(refused)} files: {path}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _ledger_path(run: RunConfig) -> Path:
+    from tasks.adapters.store.exam_store import open_store  # late: zarr and pandas take a second
+
+    return open_store(Workspace(run.workspace_dir).store_dir).ledger_path
+
+
+def _refused(run: RunConfig) -> list[QuarantinedFile]:
+    with Ledger(_ledger_path(run)) as ledger:
+        return _refused_by(ledger)
+
+
+def _refused_by(ledger: Ledger) -> list[QuarantinedFile]:
+    return [*ledger.quarantined(), *publishable(ledger.manifest_lines()).refused]
+
+
+def _cleaned(reason: str, *, act: str) -> str:
+    cleaned = "".join(character for character in reason if character.isprintable()).strip()[:500]
+    if not cleaned:
+        raise ConfigError(f"A {act} needs a reason", expected="--reason TEXT", remedy="say what you know")
+    return cleaned
+
+
+def _one(run: RunConfig, file_id: str) -> QuarantinedFile:
+    for file in _refused(run):
+        if file.file_id == file_id:
+            return file
+    raise ConfigError("This file is not refused", got=_shown_ids([file_id]), remedy="see `mammo quarantine list`")
+
+
+def _shown_ids(file_ids: list[str]) -> str:
+    return ", ".join(ascii(file_id[:32]) for file_id in file_ids[:10])

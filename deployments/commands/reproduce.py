@@ -1,0 +1,86 @@
+"""``mammo reproduce``: the paper's numbers, from published or own files (no server), and from own training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from schemas.errors import ConfigError
+
+app = typer.Typer(help="The paper's numbers, from published or own files.", no_args_is_help=True)
+
+
+@app.callback()
+def reproduce() -> None:
+    """The paper's numbers, from published or own files."""
+
+
+@app.command("reader-study")
+def reader_study(
+    scores: Annotated[Path, typer.Option(help="CSV: case_ID, side, label, Reader<name>_POM ..., AI_<name>_POM ...")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON")] = False,
+    figure: Annotated[Path | None, typer.Option(help="Write Figure 3 and the weight curve to this SVG file")] = None,
+    model: Annotated[str | None, typer.Option(help="Model to compare and average with, such as GMIC_top5")] = None,
+    hybrid_weight: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the reader in the hybrid")] = 0.5,
+    recall_above: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="A reader recalls above this probability; 0.02 is BI-RADS 4")
+    ] = 0.02,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of exams")] = 2000,
+    confidence: Annotated[float, typer.Option(help="Of every interval")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap")] = 0,
+) -> None:
+    """Figure 3: readers, model, hybrids, ROC points and the multi-reader multi-case comparison, all with intervals."""
+    # Imported late: pandas and scipy would slow down every other verb.
+    from deployments.commands.reader_study_text import reader_study_text
+    from gmic_model.metrics.operating_points import Bootstrap
+    from gmic_model.reader_study.study import StudyOptions, analyse_reader_study
+    from tasks.adapters.pages.charts.reader_study import render_figure
+    from tasks.adapters.scoring.reader_study_file import read_reader_study
+    from tasks.adapters.workspace import write_atomically
+
+    if not 0.0 < confidence < 1.0:
+        raise ConfigError("--confidence has no meaning", expected="a number between 0 and 1", got=confidence)
+    file = read_reader_study(scores)
+    options = StudyOptions(
+        model=(model or file.default_model()).removeprefix("AI_").removesuffix("_POM"),
+        hybrid_weight=hybrid_weight,
+        recall_above=recall_above,
+        bootstrap=Bootstrap(resamples=resamples, confidence=confidence, seed=seed),
+    )
+    report = analyse_reader_study(file.study, options, source_sha256=file.source_sha256, notes=file.notes)
+    if figure is not None:
+        write_atomically(figure, render_figure(report).encode())
+    typer.echo(report.model_dump_json(indent=1) if as_json else reader_study_text(report))
+    if figure is not None:
+        typer.echo(f"Figure: {figure}", err=True)
+
+
+@app.command("table1")
+def table1(
+    config: Annotated[Path, typer.Argument(help="Config file; the shipped table1.yaml is a small one on synthetic exams")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON")] = False,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table to this file too")] = None,
+) -> None:
+    """Table 1: train each row with each seed (or take its checkpoints), evaluate, and print the paper's table beside ours.
+
+    Stop it whenever you like; the same command goes on where it stopped. Section ``table1`` of the config has rows, seeds
+    and checkpoints.
+    """
+    from deployments.configuration import load_config
+    from deployments.console import shown_progress
+    from deployments.local_run import run_verb
+    from deployments.server.prefect_server import prefect_server
+    from schemas.reports.table1 import Table1Report
+    from tasks.adapters.workspace import write_atomically
+
+    run = load_config(config)
+    with prefect_server(run.workspace_dir) as ui_address, shown_progress():
+        typer.echo(f"Prefect UI: {ui_address}", err=True)
+        report = cast("Table1Report", run_verb("table1", run))
+    table = report.markdown_path.read_text()
+    if markdown is not None:
+        write_atomically(markdown, table.encode())
+    typer.echo(report.model_dump_json(indent=1) if as_json else table)
+    typer.echo(f"Table: {markdown or report.markdown_path}", err=True)

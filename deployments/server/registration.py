@@ -1,0 +1,219 @@
+"""What the Prefect server of a workstation must know: pools, limits, deployments, automations. Twice changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from schemas.config.run import RunConfig
+from schemas.config.service import EmailNotice, KubernetesPools, Notice, ServiceConfig, SlackNotice
+from schemas.errors import ConfigError, MammoError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
+DEPLOYMENTS_FILE = Path(__file__).parents[1] / "prefect.yaml"
+CPU_POOL, GPU_POOL = POOLS = ("mammo-cpu", "mammo-gpu")
+KUBERNETES_TEMPLATE = Path(__file__).parents[1] / "work_pools" / "kubernetes.json"
+_SIGNS_OF_LIFE = ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed")
+
+
+def register(config: RunConfig, service: ServiceConfig, home: Path) -> None:
+    """Registers all of it at the server that the environment names; ``config`` becomes the deployments' default.
+
+    Raises:
+        ConfigError: A secret's file cannot be read, or a work pool is of another type.
+        MammoError: Prefect refused the deployments.
+    """
+    asyncio.run(_register_services(service))
+    deploy_all(config, home / "prefect.yaml")
+
+
+def deploy_all(config: RunConfig, path: Path) -> None:
+    """``prefect deploy --all`` of the shipped file with this config in it, written to ``path``.
+
+    Raises:
+        MammoError: Prefect refused.
+    """
+    path.write_text(yaml.safe_dump(deployments_for(config), sort_keys=False))
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=path.parent, stdin=subprocess.DEVNULL)
+    if said.returncode:
+        raise MammoError(
+            "The deployments could not be registered",
+            expected="prefect deploy --all to succeed",
+            got=" ".join((said.stderr or said.stdout).split())[-400:],
+            remedy=f"see {path} and the server's log",
+        )
+
+
+def deployments_for(config: RunConfig) -> dict[str, Any]:
+    """The shipped prefect.yaml; what the run's config says takes the place of its two variables."""
+    content: dict[str, Any] = yaml.safe_load(DEPLOYMENTS_FILE.read_text())
+    del content["definitions"]
+    values = config.model_dump(mode="json")
+    for deployment in content["deployments"]:
+        shipped = deployment["parameters"]["config"]
+        lock_wait_s = max(config.ingest.lock_wait_s, shipped["ingest"]["lock_wait_s"])
+        deployment["parameters"] = {"config": {**values, "ingest": {**values["ingest"], "lock_wait_s": lock_wait_s}}}
+    return content
+
+
+def kubernetes_template(pool: str, kubernetes: KubernetesPools) -> dict[str, Any]:
+    """The base job template of a pool: the shipped one, its defaults being what the settings say."""
+    template: dict[str, Any] = json.loads(KUBERNETES_TEMPLATE.read_text())
+    values = {
+        "image": kubernetes.gpu_image if pool == GPU_POOL else kubernetes.cpu_image,
+        "gpus": str(kubernetes.gpus) if pool == GPU_POOL else "0",
+        "namespace": kubernetes.namespace,
+        "volume_claim": kubernetes.volume_claim,
+        "mount_path": str(kubernetes.mount_path),
+        "auth_secret": kubernetes.auth_secret,
+        "service_account_name": kubernetes.service_account,
+        "memory": kubernetes.memory,
+    }
+    for name, value in values.items():
+        template["variables"]["properties"][name]["default"] = value
+    return template
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+async def _register_services(service: ServiceConfig) -> None:
+    from prefect.client.orchestration import get_client
+
+    from tasks.stage import GPU_TAG
+
+    async with get_client() as client:
+        for pool in POOLS:
+            await _keep_pool(client, pool, service.kubernetes)
+        await client.create_concurrency_limit(tag=GPU_TAG, concurrency_limit=service.gpu_slots)
+        await _keep_automation(client, _crash_of_the_silent(service.silence_s))
+        if service.notice is not None:
+            await _keep_automation(client, await _notice_of_failure(service.notice))
+
+
+async def _keep_pool(client: PrefectClient, name: str, kubernetes: KubernetesPools | None) -> None:
+    """Creates it or renews its template. A pool's type stays: the server would put a template of another type into it."""
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectNotFound
+    from prefect.workers.process import ProcessWorker
+
+    kind = "process" if kubernetes is None else "kubernetes"
+    try:
+        known = (await client.read_work_pool(name)).type
+    except ObjectNotFound:
+        known = kind
+    if known != kind:
+        raise ConfigError(
+            f"The work pool {name} is there already, of another type",
+            expected=kind,
+            got=known,
+            remedy=f"prefect work-pool delete {name} (its waiting runs go too), or correct `kubernetes` in the service's file",
+        )
+    if kubernetes is None:
+        template = dict(ProcessWorker.get_default_base_job_template())
+    else:
+        template = kubernetes_template(name, kubernetes)
+    await client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template), overwrite=True)
+
+
+async def _keep_automation(client: PrefectClient, automation: Any) -> None:
+    """Creates it, or replaces the one of the same name."""
+    for known in await client.read_automations_by_name(automation.name):
+        await client.delete_automation(known.id)
+    await client.create_automation(automation)
+
+
+def _crash_of_the_silent(silence_s: int) -> Any:
+    """A flow process that was killed with its worker says nothing more: without this its run, and its slot, live for ever."""
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    return AutomationCore(
+        name="mammo: runs that fell silent have crashed",
+        description=f"No heartbeat for {silence_s} s: the process is gone. The next run, or a retry, goes on with its work.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={f"prefect.flow-run.{sign}" for sign in _SIGNS_OF_LIFE},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=silence_s),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"No sign of life for {silence_s} s")],
+    )
+
+
+async def _notice_of_failure(notice: Notice) -> Any:
+    from prefect.events.actions import CallWebhook, SendNotification
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    what = "{{ flow_run.name }} of flow {{ flow.name }} is {{ flow_run.state.name }}"
+    where = "{{ flow_run|ui_url }}"
+    block_id = await _notice_block(notice)
+    action: Any = CallWebhook(
+        block_document_id=block_id,
+        payload=f'{{"run": "{{{{ flow_run.name }}}}", "flow": "{{{{ flow.name }}}}", '
+        f'"state": "{{{{ flow_run.state.name }}}}", "url": "{where}"}}',
+    )
+    if notice.kind != "webhook":
+        action = SendNotification(block_document_id=block_id, subject=f"mammo: {what}", body=f"{what}: {where}")
+    return AutomationCore(
+        name="mammo: say that a run failed",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(seconds=1),  # remembers that it has fired, for the server may hand it the event again
+        ),
+        actions=[action],
+    )
+
+
+async def _notice_block(notice: Notice) -> Any:
+    """The block holds the secret; it is encrypted in the server's database."""
+    from prefect.blocks.core import Block
+    from prefect.blocks.notifications import SendgridEmail, SlackWebhook
+    from prefect.blocks.webhook import Webhook
+
+    block: Block
+    if isinstance(notice, EmailNotice):
+        block = SendgridEmail(api_key=_secret(notice.key_file), sender_email=notice.sender, to_emails=list(notice.recipients))
+    elif isinstance(notice, SlackNotice):
+        block = SlackWebhook(url=_secret(notice.url_file))
+    else:
+        block = Webhook(method="POST", url=_secret(notice.url_file))
+    return await block.save("mammo-failure-notice", overwrite=True)
+
+
+def _secret(path: Path) -> Any:
+    from pydantic import SecretStr
+
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(
+                f"{path} can be read by others",
+                expected="mode 0600",
+                got=oct(path.stat().st_mode & 0o777),
+                remedy=f"chmod 600 {path}",
+            )
+        return SecretStr(path.read_text().strip())
+    except OSError as unreadable:
+        raise ConfigError(
+            f"{path} cannot be read", expected="a 0600 file with the secret", got=unreadable.strerror
+        ) from unreadable

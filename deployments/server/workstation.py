@@ -1,0 +1,157 @@
+"""``mammo serve``: server, deployments, workers and the watch over the inbox, all of which end with the command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from deployments.server.prefect_server import AUTH_FILE, configured_api_url, end_with_parent, prefect_server
+from deployments.server.registration import POOLS, register
+from schemas.config.run import RunConfig
+from schemas.config.service import ServiceConfig
+from schemas.errors import ConfigError
+from tasks.adapters.inbox.arrivals import InboxWatch, inbox_state
+
+ARRIVED = "mammo.exams.arrived"
+_SECONDS_TO_END = 20.0
+_SECONDS_BETWEEN_LOOKS = 0.5
+_SHARE_OF_TIME_LOOKING = 0.1
+_SECONDS_BEFORE_RESTART = 5.0
+
+# Read by the workers and the flow runs they start.
+_WORKER_ENVIRONMENT = {
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # the least that Prefect allows
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    "PREFECT_WORKER_PREFETCH_SECONDS": "5",
+}
+
+
+def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None]) -> None:
+    """Runs until it is interrupted; then everything it started has ended.
+
+    Raises:
+        ConfigError: The environment names another server, or the settings ask for pods.
+        MammoError: The server or the deployments could not be set up.
+    """
+    _refuse_what_is_not_one_machine(service)
+    home = config.workspace_dir / "prefect"
+    os.umask(0o077)  # what it writes, and what its runs write, is the owner's
+    os.environ.update(_WORKER_ENVIRONMENT)
+    with prefect_server(config.workspace_dir, is_protected=True) as address:
+        register(config, service, home)
+        with _workers(service, home) as workers:
+            asks = f"   (it asks for the line in {home / AUTH_FILE})" if (home / AUTH_FILE).exists() else ""
+            say(f"Prefect UI: {address}{asks}")
+            say(f"Inbox: {config.ingest.source_dir}   (Ctrl-C stops everything)")
+            _watch(config, service, workers)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _refuse_what_is_not_one_machine(service: ServiceConfig) -> None:
+    """Names of pools and deployments are the same everywhere: on somebody's server ours would take the place of theirs."""
+    other = configured_api_url(os.environ)
+    if other is not None:
+        raise ConfigError(
+            "mammo serve brings its own Prefect server, and another is configured",
+            expected="no PREFECT_API_URL in the environment or the active Prefect profile",
+            got=other,
+            remedy="unset it (prefect config unset PREFECT_API_URL); to use that server: mammo deploy CONFIG, then "
+            "prefect worker start --type process --pool mammo-cpu, and mammo-gpu",
+        )
+    if service.kubernetes is not None:
+        raise ConfigError(
+            "mammo serve runs processes on this machine",
+            expected="no section kubernetes in the service's file",
+            got="kubernetes",
+            remedy="mammo deploy CONFIG --service SERVICE registers pools whose runs are pods",
+        )
+
+
+@dataclass
+class _Worker:
+    """One worker process, started again when it dies."""
+
+    pool: str
+    runs_at_once: int
+    log_path: Path
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+
+    def start(self) -> None:
+        self.started_s = time.monotonic()
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", self.pool]
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--name", f"{self.pool}-worker", "--limit", str(self.runs_at_once)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C reaches the command, which ends the worker in its turn
+                preexec_fn=end_with_parent,
+                umask=0o077,
+            )
+
+    def keep_alive(self) -> None:
+        if self.process is None or self.process.poll() is None:
+            return
+        if time.monotonic() - self.started_s > _SECONDS_BEFORE_RESTART:
+            self.start()
+
+
+@contextmanager
+def _workers(service: ServiceConfig, home: Path) -> Iterator[list[_Worker]]:
+    workers = [_Worker(pool, service.runs_at_once, home / f"{pool}.log") for pool in POOLS]
+    try:
+        for worker in workers:
+            worker.start()
+        yield workers
+    finally:
+        _end_all([worker.process.pid for worker in workers if worker.process is not None])
+
+
+def _end_all(pids: list[int]) -> None:
+    """Ends workers and every process below them: a flow run hears SIGTERM, keeps what is finished and can be resumed."""
+    ours: list[psutil.Process] = []
+    for pid in pids:
+        try:
+            worker = psutil.Process(pid)
+            ours += [worker, *worker.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            continue
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in ours:
+            try:
+                end(process)
+            except psutil.NoSuchProcess:
+                continue
+        _, ours = psutil.wait_procs(ours, timeout=_SECONDS_TO_END)
+
+
+def _watch(config: RunConfig, service: ServiceConfig, workers: list[_Worker]) -> None:
+    """Looks into the inbox, at most a tenth of the time: a look at a million files takes a while."""
+    from prefect.events import emit_event
+
+    watch = InboxWatch(settle_s=service.settle_s, longest_wait_s=service.longest_wait_s)
+    while True:
+        began_s = time.monotonic()
+        state = inbox_state(config.ingest.source_dir)
+        now_s = time.monotonic()
+        if watch.arrived(state, now_s):
+            emit_event(
+                event=ARRIVED,
+                resource={"prefect.resource.id": f"mammo.inbox.{config.name}"},
+                payload={"files": state.files, "bytes": state.size_bytes},
+            )
+        for worker in workers:
+            worker.keep_alive()
+        time.sleep(max(_SECONDS_BETWEEN_LOOKS, (now_s - began_s) / _SHARE_OF_TIME_LOOKING))

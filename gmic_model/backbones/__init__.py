@@ -1,0 +1,1 @@
+"""The two residual networks below GMIC, their batch statistics and their memory layout."""

@@ -1,0 +1,1 @@
+"""From stored rows to trained weights: batches, steps, an epoch, several processes."""

@@ -1,0 +1,58 @@
+"""BI-RADS pre-training of the localisation network (paper section 3.1): how it is begun, read and handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gmic_model.learning.batches import Batch
+from gmic_model.learning.learner import Learner, assembled_learner, choose_device, copied
+from gmic_model.learning.processes import ALONE, Team
+from gmic_model.loss import birads_loss
+from gmic_model.model import GMIC, BIRADSPretrainer
+from schemas.config.run import PretrainConfig
+from schemas.errors import ConfigError
+
+
+def new_pretraining_learner(config: PretrainConfig, *, team: Team = ALONE) -> Learner:
+    """Fresh weights of the BI-RADS network; a batch's label is the category group, 255 = not known."""
+    device = choose_device(config, rank=team.rank)
+    torch.manual_seed(config.seed)
+
+    def objective(network: nn.Module, batch: Batch) -> Tensor:
+        return birads_loss(network(batch.image_N1HW), batch.label_NC[:, 0])
+
+    network = BIRADSPretrainer(checkpoint_activations=config.checkpoint_activations)
+    return assembled_learner(network, objective, config, team, device, has_idle_weights=False)
+
+
+def take_pretrained(learner: Learner, weights: dict[str, Tensor]) -> None:
+    """Puts the backbone of BI-RADS pre-training into a fresh GMIC.
+
+    Raises:
+        ConfigError: The weights are not those of a pre-trained network.
+    """
+    pretrainer = BIRADSPretrainer()
+    try:
+        pretrainer.load_state_dict(weights)
+    except RuntimeError as misfit:
+        raise ConfigError(
+            "The weights to begin with are not those of BI-RADS pre-training", remedy="name what `mammo pretrain` made"
+        ) from misfit
+    pretrainer.hand_over(cast("GMIC", learner.network))
+    if learner.averaged is not None:
+        learner.averaged = copied(learner.network.state_dict())
+
+
+def predict_groups(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
+    """Probabilities (N, 3) of the BI-RADS groups, in evaluation mode, of batches on the network's device."""
+    model.eval()
+    for batch in batches:
+        with torch.inference_mode():
+            logit_NG = model(batch.image_N1HW)
+        yield batch, torch.softmax(logit_NG.double(), dim=1).cpu().numpy()

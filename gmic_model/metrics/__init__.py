@@ -1,0 +1,1 @@
+"""What scores are worth: ranking, operating points, calibration, localisation, and their intervals."""

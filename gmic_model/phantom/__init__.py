@@ -1,0 +1,1 @@
+"""Synthetic mammograms, drawn from a seed."""

@@ -1,0 +1,1 @@
+"""Radiologists and networks on the same cases."""

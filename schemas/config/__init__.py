@@ -1,0 +1,1 @@
+"""What a run is told: one frozen section of the YAML file in each module."""

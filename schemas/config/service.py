@@ -1,0 +1,64 @@
+"""Types of the settings of a workstation that stays up: what ``mammo serve`` needs beside a run's config."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from schemas.config.run import Config
+
+
+class WebhookNotice(Config):
+    """A JSON message by POST."""
+
+    kind: Literal["webhook"]
+    url_file: Path = Field(description="0600 file that holds the address; an address is a secret")
+
+
+class SlackNotice(Config):
+    """A message in a Slack channel."""
+
+    kind: Literal["slack"]
+    url_file: Path = Field(description="0600 file that holds the incoming-webhook address")
+
+
+class EmailNotice(Config):
+    """An e-mail through SendGrid; a hospital's own relay is reached by a webhook."""
+
+    kind: Literal["email"]
+    key_file: Path = Field(description="0600 file that holds the API key")
+    sender: str = Field(description="From")
+    recipients: tuple[str, ...] = Field(min_length=1, description="To")
+
+
+Notice = Annotated[WebhookNotice | SlackNotice | EmailNotice, Field(discriminator="kind")]
+
+
+class KubernetesPools(Config):
+    """Work pools whose runs are pods, by ``deployments/work_pools/kubernetes.json``; the rest keeps its default."""
+
+    cpu_image: str = Field(description="deployments/Dockerfile, target cpu, by a tag that stays")
+    gpu_image: str = Field(description="Target cuda")
+    namespace: str = Field("mammo", description="Of the pods")
+    volume_claim: str = Field("mammo-data", description="A claim that all pods mount: inbox, workspaces, results")
+    mount_path: PurePosixPath = Field(PurePosixPath("/data"), description="Where")
+    auth_secret: str = Field("mammo", description="Kubernetes secret whose key prefect_auth is the server's auth string")
+    service_account: str = Field(
+        "mammo", description="Of the pods; may create DaskClusters if ingest.dask is of kind kubernetes"
+    )
+    memory: str = Field("16Gi", pattern=r"^\d+(Mi|Gi)$", description="Of a pod: request and limit")
+    gpus: PositiveInt = Field(1, description="Of a pod of the pool mammo-gpu")
+
+
+class ServiceConfig(Config):
+    """A workstation that watches its inbox and runs by the clock."""
+
+    settle_s: float = Field(5.0, gt=0, description="Files count as arrived when the inbox has not changed for this long")
+    longest_wait_s: float = Field(300.0, gt=0, description="An inbox that never rests is reported this often all the same")
+    gpu_slots: PositiveInt = Field(1, description="Tasks with the tag gpu that may run at the same time")
+    runs_at_once: PositiveInt = Field(4, description="Flow runs that each worker executes at the same time")
+    silence_s: int = Field(90, ge=31, description="A flow run that gave no sign of life for this long is marked crashed")
+    notice: Notice | None = Field(None, description="Who is told when a flow run fails or crashes; null = nobody")
+    kubernetes: KubernetesPools | None = Field(None, description="Runs are pods (mammo deploy); null = processes of workers")

@@ -1,0 +1,193 @@
+"""Configs of everything that fits weights: training, BI-RADS pre-training, the hyper-parameter search."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from schemas.config.section import Config
+
+_WHERE_IT_RUNS = frozenset(
+    {
+        "loader_workers",
+        "prefetch_batches",
+        "keep_checkpoints",
+        "checkpoint_steps",
+        "checkpoint_activations",
+        "tracking",
+    }
+)
+"""Fields that do not change what is learnt: a run may be continued with other values."""
+
+
+class LossForm(StrEnum):
+    """Which predictions are trained."""
+
+    PAPER = "paper"  # equation 1: y_loc, y_mil and the saliency regulariser
+    JOURNAL = "journal"  # the same and y_fusion, for the released form with its fusion branch
+
+
+class StoreReader(StrEnum):
+    """Which library reads the store's pixels; both give the same."""
+
+    ZARR = "zarr"
+    TENSORSTORE = "tensorstore"  # optional and faster: pip install mammography-gmic[tensorstore]
+
+
+class MlflowConfig(Config):
+    """An MLflow store that is told parameters, each epoch's numbers and the best checkpoint's digest; no identifier."""
+
+    tracking_uri: str = Field(
+        pattern=r"^(https?://|sqlite:///|file:/)", description="http(s)://server, sqlite:////folder/file, or file:///folder"
+    )
+    experiment: str = Field("mammography-gmic", min_length=1, description="Name of the experiment; made if it is not there")
+
+    @model_validator(mode="after")
+    def _has_no_password(self) -> MlflowConfig:
+        if (
+            self.tracking_uri.startswith("http") and "@" in self.tracking_uri
+        ):  # a config is shown in the Prefect UI and kept in reports
+            raise ValueError(
+                "give user and password as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, not in tracking_uri"
+            )
+        return self
+
+
+class TrackingConfig(Config):
+    """What is kept to watch a training: TensorBoard's files in ``tensorboard/`` of the run's folder; MLflow if asked for."""
+
+    tensorboard: bool = Field(True, description="Write TensorBoard files")
+    pictures: NonNegativeInt = Field(2, description="Tuning views drawn with their malignant saliency after each epoch")
+    scalar_steps: PositiveInt = Field(20, description="Steps between two points of the loss within an epoch")
+    mlflow: MlflowConfig | None = Field(None, description="Also tell an MLflow store (extra mlflow); null = none, no network")
+
+
+class FitConfig(Config):
+    """Optimisation, common to training and pre-training. Everything beyond the paper is off by default."""
+
+    epochs: PositiveInt = Field(40, description="Passes over the sampled exams")
+    batch_exams: PositiveInt = Field(4, description="Exams per step, of all processes together; each brings all its views")
+    learning_rate: float = Field(1.6e-5, gt=0, description="Adam; the paper searches 10^[-5.5, -3.8]")
+    warmup_steps: NonNegativeInt = Field(0, description="Steps over which the learning rate rises linearly to its value")
+    accumulation: PositiveInt = Field(
+        1,
+        description="Parts in which a process works through its exams of a step: less memory; batch statistics per part",
+    )
+    clip_gradient_norm: float | None = Field(None, gt=0, description="Largest norm of a step's gradient; null = no limit")
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="Keep a running mean of the weights with this decay and evaluate it; null = off"
+    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; losses, powers and min-max stay fp32")
+    checkpoint_activations: bool = Field(False, description="Keep blocks' inputs only and compute the rest again: less memory")
+    compile: bool = Field(False, description="torch.compile the network: minutes at the start, then faster steps")
+    processes: PositiveInt = Field(1, description="Training processes on this machine: one per GPU, or CPU processes (gloo)")
+    sync_batch_norm: bool = Field(
+        False, description="Batch statistics over all processes; false = each process its own, as the paper's single GPU"
+    )
+    loader_workers: NonNegativeInt = Field(2, description="Threads of each training process that read ahead; 0 = none")
+    prefetch_batches: PositiveInt = Field(2, description="Batches that are read ahead of the one in use")
+    store_reader: StoreReader = Field(StoreReader.ZARR, description="zarr, or tensorstore if installed: same pixels")
+    num_threads: int | None = Field(None, description="CPU threads of torch in each process; null = all cores")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = a GPU if there is one")
+    keep_checkpoints: PositiveInt = Field(2, description="Newest epochs kept; the best by each criterion stay too")
+    checkpoint_steps: PositiveInt | None = Field(
+        None, description="Also write a checkpoint every so many steps within an epoch; null = at the end of each epoch only"
+    )
+    tracking: TrackingConfig = Field(TrackingConfig(), description="What is kept to watch it")
+    seed: NonNegativeInt = Field(0, description="Of initial weights, sampling and jitter")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> FitConfig:
+        if self.batch_exams % self.processes:
+            raise ValueError(f"batch_exams {self.batch_exams} must be a multiple of processes {self.processes}")
+        if self.sync_batch_norm and self.checkpoint_activations:
+            raise ValueError("sync_batch_norm and checkpoint_activations do not go together: statistics would count twice")
+        if self.accumulation > self.batch_exams // self.processes:
+            raise ValueError(
+                f"accumulation {self.accumulation} is more than the {self.batch_exams // self.processes} exams "
+                "that a process has in a step"
+            )
+        return self
+
+    def identity(self) -> str:
+        """Digest of the fields that change what is learnt."""
+        return self.model_copy(update={name: type(self).model_fields[name].get_default() for name in _WHERE_IT_RUNS}).sha256()
+
+
+class TrainConfig(FitConfig):
+    """The paper's training (section 2.4 and 3.1)."""
+
+    saliency_weight: float = Field(1e-4, ge=0, description="lambda, weight of the saliency regulariser (eq. 1)")
+    saliency_exponent: float = Field(1.0, gt=0, description="beta, exponent of the saliency regulariser (eq. 1)")
+    negatives_per_positive: float = Field(1.0, ge=0, description="Random exams without a finding per exam with one, each epoch")
+    loss_form: LossForm | None = Field(
+        None, description="paper (eq. 1) or journal (+ y_fusion); null = journal iff model.fusion"
+    )
+
+
+class PretrainConfig(FitConfig):
+    """Pre-training of the localisation network on BI-RADS categories 0, 1 and 2 (section 3.1)."""
+
+    epochs: PositiveInt = Field(10, description="Passes over the exams; not stated in the paper")
+    learning_rate: float = Field(1e-4, gt=0, description="Adam; not stated in the paper")
+    exams_per_epoch: PositiveInt | None = Field(None, description="Exams drawn anew each epoch; null = all with a category")
+
+
+Range = tuple[float, float]
+
+
+class ThisMachine(Config):
+    """Trials side by side on this machine; each is a process of its own."""
+
+    kind: Literal["processes"] = "processes"
+    count: PositiveInt = Field(1, description="Trials at the same time")
+
+
+class GpuWorkers(Config):
+    """One trial per GPU. Every trial takes a slot of the Prefect concurrency limit ``gpu``, if the server has one."""
+
+    kind: Literal["gpu"]
+    devices: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="GPUs of this machine, as CUDA numbers them")
+
+
+SearchWorkers = Annotated[ThisMachine | GpuWorkers, Field(discriminator="kind")]
+
+
+class SearchConfig(Config):
+    """Random search over the paper's ranges (section 3.1); every other setting is that of ``train``."""
+
+    study: str = Field("paper", pattern=r"^[a-z0-9][a-z0-9-]*$", description="Name of the study and of its folder")
+    storage_url: str | None = Field(
+        None, description="Database that several machines share, as SQLAlchemy names it; null = SQLite in the workspace"
+    )
+    trials: PositiveInt = Field(100, description="Trials of the study, of all workers together")
+    learning_rate_log10: Range = Field((-5.5, -3.8), description="Lowest and highest log10 of the learning rate")
+    saliency_weight_log10: Range = Field((-5.0, -2.8), description="Lowest and highest log10 of lambda")
+    saliency_exponent_ln: Range = Field((-1.6, 1.6), description="Lowest and highest ln of beta")
+    top_t_ln: Range = Field((-5.0, -1.5), description="Lowest and highest ln of t")
+    with_published: bool = Field(False, description="Try the five published configurations first (nyukat/GMIC issue 4)")
+    pruning: Literal["none", "median"] = Field(
+        "none",
+        description="median: after pruning_warmup_epochs a trial whose best tuning AUROC so far is below the median of the "
+        "completed trials' at the same epoch ends, once pruning_startup_trials have been completed",
+    )
+    pruning_startup_trials: NonNegativeInt = Field(5, description="Trials to complete first")
+    pruning_warmup_epochs: NonNegativeInt = Field(10, description="Epochs that no trial is pruned in")
+    ensemble_size: PositiveInt = Field(5, description="Best trials by tuning malignant AUROC that make the ensemble")
+    workers: SearchWorkers = Field(ThisMachine(), description="Where trials run")
+    stale_after_s: float = Field(
+        7200.0, gt=0, description="A trial of another machine that has shown no sign of life for so long is taken over"
+    )
+    forecast_steps: PositiveInt = Field(3, description="Steps measured before the search starts")
+    confirm_above_hours: float = Field(24.0, ge=0, description="A longer forecast, in hours of all workers, needs --yes")
+    is_confirmed: bool = Field(False, description="The forecast is accepted, however long; the flag --yes sets it")
+    seed: NonNegativeInt = Field(0, description="Of the trials' parameters")
+
+    @model_validator(mode="after")
+    def _has_no_password(self) -> SearchConfig:
+        if self.storage_url is not None and re.search(r"://[^/@]*:[^/@]*@", self.storage_url):  # as in MlflowConfig
+            raise ValueError("leave the password out of storage_url: put it into ~/.pgpass, which PostgreSQL's driver reads")
+        return self

@@ -1,0 +1,80 @@
+"""What ``mammo reproduce table1`` reports: the paper's Table 1, row by row, beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import Field
+
+from schemas.config.run import GMICVariant
+from schemas.exam import Finding
+from schemas.reports.pages import Interval, Provenance, Report
+from schemas.reports.report import AurocDifference, ModelSpread
+
+
+class PaperLocalization(NamedTuple):
+    """Continuous F1, precision and recall of the paper's section 3.3."""
+
+    f1: float
+    precision: float
+    recall: float
+
+
+PAPER_AUROC: Mapping[GMICVariant, Mapping[Finding, float]] = {
+    variant: {Finding.MALIGNANT: malignant, Finding.BENIGN: benign}
+    for variant, malignant, benign in (
+        (GMICVariant.RESNET22, 0.827, 0.731),
+        (GMICVariant.LOC, 0.885, 0.777),
+        (GMICVariant.MIL, 0.878, 0.766),
+        (GMICVariant.NOATTN, 0.823, 0.726),
+        (GMICVariant.RANDOM, 0.757, 0.692),
+        (GMICVariant.LOC_RANDOM, 0.889, 0.776),
+        (GMICVariant.GMIC, 0.900, 0.784),
+    )
+}
+"""Table 1 of the paper, in its order: mean test AUROC of the search's five best models."""
+
+PAPER_LOCALIZATION: Mapping[Finding, PaperLocalization] = {
+    Finding.MALIGNANT: PaperLocalization(0.207, 0.288, 0.254),
+    Finding.BENIGN: PaperLocalization(0.133, 0.135, 0.224),
+}
+
+
+class Table1Cell(Report):
+    """One row's numbers for one finding, over its models."""
+
+    paper_auroc: float
+    auroc: ModelSpread
+    auprc: ModelSpread
+    ensemble_auroc: Interval = Field(description="Of the models' mean score")
+    minus_gmic: AurocDifference | None = Field(
+        description="Ensemble AUROC less that of the row GMIC; None for GMIC, or not defined"
+    )
+    localization_images: int
+    localization_f1: Interval = Field(description="Of the model with the best malignant F1 on tuning (paper 3.3)")
+    localization_precision: Interval
+    localization_recall: Interval
+
+
+class Table1Row(Report):
+    """One row of Table 1."""
+
+    variant: GMICVariant
+    trained_as: GMICVariant = Field(description="Whose weights these are: gmic-loc and gmic-mil are gmic's other predictions")
+    models: int
+    model_sha256: tuple[str, ...]
+    by_finding: dict[str, Table1Cell]
+
+
+class Table1Report(Report):
+    """The paper's table beside ours."""
+
+    rows: tuple[Table1Row, ...]
+    breasts: dict[str, int] = Field(description="Test breasts with a known label, by finding")
+    positive_breasts: dict[str, int]
+    confidence: float
+    resamples: int
+    markdown_path: Path
+    provenance: Provenance

@@ -1,0 +1,1 @@
+"""Data checks on what was published and on how it was split."""

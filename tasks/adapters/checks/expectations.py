@@ -1,0 +1,123 @@
+"""Data checks: Great Expectations runs the suites of ``check_suites.py``; the only home of that library (docs/data-checks.md).
+
+No data value leaves: results are asked for as counts, read for counts, and a foreign exception is reported by its name alone.
+Data Docs, which would show values and run injected HTML, are never built. Which checks there are does not belong here.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from schemas.reports.pages import CheckResult
+from tasks.adapters.checks.drift_suite import drift_suite
+from tasks.adapters.checks.image_suites import MANIFEST_SUITES, Check, Suite, manifest_suites, split_suites
+
+logger = logging.getLogger(__name__)
+
+
+def check_manifest(manifest: pd.DataFrame, *, suites: Collection[str] = MANIFEST_SUITES) -> tuple[CheckResult, ...]:
+    """Run the suites ``ingest_images``, ``exams``, ``labels`` and ``batch_drift`` (rules I04, X24, X25, E01-E04, R60-R64).
+
+    Args:
+        manifest: One line per image, ``schemas.layout.MANIFEST_COLUMNS``; a missing column is reported, not raised.
+        suites: The suites to run; ``labels`` alone is enough after labels that came late.
+
+    Returns:
+        Every check in the order of docs/data-checks.md; those that could not be computed carry ``error``.
+    """
+    every = (*manifest_suites(manifest), drift_suite(manifest))
+    return _run_suites([suite for suite in every if suite.name in suites])
+
+
+def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame) -> tuple[CheckResult, ...]:
+    """Run the suite ``splits``: the leakage audit (rule R62) and whether each split can be measured on.
+
+    Args:
+        manifest: The published images.
+        splits: ``patient_id`` and ``split``, one line per patient.
+    """
+    return _run_suites(split_suites(manifest, splits))
+
+
+def _run_suites(suites: Sequence[Suite]) -> tuple[CheckResult, ...]:
+    """One throw-away context, in memory; one checkpoint per table."""
+    context = _open_context()
+    results: list[CheckResult] = []
+    for number, suite in enumerate(suites):
+        results += _run_suite(context, suite, f"{suite.name}-{number}")
+    logger.info("%d of %d data checks are met", sum(result.is_met for result in results), len(results))
+    return tuple(results)
+
+
+def _open_context() -> Any:
+    import great_expectations as gx  # 4 to 6 s: paid where data are checked, not where this module is imported
+    from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults, ProgressBarsConfig
+
+    config = DataContextConfig(
+        # Without a site of Data Docs; by default there would be one in the folder for temporary files.
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False),
+        analytics_enabled=False,
+    )
+    return gx.get_context(mode="ephemeral", project_config=config)
+
+
+def _run_suite(context: Any, suite: Suite, name: str) -> list[CheckResult]:
+    import great_expectations as gx
+    import great_expectations.expectations as gxe
+
+    expectations = [
+        getattr(gxe, check.expectation)(**check.arguments, severity=check.severity.value, meta={"place": place})
+        for place, check in enumerate(suite.checks)
+    ]
+    batch = context.data_sources.add_pandas(name).add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
+    expectation_suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
+    validation = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=expectation_suite))
+    checkpoint = gx.Checkpoint(
+        name=name,
+        validation_definitions=[validation],
+        result_format={"result_format": "SUMMARY", "exclude_unexpected_values": True},
+    )
+    (run,) = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": suite.table}).run_results.values()
+    by_place = {result.expectation_config.meta["place"]: result for result in run.results}
+    return [_read_result(suite, check, by_place[place]) for place, check in enumerate(suite.checks)]
+
+
+def _read_result(suite: Suite, check: Check, result: Any) -> CheckResult:
+    """Take the counts. A check on a whole table or type has none: it fails once, on all of it."""
+    error = _error_name(suite.table, check, result.exception_info or {})
+    is_met = bool(result.success) and error is None
+    failed_whole = not is_met and error is None and "unexpected_count" not in result.result
+    return CheckResult(
+        suite=suite.name,
+        check=check.name,
+        column=check.column,
+        severity=check.severity.value,
+        is_met=is_met,
+        unexpected_count=1 if failed_whole else int(result.result.get("unexpected_count") or 0),
+        unexpected_percent=100.0 if failed_whole else float(result.result.get("unexpected_percent") or 0.0),
+        error=error,
+    )
+
+
+def _error_name(table: pd.DataFrame, check: Check, exception_info: Mapping[str, Any]) -> str | None:
+    """Say why a check could not be computed, without the exception's message: pandas and numpy quote values in theirs."""
+    # One flat record where the expectation itself raised, a record per metric where a metric did.
+    records = [exception_info] if "raised_exception" in exception_info else list(exception_info.values())
+    raised = [record for record in records if record.get("raised_exception")]
+    if not raised:
+        return None
+    needed = [value for key, value in check.arguments.items() if key in {"column", "column_A", "column_B"}]
+    missing = [name for name in needed if name not in table.columns]
+    if missing:
+        return f"not computed: column {', '.join(missing)} is missing or could not be counted"
+    # The first exception of a chained traceback is the cause; Great Expectations' own, which wraps it, says nothing more.
+    names = re.findall(r"^(\w+)(?=:|$)", str(raised[0].get("exception_traceback") or ""), re.MULTILINE)
+    kinds = [name for name in names if name.endswith("Error") and hasattr(builtins, name)]
+    return f"not computed: {kinds[0] if kinds else 'error'}"

@@ -1,0 +1,371 @@
+"""DICOM files: read a header, decode pixels, write a phantom mammogram. The only module that imports pydicom.
+
+What the values mean for us is decided in ``gate.py`` and its rules; here bytes become plain values and arrays. Files are
+hostile until proven otherwise: nothing is inflated, no private or overlay data is kept, sizes are checked before decoding.
+pydicom's warnings and exceptions quote values, which can name a patient, so none of them leaves this module.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import warnings
+from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
+from pathlib import Path
+from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
+
+import numpy as np
+import pydicom.config
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import generate_frames
+from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from gmic_model.pixels.voi import VoiLut
+from schemas.errors import DicomError, GateRejection
+from tasks.adapters.dicom import frame_codecs
+from tasks.adapters.dicom.header import Code, DicomHeader, ValueKind
+from tasks.adapters.dicom.mammogram import FIXED_ATTRIBUTES, PHANTOM_ORIENTATIONS, PHANTOM_VIEW_CODES
+from tasks.adapters.dicom.mammogram import MammogramHeader as MammogramHeader  # callers write mammograms through this module
+
+NATIVE_SYNTAXES: Final = (str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian), str(ExplicitVRBigEndian))
+READABLE_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *frame_codecs.COMPRESSED_SYNTAXES})
+"""Transfer syntaxes (0002,0010) that are read. Deflate is not: it inflates before anything can be checked."""
+
+LOSSLESS_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *frame_codecs.LOSSLESS_SYNTAXES})
+MAMMOGRAPHY_FOR_PRESENTATION: Final = "1.2.840.10008.5.1.4.1.1.1.2"
+LARGEST_SIDE_PX: Final = 8192
+"""No larger image is decoded."""
+
+_UNREADABLE_VALUE = (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, OverflowError)
+
+# Values that break the standard are the gate's business; pydicom's messages about them quote the values.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def quoting_no_value(reason_code: str, what: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    """Turns whatever pydicom and the decoders raise into a rejection that quotes no value, and silences their warnings.
+
+    Their exceptions are many (AttributeError to RecursionError) and quote what they could not parse: only the class is named.
+    """
+
+    def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
+        @wraps(function)
+        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    return function(*args, **kwargs)
+                except DicomError:
+                    raise
+                except MemoryError:
+                    rejection = GateRejection(what, reason_codes=("F11",), got="more than this machine's memory")
+                except Exception as error:  # the one broad catch of the DICOM border
+                    rejection = GateRejection(
+                        what, reason_codes=(reason_code,), got=type(error).__name__, remedy="copy or export the file again"
+                    )
+            raise rejection  # outside the except block: no chained exception carries the foreign message along
+
+        return guarded
+
+    return decorate
+
+
+# -------------------------------------------------------------------------------------------------------------- header
+
+
+@quoting_no_value("F14", "The file cannot be read")
+def read_header(path: Path) -> DicomHeader:
+    """Reads every attribute that the rules use; stops before the pixels.
+
+    Raises:
+        GateRejection: Not DICOM (F05), no transfer syntax (F12) or a refused one (F13), header not readable (F14).
+    """
+    with path.open("rb") as file:
+        return read_header_from(file)
+
+
+@quoting_no_value("F14", "The header cannot be read")
+def read_header_from(file: BinaryIO, *, with_voi_lut: bool = False) -> DicomHeader:
+    """As ``read_header``, from an open file at any position; reads the first VOI LUT's entries too if asked."""
+    meta = _read_meta(file)
+    file.seek(0)
+    return _header(dcmread(file, stop_before_pixels=True, specific_tags=_HEADER_TAGS), meta, with_voi_lut=with_voi_lut)
+
+
+def _read_meta(file: BinaryIO) -> FileMetaDataset:
+    file.seek(128)
+    if file.read(4) != b"DICM":
+        raise GateRejection("This is not a DICOM file", reason_codes=("F05",), remedy="move other files out of the folder")
+    meta = FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2))
+    syntax = str(meta.get("TransferSyntaxUID") or "")
+    if not syntax:
+        raise GateRejection("The file meta information names no transfer syntax", reason_codes=("F12",), remedy="export again")
+    if syntax not in READABLE_SYNTAXES:
+        raise GateRejection(
+            "The transfer syntax is not read here",
+            reason_codes=("F13",),
+            expected="uncompressed, RLE, JPEG, JPEG-LS, JPEG 2000 or HTJ2K",
+            got="deflate" if syntax.startswith("1.2.840.10008.1.2.1.99") else "another one",
+            remedy="export the exam as Explicit VR Little Endian",
+        )
+    return meta
+
+
+def _header(dataset: Dataset, meta: FileMetaDataset, *, with_voi_lut: bool) -> DicomHeader:
+    unreadable: list[str] = []
+    values = {name: _value(dataset, keyword, kind, unreadable) for name, (keyword, kind) in _ATTRIBUTES.items()}
+    # Some anonymised sets drop the attribute and keep the file meta information's.
+    values["sop_class_uid"] = values["sop_class_uid"] or str(meta.get("MediaStorageSOPClassUID") or "")
+    views, modifiers = _view_codes(dataset, unreadable)
+    return DicomHeader(
+        transfer_syntax_uid=str(meta.TransferSyntaxUID),
+        media_storage_sop_instance_uid=str(meta.get("MediaStorageSOPInstanceUID") or ""),
+        view_codes=views,
+        view_modifier_codes=modifiers,
+        overlay_groups=sum(tag >> 16 >= 0x6000 for tag in dataset.keys()),  # noqa: SIM118  # tags, not elements
+        has_voi_lut=_VOI_LUT in dataset,
+        voi_lut=_voi_lut(dataset, meta, unreadable) if with_voi_lut else None,
+        unreadable=tuple(unreadable),
+        **values,
+    )
+
+
+def _value(dataset: Dataset, keyword: str, kind: ValueKind, unreadable: list[str]) -> Any:
+    value: Any = None
+    try:
+        value = dataset.get(keyword)  # the access itself parses, and may raise
+        parts = tuple(value) if isinstance(value, list | MultiValue) else () if value in (None, "") else (value,)
+        match kind:
+            case ValueKind.INTEGER:
+                return int(value) if parts else None
+            case ValueKind.DECIMALS | ValueKind.DECIMAL:
+                decimals = tuple(float(part) for part in parts)
+                return decimals if kind is ValueKind.DECIMALS else next(iter(decimals), None)
+            case ValueKind.TEXTS:
+                return tuple(str(part).strip(" \0") for part in parts)
+            case _:
+                text = "\\".join(str(part).strip(" \0") for part in parts)  # pydicom splits a text at its backslashes
+                return text.upper() if kind is ValueKind.KEYWORD else text
+    except _UNREADABLE_VALUE:
+        unreadable.append(keyword)
+        return _ABSENT[kind]
+
+
+def _view_codes(dataset: Dataset, unreadable: list[str]) -> tuple[tuple[Code, ...], tuple[Code, ...]]:
+    try:
+        views = tuple(dataset.get("ViewCodeSequence") or ())
+        modifiers = [item for view in views for item in view.get("ViewModifierCodeSequence") or ()]
+        return tuple(map(_code, views)), tuple(map(_code, modifiers))
+    except _UNREADABLE_VALUE:
+        unreadable.append("ViewCodeSequence")
+        return (), ()
+
+
+def _voi_lut(dataset: Dataset, meta: FileMetaDataset, unreadable: list[str]) -> VoiLut | None:
+    """The first item of VOILUTSequence (0028,3010)."""
+    try:
+        for item in dataset.get("VOILUTSequence") or ():
+            entries, first_value, bits = (int(part) for part in item.LUTDescriptor)
+            values = item.LUTData  # OW comes as bytes, US as a list; 8-bit entries are packed two to a word
+            if isinstance(values, bytes):
+                order = ">" if meta.TransferSyntaxUID == ExplicitVRBigEndian else "<"
+                values = np.frombuffer(values, "u1" if bits == 8 else f"{order}u2")
+            entries_L = np.asarray(values, np.uint16)[: entries or 2**16]  # (L,); 0 stands for 65536
+            return VoiLut(first_value=first_value, bits=bits, entries_L=entries_L)
+    except _UNREADABLE_VALUE:
+        unreadable.append("VOILUTSequence")
+    return None
+
+
+def _code(item: Dataset) -> Code:
+    return Code(value=str(item.get("CodeValue") or ""))
+
+
+_ATTRIBUTES: Final[dict[str, tuple[str, ValueKind]]] = {
+    field.name: (field.metadata["keyword"], field.metadata["kind"]) for field in fields(DicomHeader) if field.metadata
+}
+_ABSENT: Final[dict[ValueKind, Any]] = {
+    ValueKind.TEXT: "", ValueKind.KEYWORD: "", ValueKind.TEXTS: (),
+    ValueKind.INTEGER: None, ValueKind.DECIMAL: None, ValueKind.DECIMALS: (),
+}  # fmt: skip
+_VOI_LUT: Final = Tag("VOILUTSequence")
+# Elements not listed are skipped by their length, unread: a 2 GB private element costs nothing.
+_HEADER_TAGS: Final = [
+    *(Tag(keyword) for keyword, _ in _ATTRIBUTES.values()),
+    *(Tag(0x6000 + 2 * group, 0x0010) for group in range(16)),  # OverlayRows: tells that there is an overlay
+    Tag("ViewCodeSequence"),
+    _VOI_LUT,
+]
+
+
+# -------------------------------------------------------------------------------------------------------------- pixels
+
+
+@quoting_no_value("F14", "The file cannot be read")
+def read_pixels(path: Path) -> NDArray[np.uint16]:
+    """Decodes the image to raw stored values, shape (rows, columns): no rescale, no window, no inversion, no masked bits.
+
+    Raises:
+        GateRejection: As ``read_header``; not one greyscale frame of a sane size (X01-X06), no pixels (X20), too few or too
+            many (X21), not decodable (X22), or decoded to another size than the header's (X23).
+    """
+    with path.open("rb") as file:
+        return read_pixels_from(file)
+
+
+@quoting_no_value("X22", "The pixels cannot be decoded")
+def read_pixels_from(file: BinaryIO) -> NDArray[np.uint16]:
+    """As ``read_pixels``, from an open file at any position."""
+    syntax = str(_read_meta(file).TransferSyntaxUID)
+    file.seek(0)
+    dataset = dcmread(file, specific_tags=_PIXEL_TAGS)
+    _check_size(dataset)
+    pixel_data = dataset.get("PixelData")
+    if not pixel_data:
+        raise GateRejection("The file holds no pixels", reason_codes=("X20",), remedy="export the image again")
+    decoded_HW = _native(dataset, pixel_data, syntax) if syntax in NATIVE_SYNTAXES else _compressed(dataset, syntax)
+    return np.ascontiguousarray(decoded_HW, dtype=np.uint16)
+
+
+_PIXEL_TAGS: Final = [
+    Tag(keyword)
+    for keyword in ("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "BitsAllocated",
+                    "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "ExtendedOffsetTable",
+                    "ExtendedOffsetTableLengths")
+]  # fmt: skip
+
+
+def _check_size(dataset: Dataset) -> None:
+    values = {name: int(dataset.get(name) or 0) for name in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")}
+    broken = [f"X01 {name}" for name in ("Rows", "Columns") if not 0 < values[name] <= LARGEST_SIDE_PX]
+    broken += ["X02 NumberOfFrames"] * (int(dataset.get("NumberOfFrames") or 1) != 1)
+    broken += ["X03 SamplesPerPixel"] * (values["SamplesPerPixel"] != 1)
+    broken += ["X04 BitsAllocated"] * (values["BitsAllocated"] not in (8, 16))
+    broken += ["X06 PixelRepresentation"] * (int(dataset.get("PixelRepresentation") or 0) != 0)
+    if broken:
+        raise GateRejection(
+            "The image is not decoded",
+            reason_codes=tuple(dict.fromkeys(text.split()[0] for text in broken)),
+            expected=f"one greyscale frame, 8 or 16 bits unsigned, at most {LARGEST_SIDE_PX} x {LARGEST_SIDE_PX}",
+            got=", ".join(broken),
+        )
+
+
+def _native(dataset: Dataset, pixel_data: bytes, syntax: str) -> NDArray[np.generic]:
+    rows, columns, bytes_per_pixel = int(dataset.Rows), int(dataset.Columns), int(dataset.BitsAllocated) // 8
+    expected = rows * columns * bytes_per_pixel
+    if not expected <= len(pixel_data) <= expected + expected % 2:
+        raise GateRejection(
+            "The pixel data have another length than the header says",
+            reason_codes=("X21",),
+            expected=f"{expected} bytes",
+            got=f"{len(pixel_data)} bytes",
+            remedy="the file is cut off or damaged: copy it again",
+        )
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    return np.frombuffer(pixel_data, f"{order}u{bytes_per_pixel}", rows * columns).reshape(rows, columns)
+
+
+def _compressed(dataset: FileDataset, syntax: str) -> NDArray[np.generic]:
+    shape_px = (int(dataset.Rows), int(dataset.Columns))
+    # Before decoding: a code stream may declare another size than the header, and its decoder would take the memory for it.
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    claimed_px = None if syntax == frame_codecs.RLE_LOSSLESS else frame_codecs.codestream_shape(frame)
+    if syntax != frame_codecs.RLE_LOSSLESS and claimed_px != shape_px:
+        raise GateRejection(
+            "The compressed image has another size than the header says",
+            reason_codes=("X23",),
+            expected=f"{shape_px[0]} x {shape_px[1]}",
+            got="no size" if claimed_px is None else f"{claimed_px[0]} x {claimed_px[1]}",
+        )
+    try:
+        return frame_codecs.decode_frame(frame, syntax, shape_px=shape_px, bits_allocated=int(dataset.BitsAllocated))
+    except MemoryError:
+        raise
+    except Exception:  # imagecodecs has an error class for each codec; another decoder may read the stream
+        decoder = get_decoder(syntax)
+        # Other RLE decoders grow with what the runs say: a bomb is not offered to them.
+        if not decoder.available_plugins or syntax == frame_codecs.RLE_LOSSLESS:
+            raise
+    # pydicom would clear bits above BitsStored; rule X24 wants to see them.
+    options: Any = {"raw": True, "correct_unused_bits": False}
+    decoded_HW, _ = decoder.as_array(dataset, **options)
+    return decoded_HW.reshape(shape_px)
+
+
+# --------------------------------------------------------------------------------------------------------------- write
+
+
+def write_mammogram(path: Path, pixels_HW: NDArray[np.uint16], header: MammogramHeader) -> None:
+    """Writes a Digital Mammography X-Ray Image - For Presentation (PS3.3 A.27), Explicit VR Little Endian.
+
+    Written aside and renamed, so a reader sees the whole file or none. Not synced to disk: a phantom can be made again.
+
+    Args:
+        path: The file; its folder must exist.
+        pixels_HW: MONOCHROME2 values of (rows, columns), below 2 ** bits_stored. The chest wall of a left breast is at
+            column 0, that of a right breast at the last column.
+        header: Who, when and which view.
+
+    Raises:
+        DicomError: The pixels are not a uint16 image within ``bits_stored``.
+    """
+    if pixels_HW.ndim != 2 or pixels_HW.dtype != np.uint16 or int(pixels_HW.max(initial=0)) >> header.bits_stored:
+        raise DicomError(
+            "The pixels do not fit a mammogram",
+            expected=f"uint16 (rows, columns) below 2^{header.bits_stored}",
+            got=f"{pixels_HW.dtype} {pixels_HW.shape}",
+        )
+    dataset = _mammogram(header)
+    dataset.Rows, dataset.Columns = pixels_HW.shape
+    little_endian_HW = np.ascontiguousarray(pixels_HW, "<u2")
+    aside = path.with_name(f".{path.name}.part")
+    with aside.open("wb") as file:
+        dataset.save_as(file, enforce_file_format=True)
+        # PixelData (7FE0,0010) comes last: appended here, because pydicom would copy the 17 MB several times.
+        file.write(struct.pack("<2H2s2xL", 0x7FE0, 0x0010, b"OW", little_endian_HW.nbytes))
+        file.write(little_endian_HW.data)
+    aside.replace(path)
+
+
+def _mammogram(header: MammogramHeader) -> Dataset:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    for keyword, value in FIXED_ATTRIBUTES.items():
+        setattr(dataset, keyword, value)
+    for name in ("patient_id", "patient_name", "accession_number", "instance_number", "bits_stored", "manufacturer"):
+        setattr(dataset, "".join(part.title() for part in name.split("_")).replace("Id", "ID"), getattr(header, name))
+    dataset.SOPClassUID, dataset.SOPInstanceUID = MAMMOGRAPHY_FOR_PRESENTATION, header.sop_instance_uid
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = header.study_instance_uid, header.series_instance_uid
+    dataset.ManufacturerModelName = header.model_name
+    dataset.StudyDate = dataset.ContentDate = f"{header.study_date:%Y%m%d}"
+    dataset.PatientAge = f"{header.patient_age_years:03d}Y"
+    dataset.ImageLaterality, dataset.ViewPosition = header.laterality.value, header.view_position.value
+    dataset.PatientOrientation = PHANTOM_ORIENTATIONS[header.laterality, header.view_position]
+    dataset.ViewCodeSequence = [_concept(*PHANTOM_VIEW_CODES[header.view_position])]
+    dataset.ViewCodeSequence[0].ViewModifierCodeSequence = []
+    dataset.AnatomicRegionSequence = [_concept("76752008", "Breast")]
+    dataset.ImagerPixelSpacing = [f"{header.pixel_spacing_mm:.6g}"] * 2
+    dataset.HighBit = header.bits_stored - 1
+    dataset.WindowCenter, dataset.WindowWidth = str(2 ** (header.bits_stored - 1)), str(2**header.bits_stored)
+    return dataset
+
+
+def _concept(value: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", meaning
+    return item

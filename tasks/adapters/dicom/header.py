@@ -1,0 +1,108 @@
+"""The header of a mammogram as plain Python values: what the gate's rules read, in DICOM's words.
+
+Each field names its attribute, so this is also the list of what is read at all. Raw identifiers are in this record: it never
+leaves ``tasks.adapters`` and its ``repr`` shows none of its values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from gmic_model.pixels.voi import VoiLut
+
+
+class ValueKind(StrEnum):
+    """How an attribute's value becomes a Python value."""
+
+    TEXT = "text"  # "" if absent
+    KEYWORD = "keyword"  # text in upper case, "" if absent
+    TEXTS = "texts"  # () if absent
+    INTEGER = "integer"  # None if absent
+    DECIMAL = "decimal"  # None if absent
+    DECIMALS = "decimals"  # () if absent
+
+
+def _attribute(keyword: str, kind: ValueKind) -> Any:
+    return field(metadata={"keyword": keyword, "kind": kind})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """A coded concept: CodeValue (0008,0100). SNOMED values come as SCT numbers or as SRT/SNM3 ``R-...`` codes."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class DicomHeader:
+    """Every attribute that a rule uses. Empty text, empty tuple or None = absent, or not readable as its type.
+
+    Attributes:
+        view_codes: ViewCodeSequence (0054,0220).
+        view_modifier_codes: ViewModifierCodeSequence (0054,0222), which lies inside the view code's item.
+        overlay_groups: Number of overlay groups (60xx), 0 to 16. Their planes are never read.
+        has_voi_lut: True if VOILUTSequence (0028,3010) is there.
+        voi_lut: Its first table; None unless it was asked for.
+        unreadable: Keywords whose value could not be read as their type; names only, no values.
+    """
+
+    transfer_syntax_uid: str
+    media_storage_sop_instance_uid: str
+    view_codes: tuple[Code, ...]
+    view_modifier_codes: tuple[Code, ...]
+    overlay_groups: int
+    has_voi_lut: bool
+    voi_lut: VoiLut | None
+    unreadable: tuple[str, ...]
+
+    sop_class_uid: str = _attribute("SOPClassUID", ValueKind.TEXT)
+    sop_instance_uid: str = _attribute("SOPInstanceUID", ValueKind.TEXT)
+    study_instance_uid: str = _attribute("StudyInstanceUID", ValueKind.TEXT)
+    patient_id: str = _attribute("PatientID", ValueKind.TEXT)
+    issuer_of_patient_id: str = _attribute("IssuerOfPatientID", ValueKind.TEXT)
+    accession_number: str = _attribute("AccessionNumber", ValueKind.TEXT)
+    study_date: str = _attribute("StudyDate", ValueKind.TEXT)
+    patient_age: str = _attribute("PatientAge", ValueKind.TEXT)
+    modality: str = _attribute("Modality", ValueKind.KEYWORD)
+    presentation_intent_type: str = _attribute("PresentationIntentType", ValueKind.KEYWORD)
+    image_type: tuple[str, ...] = _attribute("ImageType", ValueKind.TEXTS)
+    series_description: str = _attribute("SeriesDescription", ValueKind.TEXT)
+    manufacturer: str = _attribute("Manufacturer", ValueKind.TEXT)
+    model_name: str = _attribute("ManufacturerModelName", ValueKind.TEXT)
+    quality_control_image: str = _attribute("QualityControlImage", ValueKind.KEYWORD)
+    image_laterality: str = _attribute("ImageLaterality", ValueKind.KEYWORD)
+    laterality: str = _attribute("Laterality", ValueKind.KEYWORD)
+    view_position: str = _attribute("ViewPosition", ValueKind.KEYWORD)
+    patient_orientation: tuple[str, ...] = _attribute("PatientOrientation", ValueKind.TEXTS)
+    field_of_view_horizontal_flip: str = _attribute("FieldOfViewHorizontalFlip", ValueKind.KEYWORD)
+    magnification_factor: float | None = _attribute("EstimatedRadiographicMagnificationFactor", ValueKind.DECIMAL)
+    imager_pixel_spacing_mm: tuple[float, ...] = _attribute("ImagerPixelSpacing", ValueKind.DECIMALS)
+    pixel_spacing_mm: tuple[float, ...] = _attribute("PixelSpacing", ValueKind.DECIMALS)
+    breast_implant_present: str = _attribute("BreastImplantPresent", ValueKind.KEYWORD)
+    partial_view: str = _attribute("PartialView", ValueKind.KEYWORD)
+    paddle_description: str = _attribute("PaddleDescription", ValueKind.TEXT)
+    rows: int | None = _attribute("Rows", ValueKind.INTEGER)
+    columns: int | None = _attribute("Columns", ValueKind.INTEGER)
+    number_of_frames: int | None = _attribute("NumberOfFrames", ValueKind.INTEGER)
+    samples_per_pixel: int | None = _attribute("SamplesPerPixel", ValueKind.INTEGER)
+    bits_allocated: int | None = _attribute("BitsAllocated", ValueKind.INTEGER)
+    bits_stored: int | None = _attribute("BitsStored", ValueKind.INTEGER)
+    high_bit: int | None = _attribute("HighBit", ValueKind.INTEGER)
+    pixel_representation: int | None = _attribute("PixelRepresentation", ValueKind.INTEGER)
+    photometric_interpretation: str = _attribute("PhotometricInterpretation", ValueKind.KEYWORD)
+    presentation_lut_shape: str = _attribute("PresentationLUTShape", ValueKind.KEYWORD)
+    window_center: tuple[float, ...] = _attribute("WindowCenter", ValueKind.DECIMALS)
+    window_width: tuple[float, ...] = _attribute("WindowWidth", ValueKind.DECIMALS)
+    voi_lut_function: str = _attribute("VOILUTFunction", ValueKind.KEYWORD)
+    rescale_slope: float | None = _attribute("RescaleSlope", ValueKind.DECIMAL)
+    rescale_intercept: float | None = _attribute("RescaleIntercept", ValueKind.DECIMAL)
+    pixel_padding_value: int | None = _attribute("PixelPaddingValue", ValueKind.INTEGER)
+    pixel_padding_range_limit: int | None = _attribute("PixelPaddingRangeLimit", ValueKind.INTEGER)
+    lossy_image_compression: str = _attribute("LossyImageCompression", ValueKind.TEXT)
+    burned_in_annotation: str = _attribute("BurnedInAnnotation", ValueKind.KEYWORD)
+
+    def __repr__(self) -> str:
+        """Shows no value: a header in a log or traceback must not show a patient."""
+        return f"{type(self).__name__}(...)"

@@ -1,0 +1,377 @@
+"""The acquisition gate: a file from outside becomes an ``ImageRecord`` and checked pixels, or a rejection with reason codes.
+
+    inspect_header   file rules (F), then header rules (I K L V X D T); gives the record, under pseudonyms
+    accept_pixels    decodes, then pixel rules (X20-X30, L04); gives what may be stored
+    accept_image     both in one reading of the file
+
+Nothing here survives a decoder that crashes or hangs: foreign files are given to ``child``, which calls these functions in
+a process of its own.
+
+Rules are listed in ``gate_rules`` and ``docs/gate-rules.md``; what a data set is allowed is in ``profiles``. No message holds a
+value that could identify a patient: rule ids, numbers and attribute names only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from io import BufferedReader
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmic_model.pixels.voi import Window, lut_table, window_table
+from schemas.config.run import VoiMode
+from schemas.errors import DicomError, GateRejection
+from schemas.exam import Acquisition, ImageRecord, Photometric
+from schemas.layout import Severity
+from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT, PROFILES, Profile, advise_profile, profile_named
+from tasks.adapters.datasets.subject import Subject, find_subject
+from tasks.adapters.dicom.dicom_file import (
+    MAMMOGRAPHY_FOR_PRESENTATION,
+    NATIVE_SYNTAXES,
+    quoting_no_value,
+    read_header_from,
+    read_pixels_from,
+)
+from tasks.adapters.dicom.header import DicomHeader
+from tasks.adapters.gate.rules.header import EARLIEST_EXAM, broken_header_rules, detector_spacing_mm, is_synthetic, parse_date
+from tasks.adapters.gate.rules.look import broken_look_rules, broken_value_rules, look_at
+from tasks.adapters.gate.rules.rule import GATE_RULES, Broken
+from tasks.adapters.pseudonyms import Pseudonyms
+
+__all__ = [
+    "GATE_RULES",
+    "PROFILES",
+    "GatedPixels",
+    "Profile",
+    "accept_image",
+    "accept_pixels",
+    "advise_profile",
+    "file_fingerprint",
+    "inspect_header",
+    "profile_named",
+]
+
+_SMALLEST_FILE_BYTES: Final = 2_000
+_LARGEST_FILE_BYTES: Final = 600_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatedPixels:
+    """An accepted image.
+
+    Attributes:
+        pixels_HW: Shape (rows, columns): stored values without rescale and window (``raw``), or after the transform that
+            ``preprocess.voi`` names; then MONOCHROME1 inverted, padding values and ranges set to 0.
+        pixel_sha256: Digest of the values as decoded, little endian, before any transform.
+        warnings: Ids of the pixel rules that warned.
+        background_median: Median along the image border away from the chest wall, in the values of ``pixels_HW``.
+    """
+
+    pixels_HW: NDArray[np.uint16]
+    pixel_sha256: str
+    warnings: tuple[str, ...]
+    background_median: float
+
+
+@quoting_no_value("F14", "The file cannot be inspected")
+def inspect_header(
+    path: Path, *, source_dir: Path, profile: Profile, pseudonyms: Pseudonyms, with_digest: bool = True
+) -> ImageRecord:
+    """Applies the file and header rules; reads no pixels.
+
+    Args:
+        path: The file, below ``source_dir``.
+        source_dir: The folder that was searched.
+        profile: What this data set is allowed.
+        pseudonyms: Makes the record's identifiers.
+        with_digest: Reads the whole file for its digest; else the header alone, and the record's digest is "".
+
+    Raises:
+        GateRejection: The file is refused; ``reason_codes`` names every rule that refuses it.
+    """
+    with _opened(path, source_dir) as file:
+        source_sha256 = hashlib.file_digest(file, "sha256").hexdigest() if with_digest else ""
+        header = read_header_from(file)
+        remaining_bytes = os.fstat(file.fileno()).st_size - file.tell()
+    return _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, remaining_bytes)
+
+
+@quoting_no_value("X22", "The pixels cannot be inspected")
+def accept_pixels(path: Path, record: ImageRecord, *, profile: Profile, voi: VoiMode = VoiMode.RAW) -> GatedPixels:
+    """Decodes an inspected file and applies the pixel rules.
+
+    Args:
+        path: The file.
+        record: What ``inspect_header`` made of it.
+        profile: As given to ``inspect_header``.
+        voi: The transform of stored values, ``preprocess.voi``.
+
+    Raises:
+        GateRejection: The file has changed since it was inspected (F07), or a pixel rule refuses it.
+    """
+    with _opened(path, path.parent) as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != record.source_sha256:
+            _refuse((Broken("F07", "another content than when its header was read"),), profile)
+        header = read_header_from(file, with_voi_lut=voi is VoiMode.VOI_LUT)
+        raw_HW = read_pixels_from(file)
+    return _gated_pixels(raw_HW, header, record, profile, voi)
+
+
+@quoting_no_value("X22", "The image cannot be inspected")
+def accept_image(
+    path: Path,
+    *,
+    source_dir: Path,
+    profile: Profile,
+    pseudonyms: Pseudonyms,
+    voi: VoiMode = VoiMode.RAW,
+    fingerprint: str | None = None,
+) -> tuple[ImageRecord, GatedPixels]:
+    """Applies every rule to a file that is opened, hashed and parsed once.
+
+    Args:
+        path: The file, below ``source_dir``.
+        source_dir: The folder that was searched.
+        profile: What this data set is allowed.
+        pseudonyms: Makes the record's identifiers.
+        voi: The transform of stored values, ``preprocess.voi``.
+        fingerprint: The file's ``file_fingerprint`` when it was found; None = not known.
+
+    Raises:
+        GateRejection: The file is refused, or changed since it was found or while it was read (F07).
+    """
+    with _opened(path, source_dir) as file:
+        status = os.fstat(file.fileno())
+        source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        header = read_header_from(file, with_voi_lut=voi is VoiMode.VOI_LUT)
+        record = _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, status.st_size - file.tell())
+        raw_HW = read_pixels_from(file)
+        after = file_fingerprint(os.fstat(file.fileno()))
+    before = file_fingerprint(status)
+    if len({before, after, fingerprint or before}) > 1:
+        _refuse((Broken("F07", "changed while it was read"),), profile)
+    return record, _gated_pixels(raw_HW, header, record, profile, voi)
+
+
+def file_fingerprint(status: os.stat_result) -> str:
+    """Size and modification time: a file with the same fingerprint is taken to be unchanged."""
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _gated_record(
+    header: DicomHeader,
+    path: Path,
+    source_dir: Path,
+    profile: Profile,
+    pseudonyms: Pseudonyms,
+    source_sha256: str,
+    remaining_bytes: int,
+) -> ImageRecord:
+    relative_path = path.relative_to(source_dir).as_posix() if path.is_relative_to(source_dir) else path.name
+    subject = find_subject(header, relative_path, profile)
+    broken = broken_header_rules(header, subject, profile, today=date.today())
+    _refuse((*broken, *_cut_off(header, remaining_bytes)), profile)
+    return _record(header, subject, profile, pseudonyms, source_sha256, _warned(broken))
+
+
+def _cut_off(header: DicomHeader, remaining_bytes: int) -> Iterator[Broken]:
+    """X20 and X21 from what follows the header: a part of an image must not stand for it until somebody decodes it."""
+    pixels_bytes = (header.rows or 0) * (header.columns or 0) * (header.bits_allocated or 0) // 8
+    if remaining_bytes == 0:
+        yield Broken("X20")
+    elif header.transfer_syntax_uid in NATIVE_SYNTAXES and remaining_bytes < pixels_bytes:
+        yield Broken("X21", f"{remaining_bytes} bytes for {pixels_bytes} of pixels")
+
+
+def _gated_pixels(
+    raw_HW: NDArray[np.uint16], header: DicomHeader, record: ImageRecord, profile: Profile, voi: VoiMode
+) -> GatedPixels:
+    _refuse(broken_value_rules(raw_HW, record.bits_stored), profile)
+    values_HW, bits = _transformed(raw_HW, header, record, voi, profile)
+    pixels_HW = _dark_background(raw_HW, values_HW, bits, header, record)
+    if pixels_HW is not raw_HW:
+        _refuse(broken_value_rules(pixels_HW, bits), profile)  # X25: nothing left but padding
+    look = look_at(pixels_HW, bits, laterality=record.laterality)
+    rows_face = header.patient_orientation[0] if len(header.patient_orientation) == 2 else ""
+    broken = _kept(broken_look_rules(look, laterality=record.laterality, rows_face=rows_face), profile)
+    _refuse(broken, profile)
+    return GatedPixels(
+        pixels_HW=pixels_HW,
+        pixel_sha256=hashlib.sha256(raw_HW.astype("<u2", copy=False).data).hexdigest(),
+        warnings=_warned(broken),
+        background_median=look.background_median,
+    )
+
+
+def _transformed(
+    raw_HW: NDArray[np.uint16], header: DicomHeader, record: ImageRecord, voi: VoiMode, profile: Profile
+) -> tuple[NDArray[np.uint16], int]:
+    """The values and their number of bits after the transform that ``preprocess.voi`` names."""
+    if voi is VoiMode.RAW:
+        return raw_HW, record.bits_stored
+    slope = 1.0 if header.rescale_slope is None else header.rescale_slope
+    intercept = 0.0 if header.rescale_intercept is None else header.rescale_intercept
+    failure = "the file has none"
+    try:
+        if voi is VoiMode.VOI_LUT and header.voi_lut is not None:
+            table = lut_table(header.voi_lut, bits_stored=record.bits_stored, slope=slope, intercept=intercept)
+            return table(raw_HW), table.bits
+        if header.window_center and header.window_width:
+            function = header.voi_lut_function or "LINEAR"
+            window = Window(center=header.window_center[0], width=header.window_width[0], function=function)
+            table = window_table(window, bits_stored=record.bits_stored, slope=slope, intercept=intercept)
+            return table(raw_HW), table.bits
+    except DicomError:
+        failure = "it cannot be applied"
+    _refuse((Broken("X13", failure),), profile)
+    raise AssertionError  # X13 refuses
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+@contextmanager
+def _opened(path: Path, source_dir: Path) -> Iterator[BufferedReader]:
+    """Opens a file after the file rules; what is checked is the open file, so nobody can swap it in between."""
+    name = path.name
+    if name.startswith(".") or name.endswith((".part", ".tmp")):
+        _refuse((Broken("F07", "a name for unfinished files"),), CLINICAL_STRICT)
+    if not path.parent.resolve().is_relative_to(source_dir.resolve()):
+        _refuse((Broken("F01", "outside the source folder"),), CLINICAL_STRICT)
+    failure = ""
+    try:
+        # O_NONBLOCK: opening a pipe must not wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        failure = os.strerror(error.errno or 0)
+    if failure:  # outside the except block: the system's error quotes the path, which may name a patient
+        _refuse((Broken("F01", failure),), CLINICAL_STRICT)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        _refuse((Broken("F01", "not a regular file"),), CLINICAL_STRICT)
+    with os.fdopen(descriptor, "rb") as file:
+        _refuse(tuple(_broken_file_rules(os.fstat(descriptor), file)), CLINICAL_STRICT)
+        yield file
+
+
+def _broken_file_rules(status: os.stat_result, file: BufferedReader) -> Iterator[Broken]:
+    if status.st_nlink > 1:
+        yield Broken("F02", f"{status.st_nlink} links")
+    if status.st_size > _LARGEST_FILE_BYTES:
+        yield Broken("F04", f"{status.st_size} bytes")
+    start = file.read(132)
+    file.seek(0)
+    if start[128:] != b"DICM":
+        yield Broken("F05")
+    elif start[:4] not in (b"II*\0", b"MM\0*") and any(start[:128]):
+        yield Broken("F06")
+    if status.st_size < _SMALLEST_FILE_BYTES:
+        yield Broken("F03", f"{status.st_size} bytes")
+
+
+# ------------------------------------------------------------------------------------------------------------ verdicts
+
+
+def _kept(broken: tuple[Broken, ...], profile: Profile) -> tuple[Broken, ...]:
+    return tuple(rule for rule in broken if rule.rule_id not in profile.relaxed)
+
+
+def _warned(broken: tuple[Broken, ...]) -> tuple[str, ...]:
+    return tuple(rule.rule_id for rule in broken if GATE_RULES[rule.rule_id].severity is Severity.WARN)
+
+
+def _refuse(broken: tuple[Broken, ...], profile: Profile) -> None:
+    refusing = [rule for rule in broken if GATE_RULES[rule.rule_id].severity is Severity.BLOCK]
+    if not refusing:
+        return
+    codes = tuple(dict.fromkeys(rule.rule_id for rule in refusing))
+    raise GateRejection(
+        f"The gate refuses this file under the profile {profile.name}: {', '.join(codes)}",
+        reason_codes=codes,
+        expected="; ".join(f"{code} {GATE_RULES[code].demand}" for code in codes),
+        got="; ".join(f"{rule.rule_id} {rule.got}" for rule in refusing if rule.got) or None,
+        remedy=advise_profile(codes) or "docs/gate-rules.md tells what to do about each rule",
+    )
+
+
+def _record(
+    header: DicomHeader,
+    subject: Subject,
+    profile: Profile,
+    pseudonyms: Pseudonyms,
+    source_sha256: str,
+    gate_warnings: tuple[str, ...],
+) -> ImageRecord:
+    # The rules have refused what is missing here; the assertions say so to the type checker.
+    assert subject.laterality is not None and subject.view_position is not None  # noqa: S101
+    assert header.rows is not None and header.columns is not None and header.bits_stored is not None  # noqa: S101
+    patient_id = pseudonyms.patient_id(subject.patient, header.issuer_of_patient_id)
+    exam_date = parse_date(header.study_date)
+    spacing_mm = detector_spacing_mm(header)
+    return ImageRecord(
+        image_id=pseudonyms.image_id(header.sop_instance_uid),
+        exam_id=pseudonyms.exam_id(subject.exam),
+        patient_id=patient_id,
+        laterality=subject.laterality,
+        view_position=subject.view_position,
+        acquisition=_acquisition(header, profile),
+        source_sha256=source_sha256,
+        rows_px=header.rows,
+        columns_px=header.columns,
+        bits_stored=header.bits_stored,
+        photometric=Photometric(header.photometric_interpretation),
+        transfer_syntax_uid=header.transfer_syntax_uid,
+        pixel_spacing_mm=spacing_mm[0] if spacing_mm and spacing_mm[0] > 0 else None,
+        manufacturer=_device_name(header.manufacturer),
+        model_name=_device_name(header.model_name),
+        exam_date=pseudonyms.shifted_date(patient_id, exam_date) if exam_date and exam_date >= EARLIEST_EXAM else None,
+        patient_age_years=_age_years(header.patient_age),
+        gate_warnings=gate_warnings,
+        accession_id=pseudonyms.accession_id(header.accession_number) if header.accession_number.strip() else None,
+    )
+
+
+def _acquisition(header: DicomHeader, profile: Profile) -> Acquisition:
+    if header.sop_class_uid != MAMMOGRAPHY_FOR_PRESENTATION and profile.acquisition is not None:
+        return profile.acquisition
+    return Acquisition.SYNTHETIC_2D if is_synthetic(header) else Acquisition.FFDM
+
+
+def _device_name(text: str) -> str | None:
+    """What of a device's name may be shown anywhere: it is free text, and reaches tables and pages."""
+    return re.sub(r"[^A-Za-z0-9 ._,()-]", "", text).strip()[:64] or None
+
+
+def _age_years(text: str) -> int | None:
+    """PatientAge (0010,1010), an AS value such as 052Y. 000Y is what de-identification leaves; above 89 becomes 90."""
+    match = re.fullmatch(r"(\d{3})Y", text)
+    return min(int(match[1]), 90) or None if match else None
+
+
+def _dark_background(
+    raw_HW: NDArray[np.uint16], values_HW: NDArray[np.uint16], bits: int, header: DicomHeader, record: ImageRecord
+) -> NDArray[np.uint16]:
+    """Inverts MONOCHROME1 and sets padding (0028,0120), or the range up to (0028,0121), to 0 (PS3.3 C.7.5.1.1.2).
+
+    Padding is told by stored values, whatever a window made of them.
+    """
+    is_inverted = record.photometric is Photometric.MONOCHROME1
+    pixels_HW = np.uint16(2**bits - 1) - values_HW if is_inverted else values_HW
+    value, limit = header.pixel_padding_value, header.pixel_padding_range_limit
+    if value is None:
+        return pixels_HW
+    low, high = sorted((value, value if limit is None else limit))
+    if high == 0 and pixels_HW is raw_HW:
+        return raw_HW  # padding that is 0 already, as most vendors write it
+    is_padding_HW = (raw_HW >= max(low, 0)) & (raw_HW <= min(high, 0xFFFF))
+    return np.where(is_padding_HW, np.uint16(0), pixels_HW)

@@ -1,0 +1,317 @@
+"""The gate's child process, seen from its parent: foreign files are read there, so what they break is not the run.
+
+    child = child_of_this_thread(limits)
+    image = child.prepare(PrepareImage(...))      raises GateRejection: F10 took too long, F11 too much memory or a crash
+
+One child serves one thread, file after file, and is started again after a crash, a time-out, trouble with memory, or
+``files_per_child`` files. It is a plain subprocess: Dask's workers are daemonic and may have no children by multiprocessing.
+Pixels come back through anonymous shared memory, which has no name to be left behind; every number about them is checked.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmic_model.preprocess import PreparedView
+from schemas.errors import GateChildFailed, GateRejection
+from schemas.exam import ImageRecord
+from tasks.adapters.gate.child_main import (
+    ANSWER,
+    LENGTH,
+    PIXELS_BYTES,
+    Answer,
+    DrawThumbnail,
+    InspectHeader,
+    PrepareImage,
+    Request,
+    receive,
+)
+
+logger = logging.getLogger(__name__)
+
+_START_TIMEOUT_S: Final = 60.0
+# One thread per library: a pool per core would take the address space that is meant for the file. Set before numpy is imported.
+_BOOT: Final = """
+import os, sys, json
+os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+sys.path[:] = json.loads(sys.argv[1])
+from tasks.adapters.gate.child_main import serve
+serve(*(int(argument) for argument in sys.argv[2:]))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLimits:
+    """What one file may take.
+
+    Attributes:
+        timeout_s: Wall-clock time for one file.
+        memory_bytes: Address space beyond what the child has when it starts (0.3 GiB, of which 80 MB resident).
+        files_per_child: Files after which a child is replaced, whatever they did to its heap.
+    """
+
+    timeout_s: float = 60.0
+    memory_bytes: int = 640 << 20
+    files_per_child: int = 1000
+
+
+DEFAULT_LIMITS: Final = GateLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedImage:
+    """An accepted image as it is stored, with what is known of it.
+
+    Attributes:
+        mask_HW: Lesion bits in the frame of ``prepared.pixels_HW``; None if there are none.
+        is_mask_unusable: True if a mask file is there and cannot be used.
+        pixel_sha256, warnings, background_median: See ``gate.GatedPixels``.
+    """
+
+    record: ImageRecord
+    prepared: PreparedView
+    mask_HW: NDArray[np.uint8] | None
+    is_mask_unusable: bool
+    pixel_sha256: str
+    warnings: tuple[str, ...]
+    background_median: float
+
+
+class _Lost(Exception):  # between two methods of one class
+    """The child did not answer; ``codes`` is what that says about the file."""
+
+    def __init__(self, code: str, got: str) -> None:
+        super().__init__(got)
+        self.code, self.got = code, got
+
+
+class GateChild:
+    """Starts the child when it is first asked. Not for sharing between threads."""
+
+    def __init__(self, limits: GateLimits = DEFAULT_LIMITS) -> None:
+        self.limits = limits
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: socket.socket | None = None
+        self._memory: mmap.mmap | None = None
+        self._files_served = 0
+        self._is_worn = False
+        self._owner_pid = os.getpid()
+
+    def __enter__(self) -> GateChild:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The running child's process id."""
+        return None if self._process is None else self._process.pid
+
+    def inspect(self, request: InspectHeader) -> ImageRecord:
+        """Takes a header through the gate.
+
+        Raises:
+            GateRejection: The file is refused, or broke the child (F10, F11).
+        """
+        record = self._ask(request).record
+        if record is None:
+            raise _nonsense()
+        return record
+
+    def prepare(self, request: PrepareImage) -> PreparedImage:
+        """Takes a file through the whole gate and crops it.
+
+        Raises:
+            GateRejection: The file is refused, or broke the child (F10, F11).
+        """
+        answer = self._ask(request)
+        if answer.record is None or answer.geometry is None:
+            raise _nonsense()
+        pixels_HW = self._shared(answer.shape_px, np.uint16, offset=0)
+        mask_HW = self._shared(answer.shape_px, np.uint8, offset=pixels_HW.nbytes) if answer.has_mask else None
+        return PreparedImage(
+            record=answer.record,
+            prepared=PreparedView(pixels_HW=pixels_HW, geometry=answer.geometry, tissue_fraction=answer.tissue_fraction),
+            mask_HW=mask_HW,
+            is_mask_unusable=answer.is_mask_unusable,
+            pixel_sha256=answer.pixel_sha256,
+            warnings=answer.warnings,
+            background_median=answer.background_median,
+        )
+
+    def thumbnail(self, request: DrawThumbnail) -> NDArray[np.uint8]:
+        """A small grey picture, shape (rows, columns), of whatever decodes; no rule is asked.
+
+        Raises:
+            GateRejection: It does not decode.
+        """
+        return self._shared(self._ask(request).shape_px, np.uint8, offset=0)
+
+    def close(self) -> None:
+        """Ends the child at once; what it held is gone with it."""
+        process, self._process = self._process, None
+        if process is not None and os.getpid() == self._owner_pid:  # a forked copy of the parent must not end it
+            process.kill()
+            process.wait()
+        if self._connection is not None:
+            self._connection.close()
+        if self._memory is not None:
+            self._memory.close()
+        self._connection = self._memory = None
+
+    # ---------------------------------------------------------------------------------------------------------- inside
+
+    def _ask(self, request: Request) -> Answer:
+        for _ in range(2):
+            self._start_if_needed()
+            is_fresh = self._files_served == 0
+            try:
+                answer = self._exchange(request)
+            except _Lost as lost:
+                self.close()
+                # A crash may be the late effect of an earlier file: only a fresh child's crash is this file's doing.
+                if is_fresh or lost.code == "F10":
+                    raise _refusal(lost) from None
+                continue
+            except BaseException:  # Ctrl-C while waiting: the answer on its way must not be taken for the next file's
+                self.close()
+                raise
+            self._files_served += 1
+            self._is_worn = answer.is_worn or self._files_served >= self.limits.files_per_child
+            if "F11" in answer.reason_codes:
+                self.close()
+                if not is_fresh:  # earlier files may have left too little
+                    continue
+            if answer.reason_codes:
+                raise GateRejection(answer.message, reason_codes=answer.reason_codes)
+            return answer
+        raise AssertionError  # the second child is fresh
+
+    def _start_if_needed(self) -> None:
+        if self._process is not None and self._process.poll() is None and not self._is_worn:
+            return
+        self.close()
+        ours, theirs = socket.socketpair()
+        pixels_fd = os.memfd_create("gate-pixels")
+        try:
+            os.ftruncate(pixels_fd, PIXELS_BYTES)
+            self._connection, self._memory = ours, mmap.mmap(pixels_fd, PIXELS_BYTES)
+            numbers = (theirs.fileno(), pixels_fd, os.getpid(), self.limits.memory_bytes)
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, json.dumps(sys.path), *map(str, numbers)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # decoders write there what they read
+                pass_fds=(theirs.fileno(), pixels_fd),
+                start_new_session=True,  # Ctrl-C is for the parent to handle: the file at hand is finished first
+            )
+        finally:
+            theirs.close()
+            os.close(pixels_fd)
+        self._files_served, self._is_worn = 0, False
+        self._await_ready()
+
+    def _await_ready(self) -> None:
+        try:
+            self._receive(time.monotonic() + _START_TIMEOUT_S)
+        except _Lost as lost:
+            self.close()
+            raise GateChildFailed(
+                "The gate's child process does not start",
+                expected="a Python that can import tasks.adapters.gate.child_main",
+                got=lost.got,
+                remedy="run `python -c 'import tasks.adapters.gate.child_main'` to see why; check the machine's free memory",
+            ) from None
+
+    def _exchange(self, request: Request) -> Answer:
+        deadline_s = time.monotonic() + self.limits.timeout_s
+        content = pickle.dumps(request)
+        assert self._connection is not None  # noqa: S101  # started just before
+        try:
+            self._connection.settimeout(self.limits.timeout_s)
+            self._connection.sendall(LENGTH.pack(len(content)) + content)
+        except OSError:
+            raise self._death() from None
+        return self._receive(deadline_s)
+
+    def _receive(self, deadline_s: float) -> Answer:
+        assert self._connection is not None  # noqa: S101  # started just before
+        try:
+            content = receive(self._connection, deadline_s=deadline_s)
+            answer = None if content is None else ANSWER.validate_json(content)
+        except TimeoutError:
+            raise _Lost("F10", f"no answer within {self.limits.timeout_s:g} s") from None
+        except OSError:
+            answer = None
+        except ValueError:  # also pydantic's ValidationError
+            raise _Lost("F11", "the reader answered nonsense") from None
+        if answer is None:
+            raise self._death()
+        return answer
+
+    def _death(self) -> _Lost:
+        assert self._process is not None  # noqa: S101  # started just before
+        try:
+            code = self._process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            return _Lost("F11", "the reader stopped answering")
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        return _Lost("F11", f"the reader {how}")
+
+    def _shared(self, shape_px: tuple[int, int], dtype: type[np.uint16 | np.uint8], *, offset: int) -> NDArray[Any]:
+        """A copy of an image in the shared memory."""
+        rows, columns = shape_px
+        if self._memory is None or min(shape_px) < 1 or offset + rows * columns * np.dtype(dtype).itemsize > PIXELS_BYTES:
+            raise _nonsense()
+        shared_P = np.frombuffer(self._memory, dtype, rows * columns, offset)
+        return shared_P.reshape(rows, columns).copy()
+
+
+_own = threading.local()
+
+
+def child_of_this_thread(limits: GateLimits) -> GateChild:
+    """The calling thread's child; another with other limits replaces it.
+
+    The kernel ends a child with the thread that started it, so each thread has its own.
+    """
+    child: GateChild | None = getattr(_own, "child", None)
+    if child is None or child.limits != limits:
+        if child is not None:
+            child.close()
+        child = _own.child = GateChild(limits)
+    return child
+
+
+def _refusal(lost: _Lost) -> GateRejection:
+    what = "took too long to read" if lost.code == "F10" else "broke the process that read it"
+    return GateRejection(
+        f"The file {what}",
+        reason_codes=(lost.code,),
+        got=lost.got,
+        remedy="copy or export it again; raise ingest.file_timeout_s or ingest.file_memory_mib if it is a sound image",
+    )
+
+
+def _nonsense() -> GateRejection:
+    return _refusal(_Lost("F11", "the reader answered nonsense"))

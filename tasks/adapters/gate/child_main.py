@@ -1,0 +1,314 @@
+"""What runs inside the gate's child process: foreign bytes are opened, decoded and cropped here and nowhere else.
+
+The process has limited address space, cannot write files, and dies with its parent. It answers in JSON, which the parent
+checks; pixels go into memory that the parent made. The parent's half is ``child``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import sys
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from gmic_model.preprocess import PreparedView, crop_like, fit_canvas, prepare_view
+from schemas.config.run import PreprocessConfig
+from schemas.errors import DicomError, GateRejection
+from schemas.exam import ImageRecord, ViewGeometry
+from tasks.adapters.dicom.dicom_file import LARGEST_SIDE_PX, read_pixels
+from tasks.adapters.gate.admission import GatedPixels, accept_image, inspect_header, profile_named
+from tasks.adapters.pseudonyms import Pseudonyms, open_key
+
+PIXELS_BYTES: Final = 3 * LARGEST_SIDE_PX**2
+"""Shared memory: a uint16 image of the largest size and its uint8 mask. Only what was written takes up memory."""
+
+LARGEST_MESSAGE_BYTES: Final = 1_000_000
+_SMALLEST_SHRINKING: Final = 8
+LENGTH: Final = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectHeader:
+    """Read a header through the gate.
+
+    Attributes:
+        with_digest: Read the rest of the file too, for its digest.
+    """
+
+    path: Path
+    source_dir: Path
+    profile: str
+    key_path: Path
+    with_digest: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareImage:
+    """Take a file through the whole gate, and crop it as it is stored.
+
+    Attributes:
+        fingerprint: The file's size and modification time when it was found.
+        mask_path: Lesion mask of the image, if there is one.
+    """
+
+    path: Path
+    source_dir: Path
+    profile: str
+    key_path: Path
+    fingerprint: str
+    preprocess: PreprocessConfig
+    canvas_px: tuple[int, int]
+    mask_path: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawThumbnail:
+    """Decode without judging, and shrink to at most ``side_px`` on the longer side, and at least eightfold.
+
+    Eightfold, because a picture is for people who may not be meant to read what is burned into it.
+    """
+
+    path: Path
+    side_px: int
+
+
+Request = InspectHeader | PrepareImage | DrawThumbnail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the child reports. Refused, or the fields that the request asks for.
+
+    Attributes:
+        reason_codes: Why the file is refused; empty if it is not.
+        shape_px: (rows, columns) of the image in the shared memory: uint16 for ``PrepareImage``, uint8 for ``DrawThumbnail``.
+        has_mask: True if a uint8 mask of the same shape follows the image.
+        is_mask_unusable: True if the mask file could not be read, has another shape than the image, or values above 3.
+    """
+
+    reason_codes: tuple[str, ...] = ()
+    message: str = ""
+    record: ImageRecord | None = None
+    shape_px: tuple[int, int] = (0, 0)
+    geometry: ViewGeometry | None = None
+    tissue_fraction: float = 0.0
+    has_mask: bool = False
+    is_mask_unusable: bool = False
+    pixel_sha256: str = ""
+    warnings: tuple[str, ...] = ()
+    background_median: float = 0.0
+    is_worn: bool = False
+
+
+ANSWER: Final = TypeAdapter(Answer)
+
+
+def serve(socket_fd: int, pixels_fd: int, parent_pid: int, memory_bytes: int) -> None:
+    """Answers requests until the parent closes its end.
+
+    Args:
+        socket_fd: A connected stream socket.
+        pixels_fd: ``PIXELS_BYTES`` of shared memory.
+        parent_pid: Who started this process.
+        memory_bytes: Address space that may be taken beyond what this process has now.
+    """
+    _die_with(parent_pid)
+    cv2.setNumThreads(1)
+    memory = mmap.mmap(pixels_fd, PIXELS_BYTES)
+    start_bytes = _address_space_bytes()
+    _limit_resources(start_bytes + memory_bytes)
+    with socket.socket(fileno=socket_fd) as connection:
+        _send(connection, Answer())  # ready
+        while (request := receive(connection)) is not None:
+            # The parent made these bytes: unpickling them is safe. The way back is not, and is JSON.
+            answer = _answer(cast("Request", pickle.loads(request)), memory)  # noqa: S301
+            _send(connection, replace(answer, is_worn=_address_space_bytes() > start_bytes + memory_bytes // 2))
+
+
+def receive(connection: socket.socket, *, deadline_s: float | None = None) -> bytes | None:
+    """One message; None if the other side is gone.
+
+    Args:
+        connection: Where from.
+        deadline_s: ``time.monotonic`` of when the whole message must be here; None = whenever.
+
+    Raises:
+        TimeoutError: It is not.
+        ValueError: The message is announced as longer than any message is.
+    """
+    head = _receive_exactly(connection, LENGTH.size, deadline_s)
+    if head is None:
+        return None
+    (length,) = LENGTH.unpack(head)
+    if length > LARGEST_MESSAGE_BYTES:
+        raise ValueError(f"a message of {length} bytes")
+    return _receive_exactly(connection, length, deadline_s)
+
+
+def _receive_exactly(connection: socket.socket, length: int, deadline_s: float | None) -> bytes | None:
+    received = bytearray()
+    while len(received) < length:
+        # Per part: a sender of single bytes does not buy time with them.
+        connection.settimeout(None if deadline_s is None else max(0.001, deadline_s - time.monotonic()))
+        part = connection.recv(length - len(received))
+        if not part:
+            return None
+        received += part
+    return bytes(received)
+
+
+def _send(connection: socket.socket, answer: Answer) -> None:
+    content = ANSWER.dump_json(answer)
+    connection.sendall(LENGTH.pack(len(content)) + content)
+
+
+# ------------------------------------------------------------------------------------------------------------ limits
+
+_PR_SET_PDEATHSIG: Final = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+
+
+def _die_with(parent_pid: int) -> None:
+    """Lets the kernel kill this process when its parent thread ends, and frees memory the way image work likes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:  # it ended before the line above
+        os._exit(0)
+    # Images of 17 MB come and go: without this each is mapped, zeroed and unmapped again by the kernel (half the CPU time).
+    libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    libc.mallopt(_M_TRIM_THRESHOLD, 128 << 20)
+    libc.mallopt(_M_ARENA_MAX, 1)
+
+
+def _address_space_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def _limit_resources(address_space_bytes: int) -> None:
+    limits = {
+        resource.RLIMIT_AS: address_space_bytes,
+        resource.RLIMIT_FSIZE: 0,  # no file of any length can be written; the shared memory is sized already
+        resource.RLIMIT_CORE: 0,  # a core dump would hold the patient's image
+    }
+    for limit, value in limits.items():
+        allowed = resource.getrlimit(limit)[1]  # a batch system may have set a lower one, which stays
+        lowest = value if allowed == resource.RLIM_INFINITY else min(value, allowed)
+        resource.setrlimit(limit, (lowest, lowest))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+def _answer(request: Request, memory: mmap.mmap) -> Answer:
+    """The one broad catch of the house: a file may raise anything, SystemExit included, and is refused for it."""
+    try:
+        match request:
+            case InspectHeader():
+                return Answer(record=_inspected(request))
+            case PrepareImage():
+                return _prepared(request, memory)
+            case DrawThumbnail():
+                return _thumbnail(request, memory)
+    except GateRejection as refusal:
+        return Answer(reason_codes=refusal.reason_codes or ("F14",), message=str(refusal))
+    except DicomError as error:
+        return Answer(reason_codes=("F14",), message=str(error))
+    except MemoryError:
+        return Answer(reason_codes=("F11",), message="The file needs more memory than one file may take.")
+    except BaseException as error:
+        # Only the class: the message of a foreign exception may quote the patient.
+        return Answer(reason_codes=("X22",), message=f"The file cannot be prepared. Got: {type(error).__name__}.")
+
+
+def _inspected(request: InspectHeader) -> ImageRecord:
+    return inspect_header(
+        request.path,
+        source_dir=request.source_dir,
+        profile=profile_named(request.profile),
+        pseudonyms=_pseudonyms(request.key_path),
+        with_digest=request.with_digest,
+    )
+
+
+def _prepared(request: PrepareImage, memory: mmap.mmap) -> Answer:
+    record, gated = accept_image(
+        request.path,
+        source_dir=request.source_dir,
+        profile=profile_named(request.profile),
+        pseudonyms=_pseudonyms(request.key_path),
+        voi=request.preprocess.voi,
+        fingerprint=request.fingerprint,
+    )
+    prepared = prepare_view(gated.pixels_HW, record.laterality, record.view_position, settings=request.preprocess)
+    prepared = fit_canvas(prepared, request.canvas_px)
+    _store(memory, prepared.pixels_HW, offset=0)
+    mask_HW, is_unusable = (None, False) if request.mask_path is None else _stored_mask(request.mask_path, prepared)
+    if mask_HW is not None:
+        _store(memory, mask_HW, offset=prepared.pixels_HW.nbytes)
+    return _image_answer(record, gated, prepared, has_mask=mask_HW is not None, is_mask_unusable=is_unusable)
+
+
+def _image_answer(
+    record: ImageRecord, gated: GatedPixels, prepared: PreparedView, *, has_mask: bool, is_mask_unusable: bool
+) -> Answer:
+    return Answer(
+        record=record,
+        shape_px=(prepared.pixels_HW.shape[0], prepared.pixels_HW.shape[1]),
+        geometry=prepared.geometry,
+        tissue_fraction=prepared.tissue_fraction,
+        has_mask=has_mask,
+        is_mask_unusable=is_mask_unusable,
+        pixel_sha256=gated.pixel_sha256,
+        warnings=gated.warnings,
+        background_median=gated.background_median,
+    )
+
+
+def _stored_mask(mask_path: Path, prepared: PreparedView) -> tuple[NDArray[np.uint8] | None, bool]:
+    """The lesion bits in the stored crop's frame (None where there are none), and whether the mask file is unusable."""
+    mask_HW = cast("NDArray[np.uint8] | None", cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED))
+    if mask_HW is None or mask_HW.shape != prepared.geometry.source_shape_px or mask_HW.max() > 0b11:
+        return None, True
+    crop_HW = crop_like(mask_HW, prepared.geometry)
+    return (np.ascontiguousarray(crop_HW, dtype=np.uint8) if crop_HW.any() else None), False
+
+
+def _thumbnail(request: DrawThumbnail, memory: mmap.mmap) -> Answer:
+    pixels_HW = read_pixels(request.path)
+    scale = min(request.side_px / max(pixels_HW.shape), 1.0 / _SMALLEST_SHRINKING)
+    size_px = tuple(max(1, round(side * scale)) for side in reversed(pixels_HW.shape))  # (columns, rows), as OpenCV wants it
+    small_HW = cv2.resize(pixels_HW, size_px, interpolation=cv2.INTER_AREA).astype(np.float32)
+    low, high = float(small_HW.min()), float(small_HW.max())
+    grey_HW = np.rint((small_HW - low) * (255.0 / max(high - low, 1.0))).astype(np.uint8)
+    _store(memory, grey_HW, offset=0)
+    return Answer(shape_px=(grey_HW.shape[0], grey_HW.shape[1]))
+
+
+def _store(memory: mmap.mmap, pixels_HW: NDArray[np.uint16] | NDArray[np.uint8], *, offset: int) -> None:
+    target_HW = np.frombuffer(memory, pixels_HW.dtype, pixels_HW.size, offset).reshape(pixels_HW.shape)
+    np.copyto(target_HW, pixels_HW)
+
+
+@lru_cache(maxsize=4)
+def _pseudonyms(key_path: Path) -> Pseudonyms:
+    return open_key(key_path)
+
+
+if __name__ == "__main__":
+    serve(*(int(argument) for argument in sys.argv[1:5]))

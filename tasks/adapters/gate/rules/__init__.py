@@ -1,0 +1,1 @@
+"""The gate's rules, in the groups of the reference table."""

@@ -1,0 +1,1 @@
+"""Model files: weights with their digests, ensembles, temperatures."""

@@ -1,0 +1,102 @@
+"""Files that speak of weights and hold none: ``ensemble.json``, and ``temperature.json`` beside a checkpoint's weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from schemas.errors import CheckpointError
+from schemas.reports.pages import TemperatureFile
+from schemas.reports.report import EnsembleFile, EnsembleMember
+from tasks.adapters.models.checkpoints import SIDECAR, WEIGHTS
+from tasks.adapters.workspace import write_atomically
+
+TEMPERATURE = "temperature.json"
+"""See ``schemas.reports.pages.TemperatureFile``."""
+
+
+def read_ensemble(path: Path) -> tuple[EnsembleMember, ...]:
+    """The models that an ``ensemble.json`` names, with whole paths.
+
+    Raises:
+        CheckpointError: It cannot be read, or names no model.
+    """
+    try:
+        file = EnsembleFile.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as unreadable:
+        raise CheckpointError(
+            f"{path} is no ensemble file",
+            expected='{"checkpoints": [{"path": ..., "sha256": ..., "tuning_malignant_auroc": ...}, ...]}',
+            got=type(unreadable).__name__,
+            remedy="name the ensemble.json that `mammo search` wrote; docs/evaluation.md shows one",
+        ) from unreadable
+    return tuple(member.model_copy(update={"path": (path.parent / member.path).resolve()}) for member in file.checkpoints)
+
+
+def write_ensemble(path: Path, members: Iterable[EnsembleMember]) -> None:
+    """Writes the file that ``read_ensemble`` reads."""
+    write_atomically(path, EnsembleFile(checkpoints=tuple(members)).model_dump_json(indent=1).encode())
+
+
+def members_of(folders: Sequence[Path]) -> tuple[EnsembleMember, ...]:
+    """Checkpoint folders with their weights' digests as the sidecars give them; loading checks the weights against these.
+
+    Raises:
+        CheckpointError: A folder is no checkpoint.
+    """
+    return tuple(_member(folder) for folder in folders)
+
+
+def ensemble_sha256(members: Sequence[EnsembleMember]) -> str:
+    """One model's digest; of several, sha256 over theirs, in order."""
+    if len(members) == 1:
+        return members[0].sha256
+    return hashlib.sha256("\n".join(member.sha256 for member in members).encode()).hexdigest()
+
+
+def write_temperature(folder: Path, kept: TemperatureFile) -> None:
+    """Leaves the fitted temperatures in a folder."""
+    write_atomically(folder / TEMPERATURE, kept.model_dump_json(indent=1).encode())
+
+
+def read_temperature(folder: Path, sha256: str) -> TemperatureFile:
+    """The temperatures that were fitted to these very weights.
+
+    Raises:
+        CheckpointError: None is kept, or it was fitted to other weights.
+    """
+    try:
+        kept = TemperatureFile.model_validate_json((folder / TEMPERATURE).read_bytes())
+    except (OSError, ValidationError) as missing:
+        raise CheckpointError(
+            f"No temperature is kept in {folder}",
+            expected=TEMPERATURE,
+            got=type(missing).__name__,
+            remedy="run `mammo evaluate` on these weights: it fits one on the tuning split; or leave `calibrated` off",
+        ) from missing
+    if kept.checkpoint_sha256 != sha256:
+        raise CheckpointError(
+            f"The temperature in {folder} was fitted to other weights",
+            expected=f"sha256 {sha256[:12]}...",
+            got=f"{kept.checkpoint_sha256[:12]}...",
+            remedy="run `mammo evaluate` on these weights again",
+        )
+    return kept
+
+
+def _member(folder: Path) -> EnsembleMember:
+    try:
+        sidecar = json.loads((folder / SIDECAR).read_text())
+        best = [epoch["tuning_malignant_auroc"] for epoch in sidecar.get("epochs", ())][-1:]
+        return EnsembleMember(path=folder, sha256=sidecar["sha256"][WEIGHTS], tuning_malignant_auroc=best[0] if best else None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as missing:
+        raise CheckpointError(
+            f"{folder} is not a checkpoint",
+            expected=f"a folder with {SIDECAR} and {WEIGHTS}",
+            got=type(missing).__name__,
+            remedy="name the checkpoint folder that `mammo train` printed",
+        ) from missing

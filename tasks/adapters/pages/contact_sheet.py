@@ -1,0 +1,144 @@
+"""The contact sheet: every refused file with its reasons, and a small picture of what its pixels show where they decode.
+
+No identifier is on the page: files have their pseudonym, messages hold rule ids and numbers. Pictures are shrunk at least
+eightfold, so that burned-in text is a few pixels, and there is none of files that are likely to have such text. Foreign bytes
+are decoded in the gate's child process only.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import stat
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import cv2
+
+from schemas.errors import DicomError
+from schemas.exam import QuarantinedFile
+from tasks.adapters.gate.child import GateChild, GateLimits
+from tasks.adapters.gate.child_main import DrawThumbnail
+from tasks.adapters.gate.rules.rule import GATE_RULES
+from tasks.adapters.inbox.source_folder import source_files
+from tasks.adapters.pages.render import render_template
+from tasks.adapters.pseudonyms import Pseudonyms
+from tasks.adapters.workspace import write_atomically
+
+logger = logging.getLogger(__name__)
+
+PICTURE_SIDE_PX: Final = 160
+MOST_CARDS: Final = 1000
+"""Files shown; more are counted only. A page of 1000 pictures has 6 MB."""
+
+_NO_PICTURE: Final = {
+    "D01": "text is burned in",
+    "K02": "a secondary capture may hold burned-in text",
+    "K04": "not a mammogram: may hold burned-in text",
+    "K05": "not a mammogram: may hold burned-in text",
+    "F10": "reading it took too long",
+    "F11": "reading it broke the reader",
+}
+_NO_BREAST: Final = "A breast is found in the image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One refused file on the page.
+
+    Attributes:
+        reasons: (rule id, what the rule demands).
+        data_uri: The picture; None = there is none, ``note`` says why.
+    """
+
+    file_id: str
+    reasons: tuple[tuple[str, str], ...]
+    message: str
+    data_uri: str | None
+    note: str
+
+
+def find_sources(source_dir: Path, file_ids: Iterable[str], pseudonyms: Pseudonyms) -> dict[str, Path]:
+    """The files of a source folder that pseudonyms stand for; ids of files that are gone are left out.
+
+    A pseudonym is a keyed digest of a path, so the folder is walked and every path is digested. Paths may spell names: they are
+    for the terminal of whoever asks, never for a log, a page or the ledger.
+    """
+    wanted = set(file_ids)
+    return {file.file_id: file.path for file in source_files(source_dir, pseudonyms) if file.file_id in wanted}
+
+
+def write_contact_sheet(
+    refused: Sequence[QuarantinedFile],
+    sources: Mapping[str, Path],
+    *,
+    output_path: Path,
+    created: datetime,
+    limits: GateLimits,
+    pictures: int = MOST_CARDS,
+) -> Path:
+    """Writes the page.
+
+    Args:
+        refused: Every refused file.
+        sources: Where they are, of those that are still there.
+        output_path: Where the page goes; replaced atomically.
+        created: When the page was made.
+        limits: What decoding one file may take.
+        pictures: At most so many are drawn; a large file takes a second.
+
+    Returns:
+        ``output_path``.
+    """
+    shown = sorted(refused, key=lambda file: (file.reason_codes, file.file_id))[:MOST_CARDS]
+    with GateChild(limits) as child:
+        cards = [
+            _card(file, sources.get(file.file_id), child if place < pictures else None) for place, file in enumerate(shown)
+        ]
+    counts = Counter(code for file in refused for code in file.reason_codes)
+    page = render_template(
+        "contact_sheet.html.jinja",
+        created=created,
+        files=len(refused),
+        cards=cards,
+        counts=[(code, demand(code), count) for code, count in counts.most_common()],
+    )
+    write_atomically(output_path, page.encode("utf-8"))
+    logger.info("contact sheet of %d refused files written", len(refused))
+    return output_path
+
+
+def demand(code: str) -> str:
+    """What a rule demands, in words."""
+    return GATE_RULES[code].demand if code in GATE_RULES else _NO_BREAST
+
+
+def _card(file: QuarantinedFile, path: Path | None, child: GateChild | None) -> Card:
+    data_uri, note = _picture(file, path, child)
+    return Card(
+        file_id=file.file_id,
+        reasons=tuple((code, demand(code)) for code in file.reason_codes),
+        message=file.message,
+        data_uri=data_uri,
+        note=note,
+    )
+
+
+def _picture(file: QuarantinedFile, path: Path | None, child: GateChild | None) -> tuple[str | None, str]:
+    withheld = next((why for code, why in _NO_PICTURE.items() if code in file.reason_codes), None)
+    if withheld is not None:
+        return None, f"No picture: {withheld}."
+    if path is None or not stat.S_ISREG(path.lstat().st_mode):
+        return None, "No picture: not in the source folder as a plain file."
+    if child is None:
+        return None, "No picture here: `mammo quarantine sheet` draws it."
+    try:
+        grey_HW = child.thumbnail(DrawThumbnail(path=path, side_px=PICTURE_SIDE_PX))
+    except DicomError:
+        return None, "No picture: its pixels do not decode."
+    _, jpeg = cv2.imencode(".jpg", grey_HW, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode('ascii')}", ""

@@ -1,0 +1,199 @@
+"""The pages people read: one self-contained HTML file per run, and one per prediction. ``page_templates`` fills the templates.
+
+A page loads nothing: no font, no picture of another file, and a Content-Security-Policy that forbids it; its only links lead to
+the gallery's pages. The report's one script stands in it and is named in the policy by its digest. Every value is escaped.
+Folders outside the workspace are not named: a source folder's name can identify a patient.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from schemas.config.run import RunConfig
+from schemas.exam import Split
+from schemas.reports.pages import PipelineReport, PredictReport
+from tasks.adapters.pages.charts.calibration import calibration_chart, slider
+from tasks.adapters.pages.charts.cohort_flow import cohort_steps, flow_chart, split_ends
+from tasks.adapters.pages.charts.curves import (
+    Chart,
+    FindingScores,
+    Whisker,
+    loss_chart,
+    pr_chart,
+    roc_chart,
+    tuning_chart,
+    whisker,
+)
+from tasks.adapters.pages.contact_sheet import demand
+from tasks.adapters.pages.panels import exam_links, explained_panels, page_findings, predicted_panels
+from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, render_template, script_digest, script_text
+from tasks.adapters.workspace import write_atomically
+
+logger = logging.getLogger(__name__)
+
+SCRIPT = "report.js"
+FEW_BREASTS = 30
+"""Below this many positive breasts the page warns that intervals are wide."""
+
+
+def render_report(
+    report: PipelineReport,
+    *,
+    config: RunConfig,
+    scores: Sequence[FindingScores],
+    output_path: Path,
+    created: datetime,
+) -> Path:
+    """Writes the report of a whole run as one HTML file that opens from disk.
+
+    Args:
+        report: What the stages reported.
+        config: The run's config, shown at the end.
+        scores: Breast-level test scores and labels of each finding, for the curves.
+        output_path: Where the page goes; replaced atomically.
+        created: When the page was made.
+
+    Returns:
+        ``output_path``.
+
+    Raises:
+        OSError: The page cannot be written.
+    """
+    ordered = sorted(scores, key=lambda scored: PAGE_FINDINGS.index(scored.finding))
+    epochs = report.train.epochs
+    steps = cohort_steps(report)
+    failures, panels = explained_panels(report.explanation)
+    page = render_template(
+        "report.html.jinja",
+        report=report,
+        config=config,
+        created=created,
+        findings=page_findings(report.evaluation.by_finding),
+        whiskers=_whiskers(report),
+        cautions=_cautions(report, config),
+        flow=steps,
+        flow_drawn=flow_chart(steps, split_ends(report)),
+        refused=_by_rule(report.ingest.quarantined_by_reason),
+        warned=_by_rule(report.ingest.warnings_by_rule),
+        splits=[(split, report.split.counts.get(split)) for split in Split],
+        failed_checks=[*report.validation.blocking, *report.validation.warnings],
+        met_checks=[check for check in report.validation.checks if check.is_met],
+        training_charts=(loss_chart(epochs, report.train.best_epoch), tuning_chart(epochs, report.train.best_epoch)),
+        test_charts=(roc_chart(ordered), pr_chart(ordered)) if ordered else (),
+        sliders=[drawn for drawn in map(slider, ordered) if drawn is not None],
+        calibration_charts=_calibration_charts(report),
+        script=script_text(SCRIPT),
+        script_digest=script_digest(SCRIPT),
+        failures=failures,
+        panels=panels,
+        links=exam_links(report.explanation, output_path),
+        config_json=_shown_config(config),
+    )
+    write_atomically(output_path, page.encode("utf-8"))
+    logger.info("report written: %d bytes", len(page))
+    return output_path
+
+
+def render_prediction(
+    report: PredictReport, *, config: RunConfig, checkpoint_note: str, output_path: Path, created: datetime
+) -> Path:
+    """Writes the page of one prediction: scores per breast, what is missing, panels.
+
+    Args:
+        report: What was scored.
+        config: The run's config.
+        checkpoint_note: A sentence on the weights: which ones, trained on what, or that they are untrained.
+        output_path: Where the page goes; replaced atomically.
+        created: When the page was made.
+
+    Raises:
+        OSError: The page cannot be written.
+    """
+    breasts = []
+    for key, scores in report.breast_scores.items():
+        exam_id, _, laterality = key.rpartition(" ")
+        breasts.append((exam_id, LATERALITY.get(laterality, laterality), scores))
+    page = render_template(
+        "prediction.html.jinja",
+        report=report,
+        config=config,
+        created=created,
+        checkpoint_note=checkpoint_note,
+        findings=page_findings({finding: None for _, _, scores in breasts for finding in scores}),
+        breasts=breasts,
+        panels=predicted_panels(report),
+        config_json=_shown_config(config),
+    )
+    write_atomically(output_path, page.encode("utf-8"))
+    return output_path
+
+
+def _whiskers(report: PipelineReport) -> dict[str, dict[str, Whisker | None]]:
+    return {
+        finding: {
+            "auroc": whisker(metrics.auroc, 0.5),
+            "auprc": whisker(metrics.auprc, metrics.positive_breasts / max(1, metrics.breasts)),
+        }
+        for finding, metrics in report.evaluation.by_finding.items()
+    }
+
+
+def _calibration_charts(report: PipelineReport) -> list[Chart]:
+    by_finding = report.evaluation.by_finding
+    drawn = [calibration_chart(finding, by_finding[finding]) for finding in page_findings(by_finding)]
+    return [chart for chart in drawn if chart is not None]
+
+
+def _cautions(report: PipelineReport, config: RunConfig) -> list[str]:
+    """Sentences that a reader must have seen before quoting a number."""
+    cautions = []
+    if config.phantom is not None:
+        cautions.append(
+            "The exams are synthetic (phantom): these numbers say whether the software works, nothing about patients."
+        )
+    if report.validation.blocking:
+        cautions.append(f"{len(report.validation.blocking)} blocking data checks failed: see data checks.")
+    trained, evaluated = report.train.provenance, report.evaluation.provenance
+    for what, first, second in (
+        ("data", trained.data_version, evaluated.data_version),
+        ("code", trained.code_version, evaluated.code_version),
+        ("preprocessing", trained.preprocess_version, evaluated.preprocess_version),
+    ):
+        if first != second:
+            cautions.append(f"Training and evaluation used different {what} versions: see provenance.")
+    for finding in page_findings(report.evaluation.by_finding):
+        positives = report.evaluation.by_finding[finding].positive_breasts
+        if positives == 0:
+            cautions.append(f"No test breast has a {finding} finding: its metrics are not defined.")
+        elif positives < FEW_BREASTS:
+            cautions.append(
+                f"Only {positives} test {'breast has' if positives == 1 else 'breasts have'} a {finding} finding: "
+                "small differences between runs mean little."
+            )
+    return cautions
+
+
+def _by_rule(counts: Mapping[str, int]) -> list[tuple[str, str, int]]:
+    """(rule, what it demands, count), most frequent first."""
+    return [(rule, demand(rule), count) for rule, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def _shown_config(config: RunConfig) -> str:
+    """The config as JSON with folders relative to the workspace; others are not named."""
+    return json.dumps(_shown(config.model_dump(mode="python"), config.workspace_dir), indent=2, ensure_ascii=False, default=str)
+
+
+def _shown(value: Any, workspace_dir: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _shown(item, workspace_dir) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(item, workspace_dir) for item in value]
+    if isinstance(value, Path):
+        is_inside = value.is_relative_to(workspace_dir)
+        return str(Path("<workspace>") / value.relative_to(workspace_dir)) if is_inside else "<outside the workspace>"
+    return value

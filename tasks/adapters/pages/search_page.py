@@ -1,0 +1,95 @@
+"""The page about a search: parallel coordinates of all trials, what each parameter explains, the best models. One file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from schemas.reports.pages import SearchReport
+from tasks.adapters.pages.render import render_template
+from tasks.adapters.training.search_study import PARAMETERS, TrialRecord
+from tasks.adapters.workspace import write_atomically
+
+WIDTH_PX: Final = 960
+HEIGHT_PX: Final = 380
+_TOP_PX, _BOTTOM_PX, _SIDE_PX = 50, 40, 80
+_LABELS: Final = {
+    "learning_rate": "learning rate",
+    "saliency_weight": "lambda",
+    "saliency_exponent": "beta",
+    "top_t": "t",
+    "auroc": "tuning malignant AUROC",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One upright axis; ``low`` and ``high`` are the values at its ends."""
+
+    label: str
+    x_px: float
+    low: float
+    high: float
+    is_log: bool
+
+    def y_px(self, value: float) -> float:
+        """Height of a value; the ends for values outside."""
+        low, high, at = (math.log(number) if self.is_log else number for number in (self.low, self.high, value))
+        share = 0.5 if high == low else min(max((at - low) / (high - low), 0.0), 1.0)
+        return HEIGHT_PX - _BOTTOM_PX - share * (HEIGHT_PX - _TOP_PX - _BOTTOM_PX)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialLine:
+    """One trial's way across the axes; the best trials are drawn last and marked."""
+
+    number: int
+    points: str
+    is_best: bool
+    title: str
+
+
+def write_search_page(path: Path, name: str, records: Sequence[TrialRecord], report: SearchReport, created: datetime) -> None:
+    """Writes the page; replaced atomically."""
+    ended = [record for record in records if record.auroc is not None]
+    axes = _axes(ended)
+    best = {model.trial for model in report.best}
+    page = render_template(
+        "search.html.jinja",
+        created=created,
+        name=name,
+        report=report,
+        axes=axes,
+        lines=sorted((_line(record, axes, record.number in best) for record in ended), key=lambda line: line.is_best),
+        labels=_LABELS,
+        parameters=PARAMETERS,
+        width_px=WIDTH_PX,
+        height_px=HEIGHT_PX,
+        top_px=_TOP_PX,
+        bottom_px=_BOTTOM_PX,
+    )
+    write_atomically(path, page.encode())
+
+
+def _axes(records: Sequence[TrialRecord]) -> list[Axis]:
+    step_px = (WIDTH_PX - 2 * _SIDE_PX) / len(PARAMETERS)
+    axes = []
+    for index, parameter in enumerate((*PARAMETERS, "auroc")):
+        values = [_value(record, parameter) for record in records]
+        axes.append(Axis(_LABELS[parameter], _SIDE_PX + index * step_px, min(values), max(values), parameter != "auroc"))
+    return axes
+
+
+def _value(record: TrialRecord, name: str) -> float:
+    return (record.auroc or 0.0) if name == "auroc" else record.parameters[name]
+
+
+def _line(record: TrialRecord, axes: Sequence[Axis], is_best: bool) -> TrialLine:
+    values = [_value(record, name) for name in (*PARAMETERS, "auroc")]
+    points = " ".join(f"{axis.x_px:.1f},{axis.y_px(value):.1f}" for axis, value in zip(axes, values, strict=True))
+    words = ", ".join(f"{_LABELS[name]} {record.parameters[name]:.3g}" for name in PARAMETERS)
+    return TrialLine(record.number, points, is_best, f"trial {record.number}: AUROC {record.auroc:.3f}, {words}")

@@ -1,0 +1,178 @@
+"""How models' saliency and patches lie on lesions: masks where there are, else boxes (paper 3.1, 3.3). No Prefect.
+
+The arithmetic is in ``gmic_model.metrics.localization``; here is which views have what, and the means over images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gmic_model.metrics.bootstrap import mean_interval, ratio_interval
+from gmic_model.metrics.localization import (
+    ContinuousF1,
+    LesionCount,
+    continuous_f1,
+    is_pointing_at_lesion,
+    lesions_reached,
+    mean_localization,
+)
+from gmic_model.metrics.operating_points import Bootstrap
+from gmic_model.pixels.frames import boxes_in_crop, mask_to_window
+from schemas.exam import FINDINGS, Finding, LesionBox
+from schemas.reports.pages import FindingMetrics
+from schemas.reports.report import BoxLocalization, LocalizationIntervals
+from tasks.adapters.scoring.scored_views import ScoredView
+from tasks.adapters.store.exam_store import StoredViews, lines_of
+
+LESION_BOXES = "lesion_boxes"
+"""Manifest column; a store made before it existed has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """What marks the lesions of one view and finding, in the network's window.
+
+    Attributes:
+        is_boxed: True if rectangles stand for the lesions.
+    """
+
+    finding: Finding
+    mask_HW: NDArray[np.bool_]
+    is_boxed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalizedView:
+    """How one model's saliency and patches lie on one view's lesions of one finding.
+
+    Attributes:
+        area: Share of the window that the annotation covers.
+    """
+
+    row: int
+    finding: Finding
+    is_boxed: bool
+    metrics: ContinuousF1
+    is_pointing: bool
+    lesions: LesionCount
+    area: float
+
+
+def annotated_rows(manifest: pd.DataFrame) -> dict[int, Mapping[str, object]]:
+    """The manifest's lines, by row, that have a mask or boxes."""
+    return {
+        int(line["row"]): line
+        for line in lines_of(manifest)
+        if line["has_lesion_mask"] or isinstance(line.get(LESION_BOXES), str)
+    }
+
+
+def annotations_of(line: Mapping[str, object], views: StoredViews) -> list[Annotation]:
+    """The marked findings of a view: by its mask, or by its boxes where it has no mask."""
+    row = int(str(line["row"]))
+    geometry, shape_px, _ = views.views[row]
+    found: list[Annotation] = []
+    if line["has_lesion_mask"]:
+        bits_HW: NDArray[np.uint8] = mask_to_window(views.lesion_mask(row), geometry)
+        masks = [(finding, (bits_HW >> index & 1).astype(bool)) for index, finding in enumerate(FINDINGS)]
+    else:
+        boxes = [LesionBox.of_text(text) for text in str(line[LESION_BOXES]).split("; ")]
+        masks = [
+            (finding, mask_to_window(boxes_in_crop(own, geometry, shape_px), geometry).astype(bool))
+            for finding in FINDINGS
+            if (own := [box for box in boxes if box.finding is finding or (box.finding is None and line[finding.value] == 1)])
+        ]
+    for finding, mask_HW in masks:
+        if mask_HW.any():
+            found.append(Annotation(finding=finding, mask_HW=mask_HW, is_boxed=not line["has_lesion_mask"]))
+    return found
+
+
+def localize(view: ScoredView, annotations: Sequence[Annotation], patch_size: tuple[int, int]) -> list[LocalizedView]:
+    """One model's view against each of its annotations."""
+    return [
+        LocalizedView(
+            row=view.row,
+            finding=marked.finding,
+            is_boxed=marked.is_boxed,
+            metrics=continuous_f1(view.saliency_CIJ[FINDINGS.index(marked.finding)], marked.mask_HW),
+            is_pointing=is_pointing_at_lesion(view.saliency_CIJ[FINDINGS.index(marked.finding)], marked.mask_HW),
+            lesions=lesions_reached(view.corner_K2, patch_size, marked.mask_HW),
+            area=float(marked.mask_HW.mean()),
+        )
+        for marked in annotations
+    ]
+
+
+def with_localization(
+    metrics: FindingMetrics, finding: Finding, localized: Sequence[LocalizedView], images: pd.DataFrame, bootstrap: Bootstrap
+) -> FindingMetrics:
+    """The finding's metrics with those of its annotated images.
+
+    Args:
+        metrics: What was measured so far.
+        finding: The finding.
+        localized: Of one model.
+        images: The images to count, with ``row`` and ``patient_id``.
+        bootstrap: How intervals are drawn.
+    """
+    patient_of_row = dict(zip(images["row"].tolist(), images["patient_id"].astype(str).tolist(), strict=True))
+    counted = [view for view in localized if view.finding is finding and view.row in patient_of_row]
+    masked, boxed = ([view for view in counted if view.is_boxed is wanted] for wanted in (False, True))
+    mean = mean_localization(view.metrics for view in masked)
+    return metrics.model_copy(
+        update={
+            "localization_images": mean.images,
+            "localization_f1": mean.f1,
+            "localization_precision": mean.precision,
+            "localization_recall": mean.recall,
+            "pointing_fraction": float(np.mean([view.is_pointing for view in masked])) if masked else None,
+            "lesions": sum(view.lesions.total for view in masked),
+            "lesions_reached": sum(view.lesions.reached for view in masked),
+            "localization_intervals": _mask_intervals(masked, patient_of_row, bootstrap) if masked else None,
+            "boxes": _box_localization(boxed, patient_of_row, bootstrap) if boxed else None,
+        }
+    )
+
+
+def mean_f1(localized: Sequence[LocalizedView], finding: Finding, rows: set[int]) -> float | None:
+    """Mean continuous F1 of some rows' masks; None = none has one."""
+    own = (view.metrics for view in localized if view.finding is finding and view.row in rows and not view.is_boxed)
+    return mean_localization(own).f1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _mask_intervals(
+    views: Sequence[LocalizedView], patient_of_row: Mapping[int, str], bootstrap: Bootstrap
+) -> LocalizationIntervals:
+    patient_N = np.array([patient_of_row[view.row] for view in views])
+    return LocalizationIntervals(
+        f1=mean_interval([view.metrics.f1 for view in views], patient_N, bootstrap=bootstrap),
+        precision=mean_interval([view.metrics.precision for view in views], patient_N, bootstrap=bootstrap),
+        recall=mean_interval([view.metrics.recall for view in views], patient_N, bootstrap=bootstrap),
+        pointing=mean_interval([float(view.is_pointing) for view in views], patient_N, bootstrap=bootstrap),
+        lesions_reached=ratio_interval(
+            [view.lesions.reached for view in views], [view.lesions.total for view in views], patient_N, bootstrap=bootstrap
+        ),
+    )
+
+
+def _box_localization(
+    views: Sequence[LocalizedView], patient_of_row: Mapping[int, str], bootstrap: Bootstrap
+) -> BoxLocalization:
+    patient_N = np.array([patient_of_row[view.row] for view in views])
+    return BoxLocalization(
+        images=len(views),
+        mass_inside=mean_interval([view.metrics.precision for view in views], patient_N, bootstrap=bootstrap),
+        area_inside=float(np.mean([view.area for view in views])),
+        pointing=mean_interval([float(view.is_pointing) for view in views], patient_N, bootstrap=bootstrap),
+        lesions=sum(view.lesions.total for view in views),
+        lesions_reached=sum(view.lesions.reached for view in views),
+    )

@@ -1,0 +1,104 @@
+"""Scores as tables: per image, per breast (mean of its views) and per exam (the higher breast); per model and ensemble.
+
+Every line has the weights' digest, the data version and the gate's warnings: a number that is quoted can be traced. No Prefect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gmic_model.metrics.ranking import breast_scores
+from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding
+
+IMAGE_COLUMNS = (
+    "row", "image_id", "exam_id", "patient_id", "laterality", "view_position", "benign", "malignant", "gate_warnings",
+)  # fmt: skip
+SCORE_COLUMNS = tuple(f"{finding.value}_score" for finding in FINDINGS)
+LABEL_COLUMNS = tuple(finding.value for finding in FINDINGS)
+
+
+def image_table(
+    manifest: pd.DataFrame, rows: Sequence[int], score_NC: NDArray[np.float64], *, model: str, sha256: str, data_version: str
+) -> pd.DataFrame:
+    """One line per image, in the manifest's order: ids, labels, warnings, ``<finding>_score`` and where the scores come from.
+
+    Args:
+        manifest: The images wanted; those among ``rows`` are in the table.
+        rows: Store row of each score.
+        score_NC: Scores.
+        model: Name of the model, or ``ensemble``.
+        sha256: Of its weights.
+        data_version: Of the store.
+    """
+    scores = pd.DataFrame(score_NC, columns=list(SCORE_COLUMNS)).assign(row=list(rows))
+    table = manifest[list(IMAGE_COLUMNS)].merge(scores, on="row")
+    return table.assign(model=model, model_sha256=sha256, data_version=data_version)
+
+
+def breasts_of(images: pd.DataFrame) -> pd.DataFrame:
+    """One line per breast and model: mean score of its views, their number, the labels, all warnings of its images."""
+    return pd.concat([_breasts_of_model(table) for _, table in images.groupby("model", sort=False)], ignore_index=True)
+
+
+def exams_of(breasts: pd.DataFrame) -> pd.DataFrame:
+    """One line per exam and model: the higher score of its breasts; a finding is present if a breast has it.
+
+    Absent only if it is known to be absent in every breast that has an image.
+    """
+    # Of the labels the strongest statement counts: present, then not known, then absent.
+    rank = {1: 2, UNKNOWN_LABEL: 1, 0: 0}
+    label = {value: key for key, value in rank.items()}
+    ranked = breasts.assign(**{name: breasts[name].map(rank) for name in LABEL_COLUMNS})
+    exams = ranked.groupby(["model", "exam_id"], sort=False, as_index=False).agg(
+        patient_id=("patient_id", "first"),
+        breasts=("laterality", "size"),
+        **{name: (name, "max") for name in (*LABEL_COLUMNS, *SCORE_COLUMNS)},
+        gate_warnings=("gate_warnings", _all_warnings),
+        model_sha256=("model_sha256", "first"),
+        data_version=("data_version", "first"),
+    )
+    return exams.assign(**{name: exams[name].map(label) for name in LABEL_COLUMNS})
+
+
+def breast_table(images: pd.DataFrame, finding: Finding) -> pd.DataFrame:
+    """One line per breast with a known label of one model's images: patient_id, exam_id, laterality, score, label."""
+    breasts = breast_scores(
+        images[f"{finding.value}_score"].to_numpy(np.float64)[:, None],
+        images["exam_id"].to_numpy(str),
+        images["laterality"].to_numpy(str),
+    )
+    kept = ["patient_id", "exam_id", "laterality", finding.value]
+    table = images.iloc[breasts.first_image_B][kept].reset_index(drop=True)
+    table[f"{finding.value}_score"] = breasts.score_BC[:, 0]
+    return labelled(table, finding, kept[:3])
+
+
+def labelled(table: pd.DataFrame, finding: Finding, kept: Sequence[str]) -> pd.DataFrame:
+    """The lines of a breast or exam table whose label is known, with ``score`` and ``label`` of one finding."""
+    columns = {f"{finding.value}_score": "score", finding.value: "label"}
+    chosen = table[[*kept, *columns]].rename(columns=columns)
+    return chosen[chosen["label"] != UNKNOWN_LABEL].reset_index(drop=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _breasts_of_model(images: pd.DataFrame) -> pd.DataFrame:
+    images = images.reset_index(drop=True)
+    breasts = breast_scores(
+        images[list(SCORE_COLUMNS)].to_numpy(np.float64), images["exam_id"].to_numpy(str), images["laterality"].to_numpy(str)
+    )
+    kept = ["patient_id", "exam_id", "laterality", *LABEL_COLUMNS, "model", "model_sha256", "data_version"]
+    table = images.iloc[breasts.first_image_B][kept].reset_index(drop=True)
+    table["images"] = breasts.view_count_B
+    table[list(SCORE_COLUMNS)] = breasts.score_BC
+    warnings = images.groupby(["exam_id", "laterality"], sort=False)["gate_warnings"].agg(_all_warnings).reset_index()
+    return table.merge(warnings, on=["exam_id", "laterality"], how="left")
+
+
+def _all_warnings(warnings: pd.Series) -> str:
+    return " ".join(sorted({code for codes in warnings for code in str(codes).split()}))

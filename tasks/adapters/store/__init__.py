@@ -1,0 +1,1 @@
+"""The exam store on disk: pixels, manifest and what verifies them."""

@@ -1,0 +1,395 @@
+"""The exam store on disk: zarr arrays filled by whole shards, and the manifest that says which rows are published.
+
+Laws: one shard has one writer; a row exists for readers only when the manifest names it; the manifest is replaced in one
+rename. Layout and columns: ``schemas.layout``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+
+from gmic_model.preprocess import PreparedView
+from schemas.config.run import PreprocessConfig, StoreReader
+from schemas.errors import StoreError
+from schemas.exam import QuarantinedFile, ViewGeometry, ViewPosition
+from schemas.layout import LESION_MASK, MANIFEST_COLUMNS, MANIFEST_NAMES, PIXELS, STORE_VERSION
+from tasks.adapters.store.shard_file import COMPRESSION_LEVEL, COMPRESSOR, ShardFile, is_index_sound
+from tasks.adapters.store.tensorstore_reader import read_chunk
+from tasks.adapters.workspace import delete_leftovers, write_atomically
+
+_SAMPLED_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ExamStore:
+    """A store folder. Cheap to make and to pickle; opens files only when asked.
+
+    Attributes:
+        folder: The store's folder.
+        rows_per_shard: Images of one shard, one writer's whole work.
+        canvas_px: (rows, columns) stored per image.
+    """
+
+    folder: Path
+    rows_per_shard: int
+    canvas_px: tuple[int, int]
+
+    @property
+    def manifest_path(self) -> Path:
+        """One line per published image."""
+        return self.folder / "manifest.parquet"
+
+    @property
+    def ledger_path(self) -> Path:
+        """See ``tasks.adapters.inbox.ledger``."""
+        return self.folder / "ledger.sqlite"
+
+    @property
+    def quarantine_path(self) -> Path:
+        """One line per refused file."""
+        return self.folder / "quarantine.csv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """An image for its row.
+
+    Attributes:
+        pixels_HW: Crop (rows, columns), at most the canvas in size.
+        mask_HW: Lesion bits in the same frame; None = none.
+    """
+
+    row: int
+    pixels_HW: NDArray[np.uint16]
+    mask_HW: NDArray[np.uint8] | None = None
+
+
+def create_store(
+    folder: Path, *, preprocess: PreprocessConfig, preprocess_version: str, rows_per_shard: int, key_id: str
+) -> ExamStore:
+    """Creates the store, or opens it if it is there with the same settings.
+
+    Raises:
+        StoreError: A store made with other settings is there: its rows would not mean the same. Or its store.json is damaged.
+    """
+    settings = {
+        "store_version": STORE_VERSION,
+        "preprocess": preprocess.model_dump(mode="json"),
+        "preprocess_version": preprocess_version,
+        "rows_per_shard": rows_per_shard,
+        "pseudonym_key_id": key_id,
+    }
+    settings_path = folder / "store.json"
+    if settings_path.exists():
+        _refuse_other_settings(folder, wanted=settings, found=_read_settings(folder))
+    else:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        canvas = preprocess.canvas_px
+        group = zarr.open_group(folder / "pixels.zarr", mode="a")
+        for name, dtype in ((PIXELS, "uint16"), (LESION_MASK, "uint8")):
+            if name not in group:
+                group.create_array(
+                    name,
+                    shape=(0, *canvas),
+                    chunks=(1, *canvas),
+                    shards=(rows_per_shard, *canvas),
+                    dtype=dtype,
+                    compressors=[
+                        BloscCodec(cname=COMPRESSOR, clevel=COMPRESSION_LEVEL, shuffle=BloscShuffle.bitshuffle),
+                        Crc32cCodec(),
+                    ],
+                    fill_value=0,
+                )
+        write_atomically(settings_path, json.dumps(settings, indent=1).encode())
+    return ExamStore(folder, rows_per_shard, preprocess.canvas_px)
+
+
+def open_store(folder: Path) -> ExamStore:
+    """Opens a store for reading.
+
+    Raises:
+        StoreError: There is none, or it has another layout version.
+    """
+    settings = _read_settings(folder)
+    if settings["store_version"] != STORE_VERSION:
+        raise StoreError(
+            "The exam store has another layout",
+            expected=f"store version {STORE_VERSION}",
+            got=settings["store_version"],
+            remedy="ingest again into a new workspace",
+        )
+    return ExamStore(folder, settings["rows_per_shard"], PreprocessConfig(**settings["preprocess"]).canvas_px)
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads((folder / "store.json").read_text())
+    except FileNotFoundError as missing:
+        raise StoreError(
+            f"There is no exam store at {folder}", expected="a folder with store.json", remedy="run `mammo ingest` first"
+        ) from missing
+    except ValueError as damage:
+        raise StoreError(
+            f"store.json of {folder} is damaged", expected="the settings it was made with", remedy="restore it from a backup"
+        ) from damage
+    return dict(settings)
+
+
+def _refuse_other_settings(folder: Path, *, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    changed = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    if changed:
+        raise StoreError(
+            f"The store at {folder} was made with other settings: {', '.join(changed)}",
+            expected={name: found.get(name) for name in changed},
+            got={name: wanted.get(name) for name in changed},
+            remedy="restore those settings, or name a new workspace_dir",
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def reserve_rows(store: ExamStore, rows: int) -> None:
+    """Grows the arrays to whole shards that hold ``rows`` rows, and deletes what killed writers left.
+
+    Call under the store's lock, before any writer starts.
+    """
+    delete_leftovers(store.folder)
+    whole = -(-rows // store.rows_per_shard) * store.rows_per_shard
+    for name in (PIXELS, LESION_MASK):
+        array = _open_array(store, name, mode="r+")
+        if array.shape[0] < whole:
+            array.resize((whole, *store.canvas_px))
+
+
+def write_shard(store: ExamStore, shard: int, images: Iterable[StoredImage]) -> None:
+    """Writes one whole shard as its images come; it is on disk when this returns, and unchanged if it raises.
+
+    Rows of the shard that were written before and do not come now keep their content. The shard's file is replaced in one
+    rename, so a reader of those rows sees the old file or the new one.
+
+    Args:
+        store: Where.
+        shard: Index of the shard; the caller is its only writer.
+        images: Taken one at a time, so that one image is in memory.
+    """
+    start = shard * store.rows_per_shard
+    with _shard_file(store, LESION_MASK, shard) as masks, _shard_file(store, PIXELS, shard) as pixels:
+        for image in images:
+            pixels.add(image.row - start, image.pixels_HW)
+            if image.mask_HW is None:
+                masks.drop(image.row - start)  # an earlier attempt may have left one
+            else:
+                masks.add(image.row - start, image.mask_HW)
+
+
+def _shard_path(store: ExamStore, name: str, shard: int) -> Path:
+    return store.folder / "pixels.zarr" / name / "c" / str(shard) / "0" / "0"
+
+
+def _shard_file(store: ExamStore, name: str, shard: int) -> ShardFile:
+    path = _shard_path(store, name, shard)
+    dtype = np.uint16 if name == PIXELS else np.uint8
+    return ShardFile(path, rows=store.rows_per_shard, canvas_px=store.canvas_px, dtype=dtype)
+
+
+def publish(store: ExamStore, lines: Sequence[Mapping[str, object]], quarantined: Sequence[QuarantinedFile]) -> pd.DataFrame:
+    """Replaces the manifest and the quarantine list; what the manifest names is visible to readers from now on."""
+    manifest = pd.DataFrame(list(lines), columns=list(MANIFEST_NAMES))
+    manifest = manifest.astype({column.name: column.dtype for column in MANIFEST_COLUMNS})
+    write_atomically(store.manifest_path, manifest.to_parquet(index=False))
+    refused = pd.DataFrame(
+        [(file.file_id, " ".join(file.reason_codes), file.message) for file in quarantined],
+        columns=["file_id", "reason_codes", "message"],
+    )
+    write_atomically(store.quarantine_path, refused.to_csv(index=False).encode())
+    return manifest
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def read_manifest(store: ExamStore) -> pd.DataFrame:
+    """The published images, ``schemas.layout.MANIFEST_COLUMNS``.
+
+    Raises:
+        StoreError: Nothing was published yet.
+    """
+    try:
+        return pd.read_parquet(store.manifest_path)
+    except FileNotFoundError as missing:
+        raise StoreError(
+            f"Nothing is published in {store.folder}", expected="manifest.parquet", remedy="run `mammo ingest` first"
+        ) from missing
+
+
+def published_rows(store: ExamStore) -> dict[str, int]:
+    """image_id -> row of the images that readers see now; empty if nothing was published, or the manifest is damaged."""
+    try:
+        manifest = pd.read_parquet(store.manifest_path, columns=["image_id", "row"])
+    except (OSError, ValueError):  # pyarrow's errors about damage are among these
+        return {}
+    return dict(zip(manifest["image_id"], manifest["row"], strict=True))
+
+
+def drop_unreadable_shards(store: ExamStore, rows: Iterable[int]) -> None:
+    """Deletes the shards of these rows whose index is damaged: nothing in them can be read, and no writer could keep a row."""
+    for shard in sorted({row // store.rows_per_shard for row in rows}):
+        for name in (PIXELS, LESION_MASK):
+            path = _shard_path(store, name, shard)
+            if path.exists() and not is_index_sound(path, store.rows_per_shard):
+                path.unlink()
+
+
+def data_version(manifest: pd.DataFrame) -> str:
+    """sha256 over what training and evaluation see: images, crops, masks and labels; not where and when they were stored."""
+    columns = [name for name in MANIFEST_NAMES if name not in ("row", "gate_warnings", "batch", "batch_date")]
+    text = manifest.sort_values("image_id")[columns].to_csv(index=False, lineterminator="\n")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def crop_digest(crop_HW: NDArray[np.uint16] | NDArray[np.uint8]) -> str:
+    """sha256 of a stored crop's values, little endian, and of its shape."""
+    little_endian = np.ascontiguousarray(crop_HW, crop_HW.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(repr(crop_HW.shape).encode())
+    digest.update(little_endian.data)
+    return digest.hexdigest()
+
+
+def read_row(
+    store: ExamStore,
+    row: int,
+    name: str = PIXELS,
+    *,
+    size_px: tuple[int, int] | None = None,
+    reader: StoreReader = StoreReader.ZARR,
+) -> NDArray[Any]:
+    """One image.
+
+    Args:
+        store: Where.
+        row: Index R.
+        name: Of the array.
+        size_px: (rows, columns) from the canvas's upper left corner: the image's own. None = the whole canvas.
+        reader: Which library reads.
+
+    Raises:
+        StoreError: The stored bytes do not match their checksum, or an image was never written there.
+    """
+    try:
+        array_dir = store.folder / "pixels.zarr" / name
+        grown_ns = (array_dir / "zarr.json").stat().st_mtime_ns
+        rows_px, columns_px = size_px or store.canvas_px
+        if reader is StoreReader.TENSORSTORE:
+            image_HW = read_chunk(array_dir, row, (rows_px, columns_px), grown_ns)
+        else:
+            image_HW = np.asarray(_cached_array(store, name, grown_ns)[row, :rows_px, :columns_px])
+    except (ValueError, RuntimeError, IndexError, OSError) as damage:
+        raise _damaged(store, row, name, got=type(damage).__name__) from damage
+    # A chunk that is not there, or whose shard is gone, reads as zeros; no image is all zeros. Some rows mostly tell.
+    if name == PIXELS and not (image_HW[::_SAMPLED_ROWS].any() or image_HW.any()):
+        raise _damaged(store, row, name, got="nothing: its shard is missing")
+    return image_HW
+
+
+def _damaged(store: ExamStore, row: int, name: str, *, got: str) -> StoreError:
+    return StoreError(
+        f"Row {row} of {name} in {store.folder} cannot be read",
+        expected="bytes that match their crc32c",
+        got=got,
+        remedy="`mammo scrub CONFIG.yaml` lists all damage; with --repair it reads the source files again",
+    )
+
+
+@dataclass(frozen=True)
+class StoredViews:
+    """Reads prepared views by row, in any thread; holds paths and numbers, and opens the store where it is first read.
+
+    Attributes:
+        store: Where the pixels are.
+        views: Row -> (geometry, (rows, columns) of the stored crop, tissue fraction).
+        reader: Which library reads; the pixels are the same.
+        masked_rows: Rows that have a lesion mask.
+    """
+
+    store: ExamStore
+    views: Mapping[int, tuple[ViewGeometry, tuple[int, int], float]]
+    reader: StoreReader = StoreReader.ZARR
+    masked_rows: frozenset[int] = frozenset()
+
+    def __call__(self, row: int) -> PreparedView:
+        """The view as ingest prepared it."""
+        geometry, (rows_px, columns_px), tissue_fraction = self.views[row]
+        pixels_HW = read_row(self.store, row, size_px=(rows_px, columns_px), reader=self.reader)
+        return PreparedView(pixels_HW=pixels_HW, geometry=geometry, tissue_fraction=tissue_fraction)
+
+    def lesion_mask(self, row: int) -> NDArray[np.uint8]:
+        """Lesion bits (benign 1, malignant 2) in the stored crop's frame.
+
+        Raises:
+            StoreError: The stored bytes do not match their checksum, or a mask that the manifest tells of is not there.
+        """
+        mask_HW: NDArray[np.uint8] = read_row(self.store, row, LESION_MASK, size_px=self.views[row][1])
+        if row in self.masked_rows and not mask_HW.any():
+            raise _damaged(self.store, row, LESION_MASK, got="nothing: its shard is missing")
+        return mask_HW
+
+
+def stored_views(
+    store: ExamStore, manifest: pd.DataFrame, window_px: tuple[int, int], *, reader: StoreReader = StoreReader.ZARR
+) -> StoredViews:
+    """A reader of the manifest's rows."""
+    views = {
+        int(line["row"]): (
+            _geometry_of(line, window_px),
+            (int(line["stored_rows_px"]), int(line["stored_columns_px"])),
+            float(line["tissue_fraction"]),
+        )
+        for line in lines_of(manifest)
+    }
+    masked_rows = frozenset(int(row) for row in manifest.loc[manifest["has_lesion_mask"], "row"])
+    return StoredViews(store, views, reader, masked_rows)
+
+
+def lines_of(manifest: pd.DataFrame) -> list[dict[str, Any]]:
+    """The manifest's lines by column name."""
+    return [{str(name): value for name, value in line.items()} for line in manifest.to_dict("records")]
+
+
+def _geometry_of(line: Mapping[str, Any], window_px: tuple[int, int]) -> ViewGeometry:
+    return ViewGeometry(
+        source_shape_px=(int(line["source_rows_px"]), int(line["source_columns_px"])),
+        crop_box_px=(
+            int(line["crop_top_px"]),
+            int(line["crop_bottom_px"]),
+            int(line["crop_left_px"]),
+            int(line["crop_right_px"]),
+        ),
+        is_flipped=bool(line["is_flipped"]),
+        scale=float(line["scale"]),
+        best_center_px=(int(line["best_center_row_px"]), int(line["best_center_column_px"])),
+        window_px=window_px,
+        view_position=ViewPosition(line["view_position"]),
+    )
+
+
+def _open_array(store: ExamStore, name: str, *, mode: str) -> Any:
+    return zarr.open_array(store.folder / "pixels.zarr" / name, mode=mode)
+
+
+@lru_cache(maxsize=8)
+def _cached_array(store: ExamStore, name: str, grown_ns: int) -> Any:
+    # Opening parses metadata; grown_ns makes a new entry when ingest has made the array longer.
+    return _open_array(store, name, mode="r")

@@ -1,0 +1,1 @@
+"""One training process: what it is asked for, its loop, and what is logged of it."""

@@ -1,0 +1,197 @@
+"""A training process: reads one request, trains, and says how it goes in lines of JSON. Started by ``process.py``.
+
+What crosses is in ``training_request.py``; no Prefect here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gmic_model.learning.learner import choose_device, new_learner, require_patches, step_parts, train_steps
+from gmic_model.learning.pretraining import new_pretraining_learner, take_pretrained
+from gmic_model.learning.processes import Team, joined_team
+from gmic_model.learning.step_plan import plan_steps
+from schemas.config.run import PretrainConfig
+from schemas.errors import MammoError
+from schemas.exam import Finding
+from schemas.reports.pages import EpochRecord, PretrainEpoch
+from tasks.adapters.allocator import keep_freed_memory
+from tasks.adapters.models.checkpoints import delete_checkpoints, load_checkpoint
+from tasks.adapters.training.loop import Course, EpochFacts, run_course
+from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
+from tasks.adapters.training.tensorboard_log import Tracker
+from tasks.adapters.training.training_data import pretraining_data, training_data
+from tasks.adapters.training.tuning import judge_categories, judge_findings
+from tasks.adapters.workspace import held_lock
+
+
+def main(request_path: str) -> None:
+    """Runs one request to its end; the exit code is that of the error."""
+    keep_freed_memory()
+    request = TrainingRequest.model_validate_json(Path(request_path).read_bytes())
+    try:
+        on_gpu = choose_device(request.fit).type == "cuda"
+        with joined_team(processes=request.fit.processes, on_gpu=on_gpu) as team:
+            serve(request, team)
+    except MammoError as error:
+        say({"kind": "error", "type": type(error).__name__, "message": str(error)})
+        sys.exit(error.exit_code)
+
+
+def serve(request: TrainingRequest, team: Team) -> None:
+    """Does what is asked, as one of a team of processes.
+
+    Raises:
+        ConfigError: The saliency map holds fewer patches than K.
+        TrainingError: There is nothing to train on, or the loss left the finite numbers.
+        CheckpointError: The checkpoints in the folder are of another training, or a new one cannot be written.
+        StoreError: The store is of another preprocessing.
+        StoreBusy: Another process trains in the folder.
+    """
+    if request.purpose is not Purpose.PRETRAIN:
+        require_patches(request.config.model)
+    if request.purpose is Purpose.MEASURE:
+        _measure(request, team)
+        return
+    course = _pretraining(request, team) if request.purpose is Purpose.PRETRAIN else _training(request, team)
+    if not team.is_leader:
+        team.meet()  # the leader may have checkpoints to delete
+        run_course(course)
+        return
+    with held_lock(request.run_dir, purpose=request.purpose.value):
+        if request.is_forced:
+            delete_checkpoints(request.run_dir)
+        team.meet()
+        run_course(course)
+
+
+def say(message: Mapping[str, Any]) -> None:
+    """One line to the parent."""
+    sys.stdout.write(f"{MARK}{json.dumps(message)}\n")
+    sys.stdout.flush()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _training(request: TrainingRequest, team: Team) -> Course:
+    config = request.config
+    data = training_data(config, request.splits)
+    learner = new_learner(config.model, config.train, team=team)
+    if request.pretrained is not None:
+        take_pretrained(learner, load_checkpoint(request.pretrained).weights)
+
+    def judge(facts: EpochFacts, before: Sequence[EpochRecord], curves: Tracker) -> EpochRecord:
+        result = judge_findings(
+            learner, data.tuning, data.views, config=config.train, team=team, batch_images=config.evaluate.batch_images
+        )
+        curves.tuning(result, facts.epoch)
+        malignant, f1 = result.auroc[Finding.MALIGNANT], result.localization_f1
+        best_auroc = max((record.tuning_malignant_auroc or 0.0 for record in before), default=-1.0)
+        best_f1 = max((record.tuning_localization_f1 or 0.0 for record in before), default=-1.0)
+        return EpochRecord(
+            epoch=facts.epoch,
+            train_loss=facts.train_loss,
+            tuning_malignant_auroc=malignant,
+            tuning_benign_auroc=result.auroc[Finding.BENIGN],
+            tuning_localization_f1=f1,
+            images_per_s=facts.images_per_s,
+            memory_mib=facts.memory_mib,
+            # Without tuning positives there is nothing to choose by: the last epoch is then the best.
+            is_best=malignant is None or malignant >= best_auroc,
+            is_best_localization=f1 is not None and f1 >= best_f1,
+        )
+
+    return _course(request, team, data, learner, judge, EpochRecord)
+
+
+def _pretraining(request: TrainingRequest, team: Team) -> Course:
+    config, fit = request.config, request.config.pretrain or PretrainConfig()
+    data = pretraining_data(config, fit, request.splits)
+    learner = new_pretraining_learner(fit, team=team)
+
+    def judge(facts: EpochFacts, before: Sequence[PretrainEpoch], curves: Tracker) -> PretrainEpoch:
+        loss, accuracy = judge_categories(
+            learner, data.tuning, data.views, config=fit, team=team, batch_images=config.evaluate.batch_images
+        )
+        best = min((record.tuning_loss for record in before if record.tuning_loss is not None), default=float("inf"))
+        return PretrainEpoch(
+            epoch=facts.epoch,
+            train_loss=facts.train_loss,
+            tuning_loss=loss,
+            tuning_accuracy=accuracy,
+            images_per_s=facts.images_per_s,
+            memory_mib=facts.memory_mib,
+            is_best=loss is None or loss <= best,
+        )
+
+    return _course(request, team, data, learner, judge, PretrainEpoch)
+
+
+def _course(request: TrainingRequest, team: Team, data: Any, learner: Any, judge: Any, record_type: Any) -> Course:
+    run_dir, workspace_dir = request.run_dir, request.config.workspace_dir
+    return Course(
+        name=str(run_dir.relative_to(workspace_dir)) if run_dir.is_relative_to(workspace_dir) else run_dir.name,
+        config=request.fit,
+        model=request.config.model,
+        data=data,
+        learner=learner,
+        team=team,
+        run_dir=run_dir,
+        identity=request.identity,
+        about=request.about,
+        judge=judge,
+        record_type=record_type,
+        tell=say if team.is_leader else _say_nothing,
+    )
+
+
+def _say_nothing(message: Mapping[str, Any]) -> None:
+    """Only the leader speaks."""
+
+
+def _measure(request: TrainingRequest, team: Team) -> None:
+    """Times a few steps and tuning batches of the request's training; writes nothing."""
+    config = request.config
+    data = training_data(config, request.splits)
+    learner = new_learner(config.model, config.train, team=team)
+    exams = data.sampler.draw(0)
+    plan = plan_steps(exams, batch_exams=config.train.batch_exams, processes=team.size, parts=config.train.accumulation)
+    steps = config.search.forecast_steps + 1
+    times_s, images = [time.monotonic()], 0
+    parts = step_parts(data.train, plan[:steps], config.train, learner.device, team=team)
+    for step in train_steps(learner, parts, config.train):
+        times_s.append(time.monotonic())
+        images = step.images
+    # The first step warms up; where there is only one step in an epoch, it has to do.
+    step_s = (times_s[-1] - times_s[1]) / (len(times_s) - 2) if len(times_s) > 2 else times_s[1] - times_s[0]
+    tuning_images = min(len(data.tuning), config.evaluate.batch_images * config.search.forecast_steps)
+    started = time.monotonic()
+    judge_findings(
+        learner,
+        data.tuning.head(tuning_images),
+        data.views,
+        config=config.train,
+        team=team,
+        batch_images=config.evaluate.batch_images,
+    )
+    tuning_s = (time.monotonic() - started) / max(tuning_images, 1)
+    weights_bytes = sum(weight.nbytes for weight in learner.network.state_dict().values())
+    if team.is_leader:
+        say(
+            {
+                "kind": "measured",
+                "seconds_per_image": step_s / max(images, 1),
+                "tuning_seconds_per_image": tuning_s,
+                "images_per_epoch": sum(len(data.train.rows_of_exam[exam]) for exam in exams),
+                "tuning_images": len(data.tuning),
+                "tuning_malignant": int((data.tuning["malignant"] == 1).sum()),
+                "checkpoint_bytes": 3 * weights_bytes,  # weights and Adam's two moments
+                "device": learner.device.type,
+            }
+        )

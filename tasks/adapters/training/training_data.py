@@ -1,0 +1,145 @@
+"""What a training sees of the exam store: the epoch's exams, their views and labels, and the tuning lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import pandas as pd
+
+from gmic_model.learning.batches import ExamViews
+from gmic_model.learning.step_plan import ShuffledExams
+from gmic_model.preprocess import preprocess_version
+from gmic_model.sampling import EpochSampler
+from schemas.config.run import PreprocessConfig, PretrainConfig, RunConfig
+from schemas.config.training import FitConfig
+from schemas.errors import StoreError, TrainingError
+from schemas.exam import FINDINGS, UNKNOWN_LABEL, Split
+from schemas.reports.pages import SplitReport
+from tasks.adapters.store.exam_store import ExamStore, StoredViews, lines_of, open_store, read_manifest, stored_views
+from tasks.adapters.store.manifest import exam_records, manifest_with_splits
+from tasks.adapters.workspace import exam_store_dir
+
+BIRADS_GROUPS = (0, 1, 2)
+"""Categories of a screening exam: incomplete, negative, benign. Others are not known to pre-training."""
+
+
+class DrawsEpochs(Protocol):
+    """Which exams an epoch shows; follows from the epoch's number."""
+
+    def draw(self, epoch: int) -> list[int]:
+        """Indices of the exams, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The two splits training sees.
+
+    Attributes:
+        sampler: Which training exams an epoch takes; its indices are the items of ``train``.
+        train: The training exams' views with jitter.
+        tuning: Tuning lines of the manifest, each view's line once.
+        views: Reader of both.
+    """
+
+    sampler: DrawsEpochs
+    train: ExamViews
+    tuning: pd.DataFrame
+    views: StoredViews
+
+
+def training_data(config: RunConfig, splits: SplitReport) -> TrainingData:
+    """Reads which exams train and tune.
+
+    Raises:
+        TrainingError: No training exam has a finding.
+        StoreError: The store is missing, or was made with another preprocessing than the config's.
+    """
+    store, training, tuning = _open(config, splits)
+    exams = exam_records(training)
+    sampler = EpochSampler(exams, seed=config.train.seed, negatives_per_positive=config.train.negatives_per_positive)
+    labels = {int(line["row"]): tuple(int(line[finding.value]) for finding in FINDINGS) for line in lines_of(training)}
+    return _data(config, store, training, tuning, [exam.exam_id for exam in exams], sampler, labels, config.train)
+
+
+def pretraining_data(config: RunConfig, pretrain: PretrainConfig, splits: SplitReport) -> TrainingData:
+    """All training exams with a breast of BI-RADS 0, 1 or 2; label = that category, 255 = another or none.
+
+    Raises:
+        TrainingError: No training exam has such a category.
+        StoreError: The store is missing, or was made with another preprocessing than the config's.
+    """
+    store, training, tuning = _open(config, splits)
+    known = training[training["birads"].isin(BIRADS_GROUPS)]
+    if known.empty:
+        raise TrainingError(
+            "No training exam has a BI-RADS category to pre-train on",
+            expected="breasts of category 0, 1 or 2 in the train split",
+            got=f"{training['exam_id'].nunique()} exams, none with such a category",
+            remedy="fill the birads column of the labels file, or leave out the pretrain section",
+        )
+    training = training[training["exam_id"].isin(known["exam_id"])]
+    exam_ids = sorted(training["exam_id"].unique())
+    sampler = ShuffledExams(len(exam_ids), exams_per_epoch=pretrain.exams_per_epoch, seed=pretrain.seed)
+    labels = {int(line["row"]): (birads_group(int(line["birads"])),) for line in lines_of(training)}
+    tuning = tuning[tuning["birads"].isin(BIRADS_GROUPS)]
+    return _data(config, store, training, tuning, exam_ids, sampler, labels, pretrain)
+
+
+def birads_group(category: int) -> int:
+    """The group of BI-RADS pre-training: the category itself if it is one of the three, else 255."""
+    return category if category in BIRADS_GROUPS else UNKNOWN_LABEL
+
+
+def require_same_preprocessing(store: ExamStore, config: PreprocessConfig) -> None:
+    """Refuses a store whose crops are not those that the config describes.
+
+    Raises:
+        StoreError: The version or a setting differs; the message names it.
+    """
+    settings = json.loads((store.folder / "store.json").read_text())
+    made_with = PreprocessConfig(**settings["preprocess"])
+    wanted = preprocess_version(config)
+    changed = sorted(name for name in type(config).model_fields if getattr(config, name) != getattr(made_with, name))
+    if settings["preprocess_version"] != wanted or changed:
+        raise StoreError(
+            "The exam store was made with another preprocessing than this config's",
+            expected=f"version {wanted} and the config's settings",
+            got=f"version {settings['preprocess_version']}" + (f"; other {', '.join(changed)}" if changed else ""),
+            remedy="restore those settings, or ingest again into a new workspace_dir",
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _open(config: RunConfig, splits: SplitReport) -> tuple[ExamStore, pd.DataFrame, pd.DataFrame]:
+    store = open_store(exam_store_dir(config))
+    require_same_preprocessing(store, config.preprocess)
+    manifest = manifest_with_splits(splits, read_manifest(store))
+    return store, manifest[manifest["split"] == Split.TRAIN.value], manifest[manifest["split"] == Split.TUNING.value]
+
+
+def _data(
+    config: RunConfig,
+    store: ExamStore,
+    training: pd.DataFrame,
+    tuning: pd.DataFrame,
+    exam_ids: list[str],
+    sampler: DrawsEpochs,
+    labels: Mapping[int, tuple[int, ...]],
+    fit: FitConfig,
+) -> TrainingData:
+    rows_by_exam = {exam_id: tuple(int(row) for row in lines["row"]) for exam_id, lines in training.groupby("exam_id")}
+    views = stored_views(store, pd.concat([training, tuning]), config.preprocess.window_px, reader=fit.store_reader)
+    train = ExamViews(
+        rows_of_exam=[rows_by_exam[exam_id] for exam_id in exam_ids],
+        label_by_row=labels,
+        read_view=views,
+        jitter=config.preprocess,
+        seed=fit.seed,
+    )
+    return TrainingData(sampler, train, tuning.reset_index(drop=True), views)

@@ -1,0 +1,165 @@
+"""How good a network is on the tuning split, after each epoch; the processes of a team share the views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gmic_model.learning.batches import Batch, ExamViews, batches_of, loaded
+from gmic_model.learning.learner import Device, Learner, averaged_weights, breast_auroc, predict_batches
+from gmic_model.learning.pretraining import predict_groups
+from gmic_model.learning.processes import Team
+from gmic_model.metrics.localization import continuous_f1
+from gmic_model.metrics.ranking import breast_scores
+from gmic_model.model import GMICOutput
+from gmic_model.pixels.frames import mask_to_window
+from schemas.config.training import FitConfig
+from schemas.exam import FINDINGS, Finding
+from tasks.adapters.store.exam_store import StoredViews
+from tasks.adapters.training.training_data import birads_group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewPicture:
+    """A tuning view for people: the network's window and its malignant saliency, in [0, 1]."""
+
+    image_HW: NDArray[np.float32]
+    saliency_IJ: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningResult:
+    """What the tuning split says of a network; None = not defined on this split.
+
+    Attributes:
+        auroc: Breast-level, by finding.
+        localization_f1: Mean over findings of the continuous F1 over the views that have a mask of it.
+        score_BC, label_BC: Breasts, for a precision-recall curve; 255 = not known.
+        pictures: The first few views, those with a malignant finding before the others.
+    """
+
+    auroc: dict[Finding, float | None]
+    localization_f1: float | None
+    score_BC: NDArray[np.float64]
+    label_BC: NDArray[np.int64]
+    pictures: tuple[ViewPicture, ...]
+
+
+def judge_findings(
+    learner: Learner,
+    lines: pd.DataFrame,
+    views: StoredViews,
+    *,
+    config: FitConfig,
+    team: Team,
+    batch_images: int,
+) -> TuningResult:
+    """Scores every tuning view and measures. All processes of a team call it; the result is whole in each of them."""
+    is_malignant = lines[Finding.MALIGNANT.value] == 1
+    lines = pd.concat([lines[is_malignant], lines[~is_malignant]]).reset_index(drop=True)  # pictures show the first ones
+    masked = set(lines.loc[lines["has_lesion_mask"].astype(bool), "row"])
+    seen: list[_SeenView] = []
+    team.share_statistics(learner.network)
+    with averaged_weights(learner):
+        batches = _batches(lines.iloc[team.rank :: team.size], views, batch_images, config, learner.device)
+        for batch, output in predict_batches(learner.network, batches):
+            for index, row in enumerate(batch.row_N.tolist()):
+                place = team.rank + len(seen) * team.size
+                seen.append(
+                    _SeenView(
+                        place,
+                        output.y_NC[index].double().tolist(),
+                        _localization(output, index, row, views) if row in masked else [],
+                        _picture(batch, output, index) if place < config.tracking.pictures else None,
+                    )
+                )
+    whole = sorted((view for views_of_one in team.gathered(seen) for view in views_of_one), key=lambda view: view.place)
+    return _result(lines, whole)
+
+
+def judge_categories(
+    learner: Learner, lines: pd.DataFrame, views: StoredViews, *, config: FitConfig, team: Team, batch_images: int
+) -> tuple[float | None, float | None]:
+    """(mean cross-entropy, accuracy) of BI-RADS groups over the tuning views; (None, None) if there are none."""
+    own = lines.iloc[team.rank :: team.size]
+    group_by_row = {int(row): birads_group(int(category)) for row, category in zip(own["row"], own["birads"], strict=True)}
+    found: list[tuple[float, bool]] = []
+    team.share_statistics(learner.network)
+    with averaged_weights(learner):
+        batches = _batches(own, views, batch_images, config, learner.device)
+        for batch, probability_NG in predict_groups(learner.network, batches):
+            for row, probability_G in zip(batch.row_N.tolist(), probability_NG, strict=True):
+                group = group_by_row[row]
+                found.append((-float(np.log(max(probability_G[group], 1e-12))), int(probability_G.argmax()) == group))
+    found = [item for items in team.gathered(found) for item in items]
+    if not found:
+        return None, None
+    return float(np.mean([loss for loss, _ in found])), float(np.mean([is_right for _, is_right in found]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _SeenView(NamedTuple):
+    """What one view adds; ``place`` is its line."""
+
+    place: int
+    score_C: list[float]
+    f1_by_finding: list[tuple[int, float]]
+    picture: ViewPicture | None
+
+
+def _result(lines: pd.DataFrame, seen: list[_SeenView]) -> TuningResult:
+    score_NC = np.array([view.score_C for view in seen], np.float64).reshape(len(lines), len(FINDINGS))
+    label_NC = lines[[finding.value for finding in FINDINGS]].to_numpy(np.int64)
+    exam_id_N, laterality_N = lines["exam_id"].to_numpy(str), lines["laterality"].to_numpy(str)
+    breasts = breast_scores(score_NC, exam_id_N, laterality_N)
+    f1_C = [[f1 for view in seen for finding, f1 in view.f1_by_finding if finding == index] for index in range(len(FINDINGS))]
+    means = [float(np.mean(values)) for values in f1_C if values]
+    return TuningResult(
+        auroc=dict(zip(FINDINGS, breast_auroc(score_NC, label_NC, exam_id_N, laterality_N), strict=True)),
+        localization_f1=float(np.mean(means)) if means else None,
+        score_BC=breasts.score_BC,
+        label_BC=label_NC[breasts.first_image_B],
+        pictures=tuple(view.picture for view in seen if view.picture is not None),
+    )
+
+
+def _localization(output: GMICOutput, index: int, row: int, views: StoredViews) -> list[tuple[int, float]]:
+    geometry, _, _ = views.views[row]
+    bits_HW: NDArray[np.uint8] = mask_to_window(views.lesion_mask(row), geometry)
+    found = []
+    for finding in range(len(FINDINGS)):
+        mask_HW = (bits_HW >> finding & 1).astype(bool)
+        if mask_HW.any():
+            found.append((finding, continuous_f1(output.saliency_NCIJ[index, finding].numpy(), mask_HW).f1))
+    return found
+
+
+def _picture(batch: Batch, output: GMICOutput, index: int) -> ViewPicture:
+    image_HW = batch.image_N1HW[index, 0].cpu().numpy()
+    low, high = float(image_HW.min()), float(np.percentile(image_HW, 99.5))
+    malignant = FINDINGS.index(Finding.MALIGNANT)
+    return ViewPicture(
+        image_HW=((image_HW - low) / max(high - low, 1e-6)).clip(0.0, 1.0).astype(np.float32),
+        saliency_IJ=output.saliency_NCIJ[index, malignant].numpy(),
+    )
+
+
+def _batches(lines: pd.DataFrame, views: StoredViews, batch_images: int, config: FitConfig, device: Device) -> Iterator[Batch]:
+    rows = [int(row) for row in lines["row"]]
+    items = ExamViews(
+        rows_of_exam=[(row,) for row in rows], label_by_row=dict.fromkeys(rows, (0,) * len(FINDINGS)), read_view=views
+    )
+    return loaded(
+        items,
+        batches_of(len(rows), batch_images),
+        device,
+        threads=config.loader_workers,
+        ahead=config.prefetch_batches,
+    )

@@ -1,0 +1,85 @@
+"""Backup and restore: what was there is there again, and an altered archive is refused."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from deployments.commands.backup import backup, restore
+from schemas.errors import ConfigError, StoreBusy, StoreError
+from schemas.exam import QuarantinedFile
+from tasks.adapters.inbox.ledger import Ledger
+from tasks.adapters.workspace import held_lock
+
+
+def _workspace(folder: Path) -> Path:
+    with Ledger(folder / "exam_store" / "ledger.sqlite") as ledger:
+        ledger.add_quarantined([(_refused("a"), "1")])
+    (folder / "exam_store" / "manifest.parquet").write_bytes(b"manifest of the day")
+    (folder / "pseudonym.key").write_bytes(b"key")
+    (folder / "prefect").mkdir()
+    with sqlite3.connect(folder / "prefect" / "prefect.db") as database:
+        database.execute("CREATE TABLE flow_run (name TEXT)")
+        database.execute("INSERT INTO flow_run VALUES ('before')")
+    return folder
+
+
+def _refused(name: str) -> QuarantinedFile:
+    return QuarantinedFile(file_id=name, source_sha256="", reason_codes=("F05",), message="m")
+
+
+def _runs(workspace: Path) -> list[str]:
+    with sqlite3.connect(workspace / "prefect" / "prefect.db") as database:
+        return [name for (name,) in database.execute("SELECT name FROM flow_run")]
+
+
+def test_what_happened_after_the_backup_is_undone(tmp_path: Path) -> None:
+    """Ledger, manifest, key and server database are those of the backup; its file is the owner's only."""
+    workspace, archive = _workspace(tmp_path / "ws"), tmp_path / "day.tar"
+    with Ledger(workspace / "exam_store" / "ledger.sqlite") as in_use:
+        in_use.add_quarantined([(_refused("b"), "1")])  # in the write-ahead log, not yet in the file
+        backup(workspace, archive)
+        in_use.add_quarantined([(_refused("c"), "1")])
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600 and set(tmp_path.iterdir()) == {workspace, archive}
+    (workspace / "exam_store" / "manifest.parquet").write_bytes(b"damaged")
+    (workspace / "pseudonym.key").unlink()
+    with sqlite3.connect(workspace / "prefect" / "prefect.db") as database:
+        database.execute("INSERT INTO flow_run VALUES ('after')")
+    restore(archive, workspace)
+    with Ledger(workspace / "exam_store" / "ledger.sqlite") as ledger:
+        assert [file.file_id for file in ledger.quarantined()] == ["a", "b"]
+    assert (workspace / "exam_store" / "manifest.parquet").read_bytes() == b"manifest of the day"
+    assert (workspace / "pseudonym.key").read_bytes() == b"key" and _runs(workspace) == ["before"]
+    assert stat.S_IMODE((workspace / "pseudonym.key").stat().st_mode) == 0o600
+
+
+def test_a_workspace_in_use_is_not_restored(tmp_path: Path) -> None:
+    """Somebody writes the store: the restore waits for no one and changes nothing."""
+    workspace, archive = _workspace(tmp_path / "ws"), tmp_path / "day.tar"
+    backup(workspace, archive)
+    (workspace / "pseudonym.key").write_bytes(b"new")
+    with held_lock(workspace / "exam_store", purpose="ingest"), pytest.raises(StoreBusy):
+        restore(archive, workspace)
+    assert (workspace / "pseudonym.key").read_bytes() == b"new"
+
+
+def test_altered_archives_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    """One byte, a name that leads out of the workspace, and a file that is no archive."""
+    workspace, archive = _workspace(tmp_path / "ws"), tmp_path / "day.tar"
+    backup(workspace, archive)
+    content = archive.read_bytes()
+    archive.write_bytes(content.replace(b"manifest of the day", b"manifest of the dax"))
+    with pytest.raises(StoreError, match="is damaged"):
+        restore(archive, workspace)
+    with tarfile.open(tmp_path / "evil.tar", "w") as tar:
+        tar.add(workspace / "pseudonym.key", "../escaped")
+    for name in ("evil.tar", "ws/pseudonym.key"):
+        with pytest.raises(StoreError, match="is no backup"):
+            restore(tmp_path / name, workspace)
+    assert not (tmp_path / "escaped").exists()
+    with pytest.raises(ConfigError, match="no ledger"):
+        backup(tmp_path / "empty", archive)

@@ -1,0 +1,87 @@
+"""The doctor: each fault is found on a machine that really has it, and comes with its remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployments.commands import doctor
+from deployments.configuration import load_config
+from schemas.config.run import RunConfig
+
+
+def _config(folder: Path, **changes: Any) -> RunConfig:
+    (folder / "inbox").mkdir(exist_ok=True)
+    content: dict[str, Any] = {"workspace_dir": str(folder / "ws"), "ingest": {"source_dir": str(folder / "inbox")}}
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump({**content, **changes}))
+    return load_config(path)
+
+
+def _of(check: str, config: RunConfig | None) -> list[doctor.Finding]:
+    found = [finding for finding in doctor.examine(config) if finding.check == check]
+    assert found
+    for finding in found:
+        assert finding.is_well == (not finding.remedy), finding
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No server is configured unless a test says so."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "no-profile"))
+
+
+def test_this_installation_has_its_codecs_and_versions() -> None:
+    """What the suite runs on is what the doctor calls well."""
+    assert all(finding.is_well for check in ("codecs", "versions", "server") for finding in _of(check, None))
+
+
+def test_a_version_that_breaks_silently_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLAlchemy 2.1: schedules never fire, and nothing else would say so."""
+    monkeypatch.setattr(doctor, "version", lambda package: {"sqlalchemy": "2.1.9", "prefect": "3.8.8"}.get(package, "0.0.1"))
+    faults = {finding.found: finding.remedy for finding in _of("versions", None) if not finding.is_well}
+    assert "no schedule ever fires" in faults["sqlalchemy 2.1.9"] and "prefect 3.8.8" not in faults
+
+
+def test_a_silent_server_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PREFECT_API_URL points to nobody."""
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    (finding,) = _of("server", None)
+    assert not finding.is_well and "unset it" in finding.remedy
+
+
+def test_a_key_that_others_can_read_is_a_fault(tmp_path: Path) -> None:
+    """And the message is the command that mends it."""
+    config = _config(tmp_path)
+    key = config.workspace_dir / "pseudonym.key"
+    assert _of("key", config)[0].is_well
+    key.parent.mkdir()
+    key.touch(mode=0o644)
+    key.chmod(0o644)
+    assert _of("key", config)[0].remedy.startswith(f"chmod 600 {key}")
+
+
+def test_folders_and_gpu_are_looked_at_as_the_config_wants_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A label file that is not there; a GPU that is insisted on and is not there; auto is content with a CPU."""
+    monkeypatch.setattr(doctor.shutil, "which", lambda program: None)
+    wrong = _config(tmp_path, train={"device": "cuda"}, ingest={"source_dir": str(tmp_path), "labels_csv": "gone.csv"})
+    assert not _of("gpu", wrong)[0].is_well and not _of("labels_csv", wrong)[0].is_well
+    assert _of("gpu", _config(tmp_path))[0].is_well and _of("source_dir", wrong)[0].is_well
+
+
+def test_the_command_says_it_for_people_and_for_scripts(
+    tmp_path: Path, mammo_process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 1 with a fault; --json is a list of findings."""
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    _config(tmp_path)
+    told = mammo_process("doctor", tmp_path / "run.yaml", "--json")
+    findings = json.loads(told.stdout)
+    assert told.code == 1 and {"check", "is_well", "found", "remedy"} == set(findings[0])
+    assert [finding["check"] for finding in findings if not finding["is_well"]] == ["server"]

@@ -1,0 +1,138 @@
+"""Housekeeping: what is older than the age goes, what is younger or in use stays, and without --delete nothing is touched."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from deployments.commands.prune import Pruned, prune_workspace
+from schemas.config.run import RunConfig, Stage
+from schemas.reports.pages import Provenance, TrainReport
+from tasks.stage import save_report
+
+AGE = timedelta(days=30)
+OLD_S = 100 * 86400.0
+PROVENANCE = Provenance(
+    code_version="0", config_sha256="0", data_version="0", preprocess_version="0", seed=0, created_utc="2026-01-01"
+)
+
+
+@pytest.fixture
+def history(prefect_api: str) -> Iterator[dict[str, UUID]]:
+    """Flow runs on the server by what they are: ended long ago, ended today, and one that began long ago and goes on."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import State
+    from prefect.states import Completed, Failed, Running
+
+    @flow(name="housekeeping")
+    def nothing() -> None:
+        """Is never called."""
+
+    ages: dict[str, tuple[Callable[..., State[Any]], float]] = {
+        "old": (Completed, OLD_S),
+        "old failure": (Failed, OLD_S),
+        "young": (Completed, 0.0),
+        "young failure": (Failed, 0.0),
+        "under way": (Running, OLD_S),
+    }
+    with get_client(sync_client=True) as client:
+        ids = {}
+        for name, (state, _) in ages.items():
+            ids[name] = client.create_flow_run(nothing, name=name).id
+            client.set_flow_run_state(ids[name], state(), force=True)
+        _set_back(ids, {name: age_s for name, (_, age_s) in ages.items()})
+        yield ids
+        for run_id in _left(ids):
+            client.delete_flow_run(ids[run_id])
+
+
+@pytest.fixture
+def config(tmp_path: Path, make_config: Callable[..., RunConfig]) -> RunConfig:
+    """A workspace with old and young results and trainings; one of each old kind is in use."""
+    config = make_config(tmp_path / "ws", tmp_path / "cohort", checkpoint=tmp_path / "ws" / "train" / "named" / "epoch-0001")
+    for name in ("named", "in-force", "superseded", "young"):
+        (tmp_path / "ws" / "train" / name / "epoch-0001").mkdir(parents=True)
+        (tmp_path / "ws" / "train" / name / "epoch-0001" / "weights").touch()
+    results = tmp_path / "ws" / "prefect" / "results"
+    results.mkdir(parents=True)
+    for name in ("validate-in-use", "evaluate-row-in-use", "validate-old", "validate-young"):
+        (results / name).touch()
+    for stage, key in (("validate", "validate-in-use"), ("table1/gmic/evaluate", "evaluate-row-in-use")):
+        (tmp_path / "ws" / stage).mkdir(parents=True)
+        (tmp_path / "ws" / stage / "done").write_text(f"{key} some-run")
+    _grow_old(tmp_path / "ws", but=("young", "validate-young"))
+    run_dir = tmp_path / "ws" / "train" / "in-force"
+    report = TrainReport(
+        checkpoint_path=run_dir / "epoch-0001",
+        checkpoint_sha256="",
+        run_dir=run_dir,
+        epochs=(),
+        best_epoch=1,
+        train_exams=1,
+        provenance=PROVENANCE,
+    )
+    save_report(config, Stage.TRAIN, report)
+    return config
+
+
+def test_without_delete_nothing_is_touched(config: RunConfig, history: dict[str, UUID]) -> None:
+    """It says what would go: two ended runs, one result, one training."""
+    before = sorted(config.workspace_dir.rglob("*"))
+    assert _counted(prune_workspace(config, AGE, is_dry=True)) == (2, {"validate-old"}, {"superseded"})
+    assert sorted(config.workspace_dir.rglob("*")) == before and _left(history) == set(history)
+
+
+def test_what_is_old_goes_and_what_is_young_or_in_use_stays(config: RunConfig, history: dict[str, UUID]) -> None:
+    """A run that goes on, the weights in force or named, and the result of a finished stage are kept at any age."""
+    assert _counted(prune_workspace(config, AGE, is_dry=False)) == (2, {"validate-old"}, {"superseded"})
+    assert _left(history) == {"young", "young failure", "under way"}
+    results = config.workspace_dir / "prefect" / "results"
+    assert {path.name for path in results.iterdir()} == {"validate-in-use", "evaluate-row-in-use", "validate-young"}
+    trainings = {path.name for path in (config.workspace_dir / "train").iterdir() if path.is_dir()}
+    assert trainings == {"named", "in-force", "young"}
+    assert _counted(prune_workspace(config, AGE, is_dry=False)) == (0, set(), set())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _counted(pruned: Pruned) -> tuple[int, set[str], set[str]]:
+    return pruned.runs, {path.name for path in pruned.results}, {path.name for path in pruned.trainings}
+
+
+def _left(ids: dict[str, UUID]) -> set[str]:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(ids.values()))))
+    return {run.name for run in found}
+
+
+def _set_back(ids: dict[str, UUID], ages_s: dict[str, float]) -> None:
+    """The server takes its own clock's word for when a run ended; its database takes ours."""
+    with closing(sqlite3.connect(Path(os.environ["PREFECT_HOME"]) / "prefect.db", timeout=60)) as database, database:
+        for name, run_id in ids.items():
+            then = (datetime.now(UTC) - timedelta(seconds=ages_s[name])).strftime("%Y-%m-%d %H:%M:%S.%f")
+            changed = database.execute(
+                "UPDATE flow_run SET start_time = ?, end_time = iif(end_time IS NULL, NULL, ?) WHERE id = ?",
+                (then, then, str(run_id)),
+            )
+            assert changed.rowcount == 1
+
+
+def _grow_old(folder: Path, *, but: tuple[str, ...]) -> None:
+    then_s = time.time() - OLD_S
+    for path in folder.rglob("*"):
+        if not set(but) & set(path.parts):
+            os.utime(path, (then_s, then_s))

@@ -1,0 +1,240 @@
+"""The Prefect server behind a command: whose it is, who ends it, and what it may not do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deployments.server import prefect_server as services
+from deployments.server.prefect_server import prefect_server
+from schemas.errors import MammoError
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path: Path) -> Iterator[None]:
+    """prefect_server writes into the environment; each test begins and ends with the one that was there."""
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        del os.environ[name]
+    os.environ["PREFECT_HOME"] = str(tmp_path / "no-profile")
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+# ------------------------------------------------------------------------------------------------- a configured server
+
+
+class _Health(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:  # the name http.server calls
+        self.send_response(200 if self.path == "/api/health" else 404)
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def somebodys_server() -> Iterator[str]:
+    """The API address of a server that is not ours."""
+    server = HTTPServer(("127.0.0.1", 0), _Health)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/api"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_configured_server_is_used_as_it_is(tmp_path: Path, somebodys_server: str) -> None:
+    """PREFECT_API_URL wins: nothing is started, no home is made, the UI's address is the server's."""
+    os.environ["PREFECT_API_URL"] = somebodys_server
+    with prefect_server(tmp_path) as address:
+        assert address == somebodys_server.removesuffix("/api")
+        assert os.environ["PREFECT_API_URL"] == somebodys_server
+    assert not (tmp_path / "prefect").exists()
+
+
+def test_the_active_profile_names_the_server_too(tmp_path: Path, somebodys_server: str) -> None:
+    """``prefect profile use`` is respected, as it is by Prefect itself."""
+    home = Path(os.environ["PREFECT_HOME"])
+    home.mkdir()
+    (home / "profiles.toml").write_text(f'active = "ward"\n[profiles.ward]\nPREFECT_API_URL = "{somebodys_server}"\n')
+    with prefect_server(tmp_path) as address:
+        assert address == somebodys_server.removesuffix("/api")
+
+
+def test_a_configured_server_that_is_silent_is_named(tmp_path: Path) -> None:
+    """A sentence with the address and what to do, not a connection error from deep inside."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
+        with pytest.raises(MammoError, match=r"configured Prefect server does not answer.*unset it"), prefect_server(tmp_path):
+            pass
+
+
+def test_a_taken_port_is_passed_over() -> None:
+    """The usual port if it is free, any other if not."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = holder.getsockname()[1]
+        assert services._free_port(taken, 0) not in (0, taken)
+
+
+# ------------------------------------------------------------------------------------------------------ our own servers
+
+
+@dataclass
+class Served:
+    """``mammo serve`` over a workspace."""
+
+    process: subprocess.Popen[str]
+    workspace: Path
+    address: str
+
+    @property
+    def server(self) -> psutil.Process:
+        """The server's process."""
+        return psutil.Process(json.loads((self.workspace / "prefect" / "server.json").read_text())["pid"])
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Served]]:
+    """Two workspaces served by two commands that begin at the same moment."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DO_NOT", "GX_"))}
+    clean["PREFECT_HOME"] = str(tmp_path_factory.mktemp("no-profile"))
+    workspaces = [tmp_path_factory.mktemp("served") for _ in range(2)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "deployments.cli", "serve", "--workspace", str(workspace)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=clean,
+        )
+        for workspace in workspaces
+    ]
+    served = []
+    for process, workspace in zip(processes, workspaces, strict=True):
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("Prefect UI: http://127.0.0.1:"), line
+        served.append(Served(process, workspace, line.split()[2]))
+    yield served[0], served[1]
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(timeout=60)
+
+
+def answers(address: str) -> bool:
+    """True if a server is at the address."""
+    try:
+        with urllib.request.urlopen(f"{address}/api/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.mark.e2e
+def test_commands_that_begin_together_have_a_server_each(pair: tuple[Served, Served]) -> None:
+    """Both want the usual port; each ends up with a server that keeps its own workspace's history."""
+    assert pair[0].address != pair[1].address
+    for served in pair:
+        with urllib.request.urlopen(f"{served.address}/api/admin/settings", timeout=60) as answer:
+            assert json.load(answer)["home"] == str(served.workspace / "prefect")
+
+
+@pytest.mark.e2e
+def test_an_embedded_server_is_private(pair: tuple[Served, Served]) -> None:
+    """It listens on loopback only, its folder is the owner's only, and it was told to phone nobody."""
+    served = pair[0]
+    assert stat.S_IMODE((served.workspace / "prefect").stat().st_mode) == 0o700
+    listening = [c.laddr.ip for c in served.server.net_connections() if c.status == psutil.CONN_LISTEN]
+    assert listening and set(listening) == {"127.0.0.1"}
+    environment = served.server.environ()
+    assert environment["DO_NOT_TRACK"] == "1"
+    assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == environment["GX_ANALYTICS_ENABLED"] == "false"
+    assert environment["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] == "false"
+    assert "127.0.0.1" in environment["NO_PROXY"].split(",")
+
+
+@pytest.mark.e2e
+def test_a_server_outlives_its_starter_while_another_command_uses_it(pair: tuple[Served, Served]) -> None:
+    """The starter is told to end: it waits for the other command in the workspace, then stops the server, with code 143."""
+    served = pair[0]
+    server = served.server
+    del os.environ["PREFECT_HOME"]
+    os.environ["PREFECT_HOME"] = str(served.workspace / "nothing-here")
+    with prefect_server(served.workspace) as address:
+        assert address == served.address
+        served.process.send_signal(signal.SIGTERM)
+        time.sleep(2)
+        assert served.process.poll() is None and answers(address)
+    assert served.process.wait(timeout=60) == 143
+    assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+    assert not answers(served.address) and not (served.workspace / "prefect" / "server.json").exists()
+
+
+@pytest.mark.e2e
+def test_a_server_ends_with_a_killed_command(pair: tuple[Served, Served], until: Callable[..., bool]) -> None:
+    """Kill -9 of the command leaves no server behind."""
+    served = pair[1]
+    server = served.server
+    served.process.kill()
+    served.process.wait()
+    assert until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
+    assert not answers(served.address)
+
+
+# ---------------------------------------------------------------------------------------------------------- who may ask
+
+
+def test_an_auth_string_is_made_once_and_kept_from_others(tmp_path: Path) -> None:
+    """0600, the same at the second start, and both server and clients get it."""
+    path = tmp_path / "auth"
+    environment: dict[str, str] = {}
+    services._use_auth_string(path, environment, is_protected=False)
+    assert not path.exists() and not environment
+    services._use_auth_string(path, environment, is_protected=True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    again: dict[str, str] = {}
+    services._use_auth_string(path, again, is_protected=False)
+    assert again == environment and set(again) == {"PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"}
+    assert path.read_text().startswith("mammo:") and len(path.read_text()) > 30
+
+
+def test_a_server_that_asks_for_an_auth_string_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own PREFECT_SERVER_API_AUTH_STRING: the question who a server is carries it."""
+    asked: list[str | None] = []
+
+    class Protected(_Health):
+        def do_GET(self) -> None:
+            asked.append(self.headers["Authorization"])
+            self.send_response(200 if asked[-1] else 401)
+            self.end_headers()
+            self.wfile.write(json.dumps({"home": str(tmp_path)}).encode())
+
+    server = HTTPServer(("127.0.0.1", 0), Protected)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    assert not services._is_server_of(tmp_path, address)
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "user:word")
+    services._use_auth_string(tmp_path / "auth", os.environ, is_protected=True)
+    assert services._is_server_of(tmp_path, address) and not (tmp_path / "auth").exists()
+    assert asked[-1] == "Basic dXNlcjp3b3Jk"
+    server.shutdown()
+    server.server_close()

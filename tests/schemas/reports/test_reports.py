@@ -1,0 +1,71 @@
+"""Reports: they come back from JSON as they were, and cannot be changed or extended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.reports.pages import CheckResult, EpochRecord, Interval, Report, SplitCount, SplitReport, ValidationReport
+
+
+def _all_reports(kind: type[Report] = Report) -> list[type[Report]]:
+    return [report for child in kind.__subclasses__() for report in (child, *_all_reports(child))]
+
+
+def _check(name: str, severity: str, *, is_met: bool) -> CheckResult:
+    return CheckResult(
+        suite="manifest",
+        check=name,
+        column="row",
+        severity=severity,
+        is_met=is_met,
+        unexpected_count=0 if is_met else 3,
+        unexpected_percent=0.0,
+    )
+
+
+@pytest.mark.parametrize("kind", _all_reports(), ids=lambda kind: kind.__name__)
+def test_a_report_takes_no_unknown_field(kind: type[Report]) -> None:
+    """A field somebody forgot to declare is an error where it is made, not lost on the way."""
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        kind.model_validate({"surprise": 1})
+
+
+@pytest.mark.parametrize("kind", _all_reports(), ids=lambda kind: kind.__name__)
+def test_a_report_holds_no_arrays_or_frames(kind: type[Report]) -> None:
+    """Only JSON crosses a task border: its schema can be written."""
+    assert kind.model_json_schema(mode="serialization")["type"] == "object"
+
+
+def test_a_report_survives_json_and_is_frozen() -> None:
+    """Paths, nested counts and None come back; equal results give equal reports."""
+    count = SplitCount(patients=3, exams=4, images=16, benign_breasts=1, malignant_breasts=0)
+    report = SplitReport.model_validate({"splits_path": "w/splits.parquet", "data_version": "d", "counts": {"train": count}})
+    assert SplitReport.model_validate_json(report.model_dump_json()) == report
+    with pytest.raises(ValidationError, match="frozen"):
+        report.data_version = "e"  # type: ignore[misc]
+    undefined = Interval(value=None, low=None, high=None)
+    assert Interval.model_validate_json(undefined.model_dump_json()) == undefined
+
+
+def test_failed_checks_divide_into_blocking_and_warnings() -> None:
+    """A met check is neither, whatever its severity."""
+    checks = (
+        _check("a", "critical", is_met=True),
+        _check("b", "critical", is_met=False),
+        _check("c", "warning", is_met=False),
+        _check("d", "warning", is_met=True),
+    )
+    report = ValidationReport(data_version="d", images=1, checks=checks, page_path=Path("checks.html"))
+    assert [check.check for check in report.blocking] == ["b"]
+    assert [check.check for check in report.warnings] == ["c"]
+
+
+def test_an_undefined_auroc_stays_undefined() -> None:
+    """None is not 0.5 and not 0 after JSON."""
+    record = EpochRecord(
+        epoch=0, train_loss=1.5, tuning_malignant_auroc=None, tuning_benign_auroc=0.5, images_per_s=2.0, is_best=True
+    )
+    assert EpochRecord.model_validate_json(record.model_dump_json()).tuning_malignant_auroc is None

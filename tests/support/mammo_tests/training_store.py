@@ -1,0 +1,132 @@
+"""A small exam store with its splits, made without files to read: for tests of what trains on one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gmic_model.preprocess import preprocess_version
+from schemas.config.run import RunConfig
+from schemas.exam import Split
+from schemas.layout import MANIFEST_COLUMNS
+from schemas.reports.pages import SplitCount, SplitReport
+from tasks.adapters.store.exam_store import StoredImage, create_store, data_version, publish, reserve_rows, write_shard
+from tasks.adapters.training.request import Purpose, TrainingRequest
+from tasks.adapters.workspace import Workspace
+
+WINDOW_PX = (192, 128)
+VIEWS = (("L", "CC"), ("L", "MLO"), ("R", "CC"), ("R", "MLO"))
+
+
+def small_config(workspace: Path, **train: Any) -> RunConfig:
+    """A network of 3 x 2 saliency cells on images of 192 x 128 pixels."""
+    return RunConfig.model_validate(
+        {
+            "name": "small",
+            "workspace_dir": workspace,
+            "ingest": {"source_dir": workspace / "none"},
+            "preprocess": {"window_px": WINDOW_PX, "jitter_shift_px": 4, "jitter_size_px": 0},
+            "model": {"image_size": WINDOW_PX, "patch_size": (32, 32), "K": 2, "top_t": 0.3, "local_dim": 8},
+            "train": {
+                "epochs": 3,
+                "batch_exams": 2,
+                "learning_rate": 1e-3,
+                "num_threads": 1,
+                "device": "cpu",
+                "tracking": {"tensorboard": False},
+                **train,
+            },
+        }
+    )
+
+
+def make_store(config: RunConfig, *, exams: int = 12, with_masks: bool = True, malignant_every: int = 3) -> SplitReport:
+    """Exams of four views of noise; every third has a bright square and a malignant label in its left breast.
+
+    Two thirds of the exams train, the rest tunes.
+    """
+    store = create_store(
+        Workspace(config.workspace_dir).store_dir,
+        preprocess=config.preprocess,
+        preprocess_version=preprocess_version(config.preprocess),
+        rows_per_shard=4,
+        key_id="key",
+    )
+    reserve_rows(store, 4 * exams)
+    lines: list[dict[str, Any]] = []
+    for exam in range(exams):
+        rng = np.random.default_rng(exam)
+        images = []
+        for view, (laterality, position) in enumerate(VIEWS):
+            row = 4 * exam + view
+            is_malignant = exam % malignant_every == 0 and laterality == "L"
+            crop_HW = rng.integers(100, 400, WINDOW_PX, dtype=np.uint16)
+            if is_malignant:
+                crop_HW[64:128, 32:96] += 2000
+            mask_HW = None
+            if is_malignant and with_masks:
+                mask_HW = np.zeros(WINDOW_PX, np.uint8)
+                mask_HW[64:128, 32:96] = 2
+            images.append(StoredImage(row=row, pixels_HW=crop_HW, mask_HW=mask_HW))
+            lines.append(_line(row, exam, laterality, position, is_malignant, has_mask=mask_HW is not None))
+        write_shard(store, exam, images)
+    manifest = publish(store, lines, [])
+    patients = [f"P{exam:03d}" for exam in range(exams)]
+    tuning = (0, 3, 7, 11)  # of each twelve: two with the square, two without
+    parts = [Split.TUNING.value if exam % 12 in tuning else Split.TRAIN.value for exam in range(exams)]
+    path = config.workspace_dir / "split" / "splits.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame({"patient_id": patients, "split": parts}).to_parquet(path, index=False)
+    count = SplitCount(patients=exams, exams=exams, images=4 * exams, benign_breasts=0, malignant_breasts=1)
+    counts = {part.value: count for part in Split}
+    report = SplitReport(splits_path=path, data_version=data_version(manifest), counts=counts)
+    path.with_name("report.json").write_text(report.model_dump_json())
+    return report
+
+
+def request(config: RunConfig, splits: SplitReport, **changes: Any) -> TrainingRequest:
+    """A training request for the store; its identity follows from the config."""
+    content: dict[str, Any] = {
+        "purpose": Purpose.TRAIN,
+        "config": config,
+        "splits": splits,
+        "run_dir": config.workspace_dir / "train" / "run",
+        "identity": hashlib.sha256((config.model.sha256() + config.train.identity()).encode()).hexdigest(),
+        "about": {"provenance": {"seed": 0}},
+        **changes,
+    }
+    return TrainingRequest(**content)
+
+
+def _line(row: int, exam: int, laterality: str, position: str, is_malignant: bool, *, has_mask: bool) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        column.name: {"string": "", "bool": False, "int64": 1, "float64": 0.5}.get(column.dtype) for column in MANIFEST_COLUMNS
+    }
+    return values | {
+        "row": row,
+        "image_id": f"I{row:04d}",
+        "exam_id": f"E{exam:03d}",
+        "patient_id": f"P{exam:03d}",
+        "laterality": laterality,
+        "view_position": position,
+        "benign": 0,
+        "malignant": int(is_malignant),
+        "birads": 0 if is_malignant else 1 + exam % 2,
+        "has_lesion_mask": has_mask,
+        "source_rows_px": WINDOW_PX[0],
+        "source_columns_px": WINDOW_PX[1],
+        "crop_top_px": 0,
+        "crop_bottom_px": WINDOW_PX[0],
+        "crop_left_px": 0,
+        "crop_right_px": WINDOW_PX[1],
+        "is_flipped": False,
+        "scale": 1.0,
+        "best_center_row_px": WINDOW_PX[0] // 2,
+        "best_center_column_px": WINDOW_PX[1] // 2,
+        "stored_rows_px": WINDOW_PX[0],
+        "stored_columns_px": WINDOW_PX[1],
+    }

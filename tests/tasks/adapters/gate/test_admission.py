@@ -1,0 +1,685 @@
+"""The acquisition gate: what it accepts, what it refuses and why, and that it never tells who the patient is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+
+from schemas.errors import ConfigError, GateRejection
+from schemas.exam import Acquisition, ImageRecord, Laterality, Photometric, ViewPosition
+from schemas.layout import Severity
+from tasks.adapters.dicom.dicom_file import MammogramHeader, write_mammogram
+from tasks.adapters.gate.admission import (
+    GATE_RULES,
+    PROFILES,
+    GatedPixels,
+    accept_pixels,
+    advise_profile,
+    inspect_header,
+    profile_named,
+)
+from tasks.adapters.pseudonyms import Pseudonyms
+
+PSEUDONYMS = Pseudonyms(b"k" * 32)
+STRICT = PROFILES["clinical-strict"]
+REPOSITORY = Path(__file__).parents[4]
+REFERENCE_DATA = Path(os.environ.get("MAMMO_REFERENCE_DATA", REPOSITORY.parent / "shared" / "data"))
+CANARIES = ("CANARYID", "CANARYNAME", "CANARYACC", "2.25.8100", "2.25.8200", "2.25.8300", "CANARYFILE")
+
+Edit = Callable[[pydicom.Dataset], object]
+
+
+@cache
+def breast(laterality: Laterality = Laterality.LEFT, shape_px: tuple[int, int] = (800, 800)) -> NDArray[np.uint16]:
+    """Half an ellipse of tissue, values 1000 to 3000, on a chest wall; 0 elsewhere."""
+    rows, columns = np.indices(shape_px)
+    radius = np.hypot((rows - shape_px[0] / 2) / (0.4 * shape_px[0]), columns / (0.6 * shape_px[1]))
+    pixels_HW = np.where(radius < 1, 3000 - 2000 * radius, 0).astype(np.uint16)
+    return pixels_HW if laterality is Laterality.LEFT else pixels_HW[:, ::-1].copy()
+
+
+def write(
+    path: Path,
+    pixels_HW: NDArray[np.uint16] | None = None,
+    *,
+    laterality: Laterality = Laterality.LEFT,
+    view_position: ViewPosition = ViewPosition.CC,
+    edit: Edit | None = None,
+) -> Path:
+    """Writes a mammogram whose identifiers are canaries, then changes what a test is about."""
+    header = MammogramHeader(
+        patient_id="CANARYID", patient_name="CANARYNAME", patient_age_years=95, study_instance_uid="2.25.8100",
+        series_instance_uid="2.25.8200", sop_instance_uid="2.25.8300", accession_number="CANARYACC",
+        study_date=date(2021, 5, 4), laterality=laterality, view_position=view_position, pixel_spacing_mm=0.07,
+    )  # fmt: skip
+    write_mammogram(path, breast(laterality) if pixels_HW is None else pixels_HW, header)
+    if edit:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of the hostile values that are wanted here
+            dataset = pydicom.dcmread(path)
+            edit(dataset)
+            dataset.save_as(path, enforce_file_format=False)
+    return path
+
+
+def setting(**values: object) -> Edit:
+    """An edit that sets attributes without checking them."""
+
+    def edit(dataset: pydicom.Dataset) -> None:
+        for keyword, value in values.items():
+            tag = pydicom.datadict.tag_for_keyword(keyword)
+            assert tag is not None
+            vr = pydicom.datadict.dictionary_VR(tag)
+            vr = vr if len(vr) == 2 else "US"
+            dataset[tag] = pydicom.DataElement(tag, vr, value, validation_mode=pydicom.config.IGNORE)
+
+    return edit
+
+
+def removing(*keywords: str) -> Edit:
+    """An edit that removes attributes."""
+    return lambda dataset: [delattr(dataset, keyword) for keyword in keywords]
+
+
+def view_code(value: str) -> Edit:
+    """An edit that sets the view's code and removes ViewPosition."""
+
+    def edit(dataset: pydicom.Dataset) -> None:
+        dataset.ViewCodeSequence[0].CodeValue = value
+        del dataset.ViewPosition
+
+    return edit
+
+
+def inspect(path: Path, profile: str = "clinical-strict") -> ImageRecord:
+    """The record of a file in its own folder."""
+    return inspect_header(path, source_dir=path.parent, profile=PROFILES[profile], pseudonyms=PSEUDONYMS)
+
+
+def accept(path: Path, profile: str = "clinical-strict") -> tuple[ImageRecord, GatedPixels]:
+    """Through both halves of the gate."""
+    record = inspect(path, profile)
+    return record, accept_pixels(path, record, profile=PROFILES[profile])
+
+
+def rejection(path: Path, profile: str = "clinical-strict") -> GateRejection:
+    """The rejection by either half of the gate."""
+    with pytest.raises(GateRejection) as caught:
+        accept(path, profile)
+    return caught.value
+
+
+@pytest.mark.parametrize("laterality", list(Laterality))
+@pytest.mark.parametrize("view_position", list(ViewPosition))
+def test_a_screening_view_is_accepted_without_warning(
+    tmp_path: Path, laterality: Laterality, view_position: ViewPosition
+) -> None:
+    """What the phantom writes passes the strictest profile; the record holds pseudonyms and the pixels are unchanged."""
+    path = write(tmp_path / "a.dcm", laterality=laterality, view_position=view_position)
+    record, gated = accept(path)
+    assert (record.laterality, record.view_position) == (laterality, view_position)
+    assert (record.gate_warnings, gated.warnings, gated.background_median) == ((), (), 0.0)
+    assert (record.rows_px, record.columns_px, record.bits_stored, record.pixel_spacing_mm) == (800, 800, 12, 0.07)
+    assert record.patient_age_years == 90  # 95 in the header: 90 stands for 90 and above
+    assert record.acquisition is Acquisition.FFDM
+    assert record.patient_id == PSEUDONYMS.patient_id("CANARYID")
+    assert record.exam_id == PSEUDONYMS.exam_id("2.25.8100")
+    assert record.image_id == PSEUDONYMS.image_id("2.25.8300")
+    assert record.exam_date == PSEUDONYMS.shifted_date(record.patient_id, date(2021, 5, 4))
+    np.testing.assert_array_equal(gated.pixels_HW, breast(laterality))
+
+
+REFUSED: list[tuple[str, Edit]] = [
+    ("I01", setting(SOPInstanceUID="../../etc/x")),
+    ("I01", setting(StudyInstanceUID="1." * 40 + "1")),
+    ("I01", removing("StudyInstanceUID")),
+    ("I03", removing("PatientID")),
+    ("I03", setting(PatientID="   ")),
+    ("I04", setting(PatientID="<script>alert(1)</script>")),
+    ("I04", setting(PatientID='=HYPERLINK("x")')),
+    ("I04", setting(PatientID="../../etc/passwd")),
+    ("I04", setting(PatientID="a\\b")),
+    ("I04", setting(PatientID="a\x1b[2Jb")),
+    ("K01", setting(SOPClassUID="1.2.840.10008.5.1.4.1.1.13.1.3")),
+    ("K02", setting(SOPClassUID="1.2.840.10008.5.1.4.1.1.7")),
+    ("K03", setting(SOPClassUID="1.2.840.10008.5.1.4.1.1.1.2.1")),
+    ("K04", setting(SOPClassUID="1.2.840.10008.5.1.4.1.1.2")),
+    ("K05", setting(Modality="CR")),
+    ("K06", setting(PresentationIntentType="FOR PROCESSING")),
+    ("K08", setting(QualityControlImage="YES")),
+    ("K09", setting(ImageType=["DERIVED", "PRIMARY", "STEREO_SCOUT"])),
+    ("L01", removing("ImageLaterality")),
+    ("L01", setting(ImageLaterality="B")),
+    ("L03", setting(Laterality="R")),
+    ("V01", view_code("399260004")),
+    ("V01", view_code("R-10224")),
+    ("V01", removing("ViewPosition", "ViewCodeSequence")),
+    ("V04", setting(ViewPosition="MLO")),
+    ("V07", setting(EstimatedRadiographicMagnificationFactor="1.8")),
+    ("X01", setting(Rows=65535, Columns=65535)),
+    ("X01", setting(Rows=400)),
+    ("X02", setting(NumberOfFrames=str(2**31 - 1))),
+    ("X03", setting(SamplesPerPixel=3)),
+    ("X04", setting(BitsAllocated=32)),
+    ("X05", setting(HighBit=15)),
+    ("X06", setting(PixelRepresentation=1)),
+    ("X07", setting(PhotometricInterpretation="PALETTE COLOR")),
+    ("X20", lambda dataset: (removing("PixelData")(dataset), setting(ImageComments="a long comment " * 200)(dataset))),
+    ("X21", setting(Columns=801)),
+    ("X24", setting(BitsStored=8, HighBit=7)),
+    ("D01", setting(BurnedInAnnotation="YES")),
+    ("F14", setting(Rows=[1000, 1000])),
+]
+
+
+@pytest.mark.parametrize(("rule", "edit"), REFUSED, ids=[f"{rule}-{index}" for index, (rule, _) in enumerate(REFUSED)])
+def test_a_broken_blocking_rule_refuses(tmp_path: Path, rule: str, edit: Edit) -> None:
+    """Each of these changes makes the gate name this rule, and GATE_RULES says that the rule refuses."""
+    assert rule in rejection(write(tmp_path / "a.dcm", edit=edit)).reason_codes
+    assert GATE_RULES[rule].severity is Severity.BLOCK
+
+
+def modifier(value: str) -> Edit:
+    """An edit that adds a view modifier."""
+
+    def edit(dataset: pydicom.Dataset) -> None:
+        item = pydicom.Dataset()
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", "a modifier"
+        dataset.ViewCodeSequence[0].ViewModifierCodeSequence = [item]
+
+    return edit
+
+
+def overlay(dataset: pydicom.Dataset) -> None:
+    """An edit that adds an overlay plane."""
+    dataset.add_new(0x60000010, "US", 8)
+    dataset.add_new(0x60003000, "OW", bytes(8))
+
+
+WARNED: list[tuple[str, Edit]] = [
+    ("I02", setting(SOPInstanceUID="2.25.9")),
+    ("I05", setting(Manufacturer="<b>ACME</b>")),
+    ("K07", setting(SeriesDescription="L CC C-View")),
+    ("L02", lambda dataset: (setting(Laterality="L")(dataset), removing("ImageLaterality")(dataset))),
+    ("V02", removing("ViewCodeSequence")),
+    ("V06", modifier("399209000")),
+    ("V08", setting(PartialView="YES")),
+    ("V09", setting(BreastImplantPresent="YES")),
+    ("V10", setting(PaddleDescription="SPOT 9CM")),
+    ("V11", removing("PatientOrientation")),
+    ("V12", setting(FieldOfViewHorizontalFlip="YES")),
+    ("X08", setting(PresentationLUTShape="INVERSE")),
+    ("X09", removing("ImagerPixelSpacing")),
+    ("X09", setting(ImagerPixelSpacing=["0.07", "0.1"])),
+    ("X10", setting(WindowWidth="0")),
+    ("X11", removing("WindowCenter", "WindowWidth")),
+    ("P02", setting(LossyImageCompression="01")),
+    ("D02", overlay),
+    ("T01", setting(StudyDate="00000000")),
+    ("T02", setting(StudyDate="00010101")),
+    ("T03", setting(StudyDate="29990101")),
+]
+
+
+@pytest.mark.parametrize(("rule", "edit"), WARNED, ids=[f"{rule}-{index}" for index, (rule, _) in enumerate(WARNED)])
+def test_a_broken_warning_rule_is_recorded(tmp_path: Path, rule: str, edit: Edit) -> None:
+    """Each of these changes is accepted with this one warning."""
+    record, gated = accept(write(tmp_path / "a.dcm", edit=edit))
+    assert (*record.gate_warnings, *gated.warnings) == (rule,)
+    assert GATE_RULES[rule].severity is Severity.WARN
+
+
+def test_a_spot_view_is_refused(tmp_path: Path) -> None:
+    """Spot compression (V05) is refused, by its SNOMED CT and its retired code."""
+    for value in ("399055006", "R-102D7"):
+        assert rejection(write(tmp_path / "a.dcm", edit=modifier(value))).reason_codes == ("V05",)
+
+
+def test_dates_that_are_none_are_none(tmp_path: Path) -> None:
+    """00000000 and 00010101 are what de-identification leaves: no date rather than a wrong one."""
+    for text in ("00000000", "00010101", "yesterday"):
+        assert inspect(write(tmp_path / "a.dcm", edit=setting(StudyDate=text))).exam_date is None
+
+
+def test_device_names_are_cleaned(tmp_path: Path) -> None:
+    """Manufacturer is free text and reaches tables and pages: only harmless characters stay."""
+    record = inspect(write(tmp_path / "a.dcm", edit=setting(Manufacturer="<img onerror=x>ACME\x1b[2J")))
+    assert record.manufacturer == "img onerrorxACME2J"
+
+
+def test_spacing_is_divided_by_magnification(tmp_path: Path) -> None:
+    """0.07 mm at the detector under a factor of 1.25 are 0.056 mm in the breast."""
+    record = inspect(write(tmp_path / "a.dcm", edit=setting(EstimatedRadiographicMagnificationFactor="1.25")))
+    assert record.pixel_spacing_mm == pytest.approx(0.056)
+
+
+def test_monochrome1_is_inverted(tmp_path: Path) -> None:
+    """A MONOCHROME1 file of 4095 - v gives v, and background 0."""
+    inverted_HW = (4095 - breast()).astype(np.uint16)
+    edit = setting(PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE")
+    record, gated = accept(write(tmp_path / "a.dcm", inverted_HW, edit=edit))
+    assert record.photometric is Photometric.MONOCHROME1
+    assert (record.gate_warnings, gated.warnings) == ((), ())
+    np.testing.assert_array_equal(gated.pixels_HW, breast())
+
+
+def test_a_wrong_photometric_interpretation_is_refused(tmp_path: Path) -> None:
+    """A bright background under MONOCHROME2, and a dark one under MONOCHROME1, are X26: the polarity is mislabelled."""
+    bright_HW = (4095 - breast(Laterality.RIGHT)).astype(np.uint16)
+    assert rejection(write(tmp_path / "a.dcm", bright_HW, laterality=Laterality.RIGHT)).reason_codes == ("X26",)
+    edit = setting(PhotometricInterpretation="MONOCHROME1")
+    assert rejection(write(tmp_path / "b.dcm", edit=edit)).reason_codes == ("X26",)
+
+
+@pytest.mark.parametrize(("value", "limit"), [(0, 30), (30, 0), (30, None)])
+def test_padding_becomes_0(tmp_path: Path, value: int, limit: int | None) -> None:
+    """Padding is a value or a range in either order; what it covers becomes 0 and nothing else changes."""
+    padded_HW = breast().copy()
+    padded_HW[padded_HW == 0] = 30
+    padded_HW[:5, -50:] = 31  # just above the range: stays
+    values = {"PixelPaddingValue": value} | ({} if limit is None else {"PixelPaddingRangeLimit": limit})
+    _, gated = accept(write(tmp_path / "a.dcm", padded_HW, edit=setting(**values)))
+    np.testing.assert_array_equal(gated.pixels_HW, np.where(padded_HW == 30, 0, padded_HW))
+
+
+def test_padding_of_monochrome1_is_not_inverted(tmp_path: Path) -> None:
+    """Padding 0 in an inverted image would become the brightest value: it becomes 0."""
+    inverted_HW = (4095 - breast()).astype(np.uint16)
+    inverted_HW[:50] = 0
+    edit = setting(PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE", PixelPaddingValue=0)
+    _, gated = accept(write(tmp_path / "a.dcm", inverted_HW, edit=edit))
+    assert gated.pixels_HW[:50].max() == 0
+
+
+def test_a_background_above_0_warns(tmp_path: Path) -> None:
+    """Air at 40 without a padding value is X27; the median is reported."""
+    _, gated = accept(write(tmp_path / "a.dcm", breast() + np.uint16(40)))
+    assert gated.warnings == ("X27",)
+    assert gated.background_median == 40.0
+
+
+def test_blank_images_are_refused(tmp_path: Path) -> None:
+    """A constant image is X25, also if only padding removal makes it so; a speck of tissue is X28."""
+    constant_HW = np.full((800, 800), 77, np.uint16)
+    assert rejection(write(tmp_path / "a.dcm", constant_HW)).reason_codes == ("X25",)
+    edit = setting(PixelPaddingValue=0, PixelPaddingRangeLimit=4095)
+    assert rejection(write(tmp_path / "b.dcm", edit=edit)).reason_codes == ("X25",)
+    speck_HW = np.zeros((800, 800), np.uint16)
+    speck_HW[400:500, :100] = 900  # 10,000 of 640,000 pixels: 1.6 %
+    assert rejection(write(tmp_path / "c.dcm", speck_HW)).reason_codes == ("X28",)
+
+
+def test_a_saturated_image_warns(tmp_path: Path) -> None:
+    """A third of the tissue at 4095 is X30."""
+    pixels_HW = breast().copy()
+    pixels_HW[pixels_HW > 2000] = 4095
+    _, gated = accept(write(tmp_path / "a.dcm", pixels_HW))
+    assert gated.warnings == ("X30",)
+
+
+def test_the_wrong_side_warns(tmp_path: Path) -> None:
+    """A breast at the left of an image labelled R is accepted with L04: mirrored or mislabelled, a person must look."""
+    _, gated = accept(write(tmp_path / "a.dcm", breast(Laterality.LEFT), laterality=Laterality.RIGHT))
+    assert gated.warnings == ("L04",)
+
+
+def test_equal_pixels_have_equal_digests(tmp_path: Path) -> None:
+    """Another UID changes the file's digest and not the pixels': copies under new identifiers are found by it."""
+    record, gated = accept(write(tmp_path / "a.dcm"))
+    other_record, other = accept(write(tmp_path / "b.dcm", edit=setting(StudyInstanceUID="2.25.5")))
+    assert gated.pixel_sha256 == other.pixel_sha256
+    assert record.source_sha256 != other_record.source_sha256
+
+
+def test_files_that_are_not_files_are_refused(tmp_path: Path) -> None:
+    """Symbolic link, pipe and folder are F01, a hard link F02, an absent file F01; none of them hangs."""
+    target = write(tmp_path / "a.dcm")
+    (tmp_path / "link.dcm").symlink_to(target)
+    os.mkfifo(tmp_path / "pipe.dcm")
+    (tmp_path / "folder.dcm").mkdir()
+    for name in ("link.dcm", "pipe.dcm", "folder.dcm", "absent.dcm"):
+        assert rejection(tmp_path / name).reason_codes == ("F01",)
+    (tmp_path / "hard.dcm").hardlink_to(target)
+    assert rejection(target).reason_codes == ("F02",)
+
+
+def test_a_file_outside_the_source_folder_is_refused(tmp_path: Path) -> None:
+    """A linked folder does not lead out of the folder that the config names."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "source").mkdir()
+    write(tmp_path / "outside" / "a.dcm")
+    (tmp_path / "source" / "inside").symlink_to(tmp_path / "outside")
+    with pytest.raises(GateRejection) as caught:
+        inspect_header(
+            tmp_path / "source" / "inside" / "a.dcm", source_dir=tmp_path / "source", profile=STRICT, pseudonyms=PSEUDONYMS
+        )
+    assert caught.value.reason_codes == ("F01",)
+
+
+def test_junk_is_refused_by_its_first_bytes(tmp_path: Path) -> None:
+    """Empty file, text, an executable preamble and unfinished names."""
+    path = write(tmp_path / "a.dcm")
+    content = path.read_bytes()
+    (tmp_path / "empty.dcm").write_bytes(b"")
+    (tmp_path / "text.dcm").write_text("CANARYNAME " * 500)
+    (tmp_path / "program.dcm").write_bytes(b"MZ" + content[2:])
+    (tmp_path / "a.dcm.part").write_bytes(content)
+    (tmp_path / "._a.dcm").write_bytes(content)
+    expected = {
+        "empty.dcm": ("F05", "F03"),
+        "text.dcm": ("F05",),
+        "program.dcm": ("F06",),
+        "a.dcm.part": ("F07",),
+        "._a.dcm": ("F07",),
+    }
+    assert {name: rejection(tmp_path / name).reason_codes for name in expected} == expected
+
+
+def test_a_truncated_file_is_refused_and_its_whole_copy_accepted(tmp_path: Path) -> None:
+    """Cut in the pixels X21, cut in the header F14 or the rules on what is missing; the complete file passes later."""
+    path = write(tmp_path / "a.dcm")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert rejection(path).reason_codes == ("X21",)
+    with pytest.raises(GateRejection):
+        inspect(path)  # from the header alone: a part of an image must not stand for it
+    path.write_bytes(content[:2100])
+    assert rejection(path).reason_codes
+    path.write_bytes(content)
+    accept(path)
+
+
+def test_a_header_without_a_digest_leaves_the_pixels_unread(tmp_path: Path) -> None:
+    """A folder of a million files is read once, not twice: the same record, the digest aside, from a part of the file."""
+    path = write(tmp_path / "a.dcm")
+    whole = inspect(path)
+    before = _bytes_read()
+    record = inspect_header(path, source_dir=tmp_path, profile=STRICT, pseudonyms=PSEUDONYMS, with_digest=False)
+    assert _bytes_read() - before < path.stat().st_size / 2
+    assert record == replace(whole, source_sha256="")
+
+
+def _bytes_read() -> int:
+    return int(re.search(r"rchar: (\d+)", Path("/proc/self/io").read_text())[1])  # type: ignore[index]
+
+
+def test_a_file_that_changes_after_inspection_is_refused(tmp_path: Path) -> None:
+    """The pixels accepted belong to the header inspected: another content is F07."""
+    path = write(tmp_path / "a.dcm")
+    record = inspect(path)
+    write(path, breast() // np.uint16(2))
+    with pytest.raises(GateRejection) as caught:
+        accept_pixels(path, record, profile=STRICT)
+    assert caught.value.reason_codes == ("F07",)
+
+
+def test_deep_nesting_is_a_rejection(tmp_path: Path) -> None:
+    """5,000 nested sequences, which crash other readers, are F14."""
+    path = write(tmp_path / "a.dcm")
+    content = path.read_bytes()
+    nested = b"\x18\x00\x12\x00SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 5000
+    at = content.index(b"\x20\x00\x0d\x00UI")  # before StudyInstanceUID
+    path.write_bytes(content[:at] + nested + content[at:])
+    assert rejection(path).reason_codes == ("F14",)
+
+
+def test_a_dimension_bomb_costs_nothing(tmp_path: Path) -> None:
+    """65535 x 65535 is refused from the header within half a second of processor time."""
+    path = write(tmp_path / "a.dcm", edit=setting(Rows=65535, Columns=65535))
+    start = time.process_time()
+    rejection(path)
+    assert time.process_time() - start < 0.5
+
+
+def test_random_header_damage_only_ever_rejects(tmp_path: Path) -> None:
+    """150 files with random bytes changed in the header: accepted or rejected with known codes, nothing else."""
+    path = write(tmp_path / "a.dcm")
+    content, rng = path.read_bytes(), np.random.default_rng(3)
+    header_bytes = len(content) - breast().nbytes
+    outcomes: Counter[str] = Counter()
+    for _ in range(150):
+        damaged = bytearray(content)
+        for at in rng.integers(132, header_bytes, 3):
+            damaged[at] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            inspect(path)
+            outcomes["accepted"] += 1
+        except GateRejection as error:
+            assert error.reason_codes and set(error.reason_codes) <= set(GATE_RULES)
+            outcomes["rejected"] += 1
+    assert min(outcomes["accepted"], outcomes["rejected"]) > 10
+
+
+@pytest.mark.parametrize(("rule", "edit"), [*REFUSED, *WARNED], ids=lambda value: value if isinstance(value, str) else "")
+def test_nothing_tells_who_the_patient_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder, rule: str, edit: Edit
+) -> None:
+    """Neither the error with its whole traceback, nor logs, nor warnings, nor the record's repr hold a canary."""
+    caplog.set_level(logging.DEBUG)
+    folder = tmp_path / "CANARYFILE"
+    folder.mkdir()
+    path = write(folder / "CANARYFILE.dcm", edit=edit)
+    caplog.clear()
+    recwarn.clear()
+    told = ""
+    try:
+        told = repr(accept(path)[0])
+    except GateRejection as error:
+        told = "".join(traceback.format_exception(error)) + repr(error.__dict__)
+    told += caplog.text + "".join(str(warning.message) for warning in recwarn)
+    assert [canary for canary in CANARIES if canary in told] == []
+
+
+def test_unreadable_values_are_not_quoted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Canaries in numbers, dates, UIDs and the character set, where pydicom's own messages quote them, stay unquoted."""
+    caplog.set_level(logging.DEBUG)
+    path = write(tmp_path / "a.dcm")
+    content = path.read_bytes()
+    for old, new in [(b"0.07\\0.07 ", b"CANARYNAME"), (b"2.25.8100", b"CANARYID "), (b"ISO_IR 192", b"CANARYNAME")]:
+        path.write_bytes(content.replace(old, new))
+        try:
+            told = repr(inspect(path))
+        except GateRejection as error:
+            told = "".join(traceback.format_exception(error))
+        assert [canary for canary in CANARIES if canary in told + caplog.text] == []
+
+
+def test_the_record_of_a_pseudonymised_image_holds_no_identifier(tmp_path: Path) -> None:
+    """Every text of the record is checked against the canaries."""
+    record = inspect(write(tmp_path / "a.dcm"))
+    assert not any(canary in repr(record) for canary in CANARIES)
+    assert re.fullmatch(r"[0-9a-f]{64}", record.source_sha256)
+
+
+# ------------------------------------------------------------------------------------------------------------ profiles
+
+
+def cbis(path: Path, side: str, view: str, *, subset: str = "Mass-Test", suffix: str = "", series: str = "full") -> Path:
+    """A file with CBIS-DDSM's header: secondary capture, one PatientID and study per view, view in PatientOrientation."""
+
+    def edit(dataset: pydicom.Dataset) -> None:
+        removing("ImageLaterality", "ViewPosition", "ViewCodeSequence", "ImagerPixelSpacing", "PresentationIntentType")(dataset)
+        name = f"{subset}_P_00173_{side}_{view}{suffix}"
+        setting(
+            SOPClassUID="1.2.840.10008.5.1.4.1.1.7", PatientID=name, PatientName=name, Laterality=side[0],
+            PatientOrientation=view, StudyInstanceUID=f"2.25.{len(side)}{len(view)}{len(subset)}",
+            SeriesDescription=f"{series} mammogram images",
+        )(dataset)  # fmt: skip
+
+    return write(path, laterality=Laterality(side[0]), edit=edit)
+
+
+def test_cbis_views_of_one_patient_join_in_one_exam(tmp_path: Path) -> None:
+    """Four PatientIDs and StudyInstanceUIDs, one patient and one exam; the calcification set's files join too."""
+    records = [
+        inspect(cbis(tmp_path / f"{subset}{side}{view}.dcm", side, view, subset=subset), "cbis-ddsm")
+        for subset in ("Mass-Test", "Calc-Training")
+        for side in ("LEFT", "RIGHT")
+        for view in ("CC", "MLO")
+    ]
+    assert {record.exam_id for record in records} == {PSEUDONYMS.exam_id("P_00173")}
+    assert {record.patient_id for record in records} == {PSEUDONYMS.patient_id("P_00173")}
+    assert len({(record.laterality, record.view_position) for record in records}) == 4
+    assert {record.acquisition for record in records} == {Acquisition.FILM}
+
+
+def test_cbis_masks_and_crops_are_refused(tmp_path: Path) -> None:
+    """Lesion files carry the view's PatientID with a number after it."""
+    assert rejection(cbis(tmp_path / "a.dcm", "LEFT", "CC", suffix="_1"), "cbis-ddsm").reason_codes == ("K08",)
+    assert rejection(cbis(tmp_path / "b.dcm", "LEFT", "CC", series="cropped"), "cbis-ddsm").reason_codes == ("K08",)
+
+
+def test_a_contradiction_with_the_patient_id_is_refused(tmp_path: Path) -> None:
+    """Laterality R in a file named LEFT is L03 under the profile that reads the name."""
+    path = cbis(tmp_path / "a.dcm", "LEFT", "CC")
+    dataset = pydicom.dcmread(path)
+    dataset.Laterality = "R"
+    dataset.save_as(path)
+    assert rejection(path, "cbis-ddsm").reason_codes == ("L03",)
+
+
+def test_small_phantoms_need_their_profile(tmp_path: Path) -> None:
+    """640 x 448 is X01 under the strict profile, accepted under `phantom`, and the rejection names that profile."""
+    path = write(tmp_path / "a.dcm", breast(shape_px=(640, 448)))
+    refused = rejection(path)
+    assert refused.reason_codes == ("X01",)
+    assert "profile: phantom" in str(refused)
+    record, gated = accept(path, "phantom")
+    assert (record.gate_warnings, gated.warnings) == ((), ())
+
+
+def test_cmmd_side_comes_from_the_orientation(tmp_path: Path) -> None:
+    """CMMD's images are oriented as the standard wants: P, L is a right CC."""
+    edit = removing("ImageLaterality", "ViewPosition")
+    path = write(tmp_path / "a.dcm", laterality=Laterality.RIGHT, edit=edit)
+    record = inspect(path, "cmmd")
+    assert (record.laterality, record.view_position) == (Laterality.RIGHT, ViewPosition.CC)
+    assert rejection(path).reason_codes == ("L01",)
+
+
+def test_inbreast_reads_the_file_name(tmp_path: Path) -> None:
+    """Patient hash, side and view come from <file>_<patient>_MG_<side>_<view>_ANON.dcm; ML is its MLO."""
+    path = tmp_path / "20586908_6c613a14b80a8591_MG_R_ML_ANON.dcm"
+    edit = lambda dataset: (  # noqa: E731
+        removing("ImageLaterality", "ViewPosition", "ViewCodeSequence")(dataset), setting(PatientID="removed")(dataset)
+    )  # fmt: skip
+    record = inspect(write(path, laterality=Laterality.RIGHT, edit=edit), "inbreast")
+    assert record.patient_id == PSEUDONYMS.patient_id("6c613a14b80a8591")
+    assert (record.laterality, record.view_position) == (Laterality.RIGHT, ViewPosition.MLO)
+
+
+def test_vindr_exams_count_as_patients(tmp_path: Path) -> None:
+    """Without a PatientID the exam stands for the patient: two exams are never joined by an empty identifier."""
+    first = inspect(write(tmp_path / "a.dcm", edit=removing("PatientID")), "vindr")
+    second = inspect(
+        write(tmp_path / "b.dcm", edit=lambda d: (removing("PatientID")(d), setting(StudyInstanceUID="2.25.5")(d))), "vindr"
+    )
+    assert first.patient_id == PSEUDONYMS.patient_id("2.25.8100")
+    assert first.patient_id != second.patient_id
+
+
+def test_embed_falls_back_to_its_folders(tmp_path: Path) -> None:
+    """The patient is the folder's name in cohort/<patient>/<study>/."""
+    folder = tmp_path / "cohort" / "10042" / "77"
+    folder.mkdir(parents=True)
+    path = write(folder / "1.dcm", edit=removing("PatientID"))
+    record = inspect_header(path, source_dir=tmp_path, profile=PROFILES["embed"], pseudonyms=PSEUDONYMS)
+    assert record.patient_id == PSEUDONYMS.patient_id("10042")
+
+
+def test_an_unknown_profile_names_the_nearest() -> None:
+    """A misspelt name is a config error with the likely one."""
+    with pytest.raises(ConfigError, match="did you mean cbis-ddsm"):
+        profile_named("cbis_ddsm")
+    assert profile_named("clinical-strict") is STRICT
+
+
+def test_advice_names_the_profile_that_fits() -> None:
+    """All refused for K02 and V01, with some junk between: CBIS-DDSM. Nothing fits burned-in text, or nothing refused."""
+    advice = advise_profile(Counter({"K02": 40, "V01": 40, "F05": 2}))
+    assert advice is not None and "profile: cbis-ddsm" in advice
+    assert "phantom" in str(advise_profile(["X01"] * 3))
+    assert advise_profile(["D01"]) is None
+    assert advise_profile([]) is None
+
+
+@pytest.mark.parametrize("name", [name for name in PROFILES if name != "clinical-strict"])
+def test_each_data_set_s_refusals_advise_its_profile(name: str) -> None:
+    """A folder of that set under clinical-strict: what refuses its files, on each of them, leads to its profile by name."""
+    refusing = [rule for rule in PROFILES[name].accepts if GATE_RULES[rule].severity is Severity.BLOCK]
+    assert refusing
+    assert f"profile: {name}`" in str(advise_profile(refusing * 50))
+
+
+def test_profiles_name_known_rules() -> None:
+    """Every relaxed or mapped rule exists, and no profile lifts a rule against hostile files or burned-in names."""
+    lifted = {rule for profile in PROFILES.values() for rule in profile.accepts}
+    assert lifted <= set(GATE_RULES)
+    assert not any(rule.startswith(("F", "D", "X2")) for rule in lifted)
+    assert STRICT.accepts == frozenset()
+
+
+def test_the_rule_page_lists_every_rule() -> None:
+    """docs/gate-rules.md shows each rule's id, severity and demand, and each profile, as the code has them."""
+    page = (REPOSITORY / "docs" / "gate-rules.md").read_text(encoding="utf-8")
+    for rule_id, rule in GATE_RULES.items():
+        severity = "refuse" if rule.severity is Severity.BLOCK else "warn"
+        assert f"| {rule_id} | {severity} | {rule.demand.replace('|', chr(92) + '|')} |" in page
+    for profile in PROFILES.values():
+        relaxed, mapped = (" ".join(sorted(rules)) or "–" for rules in (profile.relaxed, profile.mapped))
+        assert f"| `{profile.name}` | {profile.title} | {relaxed} | {mapped} |" in page
+
+
+# ---------------------------------------------------------------------------------------------------------- real files
+
+
+def real(name: str) -> Path:
+    """A reference file, or a skip."""
+    path = REFERENCE_DATA / name
+    if not path.exists():
+        pytest.skip(f"reference data are absent: {name} (MAMMO_REFERENCE_DATA)")
+    return path
+
+
+def test_a_real_ge_image_passes_the_strict_profile() -> None:
+    """GH133: right MLO, three windows and an icon, accepted without warning; padding 0..30 becomes 0, the rest stays."""
+    record, gated = accept(real("ge_ffdm/GH133.dcm"))
+    assert (record.laterality, record.view_position) == (Laterality.RIGHT, ViewPosition.MLO)
+    assert (record.rows_px, record.columns_px, record.bits_stored) == (3062, 2394, 12)
+    assert (record.gate_warnings, gated.warnings, gated.background_median) == ((), (), 0.0)
+    assert record.patient_age_years is None  # 000Y
+    assert gated.pixels_HW[gated.pixels_HW > 0].min() == 31
+    assert gated.pixels_HW.max() == 3471
+
+
+def test_a_real_cbis_exam_is_accepted_under_its_profile_only() -> None:
+    """The four views of one patient: refused strictly with the advice, one exam of four views under cbis-ddsm."""
+    real("cbis_ddsm/1-130.dcm")
+    records = []
+    for path in sorted((REFERENCE_DATA / "cbis_ddsm").glob("*.dcm")):
+        refused = rejection(path)
+        assert set(refused.reason_codes) == {"K02", "V01"}
+        assert "profile: cbis-ddsm" in str(refused)
+        record, gated = accept(path, "cbis-ddsm")
+        assert gated.pixels_HW.shape == (record.rows_px, record.columns_px)
+        assert set(gated.warnings) <= {"X27"}  # film air is not 0
+        records.append(record)
+    assert len({(record.laterality, record.view_position) for record in records}) == 4
+    assert len({record.exam_id for record in records}) == len({record.patient_id for record in records}) == 1
+    assert {record.acquisition for record in records} == {Acquisition.FILM}

@@ -1,0 +1,515 @@
+"""The gate's child process: whatever a file does to it costs that file and nothing else."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from gmic_model.preprocess import fit_canvas, prepare_view
+from mammo_tests import hostile
+from schemas.config.run import LocalDask, PreprocessConfig
+from schemas.errors import GateRejection
+from tasks.adapters.cluster import Failed, open_cluster, run_all
+from tasks.adapters.gate.admission import GATE_RULES, accept_image, file_fingerprint, profile_named
+from tasks.adapters.gate.child import GateChild, GateLimits, PreparedImage, child_of_this_thread
+from tasks.adapters.gate.child_main import DrawThumbnail, InspectHeader, PrepareImage
+from tasks.adapters.inbox.shard_writer import PlannedImage, ShardJob, ShardResult, SourceFile, write_exam_shard
+from tasks.adapters.pseudonyms import open_key
+from tasks.adapters.store.exam_store import create_store, read_row, reserve_rows
+
+WriteSound = Callable[..., Path]
+
+SETTINGS = PreprocessConfig(window_px=(320, 288), erosion_iterations=10, jitter_shift_px=0, jitter_size_px=0)
+JPEG_LS = "1.2.840.10008.1.2.4.80"
+GIB = 1 << 30
+
+# Stands before the real imagecodecs on the child's path: a comment in a JPEG-LS stream makes the "decoder" misbehave.
+FAULTY_CODEC = """
+import importlib, os, signal, sys, time
+here = sys.path.index(os.path.dirname(__file__))
+folder = sys.path.pop(here)
+del sys.modules["imagecodecs"]
+real = importlib.import_module("imagecodecs")
+sys.path.insert(here, folder)  # for the children of this process
+decode = real.jpegls_decode
+
+def jpegls_decode(stream, *args, **kwargs):
+    fault = bytes(stream).split(b"FAULT:")[1].split(b";")[0].decode() if b"FAULT:" in bytes(stream) else ""
+    if fault == "exit": os._exit(0)
+    if fault == "segfault": os.kill(os.getpid(), signal.SIGSEGV)
+    if fault == "hang": time.sleep(600)
+    if fault == "spin":
+        while True: pass
+    if fault == "memory": hoard = [bytearray(50 << 20) for _ in range(200)]
+    if fault == "leak": real.hoard = [bytearray(b"x") * (50 << 20) for _ in range(8)]
+    if fault == "raise": raise RuntimeError("CANARYNAME")
+    if fault == "systemexit": sys.exit("CANARYNAME")
+    if fault == "interrupt": raise KeyboardInterrupt("CANARYNAME")
+    if fault == "print": print("CANARYNAME" * 9999, flush=True); os.write(1, b"x" * 99999); os.write(2, b"x" * 99999)
+    if fault == "nonsense": os.write(int(sys.argv[2]), b"\\x05\\0\\0\\0{\\"a\\"")
+    if fault == "file": open(os.environ["MARK"], "wb").write(b"x" * 99)
+    if fault == "later": signal.signal(signal.SIGALRM, lambda *_: os._exit(3)); signal.setitimer(signal.ITIMER_REAL, 0.15)
+    return decode(stream, *args, **kwargs)
+
+real.jpegls_decode = jpegls_decode
+sys.modules["imagecodecs"] = real
+"""
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[GateChild]:
+    """One child for the tests that leave it alive."""
+    with GateChild(GateLimits(timeout_s=30)) as started:
+        yield started
+
+
+@pytest.fixture
+def faulty_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children started from now on decode JPEG-LS with a codec that can be told to fail."""
+    (tmp_path / "codec").mkdir()
+    (tmp_path / "codec" / "imagecodecs.py").write_text(FAULTY_CODEC)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "codec"), *sys.path])
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+
+
+def request(path: Path, source_dir: Path | None = None) -> PrepareImage:
+    """The whole gate for a file in its own folder; the key lies one above."""
+    source_dir = source_dir or path.parent
+    key_path = source_dir.parent / "key"
+    open_key(key_path)
+    try:
+        fingerprint = file_fingerprint(path.lstat())
+    except OSError:
+        fingerprint = ""
+    return PrepareImage(
+        path=path, source_dir=source_dir, profile="phantom", key_path=key_path, fingerprint=fingerprint,
+        preprocess=SETTINGS, canvas_px=SETTINGS.canvas_px, mask_path=None,
+    )  # fmt: skip
+
+
+def in_process(path: Path) -> PreparedImage:
+    """What the child should say, without one."""
+    asked = request(path)
+    record, gated = accept_image(
+        path, source_dir=path.parent, profile=profile_named("phantom"), pseudonyms=open_key(asked.key_path)
+    )
+    prepared = prepare_view(gated.pixels_HW, record.laterality, record.view_position, settings=SETTINGS)
+    return PreparedImage(
+        record=record, prepared=fit_canvas(prepared, asked.canvas_px), mask_HW=None, is_mask_unusable=False,
+        pixel_sha256=gated.pixel_sha256, warnings=gated.warnings, background_median=gated.background_median,
+    )  # fmt: skip
+
+
+def faulty(sound_path: Path, path: Path, fault: str) -> Path:
+    """A sound image in JPEG-LS whose comment names a fault."""
+    import io
+
+    import pydicom
+
+    sound = sound_path.read_bytes()
+    stream = bytes(imagecodecs.jpegls_encode(pydicom.dcmread(io.BytesIO(sound)).pixel_array))
+    text = f"FAULT:{fault};".encode()
+    commented = stream[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + stream[2:]
+    path.write_bytes(hostile.recoded(sound, JPEG_LS, commented))
+    return path
+
+
+def codes(child: GateChild, path: Path) -> tuple[str, ...]:
+    """Why the child refuses a file; no canary is in the message."""
+    with pytest.raises(GateRejection) as caught:
+        child.prepare(request(path))
+    assert "CANARY" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    return caught.value.reason_codes
+
+
+def test_the_child_says_what_the_gate_says(tmp_path: Path, child: GateChild, write_sound: WriteSound) -> None:
+    """Record, crop, geometry and digests are those of the same work in this process, bit for bit."""
+    path = write_sound(tmp_path / "a.dcm")
+    got, wanted = child.prepare(request(path)), in_process(path)
+    np.testing.assert_array_equal(got.prepared.pixels_HW, wanted.prepared.pixels_HW)
+    assert got.prepared.pixels_HW.dtype == np.uint16
+    assert (got.prepared.geometry, got.prepared.tissue_fraction) == (wanted.prepared.geometry, wanted.prepared.tissue_fraction)
+    assert (got.record, got.pixel_sha256, got.warnings) == (wanted.record, wanted.pixel_sha256, wanted.warnings)
+    inspected = child.inspect(
+        InspectHeader(path=path, source_dir=path.parent, profile="phantom", key_path=request(path).key_path)
+    )
+    assert inspected == wanted.record
+
+
+def test_an_answer_is_not_overwritten_by_the_next(tmp_path: Path, child: GateChild, write_sound: WriteSound) -> None:
+    """The crop is the caller's own copy, not a view of the shared memory."""
+    first = child.prepare(request(write_sound(tmp_path / "a.dcm", 1))).prepared.pixels_HW
+    before = first.copy()
+    child.prepare(request(write_sound(tmp_path / "b.dcm", 2)))
+    np.testing.assert_array_equal(first, before)
+
+
+def test_a_mask_comes_back_in_the_crop_s_frame(tmp_path: Path, child: GateChild, write_sound: WriteSound) -> None:
+    """A mask of the source's shape is cropped alike; one of another shape, or no picture at all, is unusable."""
+    import cv2
+
+    asked = request(write_sound(tmp_path / "in" / "a.dcm") if (tmp_path / "in").mkdir() is None else tmp_path)
+    mask_HW = np.zeros((320, 288), np.uint8)
+    mask_HW[150:170, 20:40] = 2
+    cv2.imwrite(str(tmp_path / "m.png"), mask_HW)
+    cv2.imwrite(str(tmp_path / "small.png"), mask_HW[:100])
+    (tmp_path / "text.png").write_text("no picture")
+    ready = child.prepare(_with_mask(asked, tmp_path / "m.png"))
+    top, bottom, left, right = ready.prepared.geometry.crop_box_px
+    assert ready.mask_HW is not None
+    np.testing.assert_array_equal(ready.mask_HW, mask_HW[top:bottom, left:right])
+    for name in ("small.png", "text.png"):
+        ready = child.prepare(_with_mask(asked, tmp_path / name))
+        assert (ready.mask_HW, ready.is_mask_unusable) == (None, True)
+
+
+def _with_mask(asked: PrepareImage, mask_path: Path) -> PrepareImage:
+    from dataclasses import replace
+
+    return replace(asked, mask_path=mask_path)
+
+
+def test_every_hostile_file_is_gated(tmp_path: Path, write_sound: WriteSound) -> None:
+    """Over 140 malformed files: refused with known codes or rightly accepted, in under a minute and 1 GiB, by few children."""
+    (tmp_path / "set").mkdir()
+    sound_path = write_sound(tmp_path / "sound.dcm")
+    sound_sha256 = in_process(sound_path).pixel_sha256
+    cases = hostile.write_hostile_set(tmp_path / "set", sound_path)
+    assert len(cases) >= 60
+    outcomes: Counter[str] = Counter()
+    wrong: list[str] = []
+    start_s, peak_bytes, pids = time.monotonic(), 0, set()
+    ended_before_bytes = _ended_children_peak_bytes()
+    with GateChild(GateLimits(timeout_s=10)) as child:
+        for case in cases:
+            try:
+                ready = child.prepare(request(case.path, tmp_path / "set"))
+            except GateRejection as refused:
+                outcomes["refused"] += 1
+                found = set(refused.reason_codes)
+                unknown = found - set(GATE_RULES) - {"C01"}
+                if unknown or not found or (case.expected and not found & case.expected):
+                    wrong.append(f"{case.path.name!r}: {sorted(found)} instead of {sorted(case.expected)}")
+                if any(text in str(refused) for text in ("CANARY", str(tmp_path), "\n", "\x1b")):
+                    wrong.append(f"{case.path.name!r}: tells too much")
+            else:
+                outcomes["accepted"] += 1
+                if case.is_refusal_certain:
+                    wrong.append(f"{case.path.name!r}: accepted")
+                elif "cut" not in case.path.name and "noise" not in case.path.name and ready.pixel_sha256 != sound_sha256:
+                    wrong.append(f"{case.path.name!r}: other pixels")
+            pids.add(child.pid)
+            peak_bytes = max(peak_bytes, _peak_bytes(child.pid))
+    # Children that ended inside a case. The system keeps one peak for all that ever ended: other tests' larger ones hide ours,
+    # and a child counts from its fork on, as large as this process; ours then is bounded by its address space limit alone.
+    if (ended_bytes := _ended_children_peak_bytes()) > max(ended_before_bytes, _peak_bytes(os.getpid())):
+        peak_bytes = max(peak_bytes, ended_bytes)
+    assert wrong == []
+    assert {path.name for path in tmp_path.iterdir()} == {"key", "set", "sound.dcm"}  # nothing is where a UID pointed
+    assert outcomes["refused"] > 100 and outcomes["accepted"] > 5
+    assert time.monotonic() - start_s < 60
+    assert peak_bytes < GIB
+    assert len(pids - {None}) <= 6
+
+
+def test_bombs_are_refused_before_they_go_off(tmp_path: Path, write_sound: WriteSound) -> None:
+    """Dimensions, frames, run lengths, deflate, code streams, nesting (faults 6-8): each under a second, all below 200 MB."""
+    (tmp_path / "set").mkdir()
+    cases = {case.path.stem: case for case in hostile.write_hostile_set(tmp_path / "set", write_sound(tmp_path / "sound.dcm"))}
+    bombs = (
+        "sizes-65535",
+        "sizes-frames",
+        "bombs-rle",
+        "bombs-deflate",
+        "bombs-jpeg-size",
+        "bombs-j2k-size",
+        "nested-20000-open",
+    )
+    with GateChild() as child:
+        child.thumbnail(DrawThumbnail(path=tmp_path / "sound.dcm", side_px=8))  # started and warm
+        for name in bombs:
+            start_s = time.monotonic()
+            with pytest.raises(GateRejection):
+                child.prepare(request(cases[name].path, tmp_path / "set"))
+            assert time.monotonic() - start_s < 1, name
+        assert _peak_bytes(child.pid) < 200_000_000
+
+
+def _ended_children_peak_bytes() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+
+def _peak_bytes(pid: int | None) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except FileNotFoundError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+
+
+@pytest.mark.usefixtures("faulty_path")
+def test_a_broken_decoder_costs_one_file(tmp_path: Path, write_sound: WriteSound) -> None:
+    """Exit, crash, too much memory, nonsense, any exception: that file is F11 or X22, the sound one after it accepted."""
+    (tmp_path / "in").mkdir()
+    sound = write_sound(tmp_path / "in" / "sound.dcm")
+    wanted = in_process(sound).pixel_sha256
+    expected = {
+        "exit": "F11", "segfault": "F11", "memory": "F11", "nonsense": "F11", "systemexit": "X22", "interrupt": "X22",
+    }  # fmt: skip
+    with GateChild(GateLimits(timeout_s=30)) as child:
+        for fault, code in expected.items():
+            assert codes(child, faulty(hostile, sound, tmp_path / "in" / f"{fault}.dcm", fault)) == (code,), fault
+            assert child.prepare(request(sound)).pixel_sha256 == wanted, fault
+        for fault in ("print", "raise", "file"):  # prints go nowhere; where a codec raises, the second decoder reads the file
+            path = faulty(hostile, sound, tmp_path / "in" / f"{fault}.dcm", fault)
+            assert child.prepare(request(path)).pixel_sha256 == wanted, fault
+    assert not (tmp_path / "mark").exists() or (tmp_path / "mark").stat().st_size == 0  # a child writes no file
+
+
+@pytest.mark.usefixtures("faulty_path")
+@pytest.mark.parametrize("fault", ["hang", "spin"])
+def test_a_hang_ends_at_the_time_limit(tmp_path: Path, write_sound: WriteSound, fault: str) -> None:
+    """A decoder that never returns, asleep or holding the interpreter, is F10 after the limit; the next file is accepted."""
+    (tmp_path / "in").mkdir()
+    sound = write_sound(tmp_path / "in" / "sound.dcm")
+    with GateChild(GateLimits(timeout_s=2)) as child:
+        child.prepare(request(sound))
+        start_s = time.monotonic()
+        assert codes(child, faulty(hostile, sound, tmp_path / "in" / "a.dcm", fault)) == ("F10",)
+        assert 1.9 < time.monotonic() - start_s < 6
+        child.prepare(request(sound))
+
+
+@pytest.mark.usefixtures("faulty_path")
+def test_an_earlier_file_s_damage_is_not_the_next_file_s_fault(tmp_path: Path, write_sound: WriteSound) -> None:
+    """A child that dies late, under a sound file, is replaced and the sound file is read again and accepted."""
+    (tmp_path / "in").mkdir()
+    sound = write_sound(tmp_path / "in" / "sound.dcm")
+    with GateChild() as child:
+        child.prepare(request(faulty(hostile, sound, tmp_path / "in" / "later.dcm", "later")))
+        first_pid = child.pid
+        time.sleep(0.3)
+        child.prepare(request(sound))
+        assert child.pid != first_pid
+
+
+@pytest.mark.usefixtures("faulty_path")
+def test_leaked_memory_is_not_the_next_file_s_fault(tmp_path: Path, write_sound: WriteSound) -> None:
+    """A decoder that keeps 400 of its 640 MiB has its child replaced; one that keeps less and the next file have enough."""
+    (tmp_path / "in").mkdir()
+    sound = write_sound(tmp_path / "in" / "sound.dcm")
+    with GateChild() as child:
+        child.prepare(request(faulty(hostile, sound, tmp_path / "in" / "leak.dcm", "leak")))
+        first_pid = child.pid
+        child.prepare(request(sound))
+        assert child.pid != first_pid
+
+
+def test_a_crashing_file_is_tried_at_most_twice(tmp_path: Path, write_sound: WriteSound) -> None:
+    """A poison file is not retried for ever (fault 32): once in a used child, once in a fresh one, then it is refused."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "codec").mkdir()
+    counting = FAULTY_CODEC.replace("os._exit(0)", "os._exit(os.write(int(os.environ['COUNT']), b'x'))")
+    (tmp_path / "codec" / "imagecodecs.py").write_text(counting)
+    sound = write_sound(tmp_path / "in" / "sound.dcm")
+    poison = faulty(hostile, sound, tmp_path / "in" / "poison.dcm", "exit")
+    seen = _attempts_in_another_process(tmp_path, sound, poison)
+    assert seen == 2
+
+
+def _attempts_in_another_process(tmp_path: Path, sound: Path, poison: Path) -> int:
+    """Counts decoder calls through a pipe that the children inherit: they may not write files."""
+    script = f"""
+        import os, sys
+        sys.path.insert(0, {str(tmp_path / "codec")!r})
+        from pathlib import Path
+        import subprocess
+        reading, writing = os.pipe()
+        os.set_inheritable(writing, True)
+        os.environ["COUNT"] = str(writing)
+        start = subprocess.Popen.__init__
+        def start_with_pipe(self, *args, pass_fds=(), **kwargs):
+            start(self, *args, pass_fds=(*pass_fds, writing), **kwargs)
+        subprocess.Popen.__init__ = start_with_pipe
+        sys.path.remove({str(tmp_path / "codec")!r})
+        from tasks.adapters.gate.child import GateChild
+        from tasks.adapters.gate.child_main import PrepareImage
+        from tasks.adapters.gate.admission import file_fingerprint
+        from schemas.config.run import PreprocessConfig
+        from schemas.errors import GateRejection
+        from tasks.adapters.pseudonyms import open_key
+        sys.path.insert(0, {str(tmp_path / "codec")!r})
+        open_key(Path({str(tmp_path / "key")!r}))
+        settings = PreprocessConfig(window_px=(320, 288), erosion_iterations=10)
+        child = GateChild()
+        for name in ({str(sound)!r}, {str(poison)!r}):
+            path = Path(name)
+            try:
+                child.prepare(PrepareImage(path=path, source_dir=path.parent, profile="phantom",
+                    key_path=Path({str(tmp_path / "key")!r}), fingerprint=file_fingerprint(path.stat()), preprocess=settings,
+                    canvas_px=settings.canvas_px, mask_path=None))
+            except GateRejection as refused:
+                assert refused.reason_codes == ("F11",)
+        os.close(writing)
+        child.close()
+        print(len(os.read(reading, 100)))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def test_a_killed_child_is_replaced(tmp_path: Path, write_sound: WriteSound) -> None:
+    """The kernel's out-of-memory killer may take an idle child: the next file does not notice."""
+    path = write_sound(tmp_path / "a.dcm")
+    with GateChild() as child:
+        child.prepare(request(path))
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+        child.prepare(request(path))
+
+
+def test_a_child_is_replaced_after_its_share_of_files(tmp_path: Path, write_sound: WriteSound) -> None:
+    """Three files by children of two files each are three results by two processes."""
+    path = write_sound(tmp_path / "a.dcm")
+    pids = []
+    with GateChild(GateLimits(files_per_child=2)) as child:
+        for _ in range(3):
+            assert child.prepare(request(path)).prepared.pixels_HW.any()
+            pids.append(child.pid)
+    assert pids[0] == pids[1] != pids[2]
+
+
+def test_a_file_that_changes_is_refused_and_accepted_when_it_is_complete(tmp_path: Path, write_sound: WriteSound) -> None:
+    """Another fingerprint than at the scan is F07 (fault 5): it was still being copied; scanned again it is accepted."""
+    (tmp_path / "in").mkdir()
+    path = write_sound(tmp_path / "in" / "a.dcm")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    asked = request(path)
+    with GateChild() as child:
+        assert codes(child, path) == ("X21",)  # fault 4: cut off
+        path.write_bytes(content)
+        with pytest.raises(GateRejection) as caught:
+            child.prepare(asked)
+        assert caught.value.reason_codes == ("F07",)
+        child.prepare(request(path))
+
+
+def test_thumbnails_are_small_and_grey(tmp_path: Path, child: GateChild, write_sound: WriteSound) -> None:
+    """At most the given side, at least eight times smaller, values 0 to 255; a file without pixels is refused."""
+    path = write_sound(tmp_path / "a.dcm")
+    thumbnail_HW = child.thumbnail(DrawThumbnail(path=path, side_px=160))
+    assert thumbnail_HW.shape == (40, 36)  # 320 x 288 by 1/8, to keep burned-in text illegible
+    assert child.thumbnail(DrawThumbnail(path=path, side_px=20)).shape == (20, 18)
+    assert (thumbnail_HW.min(), thumbnail_HW.max()) == (0, 255)
+    (tmp_path / "b.dcm").write_text("no mammogram")
+    with pytest.raises(GateRejection):
+        child.thumbnail(DrawThumbnail(path=tmp_path / "b.dcm", side_px=64))
+
+
+def test_a_child_ends_with_its_thread(tmp_path: Path, write_sound: WriteSound) -> None:
+    """Each thread has its own child, which is gone, not a zombie, when the thread is."""
+    path = write_sound(tmp_path / "a.dcm")
+    pids: list[int | None] = []
+
+    def work() -> None:
+        own = child_of_this_thread(GateLimits())
+        own.prepare(request(path))
+        assert child_of_this_thread(GateLimits()) is own
+        pids.append(own.pid)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(pids)) == 2 and None not in pids
+    _await(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def test_nothing_outlives_a_killed_parent(tmp_path: Path, write_sound: WriteSound) -> None:
+    """A parent killed with -9 while its child hangs in a decoder takes the child along; no shared memory is left behind."""
+    (tmp_path / "codec").mkdir()
+    (tmp_path / "codec" / "imagecodecs.py").write_text(FAULTY_CODEC)
+    (tmp_path / "in").mkdir()
+    path = faulty(hostile, write_sound(tmp_path / "sound.dcm"), tmp_path / "in" / "a.dcm", "hang")
+    asked = request(path)
+    script = f"""
+        import sys, threading, time
+        from pathlib import Path
+        from schemas.config.run import PreprocessConfig
+        from tasks.adapters.gate.child import GateChild
+        from tasks.adapters.gate.child_main import PrepareImage
+        sys.path.insert(0, {str(tmp_path / "codec")!r})
+        child = GateChild()
+        child._start_if_needed()
+        print(child.pid, flush=True)
+        settings = PreprocessConfig(window_px=(320, 288), erosion_iterations=10)
+        child.prepare(PrepareImage(path=Path({str(path)!r}), source_dir=Path({str(path.parent)!r}), profile="phantom",
+            key_path=Path({str(asked.key_path)!r}), fingerprint={asked.fingerprint!r}, preprocess=settings,
+            canvas_px=settings.canvas_px, mask_path=None))
+    """
+    shared_before = set(Path("/dev/shm").iterdir())  # noqa: S108  # where named shared memory would be left
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        time.sleep(0.7)  # the child is in the decoder now
+        assert Path(f"/proc/{pid}").exists()
+        parent.kill()
+    _await(lambda: not Path(f"/proc/{pid}").exists())
+    assert {path for path in set(Path("/dev/shm").iterdir()) - shared_before if "gate" in path.name} == set()  # noqa: S108
+
+
+def _await(is_so: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 5
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("faulty_path")
+def test_a_poisoned_shard_is_written_without_the_poison(tmp_path: Path, write_sound: WriteSound) -> None:
+    """In a daemonic Dask worker: one file crashes its decoder, one eats memory; the two others are in the store (fault 30)."""
+    (tmp_path / "in").mkdir()
+    paths = [write_sound(tmp_path / "in" / f"{number}.dcm", number) for number in range(4)]
+    wanted = [in_process(path).prepared.pixels_HW for path in paths]
+    faulty(hostile, paths[1], paths[1], "segfault")
+    faulty(hostile, paths[2], paths[2], "memory")
+    store = create_store(
+        tmp_path / "store", preprocess=SETTINGS, preprocess_version="1", rows_per_shard=4,
+        key_id=open_key(tmp_path / "key").key_id,
+    )  # fmt: skip
+    reserve_rows(store, 4)
+    images = tuple(
+        PlannedImage(
+            file=SourceFile(file_id=f"F{row}", path=path, fingerprint=file_fingerprint(path.stat())), row=row, mask_path=None
+        )
+        for row, path in enumerate(paths)
+    )
+    job = ShardJob(
+        store=store, shard=0, images=images, source_dir=tmp_path / "in", profile="phantom", key_path=tmp_path / "key",
+        preprocess=SETTINGS,
+    )  # fmt: skip
+    with open_cluster(LocalDask(n_workers=1)) as scheduler:
+        (result,) = run_all(scheduler, write_exam_shard, [job])
+    assert not isinstance(result, Failed), result.error
+    assert isinstance(result, ShardResult)
+    assert {file.file_id: file.reason_codes for file, _ in result.refused} == {"F1": ("F11",), "F2": ("F11",)}
+    assert sorted(int(str(image.line["row"])) for image in result.written.values()) == [0, 3]
+    for row in (0, 3):
+        rows, columns = wanted[row].shape
+        np.testing.assert_array_equal(read_row(store, row)[:rows, :columns], wanted[row])

@@ -1,0 +1,79 @@
+"""Same pixels under other identifiers (fault 11): one is used, the rest is listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import imagecodecs
+import pydicom
+
+from mammo_tests import hostile
+from tasks.adapters.gate.admission import accept_image, profile_named
+from tasks.adapters.inbox.pixel_twins import one_of_each, refusals, write_leakage_list
+from tasks.adapters.pseudonyms import Pseudonyms
+
+WriteSound = Callable[..., Path]
+
+
+def line(row: int, image: str, exam: str, patient: str, digest: str) -> dict[str, object]:
+    """What of a manifest line matters here."""
+    return {
+        "file_id": image.replace("I", "F"),
+        "row": row,
+        "image_id": image,
+        "exam_id": exam,
+        "patient_id": patient,
+        "pixel_sha256": digest,
+    }
+
+
+def test_the_first_stored_is_kept_and_the_others_say_what_they_share() -> None:
+    """Rows decide, not the order of the lines; another patient is leakage, the same exam a double export."""
+    lines = [
+        line(9, "I9", "E3", "P2", "same"), line(1, "I1", "E1", "P1", "same"), line(2, "I2", "E1", "P1", "same"),
+        line(3, "I3", "E1", "P1", "other"), line(4, "I4", "E2", "P1", "same"),
+    ]  # fmt: skip
+    kept, twins = one_of_each(lines)
+    assert [item["image_id"] for item in kept] == ["I1", "I3"]
+    assert {twin.left_out_image_id: twin.shares for twin in twins} == {"I9": "nothing", "I2": "exam", "I4": "patient"}
+    assert {twin.kept_image_id for twin in twins} == {"I1"}
+
+
+def test_later_copies_do_not_change_what_is_used() -> None:
+    """A copy that comes in a later ingest gets a later row: the published image stays."""
+    first = [line(1, "I5", "E1", "P1", "same")]
+    kept, _ = one_of_each([*first, line(20, "I1", "E9", "P9", "same")])
+    assert kept == first
+
+
+def test_twins_are_refused_and_listed(tmp_path: Path) -> None:
+    """E03 for the file that is left out, and a list with leakage between patients first."""
+    lines = [line(1, "I1", "E1", "P1", "a"), line(2, "I2", "E1", "P1", "a"), line(3, "I3", "E9", "P9", "a")]
+    _, twins = one_of_each(lines)
+    assert [(file.file_id, file.reason_codes) for file in refusals(twins)] == [
+        ("F2", ("E03",)),
+        ("F3", ("E03",)),
+    ]
+    write_leakage_list(tmp_path / "leakage.csv", twins)
+    assert (tmp_path / "leakage.csv").read_text().splitlines() == [
+        "shares,kept_image_id,left_out_image_id,pixel_sha256",
+        "nothing,I1,I3,a",
+        "exam,I1,I2,a",
+    ]
+
+
+def test_another_header_and_compression_hide_no_twin(tmp_path: Path, write_sound: WriteSound) -> None:
+    """The same values under a new patient, new UIDs and JPEG-LS have the same pixel digest and other pseudonyms."""
+    path = write_sound(tmp_path / "a.dcm")
+    stream = bytes(imagecodecs.jpegls_encode(pydicom.dcmread(path).pixel_array))
+    copied = hostile.recoded(path.read_bytes(), "1.2.840.10008.1.2.4.80", stream)
+    copied = hostile.edited(copied, {"PatientID": "OTHER", "StudyInstanceUID": "2.25.9", "SOPInstanceUID": "2.25.99"})
+    (tmp_path / "b.dcm").write_bytes(copied)
+    (first, first_pixels), (second, second_pixels) = (
+        accept_image(tmp_path / name, source_dir=tmp_path, profile=profile_named("phantom"), pseudonyms=Pseudonyms(b"k" * 32))
+        for name in ("a.dcm", "b.dcm")
+    )
+    assert first_pixels.pixel_sha256 == second_pixels.pixel_sha256
+    assert first.image_id != second.image_id and first.patient_id != second.patient_id
+    assert first.source_sha256 != second.source_sha256

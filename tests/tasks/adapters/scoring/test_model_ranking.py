@@ -1,0 +1,77 @@
+"""Several models beside their mean: each alone, mean and spread, and DeLong's difference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from gmic_model.metrics.operating_points import Bootstrap
+from gmic_model.metrics.ranking import Metric, patient_weights
+from schemas.reports.pages import FindingMetrics
+from tasks.adapters.scoring.model_ranking import spread, with_models, with_ranking
+
+BOOTSTRAP = Bootstrap(resamples=40, confidence=0.9, seed=3)
+
+
+def _tables(models: int, breasts: int = 120) -> list[pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    label_B = (rng.random(breasts) < 0.3).astype(int)
+    patient_B = np.repeat([f"P{patient}" for patient in range(breasts // 2)], 2)
+    return [
+        pd.DataFrame({"patient_id": patient_B, "model_sha256": f"sha{model}", "score": rng.normal(label_B), "label": label_B})
+        for model in range(models)
+    ]
+
+
+def _measured(tables: list[pd.DataFrame]) -> FindingMetrics:
+    mean = tables[0].assign(score=np.mean([table["score"] for table in tables], axis=0))
+    metrics = with_ranking(mean, mean, BOOTSTRAP)
+    named = {f"model-{index}": table for index, table in enumerate(tables, start=1)}
+    return with_models(metrics, mean, named, [metrics] * len(tables), BOOTSTRAP)
+
+
+def test_mean_and_spread_are_those_of_scikit_learn() -> None:
+    """Mean and standard deviation (n - 1) of five AUROCs and average precisions, as Table 1 gives its five models."""
+    tables = _tables(5)
+    measured = _measured(tables)
+    for found, measure in ((measured.auroc_of_models, roc_auc_score), (measured.auprc_of_models, average_precision_score)):
+        values = [measure(table["label"], table["score"]) for table in tables]
+        assert found is not None and found.mean.value == pytest.approx(np.mean(values), abs=1e-12)
+        assert found.standard_deviation == pytest.approx(np.std(values, ddof=1), abs=1e-12)
+
+
+def test_the_means_interval_is_a_loop_over_scikit_learn() -> None:
+    """Every resample of patients, written out: the models' mean AUROC on the same draw."""
+    tables = _tables(3)
+    label_B = tables[0]["label"].to_numpy()
+    means = []
+    for weight_RB in patient_weights(tables[0]["patient_id"].to_numpy(), resamples=40, seed=3):
+        for weight_B in weight_RB:
+            drawn = np.repeat(np.arange(len(label_B)), weight_B)
+            means.append(np.mean([roc_auc_score(label_B[drawn], table["score"].to_numpy()[drawn]) for table in tables]))
+    found = spread(Metric.AUROC, tables, BOOTSTRAP).mean
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.05, 0.95])), abs=1e-12)
+
+
+def test_each_model_stands_beside_the_mean_score() -> None:
+    """Names and digests stay with their scores; the difference is the model's AUROC less the ensemble's."""
+    measured = _measured(_tables(3))
+    assert [(model.name, model.sha256) for model in measured.models] == [
+        ("model-1", "sha0"),
+        ("model-2", "sha1"),
+        ("model-3", "sha2"),
+    ]
+    for model in measured.models:
+        assert model.minus_ensemble is not None and model.auroc.value is not None and measured.auroc.value is not None
+        assert model.minus_ensemble.difference == pytest.approx(model.auroc.value - measured.auroc.value)
+        assert 0.0 < model.minus_ensemble.p_value <= 1.0
+
+
+def test_one_class_is_not_defined() -> None:
+    """Without a positive breast nothing is 0.5 and nothing stops."""
+    measured = _measured([table.assign(label=0) for table in _tables(2)])
+    assert measured.auroc.value is None and measured.exam_auroc is not None and measured.exam_auroc.value is None
+    assert measured.auroc_of_models is not None and measured.auroc_of_models.mean.value is None
+    assert all(model.minus_ensemble is None for model in measured.models)

@@ -1,0 +1,309 @@
+"""Training processes: what they learn does not depend on kills or on how many they are, and they never outlive their task."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from gmic_model.learning.processes import ALONE
+from mammo_tests.training_store import make_store, request, small_config
+from schemas.config.run import GMICVariant
+from schemas.errors import CheckpointError, ConfigError, StoreBusy, StoreError, TrainingError
+from schemas.reports.pages import SplitReport
+from tasks.adapters.models.checkpoints import latest_checkpoint
+from tasks.adapters.training.process import run_training
+from tasks.adapters.training.process_main import serve
+from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
+from tasks.adapters.workspace import held_lock
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SplitReport]:
+    """A workspace with a small store and its splits."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    return workspace, make_store(small_config(workspace))
+
+
+def run(asked: TrainingRequest) -> list[Mapping[str, Any]]:
+    """Everything that the training said."""
+    said: list[Mapping[str, Any]] = []
+    run_training(asked, said.append)
+    return said
+
+
+def curve(run_dir: Path) -> list[dict[str, Any]]:
+    """The epochs that the newest checkpoint knows, without what depends on the machine."""
+    checkpoint = latest_checkpoint(run_dir)
+    epochs = [] if checkpoint is None else checkpoint.sidecar["epochs"]
+    return [{name: value for name, value in epoch.items() if name not in ("images_per_s", "memory_mib")} for epoch in epochs]
+
+
+# A process that has imported everything and forks a training again and again: kills do not cost an import each.
+_KILLER = """
+import json, os, random, signal, sys, time
+sys.path[:0] = [sys.argv[1]]
+from tasks.adapters.training.process_main import main
+seconds, kills = float(sys.argv[3]), 0
+chance = random.Random(5)
+while True:
+    started, pid = time.monotonic(), os.fork()
+    if pid == 0:
+        main(sys.argv[2])
+        os._exit(0)
+    if kills < 12:
+        time.sleep(chance.uniform(0.2, 1.0) * seconds)
+        if os.waitpid(pid, os.WNOHANG) == (0, 0):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        kills += 1
+        continue
+    sys.exit(os.waitpid(pid, 0)[1])
+"""
+
+
+def test_twelve_kills_at_random_moments_do_not_change_the_curve(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+    """Killed without warning twelve times, within steps, evaluation and writing: every loss and weight is the same bit for bit.
+
+    Weights are averaged and the rate rises, so both sets of weights and the position must come back. The ResNet-22 has no
+    random patches: ``test_checkpoints`` shows that the random state comes back.
+    """
+    workspace, splits = stored
+    config = small_config(workspace, epochs=5, checkpoint_steps=1, ema_decay=0.9, warmup_steps=3, keep_checkpoints=1)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"variant": GMICVariant.RESNET22})})
+    outcomes = []
+    for name in ("unbroken", "killed"):
+        asked = request(config, splits, run_dir=tmp_path / name)
+        asked.run_dir.mkdir()
+        request_path = tmp_path / f"{name}.json"
+        request_path.write_text(asked.model_dump_json())
+        started = time.monotonic()
+        if name == "unbroken":
+            command = "import sys; from tasks.adapters.training.process_main import main; main(sys.argv[2])"
+            subprocess.run([sys.executable, "-c", command, str(ROOT), str(request_path)], check=True, cwd=ROOT, timeout=600)
+            epoch_s = (time.monotonic() - started) / 12  # about half of it is imports
+        else:
+            command = [sys.executable, "-c", _KILLER, str(ROOT), str(request_path), f"{epoch_s:.2f}"]
+            subprocess.run(command, check=True, cwd=ROOT, timeout=600)
+        checkpoint = latest_checkpoint(asked.run_dir)
+        assert checkpoint is not None and checkpoint.folder.name == "epoch-0004"
+        outcomes.append((curve(asked.run_dir), checkpoint.sidecar["sha256"]))
+        assert not [path.name for path in asked.run_dir.iterdir() if path.name.startswith((".", "partial"))]
+    assert len(outcomes[0][0]) == 5
+    assert outcomes[0] == outcomes[1]
+
+
+def test_two_processes_learn_what_one_does(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+    """The same global batch over two gloo processes, batch statistics over both: the loss curves differ by less than 1e-5.
+
+    At the paper's learning rate, rising, with two parts a step, clipped gradients and the running mean of the weights, which
+    is what tunes.
+    """
+    workspace, splits = stored
+    fit = {"epochs": 2, "learning_rate": 1.6e-5, "batch_exams": 4, "accumulation": 2, "clip_gradient_norm": 0.5}
+    fit |= {"ema_decay": 0.5, "warmup_steps": 2}
+    config = small_config(workspace, **fit)
+    serve(request(config, splits, run_dir=tmp_path / "1"), ALONE)
+    config = small_config(workspace, **fit, processes=2, sync_batch_norm=True)
+    run(request(config, splits, run_dir=tmp_path / "2"))  # torchrun
+    assert_equal_curves(curve(tmp_path / "1"), curve(tmp_path / "2"))
+
+
+# Two gloo processes as torchrun would start them, that cost one import together. argv: repository, request.
+_TEAM = """
+import os, socket, sys
+sys.path[:0] = [sys.argv[1]]
+from tasks.adapters.training.process_main import main
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    os.environ["MASTER_PORT"] = str(free.getsockname()[1])
+os.environ.update(MASTER_ADDR="127.0.0.1", WORLD_SIZE="2", GLOO_SOCKET_IFNAME="lo")
+helper = os.fork()
+os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if helper else "1"
+main(sys.argv[2])
+if helper:
+    sys.exit(os.waitpid(helper, 0)[1])
+os._exit(0)
+"""
+
+
+def test_recomputed_activations_in_two_processes_learn_what_two_parts_in_one_do(
+    stored: tuple[Path, SplitReport], tmp_path: Path
+) -> None:
+    """Each process, and each part, normalises by its own exams: the losses of training differ by less than 1e-5.
+
+    Recomputed in the two, kept in the one; clipping, warm-up and running mean in both.
+    """
+    workspace, splits = stored
+    fit = {"epochs": 2, "learning_rate": 1.6e-5, "batch_exams": 4, "clip_gradient_norm": 0.5}
+    fit |= {"ema_decay": 0.5, "warmup_steps": 2}
+    serve(request(small_config(workspace, **fit, accumulation=2), splits, run_dir=tmp_path / "1"), ALONE)
+    config = small_config(workspace, **fit, processes=2, checkpoint_activations=True)
+    path = tmp_path / "2.json"
+    path.write_text(request(config, splits, run_dir=tmp_path / "2").model_dump_json())
+    subprocess.run([sys.executable, "-c", _TEAM, str(ROOT), str(path)], check=True, cwd=ROOT, timeout=600)
+    assert_equal_curves(curve(tmp_path / "1"), curve(tmp_path / "2"), of_tuning=False)
+
+
+def assert_equal_curves(one: list[dict[str, Any]], two: list[dict[str, Any]], *, of_tuning: bool = True) -> None:
+    """To 1e-5, and not because nothing was learnt."""
+    for first, second in zip(one, two, strict=True):
+        assert second["train_loss"] == pytest.approx(first["train_loss"], abs=1e-5)
+        if of_tuning:  # running statistics, of one process each
+            assert second["tuning_localization_f1"] == pytest.approx(first["tuning_localization_f1"], abs=1e-5)
+            assert second["tuning_malignant_auroc"] == first["tuning_malignant_auroc"]
+    assert abs(one[0]["train_loss"] - one[1]["train_loss"]) > 1e-4
+
+
+_TASK = """
+import sys
+sys.path[:0] = [sys.argv[1]]
+from pathlib import Path
+from tasks.adapters.training.process import run_training
+from tasks.adapters.training.request import TrainingRequest
+asked = TrainingRequest.model_validate_json(Path(sys.argv[2]).read_bytes())
+run_training(asked, lambda message: print(message["kind"], flush=True))
+"""
+
+
+@pytest.fixture
+def task_process(stored: tuple[Path, SplitReport], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A task whose training, of two processes with a loader thread each, has begun."""
+    workspace, splits = stored
+    asked = request(small_config(workspace, epochs=500, processes=2, loader_workers=1), splits, run_dir=tmp_path / "run")
+    path = tmp_path / "asked.json"
+    path.write_text(asked.model_dump_json())
+    process = subprocess.Popen([sys.executable, "-c", _TASK, str(ROOT), str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "start\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_killed_task_leaves_no_process(task_process: subprocess.Popen[str]) -> None:
+    """Kill -9 of the task: torchrun and both trainers are gone within seconds (a busy machine gets a minute)."""
+    children: list[psutil.Process] = []
+    deadline = time.monotonic() + 120
+    while len(children) < 3 and time.monotonic() < deadline:
+        time.sleep(0.2)
+        children = [child for child in psutil.Process(task_process.pid).children(recursive=True) if child.is_running()]
+    assert len(children) >= 3  # torchrun, two trainers
+    task_process.send_signal(signal.SIGKILL)
+    task_process.wait()
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive, [child.cmdline() for child in alive]
+
+
+# ------------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_a_diverging_loss_names_its_rows_and_keeps_the_last_good_checkpoint(
+    stored: tuple[Path, SplitReport], tmp_path: Path
+) -> None:
+    """One good epoch; then the optimiser's moments are made infinite: exit with the store rows, epoch 0 is untouched."""
+    workspace, splits = stored
+    run_dir = tmp_path / "run"
+    serve(request(small_config(workspace, epochs=1), splits, run_dir=run_dir), ALONE)
+    kept = {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()}
+    config = small_config(workspace, epochs=1, learning_rate=1e30)
+    with pytest.raises(TrainingError, match=r"is not a finite number.*on store rows \[\d+, .*last good checkpoint is kept"):
+        serve(request(config, splits, run_dir=tmp_path / "other"), ALONE)
+    assert {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()} == kept
+    assert not list((tmp_path / "other").glob("epoch-*"))
+
+
+def test_a_checkpoint_of_another_config_is_refused_and_left_alone(
+    stored: tuple[Path, SplitReport], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another learning rate does not continue the run; the folder keeps its bytes. More loader threads do continue it."""
+    workspace, splits = stored
+    run_dir = tmp_path / "run"
+    serve(request(small_config(workspace, epochs=1), splits, run_dir=run_dir), ALONE)
+    before = {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()}
+    with pytest.raises(CheckpointError, match=r"is a checkpoint of another training.*--force train; nothing was changed"):
+        serve(request(small_config(workspace, epochs=1, learning_rate=2e-3), splits, run_dir=run_dir), ALONE)
+    assert {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()} == before
+    capsys.readouterr()
+    serve(request(small_config(workspace, epochs=1, keep_checkpoints=3), splits, run_dir=run_dir), ALONE)
+    said = [json.loads(line.removeprefix(MARK)) for line in capsys.readouterr().out.splitlines()]
+    assert [message["kind"] for message in said] == ["start"] and said[0]["epochs_done"] == 1
+
+
+def test_a_store_of_another_preprocessing_is_refused(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+    """The store's version, then a setting, differ from what the config would make: said with both, nothing is trained."""
+    workspace, splits = stored
+    other = tmp_path / "workspace"
+    shutil.copytree(workspace / "exam_store", other / "exam_store")
+    settings_path = other / "exam_store" / "store.json"
+    settings = json.loads(settings_path.read_text())
+    settings_path.write_text(json.dumps({**settings, "preprocess_version": "0"}))
+    with pytest.raises(StoreError, match=r"another preprocessing.*Got: version 0\. Remedy: "):
+        serve(request(small_config(other), splits), ALONE)
+    settings_path.write_text(json.dumps(settings))
+    config = small_config(other)
+    config = config.model_copy(update={"preprocess": config.preprocess.model_copy(update={"crop_buffer_px": 7})})
+    with pytest.raises(StoreError, match=r"other crop_buffer_px"):
+        serve(request(config, splits), ALONE)
+    assert not list(other.glob("train/*/epoch-*"))
+
+
+def test_splits_without_positives_fewer_patches_and_a_held_folder_are_said(
+    stored: tuple[Path, SplitReport], tmp_path: Path
+) -> None:
+    """No finding in the train split; K = 7 on a map of 6 cells; a folder that another training holds."""
+    workspace, splits = stored
+    config = small_config(tmp_path / "healthy")
+    with pytest.raises(TrainingError, match=r"No training exam has a finding.*labelled benign or malignant"):
+        serve(request(config, make_store(config, exams=4, malignant_every=99), run_dir=tmp_path / "none"), ALONE)
+    config = small_config(workspace)
+    many = config.model_copy(update={"model": config.model.model_copy(update={"K": 7})})
+    with pytest.raises(ConfigError, match=r"fewer patches than K.*at most 6.*3 x 2 cells.*Got: 7"):
+        serve(request(many, splits, run_dir=tmp_path / "many"), ALONE)
+    with held_lock(tmp_path / "held", purpose="train"), pytest.raises(StoreBusy, match="is in use"):
+        run(request(config, splits, run_dir=tmp_path / "held"))  # through the process: its error arrives with its type
+
+
+def test_a_full_disk_stops_training_with_the_last_checkpoint_whole(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+    """A file system with room for one checkpoint: the second epoch cannot be kept; the first still verifies."""
+    workspace, splits = stored
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=250m", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        asked = request(small_config(workspace, epochs=3), splits, run_dir=small / "run")
+        with pytest.raises(CheckpointError, match=r"cannot be written.*room for \d+ MiB.*Remedy: make room"):
+            serve(asked, ALONE)
+        assert len(curve(asked.run_dir)) == 1
+        assert not [path.name for path in asked.run_dir.iterdir() if path.name.startswith(".")]
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_pretraining_hands_its_network_to_training(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+    """BI-RADS categories are learnt; training that begins with those weights has another first epoch than without them."""
+    workspace, splits = stored
+    content = small_config(workspace, epochs=1).model_dump()
+    train = {name: content["train"][name] for name in ("batch_exams", "num_threads", "device", "tracking")}
+    config = type(small_config(workspace)).model_validate({**content, "pretrain": {"epochs": 2, **train}})
+    pretraining = request(config, splits, purpose=Purpose.PRETRAIN, run_dir=tmp_path / "pretrain")
+    serve(pretraining, ALONE)
+    epochs = curve(pretraining.run_dir)
+    assert [epoch["epoch"] for epoch in epochs] == [0, 1] and epochs[1]["tuning_loss"] is not None
+    assert epochs[0]["train_loss"] == pytest.approx(1.0986, abs=0.2)  # ln 3: three groups, a head that knows nothing
+    for name, pretrained in (("fresh", None), ("pretrained", pretraining.run_dir / "epoch-0001")):
+        serve(request(config, splits, run_dir=tmp_path / name, pretrained=pretrained), ALONE)
+    assert curve(tmp_path / "fresh")[0]["train_loss"] != curve(tmp_path / "pretrained")[0]["train_loss"]

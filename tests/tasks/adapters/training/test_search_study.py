@@ -1,0 +1,75 @@
+"""The study that workers share: who runs which trial, what a lost worker leaves, when a trial is ended early."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from mammo_tests.shared_study import study_of, workers_share
+from tasks.adapters.training.search_study import SearchStudy
+
+
+def test_processes_share_a_study_and_take_over_what_one_of_them_lost(tmp_path: Path) -> None:
+    """One database by URL: a process ends a trial and is killed in its second; others run the rest, and that one once more.
+
+    The same in PostgreSQL: ``tests/deployments/test_postgresql.py``.
+    """
+    workers_share(tmp_path, f"sqlite:///{tmp_path}/shared.sqlite")
+
+
+def test_a_trial_of_another_machine_is_taken_after_its_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock is not ours to see: it is left alone for ``stale_after_s``, then taken over, under its number."""
+    study = study_of(tmp_path, trials=2, stale_after_s=100.0)
+    monkeypatch.setattr("tasks.adapters.training.search_study.socket.gethostname", lambda: "elsewhere")
+    with study.claimed_trial() as trial:
+        assert trial is not None and trial.number == 0
+        trial.report(0, 0.5)
+    monkeypatch.undo()
+    with study.claimed_trial() as second:
+        assert second is not None and second.number == 1 and not second.is_resumed
+        second.complete(0.5, checkpoint=tmp_path, sha256="")
+    with study.claimed_trial() as nothing:
+        assert nothing is None
+    later = time.time() + 101.0
+    monkeypatch.setattr("tasks.adapters.training.search_study.time.time", lambda: later)
+    with study.claimed_trial() as again:
+        assert again is not None and again.number == 0 and again.is_resumed
+
+
+# --------------------------------------------------------------------------------------------------------------- pruning
+
+
+def ended_at(study: SearchStudy, curve: list[float]) -> int | None:
+    """The epoch after which a trial with this curve is to end; None = never, and it is completed."""
+    with study.claimed_trial() as trial:
+        assert trial is not None
+        for epoch, auroc in enumerate(curve):
+            if trial.report(epoch, auroc):
+                trial.prune()
+                return epoch
+        trial.complete(max(curve), checkpoint=Path("run"), sha256="")
+        return None
+
+
+def test_median_pruning_follows_its_rule(tmp_path: Path) -> None:
+    """Two trials first, and one epoch that nothing is ended in; then: best so far below the median of the completed there.
+
+    Completed 0.6 0.7 0.8 and 0.5 0.6 0.7: medians 0.65 at epoch 1 and 0.75 at epoch 2.
+    """
+    study = study_of(tmp_path, trials=9, pruning="median", pruning_startup_trials=2, pruning_warmup_epochs=1)
+    assert ended_at(study, [0.6, 0.7, 0.8]) is None
+    assert ended_at(study, [0.5, 0.6, 0.7]) is None  # the second: there are not two before it
+    assert ended_at(study, [0.1, 0.2, 0.9]) == 1  # epoch 0 is warm-up
+    assert ended_at(study, [0.66, 0.1, 0.1]) == 2  # its best, 0.66, is above 0.65 and below 0.75
+    assert ended_at(study, [0.1, 0.65, 0.75]) is None  # equal is not below; the two ended early do not count in the median
+    states = [record.state for record in study.records()]
+    assert states == ["complete", "complete", "pruned", "pruned", "complete"]
+
+
+def test_without_pruning_every_trial_runs_to_its_end(tmp_path: Path) -> None:
+    """The default: the same curves, and none is ended."""
+    study = study_of(tmp_path)
+    curves = [[0.6, 0.7, 0.8], [0.5, 0.6, 0.7], [0.1, 0.2, 0.1], [0.1, 0.0, 0.0]]
+    assert [ended_at(study, curve) for curve in curves] == [None] * 4

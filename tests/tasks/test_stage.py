@@ -1,0 +1,187 @@
+"""Stages: done work is found again by what it depends on, and only while its folder holds these very results."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow, task
+
+from schemas.config.run import RunConfig, Stage
+from schemas.errors import StoreError
+from schemas.reports.pages import SplitCount, SplitReport
+from tasks.stage import load_report, report_path, save_report, stage_key, when_needed
+
+KEY = stage_key(Stage.SPLIT, 1, ("split", "preprocess"), lambda given: (given["digest"],))
+
+
+def _config(workspace: Path, **changes: Any) -> RunConfig:
+    return RunConfig.model_validate({"workspace_dir": workspace, "ingest": {"source_dir": "s"}, **changes})
+
+
+def _report(config: RunConfig, patients: int = 1) -> SplitReport:
+    count = SplitCount(patients=patients, exams=1, images=4, benign_breasts=0, malignant_breasts=0)
+    path = report_path(config.workspace_dir, Stage.SPLIT).with_name("splits.parquet")
+    return SplitReport(splits_path=path, data_version="d", counts={"train": count})
+
+
+def _key(config: RunConfig, digest: str = "d") -> str:
+    return KEY(None, {"config": config, "digest": digest})
+
+
+# ------------------------------------------------------------------------------------------------------------------ keys
+
+
+def test_a_key_says_its_stage_and_is_the_same_each_time(tmp_path: Path) -> None:
+    """No run id, time or object address is in it."""
+    assert re.fullmatch(r"split-[0-9a-f]{32}", _key(_config(tmp_path)))
+    assert _key(_config(tmp_path)) == _key(_config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"split": {"seed": 1}}, {"split": {"test_fraction": 0.3}}, {"preprocess": {"crop_mode": "released"}}], ids=str
+)
+def test_a_key_changes_with_each_of_its_sections(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """A stage is done again when its own settings change."""
+    assert _key(_config(tmp_path, **changes)) != _key(_config(tmp_path))
+
+
+@pytest.mark.parametrize("changes", [{"train": {"epochs": 1}}, {"name": "other"}, {"force": ["train"]}], ids=str)
+def test_a_key_does_not_change_with_what_its_stage_does_not_read(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """More epochs do not divide the patients anew."""
+    assert _key(_config(tmp_path, **changes)) == _key(_config(tmp_path))
+
+
+def test_a_key_changes_with_data_workspace_and_code(tmp_path: Path) -> None:
+    """Other data, another folder (its paths are in the result) or a raised version: done again."""
+    config = _config(tmp_path)
+    raised = stage_key(Stage.SPLIT, 2, ("split", "preprocess"), lambda given: (given["digest"],))
+    keys = {_key(config), _key(config, "e"), _key(_config(tmp_path / "x")), raised(None, {"config": config, "digest": "d"})}
+    assert len(keys) == 4
+
+
+# --------------------------------------------------------------------------------------------------------------- reports
+
+
+def test_a_saved_report_is_read_again(tmp_path: Path) -> None:
+    """Saving returns the report; loading finds it in the stage's folder."""
+    config = _config(tmp_path)
+    report = _report(config)
+    assert save_report(config, Stage.SPLIT, report) is report
+    assert report_path(tmp_path, Stage.SPLIT) == tmp_path / "split" / "report.json"
+    assert load_report(config, Stage.SPLIT, SplitReport) == report
+
+
+def test_a_stage_that_has_not_run_says_what_to_run(tmp_path: Path) -> None:
+    """The remedy is the stage's own verb, or the pipeline."""
+    with pytest.raises(StoreError, match=r"Stage split has not run.*`mammo split CONFIG.yaml`.*`mammo pipeline"):
+        load_report(_config(tmp_path), Stage.SPLIT, SplitReport)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"splits_path": 1}', '{"old": "version"}'])
+def test_a_report_of_another_version_says_so(tmp_path: Path, content: str) -> None:
+    """A file that pydantic refuses is a StoreError with a remedy."""
+    path = report_path(tmp_path, Stage.SPLIT)
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(StoreError, match=r"report of stage split cannot be read.*mammo split"):
+        load_report(_config(tmp_path), Stage.SPLIT, SplitReport)
+
+
+# ----------------------------------------------------------------------------------------------------------- when needed
+
+executed: list[int] = []
+
+
+@task(persist_result=True, cache_key_fn=stage_key(Stage.SPLIT, 1, ("split",), lambda given: (given["digest"],)))
+def _divide(config: RunConfig, digest: str) -> SplitReport:
+    """Stands for a stage: writes a file, leaves its report, and is counted."""
+    executed.append(config.split.seed)
+    if digest == "bad":
+        raise StoreError("The stage fails")
+    report = _report(config, patients=config.split.seed)
+    report.splits_path.parent.mkdir(exist_ok=True, parents=True)
+    report.splits_path.write_text(f"splits of seed {config.split.seed}")
+    return save_report(config, Stage.SPLIT, report)
+
+
+Run = Callable[..., list[int]]
+
+
+@pytest.fixture
+def run(prefect_api: str, tmp_path: Path) -> Run:
+    """``run(seed, ...)`` asks for the stage and returns the seeds that were executed for it."""
+    assert prefect_api
+
+    def ask(seed: int, digest: str = "d", **changes: Any) -> list[int]:
+        executed.clear()
+        config = _config(tmp_path, split={"seed": seed}, **changes)
+        report = when_needed(_divide, Stage.SPLIT, config)(config, digest)
+        assert report.counts["train"].patients == seed
+        assert report.splits_path.read_text() == f"splits of seed {seed}"
+        return list(executed)
+
+    return ask
+
+
+def test_done_work_is_not_done_again(run: Run) -> None:
+    """The second time nothing is executed and the same report comes back; new data are new work."""
+    assert run(1) == [1]
+    assert run(1) == []
+    assert run(1, "other data") == [1]
+
+
+def test_a_forced_stage_is_done_again_and_then_rests(run: Run) -> None:
+    """``force`` names the stage; another stage's force is not its business."""
+    assert run(1) == [1]
+    assert run(1, force=["split"]) == [1]
+    assert run(1, force=["train"]) == []
+
+
+def test_going_back_to_an_earlier_config_does_the_work_again(run: Run) -> None:
+    """A, B, A: the folder holds B's files, so A's remembered result would speak of files that are not there."""
+    assert run(1) == [1]
+    assert run(2) == [2]
+    assert run(1) == [1]
+    assert run(1) == []
+
+
+def test_work_whose_files_are_gone_is_done_again(run: Run, tmp_path: Path) -> None:
+    """The report or a file it names was deleted: remembered, but not there."""
+    for name in ("splits.parquet", "report.json"):
+        run(1)
+        assert run(1) == []
+        (tmp_path / "split" / name).unlink()
+        assert run(1) == [1]
+
+
+def test_work_that_failed_half_way_does_not_count_as_done(run: Run) -> None:
+    """A failed execution leaves a mixture in the folder: the earlier result is made again."""
+    assert run(1) == [1]
+    with pytest.raises(StoreError, match="The stage fails"):
+        run(1, "bad")
+    assert run(1) == [1]
+
+
+def test_a_retry_does_not_force_again_what_its_run_has_forced(prefect_api: str, tmp_path: Path) -> None:
+    """A run that is to force split fails later and is retried: split rests; the next run that forces it executes it."""
+    assert prefect_api
+    fails = [True]
+
+    @flow(retries=1, retry_delay_seconds=0)
+    def forced() -> None:
+        config = _config(tmp_path, split={"seed": 1}, force=["split"])
+        when_needed(_divide, Stage.SPLIT, config)(config, "d")
+        if fails.pop():
+            fails.append(False)
+            raise StoreError("A later stage fails")
+
+    executed.clear()
+    forced()
+    assert executed == [1]
+    fails[:] = [False]
+    forced()
+    assert executed == [1, 1]
