@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gmic_model.metrics.ranking import Metric, bootstrap_values, patient_weights
+from gmic_model.metrics.bootstrap import patient_weights
+from gmic_model.metrics.ranking import Metric, bootstrap_values
 
 RESAMPLES = 2000
 LOOP_RESAMPLES = 100

@@ -21,7 +21,7 @@ from gmic_model.pixels.breast_mask import find_breast
 from gmic_model.pixels.frames import to_source_frame
 from gmic_model.pixels.window import draw_jitter
 from gmic_model.preprocess import network_input, prepare_view
-from schemas.config.run import CropMode, PreprocessConfig
+from schemas.config.ingest import CropMode, PreprocessConfig
 from schemas.exam import Finding, Laterality, ViewPosition
 
 RUNS = 5

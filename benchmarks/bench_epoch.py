@@ -26,8 +26,9 @@ from gmic_model.learning.processes import ALONE
 from gmic_model.preprocess import preprocess_version
 from schemas.config.run import RunConfig
 from schemas.exam import Split
-from schemas.reports.pages import SplitCount, SplitReport
-from tasks.adapters.store.exam_store import StoredImage, create_store, data_version, publish, reserve_rows, write_shard
+from schemas.reports.data import SplitCount, SplitReport
+from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, write_shard
+from tasks.adapters.store.manifest import data_version, publish
 from tasks.adapters.training.process_main import serve
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.workspace import Workspace

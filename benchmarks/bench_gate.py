@@ -22,13 +22,15 @@ import cv2
 from phantom_dicoms import write_phantom_dicoms
 
 from gmic_model.preprocess import fit_canvas, prepare_view
-from schemas.config.run import PreprocessConfig
+from schemas.config.ingest import GateLimits, PreprocessConfig
 from schemas.errors import GateRejection
-from tasks.adapters.gate.admission import accept_image, file_fingerprint, profile_named
-from tasks.adapters.gate.child import DEFAULT_LIMITS, GateChild, GateLimits, PreparedImage
-from tasks.adapters.gate.child_main import InspectHeader, PrepareImage
+from tasks.adapters.datasets.catalogue import profile_named
+from tasks.adapters.gate.admission import accept_image
+from tasks.adapters.gate.child import DEFAULT_LIMITS, GateChild, PreparedImage
+from tasks.adapters.gate.messages import InspectHeader, PrepareImage
+from tasks.adapters.gate.source_file import SourceFile, file_fingerprint
 from tasks.adapters.inbox.arrivals import shard_writer
-from tasks.adapters.inbox.shard_writer import PlannedImage, ShardJob, SourceFile, write_exam_shard
+from tasks.adapters.inbox.shard_writer import PlannedImage, ShardJob, write_exam_shard
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.store.exam_store import create_store, reserve_rows
 

@@ -30,11 +30,13 @@ import psutil
 from bench_gate import cpu_s_of
 from serial_ingest import ingest_serially, make_config
 
-from schemas.config.run import LocalDask, PreprocessConfig, RunConfig
+from schemas.config.ingest import LocalDask, PreprocessConfig
+from schemas.config.run import RunConfig
 from schemas.exam import Laterality, ViewPosition
 from tasks import ingest
 from tasks.adapters.cluster import open_cluster, run_all
-from tasks.adapters.dicom.dicom_file import MammogramHeader, write_mammogram
+from tasks.adapters.dicom.dicom_file import write_mammogram
+from tasks.adapters.dicom.mammogram import MammogramHeader
 from tasks.adapters.gate.child import child_of_this_thread
 
 SIDE_PX = 256

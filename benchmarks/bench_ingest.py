@@ -42,14 +42,15 @@ from released_recipe import run as released_recipe
 from serial_ingest import ingest_serially, make_config
 
 from gmic_model.preprocess import fit_canvas, prepare_view
-from schemas.config.run import LocalDask
+from schemas.config.ingest import LocalDask
 from schemas.exam import ImageRecord
 from tasks import ingest
 from tasks.adapters.cluster import open_cluster
+from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.dicom import frame_codecs, read_header, read_pixels
-from tasks.adapters.gate.admission import inspect_header, profile_named
+from tasks.adapters.gate.admission import inspect_header
 from tasks.adapters.gate.child import GateChild, PreparedImage
-from tasks.adapters.gate.child_main import InspectHeader, PrepareImage
+from tasks.adapters.gate.messages import InspectHeader, PrepareImage
 from tasks.adapters.inbox.arrivals import shard_writer
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
 

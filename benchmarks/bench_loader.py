@@ -21,18 +21,13 @@ import torch
 
 from gmic_model.learning.batches import ExamViews, network_batch
 from gmic_model.preprocess import preprocess_version
-from schemas.config.run import PreprocessConfig, StoreReader
+from schemas.config.ingest import PreprocessConfig
+from schemas.config.training import StoreReader
 from schemas.layout import MANIFEST_COLUMNS
 from tasks.adapters.allocator import keep_freed_memory
-from tasks.adapters.store.exam_store import (
-    StoredImage,
-    StoredViews,
-    create_store,
-    publish,
-    reserve_rows,
-    stored_views,
-    write_shard,
-)
+from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, write_shard
+from tasks.adapters.store.manifest import publish
+from tasks.adapters.store.views import StoredViews, stored_views
 
 ROWS_PER_SHARD = 16
 CPU = torch.device("cpu")

@@ -93,7 +93,7 @@ def print_arrivals(folder: Path) -> None:
 
 def write_exams(folder: Path) -> list[Path]:
     """Folders of one exam each, beside the inbox."""
-    from schemas.config.run import PhantomConfig
+    from schemas.config.ingest import PhantomConfig
     from tasks.adapters.datasets.phantom_cohort import write_cohort
 
     patients = {"patients": ARRIVALS, "exams_per_patient": (1, 1), "image_size_px": SIZES_PX["whole"]}

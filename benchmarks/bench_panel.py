@@ -24,7 +24,7 @@ from gmic_model.pictures.hanging import hang_view
 from gmic_model.pictures.panel import figure4_panel
 from gmic_model.pixels.frames import to_source_frame
 from gmic_model.preprocess import PreparedView, network_input, prepare_view
-from schemas.config.run import PreprocessConfig
+from schemas.config.ingest import PreprocessConfig
 from schemas.exam import Finding, Laterality, ViewPosition
 
 RUNS = 3

@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gmic_model.phantom.drawing import VIEWS, draw_exam, plan_exam
-from schemas.config.run import PhantomConfig
+from schemas.config.ingest import PhantomConfig
 from schemas.exam import Finding, Laterality
 from tasks.adapters.datasets.phantom_cohort import write_cohort
 

@@ -38,12 +38,15 @@ from serial_ingest import ingest_serially, make_config
 from torch.utils.data import DataLoader, Dataset
 
 from gmic_model.learning.batches import ExamViews, batches_of, loaded, network_batch, stored_batches
-from schemas.config.run import PreprocessConfig, StoreReader
+from schemas.config.ingest import PreprocessConfig
+from schemas.config.training import StoreReader
 from schemas.exam import Laterality
 from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.dicom.dicom_file import read_pixels
-from tasks.adapters.store.exam_store import ExamStore, StoredViews, open_store, read_manifest, read_row, stored_views
+from tasks.adapters.store.exam_store import ExamStore, open_store, read_row
+from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.store.shard_file import COMPRESSION_LEVEL, COMPRESSOR
+from tasks.adapters.store.views import StoredViews, stored_views
 
 READERS = (StoreReader.ZARR, StoreReader.TENSORSTORE)
 READ_GOALS = {StoreReader.ZARR: 0.45, StoreReader.TENSORSTORE: 0.75}

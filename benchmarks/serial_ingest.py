@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from schemas.config.run import GMICConfig, IngestConfig, PreprocessConfig, RunConfig
-from schemas.reports.pages import IngestReport
+from schemas.config.ingest import IngestConfig, PreprocessConfig
+from schemas.config.network import GMICConfig
+from schemas.config.run import RunConfig
+from schemas.reports.data import IngestReport
 from tasks import ingest
 from tasks.publish import publish_exams
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,10 +21,12 @@ from deployments.configuration import SHIPPED_CONFIGS, load_config, load_service
 from deployments.console import shown_progress
 from deployments.local_run import run_verb
 from deployments.server.prefect_server import prefect_server
+from deployments.words import prediction_text, summary_text
 from schemas.config.run import RunConfig, Stage
 from schemas.config.service import ServiceConfig
 from schemas.errors import MammoError
-from schemas.reports.pages import EvaluationReport, PredictReport, Report, SearchReport
+from schemas.reports.pages import PredictReport
+from schemas.reports.report import Report
 
 EXIT_CODES = (
     "Exit codes: 0 done; 2 config or usage; 3 input (no exams, unreadable files, labels); 4 data checks failed; 5 store; "
@@ -225,28 +227,6 @@ def _run(verb: str, config: RunConfig, *, as_json: bool, **parameters: bool) -> 
         report = run_verb(verb, config, **parameters)
     typer.echo(report.model_dump_json(indent=1) if as_json else summary_text(verb, report))
     return report
-
-
-def summary_text(verb: str, report: Report) -> str:
-    """One line for people: what was done and where it lies."""
-    content: dict[str, Any] = report.model_dump(mode="json")
-    places = [f"{key}: {value}" for key, value in content.items() if key.endswith(("_dir", "_path"))]
-    if isinstance(report, EvaluationReport):
-        from tasks.evaluate import metrics_markdown
-
-        return metrics_markdown(report.by_finding)
-    if isinstance(report, SearchReport):
-        places.append(f"evaluate them: {report.next_command}")
-    return f"{verb} done. " + ", ".join(places)
-
-
-def prediction_text(report: PredictReport) -> str:
-    """Scores per breast, and what is missing."""
-    lines = [
-        f"{breast}: " + ", ".join(f"{finding} {score:.3f}" for finding, score in scores.items())
-        for breast, scores in report.breast_scores.items()
-    ]
-    return "\n".join([*lines, *report.missing, f"Report: {report.report_path}"])
 
 
 def _forced(stages: list[Stage] | None) -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from schemas.config.run import RunConfig
-from schemas.reports.pages import Report
+from schemas.reports.report import Report
 
 
 def run_verb(verb: str, config: RunConfig, **parameters: bool) -> Report:

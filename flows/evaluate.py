@@ -5,7 +5,9 @@ from __future__ import annotations
 from prefect import flow
 
 from schemas.config.run import RunConfig, Stage
-from schemas.reports.pages import EvaluationReport, SplitReport, TrainReport
+from schemas.reports.data import SplitReport
+from schemas.reports.evaluation import EvaluationReport
+from schemas.reports.training import TrainReport
 from tasks.artifacts import run_name
 from tasks.evaluate import evaluate as evaluate_task
 from tasks.stage import load_report, when_needed

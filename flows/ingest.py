@@ -10,7 +10,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from schemas.config.run import RunConfig
-from schemas.reports.pages import IngestReport
+from schemas.reports.data import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.workspace import Workspace, held_lock
 from tasks.artifacts import run_name

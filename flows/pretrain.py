@@ -5,7 +5,8 @@ from __future__ import annotations
 from prefect import flow
 
 from schemas.config.run import RunConfig, Stage
-from schemas.reports.pages import PretrainReport, SplitReport
+from schemas.reports.data import SplitReport
+from schemas.reports.training import PretrainReport
 from tasks.artifacts import run_name
 from tasks.pretrain import pretrain as pretrain_task
 from tasks.stage import load_report, when_needed

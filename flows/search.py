@@ -10,7 +10,8 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.pretrain import pretrained
 from schemas.config.run import RunConfig, Stage
-from schemas.reports.pages import SearchReport, SplitReport
+from schemas.reports.data import SplitReport
+from schemas.reports.training import SearchReport
 from tasks.artifacts import run_name
 from tasks.search import forecast_search, run_trials, summarise_search
 from tasks.stage import load_report

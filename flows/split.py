@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from schemas.config.run import RunConfig, Stage
-from schemas.reports.pages import IngestReport, SplitReport
+from schemas.reports.data import IngestReport, SplitReport
 from tasks.artifacts import run_name
 from tasks.split import split as split_task
 from tasks.stage import load_report, when_needed

@@ -7,7 +7,7 @@ from prefect import flow
 from flows.ingest import TWO_BATCHES, ingest_steps
 from flows.pretrain import pretrained
 from schemas.config.run import RunConfig, Stage
-from schemas.reports.pages import SplitReport
+from schemas.reports.data import SplitReport
 from schemas.reports.table1 import Table1Report
 from tasks.artifacts import run_name
 from tasks.evaluate import evaluate

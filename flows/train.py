@@ -6,7 +6,8 @@ from prefect import flow
 
 from flows.pretrain import pretrained
 from schemas.config.run import RunConfig, Stage
-from schemas.reports.pages import IngestReport, TrainReport
+from schemas.reports.data import IngestReport
+from schemas.reports.training import TrainReport
 from tasks.artifacts import run_name
 from tasks.split import split
 from tasks.stage import load_report, when_needed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from schemas.config.run import RunConfig, Stage
-from schemas.reports.pages import IngestReport, ValidationReport
+from schemas.reports.data import IngestReport, ValidationReport
 from tasks.artifacts import run_name
 from tasks.stage import load_report, when_needed
 from tasks.validate import validate as validate_task

@@ -10,7 +10,8 @@ import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor
 
 from gmic_model.model import GMICOutput
-from schemas.config.run import GMICConfig, LossForm
+from schemas.config.network import GMICConfig
+from schemas.config.training import LossForm
 from schemas.errors import TrainingError
 
 UNKNOWN_LABEL = 255

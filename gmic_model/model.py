@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gmic_model.backbones.resnet import IMAGE_FEATURES, PATCH_FEATURES, ResNet18, ResNet22
 from gmic_model.roi import find_corners, gather_patches, random_corners
-from schemas.config.run import GMICConfig, GMICVariant
+from schemas.config.network import GMICConfig, GMICVariant
 from schemas.errors import ConfigError
 
 __all__ = ["GMIC", "BIRADSPretrainer", "GMICConfig", "GMICOutput", "GMICVariant", "pool_top_t"]

@@ -20,11 +20,12 @@ from gmic_model.pixels.window import (
     ScalarT,
     WindowPlacement,
     pasted,
-    place_window,
     resized,
     window_part,
+    window_placement,
+    working_shape_px,
 )
-from schemas.config.run import CropMode, PreprocessConfig, VoiMode
+from schemas.config.ingest import CropMode, PreprocessConfig, VoiMode
 from schemas.errors import ConfigError, DicomError, GateRejection
 from schemas.exam import Laterality, ViewGeometry, ViewPosition
 
@@ -180,20 +181,6 @@ def standardised(part_HW: NDArray[np.uint16], placement: WindowPlacement, window
     window_HW -= np.float32(mean)
     window_HW *= np.float32(1.0 / max(std, SMALLEST_STD))
     return window_HW
-
-
-def window_placement(
-    geometry: ViewGeometry, *, shape_px: tuple[int, ...] | None = None, jitter: Jitter | None = None
-) -> WindowPlacement:
-    """Where the window lies on the crop; ``shape_px`` is the crop's if at hand, else it follows from the geometry."""
-    rows, columns = working_shape_px(geometry) if shape_px is None else shape_px
-    return place_window((rows, columns), geometry, jitter)
-
-
-def working_shape_px(geometry: ViewGeometry) -> tuple[int, int]:
-    """(rows, columns) of the stored crop: the crop box, scaled."""
-    top, bottom, left, right = geometry.crop_box_px
-    return max(1, round((bottom - top) * geometry.scale)), max(1, round((right - left) * geometry.scale))
 
 
 def crop_like(image_HW: NDArray[ScalarT], geometry: ViewGeometry) -> NDArray[ScalarT]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from typing import Final
 
 UNKNOWN_LABEL = 255
 """Code of "not known" in integer label columns; 0 is "absent", 1 is "present". Never trained as absent."""
@@ -216,3 +217,6 @@ class LesionBox:
         top, bottom, left, right = map(int, edges)
         finding = None if name == "any" else Finding(name)
         return cls(finding=finding, top_px=top, bottom_px=bottom, left_px=left, right_px=right)
+
+
+LABEL_SOURCES: Final = ("biopsy", "followup", "birads_proxy", "annotator", "phantom")

@@ -15,11 +15,12 @@ The writer makes its table from ``MANIFEST_COLUMNS`` and the data checks are gen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from schemas.exam import FindingType
+from schemas.exam import Finding, FindingType
 
 STORE_VERSION: Final = "2"
 PIXELS: Final = "pixels"
@@ -163,3 +164,7 @@ WATCHED_COLUMNS: Final = {
 
 MANIFEST_NAMES: Final = tuple(column.name for column in MANIFEST_COLUMNS)
 SPLIT_NAMES: Final = ("patient_id", "split")
+
+
+MASK_BITS: Final[Mapping[Finding, int]] = {Finding.BENIGN: 1, Finding.MALIGNANT: 2}
+"""Of a lesion mask (``schemas.layout``)."""

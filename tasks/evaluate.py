@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from prefect import task
 
 from gmic_model.learning.learner import choose_device, seed_prediction
-from gmic_model.metrics.operating_points import Bootstrap
-from schemas.config.run import EvaluateConfig, RunConfig, Stage
+from gmic_model.metrics.bootstrap import Bootstrap
+from schemas.config.evaluation import EvaluateConfig
+from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, Finding, Split
-from schemas.reports.pages import EvaluationReport, FindingMetrics, Interval, SplitReport, TemperatureFile, TrainReport
-from schemas.reports.report import EnsembleMember
+from schemas.reports.data import SplitReport
+from schemas.reports.evaluation import EvaluationReport, FindingMetrics, TemperatureFile
+from schemas.reports.training import EnsembleMember, TrainReport
 from tasks.adapters.models.model_files import ensemble_sha256, members_of, read_ensemble, write_temperature
+from tasks.adapters.provenance import file_sha256, provenance
 from tasks.adapters.scoring.localized_views import (
     LocalizedView,
     annotated_rows,
@@ -27,16 +30,17 @@ from tasks.adapters.scoring.localized_views import (
     mean_f1,
     with_localization,
 )
+from tasks.adapters.scoring.metrics_table import metrics_markdown
 from tasks.adapters.scoring.model_ranking import with_models, with_ranking
 from tasks.adapters.scoring.score_tables import breasts_of, exams_of, image_table, labelled
-from tasks.adapters.scoring.scored_views import load_member, score_rows_of_each, store_preprocessing
+from tasks.adapters.scoring.scored_views import load_member, score_rows_of_each
 from tasks.adapters.scoring.screening import with_screening_metrics
-from tasks.adapters.store.exam_store import open_store, read_manifest, stored_views
-from tasks.adapters.store.manifest import manifest_with_splits
+from tasks.adapters.store.exam_store import open_store, store_preprocessing
+from tasks.adapters.store.manifest import manifest_with_splits, read_manifest
+from tasks.adapters.store.views import stored_views
 from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import progress, show_markdown
 from tasks.stage import GPU_TAG, load_report, save_report, stage_key
-from tasks.train import file_sha256, provenance
 
 logger = logging.getLogger(__name__)
 
@@ -119,52 +123,6 @@ def evaluate(config: RunConfig, splits: SplitReport, trained: TrainReport | None
     )
     show_markdown("metrics", metrics_markdown(report.by_finding, _metrics_before(config)), "Breast-level metrics, test split")
     return save_report(config, Stage.EVALUATE, report)
-
-
-def metrics_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[str, FindingMetrics] | None = None) -> str:
-    """The metrics as a markdown table; with several models their mean score's, then the mean of the models.
-
-    With an evaluation ``before``, each with its difference to it.
-    """
-    if before is not None:
-        return _difference_markdown(by_finding, before)
-    lines = ["| finding | breasts | positive | AUROC | AUPRC | localisation F1 |", "|---|---|---|---|---|---|"]
-    for name, metrics in by_finding.items():
-        f1 = "-" if metrics.localization_f1 is None else f"{metrics.localization_f1:.3f}"
-        counts = f"{metrics.breasts} | {metrics.positive_breasts}"
-        lines.append(f"| {name} | {counts} | {interval_text(metrics.auroc)} | {interval_text(metrics.auprc)} | {f1} |")
-        auroc, auprc = metrics.auroc_of_models, metrics.auprc_of_models
-        if auroc is not None and auprc is not None:
-            mean = f"{name}, mean of {len(metrics.models)} models"
-            lines.append(f"| {mean} | {counts} | {interval_text(auroc.mean)} | {interval_text(auprc.mean)} | - |")
-    return "\n".join(lines)
-
-
-def _difference_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[str, FindingMetrics]) -> str:
-    lines = ["| finding | breasts | AUROC | difference | AUPRC | difference |", "|---|---|---|---|---|---|"]
-    for name, metrics in by_finding.items():
-        cells = [name, f"{metrics.breasts} ({metrics.positive_breasts} positive)"]
-        earlier = before.get(name)
-        for metric in ("auroc", "auprc"):
-            found: Interval = getattr(metrics, metric)
-            cells += [interval_text(found), _difference(found, getattr(earlier, metric, None))]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", "Differences to the evaluation before; a difference inside the intervals may be chance."])
-
-
-def _difference(found: Interval, before: Interval | None) -> str:
-    if before is None or before.value is None or found.value is None:
-        return "-"
-    return f"{found.value - before.value:+.3f}"
-
-
-def interval_text(interval: Interval) -> str:
-    """``0.812 (0.701-0.903)``, or why there is none."""
-    if interval.value is None:
-        return "not defined (one class only)"
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:.3f}"
-    return f"{interval.value:.3f} ({interval.low:.3f}-{interval.high:.3f})"
 
 
 # ------------------------------------------------------------------------------------------------------------ scoring

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 from prefect import task
@@ -17,21 +14,24 @@ from prefect import task
 from gmic_model.learning.learner import choose_device
 from gmic_model.model import GMIC
 from gmic_model.pictures.hanging import hang_view
-from gmic_model.pictures.panel import figure4_panel
-from gmic_model.pixels.frames import corners_to_source, mask_to_window, to_source_frame
-from gmic_model.preprocess import network_input
-from schemas.config.run import GMICConfig, RunConfig, Stage
+from schemas.config.network import GMICConfig
+from schemas.config.run import RunConfig, Stage
 from schemas.exam import FINDINGS, Laterality, Split, ViewPosition
-from schemas.reports.pages import EvaluationReport, ExplainedImage, ExplainReport, SplitReport, TrainReport
+from schemas.reports.data import SplitReport
+from schemas.reports.evaluation import EvaluationReport
+from schemas.reports.pages import ExplainedImage, ExplainReport
+from schemas.reports.training import TrainReport
 from tasks.adapters.pages.gallery_exams import ExamNotes, choose_exams, find_failures
 from tasks.adapters.pages.gallery_page import GalleryNote, GalleryView, Shelf
-from tasks.adapters.scoring.scored_views import ScoredView, load_trained, score_rows, store_preprocessing
-from tasks.adapters.store.exam_store import StoredViews, lines_of, open_store, read_manifest, stored_views
-from tasks.adapters.store.manifest import manifest_with_splits
-from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
+from tasks.adapters.pages.panels import draw_view
+from tasks.adapters.provenance import now
+from tasks.adapters.scoring.scored_views import ScoredView, load_trained, score_rows
+from tasks.adapters.store.exam_store import open_store, store_preprocessing
+from tasks.adapters.store.manifest import lines_of, manifest_with_splits, read_manifest
+from tasks.adapters.store.views import StoredViews, stored_views
+from tasks.adapters.workspace import Workspace, exam_store_dir
 from tasks.artifacts import progress, show_link
 from tasks.stage import GPU_TAG, save_report, stage_key
-from tasks.train import now
 
 logger = logging.getLogger(__name__)
 
@@ -150,63 +150,6 @@ def _gallery_view(
         ),
         scores=dict(zip(FINDINGS, view.score_C.tolist(), strict=True)),
         attention_K=view.attention_K,
-    )
-
-
-_KNOWN_LABEL = {0: False, 1: True}
-
-
-def draw_view(view: ScoredView, line: Mapping[str, Any], views: StoredViews, model: GMICConfig, folder: Path) -> ExplainedImage:
-    """Draws one panel and saves the saliency with the geometry that leads back to the source image."""
-    prepared = views(view.row)
-    scores = {finding.value: float(score) for finding, score in zip(FINDINGS, view.score_C, strict=True)}
-    labels = {finding.value: int(line[finding.value]) for finding in FINDINGS}
-    panel_HW3 = figure4_panel(
-        image_HW=network_input(prepared),
-        saliency_CIJ=view.saliency_CIJ,
-        corner_K2=view.corner_K2,
-        attention_K=view.attention_K,
-        patch_size=model.patch_size,
-        lesion_mask_HW=mask_to_window(views.lesion_mask(view.row), prepared.geometry) if line["has_lesion_mask"] else None,
-        laterality=Laterality(line["laterality"]),
-        view_position=ViewPosition(line["view_position"]),
-        scores=dict(zip(FINDINGS, scores.values(), strict=True)),
-        labels={finding: _KNOWN_LABEL.get(int(line[finding.value])) for finding in FINDINGS},
-    )
-    name = f"{line['image_id']}-{line['laterality']}-{line['view_position']}"
-    panel_path, saliency_path = folder / f"{name}.png", folder / f"{name}.npz"
-    encoded, png = cv2.imencode(".png", panel_HW3[:, :, ::-1])
-    if not encoded:
-        raise OSError(f"cannot encode {panel_path}")
-    write_atomically(panel_path, png.tobytes())
-    geometry = prepared.geometry
-    arrays = io.BytesIO()
-    np.savez_compressed(
-        arrays,
-        saliency_CIJ=view.saliency_CIJ,
-        saliency_source_CHW=to_source_frame(view.saliency_CIJ, geometry, geometry.source_shape_px).astype(np.float16),
-        finding_C=[finding.value for finding in FINDINGS],
-        corner_K2=view.corner_K2,
-        patch_source_K4=corners_to_source(view.corner_K2, model.patch_size, geometry),
-        attention_K=view.attention_K,
-        source_shape_px=geometry.source_shape_px,
-        crop_box_px=geometry.crop_box_px,
-        is_flipped=geometry.is_flipped,
-        scale=geometry.scale,
-        best_center_px=geometry.best_center_px,
-        window_px=geometry.window_px,
-        view_position=geometry.view_position.value,
-    )
-    write_atomically(saliency_path, arrays.getvalue())
-    return ExplainedImage(
-        image_id=line["image_id"],
-        exam_id=line["exam_id"],
-        laterality=line["laterality"],
-        view_position=line["view_position"],
-        panel_path=panel_path,
-        saliency_path=saliency_path,
-        scores=scores,
-        labels=labels,
     )
 
 

@@ -15,13 +15,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gmic_model.preprocess import preprocess_version
-from schemas.config.run import IngestConfig, RunConfig, Stage
+from schemas.config.ingest import GateLimits, IngestConfig
+from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError, MammoError, NoExamsFound, StoreError
 from schemas.exam import QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
 from tasks.adapters.cluster import Failed, run_all
-from tasks.adapters.gate.admission import profile_named
-from tasks.adapters.gate.child import GateLimits
+from tasks.adapters.datasets.catalogue import profile_named
+from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.ledger import AcceptedFile, Ledger
 from tasks.adapters.inbox.shard_writer import (
     HeaderJob,
@@ -29,7 +30,6 @@ from tasks.adapters.inbox.shard_writer import (
     PlannedImage,
     ShardJob,
     ShardResult,
-    SourceFile,
     inspect_files,
     write_exam_shard,
 )

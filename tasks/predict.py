@@ -19,25 +19,23 @@ from gmic_model.preprocess import preprocess_version
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError
 from schemas.exam import FINDINGS
-from schemas.reports.pages import ExplainedImage, ImageScore, IngestReport, PredictReport, TrainReport
+from schemas.reports.data import IngestReport
+from schemas.reports.pages import ExplainedImage, ImageScore, PredictReport
+from schemas.reports.training import TrainReport
 from tasks.adapters.models.checkpoints import Checkpoint, load_checkpoint
 from tasks.adapters.models.model_files import read_temperature
+from tasks.adapters.pages.panels import draw_view
 from tasks.adapters.pages.report_page import render_prediction
+from tasks.adapters.provenance import config_preprocessing, now
 from tasks.adapters.scoring.score_tables import SCORE_COLUMNS, image_table
-from tasks.adapters.scoring.scored_views import (
-    ScoredView,
-    config_preprocessing,
-    load_network,
-    load_trained,
-    require_preprocessing,
-    score_rows,
-)
-from tasks.adapters.store.exam_store import lines_of, open_store, read_manifest, stored_views
+from tasks.adapters.scoring.scored_views import ScoredView, load_network, load_trained, require_preprocessing, score_rows
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import lines_of, read_manifest
+from tasks.adapters.store.views import stored_views
 from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import add_to_run_name, progress, show_link, show_table
-from tasks.explain import draw_view, missing_views
+from tasks.explain import missing_views
 from tasks.stage import GPU_TAG, load_report, report_path
-from tasks.train import now
 
 logger = logging.getLogger(__name__)
 

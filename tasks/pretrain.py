@@ -6,16 +6,19 @@ import hashlib
 
 from prefect import task
 
-from schemas.config.run import PretrainConfig, RunConfig, Stage
+from schemas.config.run import RunConfig, Stage
+from schemas.config.training import PretrainConfig
 from schemas.errors import ConfigError
-from schemas.reports.pages import PretrainEpoch, PretrainReport, SplitReport
+from schemas.reports.data import SplitReport
+from schemas.reports.training import PretrainEpoch, PretrainReport
 from tasks.adapters.models.checkpoints import epoch_dir, latest_checkpoint
+from tasks.adapters.provenance import file_sha256, provenance
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import Purpose, TrainingRequest
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_table
 from tasks.stage import GPU_TAG, save_report, stage_key
-from tasks.train import checkpoint_about, file_sha256, kept_checkpoint_sha256, provenance, show_message
+from tasks.train import checkpoint_about, kept_checkpoint_sha256, show_message
 
 
 @task(

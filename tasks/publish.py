@@ -13,20 +13,23 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from schemas.config.run import IngestConfig, RunConfig, Stage
+from schemas.config.ingest import IngestConfig
+from schemas.config.run import RunConfig, Stage
 from schemas.errors import NoExamsFound, TooManyFailures
 from schemas.exam import UNKNOWN_LABEL, Laterality, LesionBox, QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
-from schemas.reports.pages import IngestReport
-from tasks.adapters.gate.admission import advise_profile
+from schemas.reports.data import IngestReport
+from tasks.adapters.gate.advice import advise_profile
 from tasks.adapters.inbox.claims import publishable
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.pixel_twins import write_leakage_list
+from tasks.adapters.inbox.quarantine import find_sources
 from tasks.adapters.labels.labels_file import LabelJoin, join_labels, read_labels
 from tasks.adapters.labels.lesion_boxes import box_texts, read_boxes
-from tasks.adapters.pages.contact_sheet import find_sources, write_contact_sheet
+from tasks.adapters.pages.contact_sheet import write_contact_sheet
 from tasks.adapters.pseudonyms import Pseudonyms
-from tasks.adapters.store.exam_store import ExamStore, data_version, publish, published_rows
+from tasks.adapters.store.exam_store import ExamStore
+from tasks.adapters.store.manifest import data_version, publish, published_rows
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import add_to_run_name, show_table
 from tasks.ingest import Scan, gate_limits, open_exams

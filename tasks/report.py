@@ -10,28 +10,23 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.curve_bands import pr_band, roc_band
-from gmic_model.metrics.operating_points import Bootstrap
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import MammoError
 from schemas.exam import Finding
-from schemas.reports.pages import (
-    EvaluationReport,
-    ExplainReport,
-    IngestReport,
-    PipelineReport,
-    SplitReport,
-    TrainReport,
-    ValidationReport,
-)
+from schemas.reports.data import IngestReport, SplitReport, ValidationReport
+from schemas.reports.evaluation import EvaluationReport
+from schemas.reports.pages import ExplainReport, PipelineReport
+from schemas.reports.training import TrainReport
 from tasks.adapters.pages.charts.curves import FindingScores
 from tasks.adapters.pages.pdf_printer import find_browser, print_pdf
 from tasks.adapters.pages.report_page import render_report
+from tasks.adapters.provenance import now
 from tasks.adapters.scoring.score_tables import breast_table
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import show_link
 from tasks.stage import save_report
-from tasks.train import now
 
 logger = logging.getLogger(__name__)
 

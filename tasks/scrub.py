@@ -14,7 +14,8 @@ from schemas.reports.data import ScrubReport
 from tasks.adapters.cluster import Failed, run_all
 from tasks.adapters.inbox.claims import publishable
 from tasks.adapters.inbox.ledger import Ledger
-from tasks.adapters.store.exam_store import ExamStore, drop_unreadable_shards, open_store, published_rows
+from tasks.adapters.store.exam_store import ExamStore, drop_unreadable_shards, open_store
+from tasks.adapters.store.manifest import published_rows
 from tasks.adapters.store.verification import Damage, DigestJob, ExpectedImage, find_damage, write_damage_list
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import progress, show_table

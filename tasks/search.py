@@ -17,11 +17,12 @@ from prefect.futures import PrefectFuture, as_completed
 from schemas.config.run import RunConfig, Stage
 from schemas.config.training import GpuWorkers
 from schemas.errors import ConfigError, TrainingError
-from schemas.reports.pages import PretrainReport, SearchedModel, SearchForecast, SearchReport, SplitReport
-from schemas.reports.report import EnsembleMember
+from schemas.reports.data import SplitReport
+from schemas.reports.training import EnsembleMember, PretrainReport, SearchedModel, SearchForecast, SearchReport
 from tasks.adapters.models.checkpoints import delete_checkpoints
 from tasks.adapters.models.model_files import write_ensemble
 from tasks.adapters.pages.search_page import write_search_page
+from tasks.adapters.provenance import now
 from tasks.adapters.training.mlflow_log import mark_stopped, training_key
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import Purpose, TrainingRequest
@@ -29,7 +30,7 @@ from tasks.adapters.training.search_study import ClaimedTrial, SearchStudy, Tria
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import progress, show_link, show_table
 from tasks.stage import GPU_TAG, save_report
-from tasks.train import now, training_identity, training_report, training_request
+from tasks.train import training_identity, training_report, training_request
 
 logger = logging.getLogger(__name__)
 

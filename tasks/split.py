@@ -12,10 +12,10 @@ from schemas.config.run import RunConfig, Stage
 from schemas.errors import ValidationFailed
 from schemas.exam import Split
 from schemas.layout import Severity
-from schemas.reports.pages import IngestReport, SplitCount, SplitReport
+from schemas.reports.data import IngestReport, SplitCount, SplitReport
 from tasks.adapters.checks.expectations import check_splits
-from tasks.adapters.store.exam_store import data_version, open_store, read_manifest
-from tasks.adapters.store.manifest import exam_records
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import data_version, exam_records, read_manifest
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import show_table
 from tasks.stage import load_report, report_path, save_report, stage_key

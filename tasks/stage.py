@@ -18,9 +18,10 @@ from prefect.context import TaskRunContext
 from prefect.runtime import flow_run
 from prefect.tasks import Task
 
-from schemas.config.run import Config, RunConfig, Stage
+from schemas.config.run import RunConfig, Stage
+from schemas.config.section import Config
 from schemas.errors import StoreError
-from schemas.reports.pages import Report
+from schemas.reports.report import Report
 from tasks.adapters.workspace import Workspace, write_atomically
 
 GPU_TAG = "gpu"

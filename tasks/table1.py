@@ -10,18 +10,22 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gmic_model.metrics.operating_points import Bootstrap
-from schemas.config.run import GMICVariant, RunConfig
+from gmic_model.metrics.bootstrap import Bootstrap
+from schemas.config.network import GMICVariant
+from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, Finding
-from schemas.reports.pages import EvaluationReport, Interval, SplitReport, TrainReport
-from schemas.reports.report import AurocDifference, ModelSpread
+from schemas.reports.data import SplitReport
+from schemas.reports.evaluation import AurocDifference, EvaluationReport, ModelSpread
+from schemas.reports.report import Interval
 from schemas.reports.table1 import PAPER_AUROC, PAPER_LOCALIZATION, Table1Cell, Table1Report, Table1Row
+from schemas.reports.training import TrainReport
+from tasks.adapters.provenance import provenance
+from tasks.adapters.scoring.metrics_table import interval_text
 from tasks.adapters.scoring.model_ranking import paired_difference
 from tasks.adapters.scoring.score_tables import labelled
 from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import show_markdown
-from tasks.evaluate import BREAST, interval_text
-from tasks.train import provenance
+from tasks.evaluate import BREAST
 
 logger = logging.getLogger(__name__)
 

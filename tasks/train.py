@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,10 @@ from prefect import task
 
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError
-from schemas.reports.pages import EpochRecord, PretrainReport, Provenance, SplitReport, TrainReport
+from schemas.reports.data import SplitReport
+from schemas.reports.training import EpochRecord, PretrainReport, TrainReport
 from tasks.adapters.models.checkpoints import epoch_dir, latest_checkpoint, load_checkpoint
-from tasks.adapters.scoring.scored_views import config_preprocessing
+from tasks.adapters.provenance import file_sha256, provenance
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import Purpose, TrainingRequest
 from tasks.adapters.workspace import Workspace
@@ -158,28 +157,6 @@ def checkpoint_about(config: RunConfig, splits: SplitReport, *, seed: int) -> di
         "provenance": provenance(config, splits.data_version, seed=seed).model_dump(),
         "preprocess": config.preprocess.model_dump(mode="json"),
     }
-
-
-def provenance(config: RunConfig, data_version: str, *, seed: int) -> Provenance:
-    """What every result carries."""
-    return Provenance(
-        code_version=version("mammography-gmic"),
-        config_sha256=config.sha256(),
-        data_version=data_version,
-        preprocess_version=config_preprocessing(config.preprocess),
-        seed=seed,
-        created_utc=now().isoformat(timespec="seconds"),
-    )
-
-
-def now() -> datetime:
-    """The clock of every report, UTC."""
-    return datetime.now(UTC)
-
-
-def file_sha256(path: Path) -> str:
-    """Digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

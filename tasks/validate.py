@@ -9,10 +9,11 @@ from prefect import task
 
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ValidationFailed
-from schemas.reports.pages import IngestReport, ValidationReport
+from schemas.reports.data import IngestReport, ValidationReport
 from tasks.adapters.checks.expectations import check_manifest
 from tasks.adapters.pages.checks_page import write_checks_page
-from tasks.adapters.store.exam_store import open_store, read_manifest
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import show_link, show_table
 from tasks.stage import save_report, stage_key

@@ -16,7 +16,8 @@ import pytest
 
 from deployments.cli import main
 from deployments.server.prefect_server import PREFECT_DEFAULTS, prefect_server
-from schemas.config.run import PhantomConfig, RunConfig
+from schemas.config.ingest import PhantomConfig
+from schemas.config.run import RunConfig
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

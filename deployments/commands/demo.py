@@ -91,7 +91,7 @@ def prediction_config(workspace: Path, dicom_dir: Path, profile: str, checkpoint
 
 
 def _require_real_input(dicom_dir: Path, profile: str) -> None:
-    from tasks.adapters.datasets.gate_profile import profile_named
+    from tasks.adapters.datasets.catalogue import profile_named
     from tasks.ingest import require_folder
 
     require_folder(dicom_dir)
@@ -100,8 +100,8 @@ def _require_real_input(dicom_dir: Path, profile: str) -> None:
 
 def demo_text(report: PipelineReport, predicted: PredictReport | None, *, minutes: float) -> str:
     """What the demo prints at its end."""
-    from deployments.cli import prediction_text
-    from tasks.evaluate import metrics_markdown
+    from deployments.words import prediction_text
+    from tasks.adapters.scoring.metrics_table import metrics_markdown
 
     lines = ["", metrics_markdown(report.evaluation.by_finding), ""]
     if predicted is not None:

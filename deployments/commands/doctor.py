@@ -17,7 +17,8 @@ import typer
 
 from deployments.configuration import load_config
 from deployments.server.prefect_server import configured_api_url, is_healthy
-from schemas.config.run import KubernetesDask, LocalDask, RunConfig, SlurmDask
+from schemas.config.ingest import KubernetesDask, LocalDask, SlurmDask
+from schemas.config.run import RunConfig
 from schemas.errors import ConfigError
 from tasks.adapters.workspace import Workspace
 

@@ -18,7 +18,7 @@ from deployments.configuration import load_config
 from deployments.server.prefect_server import prefect_server
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreError
-from schemas.reports.pages import TrainReport
+from schemas.reports.training import TrainReport
 from tasks.adapters.workspace import Workspace
 
 _PAGE = 200

@@ -35,7 +35,7 @@ def list_refused(
     if as_json:
         typer.echo(json.dumps([{"file_id": file.file_id, "reason_codes": file.reason_codes} for file in refused], indent=1))
         return
-    from tasks.adapters.pages.contact_sheet import demand
+    from tasks.adapters.gate.rules.rule import demand
 
     for file in refused:
         typer.echo(f"{file.file_id}  {' '.join(file.reason_codes)}")
@@ -55,7 +55,7 @@ def show(
     ] = False,
 ) -> None:
     """Show why a file was refused and, on request, where it lies."""
-    from tasks.adapters.pages.contact_sheet import demand
+    from tasks.adapters.gate.rules.rule import demand
 
     run = load_config(config)
     file = _one(run, file_id)
@@ -67,7 +67,7 @@ def show(
         for codes, reason, moment in ledger.releases(file_id):
             typer.echo(f"released {moment}, was {codes}: {reason}")
     if find:
-        from tasks.adapters.pages.contact_sheet import find_sources
+        from tasks.adapters.inbox.quarantine import find_sources
         from tasks.adapters.pseudonyms import open_key
 
         found = find_sources(run.ingest.source_dir, [file_id], open_key(Workspace(run.workspace_dir).key_path))
@@ -124,8 +124,9 @@ def sheet(
     output: Annotated[Path | None, typer.Option(help="Where the page goes, instead of the workspace")] = None,
 ) -> None:
     """Draw the contact sheet: every refused file with its reasons and a small picture where its pixels decode."""
-    from tasks.adapters.gate.child import GateLimits
-    from tasks.adapters.pages.contact_sheet import find_sources, write_contact_sheet
+    from schemas.config.ingest import GateLimits
+    from tasks.adapters.inbox.quarantine import find_sources
+    from tasks.adapters.pages.contact_sheet import write_contact_sheet
     from tasks.adapters.pseudonyms import open_key
 
     run = load_config(config)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from gmic_model.reader_study.mrmc import CovarianceMethod
 from gmic_model.reader_study.study import PAPER_NUMBERS
-from schemas.reports.pages import Interval
 from schemas.reports.reader_study import MrmcComparison, MrmcTest, ReaderStudyReport, SystemResult
+from schemas.reports.report import Interval
 
 
 def reader_study_text(report: ReaderStudyReport) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from schemas.config.run import GMICConfig
+from schemas.config.network import GMICConfig
 
 app = typer.Typer(help="Model files: import released ones, check ours.", no_args_is_help=True)
 

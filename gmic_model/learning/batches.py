@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gmic_model.pixels.window import WindowPlacement, draw_jitter, window_part
-from gmic_model.preprocess import SMALLEST_STD, PreparedView, standardised, window_placement
-from schemas.config.run import PreprocessConfig
+from gmic_model.pixels.window import WindowPlacement, draw_jitter, window_part, window_placement
+from gmic_model.preprocess import SMALLEST_STD, PreparedView, standardised
+from schemas.config.ingest import PreprocessConfig
 
 
 class StoredBatch(NamedTuple):

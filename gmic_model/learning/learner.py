@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -18,11 +17,10 @@ from gmic_model.learning.batches import Batch, ExamViews, loaded
 from gmic_model.learning.processes import ALONE, Team, shared_network
 from gmic_model.learning.step_plan import PlannedStep
 from gmic_model.loss import gmic_loss, loss_form
-from gmic_model.metrics.ranking import auroc, breast_scores
 from gmic_model.model import GMIC, GMICOutput
 from gmic_model.roi import window_cells
-from schemas.config.run import GMICConfig, GMICVariant, LossForm, TrainConfig
-from schemas.config.training import FitConfig
+from schemas.config.network import GMICConfig, GMICVariant
+from schemas.config.training import FitConfig, LossForm, TrainConfig
 from schemas.errors import ConfigError, TrainingError
 
 Device = torch.device
@@ -255,15 +253,6 @@ def predict_batches(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tupl
                 attention_NK=_on_cpu(output.attention_NK),
             ),
         )
-
-
-def breast_auroc(
-    score_NC: NDArray[np.float64], label_NC: NDArray[np.int64], exam_id_N: NDArray[np.str_], laterality_N: NDArray[np.str_]
-) -> list[float | None]:
-    """Breast-level AUROC per finding: breast score = mean of its views (paper section 3.1); None = one class only."""
-    breasts = breast_scores(score_NC, exam_id_N, laterality_N)
-    label_BC = label_NC[breasts.first_image_B]  # views of a breast share its label
-    return [auroc(breasts.score_BC[:, finding], label_BC[:, finding]) for finding in range(score_NC.shape[1])]
 
 
 def assembled_learner(

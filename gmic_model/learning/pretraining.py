@@ -15,7 +15,7 @@ from gmic_model.learning.learner import Learner, assembled_learner, choose_devic
 from gmic_model.learning.processes import ALONE, Team
 from gmic_model.loss import birads_loss
 from gmic_model.model import GMIC, BIRADSPretrainer
-from schemas.config.run import PretrainConfig
+from schemas.config.training import PretrainConfig
 from schemas.errors import ConfigError
 
 

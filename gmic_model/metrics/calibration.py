@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from gmic_model.metrics.operating_points import Bootstrap
-from gmic_model.metrics.ranking import KnownBreasts, has_enough_patients, known_breasts, patient_weights, percentile_ends
+from gmic_model.metrics.bootstrap import Bootstrap, patient_weights, percentile_ends
+from gmic_model.metrics.ranking import KnownBreasts, has_enough_patients, known_breasts
 from schemas.errors import MammoError
-from schemas.reports.pages import CalibrationBin, CalibrationReport, Interval, TemperatureFit
+from schemas.reports.evaluation import CalibrationBin, CalibrationReport, TemperatureFit
+from schemas.reports.report import Interval
 
 SMALLEST_PROBABILITY = 1e-7
 """Scores are kept this far from 0 and 1, where a logit is infinite."""

@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmic_model.metrics.operating_points import Bootstrap
-from gmic_model.metrics.ranking import has_enough_patients, known_breasts, patient_weights
+from gmic_model.metrics.bootstrap import Bootstrap, patient_weights
+from gmic_model.metrics.ranking import has_enough_patients, known_breasts
 
 GRID_STEPS: Final = 100
 _SLACK = 1e-9

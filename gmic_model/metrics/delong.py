@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
-from gmic_model.metrics.ranking import MINIMUM_PATIENTS_PER_CLASS, known_breasts, require_finite
+from gmic_model.metrics.bootstrap import MINIMUM_PATIENTS_PER_CLASS
+from gmic_model.metrics.ranking import known_breasts, require_finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

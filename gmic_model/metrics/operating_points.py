@@ -12,20 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmic_model.metrics.ranking import has_enough_patients, known_breasts, patient_weights, percentile_ends
-from schemas.reports.pages import Interval, OperatingPoint
+from gmic_model.metrics.bootstrap import Bootstrap, patient_weights, percentile_ends
+from gmic_model.metrics.ranking import has_enough_patients, known_breasts
+from schemas.reports.evaluation import OperatingPoint
+from schemas.reports.report import Interval
 
 _SLACK = 1e-9
 """Counts are whole numbers: a target that is reached exactly must not be missed by the last bit of ``1 - specificity``."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bootstrap:
-    """How intervals are drawn."""
-
-    resamples: int
-    confidence: float
-    seed: int
 
 
 def points_at_specificity(

@@ -9,7 +9,6 @@ Axes: ``N`` images, ``B`` breasts, ``C`` findings, ``R`` bootstrap resamples, ``
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,14 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csr_array
 
+from gmic_model.metrics.bootstrap import MINIMUM_PATIENTS_PER_CLASS, patient_counts, percentile_ends
 from schemas.errors import MammoError
 from schemas.exam import UNKNOWN_LABEL
-from schemas.reports.pages import Interval
-
-MINIMUM_PATIENTS_PER_CLASS = 2
-"""With one patient in a class every resample repeats or drops that patient: an interval would show only the other class."""
-_COUNTS_PER_CHUNK = 2_000_000
-"""Draws of patients held at once, 8 MB, whatever the number of patients and resamples."""
+from schemas.reports.report import Interval
 
 
 class Metric(StrEnum):
@@ -194,18 +189,9 @@ def bootstrap_values(
     ]
     chunks = [
         np.stack([ranking.values(Metric(metric), count_RP) for ranking in rankings])
-        for count_RP in _patient_counts(len(patients), resamples=resamples, seed=seed)
+        for count_RP in patient_counts(len(patients), resamples=resamples, seed=seed)
     ]
     return np.concatenate(chunks, axis=1)  # (S, R)
-
-
-def percentile_ends(value_R: NDArray[np.float64], *, confidence: float) -> tuple[float | None, float | None]:
-    """Ends of the percentile interval over the resamples that define a value; None if none does."""
-    finite_R = value_R[np.isfinite(value_R)]
-    if finite_R.size == 0:
-        return None, None
-    low, high = np.quantile(finite_R, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
-    return float(low), float(high)
 
 
 def has_enough_patients(is_positive_B: NDArray[np.bool_], patient_B: ArrayLike) -> bool:
@@ -213,13 +199,6 @@ def has_enough_patients(is_positive_B: NDArray[np.bool_], patient_B: ArrayLike) 
     patients_B = np.asarray(patient_B)
     classes = (patients_B[is_positive_B], patients_B[~is_positive_B])
     return min(len(np.unique(members)) for members in classes) >= MINIMUM_PATIENTS_PER_CLASS
-
-
-def patient_weights(patient_B: ArrayLike, *, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
-    """How often each breast is drawn in each resample, in chunks of rows ``weight_RB``: equal seeds give equal weights."""
-    patients, patient_index_B = np.unique(np.asarray(patient_B), return_inverse=True)
-    for count_RP in _patient_counts(len(patients), resamples=resamples, seed=seed):
-        yield count_RP.astype(np.int32)[:, patient_index_B]
 
 
 def roc_curve(score_B: ArrayLike, label_B: ArrayLike) -> RocCurve | None:
@@ -282,21 +261,6 @@ def require_finite(score_B: NDArray[np.float64]) -> None:
             got=f"{int((~np.isfinite(score_B)).sum())} NaN or infinite values among {score_B.size}",
             remedy="look at the checkpoint's training curve: weights that went to NaN give NaN scores",
         )
-
-
-def _patient_counts(patients: int, *, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """How often each patient is drawn in each resample, in chunks of rows ``count_RP``; whole numbers.
-
-    The draws hang on seed and number of patients only, not on the chunks.
-    """
-    rng = np.random.default_rng(seed)
-    rows_per_chunk = max(1, _COUNTS_PER_CHUNK // max(1, patients))
-    for start in range(0, resamples, rows_per_chunk):
-        drawn_RP = rng.integers(patients, size=(min(rows_per_chunk, resamples - start), patients), dtype=np.int32)
-        count_RP = np.empty(drawn_RP.shape, dtype=np.float32)
-        for count_P, drawn_P in zip(count_RP, drawn_RP, strict=True):
-            count_P[:] = np.bincount(drawn_P, minlength=patients)
-        yield count_RP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmic_model.metrics.operating_points import Bootstrap, point_at_threshold
+from gmic_model.metrics.bootstrap import Bootstrap
+from gmic_model.metrics.operating_points import point_at_threshold
 from gmic_model.metrics.ranking import Metric, bootstrap_interval, known_breasts
-from schemas.reports.pages import Interval, SubgroupMetrics
+from schemas.reports.evaluation import SubgroupMetrics
+from schemas.reports.report import Interval
 
 NOT_KNOWN = "not known"
 MINIMUM_PATIENTS = 10

@@ -14,9 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gmic_model.pictures.panel import MASK_BITS, grey_picture
-from gmic_model.preprocess import PreparedView, window_placement
+from gmic_model.pictures.panel import grey_picture
+from gmic_model.pixels.window import window_placement
+from gmic_model.preprocess import PreparedView
 from schemas.exam import Finding, Laterality
+from schemas.layout import MASK_BITS
 
 SCALE_BARS_MM: Final = (50, 20, 10, 5, 2, 1)
 """Lengths a scale bar may have."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.exam import Finding, Laterality, ViewPosition
+from schemas.layout import MASK_BITS
 
 PANEL_ROWS_PX: Final = 600
 """Default height of the pictures, without their titles."""
@@ -21,8 +22,6 @@ PANEL_ROWS_PX: Final = 600
 FINDING_COLORS: Final[Mapping[Finding, tuple[int, int, int]]] = {Finding.BENIGN: (0, 200, 0), Finding.MALIGNANT: (235, 30, 30)}
 """RGB: the paper's green and red."""
 
-MASK_BITS: Final[Mapping[Finding, int]] = {Finding.BENIGN: 1, Finding.MALIGNANT: 2}
-"""Of a lesion mask (``schemas.layout``)."""
 
 _PATCH_COLOR = (40, 110, 255)
 _TEXT_COLOR = (20, 20, 20)

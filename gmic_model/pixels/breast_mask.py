@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmic_model.pixels.erosion import eroded_by_ball
-from schemas.config.run import CropMode
+from schemas.config.ingest import CropMode
 from schemas.exam import Laterality
 
 RIGHTMOST_IGNORES_TOP: Final = 3

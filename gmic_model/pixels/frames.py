@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gmic_model.pixels.window import Jitter, ScalarT, cut_window
-from gmic_model.preprocess import window_placement, working_shape_px
+from gmic_model.pixels.window import Jitter, ScalarT, cut_window, window_placement, working_shape_px
 from schemas.errors import ConfigError
 from schemas.exam import LesionBox, ViewGeometry
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.config.run import PreprocessConfig
+from schemas.config.ingest import PreprocessConfig
 from schemas.exam import ViewGeometry, ViewPosition
 
 ScalarT = TypeVar("ScalarT", np.uint8, np.uint16, np.float32)
@@ -208,3 +208,17 @@ def _moved(placement: WindowPlacement, top: int, bottom: int, left: int, right: 
         pad_top_px=placement.pad_top_px,
         padded_shape_px=placement.padded_shape_px,
     )
+
+
+def window_placement(
+    geometry: ViewGeometry, *, shape_px: tuple[int, ...] | None = None, jitter: Jitter | None = None
+) -> WindowPlacement:
+    """Where the window lies on the crop; ``shape_px`` is the crop's if at hand, else it follows from the geometry."""
+    rows, columns = working_shape_px(geometry) if shape_px is None else shape_px
+    return place_window((rows, columns), geometry, jitter)
+
+
+def working_shape_px(geometry: ViewGeometry) -> tuple[int, int]:
+    """(rows, columns) of the stored crop: the crop box, scaled."""
+    top, bottom, left, right = geometry.crop_box_px
+    return max(1, round((bottom - top) * geometry.scale)), max(1, round((right - left) * geometry.scale))

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from gmic_model.metrics.bootstrap import ratio_interval
-from gmic_model.metrics.operating_points import Bootstrap, points_at_sensitivity, points_at_specificity
-from gmic_model.metrics.ranking import Metric, RocCurve, auprc, auroc, bootstrap_values, percentile_ends, roc_curve
+from gmic_model.metrics.bootstrap import Bootstrap, percentile_ends, ratio_interval
+from gmic_model.metrics.operating_points import points_at_sensitivity, points_at_specificity
+from gmic_model.metrics.ranking import Metric, RocCurve, auprc, auroc, bootstrap_values, roc_curve
 from gmic_model.reader_study.mrmc import (
     CovarianceMethod,
     Inference,
@@ -28,7 +28,7 @@ from gmic_model.reader_study.mrmc import (
 )
 from schemas.errors import ConfigError
 from schemas.exam import UNKNOWN_LABEL
-from schemas.reports.pages import Interval, OperatingPoint
+from schemas.reports.evaluation import OperatingPoint
 from schemas.reports.reader_study import (
     HybridWeight,
     MrmcComparison,
@@ -38,6 +38,7 @@ from schemas.reports.reader_study import (
     RocPoints,
     SystemResult,
 )
+from schemas.reports.report import Interval
 
 SPECIFICITIES = (0.80, 0.90, 0.95)
 BI_RADS_4_ABOVE = 0.02

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from schemas.config.run import Config
+from schemas.config.section import Config
 
 
 class WebhookNotice(Config):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from schemas.reports.pages import Report
+from schemas.layout import Severity
+from schemas.reports.report import Report
 
 
 class PhantomReport(Report):
@@ -32,3 +33,80 @@ class ScrubReport(Report):
     images_repaired: int = Field(0, description="Damaged images ingested again from their files")
     images_lost: int = Field(0, description="Damaged images whose files are gone or refused now; not published any more")
     damage_path: Path
+
+
+class IngestReport(Report):
+    """What ``ingest`` found, published and refused."""
+
+    store_dir: Path
+    data_version: str
+    files_found: int
+    images_published: int
+    images_new: int = Field(description="Published by this run; the rest was there already")
+    exams: int
+    exams_incomplete: int = Field(description="Exams without all four standard views")
+    files_quarantined: int = Field(0, description="Files refused; one may break several rules")
+    quarantined_by_reason: dict[str, int]
+    warnings_by_rule: dict[str, int]
+    labelled_breasts: int
+    orphan_labels: int = Field(description="Label rows that join to no exam")
+    unlabelled_breasts: int
+    advice: str | None = Field(None, description="Which profile fits when everything was refused for one reason")
+    files_still_copied: int = Field(0, description="Files that somebody was writing; left for the next run")
+    images_copied: int = Field(0, description="Images that came again in another file with the same pixels; one is used")
+    images_contested: int = Field(0, description="SOPInstanceUIDs with different images, patients or exams: none is used")
+    images_withdrawn: int = Field(0, description="Published before this run and not any more")
+    images_without_source: int = Field(0, description="Published, their file gone from the source folder: kept")
+    contact_sheet_path: Path | None = Field(None, description="Every refused file with its reasons and a small picture")
+
+
+class CheckResult(Report):
+    """One expectation's result; counts only, never data values."""
+
+    suite: str
+    check: str
+    column: str
+    severity: str
+    is_met: bool
+    unexpected_count: int
+    unexpected_percent: float
+    error: str | None = None
+
+
+class ValidationReport(Report):
+    """What ``validate`` checked."""
+
+    data_version: str
+    images: int
+    checks: tuple[CheckResult, ...]
+    page_path: Path
+
+    @property
+    def blocking(self) -> tuple[CheckResult, ...]:
+        """Failed checks that stop the run."""
+        return tuple(check for check in self.checks if not check.is_met and check.severity == Severity.BLOCK)
+
+    @property
+    def warnings(self) -> tuple[CheckResult, ...]:
+        """Failed checks that do not stop the run."""
+        return tuple(check for check in self.checks if not check.is_met and check.severity != Severity.BLOCK)
+
+
+class SplitCount(Report):
+    """Size of one split."""
+
+    patients: int
+    exams: int
+    images: int
+    benign_breasts: int
+    malignant_breasts: int
+
+
+class SplitReport(Report):
+    """How patients were divided."""
+
+    splits_path: Path
+    data_version: str
+    counts: dict[str, SplitCount]
+    settings_sha256: str = Field("", description="Digest of the split section: earlier splits are kept only under the same")
+    patients_kept: int = Field(0, description="Patients whose split was given by an earlier run")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from schemas.reports.pages import Interval, OperatingPoint, Report
+from schemas.reports.evaluation import OperatingPoint
+from schemas.reports.report import Interval, Report
 
 
 class ReaderResult(Report):

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from schemas.config.run import GMICVariant
+from schemas.config.network import GMICVariant
 from schemas.exam import Finding
-from schemas.reports.pages import Interval, Provenance, Report
-from schemas.reports.report import AurocDifference, ModelSpread
+from schemas.reports.evaluation import AurocDifference, ModelSpread
+from schemas.reports.report import Interval, Provenance, Report
 
 
 class PaperLocalization(NamedTuple):

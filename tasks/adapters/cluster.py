@@ -23,7 +23,7 @@ import dask
 from distributed import CancelledError, Client, KilledWorker, LocalCluster, as_completed
 from distributed.comm.core import CommClosedError
 
-from schemas.config.run import DaskConfig, ExistingDask, KubernetesDask, LocalDask, SlurmDask
+from schemas.config.ingest import DaskConfig, ExistingDask, KubernetesDask, LocalDask, SlurmDask
 from schemas.errors import ConfigError, MammoError
 
 logger = logging.getLogger(__name__)

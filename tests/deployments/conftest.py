@@ -23,7 +23,8 @@ import pydicom
 import pytest
 import yaml
 
-from schemas.config.run import PhantomConfig, RunConfig
+from schemas.config.ingest import PhantomConfig
+from schemas.config.run import RunConfig
 
 SILENCE_S = 40
 """A run's first heartbeat comes at once and the next after 30 s, which is Prefect's least."""

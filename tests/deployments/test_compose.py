@@ -13,7 +13,7 @@ import yaml
 from deployments.configuration import SHIPPED_CONFIGS, load_config
 from deployments.server.prefect_server import PREFECT_DEFAULTS
 from deployments.server.registration import POOLS
-from schemas.config.run import ExistingDask
+from schemas.config.ingest import ExistingDask
 
 DEPLOYMENTS = SHIPPED_CONFIGS.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOYMENTS / "compose.yaml").read_text())

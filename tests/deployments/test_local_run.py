@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from deployments.local_run import run_verb
-from schemas.config.run import IngestConfig, PhantomConfig, RunConfig
+from schemas.config.ingest import IngestConfig, PhantomConfig
+from schemas.config.run import RunConfig
 
 
 def test_a_run_is_found_by_its_tags(prefect_api: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import yaml
 
 from deployments.server.prefect_server import PREFECT_DEFAULTS
 from deployments.server.registration import CPU_POOL, GPU_POOL, KUBERNETES_TEMPLATE, _register_services, kubernetes_template
-from schemas.config.run import SlurmDask
+from schemas.config.ingest import SlurmDask
 from schemas.config.service import KubernetesPools, ServiceConfig
 from schemas.errors import ConfigError
 from tasks.adapters.cluster import open_cluster, run_all

@@ -31,8 +31,9 @@ from flows.predict import predict
 from flows.table1 import table1
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError, ConfigError
-from schemas.reports.pages import EpochRecord
-from tasks.adapters.store.exam_store import open_store, read_manifest
+from schemas.reports.training import EpochRecord
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import read_manifest
 
 pytestmark = pytest.mark.e2e
 

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from gmic_model.model import GMIC
 from gmic_model.pixels.frames import to_source_frame
 from gmic_model.preprocess import network_input
-from schemas.config.run import GMICConfig
+from schemas.config.network import GMICConfig
 from schemas.exam import ViewGeometry, ViewPosition
 from tasks.adapters.dicom.dicom_file import read_header, read_pixels
 from tasks.adapters.models.checkpoints import save_checkpoint
-from tasks.adapters.store.exam_store import lines_of, open_store, read_manifest, stored_views
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import lines_of, read_manifest
+from tasks.adapters.store.views import stored_views
 
 pytestmark = pytest.mark.e2e
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from schemas.config.run import RunConfig
-from tasks.adapters.store.exam_store import open_store, read_manifest
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import read_manifest
 
 pytestmark = pytest.mark.e2e
 

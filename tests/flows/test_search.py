@@ -20,7 +20,8 @@ import pytest
 from deployments.configuration import load_config
 from flows.search import search
 from mammo_tests.training_store import make_store, small_config
-from schemas.config.run import GMICVariant, RunConfig
+from schemas.config.network import GMICVariant
+from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, TrainingError
 from tasks.adapters.models.checkpoints import load_checkpoint
 from tasks.search import search_study

@@ -8,7 +8,7 @@ import torch
 
 from gmic_model.loss import birads_loss, gmic_loss, loss_form, masked_bce, saliency_penalty
 from gmic_model.model import GMICConfig, GMICOutput
-from schemas.config.run import LossForm
+from schemas.config.training import LossForm
 from schemas.errors import TrainingError
 
 

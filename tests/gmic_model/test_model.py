@@ -12,7 +12,7 @@ from torch import Tensor
 from gmic_model.loss import gmic_loss
 from gmic_model.model import GMIC, BIRADSPretrainer, GMICConfig, GMICOutput, GMICVariant, pool_top_t
 from gmic_model.weights import from_nyu_state_dict, nyu_name
-from schemas.config.run import LossForm
+from schemas.config.training import LossForm
 from schemas.errors import ConfigError
 
 SMALL = GMICConfig.released(image_size=(736, 480), patch_size=128, top_t=0.1)

@@ -15,19 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gmic_model.pixels.breast_mask import find_breast, robust_mask
-from gmic_model.pixels.window import Jitter, cut_window, draw_jitter
-from gmic_model.preprocess import (
-    NO_BREAST,
-    PreparedView,
-    crop_like,
-    fit_canvas,
-    network_input,
-    nipple_extent,
-    prepare_view,
-    window_placement,
-    working_shape_px,
-)
-from schemas.config.run import CropMode, PreprocessConfig
+from gmic_model.pixels.window import Jitter, cut_window, draw_jitter, window_placement, working_shape_px
+from gmic_model.preprocess import NO_BREAST, PreparedView, crop_like, fit_canvas, network_input, nipple_extent, prepare_view
+from schemas.config.ingest import CropMode, PreprocessConfig
 from schemas.errors import ConfigError, DicomError, GateRejection
 from schemas.exam import Laterality, ViewGeometry, ViewPosition
 

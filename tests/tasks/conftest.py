@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from schemas.config.run import LocalDask, RunConfig
-from schemas.reports.pages import IngestReport
+from schemas.config.ingest import LocalDask
+from schemas.config.run import RunConfig
+from schemas.reports.data import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.workspace import Workspace, held_lock
 from tasks.ingest import comparison_batches, header_batches, ingest_batch, inspect_batch, plan_shards, scan_source

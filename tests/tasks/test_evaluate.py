@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from schemas.errors import StoreError
-from schemas.reports.pages import FindingMetrics, Interval
-from tasks.evaluate import _refuse_other_splits, metrics_markdown
+from schemas.reports.evaluation import FindingMetrics
+from schemas.reports.report import Interval
+from tasks.adapters.scoring.metrics_table import metrics_markdown
+from tasks.evaluate import _refuse_other_splits
 
 
 def _metrics(auroc: float | None) -> dict[str, FindingMetrics]:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from gmic_model.preprocess import PreparedView, fit_canvas, network_input, prepare_view
-from schemas.config.run import GMICConfig, PreprocessConfig
+from schemas.config.ingest import PreprocessConfig
+from schemas.config.network import GMICConfig
 from schemas.exam import Laterality, ViewPosition
+from tasks.adapters.pages.panels import draw_view
 from tasks.adapters.scoring.scored_views import ScoredView
-from tasks.explain import draw_view
 
 SETTINGS = PreprocessConfig(window_px=(448, 320), erosion_iterations=20, crop_buffer_px=10, jitter_shift_px=8, jitter_size_px=0)
 

@@ -23,8 +23,10 @@ from typer.testing import CliRunner
 
 from deployments.commands.quarantine import app as quarantine
 from schemas.config.run import RunConfig
-from schemas.reports.pages import IngestReport
-from tasks.adapters.store.exam_store import open_store, read_manifest, stored_views
+from schemas.reports.data import IngestReport
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import read_manifest
+from tasks.adapters.store.views import stored_views
 from tasks.adapters.workspace import Workspace
 from tasks.ingest import scan_source
 

@@ -20,10 +20,11 @@ import pytest
 from schemas.config.run import RunConfig
 from schemas.errors import StoreError
 from schemas.exam import Laterality
-from schemas.reports.pages import IngestReport
+from schemas.reports.data import IngestReport
 from tasks.adapters.cluster import run_all
 from tasks.adapters.inbox.ledger import Ledger
-from tasks.adapters.store.exam_store import open_store, published_rows, read_manifest
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import published_rows, read_manifest
 from tasks.adapters.store.verification import DigestJob, ExpectedImage, find_damage
 
 IngestHere = Callable[[RunConfig], IngestReport]
@@ -320,7 +321,8 @@ def test_a_path_in_an_identifier_leads_nowhere(
 
 def test_a_worker_that_a_file_kills_costs_that_file(scheduler: str) -> None:
     """The halves of a shard's job hold its images once each, down to one; a job of one cannot be divided (fault 32)."""
-    from tasks.adapters.inbox.shard_writer import HeaderJob, SourceFile
+    from tasks.adapters.gate.source_file import SourceFile
+    from tasks.adapters.inbox.shard_writer import HeaderJob
     from tasks.ingest import _halves_of_header_job
 
     files = tuple(SourceFile(file_id=f"F{number}", path=Path(f"{number}"), fingerprint="1-1") for number in range(5))

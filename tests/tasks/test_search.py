@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from mammo_tests.training_store import make_store, small_config
-from schemas.config.run import GMICVariant, RunConfig
+from schemas.config.network import GMICVariant
+from schemas.config.run import RunConfig
 from tasks import search
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import TrainingRequest

@@ -7,13 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from schemas.config.run import PreprocessConfig, RunConfig
+from schemas.config.ingest import PreprocessConfig
+from schemas.config.run import RunConfig
 from schemas.errors import StoreError, ValidationFailed
 from schemas.exam import Finding, Laterality, Split
 from schemas.layout import MANIFEST_COLUMNS, SPLIT_NAMES
-from schemas.reports.pages import IngestReport, SplitReport
-from tasks.adapters.store.exam_store import create_store, data_version, publish
-from tasks.adapters.store.manifest import exam_records, manifest_with_splits
+from schemas.reports.data import IngestReport, SplitReport
+from tasks.adapters.store.exam_store import create_store
+from tasks.adapters.store.manifest import data_version, exam_records, manifest_with_splits, publish
 from tasks.split import count_splits, split
 
 UNKNOWN = 255

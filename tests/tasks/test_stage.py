@@ -12,7 +12,7 @@ from prefect import flow, task
 
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreError
-from schemas.reports.pages import SplitCount, SplitReport
+from schemas.reports.data import SplitCount, SplitReport
 from tasks.stage import load_report, report_path, save_report, stage_key, when_needed
 
 KEY = stage_key(Stage.SPLIT, 1, ("split", "preprocess"), lambda given: (given["digest"],))

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from schemas.config.run import GMICVariant, RunConfig
-from schemas.reports.pages import Interval, Provenance, TrainReport
-from schemas.reports.report import AurocDifference, ModelSpread
+from schemas.config.network import GMICVariant
+from schemas.config.run import RunConfig
+from schemas.reports.evaluation import AurocDifference, ModelSpread
+from schemas.reports.report import Interval, Provenance
 from schemas.reports.table1 import PAPER_AUROC, Table1Cell, Table1Report, Table1Row
+from schemas.reports.training import TrainReport
 from tasks.table1 import evaluation_run, row_checkpoints, table1_markdown, training_run, variants_to_train
 
 PROVENANCE = Provenance(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from schemas.reports.pages import CheckResult
+from schemas.reports.data import CheckResult
 from tasks.adapters.checks.drift_suite import drift_suite
 from tasks.adapters.checks.image_suites import MANIFEST_SUITES, Check, Suite, manifest_suites, split_suites
 

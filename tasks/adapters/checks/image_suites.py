@@ -15,9 +15,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from schemas.exam import UNKNOWN_LABEL, Split
+from schemas.exam import LABEL_SOURCES, UNKNOWN_LABEL, Split
 from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, SPLIT_NAMES, VIEWS_PER_EXAM, Column, Severity
-from tasks.adapters.labels.labels_file import LABEL_SOURCES
 
 logger = logging.getLogger(__name__)
 

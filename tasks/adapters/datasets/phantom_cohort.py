@@ -21,11 +21,12 @@ import cv2
 import numpy as np
 
 from gmic_model.phantom.drawing import GENERATOR_VERSION, PIXEL_SPACING_MM, VIEWS, ExamPlan, draw_view, plan_exam
-from schemas.config.run import PhantomConfig
+from schemas.config.ingest import PhantomConfig
 from schemas.errors import ConfigError
 from schemas.exam import Finding, Laterality, ViewPosition
 from schemas.reports.data import PhantomReport
-from tasks.adapters.dicom.dicom_file import MammogramHeader, write_mammogram
+from tasks.adapters.dicom.dicom_file import write_mammogram
+from tasks.adapters.dicom.mammogram import MammogramHeader
 
 LABEL_COLUMNS = (
     "patient_id",

@@ -1,16 +1,18 @@
-"""Who and what a file shows: patient, exam, side and view, from the header and from where a profile says to look.
+"""Who and what a file shows: patient, exam, side and view, and who says so.
 
-Every place that names a side or a view is kept with its name, so that the rules can see fallbacks and contradictions.
+Every place that names a side or a view is kept with its name, so that the rules can see fallbacks and contradictions. The
+functions below are what the modules of ``sets`` put their own knowledge into.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from schemas.exam import Laterality, ViewPosition
-from tasks.adapters.datasets.gate_profile import Profile
 from tasks.adapters.dicom.header import DicomHeader
 
 
@@ -19,8 +21,8 @@ class Subject:
     """Raw identifiers and what each source says of side and view; stays inside the gate.
 
     Attributes:
-        patient: PatientID or what the profile puts in its place; "" = none.
-        exam: StudyInstanceUID or what the profile puts in its place; "" = none.
+        patient: PatientID or what the data set puts in its place; "" = none.
+        exam: StudyInstanceUID or what the data set puts in its place; "" = none.
         is_exam_mapped: True if ``exam`` is not a UID by the profile's choice.
         sides: Source name to ``R``, ``L`` or another value that was found there.
         views: Source name to ``CC``, ``MLO``, or another view's name or "other".
@@ -45,54 +47,49 @@ class Subject:
         return ViewPosition(named.pop()) if len(named) == 1 and named <= set(ViewPosition) else None
 
 
-def find_subject(header: DicomHeader, relative_path: str, profile: Profile) -> Subject:
-    """Gathers patient, exam, side and view from the header, the profile's patterns and its mappings."""
-    from_id = _groups(profile.patient_id_pattern, header.patient_id)
-    from_path = _groups(profile.path_pattern, relative_path)
-    exam = header.study_instance_uid or from_path.get("exam", "")
-    # A set whose header says "removed" for everybody names patients in the path: the pattern goes before the attribute.
-    patient = from_id.get("patient") or from_path.get("patient") or header.patient_id
-    if profile.is_patient_the_exam:
-        patient = header.patient_id or exam
-    if profile.is_exam_the_patient:
-        exam = patient
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def subject_of_header(header: DicomHeader, relative_path: str = "") -> Subject:
+    """Whom a file shows whose attributes are where the standard puts them; the path says nothing."""
+    return subject_of(header, patient=header.patient_id, exam=header.study_instance_uid)
+
+
+def subject_of(
+    header: DicomHeader, *, patient: str, exam: str, sides: Mapping[str, str] = _NONE, views: Mapping[str, str] = _NONE
+) -> Subject:
+    """A subject whose side and view are named by the standard's attributes and by what a data set adds.
+
+    Args:
+        header: Of the file.
+        patient: Stands for the patient; "" = not known.
+        exam: Stands for the exam; "" = not known.
+        sides: Further sources of the side, by name; empty values name nothing.
+        views: Further sources of the view, by name; empty values name nothing.
+    """
+    all_sides = {"ImageLaterality": header.image_laterality, "Laterality": header.laterality, **sides}
+    coded = VIEW_CODES.get(header.view_codes[0].value, "other") if header.view_codes else ""
+    all_views = {"ViewCodeSequence": coded, "ViewPosition": header.view_position, **views}
     return Subject(
         patient=patient,
         exam=exam,
         is_exam_mapped=exam != header.study_instance_uid,
-        sides=_sides(header, profile, from_id, from_path),
-        views=_views(header, profile, from_id, from_path),
+        sides={source: value for source, value in all_sides.items() if value},
+        views={source: value for source, value in all_views.items() if value},
     )
 
 
-def _sides(header: DicomHeader, profile: Profile, from_id: dict[str, str], from_path: dict[str, str]) -> dict[str, str]:
-    oriented = _STANDARD_ORIENTATIONS.get("\\".join(header.patient_orientation)) if profile.are_standard_orientations else None
-    sources = {
-        "ImageLaterality": header.image_laterality,
-        "Laterality": header.laterality,
-        "PatientID": from_id.get("laterality", "")[:1],
-        "path": from_path.get("laterality", "")[:1],
-        "PatientOrientation": oriented[0] if oriented else "",
-    }
-    return {source: value for source, value in sources.items() if value}
+def side_and_view_of_orientation(header: DicomHeader) -> tuple[str, str]:
+    """Side and view that PatientOrientation (0020,0020) tells of an image that lies as PS3.3 C.7.6.1.1.1 wants; "" = nothing.
+
+    For data sets of which it is known that all their images lie so.
+    """
+    return _STANDARD_ORIENTATIONS.get("\\".join(header.patient_orientation), ("", ""))
 
 
-def _views(header: DicomHeader, profile: Profile, from_id: dict[str, str], from_path: dict[str, str]) -> dict[str, str]:
-    orientation = "\\".join(header.patient_orientation)
-    oriented = _STANDARD_ORIENTATIONS.get(orientation) if profile.are_standard_orientations else None
-    in_orientation = orientation if profile.is_view_in_orientation and orientation in set(ViewPosition) else ""
-    sources = {
-        "ViewCodeSequence": VIEW_CODES.get(header.view_codes[0].value, "other") if header.view_codes else "",
-        "ViewPosition": header.view_position,
-        "PatientID": from_id.get("view", ""),
-        "path": from_path.get("view", "").replace("MLO", "ML").replace("ML", "MLO"),  # INbreast writes ML for its MLO
-        "PatientOrientation": in_orientation or (oriented[1] if oriented else ""),
-    }
-    return {source: value for source, value in sources.items() if value}
-
-
-def _groups(pattern: re.Pattern[str] | None, text: str) -> dict[str, str]:
-    match = pattern.search(text) if pattern else None
+def groups_of(pattern: re.Pattern[str], text: str) -> dict[str, str]:
+    """The named groups that a pattern finds in a text, without the empty ones; nothing if it does not match."""
+    match = pattern.search(text)
     return {name: value for name, value in match.groupdict().items() if value} if match else {}
 
 

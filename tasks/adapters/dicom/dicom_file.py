@@ -31,9 +31,8 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from gmic_model.pixels.voi import VoiLut
 from schemas.errors import DicomError, GateRejection
 from tasks.adapters.dicom import frame_codecs
-from tasks.adapters.dicom.header import Code, DicomHeader, ValueKind
-from tasks.adapters.dicom.mammogram import FIXED_ATTRIBUTES, PHANTOM_ORIENTATIONS, PHANTOM_VIEW_CODES
-from tasks.adapters.dicom.mammogram import MammogramHeader as MammogramHeader  # callers write mammograms through this module
+from tasks.adapters.dicom.header import LARGEST_SIDE_PX, Code, DicomHeader, ValueKind
+from tasks.adapters.dicom.mammogram import FIXED_ATTRIBUTES, PHANTOM_ORIENTATIONS, PHANTOM_VIEW_CODES, MammogramHeader
 
 NATIVE_SYNTAXES: Final = (str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian), str(ExplicitVRBigEndian))
 READABLE_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *frame_codecs.COMPRESSED_SYNTAXES})
@@ -41,8 +40,6 @@ READABLE_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *frame_codecs.COMPRESSED
 
 LOSSLESS_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *frame_codecs.LOSSLESS_SYNTAXES})
 MAMMOGRAPHY_FOR_PRESENTATION: Final = "1.2.840.10008.5.1.4.1.1.1.2"
-LARGEST_SIDE_PX: Final = 8192
-"""No larger image is decoded."""
 
 _UNREADABLE_VALUE = (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, OverflowError)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from gmic_model.pixels.voi import VoiLut
 
@@ -106,3 +106,7 @@ class DicomHeader:
     def __repr__(self) -> str:
         """Shows no value: a header in a log or traceback must not show a patient."""
         return f"{type(self).__name__}(...)"
+
+
+LARGEST_SIDE_PX: Final = 8192
+"""No larger image is decoded."""

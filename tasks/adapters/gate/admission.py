@@ -29,12 +29,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmic_model.pixels.voi import Window, lut_table, window_table
-from schemas.config.run import VoiMode
+from schemas.config.ingest import VoiMode
 from schemas.errors import DicomError, GateRejection
 from schemas.exam import Acquisition, ImageRecord, Photometric
 from schemas.layout import Severity
-from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT, PROFILES, Profile, advise_profile, profile_named
-from tasks.adapters.datasets.subject import Subject, find_subject
+from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT, Profile
+from tasks.adapters.datasets.subject import Subject
 from tasks.adapters.dicom.dicom_file import (
     MAMMOGRAPHY_FOR_PRESENTATION,
     NATIVE_SYNTAXES,
@@ -43,23 +43,12 @@ from tasks.adapters.dicom.dicom_file import (
     read_pixels_from,
 )
 from tasks.adapters.dicom.header import DicomHeader
+from tasks.adapters.gate.advice import advise_profile
 from tasks.adapters.gate.rules.header import EARLIEST_EXAM, broken_header_rules, detector_spacing_mm, is_synthetic, parse_date
 from tasks.adapters.gate.rules.look import broken_look_rules, broken_value_rules, look_at
 from tasks.adapters.gate.rules.rule import GATE_RULES, Broken
+from tasks.adapters.gate.source_file import file_fingerprint
 from tasks.adapters.pseudonyms import Pseudonyms
-
-__all__ = [
-    "GATE_RULES",
-    "PROFILES",
-    "GatedPixels",
-    "Profile",
-    "accept_image",
-    "accept_pixels",
-    "advise_profile",
-    "file_fingerprint",
-    "inspect_header",
-    "profile_named",
-]
 
 _SMALLEST_FILE_BYTES: Final = 2_000
 _LARGEST_FILE_BYTES: Final = 600_000_000
@@ -163,11 +152,6 @@ def accept_image(
     return record, _gated_pixels(raw_HW, header, record, profile, voi)
 
 
-def file_fingerprint(status: os.stat_result) -> str:
-    """Size and modification time: a file with the same fingerprint is taken to be unchanged."""
-    return f"{status.st_size}-{status.st_mtime_ns}"
-
-
 def _gated_record(
     header: DicomHeader,
     path: Path,
@@ -178,7 +162,7 @@ def _gated_record(
     remaining_bytes: int,
 ) -> ImageRecord:
     relative_path = path.relative_to(source_dir).as_posix() if path.is_relative_to(source_dir) else path.name
-    subject = find_subject(header, relative_path, profile)
+    subject = profile.identify(header, relative_path)
     broken = broken_header_rules(header, subject, profile, today=date.today())
     _refuse((*broken, *_cut_off(header, remaining_bytes)), profile)
     return _record(header, subject, profile, pseudonyms, source_sha256, _warned(broken))

@@ -29,9 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmic_model.preprocess import PreparedView
+from schemas.config.ingest import GateLimits
 from schemas.errors import GateChildFailed, GateRejection
 from schemas.exam import ImageRecord
-from tasks.adapters.gate.child_main import (
+from tasks.adapters.gate.messages import (
     ANSWER,
     LENGTH,
     PIXELS_BYTES,
@@ -54,21 +55,6 @@ sys.path[:] = json.loads(sys.argv[1])
 from tasks.adapters.gate.child_main import serve
 serve(*(int(argument) for argument in sys.argv[2:]))
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateLimits:
-    """What one file may take.
-
-    Attributes:
-        timeout_s: Wall-clock time for one file.
-        memory_bytes: Address space beyond what the child has when it starts (0.3 GiB, of which 80 MB resident).
-        files_per_child: Files after which a child is replaced, whatever they did to its heap.
-    """
-
-    timeout_s: float = 60.0
-    memory_bytes: int = 640 << 20
-    files_per_child: int = 1000
 
 
 DEFAULT_LIMITS: Final = GateLimits()

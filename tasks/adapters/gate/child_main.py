@@ -13,10 +13,8 @@ import pickle
 import resource
 import signal
 import socket
-import struct
 import sys
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, cast
@@ -24,98 +22,27 @@ from typing import Final, cast
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from gmic_model.preprocess import PreparedView, crop_like, fit_canvas, prepare_view
-from schemas.config.run import PreprocessConfig
 from schemas.errors import DicomError, GateRejection
-from schemas.exam import ImageRecord, ViewGeometry
-from tasks.adapters.dicom.dicom_file import LARGEST_SIDE_PX, read_pixels
-from tasks.adapters.gate.admission import GatedPixels, accept_image, inspect_header, profile_named
+from schemas.exam import ImageRecord
+from tasks.adapters.datasets.catalogue import profile_named
+from tasks.adapters.dicom.dicom_file import read_pixels
+from tasks.adapters.gate.admission import GatedPixels, accept_image, inspect_header
+from tasks.adapters.gate.messages import (
+    ANSWER,
+    LENGTH,
+    PIXELS_BYTES,
+    Answer,
+    DrawThumbnail,
+    InspectHeader,
+    PrepareImage,
+    Request,
+    receive,
+)
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
 
-PIXELS_BYTES: Final = 3 * LARGEST_SIDE_PX**2
-"""Shared memory: a uint16 image of the largest size and its uint8 mask. Only what was written takes up memory."""
-
-LARGEST_MESSAGE_BYTES: Final = 1_000_000
 _SMALLEST_SHRINKING: Final = 8
-LENGTH: Final = struct.Struct("<I")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectHeader:
-    """Read a header through the gate.
-
-    Attributes:
-        with_digest: Read the rest of the file too, for its digest.
-    """
-
-    path: Path
-    source_dir: Path
-    profile: str
-    key_path: Path
-    with_digest: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareImage:
-    """Take a file through the whole gate, and crop it as it is stored.
-
-    Attributes:
-        fingerprint: The file's size and modification time when it was found.
-        mask_path: Lesion mask of the image, if there is one.
-    """
-
-    path: Path
-    source_dir: Path
-    profile: str
-    key_path: Path
-    fingerprint: str
-    preprocess: PreprocessConfig
-    canvas_px: tuple[int, int]
-    mask_path: Path | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrawThumbnail:
-    """Decode without judging, and shrink to at most ``side_px`` on the longer side, and at least eightfold.
-
-    Eightfold, because a picture is for people who may not be meant to read what is burned into it.
-    """
-
-    path: Path
-    side_px: int
-
-
-Request = InspectHeader | PrepareImage | DrawThumbnail
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What the child reports. Refused, or the fields that the request asks for.
-
-    Attributes:
-        reason_codes: Why the file is refused; empty if it is not.
-        shape_px: (rows, columns) of the image in the shared memory: uint16 for ``PrepareImage``, uint8 for ``DrawThumbnail``.
-        has_mask: True if a uint8 mask of the same shape follows the image.
-        is_mask_unusable: True if the mask file could not be read, has another shape than the image, or values above 3.
-    """
-
-    reason_codes: tuple[str, ...] = ()
-    message: str = ""
-    record: ImageRecord | None = None
-    shape_px: tuple[int, int] = (0, 0)
-    geometry: ViewGeometry | None = None
-    tissue_fraction: float = 0.0
-    has_mask: bool = False
-    is_mask_unusable: bool = False
-    pixel_sha256: str = ""
-    warnings: tuple[str, ...] = ()
-    background_median: float = 0.0
-    is_worn: bool = False
-
-
-ANSWER: Final = TypeAdapter(Answer)
 
 
 def serve(socket_fd: int, pixels_fd: int, parent_pid: int, memory_bytes: int) -> None:
@@ -138,38 +65,6 @@ def serve(socket_fd: int, pixels_fd: int, parent_pid: int, memory_bytes: int) ->
             # The parent made these bytes: unpickling them is safe. The way back is not, and is JSON.
             answer = _answer(cast("Request", pickle.loads(request)), memory)  # noqa: S301
             _send(connection, replace(answer, is_worn=_address_space_bytes() > start_bytes + memory_bytes // 2))
-
-
-def receive(connection: socket.socket, *, deadline_s: float | None = None) -> bytes | None:
-    """One message; None if the other side is gone.
-
-    Args:
-        connection: Where from.
-        deadline_s: ``time.monotonic`` of when the whole message must be here; None = whenever.
-
-    Raises:
-        TimeoutError: It is not.
-        ValueError: The message is announced as longer than any message is.
-    """
-    head = _receive_exactly(connection, LENGTH.size, deadline_s)
-    if head is None:
-        return None
-    (length,) = LENGTH.unpack(head)
-    if length > LARGEST_MESSAGE_BYTES:
-        raise ValueError(f"a message of {length} bytes")
-    return _receive_exactly(connection, length, deadline_s)
-
-
-def _receive_exactly(connection: socket.socket, length: int, deadline_s: float | None) -> bytes | None:
-    received = bytearray()
-    while len(received) < length:
-        # Per part: a sender of single bytes does not buy time with them.
-        connection.settimeout(None if deadline_s is None else max(0.001, deadline_s - time.monotonic()))
-        part = connection.recv(length - len(received))
-        if not part:
-            return None
-        received += part
-    return bytes(received)
 
 
 def _send(connection: socket.socket, answer: Answer) -> None:

@@ -13,24 +13,16 @@ from pathlib import Path
 
 import cv2
 
-from schemas.config.run import PreprocessConfig
+from schemas.config.ingest import GateLimits, PreprocessConfig
 from schemas.errors import DicomError, GateRejection
 from schemas.exam import ImageRecord, QuarantinedFile
-from tasks.adapters.gate.child import DEFAULT_LIMITS, GateLimits, PreparedImage, child_of_this_thread
-from tasks.adapters.gate.child_main import InspectHeader, PrepareImage
+from tasks.adapters.gate.child import DEFAULT_LIMITS, PreparedImage, child_of_this_thread
+from tasks.adapters.gate.messages import InspectHeader, PrepareImage
+from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.ledger import WrittenImage
 from tasks.adapters.store.exam_store import ExamStore, StoredImage, crop_digest, write_shard
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceFile:
-    """A file of the source folder. ``path`` stays in memory, out of logs too: it may spell a name."""
-
-    file_id: str
-    path: Path = field(repr=False)
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tasks.adapters.gate.admission import file_fingerprint
-from tasks.adapters.inbox.shard_writer import SourceFile
+from tasks.adapters.gate.source_file import SourceFile, file_fingerprint
 from tasks.adapters.pseudonyms import Pseudonyms
 
 _UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".crdownload")

@@ -19,7 +19,7 @@ from typing import Final, NoReturn, TypeVar
 import pandas as pd
 
 from schemas.errors import LabelError
-from schemas.exam import BreastLabel, FindingType, Laterality
+from schemas.exam import LABEL_SOURCES, BreastLabel, FindingType, Laterality
 from tasks.adapters.pseudonyms import Pseudonyms
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,6 @@ Breast = tuple[str, Laterality]
 
 Name = TypeVar("Name")
 
-LABEL_SOURCES: Final = ("biopsy", "followup", "birads_proxy", "annotator", "phantom")
 REQUIRED_COLUMNS: Final = ("patient_id", "laterality", "benign", "malignant", "label_source")
 EXAM_COLUMNS: Final = ("study_instance_uid", "accession_number", "study_date")
 OPTIONAL_COLUMNS: Final = ("issuer_of_patient_id", "birads", "density", "finding_type", "label_date", "note")

@@ -27,7 +27,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from gmic_model.weights import from_nyu_state_dict
-from schemas.config.run import GMICConfig
+from schemas.config.network import GMICConfig
 from schemas.errors import CheckpointError
 from tasks.adapters.workspace import sync, write_atomically
 

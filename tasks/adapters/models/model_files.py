@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from schemas.errors import CheckpointError
-from schemas.reports.pages import TemperatureFile
-from schemas.reports.report import EnsembleFile, EnsembleMember
+from schemas.reports.evaluation import TemperatureFile
+from schemas.reports.training import EnsembleFile, EnsembleMember
 from tasks.adapters.models.checkpoints import SIDECAR, WEIGHTS
 from tasks.adapters.workspace import write_atomically
 

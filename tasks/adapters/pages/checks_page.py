@@ -6,7 +6,7 @@ from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
 
-from schemas.reports.pages import ValidationReport
+from schemas.reports.data import ValidationReport
 from tasks.adapters.pages.render import render_template
 from tasks.adapters.workspace import write_atomically
 

@@ -11,7 +11,7 @@ import base64
 import logging
 import stat
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,14 +19,13 @@ from typing import Final
 
 import cv2
 
+from schemas.config.ingest import GateLimits
 from schemas.errors import DicomError
 from schemas.exam import QuarantinedFile
-from tasks.adapters.gate.child import GateChild, GateLimits
-from tasks.adapters.gate.child_main import DrawThumbnail
-from tasks.adapters.gate.rules.rule import GATE_RULES
-from tasks.adapters.inbox.source_folder import source_files
+from tasks.adapters.gate.child import GateChild
+from tasks.adapters.gate.messages import DrawThumbnail
+from tasks.adapters.gate.rules.rule import demand
 from tasks.adapters.pages.render import render_template
-from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.workspace import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -43,7 +42,6 @@ _NO_PICTURE: Final = {
     "F10": "reading it took too long",
     "F11": "reading it broke the reader",
 }
-_NO_BREAST: Final = "A breast is found in the image"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +58,6 @@ class Card:
     message: str
     data_uri: str | None
     note: str
-
-
-def find_sources(source_dir: Path, file_ids: Iterable[str], pseudonyms: Pseudonyms) -> dict[str, Path]:
-    """The files of a source folder that pseudonyms stand for; ids of files that are gone are left out.
-
-    A pseudonym is a keyed digest of a path, so the folder is walked and every path is digested. Paths may spell names: they are
-    for the terminal of whoever asks, never for a log, a page or the ledger.
-    """
-    wanted = set(file_ids)
-    return {file.file_id: file.path for file in source_files(source_dir, pseudonyms) if file.file_id in wanted}
 
 
 def write_contact_sheet(
@@ -110,11 +98,6 @@ def write_contact_sheet(
     write_atomically(output_path, page.encode("utf-8"))
     logger.info("contact sheet of %d refused files written", len(refused))
     return output_path
-
-
-def demand(code: str) -> str:
-    """What a rule demands, in words."""
-    return GATE_RULES[code].demand if code in GATE_RULES else _NO_BREAST
 
 
 def _card(file: QuarantinedFile, path: Path | None, child: GateChild | None) -> Card:

@@ -11,11 +11,12 @@ import pandas as pd
 
 from gmic_model.metrics.ranking import breast_scores
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding, Laterality
-from schemas.reports.pages import CalibrationBin, Failure, FailureKind, FindingMetrics
+from schemas.reports.evaluation import CalibrationBin, FindingMetrics
+from schemas.reports.pages import Failure, FailureKind
 from tasks.adapters.pages.gallery_page import BreastScore, GalleryExam, GalleryView
 from tasks.adapters.pages.render import PAGE_FINDINGS
 from tasks.adapters.scoring.score_tables import breast_table
-from tasks.adapters.store.exam_store import lines_of
+from tasks.adapters.store.manifest import lines_of
 
 LABELS = {0: "absent", 1: "present", UNKNOWN_LABEL: "not known"}
 

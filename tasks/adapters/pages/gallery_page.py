@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from gmic_model.pictures.hanging import Box, HungView, ScaleBar, scale_bar, shares_of_height
 from gmic_model.pictures.panel import FINDING_COLORS
 from schemas.exam import FINDINGS, Finding, Laterality, ViewPosition
-from schemas.reports.pages import CalibrationBin
+from schemas.reports.evaluation import CalibrationBin
 from tasks.adapters.pages.render import PAGE_FINDINGS, render_template, script_digest, script_text
 from tasks.adapters.workspace import write_atomically
 

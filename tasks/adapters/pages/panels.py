@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import base64
+import io
 import os.path
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import cv2
+import numpy as np
 
-from schemas.exam import FINDINGS, UNKNOWN_LABEL
+from gmic_model.pictures.panel import figure4_panel
+from gmic_model.pixels.frames import corners_to_source, mask_to_window, to_source_frame
+from gmic_model.preprocess import network_input
+from schemas.config.network import GMICConfig
+from schemas.exam import FINDINGS, UNKNOWN_LABEL, Laterality, ViewPosition
 from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, ImageScore, PredictReport
 from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS
+from tasks.adapters.scoring.scored_views import ScoredView
+from tasks.adapters.store.views import StoredViews
+from tasks.adapters.workspace import write_atomically
 
 PANEL_WIDTH_PX = 1600
 PANEL_JPEG_QUALITY = 82
@@ -162,3 +171,60 @@ def _jpeg(path: Path) -> tuple[bytes, int, int]:
         image_HW3 = cv2.resize(image_HW3, (columns, rows), interpolation=cv2.INTER_AREA)
     _, encoded = cv2.imencode(".jpg", image_HW3, [cv2.IMWRITE_JPEG_QUALITY, PANEL_JPEG_QUALITY])
     return encoded.tobytes(), columns, rows
+
+
+_KNOWN_LABEL = {0: False, 1: True}
+
+
+def draw_view(view: ScoredView, line: Mapping[str, Any], views: StoredViews, model: GMICConfig, folder: Path) -> ExplainedImage:
+    """Draws one panel and saves the saliency with the geometry that leads back to the source image."""
+    prepared = views(view.row)
+    scores = {finding.value: float(score) for finding, score in zip(FINDINGS, view.score_C, strict=True)}
+    labels = {finding.value: int(line[finding.value]) for finding in FINDINGS}
+    panel_HW3 = figure4_panel(
+        image_HW=network_input(prepared),
+        saliency_CIJ=view.saliency_CIJ,
+        corner_K2=view.corner_K2,
+        attention_K=view.attention_K,
+        patch_size=model.patch_size,
+        lesion_mask_HW=mask_to_window(views.lesion_mask(view.row), prepared.geometry) if line["has_lesion_mask"] else None,
+        laterality=Laterality(line["laterality"]),
+        view_position=ViewPosition(line["view_position"]),
+        scores=dict(zip(FINDINGS, scores.values(), strict=True)),
+        labels={finding: _KNOWN_LABEL.get(int(line[finding.value])) for finding in FINDINGS},
+    )
+    name = f"{line['image_id']}-{line['laterality']}-{line['view_position']}"
+    panel_path, saliency_path = folder / f"{name}.png", folder / f"{name}.npz"
+    encoded, png = cv2.imencode(".png", panel_HW3[:, :, ::-1])
+    if not encoded:
+        raise OSError(f"cannot encode {panel_path}")
+    write_atomically(panel_path, png.tobytes())
+    geometry = prepared.geometry
+    arrays = io.BytesIO()
+    np.savez_compressed(
+        arrays,
+        saliency_CIJ=view.saliency_CIJ,
+        saliency_source_CHW=to_source_frame(view.saliency_CIJ, geometry, geometry.source_shape_px).astype(np.float16),
+        finding_C=[finding.value for finding in FINDINGS],
+        corner_K2=view.corner_K2,
+        patch_source_K4=corners_to_source(view.corner_K2, model.patch_size, geometry),
+        attention_K=view.attention_K,
+        source_shape_px=geometry.source_shape_px,
+        crop_box_px=geometry.crop_box_px,
+        is_flipped=geometry.is_flipped,
+        scale=geometry.scale,
+        best_center_px=geometry.best_center_px,
+        window_px=geometry.window_px,
+        view_position=geometry.view_position.value,
+    )
+    write_atomically(saliency_path, arrays.getvalue())
+    return ExplainedImage(
+        image_id=line["image_id"],
+        exam_id=line["exam_id"],
+        laterality=line["laterality"],
+        view_position=line["view_position"],
+        panel_path=panel_path,
+        saliency_path=saliency_path,
+        scores=scores,
+        labels=labels,
+    )

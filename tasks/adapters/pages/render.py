@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 
 from schemas.exam import Finding
-from schemas.reports.pages import Interval
+from schemas.reports.report import Interval
 
 LATERALITY = {"R": "Right", "L": "Left"}
 PAGE_FINDINGS = (Finding.MALIGNANT, Finding.BENIGN)

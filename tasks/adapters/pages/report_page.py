@@ -17,6 +17,7 @@ from typing import Any
 from schemas.config.run import RunConfig
 from schemas.exam import Split
 from schemas.reports.pages import PipelineReport, PredictReport
+from tasks.adapters.gate.rules.rule import demand
 from tasks.adapters.pages.charts.calibration import calibration_chart, slider
 from tasks.adapters.pages.charts.cohort_flow import cohort_steps, flow_chart, split_ends
 from tasks.adapters.pages.charts.curves import (
@@ -29,7 +30,6 @@ from tasks.adapters.pages.charts.curves import (
     tuning_chart,
     whisker,
 )
-from tasks.adapters.pages.contact_sheet import demand
 from tasks.adapters.pages.panels import exam_links, explained_panels, page_findings, predicted_panels
 from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, render_template, script_digest, script_text
 from tasks.adapters.workspace import write_atomically

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from schemas.reports.pages import SearchReport
+from schemas.reports.training import SearchReport
 from tasks.adapters.pages.render import render_template
 from tasks.adapters.training.search_study import PARAMETERS, TrialRecord
 from tasks.adapters.workspace import write_atomically

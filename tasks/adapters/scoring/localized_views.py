@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmic_model.metrics.bootstrap import mean_interval, ratio_interval
+from gmic_model.metrics.bootstrap import Bootstrap, mean_interval, ratio_interval
 from gmic_model.metrics.localization import (
     ContinuousF1,
     LesionCount,
@@ -21,13 +21,12 @@ from gmic_model.metrics.localization import (
     lesions_reached,
     mean_localization,
 )
-from gmic_model.metrics.operating_points import Bootstrap
 from gmic_model.pixels.frames import boxes_in_crop, mask_to_window
 from schemas.exam import FINDINGS, Finding, LesionBox
-from schemas.reports.pages import FindingMetrics
-from schemas.reports.report import BoxLocalization, LocalizationIntervals
+from schemas.reports.evaluation import BoxLocalization, FindingMetrics, LocalizationIntervals
 from tasks.adapters.scoring.scored_views import ScoredView
-from tasks.adapters.store.exam_store import StoredViews, lines_of
+from tasks.adapters.store.manifest import lines_of
+from tasks.adapters.store.views import StoredViews
 
 LESION_BOXES = "lesion_boxes"
 """Manifest column; a store made before it existed has none."""

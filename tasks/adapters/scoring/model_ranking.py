@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from gmic_model.metrics.bootstrap import Bootstrap, percentile_ends
 from gmic_model.metrics.delong import delong_test
-from gmic_model.metrics.operating_points import Bootstrap
-from gmic_model.metrics.ranking import Metric, auprc, auroc, bootstrap_interval, bootstrap_values, percentile_ends
-from schemas.reports.pages import FindingMetrics, Interval
-from schemas.reports.report import AurocDifference, ModelMetrics, ModelSpread
+from gmic_model.metrics.ranking import Metric, auprc, auroc, bootstrap_interval, bootstrap_values
+from schemas.reports.evaluation import AurocDifference, FindingMetrics, ModelMetrics, ModelSpread
+from schemas.reports.report import Interval
 
 
 def with_ranking(breasts: pd.DataFrame, exams: pd.DataFrame, bootstrap: Bootstrap) -> FindingMetrics:

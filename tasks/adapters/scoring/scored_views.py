@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,15 +11,14 @@ from numpy.typing import NDArray
 from gmic_model.learning.batches import ExamViews, batches_of, loaded
 from gmic_model.learning.learner import Device, predict_batches
 from gmic_model.model import GMIC, GMICOutput
-from gmic_model.preprocess import PreparedView, preprocess_version
-from schemas.config.run import GMICVariant, PreprocessConfig
+from gmic_model.preprocess import PreparedView
+from schemas.config.network import GMICVariant
 from schemas.errors import CheckpointError
 from schemas.exam import FINDINGS
-from schemas.reports.pages import TrainReport
-from schemas.reports.report import EnsembleMember
+from schemas.reports.training import EnsembleMember, TrainReport
 from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.models.checkpoints import Checkpoint, load_checkpoint
-from tasks.adapters.store.exam_store import ExamStore, StoredViews
+from tasks.adapters.store.views import StoredViews
 
 _READING_THREADS = 2  # they read the next batch while the network has this one
 
@@ -106,17 +104,6 @@ def require_preprocessing(checkpoint: Checkpoint, preprocessing: str) -> None:
             got=preprocessing,
             remedy="ingest with the preprocess section of its checkpoint.json into a new workspace_dir, or train on this store",
         )
-
-
-def config_preprocessing(config: PreprocessConfig) -> str:
-    """Crop mode, version and VOI transform of what this version makes, as checkpoints say it."""
-    return f"{config.crop_mode.value}-{preprocess_version(config)}"
-
-
-def store_preprocessing(store: ExamStore) -> str:
-    """The same of what a store holds."""
-    made = json.loads((store.folder / "store.json").read_text())
-    return f"{made['preprocess']['crop_mode']}-{made['preprocess_version']}"
 
 
 def load_network(checkpoint: Checkpoint, *, read_as: GMICVariant | None = None) -> GMIC:

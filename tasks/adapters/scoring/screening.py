@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.calibration import apply_temperature, calibration_report, fit_temperature
-from gmic_model.metrics.operating_points import Bootstrap, point_at_threshold, points_at_sensitivity, points_at_specificity
+from gmic_model.metrics.operating_points import point_at_threshold, points_at_sensitivity, points_at_specificity
 from gmic_model.metrics.subgroups import NOT_KNOWN, age_bands, subgroup_metrics, view_counts
-from schemas.config.run import EvaluateConfig
-from schemas.reports.pages import FindingMetrics, OperatingPoint, SubgroupMetrics
+from schemas.config.evaluation import EvaluateConfig
+from schemas.reports.evaluation import FindingMetrics, OperatingPoint, SubgroupMetrics
 
 FINDING_TYPE = "finding type"
 GROUP_COLUMNS = {"vendor": "manufacturer", "acquisition": "acquisition", "density": "density", FINDING_TYPE: "finding_type"}

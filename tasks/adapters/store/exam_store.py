@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
-from gmic_model.preprocess import PreparedView
-from schemas.config.run import PreprocessConfig, StoreReader
+from schemas.config.ingest import PreprocessConfig
+from schemas.config.training import StoreReader
 from schemas.errors import StoreError
-from schemas.exam import QuarantinedFile, ViewGeometry, ViewPosition
-from schemas.layout import LESION_MASK, MANIFEST_COLUMNS, MANIFEST_NAMES, PIXELS, STORE_VERSION
+from schemas.layout import LESION_MASK, PIXELS, STORE_VERSION
 from tasks.adapters.store.shard_file import COMPRESSION_LEVEL, COMPRESSOR, ShardFile, is_index_sound
 from tasks.adapters.store.tensorstore_reader import read_chunk
 from tasks.adapters.workspace import delete_leftovers, write_atomically
@@ -205,43 +203,7 @@ def _shard_file(store: ExamStore, name: str, shard: int) -> ShardFile:
     return ShardFile(path, rows=store.rows_per_shard, canvas_px=store.canvas_px, dtype=dtype)
 
 
-def publish(store: ExamStore, lines: Sequence[Mapping[str, object]], quarantined: Sequence[QuarantinedFile]) -> pd.DataFrame:
-    """Replaces the manifest and the quarantine list; what the manifest names is visible to readers from now on."""
-    manifest = pd.DataFrame(list(lines), columns=list(MANIFEST_NAMES))
-    manifest = manifest.astype({column.name: column.dtype for column in MANIFEST_COLUMNS})
-    write_atomically(store.manifest_path, manifest.to_parquet(index=False))
-    refused = pd.DataFrame(
-        [(file.file_id, " ".join(file.reason_codes), file.message) for file in quarantined],
-        columns=["file_id", "reason_codes", "message"],
-    )
-    write_atomically(store.quarantine_path, refused.to_csv(index=False).encode())
-    return manifest
-
-
 # ------------------------------------------------------------------------------------------------------------- reading
-
-
-def read_manifest(store: ExamStore) -> pd.DataFrame:
-    """The published images, ``schemas.layout.MANIFEST_COLUMNS``.
-
-    Raises:
-        StoreError: Nothing was published yet.
-    """
-    try:
-        return pd.read_parquet(store.manifest_path)
-    except FileNotFoundError as missing:
-        raise StoreError(
-            f"Nothing is published in {store.folder}", expected="manifest.parquet", remedy="run `mammo ingest` first"
-        ) from missing
-
-
-def published_rows(store: ExamStore) -> dict[str, int]:
-    """image_id -> row of the images that readers see now; empty if nothing was published, or the manifest is damaged."""
-    try:
-        manifest = pd.read_parquet(store.manifest_path, columns=["image_id", "row"])
-    except (OSError, ValueError):  # pyarrow's errors about damage are among these
-        return {}
-    return dict(zip(manifest["image_id"], manifest["row"], strict=True))
 
 
 def drop_unreadable_shards(store: ExamStore, rows: Iterable[int]) -> None:
@@ -251,13 +213,6 @@ def drop_unreadable_shards(store: ExamStore, rows: Iterable[int]) -> None:
             path = _shard_path(store, name, shard)
             if path.exists() and not is_index_sound(path, store.rows_per_shard):
                 path.unlink()
-
-
-def data_version(manifest: pd.DataFrame) -> str:
-    """sha256 over what training and evaluation see: images, crops, masks and labels; not where and when they were stored."""
-    columns = [name for name in MANIFEST_NAMES if name not in ("row", "gate_warnings", "batch", "batch_date")]
-    text = manifest.sort_values("image_id")[columns].to_csv(index=False, lineterminator="\n")
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def crop_digest(crop_HW: NDArray[np.uint16] | NDArray[np.uint8]) -> str:
@@ -297,91 +252,20 @@ def read_row(
         else:
             image_HW = np.asarray(_cached_array(store, name, grown_ns)[row, :rows_px, :columns_px])
     except (ValueError, RuntimeError, IndexError, OSError) as damage:
-        raise _damaged(store, row, name, got=type(damage).__name__) from damage
+        raise damaged_row(store, row, name, got=type(damage).__name__) from damage
     # A chunk that is not there, or whose shard is gone, reads as zeros; no image is all zeros. Some rows mostly tell.
     if name == PIXELS and not (image_HW[::_SAMPLED_ROWS].any() or image_HW.any()):
-        raise _damaged(store, row, name, got="nothing: its shard is missing")
+        raise damaged_row(store, row, name, got="nothing: its shard is missing")
     return image_HW
 
 
-def _damaged(store: ExamStore, row: int, name: str, *, got: str) -> StoreError:
+def damaged_row(store: ExamStore, row: int, name: str, *, got: str) -> StoreError:
+    """What to raise about a row whose bytes are not those that were stored."""
     return StoreError(
         f"Row {row} of {name} in {store.folder} cannot be read",
         expected="bytes that match their crc32c",
         got=got,
         remedy="`mammo scrub CONFIG.yaml` lists all damage; with --repair it reads the source files again",
-    )
-
-
-@dataclass(frozen=True)
-class StoredViews:
-    """Reads prepared views by row, in any thread; holds paths and numbers, and opens the store where it is first read.
-
-    Attributes:
-        store: Where the pixels are.
-        views: Row -> (geometry, (rows, columns) of the stored crop, tissue fraction).
-        reader: Which library reads; the pixels are the same.
-        masked_rows: Rows that have a lesion mask.
-    """
-
-    store: ExamStore
-    views: Mapping[int, tuple[ViewGeometry, tuple[int, int], float]]
-    reader: StoreReader = StoreReader.ZARR
-    masked_rows: frozenset[int] = frozenset()
-
-    def __call__(self, row: int) -> PreparedView:
-        """The view as ingest prepared it."""
-        geometry, (rows_px, columns_px), tissue_fraction = self.views[row]
-        pixels_HW = read_row(self.store, row, size_px=(rows_px, columns_px), reader=self.reader)
-        return PreparedView(pixels_HW=pixels_HW, geometry=geometry, tissue_fraction=tissue_fraction)
-
-    def lesion_mask(self, row: int) -> NDArray[np.uint8]:
-        """Lesion bits (benign 1, malignant 2) in the stored crop's frame.
-
-        Raises:
-            StoreError: The stored bytes do not match their checksum, or a mask that the manifest tells of is not there.
-        """
-        mask_HW: NDArray[np.uint8] = read_row(self.store, row, LESION_MASK, size_px=self.views[row][1])
-        if row in self.masked_rows and not mask_HW.any():
-            raise _damaged(self.store, row, LESION_MASK, got="nothing: its shard is missing")
-        return mask_HW
-
-
-def stored_views(
-    store: ExamStore, manifest: pd.DataFrame, window_px: tuple[int, int], *, reader: StoreReader = StoreReader.ZARR
-) -> StoredViews:
-    """A reader of the manifest's rows."""
-    views = {
-        int(line["row"]): (
-            _geometry_of(line, window_px),
-            (int(line["stored_rows_px"]), int(line["stored_columns_px"])),
-            float(line["tissue_fraction"]),
-        )
-        for line in lines_of(manifest)
-    }
-    masked_rows = frozenset(int(row) for row in manifest.loc[manifest["has_lesion_mask"], "row"])
-    return StoredViews(store, views, reader, masked_rows)
-
-
-def lines_of(manifest: pd.DataFrame) -> list[dict[str, Any]]:
-    """The manifest's lines by column name."""
-    return [{str(name): value for name, value in line.items()} for line in manifest.to_dict("records")]
-
-
-def _geometry_of(line: Mapping[str, Any], window_px: tuple[int, int]) -> ViewGeometry:
-    return ViewGeometry(
-        source_shape_px=(int(line["source_rows_px"]), int(line["source_columns_px"])),
-        crop_box_px=(
-            int(line["crop_top_px"]),
-            int(line["crop_bottom_px"]),
-            int(line["crop_left_px"]),
-            int(line["crop_right_px"]),
-        ),
-        is_flipped=bool(line["is_flipped"]),
-        scale=float(line["scale"]),
-        best_center_px=(int(line["best_center_row_px"]), int(line["best_center_column_px"])),
-        window_px=window_px,
-        view_position=ViewPosition(line["view_position"]),
     )
 
 
@@ -393,3 +277,9 @@ def _open_array(store: ExamStore, name: str, *, mode: str) -> Any:
 def _cached_array(store: ExamStore, name: str, grown_ns: int) -> Any:
     # Opening parses metadata; grown_ns makes a new entry when ingest has made the array longer.
     return _open_array(store, name, mode="r")
+
+
+def store_preprocessing(store: ExamStore) -> str:
+    """The same of what a store holds."""
+    made = json.loads((store.folder / "store.json").read_text())
+    return f"{made['preprocess']['crop_mode']}-{made['preprocess_version']}"

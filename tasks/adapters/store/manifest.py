@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pandas as pd
 
 from schemas.errors import StoreError
-from schemas.exam import FINDINGS, UNKNOWN_LABEL, ExamRecord, Finding, Laterality
-from schemas.reports.pages import SplitReport
+from schemas.exam import FINDINGS, UNKNOWN_LABEL, ExamRecord, Finding, Laterality, QuarantinedFile
+from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES
+from schemas.reports.data import SplitReport
+from tasks.adapters.store.exam_store import ExamStore
+from tasks.adapters.workspace import write_atomically
 
 
 def exam_records(manifest: pd.DataFrame) -> list[ExamRecord]:
@@ -39,3 +46,51 @@ def _findings(line: pd.Series) -> frozenset[Finding] | None:
     present = frozenset(finding for finding in FINDINGS if line[finding.value] == 1)
     is_known = all(line[finding.value] != UNKNOWN_LABEL for finding in FINDINGS)
     return present if present or is_known else None
+
+
+def publish(store: ExamStore, lines: Sequence[Mapping[str, object]], quarantined: Sequence[QuarantinedFile]) -> pd.DataFrame:
+    """Replaces the manifest and the quarantine list; what the manifest names is visible to readers from now on."""
+    manifest = pd.DataFrame(list(lines), columns=list(MANIFEST_NAMES))
+    manifest = manifest.astype({column.name: column.dtype for column in MANIFEST_COLUMNS})
+    write_atomically(store.manifest_path, manifest.to_parquet(index=False))
+    refused = pd.DataFrame(
+        [(file.file_id, " ".join(file.reason_codes), file.message) for file in quarantined],
+        columns=["file_id", "reason_codes", "message"],
+    )
+    write_atomically(store.quarantine_path, refused.to_csv(index=False).encode())
+    return manifest
+
+
+def read_manifest(store: ExamStore) -> pd.DataFrame:
+    """The published images, ``schemas.layout.MANIFEST_COLUMNS``.
+
+    Raises:
+        StoreError: Nothing was published yet.
+    """
+    try:
+        return pd.read_parquet(store.manifest_path)
+    except FileNotFoundError as missing:
+        raise StoreError(
+            f"Nothing is published in {store.folder}", expected="manifest.parquet", remedy="run `mammo ingest` first"
+        ) from missing
+
+
+def published_rows(store: ExamStore) -> dict[str, int]:
+    """image_id -> row of the images that readers see now; empty if nothing was published, or the manifest is damaged."""
+    try:
+        manifest = pd.read_parquet(store.manifest_path, columns=["image_id", "row"])
+    except (OSError, ValueError):  # pyarrow's errors about damage are among these
+        return {}
+    return dict(zip(manifest["image_id"], manifest["row"], strict=True))
+
+
+def data_version(manifest: pd.DataFrame) -> str:
+    """sha256 over what training and evaluation see: images, crops, masks and labels; not where and when they were stored."""
+    columns = [name for name in MANIFEST_NAMES if name not in ("row", "gate_warnings", "batch", "batch_date")]
+    text = manifest.sort_values("image_id")[columns].to_csv(index=False, lineterminator="\n")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def lines_of(manifest: pd.DataFrame) -> list[dict[str, Any]]:
+    """The manifest's lines by column name."""
+    return [{str(name): value for name, value in line.items()} for line in manifest.to_dict("records")]

@@ -16,10 +16,10 @@ from typing import Any
 from gmic_model.learning.learner import Learner, memory_mib, random_state, set_random_state, step_parts, train_steps
 from gmic_model.learning.processes import Team
 from gmic_model.learning.step_plan import plan_steps
-from schemas.config.run import GMICConfig
+from schemas.config.network import GMICConfig
 from schemas.config.training import FitConfig
 from schemas.errors import CheckpointError
-from schemas.reports.pages import EpochRecord, PretrainEpoch
+from schemas.reports.training import EpochRecord, PretrainEpoch
 from tasks.adapters.models.checkpoints import (
     Checkpoint,
     epoch_dir,

@@ -16,10 +16,10 @@ from gmic_model.learning.learner import choose_device, new_learner, require_patc
 from gmic_model.learning.pretraining import new_pretraining_learner, take_pretrained
 from gmic_model.learning.processes import Team, joined_team
 from gmic_model.learning.step_plan import plan_steps
-from schemas.config.run import PretrainConfig
+from schemas.config.training import PretrainConfig
 from schemas.errors import MammoError
 from schemas.exam import Finding
-from schemas.reports.pages import EpochRecord, PretrainEpoch
+from schemas.reports.training import EpochRecord, PretrainEpoch
 from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.models.checkpoints import delete_checkpoints, load_checkpoint
 from tasks.adapters.training.loop import Course, EpochFacts, run_course

@@ -9,10 +9,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from schemas.config.run import PretrainConfig, RunConfig
+from schemas.config.run import RunConfig
 from schemas.config.section import Config
-from schemas.config.training import FitConfig
-from schemas.reports.pages import SplitReport
+from schemas.config.training import FitConfig, PretrainConfig
+from schemas.reports.data import SplitReport
 
 MARK: Final = "@mammo "
 

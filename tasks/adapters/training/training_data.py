@@ -13,13 +13,15 @@ from gmic_model.learning.batches import ExamViews
 from gmic_model.learning.step_plan import ShuffledExams
 from gmic_model.preprocess import preprocess_version
 from gmic_model.sampling import EpochSampler
-from schemas.config.run import PreprocessConfig, PretrainConfig, RunConfig
-from schemas.config.training import FitConfig
+from schemas.config.ingest import PreprocessConfig
+from schemas.config.run import RunConfig
+from schemas.config.training import FitConfig, PretrainConfig
 from schemas.errors import StoreError, TrainingError
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, Split
-from schemas.reports.pages import SplitReport
-from tasks.adapters.store.exam_store import ExamStore, StoredViews, lines_of, open_store, read_manifest, stored_views
-from tasks.adapters.store.manifest import exam_records, manifest_with_splits
+from schemas.reports.data import SplitReport
+from tasks.adapters.store.exam_store import ExamStore, open_store
+from tasks.adapters.store.manifest import exam_records, lines_of, manifest_with_splits, read_manifest
+from tasks.adapters.store.views import StoredViews, stored_views
 from tasks.adapters.workspace import exam_store_dir
 
 BIRADS_GROUPS = (0, 1, 2)

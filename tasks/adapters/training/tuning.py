@@ -11,16 +11,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gmic_model.learning.batches import Batch, ExamViews, batches_of, loaded
-from gmic_model.learning.learner import Device, Learner, averaged_weights, breast_auroc, predict_batches
+from gmic_model.learning.learner import Device, Learner, averaged_weights, predict_batches
 from gmic_model.learning.pretraining import predict_groups
 from gmic_model.learning.processes import Team
 from gmic_model.metrics.localization import continuous_f1
-from gmic_model.metrics.ranking import breast_scores
+from gmic_model.metrics.ranking import auroc, breast_scores
 from gmic_model.model import GMICOutput
 from gmic_model.pixels.frames import mask_to_window
 from schemas.config.training import FitConfig
 from schemas.exam import FINDINGS, Finding
-from tasks.adapters.store.exam_store import StoredViews
+from tasks.adapters.store.views import StoredViews
 from tasks.adapters.training.training_data import birads_group
 
 
@@ -163,3 +163,12 @@ def _batches(lines: pd.DataFrame, views: StoredViews, batch_images: int, config:
         threads=config.loader_workers,
         ahead=config.prefetch_batches,
     )
+
+
+def breast_auroc(
+    score_NC: NDArray[np.float64], label_NC: NDArray[np.int64], exam_id_N: NDArray[np.str_], laterality_N: NDArray[np.str_]
+) -> list[float | None]:
+    """Breast-level AUROC per finding: breast score = mean of its views (paper section 3.1); None = one class only."""
+    breasts = breast_scores(score_NC, exam_id_N, laterality_N)
+    label_BC = label_NC[breasts.first_image_B]  # views of a breast share its label
+    return [auroc(breasts.score_BC[:, finding], label_BC[:, finding]) for finding in range(score_NC.shape[1])]

@@ -16,7 +16,8 @@ import pytest
 
 from deployments.commands.prune import Pruned, prune_workspace
 from schemas.config.run import RunConfig, Stage
-from schemas.reports.pages import Provenance, TrainReport
+from schemas.reports.report import Provenance
+from schemas.reports.training import TrainReport
 from tasks.stage import save_report
 
 AGE = timedelta(days=30)

@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from deployments.commands.quarantine import app
-from schemas.config.run import PreprocessConfig
+from schemas.config.ingest import PreprocessConfig
 from schemas.errors import ConfigError, StoreBusy
 from schemas.exam import QuarantinedFile
 from tasks.adapters.inbox.ledger import Ledger

@@ -25,7 +25,8 @@ import psutil
 import pytest
 
 from deployments.server.workstation import ARRIVED
-from tasks.adapters.store.exam_store import open_store, read_manifest
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import read_manifest
 
 pytestmark = pytest.mark.e2e
 

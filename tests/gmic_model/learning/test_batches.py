@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gmic_model.learning.batches import Batch, ExamViews, batches_of, join_exams, loaded, network_batch, standardised_on_device
 from gmic_model.pixels.window import draw_jitter
 from gmic_model.preprocess import PreparedView, network_input
-from schemas.config.run import PreprocessConfig
+from schemas.config.ingest import PreprocessConfig
 from schemas.errors import StoreError
 from schemas.exam import ViewGeometry, ViewPosition
 

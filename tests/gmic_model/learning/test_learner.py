@@ -15,7 +15,6 @@ from gmic_model.learning.learner import (
     Learner,
     Part,
     averaged_weights,
-    breast_auroc,
     new_learner,
     predict_batches,
     random_state,
@@ -29,9 +28,11 @@ from gmic_model.learning.step_plan import plan_steps
 from gmic_model.model import GMIC
 from gmic_model.preprocess import PreparedView
 from gmic_model.sampling import EpochSampler
-from schemas.config.run import GMICConfig, LossForm, TrainConfig
+from schemas.config.network import GMICConfig
+from schemas.config.training import LossForm, TrainConfig
 from schemas.errors import ConfigError, TrainingError
 from schemas.exam import ExamRecord, Finding, Laterality, ViewGeometry, ViewPosition
+from tasks.adapters.training.tuning import breast_auroc
 
 MODEL = GMICConfig(image_size=(64, 48), patch_size=(16, 16), K=2, local_dim=8, attention_dim=8)
 CONFIG = TrainConfig(learning_rate=1e-3, device="cpu", saliency_weight=1e-4)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gmic_model.metrics.bootstrap import mean_interval, ratio_interval
-from gmic_model.metrics.operating_points import Bootstrap
-from gmic_model.metrics.ranking import patient_weights
+from gmic_model.metrics.bootstrap import Bootstrap, mean_interval, patient_weights, ratio_interval
 
 BOOTSTRAP = Bootstrap(resamples=60, confidence=0.8, seed=5)
 

@@ -9,8 +9,8 @@ from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
+from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.calibration import apply_temperature, calibration_report, fit_temperature, to_logit
-from gmic_model.metrics.operating_points import Bootstrap
 from gmic_model.metrics.ranking import auroc
 from schemas.errors import MammoError
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from gmic_model.metrics.bootstrap import Bootstrap, patient_weights
 from gmic_model.metrics.curve_bands import pr_band, roc_band
-from gmic_model.metrics.operating_points import Bootstrap
-from gmic_model.metrics.ranking import patient_weights
 
 BOOTSTRAP = Bootstrap(resamples=200, confidence=0.9, seed=3)
 

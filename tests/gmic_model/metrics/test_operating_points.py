@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
+from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.operating_points import (
-    Bootstrap,
     point_at_threshold,
     points_at_sensitivity,
     points_at_specificity,

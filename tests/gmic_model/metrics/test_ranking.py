@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as oracle
 
-from gmic_model.metrics.ranking import auprc, auroc, bootstrap_interval, breast_scores, patient_weights, pr_curve, roc_curve
+from gmic_model.metrics.bootstrap import patient_weights
+from gmic_model.metrics.ranking import auprc, auroc, bootstrap_interval, breast_scores, pr_curve, roc_curve
 from schemas.errors import MammoError
 
 REFERENCE_DATA = Path(os.environ.get("MAMMO_REFERENCE_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -187,7 +188,7 @@ def test_chunks_do_not_change_the_interval(monkeypatch: pytest.MonkeyPatch) -> N
     label_B = rng.integers(0, 2, 40)
     arguments = ("auroc", rng.random(40), label_B, np.arange(40) // 4)
     whole = bootstrap_interval(*arguments, resamples=50, confidence=0.95, seed=7)
-    monkeypatch.setattr("gmic_model.metrics.ranking._COUNTS_PER_CHUNK", 120)
+    monkeypatch.setattr("gmic_model.metrics.bootstrap._COUNTS_PER_CHUNK", 120)
     assert bootstrap_interval(*arguments, resamples=50, confidence=0.95, seed=7) == whole
     assert bootstrap_interval(*arguments, resamples=50, confidence=0.95, seed=8) != whole
 

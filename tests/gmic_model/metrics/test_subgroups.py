@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gmic_model.metrics.operating_points import Bootstrap
+from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.ranking import auroc
 from gmic_model.metrics.subgroups import NOT_KNOWN, age_bands, subgroup_metrics, view_counts
 

@@ -8,17 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmic_model.pixels.frames import boxes_in_crop, corners_to_source, mask_to_window, to_source_frame
-from gmic_model.pixels.window import Jitter
-from gmic_model.preprocess import (
-    PreparedView,
-    crop_like,
-    fit_canvas,
-    network_input,
-    prepare_view,
-    window_placement,
-    working_shape_px,
-)
-from schemas.config.run import PreprocessConfig
+from gmic_model.pixels.window import Jitter, window_placement, working_shape_px
+from gmic_model.preprocess import PreparedView, crop_like, fit_canvas, network_input, prepare_view
+from schemas.config.ingest import PreprocessConfig
 from schemas.errors import ConfigError
 from schemas.exam import Laterality, LesionBox, ViewGeometry, ViewPosition
 

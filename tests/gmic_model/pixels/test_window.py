@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmic_model.pixels.window import Jitter, cut_window, draw_jitter, place_window
-from schemas.config.run import PreprocessConfig
+from schemas.config.ingest import PreprocessConfig
 from schemas.exam import ViewGeometry, ViewPosition
 
 DRAW = st.floats(-1, 1, exclude_max=True, width=32)

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gmic_model.metrics.operating_points import Bootstrap
+from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.reader_study.mrmc import CovarianceMethod, Inference
 from gmic_model.reader_study.study import ReaderStudy, StudyOptions, analyse_reader_study
-from schemas.config.run import EvaluateConfig
+from schemas.config.evaluation import EvaluateConfig
 from schemas.errors import ConfigError
 from schemas.reports.reader_study import ReaderStudyReport
 

@@ -9,18 +9,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from schemas.config.run import (
-    Config,
-    ExistingDask,
-    GMICConfig,
-    LocalDask,
-    PhantomConfig,
-    PreprocessConfig,
-    RunConfig,
-    SplitConfig,
-    TrainConfig,
-    nearest_keys,
-)
+from schemas.config.evaluation import SplitConfig
+from schemas.config.ingest import ExistingDask, LocalDask, PhantomConfig, PreprocessConfig
+from schemas.config.network import GMICConfig
+from schemas.config.run import RunConfig
+from schemas.config.section import Config, nearest_keys
+from schemas.config.training import TrainConfig
 
 SHIPPED_DIR = Path(__file__).parents[3] / "deployments" / "configs"
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from schemas.reports.pages import CheckResult, EpochRecord, Interval, Report, SplitCount, SplitReport, ValidationReport
+from schemas.reports.data import CheckResult, SplitCount, SplitReport, ValidationReport
+from schemas.reports.report import Interval, Report
+from schemas.reports.training import EpochRecord
 
 
 def _all_reports(kind: type[Report] = Report) -> list[type[Report]]:

@@ -10,7 +10,8 @@ import pytest
 
 from mammo_tests import hostile
 from schemas.exam import Laterality, ViewPosition
-from tasks.adapters.dicom.dicom_file import MammogramHeader, write_mammogram
+from tasks.adapters.dicom.dicom_file import write_mammogram
+from tasks.adapters.dicom.mammogram import MammogramHeader
 
 SHAPE_PX = (320, 288)
 

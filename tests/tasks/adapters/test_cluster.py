@@ -15,7 +15,7 @@ from threading import Thread
 import pytest
 from distributed import Client, LocalCluster
 
-from schemas.config.run import ExistingDask, KubernetesDask, LocalDask, SlurmDask
+from schemas.config.ingest import ExistingDask, KubernetesDask, LocalDask, SlurmDask
 from schemas.errors import ConfigError, StoreError
 from tasks.adapters.cluster import Failed, kubernetes_spec, open_cluster, run_all, slurm_cluster
 

@@ -14,8 +14,8 @@ from typing import Final
 from schemas.exam import Laterality, ViewPosition
 from tasks.adapters.datasets.gate_profile import Profile
 from tasks.adapters.datasets.subject import VIEW_CODES, Subject
-from tasks.adapters.dicom.dicom_file import LARGEST_SIDE_PX, LOSSLESS_SYNTAXES, MAMMOGRAPHY_FOR_PRESENTATION
-from tasks.adapters.dicom.header import DicomHeader
+from tasks.adapters.dicom.dicom_file import LOSSLESS_SYNTAXES, MAMMOGRAPHY_FOR_PRESENTATION
+from tasks.adapters.dicom.header import LARGEST_SIDE_PX, DicomHeader
 from tasks.adapters.gate.rules.rule import Broken
 
 EARLIEST_EXAM: Final = date(1990, 1, 1)

@@ -114,3 +114,11 @@ GATE_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         "E04": Rule(_BLOCK, "An exam has one patient and one date"),
     }
 )
+
+
+_NO_BREAST: Final = "A breast is found in the image"
+
+
+def demand(code: str) -> str:
+    """What a rule demands, in words."""
+    return GATE_RULES[code].demand if code in GATE_RULES else _NO_BREAST

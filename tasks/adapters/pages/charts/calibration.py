@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gmic_model.metrics.operating_points import threshold_table
-from schemas.reports.pages import CalibrationBin, CalibrationReport, FindingMetrics
+from schemas.reports.evaluation import CalibrationBin, CalibrationReport, FindingMetrics
 from tasks.adapters.pages.charts.curves import Chart, FindingScores, Frame, Series
 
 SLIDER_STEPS = 500

@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from gmic_model.metrics.curve_bands import CurveBand
 from gmic_model.metrics.ranking import PrecisionRecallCurve, RocCurve, pr_curve, roc_curve
 from schemas.exam import Finding
-from schemas.reports.pages import EpochRecord, Interval
+from schemas.reports.report import Interval
+from schemas.reports.training import EpochRecord
 from tasks.adapters.pages.charts.readings import epoch_reading, pr_reading, roc_reading
 
 _LEFT, _TOP, _BOTTOM, _RIGHT = 52.0, 12.0, 46.0, 14.0

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, VIEWS_PER_EXAM
-from schemas.reports.pages import CheckResult
+from schemas.reports.data import CheckResult
 from tasks.adapters.checks.drift_suite import drift_suite
 from tasks.adapters.checks.expectations import check_manifest, check_splits
 from tasks.adapters.checks.image_suites import MANIFEST_SUITES, manifest_suites, split_suites

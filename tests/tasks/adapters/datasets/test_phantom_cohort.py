@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from schemas.config.run import PhantomConfig
+from schemas.config.ingest import PhantomConfig
 from schemas.errors import ConfigError
 from schemas.exam import Laterality
 from tasks.adapters.datasets.phantom_cohort import LABEL_COLUMNS, plan_cohort, write_cohort

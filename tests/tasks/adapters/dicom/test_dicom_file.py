@@ -22,7 +22,8 @@ from pydicom.uid import RLELossless
 
 from schemas.errors import DicomError, GateRejection
 from schemas.exam import Laterality, ViewPosition
-from tasks.adapters.dicom.dicom_file import MammogramHeader, frame_codecs, read_header, read_pixels, write_mammogram
+from tasks.adapters.dicom.dicom_file import frame_codecs, read_header, read_pixels, write_mammogram
+from tasks.adapters.dicom.mammogram import MammogramHeader
 
 SHAPE_PX = (96, 80)
 REFERENCE_DATA = Path(os.environ.get("MAMMO_REFERENCE_DATA", Path(__file__).parents[5] / "shared" / "data"))

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from mammo_tests import hostile
 from schemas.exam import ImageRecord
+from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.dicom.dicom_file import LOSSLESS_SYNTAXES, NATIVE_SYNTAXES, READABLE_SYNTAXES
-from tasks.adapters.gate.admission import GatedPixels, accept_image, profile_named
+from tasks.adapters.gate.admission import GatedPixels, accept_image
 from tasks.adapters.pseudonyms import Pseudonyms
 
 WriteSound = Callable[..., Path]
@@ -50,7 +51,7 @@ def test_lossy_images_are_accepted_with_a_warning(tmp_path: Path, write_sound: W
     """12 bits, near the source, P01 and nothing else; the raw digest is of the decoded values."""
     encode, tolerance = LOSSY[syntax]
     path = write_sound(tmp_path / "a.dcm")
-    pixels_HW = darker(path, hostile, 12)
+    pixels_HW = darker(path, 12)
     path.write_bytes(hostile.recoded(path.read_bytes(), syntax, bytes(encode(pixels_HW))))
     record, gated = accepted(path)
     assert record.gate_warnings == ("P01",) and record.transfer_syntax_uid == syntax
@@ -61,7 +62,7 @@ def test_lossy_images_are_accepted_with_a_warning(tmp_path: Path, write_sound: W
 def test_baseline_jpeg_of_8_bits_is_accepted_with_warnings(tmp_path: Path, write_sound: WriteSound) -> None:
     """P01 for the loss, X12 for 8 bits allocated."""
     path = write_sound(tmp_path / "a.dcm")
-    pixels_HW = (darker(path, hostile, 8)).astype(np.uint8)
+    pixels_HW = (darker(path, 8)).astype(np.uint8)
     stream = bytes(imagecodecs.jpeg8_encode(pixels_HW, level=98))
     content = hostile.recoded(path.read_bytes(), "1.2.840.10008.1.2.4.50", stream)
     path.write_bytes(hostile.edited(content, {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}))
@@ -77,7 +78,7 @@ def test_every_depth_from_8_to_16_bits_is_stored_as_it_is(
 ) -> None:
     """Raw values, no rescale, no mask, whatever BitsStored says."""
     path = write_sound(tmp_path / "a.dcm")
-    pixels_HW = darker(path, hostile, bits)
+    pixels_HW = darker(path, bits)
     encoders: dict[str, Encode] = {
         "1.2.840.10008.1.2.4.70": lambda image_HW: imagecodecs.jpeg8_encode(
             image_HW, lossless=True, predictor=1, bitspersample=16

@@ -23,16 +23,12 @@ from numpy.typing import NDArray
 from schemas.errors import ConfigError, GateRejection
 from schemas.exam import Acquisition, ImageRecord, Laterality, Photometric, ViewPosition
 from schemas.layout import Severity
-from tasks.adapters.dicom.dicom_file import MammogramHeader, write_mammogram
-from tasks.adapters.gate.admission import (
-    GATE_RULES,
-    PROFILES,
-    GatedPixels,
-    accept_pixels,
-    advise_profile,
-    inspect_header,
-    profile_named,
-)
+from tasks.adapters.datasets.catalogue import PROFILES, profile_named
+from tasks.adapters.dicom.dicom_file import write_mammogram
+from tasks.adapters.dicom.mammogram import MammogramHeader
+from tasks.adapters.gate.admission import GatedPixels, accept_pixels, inspect_header
+from tasks.adapters.gate.advice import advise_profile
+from tasks.adapters.gate.rules.rule import GATE_RULES
 from tasks.adapters.pseudonyms import Pseudonyms
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)

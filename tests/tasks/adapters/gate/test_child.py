@@ -20,13 +20,16 @@ import pytest
 
 from gmic_model.preprocess import fit_canvas, prepare_view
 from mammo_tests import hostile
-from schemas.config.run import LocalDask, PreprocessConfig
+from schemas.config.ingest import GateLimits, LocalDask, PreprocessConfig
 from schemas.errors import GateRejection
 from tasks.adapters.cluster import Failed, open_cluster, run_all
-from tasks.adapters.gate.admission import GATE_RULES, accept_image, file_fingerprint, profile_named
-from tasks.adapters.gate.child import GateChild, GateLimits, PreparedImage, child_of_this_thread
-from tasks.adapters.gate.child_main import DrawThumbnail, InspectHeader, PrepareImage
-from tasks.adapters.inbox.shard_writer import PlannedImage, ShardJob, ShardResult, SourceFile, write_exam_shard
+from tasks.adapters.datasets.catalogue import profile_named
+from tasks.adapters.gate.admission import accept_image
+from tasks.adapters.gate.child import GateChild, PreparedImage, child_of_this_thread
+from tasks.adapters.gate.messages import DrawThumbnail, InspectHeader, PrepareImage
+from tasks.adapters.gate.rules.rule import GATE_RULES
+from tasks.adapters.gate.source_file import SourceFile, file_fingerprint
+from tasks.adapters.inbox.shard_writer import PlannedImage, ShardJob, ShardResult, write_exam_shard
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.store.exam_store import create_store, read_row, reserve_rows
 

@@ -10,7 +10,8 @@ import pytest
 
 from schemas.errors import GateRejection
 from schemas.exam import Acquisition, ImageRecord
-from tasks.adapters.gate.admission import inspect_header, profile_named
+from tasks.adapters.datasets.catalogue import profile_named
+from tasks.adapters.gate.admission import inspect_header
 from tasks.adapters.pseudonyms import Pseudonyms
 
 WriteSound = Callable[..., Path]

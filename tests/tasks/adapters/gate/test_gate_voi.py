@@ -14,10 +14,11 @@ from pydicom.pixels.processing import apply_voi, apply_windowing
 
 from gmic_model.preprocess import PREPROCESS_VERSION, preprocess_version
 from mammo_tests import hostile
-from schemas.config.run import PreprocessConfig, VoiMode
+from schemas.config.ingest import PreprocessConfig, VoiMode
 from schemas.errors import GateRejection, StoreError
+from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.dicom.dicom_file import read_pixels
-from tasks.adapters.gate.admission import GatedPixels, accept_image, profile_named
+from tasks.adapters.gate.admission import GatedPixels, accept_image
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.exam_store import create_store
 

@@ -14,32 +14,26 @@ import numpy as np
 import pytest
 
 from gmic_model.preprocess import PREPROCESS_VERSION, crop_like
-from schemas.config.run import PhantomConfig, PreprocessConfig
+from schemas.config.ingest import PhantomConfig, PreprocessConfig
 from schemas.errors import DicomError, GateRejection
 from schemas.exam import ViewGeometry
 from schemas.layout import LESION_MASK, MANIFEST_NAMES
 from tasks.adapters.datasets.phantom_cohort import write_cohort
 from tasks.adapters.dicom.dicom_file import read_header, read_pixels
+from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.shard_writer import (
     HeaderJob,
     PlannedImage,
     ShardJob,
     ShardResult,
-    SourceFile,
     inspect_files,
     refusal,
     write_exam_shard,
 )
 from tasks.adapters.pseudonyms import open_key
-from tasks.adapters.store.exam_store import (
-    ExamStore,
-    create_store,
-    publish,
-    read_manifest,
-    read_row,
-    reserve_rows,
-    stored_views,
-)
+from tasks.adapters.store.exam_store import ExamStore, create_store, read_row, reserve_rows
+from tasks.adapters.store.manifest import publish, read_manifest
+from tasks.adapters.store.views import stored_views
 
 BATCH_COLUMNS = {"batch", "batch_date"}
 LABEL_COLUMNS = {"benign", "malignant", "birads", "label_source", "density", "finding_type", "lesion_boxes"}

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.config.run import PhantomConfig
+from schemas.config.ingest import PhantomConfig
 from schemas.errors import LabelError
 from schemas.exam import Acquisition, BreastLabel, ImageRecord, Laterality, Photometric, ViewPosition
 from tasks.adapters.datasets.phantom_cohort import labels_csv, plan_cohort

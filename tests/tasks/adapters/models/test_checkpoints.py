@@ -23,7 +23,8 @@ from torch import Tensor
 from gmic_model.learning.batches import Batch
 from gmic_model.learning.learner import Learner, new_learner, random_state, set_random_state, train_steps, whole_steps
 from gmic_model.model import GMIC
-from schemas.config.run import GMICConfig, GMICVariant, TrainConfig
+from schemas.config.network import GMICConfig, GMICVariant
+from schemas.config.training import TrainConfig
 from schemas.errors import CheckpointError
 from tasks.adapters.models.checkpoints import (
     SIDECAR,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import CheckpointError
-from schemas.reports.pages import TemperatureFile, TemperatureFit
-from schemas.reports.report import EnsembleMember
+from schemas.reports.evaluation import TemperatureFile, TemperatureFit
+from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.checkpoints import SIDECAR, WEIGHTS
 from tasks.adapters.models.model_files import (
     TEMPERATURE,

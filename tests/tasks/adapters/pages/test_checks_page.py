@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from schemas.layout import Severity
-from schemas.reports.pages import CheckResult, ValidationReport
+from schemas.reports.data import CheckResult, ValidationReport
 from tasks.adapters.pages.checks_page import write_checks_page
 
 

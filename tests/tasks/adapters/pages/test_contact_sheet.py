@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from schemas.config.ingest import GateLimits
 from schemas.exam import QuarantinedFile
-from tasks.adapters.gate.child import GateLimits
+from tasks.adapters.inbox.quarantine import find_sources
 from tasks.adapters.pages import contact_sheet
-from tasks.adapters.pages.contact_sheet import find_sources, write_contact_sheet
+from tasks.adapters.pages.contact_sheet import write_contact_sheet
 from tasks.adapters.pseudonyms import Pseudonyms
 
 WriteSound = Callable[..., Path]

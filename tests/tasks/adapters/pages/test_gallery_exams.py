@@ -7,7 +7,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from schemas.reports.pages import CalibrationBin, CalibrationReport, FailureKind, FindingMetrics, Interval
+from schemas.reports.evaluation import CalibrationBin, CalibrationReport, FindingMetrics
+from schemas.reports.pages import FailureKind
+from schemas.reports.report import Interval
 from tasks.adapters.pages.gallery_exams import ExamNotes, choose_exams, find_failures
 
 NONE = Interval(value=None, low=None, high=None)

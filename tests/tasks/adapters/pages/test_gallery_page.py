@@ -13,7 +13,8 @@ import pytest
 
 from gmic_model.pictures.hanging import Box, HungView
 from schemas.exam import Finding, Laterality, ViewPosition
-from schemas.reports.pages import CalibrationBin, Interval
+from schemas.reports.evaluation import CalibrationBin
+from schemas.reports.report import Interval
 from tasks.adapters.pages.gallery_page import BreastScore, GalleryExam, GalleryNote, GalleryView, Shelf
 
 if TYPE_CHECKING:

@@ -21,28 +21,15 @@ import pytest
 
 from gmic_model.metrics.curve_bands import CurveBand
 from gmic_model.metrics.ranking import auprc, auroc, bootstrap_interval
-from schemas.config.run import EvaluateConfig, IngestConfig, PhantomConfig, RunConfig
+from schemas.config.evaluation import EvaluateConfig
+from schemas.config.ingest import IngestConfig, PhantomConfig
+from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, Finding
-from schemas.reports.pages import (
-    CheckResult,
-    EpochRecord,
-    EvaluationReport,
-    ExplainedImage,
-    ExplainReport,
-    Failure,
-    FailureKind,
-    FindingMetrics,
-    ImageScore,
-    IngestReport,
-    Interval,
-    PipelineReport,
-    PredictReport,
-    Provenance,
-    SplitCount,
-    SplitReport,
-    TrainReport,
-    ValidationReport,
-)
+from schemas.reports.data import CheckResult, IngestReport, SplitCount, SplitReport, ValidationReport
+from schemas.reports.evaluation import EvaluationReport, FindingMetrics
+from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, ImageScore, PipelineReport, PredictReport
+from schemas.reports.report import Interval, Provenance
+from schemas.reports.training import EpochRecord, TrainReport
 from tasks.adapters.pages.charts.curves import FindingScores, pr_chart, roc_chart
 from tasks.adapters.pages.panels import PANEL_WIDTH_PX
 from tasks.adapters.pages.report_page import render_prediction, render_report

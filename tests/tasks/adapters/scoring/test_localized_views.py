@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.localization import ContinuousF1, LesionCount
-from gmic_model.metrics.operating_points import Bootstrap
 from schemas.exam import Finding, LesionBox, ViewGeometry, ViewPosition
-from schemas.reports.pages import FindingMetrics, Interval
+from schemas.reports.evaluation import FindingMetrics
+from schemas.reports.report import Interval
 from tasks.adapters.scoring.localized_views import (
     LocalizedView,
     annotated_rows,
@@ -21,7 +22,8 @@ from tasks.adapters.scoring.localized_views import (
     with_localization,
 )
 from tasks.adapters.scoring.scored_views import ScoredView
-from tasks.adapters.store.exam_store import ExamStore, StoredViews
+from tasks.adapters.store.exam_store import ExamStore
+from tasks.adapters.store.views import StoredViews
 
 UNDEFINED = Interval(value=None, low=None, high=None)
 BOOTSTRAP = Bootstrap(resamples=50, confidence=0.9, seed=0)

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gmic_model.metrics.operating_points import Bootstrap
-from gmic_model.metrics.ranking import Metric, patient_weights
-from schemas.reports.pages import FindingMetrics
+from gmic_model.metrics.bootstrap import Bootstrap, patient_weights
+from gmic_model.metrics.ranking import Metric
+from schemas.reports.evaluation import FindingMetrics
 from tasks.adapters.scoring.model_ranking import spread, with_models, with_ranking
 
 BOOTSTRAP = Bootstrap(resamples=40, confidence=0.9, seed=3)

@@ -13,29 +13,19 @@ import torch
 from gmic_model.learning.batches import ExamViews, loaded
 from gmic_model.model import GMIC
 from gmic_model.preprocess import PreparedView, network_input
-from schemas.config.run import GMICConfig, GMICVariant, PreprocessConfig, RunConfig, StoreReader
+from schemas.config.ingest import PreprocessConfig
+from schemas.config.network import GMICConfig, GMICVariant
+from schemas.config.run import RunConfig
+from schemas.config.training import StoreReader
 from schemas.errors import CheckpointError
 from schemas.layout import MANIFEST_COLUMNS
-from schemas.reports.pages import Provenance, TrainReport
-from schemas.reports.report import EnsembleMember
+from schemas.reports.report import Provenance
+from schemas.reports.training import EnsembleMember, TrainReport
 from tasks.adapters.models.checkpoints import SIDECAR, load_checkpoint, save_checkpoint
-from tasks.adapters.scoring.scored_views import (
-    load_member,
-    load_network,
-    load_trained,
-    score_rows,
-    score_rows_of_each,
-    store_preprocessing,
-)
-from tasks.adapters.store.exam_store import (
-    StoredImage,
-    StoredViews,
-    create_store,
-    publish,
-    reserve_rows,
-    stored_views,
-    write_shard,
-)
+from tasks.adapters.scoring.scored_views import load_member, load_network, load_trained, score_rows, score_rows_of_each
+from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, store_preprocessing, write_shard
+from tasks.adapters.store.manifest import publish
+from tasks.adapters.store.views import StoredViews, stored_views
 from tasks.predict import find_checkpoint
 
 CPU = torch.device("cpu")

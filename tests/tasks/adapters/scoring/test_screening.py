@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from schemas.config.run import EvaluateConfig
-from schemas.reports.pages import FindingMetrics, Interval
+from schemas.config.evaluation import EvaluateConfig
+from schemas.reports.evaluation import FindingMetrics
+from schemas.reports.report import Interval
 from tasks.adapters.scoring.screening import with_screening_metrics
 
 UNDEFINED = Interval(value=None, low=None, high=None)

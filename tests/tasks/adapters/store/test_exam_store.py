@@ -18,7 +18,7 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 
-from schemas.config.run import PreprocessConfig
+from schemas.config.ingest import PreprocessConfig
 from schemas.errors import StoreError
 from schemas.exam import QuarantinedFile, ViewPosition
 from schemas.layout import LESION_MASK, MANIFEST_COLUMNS, MANIFEST_NAMES, PIXELS
@@ -26,15 +26,13 @@ from tasks.adapters.store.exam_store import (
     ExamStore,
     StoredImage,
     create_store,
-    data_version,
     open_store,
-    publish,
-    read_manifest,
     read_row,
     reserve_rows,
-    stored_views,
     write_shard,
 )
+from tasks.adapters.store.manifest import data_version, publish, read_manifest
+from tasks.adapters.store.views import stored_views
 
 REPOSITORY = Path(__file__).parents[4]
 PREPROCESS = PreprocessConfig(window_px=(96, 64), jitter_shift_px=8, jitter_size_px=8)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from schemas.config.run import PreprocessConfig, StoreReader
+from schemas.config.ingest import PreprocessConfig
+from schemas.config.training import StoreReader
 from schemas.errors import ConfigError, StoreError
 from schemas.layout import LESION_MASK, PIXELS
 from tasks.adapters.store import tensorstore_reader

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from schemas.config.run import PreprocessConfig
+from schemas.config.ingest import PreprocessConfig
 from schemas.errors import StoreError
 from schemas.layout import LESION_MASK, PIXELS
 from tasks.adapters.store.exam_store import (

@@ -16,10 +16,11 @@ import pytest
 
 from gmic_model.learning.processes import ALONE
 from mammo_tests.training_store import make_store, request, small_config
-from schemas.config.run import GMICVariant, RunConfig
+from schemas.config.network import GMICVariant
+from schemas.config.run import RunConfig
 from schemas.config.training import MlflowConfig
 from schemas.errors import ConfigError
-from schemas.reports.pages import SplitReport
+from schemas.reports.data import SplitReport
 from tasks.adapters.models.checkpoints import load_checkpoint
 from tasks.adapters.training.mlflow_log import ExperimentRun, RunFacts, experiment_run, mark_stopped
 from tasks.adapters.training.process import run_training

@@ -17,9 +17,9 @@ import pytest
 
 from gmic_model.learning.processes import ALONE
 from mammo_tests.training_store import make_store, request, small_config
-from schemas.config.run import GMICVariant
+from schemas.config.network import GMICVariant
 from schemas.errors import CheckpointError, ConfigError, StoreBusy, StoreError, TrainingError
-from schemas.reports.pages import SplitReport
+from schemas.reports.data import SplitReport
 from tasks.adapters.models.checkpoints import latest_checkpoint
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.process_main import serve

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gmic_model.learning.processes import ALONE
 from mammo_tests.training_store import WINDOW_PX, make_store, request, small_config
-from schemas.config.run import GMICVariant
+from schemas.config.network import GMICVariant
 from schemas.config.training import TrackingConfig
 from tasks.adapters.models.checkpoints import latest_checkpoint
 from tasks.adapters.training.process import run_training

@@ -1,0 +1,32 @@
+"""What a finished verb says in a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.reports.evaluation import EvaluationReport
+from schemas.reports.pages import PredictReport
+from schemas.reports.report import Report
+from schemas.reports.training import SearchReport
+
+
+def summary_text(verb: str, report: Report) -> str:
+    """One line for people: what was done and where it lies."""
+    content: dict[str, Any] = report.model_dump(mode="json")
+    places = [f"{key}: {value}" for key, value in content.items() if key.endswith(("_dir", "_path"))]
+    if isinstance(report, EvaluationReport):
+        from tasks.adapters.scoring.metrics_table import metrics_markdown
+
+        return metrics_markdown(report.by_finding)
+    if isinstance(report, SearchReport):
+        places.append(f"evaluate them: {report.next_command}")
+    return f"{verb} done. " + ", ".join(places)
+
+
+def prediction_text(report: PredictReport) -> str:
+    """Scores per breast, and what is missing."""
+    lines = [
+        f"{breast}: " + ", ".join(f"{finding} {score:.3f}" for finding, score in scores.items())
+        for breast, scores in report.breast_scores.items()
+    ]
+    return "\n".join([*lines, *report.missing, f"Report: {report.report_path}"])

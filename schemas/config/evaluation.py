@@ -1,0 +1,92 @@
+"""How patients are split, and what is measured, explained and reported of the trained network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from schemas.config.network import GMICVariant
+from schemas.config.section import Config, Fraction
+
+
+class SplitConfig(Config):
+    """Patients into train, tuning and test."""
+
+    tuning_fraction: Fraction = Field(0.15, description="Share of patients that choose epoch and thresholds")
+    test_fraction: Fraction = Field(0.25, description="Share of patients that judge")
+    seed: NonNegativeInt = Field(0, description="Another seed divides otherwise")
+
+    @model_validator(mode="after")
+    def _leaves_training_patients(self) -> SplitConfig:
+        if self.tuning_fraction + self.test_fraction >= 1.0:
+            raise ValueError("tuning_fraction + test_fraction must be below 1: no patient would be left to train on")
+        return self
+
+
+READERS_SPECIFICITY = 0.853
+"""Mean specificity of the public reader study's 14 readers, recall above probability 0.02 (docs/reader-study.md)."""
+
+
+class EvaluateConfig(Config):
+    """Breast-level metrics on the test split."""
+
+    checkpoints: tuple[Path, ...] = Field((), description="Weights to evaluate, and their mean; none = what train made")
+    ensemble: Path | None = Field(None, description="ensemble.json that names the weights instead (docs/evaluation.md)")
+    read_as: GMICVariant | None = Field(
+        None, description="Row of Table 1 that the weights stand for: gmic weights give gmic-loc and gmic-mil too"
+    )
+    bootstrap_resamples: PositiveInt = Field(2000, description="Patient-clustered resamples for the intervals")
+    confidence: float = Field(0.95, gt=0, lt=1, description="Of the intervals")
+    specificities: tuple[Fraction, ...] = Field((0.80, 0.90, 0.95), description="Operating points: sensitivity at these")
+    readers_specificity: Fraction | None = Field(
+        READERS_SPECIFICITY, description="Also the sensitivity at the readers' mean specificity; null = leave it out"
+    )
+    sensitivities: tuple[Fraction, ...] = Field((0.80, 0.90), description="Operating points: specificity at these")
+    calibration_bins: PositiveInt = Field(10, description="Bins of the reliability curve, with equal numbers of breasts")
+    subgroup_minimum_patients: PositiveInt = Field(
+        10, description="A group with fewer patients with, or without, the finding gets counts only"
+    )
+    subgroup_specificity: Fraction = Field(
+        0.90, description="One of ``specificities``: groups are compared at the threshold that keeps it on the whole test split"
+    )
+    batch_images: PositiveInt = Field(4, description="Images scored at once")
+    seed: NonNegativeInt = Field(0, description="Of the resamples")
+
+    @model_validator(mode="after")
+    def _names_weights_once(self) -> EvaluateConfig:
+        if self.checkpoints and self.ensemble is not None:
+            raise ValueError("name the weights in checkpoints or in ensemble, not in both")
+        return self
+
+    @property
+    def names_weights(self) -> bool:
+        """True if the weights are not those of this workspace's training."""
+        return bool(self.checkpoints) or self.ensemble is not None
+
+
+class ExplainConfig(Config):
+    """Figure 4 panels, and the gallery: a page for each exam as radiologists hang it."""
+
+    exams: PositiveInt = Field(40, description="Test exams shown at most: the worst errors first, then those with findings")
+    failures: int = Field(4, ge=0, description="Worst false negatives, and as many false positives, of each finding reported")
+    picture_rows_px: PositiveInt = Field(
+        1600, description="Height of a gallery picture, at most; the breast crop is shrunk to it"
+    )
+
+
+class ReportConfig(Config):
+    """The page of a whole run."""
+
+    pdf: bool = Field(True, description="Print report.pdf beside the page with headless Chromium, if the machine has one")
+
+
+class Table1Config(Config):
+    """The paper's Table 1 (``mammo reproduce table1``); every other setting is the run's."""
+
+    rows: tuple[GMICVariant, ...] = Field(tuple(GMICVariant), min_length=1, description="Rows of the table")
+    seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1, description="A training of each row for each seed")
+    checkpoints: dict[GMICVariant, tuple[Path, ...]] = Field(
+        {}, description="Weights taken instead of trained, by the row they were trained as"
+    )
+    is_store_ready: bool = Field(False, description="Take the workspace's store and splits as they are; ingest nothing")

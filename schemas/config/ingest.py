@@ -1,0 +1,150 @@
+"""What comes in and how: the synthetic cohort, preprocessing, the source folder, Dask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from schemas.config.section import Config, Fraction, SizePx
+
+
+class CropMode(StrEnum):
+    """How the breast is found. Recorded by name and version in provenance."""
+
+    ROBUST = "robust"  # tolerates padding values, white frames, burned-in corner marks
+    RELEASED = "released"  # as the released code: everything above 0 is breast
+
+
+class VoiMode(StrEnum):
+    """Which transform of the file is applied to stored values (``gmic_model.pixels.voi``); before MONOCHROME1 is inverted."""
+
+    RAW = "raw"  # none: what the published weights were trained on
+    WINDOW = "window"  # the file's first window, with its function
+    VOI_LUT = "voi-lut"  # the file's first VOI LUT; its first window where it has none
+
+
+class PreprocessConfig(Config):
+    """From a decoded image to the network window."""
+
+    window_px: SizePx = Field((2944, 1920), description="Network window, rows and columns in pixels")
+    voi: VoiMode = Field(VoiMode.RAW, description="Transform of stored values: raw, window or voi-lut")
+    crop_mode: CropMode = Field(CropMode.ROBUST, description="How the breast is found: robust, or as the released code")
+    erosion_iterations: int = Field(100, ge=0, description="Cross-shaped erosions before the largest component is taken")
+    crop_buffer_px: int = Field(50, ge=0, description="Margin kept around the breast")
+    oversize: Literal["cut", "shrink"] = Field(
+        "cut", description="A breast larger than the window: cut at the best centre, or shrink to fit"
+    )
+    jitter_shift_px: int = Field(100, ge=0, description="Train-time window shift, at most")
+    jitter_size_px: int = Field(100, ge=0, description="Train-time window size change, at most")
+
+    @property
+    def canvas_px(self) -> tuple[int, int]:
+        """What is stored per image: the window plus every pixel that train-time jitter can reach (GMIC.md 2.5).
+
+        A window moves and grows by its margin on each side, along rows and columns.
+        """
+        margin_px = self.jitter_shift_px + self.jitter_size_px
+        return self.window_px[0] + 2 * margin_px, self.window_px[1] + 2 * margin_px
+
+
+class PhantomConfig(Config):
+    """A labelled synthetic screening cohort."""
+
+    output_dir: Path = Field(description="Where the files go")
+    patients: PositiveInt = Field(60, description="Synthetic patients")
+    exams_per_patient: tuple[PositiveInt, PositiveInt] = Field((1, 2), description="Fewest and most exams of a patient")
+    image_size_px: SizePx = Field((3328, 2560), description="Rows and columns of the files")
+    malignant_fraction: Fraction = Field(0.2, description="Share of exams with a malignant finding")
+    benign_fraction: Fraction = Field(0.2, description="Share of exams with a benign finding, drawn independently")
+    difficulty: Fraction = Field(0.5, description="0: bold lesions, few distractors; 1: faint lesions, many distractors")
+    seed: NonNegativeInt = Field(0, description="Another seed makes another cohort")
+
+
+class LocalDask(Config):
+    """Worker processes on this machine."""
+
+    kind: Literal["local"] = "local"
+    n_workers: PositiveInt = Field(2, description="Processes, one thread each")
+    memory_limit: str = Field("3GiB", description="Of a process; above it the process is ended and its work redone")
+
+
+class ExistingDask(Config):
+    """A running scheduler, by address."""
+
+    kind: Literal["address"]
+    address: str = Field(description="As tcp://10.0.0.5:8786")
+
+
+class SlurmDask(Config):
+    """Jobs of a SLURM cluster; needs the extra ``slurm``. Nodes share the file system of store, inbox and installation."""
+
+    kind: Literal["slurm"]
+    queue: str = Field(description="Partition")
+    account: str | None = Field(None, description="Account that is charged")
+    jobs: PositiveInt = Field(4, description="Jobs submitted")
+    cores: PositiveInt = Field(8, description="Cores of a job; each is a worker of one thread")
+    memory: str = Field("32GiB", description="Memory of a job, shared evenly by its workers")
+    walltime_min: int = Field(
+        240, ge=10, description="Wall time of a job; its workers end 5 minutes before, and others take over"
+    )
+    interface: str | None = Field(None, description="Network interface by which nodes reach this machine; null = Dask's choice")
+    local_dir: Path | None = Field(None, description="Scratch folder on a node; null = Dask's choice")
+    directives: tuple[str, ...] = Field((), description="Further #SBATCH lines, as --constraint=skylake")
+
+
+class KubernetesDask(Config):
+    """A DaskCluster of the Dask Kubernetes operator; needs the extra ``kubernetes``. Pods mount the store's claim."""
+
+    kind: Literal["kubernetes"]
+    image: str = Field(description="Image of deployments/Dockerfile, with a tag that never moves")
+    name: str = Field("mammo", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="Name of the DaskCluster")
+    namespace: str = Field("default", description="Kubernetes namespace")
+    n_workers: PositiveInt = Field(8, description="Worker pods, one thread each")
+    cpu: str = Field("1", description="CPU request of a worker pod")
+    memory: str = Field("3Gi", description="Memory request and limit of a worker pod")
+    volume_claim: str = Field(description="PersistentVolumeClaim with store and inbox, readable and writable by all pods")
+    mount_path: Path = Field(Path("/data"), description="Where the claim appears in the pods: the same path as in the flow's")
+
+
+DaskConfig = Annotated[LocalDask | ExistingDask | SlurmDask | KubernetesDask, Field(discriminator="kind")]
+
+
+class IngestConfig(Config):
+    """From DICOM files to the exam store."""
+
+    source_dir: Path = Field(description="Folder of DICOM files, searched with its subfolders")
+    labels_csv: Path | None = Field(None, description="Labels per breast; see docs/labels.md")
+    masks_dir: Path | None = Field(None, description="Lesion masks, <SOPInstanceUID>.png: bit 0 benign, bit 1 malignant")
+    boxes_csv: Path | None = Field(None, description="Lesion boxes where there are no masks; see docs/labels.md")
+    profile: str = Field("clinical-strict", description="Named set of relaxed gate rules for a public data set")
+    settle_s: float = Field(
+        5.0, ge=0, description="A file touched within this time is taken only if it does not change while ingest waits as long"
+    )
+    exams_per_shard: PositiveInt = Field(4, description="Exams written by one writer into one zarr shard; 4 views each")
+    shards_per_batch: PositiveInt = Field(64, description="Shards in one visible, retryable Prefect task")
+    max_failed_fraction: Fraction = Field(0.5, description="Above this share of quarantined files the run fails")
+    file_timeout_s: float = Field(60.0, gt=0, description="A file that takes longer to read or decode is refused (F10)")
+    lock_wait_s: float = Field(
+        0.0, ge=0, description="Wait this long for another run that writes the store; 0 = give up at once"
+    )
+    file_memory_mib: int = Field(640, ge=64, description="Memory that reading one file may take; more is refused (F11)")
+    dask: DaskConfig = Field(LocalDask(), description="Where files are decoded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLimits:
+    """What one file may take.
+
+    Attributes:
+        timeout_s: Wall-clock time for one file.
+        memory_bytes: Address space beyond what the child has when it starts (0.3 GiB, of which 80 MB resident).
+        files_per_child: Files after which a child is replaced, whatever they did to its heap.
+    """
+
+    timeout_s: float = 60.0
+    memory_bytes: int = 640 << 20
+    files_per_child: int = 1000

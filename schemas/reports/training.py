@@ -1,0 +1,117 @@
+"""What training, its pre-training and its search say, and the files that name their weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from schemas.reports.report import Provenance, Report
+
+
+class EnsembleMember(Report):
+    """One set of weights that is evaluated, alone or with others."""
+
+    path: Path = Field(description="Checkpoint folder; in a file, relative to the file's folder")
+    sha256: str = Field(description="Of its weights")
+    tuning_malignant_auroc: float | None = Field(None, description="By which it was chosen")
+
+
+class EnsembleFile(Report):
+    """``ensemble.json``: the models whose mean score is the prediction, best first (docs/evaluation.md)."""
+
+    checkpoints: tuple[EnsembleMember, ...] = Field(min_length=1)
+
+
+class EpochRecord(Report):
+    """One line of the training curve."""
+
+    epoch: int
+    train_loss: float
+    tuning_malignant_auroc: float | None
+    tuning_benign_auroc: float | None
+    images_per_s: float
+    is_best: bool
+    tuning_localization_f1: float | None = Field(None, description="Mean over findings of the F1 on tuning views with a mask")
+    is_best_localization: bool = False
+    memory_mib: float = Field(0.0, description="Most memory taken so far: of the GPU if there is one, else of the process")
+
+
+class PretrainEpoch(Report):
+    """One line of the pre-training curve."""
+
+    epoch: int
+    train_loss: float
+    tuning_loss: float | None = Field(description="Mean cross-entropy of tuning views with a category; None = there are none")
+    tuning_accuracy: float | None
+    images_per_s: float
+    is_best: bool
+    is_best_localization: bool = False
+    memory_mib: float = 0.0
+
+
+class PretrainReport(Report):
+    """What ``pretrain`` made."""
+
+    checkpoint_path: Path = Field(description="Weights of the lowest tuning loss")
+    checkpoint_sha256: str
+    run_dir: Path
+    epochs: tuple[PretrainEpoch, ...]
+    best_epoch: int
+    train_exams: int
+    provenance: Provenance
+
+
+class TrainReport(Report):
+    """What ``train`` made."""
+
+    checkpoint_path: Path = Field(description="Best weights by tuning malignant AUROC, safetensors with sidecar")
+    checkpoint_sha256: str
+    run_dir: Path
+    epochs: tuple[EpochRecord, ...]
+    best_epoch: int
+    train_exams: int
+    splits_sha256: str = Field("", description="Of the splits it was trained on: only their test part may judge it")
+    provenance: Provenance
+    localization_checkpoint_path: Path | None = Field(
+        None, description="Best weights by tuning localisation F1; None = no tuning view has a lesion mask"
+    )
+
+
+class SearchForecast(Report):
+    """What a search will take, from a few measured steps."""
+
+    device: str
+    trials: int = Field(description="Trials still to run")
+    seconds_per_image: float = Field(description="Of a training step, forward and backward")
+    tuning_seconds_per_image: float
+    trial_hours: float
+    total_hours: float = Field(description="Of all workers together: GPU-hours on GPUs")
+    wall_hours: float
+    disk_gib: float
+    disk_free_gib: float
+
+
+class SearchedModel(Report):
+    """One of the best trials."""
+
+    trial: int
+    tuning_malignant_auroc: float
+    checkpoint_path: Path
+    checkpoint_sha256: str
+    parameters: dict[str, float]
+
+
+class SearchReport(Report):
+    """What ``search`` found."""
+
+    study_dir: Path
+    ensemble_path: Path = Field(description="The best trials' weights, for evaluate.ensemble")
+    page_path: Path
+    best: tuple[SearchedModel, ...]
+    trials_complete: int
+    trials_pruned: int
+    trials_failed: int
+    importance: dict[str, float] = Field(description="Share of the AUROC's variance by parameter; empty = too few trials")
+    forecast: SearchForecast | None = Field(description="None = nothing was left to run")
+    next_command: str

@@ -1,0 +1,44 @@
+"""All gate profiles by name. A new data set is a module in ``sets`` and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from schemas.config.section import nearest_keys
+from schemas.errors import ConfigError
+from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT, Profile
+from tasks.adapters.datasets.sets import cbis_ddsm, cmmd, embed, inbreast, phantom, rsna, vindr
+
+PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
+    {
+        profile.name: profile
+        for profile in (
+            CLINICAL_STRICT,
+            cbis_ddsm.PROFILE,
+            cmmd.PROFILE,
+            vindr.PROFILE,
+            rsna.PROFILE,
+            inbreast.PROFILE,
+            embed.PROFILE,
+            phantom.PROFILE,
+        )
+    }
+)
+
+
+def profile_named(name: str) -> Profile:
+    """Finds a profile.
+
+    Raises:
+        ConfigError: There is none of this name; the message names the nearest.
+    """
+    if name not in PROFILES:
+        nearest = nearest_keys(name, PROFILES)
+        raise ConfigError(
+            f"There is no gate profile {name!r}",
+            expected=f"one of {', '.join(PROFILES)}",
+            remedy=f"did you mean {nearest[0]}?" if nearest else "set ingest.profile to one of them",
+        )
+    return PROFILES[name]

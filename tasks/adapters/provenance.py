@@ -1,0 +1,40 @@
+"""Where a result comes from: code version, digests of config and files, the time. The clock of tasks is read here."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from gmic_model.preprocess import preprocess_version
+from schemas.config.ingest import PreprocessConfig
+from schemas.config.run import RunConfig
+from schemas.reports.report import Provenance
+
+
+def provenance(config: RunConfig, data_version: str, *, seed: int) -> Provenance:
+    """What every result carries."""
+    return Provenance(
+        code_version=version("mammography-gmic"),
+        config_sha256=config.sha256(),
+        data_version=data_version,
+        preprocess_version=config_preprocessing(config.preprocess),
+        seed=seed,
+        created_utc=now().isoformat(timespec="seconds"),
+    )
+
+
+def now() -> datetime:
+    """The clock of every report, UTC."""
+    return datetime.now(UTC)
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def config_preprocessing(config: PreprocessConfig) -> str:
+    """Crop mode, version and VOI transform of what this version makes, as checkpoints say it."""
+    return f"{config.crop_mode.value}-{preprocess_version(config)}"

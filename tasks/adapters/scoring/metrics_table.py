@@ -1,0 +1,54 @@
+"""The table of metrics that the command line, the Prefect UI and the report show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from schemas.reports.evaluation import FindingMetrics
+from schemas.reports.report import Interval
+
+
+def metrics_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[str, FindingMetrics] | None = None) -> str:
+    """The metrics as a markdown table; with several models their mean score's, then the mean of the models.
+
+    With an evaluation ``before``, each with its difference to it.
+    """
+    if before is not None:
+        return _difference_markdown(by_finding, before)
+    lines = ["| finding | breasts | positive | AUROC | AUPRC | localisation F1 |", "|---|---|---|---|---|---|"]
+    for name, metrics in by_finding.items():
+        f1 = "-" if metrics.localization_f1 is None else f"{metrics.localization_f1:.3f}"
+        counts = f"{metrics.breasts} | {metrics.positive_breasts}"
+        lines.append(f"| {name} | {counts} | {interval_text(metrics.auroc)} | {interval_text(metrics.auprc)} | {f1} |")
+        auroc, auprc = metrics.auroc_of_models, metrics.auprc_of_models
+        if auroc is not None and auprc is not None:
+            mean = f"{name}, mean of {len(metrics.models)} models"
+            lines.append(f"| {mean} | {counts} | {interval_text(auroc.mean)} | {interval_text(auprc.mean)} | - |")
+    return "\n".join(lines)
+
+
+def _difference_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[str, FindingMetrics]) -> str:
+    lines = ["| finding | breasts | AUROC | difference | AUPRC | difference |", "|---|---|---|---|---|---|"]
+    for name, metrics in by_finding.items():
+        cells = [name, f"{metrics.breasts} ({metrics.positive_breasts} positive)"]
+        earlier = before.get(name)
+        for metric in ("auroc", "auprc"):
+            found: Interval = getattr(metrics, metric)
+            cells += [interval_text(found), _difference(found, getattr(earlier, metric, None))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", "Differences to the evaluation before; a difference inside the intervals may be chance."])
+
+
+def _difference(found: Interval, before: Interval | None) -> str:
+    if before is None or before.value is None or found.value is None:
+        return "-"
+    return f"{found.value - before.value:+.3f}"
+
+
+def interval_text(interval: Interval) -> str:
+    """``0.812 (0.701-0.903)``, or why there is none."""
+    if interval.value is None:
+        return "not defined (one class only)"
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:.3f}"
+    return f"{interval.value:.3f} ({interval.low:.3f}-{interval.high:.3f})"

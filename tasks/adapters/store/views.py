@@ -1,0 +1,85 @@
+"""The views of an exam as a network wants them, read from the store by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gmic_model.preprocess import PreparedView
+from schemas.config.training import StoreReader
+from schemas.exam import ViewGeometry, ViewPosition
+from schemas.layout import LESION_MASK
+from tasks.adapters.store.exam_store import ExamStore, damaged_row, read_row
+from tasks.adapters.store.manifest import lines_of
+
+
+@dataclass(frozen=True)
+class StoredViews:
+    """Reads prepared views by row, in any thread; holds paths and numbers, and opens the store where it is first read.
+
+    Attributes:
+        store: Where the pixels are.
+        views: Row -> (geometry, (rows, columns) of the stored crop, tissue fraction).
+        reader: Which library reads; the pixels are the same.
+        masked_rows: Rows that have a lesion mask.
+    """
+
+    store: ExamStore
+    views: Mapping[int, tuple[ViewGeometry, tuple[int, int], float]]
+    reader: StoreReader = StoreReader.ZARR
+    masked_rows: frozenset[int] = frozenset()
+
+    def __call__(self, row: int) -> PreparedView:
+        """The view as ingest prepared it."""
+        geometry, (rows_px, columns_px), tissue_fraction = self.views[row]
+        pixels_HW = read_row(self.store, row, size_px=(rows_px, columns_px), reader=self.reader)
+        return PreparedView(pixels_HW=pixels_HW, geometry=geometry, tissue_fraction=tissue_fraction)
+
+    def lesion_mask(self, row: int) -> NDArray[np.uint8]:
+        """Lesion bits (benign 1, malignant 2) in the stored crop's frame.
+
+        Raises:
+            StoreError: The stored bytes do not match their checksum, or a mask that the manifest tells of is not there.
+        """
+        mask_HW: NDArray[np.uint8] = read_row(self.store, row, LESION_MASK, size_px=self.views[row][1])
+        if row in self.masked_rows and not mask_HW.any():
+            raise damaged_row(self.store, row, LESION_MASK, got="nothing: its shard is missing")
+        return mask_HW
+
+
+def stored_views(
+    store: ExamStore, manifest: pd.DataFrame, window_px: tuple[int, int], *, reader: StoreReader = StoreReader.ZARR
+) -> StoredViews:
+    """A reader of the manifest's rows."""
+    views = {
+        int(line["row"]): (
+            _geometry_of(line, window_px),
+            (int(line["stored_rows_px"]), int(line["stored_columns_px"])),
+            float(line["tissue_fraction"]),
+        )
+        for line in lines_of(manifest)
+    }
+    masked_rows = frozenset(int(row) for row in manifest.loc[manifest["has_lesion_mask"], "row"])
+    return StoredViews(store, views, reader, masked_rows)
+
+
+def _geometry_of(line: Mapping[str, Any], window_px: tuple[int, int]) -> ViewGeometry:
+    return ViewGeometry(
+        source_shape_px=(int(line["source_rows_px"]), int(line["source_columns_px"])),
+        crop_box_px=(
+            int(line["crop_top_px"]),
+            int(line["crop_bottom_px"]),
+            int(line["crop_left_px"]),
+            int(line["crop_right_px"]),
+        ),
+        is_flipped=bool(line["is_flipped"]),
+        scale=float(line["scale"]),
+        best_center_px=(int(line["best_center_row_px"]), int(line["best_center_column_px"])),
+        window_px=window_px,
+        view_position=ViewPosition(line["view_position"]),
+    )
