@@ -42,6 +42,9 @@ BREACHES = {
     "One home: Prefect": ("gmic_model/learning/learner.py", "from prefect import task"),
     "One home: YAML": ("schemas/config/run.py", "import yaml"),
     "One home: Typer and Rich": ("flows/train.py", "import rich"),
+    "Adapters: floors": ("tasks/adapters/store/manifest.py", "import tasks.adapters.gate.admission"),
+    "Model: floors": ("gmic_model/preprocess.py", "import gmic_model.learning.learner"),
+    "Nobody imports what runs in the gate's child": ("tasks/adapters/gate/child.py", "import tasks.adapters.gate.child_main"),
 }
 
 

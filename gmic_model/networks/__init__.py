@@ -1,0 +1,1 @@
+"""Which networks a config can ask for, beside GMIC itself."""
