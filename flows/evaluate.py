@@ -9,8 +9,8 @@ from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.training import TrainReport
 from tasks.artifacts import run_name
-from tasks.evaluate import evaluate as evaluate_task
-from tasks.stage import load_report, when_needed
+from tasks.evaluate import evaluate_network
+from tasks.stage import load_report
 
 
 @flow(name="evaluate", flow_run_name=run_name)
@@ -18,4 +18,4 @@ def evaluate(config: RunConfig) -> EvaluationReport:
     """Breast-level AUROC and AUPRC with intervals, and localisation, of what was trained or of the weights that are named."""
     splits = load_report(config, Stage.SPLIT, SplitReport)
     trained = None if config.evaluate.names_weights else load_report(config, Stage.TRAIN, TrainReport)
-    return when_needed(evaluate_task, Stage.EVALUATE, config)(config, splits, trained)
+    return evaluate_network(config, splits, trained)

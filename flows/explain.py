@@ -10,8 +10,8 @@ from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.pages import ExplainReport
 from schemas.reports.training import TrainReport
 from tasks.artifacts import run_name
-from tasks.explain import explain as explain_task
-from tasks.stage import load_report, when_needed
+from tasks.explain import explain_exams
+from tasks.stage import load_report
 
 
 @flow(name="explain", flow_run_name=run_name)
@@ -20,4 +20,4 @@ def explain(config: RunConfig) -> ExplainReport:
     splits = load_report(config, Stage.SPLIT, SplitReport)
     trained = load_report(config, Stage.TRAIN, TrainReport)
     evaluated = load_report(config, Stage.EVALUATE, EvaluationReport)
-    return when_needed(explain_task, Stage.EXPLAIN, config)(config, splits, trained, evaluated)
+    return explain_exams(config, splits, trained, evaluated)

@@ -8,16 +8,16 @@ from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import SplitReport
 from schemas.reports.training import PretrainReport
 from tasks.artifacts import run_name
-from tasks.pretrain import pretrain as pretrain_task
-from tasks.stage import load_report, when_needed
+from tasks.pretrain import pretrain_network
+from tasks.stage import load_report
 
 
 @flow(name="pretrain", flow_run_name=run_name)
 def pretrain(config: RunConfig) -> PretrainReport:
     """Continues where an earlier run of the same config stopped."""
-    return when_needed(pretrain_task, Stage.PRETRAIN, config)(config, load_report(config, Stage.SPLIT, SplitReport))
+    return pretrain_network(config, load_report(config, Stage.SPLIT, SplitReport))
 
 
 def pretrained(config: RunConfig, splits: SplitReport) -> PretrainReport | None:
     """The step of train, search and pipeline: what the config asks to begin with, None = fresh weights."""
-    return None if config.pretrain is None else when_needed(pretrain_task, Stage.PRETRAIN, config)(config, splits)
+    return None if config.pretrain is None else pretrain_network(config, splits)

@@ -7,12 +7,12 @@ from prefect import flow
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import IngestReport, SplitReport
 from tasks.artifacts import run_name
-from tasks.split import split as split_task
-from tasks.stage import load_report, when_needed
+from tasks.split import split_patients
+from tasks.stage import load_report
 
 
 @flow(name="split", flow_run_name=run_name)
 def split(config: RunConfig) -> SplitReport:
     """Patients into train, tuning and test."""
     ingested = load_report(config, Stage.INGEST, IngestReport)
-    return when_needed(split_task, Stage.SPLIT, config)(config, ingested)
+    return split_patients(config, ingested)

@@ -10,13 +10,13 @@ from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import SplitReport
 from schemas.reports.table1 import Table1Report
 from tasks.artifacts import run_name
-from tasks.evaluate import evaluate
+from tasks.evaluate import evaluate_network
 from tasks.phantom import write_phantom
-from tasks.split import split
-from tasks.stage import load_report, when_needed
+from tasks.split import split_patients
+from tasks.stage import load_report
 from tasks.table1 import evaluation_run, row_checkpoints, training_run, variants_to_train, write_table1
-from tasks.train import train
-from tasks.validate import validate
+from tasks.train import train_network
+from tasks.validate import check_manifest
 
 
 @flow(name="table1", flow_run_name=run_name, task_runner=TWO_BATCHES)
@@ -26,13 +26,12 @@ def table1(config: RunConfig) -> Table1Report:
     begun = pretrained(config, splits)
     trained = {
         variant: [
-            when_needed(train, Stage.TRAIN, run)(run, splits, begun)
-            for run in (training_run(config, variant, seed) for seed in config.table1.seeds)
+            train_network(run, splits, begun) for run in (training_run(config, variant, seed) for seed in config.table1.seeds)
         ]
         for variant in variants_to_train(config)
     }
     rows = {row: evaluation_run(config, row, row_checkpoints(config, row, trained)) for row in config.table1.rows}
-    evaluated = {row: when_needed(evaluate, Stage.EVALUATE, run)(run, splits, None) for row, run in rows.items()}
+    evaluated = {row: evaluate_network(run, splits, None) for row, run in rows.items()}
     return write_table1(config, splits, evaluated)
 
 
@@ -40,5 +39,5 @@ def _prepared(config: RunConfig) -> SplitReport:
     if config.phantom is not None:
         write_phantom(config)
     ingested = ingest_steps(config)
-    when_needed(validate, Stage.VALIDATE, config)(config, ingested)
-    return when_needed(split, Stage.SPLIT, config)(config, ingested)
+    check_manifest(config, ingested)
+    return split_patients(config, ingested)

@@ -7,12 +7,12 @@ from prefect import flow
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import IngestReport, ValidationReport
 from tasks.artifacts import run_name
-from tasks.stage import load_report, when_needed
-from tasks.validate import validate as validate_task
+from tasks.stage import load_report
+from tasks.validate import check_manifest
 
 
 @flow(name="validate", flow_run_name=run_name)
 def validate(config: RunConfig) -> ValidationReport:
     """Data checks over what ingest published; blocking failures fail the run."""
     ingested = load_report(config, Stage.INGEST, IngestReport)
-    return when_needed(validate_task, Stage.VALIDATE, config)(config, ingested)
+    return check_manifest(config, ingested)

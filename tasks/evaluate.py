@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from prefect import task
 
 from gmic_model.learning.learner import choose_device, seed_prediction
 from gmic_model.metrics.bootstrap import Bootstrap
@@ -40,7 +39,7 @@ from tasks.adapters.store.manifest import manifest_with_splits, read_manifest
 from tasks.adapters.store.views import stored_views
 from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import progress, show_markdown
-from tasks.stage import GPU_TAG, load_report, save_report, stage_key
+from tasks.stage import GPU_TAG, load_report, stage
 
 logger = logging.getLogger(__name__)
 
@@ -65,21 +64,14 @@ def evaluated_members(config: EvaluateConfig, trained: TrainReport | None) -> tu
     return (EnsembleMember(path=trained.checkpoint_path, sha256=trained.checkpoint_sha256, tuning_malignant_auroc=tuning),)
 
 
-@task(
-    name="evaluate",
-    tags=[GPU_TAG],
-    persist_result=True,
-    cache_key_fn=stage_key(
-        Stage.EVALUATE,
-        3,
-        ("evaluate",),
-        lambda given: (
-            ensemble_sha256(evaluated_members(given["config"].evaluate, given["trained"])),
-            given["splits"].data_version,
-        ),
-    ),
+@stage(
+    Stage.EVALUATE,
+    version=3,
+    sections=("evaluate",),
+    reads=lambda config, splits, trained: (ensemble_sha256(evaluated_members(config.evaluate, trained)), splits.data_version),
+    tags=(GPU_TAG,),
 )
-def evaluate(config: RunConfig, splits: SplitReport, trained: TrainReport | None) -> EvaluationReport:
+def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainReport | None) -> EvaluationReport:
     """Scores the test split and measures; scores go to parquet and CSV, per image, breast and exam.
 
     The tuning split is scored too: temperature, use thresholds and the model for localisation are chosen there.
@@ -122,7 +114,7 @@ def evaluate(config: RunConfig, splits: SplitReport, trained: TrainReport | None
         provenance=provenance(config, splits.data_version, seed=config.evaluate.seed),
     )
     show_markdown("metrics", metrics_markdown(report.by_finding, _metrics_before(config)), "Breast-level metrics, test split")
-    return save_report(config, Stage.EVALUATE, report)
+    return report
 
 
 # ------------------------------------------------------------------------------------------------------------ scoring

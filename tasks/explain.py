@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from prefect import task
 
 from gmic_model.learning.learner import choose_device
 from gmic_model.model import GMIC
@@ -31,27 +30,19 @@ from tasks.adapters.store.manifest import lines_of, manifest_with_splits, read_m
 from tasks.adapters.store.views import StoredViews, stored_views
 from tasks.adapters.workspace import Workspace, exam_store_dir
 from tasks.artifacts import progress, show_link
-from tasks.stage import GPU_TAG, save_report, stage_key
+from tasks.stage import GPU_TAG, stage
 
 logger = logging.getLogger(__name__)
 
 
-@task(
-    name="explain",
-    tags=[GPU_TAG],
-    persist_result=True,
-    cache_key_fn=stage_key(
-        Stage.EXPLAIN,
-        2,
-        ("explain", "evaluate"),
-        lambda given: (
-            given["trained"].checkpoint_sha256,
-            given["splits"].data_version,
-            _digest(given["evaluated"]),
-        ),
-    ),
+@stage(
+    Stage.EXPLAIN,
+    version=2,
+    sections=("explain", "evaluate"),
+    reads=lambda config, splits, trained, evaluated: (trained.checkpoint_sha256, splits.data_version, _digest(evaluated)),
+    tags=(GPU_TAG,),
 )
-def explain(config: RunConfig, splits: SplitReport, trained: TrainReport, evaluated: EvaluationReport) -> ExplainReport:
+def explain_exams(config: RunConfig, splits: SplitReport, trained: TrainReport, evaluated: EvaluationReport) -> ExplainReport:
     """Draws panels, arrays and gallery pages of some test exams, the worst errors first.
 
     Raises:
@@ -85,8 +76,7 @@ def explain(config: RunConfig, splits: SplitReport, trained: TrainReport, evalua
     show_link("panels", folder, f"{len(images)} panels")
     show_link("gallery", index_path, f"{len(shelf.exam_ids)} exams as radiologists hang them")
     shown = tuple(failure for failure in failures if failure.exam_id in shelf.exam_ids)
-    report = ExplainReport(output_dir=folder, images=images, failures=shown, gallery_path=index_path)
-    return save_report(config, Stage.EXPLAIN, report)
+    return ExplainReport(output_dir=folder, images=images, failures=shown, gallery_path=index_path)
 
 
 def _digest(evaluated: EvaluationReport) -> str:

@@ -65,7 +65,7 @@ def find_checkpoint(config: RunConfig) -> Path:
 
 
 @task(name="predict", tags=[GPU_TAG], cache_policy=NO_CACHE, persist_result=False)
-def predict(config: RunConfig, ingested: IngestReport, checkpoint_path: Path) -> PredictReport:
+def predict_exams(config: RunConfig, ingested: IngestReport, checkpoint_path: Path) -> PredictReport:
     """Scores and explains every image of the store that these weights have not scored yet.
 
     Raises:

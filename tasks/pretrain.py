@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-from prefect import task
-
 from schemas.config.run import RunConfig, Stage
 from schemas.config.training import PretrainConfig
 from schemas.errors import ConfigError
@@ -17,22 +15,18 @@ from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import Purpose, TrainingRequest
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_table
-from tasks.stage import GPU_TAG, save_report, stage_key
+from tasks.stage import GPU_TAG, stage
 from tasks.train import checkpoint_about, kept_checkpoint_sha256, show_message
 
 
-@task(
-    name="pretrain",
-    tags=[GPU_TAG],
-    persist_result=True,
-    cache_key_fn=stage_key(
-        Stage.PRETRAIN,
-        1,
-        ("preprocess", "pretrain"),
-        lambda given: (given["splits"].data_version, file_sha256(given["splits"].splits_path)),
-    ),
+@stage(
+    Stage.PRETRAIN,
+    version=1,
+    sections=("preprocess", "pretrain"),
+    reads=lambda config, splits: (splits.data_version, file_sha256(splits.splits_path)),
+    tags=(GPU_TAG,),
 )
-def pretrain(config: RunConfig, splits: SplitReport) -> PretrainReport:
+def pretrain_network(config: RunConfig, splits: SplitReport) -> PretrainReport:
     """Pre-trains to the last epoch, going on from a checkpoint if there is one; keeps the lowest tuning loss.
 
     Raises:
@@ -67,7 +61,7 @@ def pretrain(config: RunConfig, splits: SplitReport) -> PretrainReport:
         provenance=provenance(config, splits.data_version, seed=fit.seed),
     )
     show_table("pretraining-curve", [record.model_dump() for record in records], f"{len(records)} epochs, best {best}")
-    return save_report(config, Stage.PRETRAIN, report)
+    return report
 
 
 def _required(config: RunConfig) -> PretrainConfig:

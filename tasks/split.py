@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 
 import pandas as pd
-from prefect import task
 
-from gmic_model.sampling import split_patients
+from gmic_model import sampling
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ValidationFailed
 from schemas.exam import Split
@@ -18,17 +17,13 @@ from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import data_version, exam_records, read_manifest
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import show_table
-from tasks.stage import load_report, report_path, save_report, stage_key
+from tasks.stage import load_report, report_path, stage
 
 logger = logging.getLogger(__name__)
 
 
-@task(
-    name="split",
-    persist_result=True,
-    cache_key_fn=stage_key(Stage.SPLIT, 2, ("split",), lambda given: (given["ingested"].data_version,)),
-)
-def split(config: RunConfig, ingested: IngestReport) -> SplitReport:
+@stage(Stage.SPLIT, version=2, sections=("split",), reads=lambda config, ingested: (ingested.data_version,))
+def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
     """Divides the patients, stratified by their worst known finding, and audits the result.
 
     A patient keeps the split of an earlier run with the same settings, also while no image of it is published: a network
@@ -44,7 +39,7 @@ def split(config: RunConfig, ingested: IngestReport) -> SplitReport:
         Split.TRAIN: 1.0 - config.split.tuning_fraction - config.split.test_fraction,
     }
     kept = _earlier_splits(config)
-    by_patient = split_patients(exam_records(manifest), fractions, seed=config.split.seed, kept=kept)
+    by_patient = sampling.split_patients(exam_records(manifest), fractions, seed=config.split.seed, kept=kept)
     splits = pd.DataFrame({"patient_id": list(by_patient), "split": [part.value for part in by_patient.values()]})
     failed = [check for check in check_splits(manifest, splits) if not check.is_met and check.severity == Severity.BLOCK]
     if failed:
@@ -61,14 +56,13 @@ def split(config: RunConfig, ingested: IngestReport) -> SplitReport:
     counts = count_splits(manifest.merge(splits, on="patient_id"))
     show_table("splits", [{"split": part, **count.model_dump()} for part, count in counts.items()], "Patients by split")
     logger.info("split %d patients: %s", len(splits), ", ".join(f"{name} {count.patients}" for name, count in counts.items()))
-    report = SplitReport(
+    return SplitReport(
         splits_path=path,
         data_version=data_version(manifest),
         counts=counts,
         settings_sha256=config.split.sha256(),
         patients_kept=len(kept.keys() & by_patient.keys()),
     )
-    return save_report(config, Stage.SPLIT, report)
 
 
 def _earlier_splits(config: RunConfig) -> dict[str, Split]:

@@ -1,22 +1,26 @@
-"""How a stage is skipped when it is done: content keys for Prefect's cache, and the report each stage leaves in its folder.
+"""A stage of the pipeline: one Prefect task, and how a finished one is skipped.
 
-A stage's key is made of its own config sections and the versions of what it reads; not of run ids or times, so a later run of
-the same work finds it. The persisted result is only trusted while the stage's folder holds the files it speaks of.
+A stage remembers in its folder and nowhere else. ``report.json`` is what it said; ``done`` holds the key of the last execution
+that ended well and the flow run that it was in. The key is made of the stage's own config sections and of the versions of what
+it reads, not of run ids or times, so a later run of the same work finds it. Prefect's result cache is no second memory: it
+would remember a result whose files were deleted, or written over by a run with another config.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_type_hints
 from uuid import uuid4
 
-from prefect.context import TaskRunContext
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.tasks import Task
+from prefect.states import Completed
 
 from schemas.config.run import RunConfig, Stage
 from schemas.config.section import Config
@@ -27,76 +31,107 @@ from tasks.adapters.workspace import Workspace, write_atomically
 GPU_TAG = "gpu"
 """Of tasks that run the network: a limit on the server says how many at the same time."""
 
+Inputs = ParamSpec("Inputs")
 ReportType = TypeVar("ReportType", bound=Report)
+AnyReport = TypeVar("AnyReport", bound=Report)
 
 
-def stage_key(
-    stage: Stage, version: int, sections: tuple[str, ...], reads: Callable[[Mapping[str, Any]], tuple[str, ...]]
-) -> Callable[[TaskRunContext | None, dict[str, Any]], str]:
-    """A ``cache_key_fn``.
+class StageTask(Generic[Inputs, ReportType]):
+    """What ``@stage`` makes of a function. Flows call it; tests call ``body``, the plain function.
 
-    Args:
-        stage: The stage; its name starts the key.
-        version: Raise it when the stage's code changes its results.
-        sections: Names of the ``RunConfig`` sections the stage depends on.
-        reads: From the task's parameters to the digests of what it reads.
+    Attributes:
+        body: The function: it does the work and returns the report, and knows nothing of skipping.
     """
 
-    def key(context: TaskRunContext | None, parameters: dict[str, Any]) -> str:
-        config: RunConfig = parameters["config"]
+    def __init__(
+        self,
+        body: Callable[Concatenate[RunConfig, Inputs], ReportType],
+        stage: Stage,
+        version: int,
+        sections: tuple[str, ...],
+        reads: Callable[Concatenate[RunConfig, Inputs], tuple[str, ...]],
+        tags: tuple[str, ...],
+    ) -> None:
+        self.body = body
+        self._stage, self._version, self._sections, self._reads = stage, version, sections, reads
+        self._report_type: type[ReportType] = get_type_hints(body)["return"]
+        functools.update_wrapper(self, body)
+
+        @task(name=stage.value, tags=list(tags), cache_policy=NO_CACHE, persist_result=False)
+        @functools.wraps(body)
+        def finished_or_executed(
+            config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs
+        ) -> ReportType | State[ReportType]:
+            return self._finished_or_executed(config, *inputs, **named)
+
+        self._task = finished_or_executed
+
+    def __call__(self, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs) -> ReportType:
+        """The report: the one in the stage's folder if it is of this very work, else that of an execution."""
+        answer: Any = self._task(config, *inputs, **named)
+        report: ReportType = answer.result() if isinstance(answer, State) else answer
+        return report
+
+    def key(self, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs) -> str:
+        """Names the work: equal for equal code, workspace, config sections and digests of what is read."""
         parts = [
-            version,
+            self._version,
             str(config.workspace_dir.resolve()),
-            {section: _content(getattr(config, section)) for section in sections},
-            reads(parameters),
+            {section: _content(getattr(config, section)) for section in self._sections},
+            self._reads(config, *inputs, **named),
         ]
-        return f"{stage.value}-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]}"
+        return f"{self._stage.value}-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]}"
 
-    return key
-
-
-def when_needed(task: Task[..., ReportType], stage: Stage, config: RunConfig) -> Callable[..., ReportType]:
-    """The task as a step that executes if it is forced, or if the stage's folder does not hold these very results.
-
-    What a folder holds is written in its ``done`` file: the key of the last execution that ended well, and the flow run it was
-    in. Prefect's cache alone would not do: it remembers a result whose files were deleted, or written over by a run with
-    another config. A retry of the flow run that was to force a stage, and did, leaves it alone.
-    """
-
-    def step(*inputs: Any) -> ReportType:
-        key = _key_of(task, inputs)
-        done_path = Workspace(config.workspace_dir).stage_dir(stage.value) / "done"
+    def _finished_or_executed(
+        self, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs
+    ) -> ReportType | State[ReportType]:
+        key = self.key(config, *inputs, **named)
+        done_path = Workspace(config.workspace_dir).stage_dir(self._stage.value) / "done"
         run_id = flow_run.id or uuid4().hex  # outside a flow nothing is a retry
-        if _holds(done_path, key, forced_in=run_id if stage in config.force else None):
-            return task(*inputs)
+        # A retry of the flow run that was to force a stage, and did, leaves it alone: the run's id stands in `done`.
+        finished = self._finished(done_path, key, forced_in=run_id if self._stage in config.force else None)
+        if finished is not None:
+            return Completed(name="Cached", data=finished)
         done_path.unlink(missing_ok=True)  # from here until the end the folder holds a mixture
-        report = task.with_options(refresh_cache=True)(*inputs)
+        report = save_report(config, self._stage, self.body(config, *inputs, **named))
         write_atomically(done_path, f"{key} {run_id}".encode())
         return report
 
-    return step
+    def _finished(self, done_path: Path, key: str, *, forced_in: str | None) -> ReportType | None:
+        """The report in the folder, if it is of the work that the key names and every file that it speaks of is there."""
+        try:
+            done_key, _, run_id = done_path.read_text().partition(" ")
+            if done_key != key or forced_in not in (None, run_id):
+                return None
+            content = done_path.with_name("report.json").read_bytes()
+            is_whole = all(path.exists() for path in _named_paths(json.loads(content)))
+            return self._report_type.model_validate_json(content) if is_whole else None
+        except (OSError, ValueError):
+            return None
+
+
+def stage(
+    name: Stage,
+    *,
+    version: int,
+    sections: tuple[str, ...],
+    reads: Callable[Concatenate[RunConfig, Inputs], tuple[str, ...]],
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[Concatenate[RunConfig, Inputs], ReportType]], StageTask[Inputs, ReportType]]:
+    """Makes a stage of a function from the config and earlier stages' reports to this stage's report.
+
+    Args:
+        name: The stage: also the name of the task in Prefect and of the folder below the workspace.
+        version: Raise it when the stage's code changes its results.
+        sections: Names of the ``RunConfig`` sections that the stage depends on.
+        reads: From the function's arguments to the digests of what it reads.
+        tags: Prefect's tags of the task, for limits on the server.
+    """
+    return lambda body: StageTask(body, name, version, sections, reads, tags)
 
 
 def _content(section: Config | None) -> object:
     return None if section is None else section.model_dump(mode="json")
-
-
-def _key_of(task: Task[..., Any], inputs: tuple[Any, ...]) -> str:
-    if task.cache_key_fn is None:
-        raise TypeError(f"task {task.name} has no cache_key_fn")
-    make_key = cast("Callable[[TaskRunContext | None, dict[str, Any]], str]", task.cache_key_fn)
-    return make_key(None, dict(inspect.signature(task.fn).bind(*inputs).arguments))
-
-
-def _holds(done_path: Path, key: str, *, forced_in: str | None) -> bool:
-    try:
-        done_key, _, run_id = done_path.read_text().partition(" ")
-        if done_key != key or forced_in not in (None, run_id):
-            return False
-        report = json.loads(done_path.with_name("report.json").read_bytes())
-    except (OSError, ValueError):
-        return False
-    return all(path.exists() for path in _named_paths(report))
 
 
 def _named_paths(content: object) -> Iterator[Path]:
@@ -117,13 +152,13 @@ def report_path(workspace_dir: Path, stage: Stage) -> Path:
     return Workspace(workspace_dir).stage_dir(stage.value) / "report.json"
 
 
-def save_report(config: RunConfig, stage: Stage, report: ReportType) -> ReportType:
+def save_report(config: RunConfig, stage: Stage, report: AnyReport) -> AnyReport:
     """Leaves the report in the stage's folder and returns it."""
     write_atomically(report_path(config.workspace_dir, stage), report.model_dump_json(indent=1).encode())
     return report
 
 
-def load_report(config: RunConfig, stage: Stage, kind: type[ReportType]) -> ReportType:
+def load_report(config: RunConfig, stage: Stage, kind: type[AnyReport]) -> AnyReport:
     """The report a stage left.
 
     Raises:

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError
 from schemas.reports.data import SplitReport
@@ -20,27 +18,23 @@ from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import Purpose, TrainingRequest
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import Progress, progress, show_table
-from tasks.stage import GPU_TAG, save_report, stage_key
+from tasks.stage import GPU_TAG, stage
 
 logger = logging.getLogger(__name__)
 
 
-@task(
-    name="train",
-    tags=[GPU_TAG],
-    persist_result=True,
-    cache_key_fn=stage_key(
-        Stage.TRAIN,
-        2,
-        ("preprocess", "model", "train"),
-        lambda given: (
-            given["splits"].data_version,
-            file_sha256(given["splits"].splits_path),
-            "" if given["pretrained"] is None else given["pretrained"].checkpoint_sha256,
-        ),
+@stage(
+    Stage.TRAIN,
+    version=2,
+    sections=("preprocess", "model", "train"),
+    reads=lambda config, splits, pretrained: (
+        splits.data_version,
+        file_sha256(splits.splits_path),
+        "" if pretrained is None else pretrained.checkpoint_sha256,
     ),
+    tags=(GPU_TAG,),
 )
-def train(config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None) -> TrainReport:
+def train_network(config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None) -> TrainReport:
     """Trains to the last epoch, from the newest checkpoint of this very run if there is one; anew if the stage is forced.
 
     Raises:
@@ -56,7 +50,7 @@ def train(config: RunConfig, splits: SplitReport, pretrained: PretrainReport | N
     report = training_report(request)
     rows = [record.model_dump() for record in report.epochs]
     show_table("training-curve", rows, f"{len(rows)} epochs, best {report.best_epoch}")
-    return save_report(config, Stage.TRAIN, report)
+    return report
 
 
 def training_request(

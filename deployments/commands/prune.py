@@ -1,4 +1,4 @@
-"""``mammo prune``: old runs, artifacts, results and checkpoints go. Without --delete it only says what would."""
+"""``mammo prune``: old runs, artifacts and checkpoints go. Without --delete it only says what would."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ class Pruned:
 
     runs: int
     artifacts: int
-    results: tuple[Path, ...]
     trainings: tuple[Path, ...]
 
 
@@ -39,15 +38,12 @@ def prune(
     older_than_days: Annotated[float, typer.Option(help="Age by end of run, or by last change of a file")] = 90.0,
     delete: Annotated[bool, typer.Option("--delete", help="Really delete; without it nothing is touched")] = False,
 ) -> None:
-    """Show, or with --delete remove, old runs, artifacts, cached results and trainings; what is in use is kept."""
+    """Show, or with --delete remove, old runs, artifacts and trainings; what is in use is kept."""
     run = load_config(config)
     with prefect_server(run.workspace_dir):
         pruned = prune_workspace(run, timedelta(days=older_than_days), is_dry=not delete)
     verb = "deleted" if delete else "would be deleted (--delete does it)"
-    typer.echo(
-        f"{pruned.runs} runs, {pruned.artifacts} artifacts, {len(pruned.results)} results, "
-        f"{len(pruned.trainings)} trainings {verb}"
-    )
+    typer.echo(f"{pruned.runs} runs, {pruned.artifacts} artifacts, {len(pruned.trainings)} trainings {verb}")
     for path in pruned.trainings:
         typer.echo(f"  {path}")
 
@@ -56,14 +52,11 @@ def prune_workspace(config: RunConfig, age: timedelta, *, is_dry: bool) -> Prune
     """Finds what is older, and deletes it unless ``is_dry``."""
     runs, artifacts = asyncio.run(_prune_history(datetime.now(UTC) - age, is_dry=is_dry))
     oldest_s = time.time() - age.total_seconds()
-    results = tuple(_old_results(config.workspace_dir, oldest_s))
     trainings = tuple(_old_trainings(config, oldest_s))
     if not is_dry:
-        for path in results:
-            path.unlink(missing_ok=True)
         for folder in trainings:
             shutil.rmtree(folder)
-    return Pruned(runs=runs, artifacts=artifacts, results=results, trainings=trainings)
+    return Pruned(runs=runs, artifacts=artifacts, trainings=trainings)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -106,18 +99,6 @@ async def _pages(read: Any) -> Any:
         for each in page:
             yield each
         offset += len(page)
-
-
-def _old_results(workspace_dir: Path, oldest_s: float) -> Iterator[Path]:
-    """Cached results, save those that a stage's folder still speaks of: without its result a finished stage runs again.
-
-    Below ``table1`` each training and each row has stage folders of its own.
-    """
-    finished = [path for pattern in ("*/done", "table1/*/*/done") for path in workspace_dir.glob(pattern)]
-    keys = {path.read_text().partition(" ")[0] for path in finished}
-    for path in (workspace_dir / "prefect" / "results").glob("*"):
-        if path.is_file() and path.name not in keys and path.stat().st_mtime < oldest_s:
-            yield path
 
 
 def _old_trainings(config: RunConfig, oldest_s: float) -> Iterator[Path]:

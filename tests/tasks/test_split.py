@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 
 from schemas.config.ingest import PreprocessConfig
-from schemas.config.run import RunConfig
+from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreError, ValidationFailed
 from schemas.exam import Finding, Laterality, Split
 from schemas.layout import MANIFEST_COLUMNS, SPLIT_NAMES
 from schemas.reports.data import IngestReport, SplitReport
 from tasks.adapters.store.exam_store import create_store
 from tasks.adapters.store.manifest import data_version, exam_records, manifest_with_splits, publish
-from tasks.split import count_splits, split
+from tasks.split import count_splits, split_patients
+from tasks.stage import save_report
 
 UNKNOWN = 255
 
@@ -57,6 +58,11 @@ def _cohort(patients: int = 20) -> list[dict[str, object]]:
     return lines
 
 
+def divide(config: RunConfig, ingested: IngestReport) -> SplitReport:
+    """The stage's work, and its report where the next division finds it."""
+    return save_report(config, Stage.SPLIT, split_patients.body(config, ingested))
+
+
 def _config(workspace: Path, **changes: float) -> RunConfig:
     return RunConfig.model_validate({"workspace_dir": workspace, "ingest": {"source_dir": "s"}, "split": changes})
 
@@ -86,7 +92,7 @@ def divided(tmp_path_factory: pytest.TempPathFactory) -> tuple[IngestReport, Spl
     """The cohort's split with seed 0."""
     workspace = tmp_path_factory.mktemp("workspace")
     ingested = _ingested(workspace, _cohort())
-    return ingested, split.fn(_config(workspace), ingested)
+    return ingested, divide(_config(workspace), ingested)
 
 
 def test_every_patient_has_one_split_and_brings_all_exams(divided: tuple[IngestReport, SplitReport]) -> None:
@@ -119,8 +125,8 @@ def test_the_same_seed_divides_the_same_and_another_does_not(divided: tuple[Inge
     ingested, report = divided
     first = report.splits_path.read_bytes()
     shuffled = _ingested(tmp_path, _cohort()[::-1])
-    assert split.fn(_config(tmp_path), shuffled).splits_path.read_bytes() == first
-    assert split.fn(_config(tmp_path, seed=1), ingested).splits_path.read_bytes() != first
+    assert divide(_config(tmp_path), shuffled).splits_path.read_bytes() == first
+    assert divide(_config(tmp_path, seed=1), ingested).splits_path.read_bytes() != first
 
 
 def test_an_exam_of_two_patients_is_refused_and_nothing_written(tmp_path: Path) -> None:
@@ -130,7 +136,7 @@ def test_an_exam_of_two_patients_is_refused_and_nothing_written(tmp_path: Path) 
         if str(line["patient_id"]) in {f"P{patient:02d}" for patient in range(10, 20)}:
             line["exam_id"] = "E-shared"
     with pytest.raises(ValidationFailed, match=r"The splits leak.*Got: .*: \d+.*Remedy"):
-        split.fn(_config(tmp_path), _ingested(tmp_path, lines))
+        divide(_config(tmp_path), _ingested(tmp_path, lines))
     assert not (tmp_path / "split").exists()
 
 
@@ -139,7 +145,7 @@ def test_without_a_published_store_it_says_what_to_run(tmp_path: Path) -> None:
     ingested = _ingested(tmp_path, _cohort(2))
     (tmp_path / "exam_store" / "manifest.parquet").unlink()
     with pytest.raises(StoreError, match="mammo ingest"):
-        split.fn(_config(tmp_path), ingested)
+        divide(_config(tmp_path), ingested)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +196,7 @@ def test_patients_keep_their_split_when_the_cohort_grows(tmp_path: Path) -> None
     few, all_lines = _cohort(12), _cohort(20)
 
     def table(lines: list[dict[str, object]], **changes: float) -> tuple[dict[str, str], SplitReport]:
-        report = split.fn(_config(tmp_path, **changes), _ingested(tmp_path, lines))
+        report = divide(_config(tmp_path, **changes), _ingested(tmp_path, lines))
         splits = pd.read_parquet(report.splits_path)
         return dict(zip(splits["patient_id"], splits["split"], strict=True)), report
 

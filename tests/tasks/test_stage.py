@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import flow, task
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.runtime import flow_run
 
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreError
 from schemas.reports.data import SplitCount, SplitReport
-from tasks.stage import load_report, report_path, save_report, stage_key, when_needed
-
-KEY = stage_key(Stage.SPLIT, 1, ("split", "preprocess"), lambda given: (given["digest"],))
+from tasks.stage import StageTask, load_report, report_path, save_report, stage
 
 
 def _config(workspace: Path, **changes: Any) -> RunConfig:
@@ -28,8 +29,16 @@ def _report(config: RunConfig, patients: int = 1) -> SplitReport:
     return SplitReport(splits_path=path, data_version="d", counts={"train": count})
 
 
-def _key(config: RunConfig, digest: str = "d") -> str:
-    return KEY(None, {"config": config, "digest": digest})
+def _stage(version: int) -> StageTask[[str], SplitReport]:
+    @stage(Stage.SPLIT, version=version, sections=("split", "preprocess"), reads=lambda config, digest: (digest,))
+    def divide(config: RunConfig, digest: str) -> SplitReport:
+        return _report(config)
+
+    return divide
+
+
+def _key(config: RunConfig, digest: str = "d", *, version: int = 1) -> str:
+    return _stage(version).key(config, digest)
 
 
 # ------------------------------------------------------------------------------------------------------------------ keys
@@ -58,8 +67,7 @@ def test_a_key_does_not_change_with_what_its_stage_does_not_read(tmp_path: Path,
 def test_a_key_changes_with_data_workspace_and_code(tmp_path: Path) -> None:
     """Other data, another folder (its paths are in the result) or a raised version: done again."""
     config = _config(tmp_path)
-    raised = stage_key(Stage.SPLIT, 2, ("split", "preprocess"), lambda given: (given["digest"],))
-    keys = {_key(config), _key(config, "e"), _key(_config(tmp_path / "x")), raised(None, {"config": config, "digest": "d"})}
+    keys = {_key(config), _key(config, "e"), _key(_config(tmp_path / "x")), _key(config, version=2)}
     assert len(keys) == 4
 
 
@@ -91,21 +99,21 @@ def test_a_report_of_another_version_says_so(tmp_path: Path, content: str) -> No
         load_report(_config(tmp_path), Stage.SPLIT, SplitReport)
 
 
-# ----------------------------------------------------------------------------------------------------------- when needed
+# ----------------------------------------------------------------------------------------------------------- done or not
 
 executed: list[int] = []
 
 
-@task(persist_result=True, cache_key_fn=stage_key(Stage.SPLIT, 1, ("split",), lambda given: (given["digest"],)))
+@stage(Stage.SPLIT, version=1, sections=("split",), reads=lambda config, digest: (digest,))
 def _divide(config: RunConfig, digest: str) -> SplitReport:
-    """Stands for a stage: writes a file, leaves its report, and is counted."""
+    """Stands for a stage: writes a file, and is counted."""
     executed.append(config.split.seed)
     if digest == "bad":
         raise StoreError("The stage fails")
     report = _report(config, patients=config.split.seed)
     report.splits_path.parent.mkdir(exist_ok=True, parents=True)
     report.splits_path.write_text(f"splits of seed {config.split.seed}")
-    return save_report(config, Stage.SPLIT, report)
+    return report
 
 
 Run = Callable[..., list[int]]
@@ -119,7 +127,7 @@ def run(prefect_api: str, tmp_path: Path) -> Run:
     def ask(seed: int, digest: str = "d", **changes: Any) -> list[int]:
         executed.clear()
         config = _config(tmp_path, split={"seed": seed}, **changes)
-        report = when_needed(_divide, Stage.SPLIT, config)(config, digest)
+        report = _divide(config, digest)
         assert report.counts["train"].patients == seed
         assert report.splits_path.read_text() == f"splits of seed {seed}"
         return list(executed)
@@ -132,6 +140,25 @@ def test_done_work_is_not_done_again(run: Run) -> None:
     assert run(1) == [1]
     assert run(1) == []
     assert run(1, "other data") == [1]
+
+
+def test_the_server_shows_what_was_executed_and_what_was_not(prefect_api: str, tmp_path: Path) -> None:
+    """Two runs of the same work: the task of the first is *Completed*, of the second *Cached*; the reports are equal."""
+    assert prefect_api
+    config = _config(tmp_path, split={"seed": 1})
+
+    @flow
+    def twice() -> tuple[SplitReport, SplitReport, str]:
+        return _divide(config, "d"), _divide(config, "d"), str(flow_run.id)
+
+    first, second, run_id = twice()
+    assert first == second
+    with get_client(sync_client=True) as client:
+        ran = client.read_task_runs(flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [run_id]}}))
+    assert sorted((each.name.partition("-")[0], each.state_name) for each in ran) == [
+        ("split", "Cached"),
+        ("split", "Completed"),
+    ]
 
 
 def test_a_forced_stage_is_done_again_and_then_rests(run: Run) -> None:
@@ -174,7 +201,7 @@ def test_a_retry_does_not_force_again_what_its_run_has_forced(prefect_api: str, 
     @flow(retries=1, retry_delay_seconds=0)
     def forced() -> None:
         config = _config(tmp_path, split={"seed": 1}, force=["split"])
-        when_needed(_divide, Stage.SPLIT, config)(config, "d")
+        _divide(config, "d")
         if fails.pop():
             fails.append(False)
             raise StoreError("A later stage fails")

@@ -59,19 +59,12 @@ def history(prefect_api: str) -> Iterator[dict[str, UUID]]:
 
 @pytest.fixture
 def config(tmp_path: Path, make_config: Callable[..., RunConfig]) -> RunConfig:
-    """A workspace with old and young results and trainings; one of each old kind is in use."""
+    """A workspace with old and young trainings; of the old ones some are in use."""
     config = make_config(tmp_path / "ws", tmp_path / "cohort", checkpoint=tmp_path / "ws" / "train" / "named" / "epoch-0001")
     for name in ("named", "in-force", "superseded", "young"):
         (tmp_path / "ws" / "train" / name / "epoch-0001").mkdir(parents=True)
         (tmp_path / "ws" / "train" / name / "epoch-0001" / "weights").touch()
-    results = tmp_path / "ws" / "prefect" / "results"
-    results.mkdir(parents=True)
-    for name in ("validate-in-use", "evaluate-row-in-use", "validate-old", "validate-young"):
-        (results / name).touch()
-    for stage, key in (("validate", "validate-in-use"), ("table1/gmic/evaluate", "evaluate-row-in-use")):
-        (tmp_path / "ws" / stage).mkdir(parents=True)
-        (tmp_path / "ws" / stage / "done").write_text(f"{key} some-run")
-    _grow_old(tmp_path / "ws", but=("young", "validate-young"))
+    _grow_old(tmp_path / "ws", but=("young",))
     run_dir = tmp_path / "ws" / "train" / "in-force"
     report = TrainReport(
         checkpoint_path=run_dir / "epoch-0001",
@@ -87,28 +80,26 @@ def config(tmp_path: Path, make_config: Callable[..., RunConfig]) -> RunConfig:
 
 
 def test_without_delete_nothing_is_touched(config: RunConfig, history: dict[str, UUID]) -> None:
-    """It says what would go: two ended runs, one result, one training."""
+    """It says what would go: two ended runs, one training."""
     before = sorted(config.workspace_dir.rglob("*"))
-    assert _counted(prune_workspace(config, AGE, is_dry=True)) == (2, {"validate-old"}, {"superseded"})
+    assert _counted(prune_workspace(config, AGE, is_dry=True)) == (2, {"superseded"})
     assert sorted(config.workspace_dir.rglob("*")) == before and _left(history) == set(history)
 
 
 def test_what_is_old_goes_and_what_is_young_or_in_use_stays(config: RunConfig, history: dict[str, UUID]) -> None:
-    """A run that goes on, the weights in force or named, and the result of a finished stage are kept at any age."""
-    assert _counted(prune_workspace(config, AGE, is_dry=False)) == (2, {"validate-old"}, {"superseded"})
+    """A run that goes on, and the weights in force or named, are kept at any age."""
+    assert _counted(prune_workspace(config, AGE, is_dry=False)) == (2, {"superseded"})
     assert _left(history) == {"young", "young failure", "under way"}
-    results = config.workspace_dir / "prefect" / "results"
-    assert {path.name for path in results.iterdir()} == {"validate-in-use", "evaluate-row-in-use", "validate-young"}
     trainings = {path.name for path in (config.workspace_dir / "train").iterdir() if path.is_dir()}
     assert trainings == {"named", "in-force", "young"}
-    assert _counted(prune_workspace(config, AGE, is_dry=False)) == (0, set(), set())
+    assert _counted(prune_workspace(config, AGE, is_dry=False)) == (0, set())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _counted(pruned: Pruned) -> tuple[int, set[str], set[str]]:
-    return pruned.runs, {path.name for path in pruned.results}, {path.name for path in pruned.trainings}
+def _counted(pruned: Pruned) -> tuple[int, set[str]]:
+    return pruned.runs, {path.name for path in pruned.trainings}
 
 
 def _left(ids: dict[str, UUID]) -> set[str]:
