@@ -19,7 +19,7 @@ from deployments.commands.rerun import rerun
 from deployments.commands.weights import app as weights_app
 from deployments.configuration import SHIPPED_CONFIGS, load_config, load_service
 from deployments.console import shown_progress
-from deployments.local_run import run_verb
+from deployments.local_run import finished_report, run_verb
 from deployments.server.prefect_server import prefect_server
 from deployments.words import prediction_text, summary_text
 from schemas.config.run import RunConfig, Stage
@@ -222,9 +222,13 @@ def configs() -> None:
 
 
 def _run(verb: str, config: RunConfig, *, as_json: bool, **parameters: bool) -> Report:
-    with prefect_server(config.workspace_dir) as ui_address, shown_progress():
-        typer.echo(f"Prefect UI: {ui_address}", err=True)
-        report = run_verb(verb, config, **parameters)
+    report = finished_report(verb, config)
+    if report is not None:
+        typer.echo(f"Finished before: {verb} has nothing to do (--force {verb} does it again)", err=True)
+    else:
+        with prefect_server(config.workspace_dir) as ui_address, shown_progress():
+            typer.echo(f"Prefect UI: {ui_address}", err=True)
+            report = run_verb(verb, config, **parameters)
     typer.echo(report.model_dump_json(indent=1) if as_json else summary_text(verb, report))
     return report
 

@@ -12,6 +12,8 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_type_hints
 from uuid import uuid4
@@ -34,6 +36,23 @@ GPU_TAG = "gpu"
 Inputs = ParamSpec("Inputs")
 ReportType = TypeVar("ReportType", bound=Report)
 AnyReport = TypeVar("AnyReport", bound=Report)
+
+
+_DOES_NO_WORK: ContextVar[bool] = ContextVar("does_no_work", default=False)
+
+
+class NotFinished(Exception):
+    """Raised inside ``without_work`` by the first stage that would have to work."""
+
+
+@contextmanager
+def without_work() -> Iterator[None]:
+    """Inside, a stage answers with what its folder holds, or raises ``NotFinished``; no Prefect run is made or needed."""
+    token = _DOES_NO_WORK.set(True)
+    try:
+        yield
+    finally:
+        _DOES_NO_WORK.reset(token)
 
 
 class StageTask(Generic[Inputs, ReportType]):
@@ -67,7 +86,18 @@ class StageTask(Generic[Inputs, ReportType]):
         self._task = finished_or_executed
 
     def __call__(self, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs) -> ReportType:
-        """The report: the one in the stage's folder if it is of this very work, else that of an execution."""
+        """The report: the one in the stage's folder if it is of this very work, else that of an execution.
+
+        Raises:
+            NotFinished: There is work to do, inside ``without_work``.
+        """
+        if _DOES_NO_WORK.get():
+            finished = self._finished(
+                config, self.key(config, *inputs, **named), forced_in="" if self._is_forced(config) else None
+            )
+            if finished is None:
+                raise NotFinished
+            return finished
         answer: Any = self._task(config, *inputs, **named)
         report: ReportType = answer.result() if isinstance(answer, State) else answer
         return report
@@ -86,19 +116,26 @@ class StageTask(Generic[Inputs, ReportType]):
         self, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs
     ) -> ReportType | State[ReportType]:
         key = self.key(config, *inputs, **named)
-        done_path = Workspace(config.workspace_dir).stage_dir(self._stage.value) / "done"
         run_id = flow_run.id or uuid4().hex  # outside a flow nothing is a retry
         # A retry of the flow run that was to force a stage, and did, leaves it alone: the run's id stands in `done`.
-        finished = self._finished(done_path, key, forced_in=run_id if self._stage in config.force else None)
+        finished = self._finished(config, key, forced_in=run_id if self._is_forced(config) else None)
         if finished is not None:
             return Completed(name="Cached", data=finished)
+        done_path = self._done_path(config)
         done_path.unlink(missing_ok=True)  # from here until the end the folder holds a mixture
         report = save_report(config, self._stage, self.body(config, *inputs, **named))
         write_atomically(done_path, f"{key} {run_id}".encode())
         return report
 
-    def _finished(self, done_path: Path, key: str, *, forced_in: str | None) -> ReportType | None:
+    def _is_forced(self, config: RunConfig) -> bool:
+        return self._stage in config.force
+
+    def _done_path(self, config: RunConfig) -> Path:
+        return Workspace(config.workspace_dir).stage_dir(self._stage.value) / "done"
+
+    def _finished(self, config: RunConfig, key: str, *, forced_in: str | None) -> ReportType | None:
         """The report in the folder, if it is of the work that the key names and every file that it speaks of is there."""
+        done_path = self._done_path(config)
         try:
             done_key, _, run_id = done_path.read_text().partition(" ")
             if done_key != key or forced_in not in (None, run_id):

@@ -6,13 +6,22 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from deployments.local_run import run_verb
+from deployments.configuration import load_config
+from deployments.local_run import finished_report, run_verb
+from schemas.config.evaluation import SplitConfig
 from schemas.config.ingest import IngestConfig, PhantomConfig
-from schemas.config.run import RunConfig
+from schemas.config.run import RunConfig, Stage
+from schemas.reports.data import IngestReport, SplitCount, SplitReport
+from tasks.split import split_patients
+from tasks.stage import save_report
+
+Mammo = Callable[..., Any]
 
 
 def test_a_run_is_found_by_its_tags(prefect_api: str, tmp_path: Path) -> None:
@@ -58,3 +67,27 @@ def test_a_locked_database_is_waited_for(prefect_api: str) -> None:
     assert time.monotonic() - began_s > 2.5, "the lock held nobody up: nothing is proven"
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(state.state_details.flow_run_id).state.is_completed()
+
+
+def test_a_finished_stage_is_answered_without_a_server(tmp_path: Path, mammo_process: Mammo) -> None:
+    """`mammo split` on splits of this very work prints their counts and makes no run; with another seed there is work."""
+    path = tmp_path / "run.yaml"
+    path.write_text(f"workspace_dir: {tmp_path / 'workspace'}\ningest: {{source_dir: {tmp_path}}}\n")
+    config = load_config(path)
+    folder = tmp_path / "workspace" / "exam_store"
+    ingested = IngestReport(
+        store_dir=folder, data_version="d", files_found=4, images_published=4, images_new=0, exams=1, exams_incomplete=0,
+        quarantined_by_reason={}, warnings_by_rule={}, labelled_breasts=2, orphan_labels=0, unlabelled_breasts=0,
+    )  # fmt: skip
+    save_report(config, Stage.INGEST, ingested)
+    splits_path = tmp_path / "workspace" / "split" / "splits.parquet"
+    count = SplitCount(patients=7, exams=7, images=28, benign_breasts=0, malignant_breasts=0)
+    save_report(config, Stage.SPLIT, SplitReport(splits_path=splits_path, data_version="d", counts={"train": count}))
+    splits_path.touch()
+    (splits_path.parent / "done").write_text(f"{split_patients.key(config, ingested)} some-run")
+    answer = mammo_process("split", path, "--json")
+    assert answer.code == 0 and "nothing to do" in answer.stderr and '"patients": 7' in answer.stdout
+    assert not (tmp_path / "workspace" / "prefect").exists()
+    assert finished_report("split", config) is not None
+    assert finished_report("split", config.model_copy(update={"split": SplitConfig(seed=1)})) is None
+    assert finished_report("split", config.model_copy(update={"force": (Stage.SPLIT,)})) is None
