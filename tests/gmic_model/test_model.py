@@ -237,8 +237,8 @@ def test_fp32_gradients_are_the_fp64_ones_but_for_rounding(
 ) -> None:
     """With the same ReLU and maximum choices each of the 135 gradients, as a vector, is within 1e-3 on any processor.
 
-    Measured: 1.7e-4 for the image's stem in train mode, 5e-6 in eval mode, with AVX2 and AVX-512 alike. This is the pass that
-    trains; a BatchNorm that sums its channels in sequence (``gmic_model/layout.py``) is off by more.
+    Measured: 1.7e-4 for the image's stem in train mode, 5e-6 in eval mode, with AVX2 and AVX-512 alike. This is the
+    arithmetic that trains.
     """
     image, label = recorded_forward["image"], recorded_losses["label"]
     choices = Choices()
