@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,21 @@ ROOMS = ("schemas", "gmic_model", "tasks", "flows", "deployments")
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 60
+LISTS_OF_LIKE_THINGS = {"tasks", "flows", "tasks/adapters/datasets/sets", "tasks/adapters/gate/rules"}
+STAGES = {
+    *("phantom", "ingest", "publish", "scrub", "validate", "split", "pretrain", "train", "search"),
+    *("evaluate", "explain", "predict", "report", "table1"),
+}
+WITHOUT_MEMORY = {
+    "phantom": "asks each file of the cohort whether it is there",
+    "ingest": "asks its ledger, file by file",
+    "publish": "is the end of ingest: a manifest is cheap to make and must be of today",
+    "scrub": "reads everything, whenever it is asked",
+    "search": "asks its study, trial by trial",
+    "predict": "asks its table of scores, image by image",
+    "report": "is cheap, and its page says when it was made",
+    "table1": "is made of other stages' memories",
+}
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 # One broken rule per contract: where the line goes, and the line.
@@ -92,34 +108,51 @@ def test_every_contract_is_tried() -> None:
     assert sorted(contract_names()) == sorted(BREACHES)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_modules_are_of_readable_size(path: Path) -> None:
+def test_modules_are_of_readable_size() -> None:
     """A module that outgrows 400 lines, or a function 60, is split by noun."""
-    text = path.read_text()
-    assert len(text.splitlines()) <= LONGEST_MODULE
-    long = {
-        node.name: node.end_lineno - node.lineno + 1
+    too_long = [
+        f"{path.relative_to(ROOT)}: {len(text.splitlines())} lines" for path, text in _texts() if len(text.splitlines()) > 400
+    ]
+    too_long += [
+        f"{path.relative_to(ROOT)}: {node.name} has {node.end_lineno - node.lineno + 1} lines"
+        for path, text in _texts()
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno is not None
         and node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION
-    }
-    assert not long
+    ]
+    assert not too_long
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_modules_keep_the_house_style(path: Path) -> None:
+def test_modules_keep_the_house_style() -> None:
     """A docstring first, no print, no Prefect run logger; environment and working directory are read in deployments only."""
-    tree = ast.parse(path.read_text())
-    assert ast.get_docstring(tree), "no module docstring"
-    assert path.stem not in FORBIDDEN_NAMES
-    assert path.stem not in sys.stdlib_module_names, "a stdlib module has this name"
-    if path.stem == "__init__":
-        assert len(tree.body) == 1, "__init__.py holds a docstring, nothing else"
-    called = set(_calls(tree))
-    assert not called & {"print", "breakpoint", "get_run_logger", "logging.basicConfig", "logging.info"}
-    if path.relative_to(ROOT).parts[0] != "deployments":
-        assert not called & {"os.getenv", "os.getcwd", "Path.cwd", "os.environ.get"}
+    faults = [f"{path.relative_to(ROOT)}: {fault}" for path, text in _texts() for fault in _style_faults(path, ast.parse(text))]
+    assert not faults
+
+
+def test_no_folder_holds_more_than_ten_modules() -> None:
+    """A folder is about one noun. Excepted are folders whose modules are all of one kind behind one interface."""
+    counted = Counter(path.parent.relative_to(ROOT).as_posix() for path in MODULES if path.stem != "__init__")
+    assert {folder: count for folder, count in counted.items() if count > 10 and folder not in LISTS_OF_LIKE_THINGS} == {}
+
+
+def test_the_tasks_folder_holds_stages_only() -> None:
+    """What is no stage of the pipeline, and does not serve all of them, belongs to an adapter."""
+    assert {path.stem for path in (ROOT / "tasks").glob("*.py")} <= STAGES | {"__init__", "artifacts", "retries", "stage"}
+
+
+def test_a_skipped_stage_is_skipped_by_its_decorator() -> None:
+    """``@stage`` is the only memory of finished stages; the others say why they have none (``WITHOUT_MEMORY``)."""
+    remembering = {
+        path.stem for path in (ROOT / "tasks").glob("*.py") if re.search(r"^@stage\(", path.read_text(), re.MULTILINE)
+    }
+    assert remembering | WITHOUT_MEMORY.keys() == STAGES and not remembering & WITHOUT_MEMORY.keys()
+
+
+def test_no_task_of_prefect_has_a_cache_of_its_own() -> None:
+    """No ``cache_key_fn`` and no persisted result: a second memory would speak of files that are not there any more."""
+    for path in (ROOT / "tasks").glob("*.py"):
+        assert not re.search(r"cache_key_fn|persist_result=True|refresh_cache", path.read_text()), path.name
 
 
 def test_tests_are_no_packages() -> None:
@@ -133,6 +166,26 @@ def test_every_room_is_shipped() -> None:
     assert shipped == {
         ".".join(path.parent.relative_to(ROOT).parts) for room in ROOMS for path in (ROOT / room).rglob("__init__.py")
     }
+
+
+def _texts() -> Iterator[tuple[Path, str]]:
+    for path in MODULES:
+        yield path, path.read_text()
+
+
+def _style_faults(path: Path, tree: ast.Module) -> Iterator[str]:
+    if not ast.get_docstring(tree):
+        yield "no module docstring"
+    if path.stem in FORBIDDEN_NAMES:
+        yield "a name that says nothing"
+    if path.stem in sys.stdlib_module_names:
+        yield "a stdlib module has this name"
+    if path.stem == "__init__" and len(tree.body) != 1:
+        yield "__init__.py holds a docstring, nothing else"
+    called = set(_calls(tree))
+    yield from sorted(called & {"print", "breakpoint", "get_run_logger", "logging.basicConfig", "logging.info"})
+    if path.relative_to(ROOT).parts[0] != "deployments":
+        yield from sorted(called & {"os.getenv", "os.getcwd", "Path.cwd", "os.environ.get"})
 
 
 def _calls(tree: ast.AST) -> Iterator[str]:
