@@ -1,4 +1,4 @@
-"""The plan for 1,000,000 images from this machine's measurements: what docs/million-images.md quotes. Not a benchmark itself.
+"""The plan for 1,000,000 images from this machine's measurements: docs/explanation/a-million-images.md quotes it.
 
     python benchmarks/million_plan.py numbers.json [--images 1000000]
 

@@ -1,4 +1,4 @@
-"""Draws the two figures of docs/phantom.md.
+"""Draws the two figures of docs/explanation/phantom.md.
 
 python benchmarks/phantom_figures.py docs/figures
 """

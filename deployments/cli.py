@@ -179,7 +179,7 @@ def demo(
 @app.command()
 def serve(
     config: Annotated[Path | None, typer.Argument(help="The run to keep up to date; without it only history is shown")] = None,
-    service: Annotated[Path | None, typer.Option(help="Settings of the service, see docs/operations.md")] = None,
+    service: Annotated[Path | None, typer.Option(help="Settings of the service, see docs/how-to/run-a-workstation.md")] = None,
     workspace: Annotated[Path, typer.Option(help="Without a config: the workspace whose history to show")] = Path("demo"),
 ) -> None:
     """Bring up the workstation: Prefect UI, scheduled deployments, workers, inbox watch; Ctrl-C stops all.
@@ -199,7 +199,7 @@ def serve(
 @app.command()
 def deploy(
     config: ConfigPath,
-    service: Annotated[Path | None, typer.Option(help="Settings of the service, see docs/operations.md")] = None,
+    service: Annotated[Path | None, typer.Option(help="Settings of the service, see docs/how-to/run-a-workstation.md")] = None,
 ) -> None:
     """Register work pools, limits, deployments and automations at the server of PREFECT_API_URL; workers run elsewhere."""
     from deployments.server.registration import register

@@ -1,7 +1,8 @@
 """GMIC, the Globally-Aware Multiple Instance Classifier (Shen et al., MLMI 2019), read as Figure 1 is read.
 
 ``GMIC.forward`` is the figure from left to right: localization module (2.1), detection module (2.2, ``roi.py``), multiple
-instance module (2.3). Every row of Table 1 is a ``GMICVariant`` of this one class. ``docs/model-choices.md`` lists what the
+instance module (2.3). Every row of Table 1 is a ``GMICVariant`` of this one class. ``docs/explanation/the-model.md`` lists what
+the
 paper leaves open. Losses are in ``loss.py``, layers in ``resnet.py``, foreign weights in ``weights.py``.
 
 Axes: N images, C findings, H W pixels, I J saliency cells, K patches, P Q patch pixels, D features, L patch features.

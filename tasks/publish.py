@@ -83,7 +83,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
 
 def _refuse_run(config: IngestConfig, report: IngestReport, refused: int, store: ExamStore) -> None:
     reasons = ", ".join(f"{code}: {count}" for code, count in report.quarantined_by_reason.items())
-    remedy = report.advice or f"see {store.quarantine_path} and docs/gate-rules.md"
+    remedy = report.advice or f"see {store.quarantine_path} and docs/reference/gate-rules.md"
     if not report.images_published:
         raise NoExamsFound(
             f"No exam in {config.source_dir} can be used: all {refused} files were refused",

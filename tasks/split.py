@@ -47,7 +47,7 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
             "The splits leak",
             expected="every patient, exam and image in one split",
             got="; ".join(f"{check.check}: {check.unexpected_count}" for check in failed),
-            remedy="remove the images that stand in several patients' exams (see docs/data-checks.md), then split again",
+            remedy="remove images that stand in several patients' exams (docs/reference/data-checks.md), then split again",
         )
     path = Workspace(config.workspace_dir).stage_dir("split") / "splits.parquet"
     absent = {patient_id: part.value for patient_id, part in kept.items() if patient_id not in by_patient}

@@ -1,4 +1,4 @@
-"""docs/faults.md names tests that exist."""
+"""docs/explanation/faults-survived.md names tests that exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXPECTED = {1, 2, 4, 5, 6, 7, 8, 10, 11, 14, *range(17, 26), *range(27, 31), *ra
 def test_every_fault_has_a_test_that_exists() -> None:
     """Each number that ingest and served runs survive is on the page with its tests, and each test is where the page says."""
     numbers: set[int] = set()
-    for line in (ROOT / "docs" / "faults.md").read_text().splitlines():
+    for line in (ROOT / "docs" / "explanation" / "faults-survived.md").read_text().splitlines():
         cells = line.split("|")
         if len(cells) < 5 or not cells[1].strip()[:1].isdigit():
             continue

@@ -1,7 +1,7 @@
 """``mammo backup`` and ``mammo restore``: what cannot be made again. Pixels can be, checkpoints are files to copy.
 
 In the archive: the ledger, the manifest, the store's description, the pseudonym key and the embedded server's database. With
-the key in it, it is as secret as the key. A PostgreSQL server is backed up by ``pg_dump`` (docs/operations-scale-out.md).
+the key in it, it is as secret as the key. A PostgreSQL server is backed up by ``pg_dump`` (docs/how-to/run-on-a-cluster.md).
 """
 
 from __future__ import annotations

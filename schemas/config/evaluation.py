@@ -25,14 +25,14 @@ class SplitConfig(Config):
 
 
 READERS_SPECIFICITY = 0.853
-"""Mean specificity of the public reader study's 14 readers, recall above probability 0.02 (docs/reader-study.md)."""
+"""Mean specificity of the public reader study's 14 readers, recall above probability 0.02."""
 
 
 class EvaluateConfig(Config):
     """Breast-level metrics on the test split."""
 
     checkpoints: tuple[Path, ...] = Field((), description="Weights to evaluate, and their mean; none = what train made")
-    ensemble: Path | None = Field(None, description="ensemble.json that names the weights instead (docs/evaluation.md)")
+    ensemble: Path | None = Field(None, description="ensemble.json that names the weights instead")
     read_as: GMICVariant | None = Field(
         None, description="Row of Table 1 that the weights stand for: gmic weights give gmic-loc and gmic-mil too"
     )

@@ -117,9 +117,9 @@ class IngestConfig(Config):
     """From DICOM files to the exam store."""
 
     source_dir: Path = Field(description="Folder of DICOM files, searched with its subfolders")
-    labels_csv: Path | None = Field(None, description="Labels per breast; see docs/labels.md")
+    labels_csv: Path | None = Field(None, description="Labels per breast; see docs/reference/labels.md")
     masks_dir: Path | None = Field(None, description="Lesion masks, <SOPInstanceUID>.png: bit 0 benign, bit 1 malignant")
-    boxes_csv: Path | None = Field(None, description="Lesion boxes where there are no masks; see docs/labels.md")
+    boxes_csv: Path | None = Field(None, description="Lesion boxes where there are no masks; see docs/reference/labels.md")
     profile: str = Field("clinical-strict", description="Named set of relaxed gate rules for a public data set")
     settle_s: float = Field(
         5.0, ge=0, description="A file touched within this time is taken only if it does not change while ingest waits as long"

@@ -18,7 +18,7 @@ class EnsembleMember(Report):
 
 
 class EnsembleFile(Report):
-    """``ensemble.json``: the models whose mean score is the prediction, best first (docs/evaluation.md)."""
+    """``ensemble.json``: the models whose mean score is the prediction, best first."""
 
     checkpoints: tuple[EnsembleMember, ...] = Field(min_length=1)
 

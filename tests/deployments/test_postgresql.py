@@ -59,7 +59,7 @@ if __name__ == "__main__":
 def test_a_killed_server_loses_no_work_and_no_flow_run(tmp_path: Path, database: int, until: Callable[..., bool]) -> None:
     """Every task is executed once, and both flow runs complete at their first try, with their result.
 
-    How many of the task runs the database then knows is another matter: their states are events (docs/operations-failures.md).
+    How many of the task runs the database then knows is another matter: their states are events.
     """
     with ExitStack() as running:
         redis = running.enter_context(_redis())

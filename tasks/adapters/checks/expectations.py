@@ -1,4 +1,4 @@
-"""Data checks: Great Expectations runs the suites of ``check_suites.py``; the only home of that library (docs/data-checks.md).
+"""Data checks: Great Expectations runs the suites; the only home of that library (docs/reference/data-checks.md).
 
 No data value leaves: results are asked for as counts, read for counts, and a foreign exception is reported by its name alone.
 Data Docs, which would show values and run injected HTML, are never built. Which checks there are does not belong here.
@@ -29,7 +29,7 @@ def check_manifest(manifest: pd.DataFrame, *, suites: Collection[str] = MANIFEST
         suites: The suites to run; ``labels`` alone is enough after labels that came late.
 
     Returns:
-        Every check in the order of docs/data-checks.md; those that could not be computed carry ``error``.
+        Every check in the order of docs/reference/data-checks.md; those that could not be computed carry ``error``.
     """
     every = (*manifest_suites(manifest), drift_suite(manifest))
     return _run_suites([suite for suite in every if suite.name in suites])

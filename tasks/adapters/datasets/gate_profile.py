@@ -2,7 +2,7 @@
 
 A profile is named in the config and recorded in provenance; nothing is relaxed silently. The profiles of public data sets are
 in ``sets``, one module each, and ``catalogue`` finds them by name. Which rules a data set breaks and why is in
-``docs/gate-rules.md``; what is not known of a set's headers first hand is marked there.
+``docs/reference/gate-rules.md``; what is not known of a set's headers first hand is marked there.
 """
 
 from __future__ import annotations

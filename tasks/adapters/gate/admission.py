@@ -7,8 +7,8 @@
 Nothing here survives a decoder that crashes or hangs: foreign files are given to ``child``, which calls these functions in
 a process of its own.
 
-Rules are listed in ``gate_rules`` and ``docs/gate-rules.md``; what a data set is allowed is in ``profiles``. No message holds a
-value that could identify a patient: rule ids, numbers and attribute names only.
+Rules are listed in ``rules.rule`` and ``docs/reference/gate-rules.md``; what a data set is allowed is in ``datasets``. No message
+holds a value that could identify a patient: rule ids, numbers and attribute names only.
 """
 
 from __future__ import annotations
@@ -284,7 +284,7 @@ def _refuse(broken: tuple[Broken, ...], profile: Profile) -> None:
         reason_codes=codes,
         expected="; ".join(f"{code} {GATE_RULES[code].demand}" for code in codes),
         got="; ".join(f"{rule.rule_id} {rule.got}" for rule in refusing if rule.got) or None,
-        remedy=advise_profile(codes) or "docs/gate-rules.md tells what to do about each rule",
+        remedy=advise_profile(codes) or "docs/reference/gate-rules.md tells what to do about each rule",
     )
 
 

@@ -1,4 +1,4 @@
-"""The labels file: what is known of each breast, read with an explicit schema and joined to the exams (docs/labels.md).
+"""The labels file: what is known of each breast, read with a schema and joined to the exams (docs/reference/labels.md).
 
 Raw identifiers live from one line of the file to the next and leave as pseudonyms; no message quotes what a field holds.
 Public data sets' own tables, the manifest and the checks on it (rule R61, ``expectations.py``) do not belong here.
@@ -78,7 +78,7 @@ def read_labels(
             f"The labels file {path.name} holds no label",
             expected="a header and one line per breast",
             got="no line below the header",
-            remedy="export the labels again; docs/labels.md shows an example",
+            remedy="export the labels again; docs/reference/labels.md shows an example",
         )
     if reader.labels_before_exam:
         logger.warning("R61: %d labels are dated before their exam", reader.labels_before_exam)
@@ -389,7 +389,7 @@ def _read_header(names: list[str], path: Path) -> list[str]:
             f"The columns of the labels file {path.name} are not those of the schema",
             expected=f"{', '.join(REQUIRED_COLUMNS)}, and {' or '.join(EXAM_COLUMNS)}; optional {', '.join(OPTIONAL_COLUMNS)}",
             got="; ".join(f"{fault}: {', '.join(columns)}" for fault, columns in faults.items() if columns),
-            remedy="name the columns in the first line as docs/labels.md does, and leave others out",
+            remedy="name the columns in the first line as docs/reference/labels.md does, and leave others out",
         )
     return header
 

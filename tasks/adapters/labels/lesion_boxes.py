@@ -1,4 +1,4 @@
-"""The boxes file: lesions marked by rectangles where no mask exists, one line per box (docs/labels.md).
+"""The boxes file: lesions marked by rectangles where no mask exists, one line per box (docs/reference/labels.md).
 
 Identifiers leave as pseudonyms; no message quotes what a field holds.
 """

@@ -32,7 +32,7 @@ def read_ensemble(path: Path) -> tuple[EnsembleMember, ...]:
             f"{path} is no ensemble file",
             expected='{"checkpoints": [{"path": ..., "sha256": ..., "tuning_malignant_auroc": ...}, ...]}',
             got=type(unreadable).__name__,
-            remedy="name the ensemble.json that `mammo search` wrote; docs/evaluation.md shows one",
+            remedy="name the ensemble.json that `mammo search` wrote; docs/explanation/what-the-numbers-mean.md shows one",
         ) from unreadable
     return tuple(member.model_copy(update={"path": (path.parent / member.path).resolve()}) for member in file.checkpoints)
 

@@ -1,7 +1,7 @@
 """The acquisition gate's rules: id, severity and meaning. The rules themselves are in ``header_rules`` and ``pixel_rules``.
 
 Letters: F file, I identifiers, K kind of object, L laterality, V view, X image, P pixel quality, D disclosure, T time, E exam.
-``docs/gate-rules.md`` shows this table to users; a test keeps the two equal.
+``docs/reference/gate-rules.md`` shows this table to users; a test keeps the two equal.
 """
 
 from __future__ import annotations

@@ -632,8 +632,8 @@ def test_profiles_name_known_rules() -> None:
 
 
 def test_the_rule_page_lists_every_rule() -> None:
-    """docs/gate-rules.md shows each rule's id, severity and demand, and each profile, as the code has them."""
-    page = (REPOSITORY / "docs" / "gate-rules.md").read_text(encoding="utf-8")
+    """docs/reference/gate-rules.md shows each rule's id, severity and demand, and each profile, as the code has them."""
+    page = (REPOSITORY / "docs" / "reference" / "gate-rules.md").read_text(encoding="utf-8")
     for rule_id, rule in GATE_RULES.items():
         severity = "refuse" if rule.severity is Severity.BLOCK else "warn"
         assert f"| {rule_id} | {severity} | {rule.demand.replace('|', chr(92) + '|')} |" in page
