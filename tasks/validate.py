@@ -46,7 +46,7 @@ def check_manifest(config: RunConfig, ingested: IngestReport) -> ValidationRepor
             f"{len(report.blocking)} blocking data checks failed",
             expected="every critical check met",
             got="; ".join(f"{check.check}({check.column}): {check.unexpected_count}" for check in report.blocking),
-            remedy=f"see {page_path}, docs/reference/data-checks.md for each check; correct the source or its labels, run again",
+            remedy=f"see {page_path} and docs/reference/data-checks.md; correct the source or its labels, then run again",
         )
     logger.info("%d of %d data checks met, %d warnings", sum(c.is_met for c in checks), len(checks), len(report.warnings))
     return report

@@ -7,8 +7,8 @@
 Nothing here survives a decoder that crashes or hangs: foreign files are given to ``child``, which calls these functions in
 a process of its own.
 
-Rules are listed in ``rules.rule`` and ``docs/reference/gate-rules.md``; what a data set is allowed is in ``datasets``. No message
-holds a value that could identify a patient: rule ids, numbers and attribute names only.
+Rules are listed in ``rules.rule`` and ``docs/reference/gate-rules.md``; what a data set is allowed is in ``datasets``. No
+message holds a value that could identify a patient: rule ids, numbers and attribute names only.
 """
 
 from __future__ import annotations
