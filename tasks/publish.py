@@ -24,7 +24,8 @@ from tasks.adapters.inbox.claims import publishable
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.pixel_twins import write_leakage_list
 from tasks.adapters.inbox.quarantine import find_sources
-from tasks.adapters.labels.labels_file import LabelJoin, join_labels, read_labels
+from tasks.adapters.labels.joining import LabelJoin, join_labels
+from tasks.adapters.labels.labels_file import read_labels
 from tasks.adapters.labels.lesion_boxes import box_texts, read_boxes
 from tasks.adapters.pages.contact_sheet import write_contact_sheet
 from tasks.adapters.pseudonyms import Pseudonyms

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
 from schemas.layout import WATCHED_COLUMNS, Severity, Watch
-from tasks.adapters.checks.image_suites import Check, Suite
+from tasks.adapters.checks.check import Check, Suite
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,10 @@ from typing import Any
 import pandas as pd
 
 from schemas.reports.data import CheckResult
+from tasks.adapters.checks.check import Check, Suite
 from tasks.adapters.checks.drift_suite import drift_suite
-from tasks.adapters.checks.image_suites import MANIFEST_SUITES, Check, Suite, manifest_suites, split_suites
+from tasks.adapters.checks.image_suites import MANIFEST_SUITES, manifest_suites
+from tasks.adapters.checks.split_suite import split_suites
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, VIEWS_PER_EXAM
 from schemas.reports.data import CheckResult
 from tasks.adapters.checks.drift_suite import drift_suite
 from tasks.adapters.checks.expectations import check_manifest, check_splits
-from tasks.adapters.checks.image_suites import MANIFEST_SUITES, manifest_suites, split_suites
+from tasks.adapters.checks.image_suites import MANIFEST_SUITES, manifest_suites
+from tasks.adapters.checks.split_suite import split_suites
 
 VIEWS = (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))
 CANARY = "CANARY^PHI^19470302"

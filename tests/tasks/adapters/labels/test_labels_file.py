@@ -17,7 +17,8 @@ from schemas.config.ingest import PhantomConfig
 from schemas.errors import LabelError
 from schemas.exam import Acquisition, BreastLabel, ImageRecord, Laterality, Photometric, ViewPosition
 from tasks.adapters.datasets.phantom_cohort import labels_csv, plan_cohort
-from tasks.adapters.labels.labels_file import join_labels, read_labels
+from tasks.adapters.labels.joining import join_labels
+from tasks.adapters.labels.labels_file import read_labels
 from tasks.adapters.pseudonyms import Pseudonyms
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)

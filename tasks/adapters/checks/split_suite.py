@@ -1,0 +1,107 @@
+"""The suite of checks on how patients were split: the leakage audit, and whether each split can be measured on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pandas as pd
+
+from schemas.exam import Split
+from schemas.layout import SPLIT_NAMES, Severity
+from tasks.adapters.checks.check import (
+    Recipe,
+    Suite,
+    between,
+    check_of,
+    count_by,
+    derived_columns,
+    has_columns,
+    holders,
+    table_check,
+)
+
+
+def split_suites(manifest: pd.DataFrame, splits: pd.DataFrame) -> tuple[Suite, ...]:
+    """Suite ``splits``: on the table itself, on its patients, and on what each split holds."""
+    return (
+        Suite(name="splits", table=splits, checks=_SPLIT_TABLE_CHECKS),
+        Suite(name="splits", table=_patient_table(manifest, splits), checks=_PATIENT_CHECKS),
+        Suite(name="splits", table=_split_sizes(manifest, splits), checks=_SIZE_CHECKS),
+    )
+
+
+_SPLIT_TABLE_CHECKS: Final = (
+    table_check("the columns are those of the schema", "ExpectTableColumnsToMatchSet", column_set=list(SPLIT_NAMES)),
+    check_of("is never empty", "patient_id", "ExpectColumnValuesToNotBeNull", Severity.BLOCK),
+    check_of("is never empty", "split", "ExpectColumnValuesToNotBeNull", Severity.BLOCK),
+    check_of(
+        f"is one of {', '.join(Split)}",
+        "split",
+        "ExpectColumnValuesToBeInSet",
+        Severity.BLOCK,
+        value_set=[split.value for split in Split],
+    ),
+)
+
+
+_PATIENT_CHECKS: Final = (
+    between("R62: every patient has a split", "lines_of_patient", Severity.BLOCK, 1, None),
+    between("R62: no patient has two", "lines_of_patient", Severity.BLOCK, None, 1),
+    between("R62: the patient's exams are in one split each", "splits_of_an_exam", Severity.BLOCK, None, 1),
+    between("R62: the patient's images are in one split each", "splits_of_an_image", Severity.BLOCK, None, 1),
+    between("every patient of the table has an image", "images", Severity.WARN, 1, None),
+)
+
+
+_SIZES: Final = ("exams", "malignant_breasts", "benign_breasts", "breasts_without_finding")
+
+
+_SIZE_CHECKS: Final = tuple(
+    between(f"{split} has {size.replace('_', ' ')}", f"{split}_{size}", Severity.WARN, 1, None)
+    for split in Split
+    for size in _SIZES
+)
+
+
+def _patient_table(manifest: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    """One line per patient of either table; without the columns to join by, an empty one on which every check errs."""
+    if not has_columns(splits, SPLIT_NAMES) or not has_columns(manifest, ("patient_id",)):
+        return pd.DataFrame()
+    joined = manifest.merge(splits[list(SPLIT_NAMES)], on="patient_id", how="left")
+    recipes = {
+        "most_of_exam": Recipe(("exam_id",), lambda images: images.groupby("exam_id")["split"].transform("nunique")),
+        "most_of_image": Recipe(("pixel_sha256",), lambda images: holders(images, "split")),
+    }
+    joined = joined.assign(**derived_columns(joined, recipes))
+    most = {
+        "splits_of_an_exam": Recipe(("most_of_exam",), lambda groups: groups["most_of_exam"].max()),
+        "splits_of_an_image": Recipe(("most_of_image",), lambda groups: groups["most_of_image"].max()),
+    }
+    patients = count_by(["patient_id"], joined, most)
+    lines = splits.groupby("patient_id").size()
+    patients = patients.reindex(patients.index.union(lines.index))
+    images = manifest.groupby("patient_id").size()
+    return patients.assign(
+        lines_of_patient=lines.reindex(patients.index, fill_value=0), images=images.reindex(patients.index, fill_value=0)
+    )
+
+
+def _split_sizes(manifest: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    """One line with what each split holds, a column per split and size: what lacks is named by its column."""
+    if not has_columns(splits, SPLIT_NAMES) or not has_columns(
+        manifest, ("patient_id", "exam_id", "laterality", "benign", "malignant")
+    ):
+        return pd.DataFrame()
+    breasts = manifest.groupby(["patient_id", "exam_id", "laterality"], as_index=False)[["benign", "malignant"]].first()
+    breasts = breasts.merge(splits[list(SPLIT_NAMES)], on="patient_id")
+    sizes = {}
+    for split in Split:
+        own = breasts[breasts["split"] == split.value]
+        counts = (
+            own["exam_id"].nunique(),
+            (own["malignant"] == 1).sum(),
+            (own["benign"] == 1).sum(),
+            ((own["malignant"] == 0) & (own["benign"] == 0)).sum(),
+        )
+        sizes.update({f"{split}_{size}": int(count) for size, count in zip(_SIZES, counts, strict=True)})
+    return pd.DataFrame([sizes])
