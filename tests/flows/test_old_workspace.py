@@ -1,0 +1,63 @@
+"""A workspace of an earlier release: what is finished there is finished for us too, and its store can be read."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.configuration import load_config
+from deployments.local_run import finished_report
+from tasks.adapters.store.exam_store import crop_digest, open_store, read_row
+from tasks.adapters.store.manifest import lines_of, read_manifest
+from tasks.adapters.workspace import Workspace
+
+ARCHIVE = Path(__file__).parents[1] / "golden" / "workspace" / "workspace.tar.xz"
+PLACE = Path("/tmp/mammo-golden-workspace")  # noqa: S108  the keys of that release hold the path it was made at
+STAGES = ("validate", "split", "train", "evaluate", "explain")
+
+Mammo = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def old_config() -> Iterator[Path]:
+    """The config of the unpacked workspace. One test run at a time has the place."""
+    with PLACE.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shutil.rmtree(PLACE, ignore_errors=True)
+        with tarfile.open(ARCHIVE) as archive:
+            archive.extractall(PLACE, filter="data")
+        (PLACE / "workspace" / "pseudonym.key").chmod(0o600)
+        yield PLACE / "run.yaml"
+        shutil.rmtree(PLACE, ignore_errors=True)
+
+
+def test_every_stage_of_an_old_workspace_is_finished(old_config: Path) -> None:
+    """The keys are made of the same parts, and the reports can still be read: nothing is trained again."""
+    config = load_config(old_config)
+    assert [stage for stage in STAGES if finished_report(stage, config) is None] == []
+
+
+def test_an_old_ledger_leaves_nothing_to_ingest(old_config: Path, mammo: Mammo) -> None:
+    """Every file is settled: none is opened (they hold zeros here), and the same images are published."""
+    manifest_path = Workspace(load_config(old_config).workspace_dir).store_dir / "manifest.parquet"
+    before = read_manifest(open_store(manifest_path.parent))
+    answer = mammo("ingest", old_config)
+    assert answer.code == 0, answer.stderr
+    after = read_manifest(open_store(manifest_path.parent))
+    assert len(after) == 20 and after.equals(before)
+
+
+def test_an_old_store_is_read(old_config: Path) -> None:
+    """The images of its last shard have the digests that were taken when they were written."""
+    store = open_store(Workspace(load_config(old_config).workspace_dir).store_dir)
+    lines = [line for line in lines_of(read_manifest(store)) if line["row"] // store.rows_per_shard == 2]
+    assert len(lines) == 4
+    for line in lines:
+        crop_HW = read_row(store, line["row"], size_px=(line["stored_rows_px"], line["stored_columns_px"]))
+        assert crop_digest(crop_HW) == line["written_sha256"]
