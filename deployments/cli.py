@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from schemas.config.service import ServiceConfig
 from schemas.errors import MammoError
 from schemas.reports.pages import PredictReport
 from schemas.reports.report import Report
+from tasks.adapters.interpreter import SAFE_ENVIRONMENT, path_without
 
 EXIT_CODES = (
     "Exit codes: 0 done; 2 config or usage; 3 input (no exams, unreadable files, labels); 4 data checks failed; 5 store; "
@@ -58,6 +60,7 @@ Force = Annotated[list[Stage] | None, typer.Option("--force", help="Run this sta
 
 def main() -> None:
     """Runs the command line; every error of ours is one message and its exit code."""
+    os.environ.update(SAFE_ENVIRONMENT)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
@@ -241,5 +244,6 @@ def _terminate(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # as `python -m deployments.cli`, which puts the working directory first
+    sys.path[:] = path_without(sys.path, str(Path.cwd()), str(Path(__file__).parents[1]))
     main()

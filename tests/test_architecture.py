@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("schemas", "gmic_model", "tasks", "flows", "deployments")
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+INTERPRETER_HOME = ROOT / "tasks" / "adapters" / "interpreter.py"
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 60
 LISTS_OF_LIKE_THINGS = {"tasks", "flows", "tasks/adapters/datasets/sets", "tasks/adapters/gate/rules"}
@@ -186,6 +187,35 @@ def _style_faults(path: Path, tree: ast.Module) -> Iterator[str]:
     yield from sorted(called & {"print", "breakpoint", "get_run_logger", "logging.basicConfig", "logging.info"})
     if path.relative_to(ROOT).parts[0] != "deployments":
         yield from sorted(called & {"os.getenv", "os.getcwd", "Path.cwd", "os.environ.get"})
+
+
+def test_interpreters_are_started_in_one_way() -> None:
+    """``tasks.adapters.interpreter`` names the command; anything else may take modules from where the user stands."""
+    assert {path for path, text in _texts() if list(_other_interpreters(ast.parse(text)))} == {INTERPRETER_HOME}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'subprocess.run([sys.executable, "-m", "prefect"])',
+        "from sys import executable",
+        'subprocess.Popen(["python", "-c", code])',
+        'subprocess.run(("/usr/bin/python3.11", path))',
+    ],
+)
+def test_other_ways_to_start_an_interpreter_are_found(line: str) -> None:
+    """The test above can fail."""
+    assert list(_other_interpreters(ast.parse(line)))
+
+
+def _other_interpreters(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.executable":
+            yield ast.unparse(node)
+        if isinstance(node, ast.ImportFrom) and node.module == "sys":
+            yield from (each.name for each in node.names if each.name == "executable")
+        if isinstance(node, ast.List | ast.Tuple) and node.elts and isinstance(node.elts[0], ast.Constant):
+            yield from re.findall(r"^(?:\S*/)?python[\d.]*$", str(node.elts[0].value))
 
 
 def _calls(tree: ast.AST) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import yaml
 from schemas.config.run import RunConfig
 from schemas.config.service import EmailNotice, KubernetesPools, Notice, ServiceConfig, SlackNotice
 from schemas.errors import ConfigError, MammoError
+from tasks.adapters.interpreter import SAFE_ENVIRONMENT, python_command
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -43,7 +43,7 @@ def deploy_all(config: RunConfig, path: Path) -> None:
         MammoError: Prefect refused.
     """
     path.write_text(yaml.safe_dump(deployments_for(config), sort_keys=False))
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
+    command = python_command("-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path))
     said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=path.parent, stdin=subprocess.DEVNULL)
     if said.returncode:
         raise MammoError(
@@ -121,6 +121,7 @@ async def _keep_pool(client: PrefectClient, name: str, kubernetes: KubernetesPoo
         )
     if kubernetes is None:
         template = dict(ProcessWorker.get_default_base_job_template())
+        template["variables"]["properties"]["env"]["default"] = SAFE_ENVIRONMENT  # of the interpreter that a run is
     else:
         template = kubernetes_template(name, kubernetes)
     await client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template), overwrite=True)
