@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
+import typer
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -42,6 +43,12 @@ def load_service(path: Path) -> ServiceConfig:
         ConfigError: As for ``load_config``.
     """
     return _validated(ServiceConfig, _read_mapping(path), path)
+
+
+def configs() -> None:
+    """List the shipped configs with their first line."""
+    for path in sorted(SHIPPED_CONFIGS.glob("*.yaml")):
+        typer.echo(f"{path.name:<20} {path.read_text().splitlines()[0].lstrip('# ')}")
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from schemas.reports.evaluation import EvaluationReport
-from schemas.reports.pages import PredictReport
+from schemas.reports.pages import PipelineReport, PredictReport
 from schemas.reports.report import Report
 from schemas.reports.training import SearchReport
 
@@ -30,3 +30,18 @@ def prediction_text(report: PredictReport) -> str:
         for breast, scores in report.breast_scores.items()
     ]
     return "\n".join([*lines, *report.missing, f"Report: {report.report_path}"])
+
+
+def demo_text(report: PipelineReport, predicted: PredictReport | None, *, minutes: float) -> str:
+    """What the demo prints at its end."""
+    from tasks.adapters.scoring.metrics_table import metrics_markdown
+
+    lines = ["", metrics_markdown(report.evaluation.by_finding), ""]
+    if predicted is not None:
+        lines += [
+            "Real mammograms through this demo network, which has seen synthetic images only: the scores mean nothing.",
+            prediction_text(predicted),
+            "",
+        ]
+    lines += [f"Report: {report.report_path}", f"Took {minutes:.1f} minutes."]
+    return "\n".join(lines)

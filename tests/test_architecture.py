@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from deployments.verbs import deployed_flows
+
 ROOT = Path(__file__).parents[1]
 ROOMS = ("schemas", "gmic_model", "tasks", "flows", "deployments")
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+INTERPRETER_HOME = ROOT / "tasks" / "adapters" / "interpreter.py"
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 60
 LISTS_OF_LIKE_THINGS = {"tasks", "flows", "tasks/adapters/datasets/sets", "tasks/adapters/gate/rules"}
-STAGES = {
-    *("phantom", "ingest", "publish", "scrub", "validate", "split", "pretrain", "train", "search"),
-    *("evaluate", "explain", "predict", "report", "table1"),
-}
+STAGES = ({*deployed_flows()} - {"pipeline"}) | {"publish", "report"}  # the last two are steps of others
 WITHOUT_MEMORY = {
     "phantom": "asks each file of the cohort whether it is there",
     "ingest": "asks its ledger, file by file",
@@ -142,11 +142,13 @@ def test_the_tasks_folder_holds_stages_only() -> None:
 
 
 def test_a_skipped_stage_is_skipped_by_its_decorator() -> None:
-    """``@stage`` is the only memory of finished stages; the others say why they have none (``WITHOUT_MEMORY``)."""
+    """``@stage`` is the only memory of finished stages; the others say why they have none, here or in their docstring."""
     remembering = {
         path.stem for path in (ROOT / "tasks").glob("*.py") if re.search(r"^@stage\(", path.read_text(), re.MULTILINE)
     }
-    assert remembering | WITHOUT_MEMORY.keys() == STAGES and not remembering & WITHOUT_MEMORY.keys()
+    saying_why = {stem for stem in STAGES if "It keeps no memory" in (ROOT / "tasks" / f"{stem}.py").read_text()}
+    without = WITHOUT_MEMORY.keys() | saying_why
+    assert remembering | without == STAGES and not remembering & without
 
 
 def test_no_task_of_prefect_has_a_cache_of_its_own() -> None:
@@ -186,6 +188,35 @@ def _style_faults(path: Path, tree: ast.Module) -> Iterator[str]:
     yield from sorted(called & {"print", "breakpoint", "get_run_logger", "logging.basicConfig", "logging.info"})
     if path.relative_to(ROOT).parts[0] != "deployments":
         yield from sorted(called & {"os.getenv", "os.getcwd", "Path.cwd", "os.environ.get"})
+
+
+def test_interpreters_are_started_in_one_way() -> None:
+    """``tasks.adapters.interpreter`` names the command; anything else may take modules from where the user stands."""
+    assert {path for path, text in _texts() if list(_other_interpreters(ast.parse(text)))} == {INTERPRETER_HOME}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'subprocess.run([sys.executable, "-m", "prefect"])',
+        "from sys import executable",
+        'subprocess.Popen(["python", "-c", code])',
+        'subprocess.run(("/usr/bin/python3.11", path))',
+    ],
+)
+def test_other_ways_to_start_an_interpreter_are_found(line: str) -> None:
+    """The test above can fail."""
+    assert list(_other_interpreters(ast.parse(line)))
+
+
+def _other_interpreters(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.executable":
+            yield ast.unparse(node)
+        if isinstance(node, ast.ImportFrom) and node.module == "sys":
+            yield from (each.name for each in node.names if each.name == "executable")
+        if isinstance(node, ast.List | ast.Tuple) and node.elts and isinstance(node.elts[0], ast.Constant):
+            yield from re.findall(r"^(?:\S*/)?python[\d.]*$", str(node.elts[0].value))
 
 
 def _calls(tree: ast.AST) -> Iterator[str]:

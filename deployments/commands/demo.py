@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
 import typer
 
@@ -15,8 +15,19 @@ from deployments.configuration import load_config
 from deployments.console import shown_progress
 from deployments.local_run import run_verb
 from deployments.server.prefect_server import prefect_server
+from deployments.words import demo_text
 from schemas.config.run import RunConfig
 from schemas.reports.pages import PipelineReport, PredictReport
+
+
+def demo(
+    workspace: Annotated[Path, typer.Option(help="Where the demo writes")] = Path("demo"),
+    dicom: Annotated[Path | None, typer.Option(help="A folder of real mammograms to predict afterwards")] = None,
+    profile: Annotated[str, typer.Option(help="Gate profile for --dicom")] = "clinical-strict",
+    seed: Annotated[int, typer.Option(help="Seed of cohort, split and training")] = 0,
+) -> None:
+    """Everything on a small synthetic cohort in minutes, then, with --dicom, real mammograms through the trained network."""
+    run_demo(workspace=workspace.resolve(), dicom_dir=dicom, profile=profile, seed=seed)
 
 
 def run_demo(*, workspace: Path, dicom_dir: Path | None, profile: str, seed: int) -> PipelineReport:
@@ -96,19 +107,3 @@ def _require_real_input(dicom_dir: Path, profile: str) -> None:
 
     require_folder(dicom_dir)
     profile_named(profile)
-
-
-def demo_text(report: PipelineReport, predicted: PredictReport | None, *, minutes: float) -> str:
-    """What the demo prints at its end."""
-    from deployments.words import prediction_text
-    from tasks.adapters.scoring.metrics_table import metrics_markdown
-
-    lines = ["", metrics_markdown(report.evaluation.by_finding), ""]
-    if predicted is not None:
-        lines += [
-            "Real mammograms through this demo network, which has seen synthetic images only: the scores mean nothing.",
-            prediction_text(predicted),
-            "",
-        ]
-    lines += [f"Report: {report.report_path}", f"Took {minutes:.1f} minutes."]
-    return "\n".join(lines)

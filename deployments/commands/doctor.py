@@ -35,7 +35,7 @@ _SPANS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Complaint:
     """One thing looked at."""
 
     check: str
@@ -62,7 +62,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def examine(config: RunConfig | None) -> Iterator[Finding]:
+def examine(config: RunConfig | None) -> Iterator[Complaint]:
     """Every check in turn."""
     yield from _versions()
     yield _codecs()
@@ -79,7 +79,7 @@ def examine(config: RunConfig | None) -> Iterator[Finding]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _versions() -> Iterator[Finding]:
+def _versions() -> Iterator[Complaint]:
     for package, (lowest, below, harm) in _SPANS.items():
         try:
             found = version(package)
@@ -87,14 +87,14 @@ def _versions() -> Iterator[Finding]:
             found = "not installed"
         is_well = found != "not installed" and _numbers(lowest) <= _numbers(found) < _numbers(below)
         remedy = "" if is_well else f"pip install '{package}>={lowest},<{below}': with another version {harm}"
-        yield Finding(check="versions", is_well=is_well, found=f"{package} {found}", remedy=remedy)
+        yield Complaint(check="versions", is_well=is_well, found=f"{package} {found}", remedy=remedy)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:3] if part.isdigit())
 
 
-def _codecs() -> Finding:
+def _codecs() -> Complaint:
     """The package may be there with a decoder missing from it."""
     try:
         from tasks.adapters.dicom.frame_codecs import missing_codecs
@@ -102,7 +102,7 @@ def _codecs() -> Finding:
         missing = missing_codecs()
     except ImportError:
         missing = ("compressed pixels",)
-    return Finding(
+    return Complaint(
         check="codecs",
         is_well=not missing,
         found="all transfer syntaxes can be decoded" if not missing else f"cannot decode {', '.join(missing)}",
@@ -110,17 +110,17 @@ def _codecs() -> Finding:
     )
 
 
-def _memory(config: RunConfig | None) -> Finding:
+def _memory(config: RunConfig | None) -> Complaint:
     free_gib = psutil.virtual_memory().available / _GIB
     needed_gib = _LEAST_MEMORY_GIB
     if config is not None and isinstance(config.ingest.dask, LocalDask):
         needed_gib = max(needed_gib, config.ingest.dask.n_workers * config.ingest.file_memory_mib / 1024)
     is_well = free_gib >= needed_gib
     remedy = "" if is_well else "close other programs, or lower ingest.dask.n_workers and train.batch_exams"
-    return Finding(check="memory", is_well=is_well, found=f"{free_gib:.1f} GiB free, {needed_gib:.1f} needed", remedy=remedy)
+    return Complaint(check="memory", is_well=is_well, found=f"{free_gib:.1f} GiB free, {needed_gib:.1f} needed", remedy=remedy)
 
 
-def _gpu(config: RunConfig | None) -> Finding:
+def _gpu(config: RunConfig | None) -> Complaint:
     """No GPU is a fault only where the config insists on one."""
     program = shutil.which("nvidia-smi")
     found = ""
@@ -128,7 +128,7 @@ def _gpu(config: RunConfig | None) -> Finding:
         query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
         found = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20).stdout.strip()
     wants_one = config is not None and config.train.device == "cuda"
-    return Finding(
+    return Complaint(
         check="gpu",
         is_well=bool(found) or not wants_one,
         found=found.replace("\n", "; ") or "none: training and prediction run on the CPU",
@@ -136,24 +136,24 @@ def _gpu(config: RunConfig | None) -> Finding:
     )
 
 
-def _server() -> Finding:
+def _server() -> Complaint:
     configured = configured_api_url(os.environ)
     if configured is None:
-        return Finding(check="server", is_well=True, found="none configured: each workspace starts its own on 127.0.0.1")
+        return Complaint(check="server", is_well=True, found="none configured: each workspace starts its own on 127.0.0.1")
     address = configured.removesuffix("/").removesuffix("/api")
     is_well = is_healthy(address)
     remedy = "" if is_well else "start it, correct PREFECT_API_URL, or unset it: mammo then starts a server of its own"
-    return Finding(check="server", is_well=is_well, found=f"{address} {'answers' if is_well else 'is silent'}", remedy=remedy)
+    return Complaint(check="server", is_well=is_well, found=f"{address} {'answers' if is_well else 'is silent'}", remedy=remedy)
 
 
-def _disk(folder: Path) -> Finding:
+def _disk(folder: Path) -> Complaint:
     while not folder.exists():
         folder = folder.parent
     free_gib = shutil.disk_usage(folder).free / _GIB
     inodes = os.statvfs(folder).f_favail
     is_writable = os.access(folder, os.W_OK)
     is_well = free_gib >= _LEAST_FREE_GIB and is_writable and inodes != 0
-    return Finding(
+    return Complaint(
         check="disk",
         is_well=is_well,
         found=f"{free_gib:.0f} GiB and {inodes} files free at {folder}{'' if is_writable else ', not writable'}",
@@ -161,25 +161,25 @@ def _disk(folder: Path) -> Finding:
     )
 
 
-def _key(path: Path) -> Finding:
+def _key(path: Path) -> Complaint:
     if not path.exists():
-        return Finding(check="key", is_well=True, found=f"no {path.name} yet: the first ingest makes it")
+        return Complaint(check="key", is_well=True, found=f"no {path.name} yet: the first ingest makes it")
     mode = path.stat().st_mode & 0o777
     is_well = mode & 0o077 == 0 and os.access(path, os.R_OK)
     remedy = "" if is_well else f"chmod 600 {path}: who reads it can link pseudonyms to patients"
-    return Finding(check="key", is_well=is_well, found=f"{path.name} mode {mode:04o}", remedy=remedy)
+    return Complaint(check="key", is_well=is_well, found=f"{path.name} mode {mode:04o}", remedy=remedy)
 
 
-def _folders(config: RunConfig) -> Iterator[Finding]:
+def _folders(config: RunConfig) -> Iterator[Complaint]:
     for name, path in (("source_dir", config.ingest.source_dir), ("labels_csv", config.ingest.labels_csv)):
         if path is None:
             continue
         is_well = os.access(path, os.R_OK)
         remedy = "" if is_well else f"correct ingest.{name}, or give the user who runs mammo the right to read it"
-        yield Finding(check=name, is_well=is_well, found=f"{path} {'readable' if is_well else 'not readable'}", remedy=remedy)
+        yield Complaint(check=name, is_well=is_well, found=f"{path} {'readable' if is_well else 'not readable'}", remedy=remedy)
 
 
-def _extra(config: RunConfig) -> Iterator[Finding]:
+def _extra(config: RunConfig) -> Iterator[Complaint]:
     from tasks.adapters.cluster import kubernetes_spec, slurm_cluster
 
     dask = config.ingest.dask
@@ -190,6 +190,6 @@ def _extra(config: RunConfig) -> Iterator[Finding]:
             kubernetes_spec(dask)
         else:
             return
-        yield Finding(check="dask", is_well=True, found=f"{dask.kind}: the extra is installed")
+        yield Complaint(check="dask", is_well=True, found=f"{dask.kind}: the extra is installed")
     except ConfigError as missing:
-        yield Finding(check="dask", is_well=False, found=str(missing), remedy=f"pip install 'mammography-gmic[{dask.kind}]'")
+        yield Complaint(check="dask", is_well=False, found=str(missing), remedy=f"pip install 'mammography-gmic[{dask.kind}]'")

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.errors import MammoError
+from tasks.adapters.interpreter import python_command
 
 USUAL_PORT = 4200
 AUTH_FILE = "auth"
@@ -149,7 +150,7 @@ def _start_server(home: Path) -> tuple[subprocess.Popen[bytes], str]:
 def _spawn_server(home: Path, port: int, address: str) -> subprocess.Popen[bytes]:
     with (home / "server.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            python_command("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)),
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

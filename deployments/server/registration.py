@@ -5,23 +5,32 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from deployments.verbs import Deployment, deployed_flows
 from schemas.config.run import RunConfig
 from schemas.config.service import EmailNotice, KubernetesPools, Notice, ServiceConfig, SlackNotice
 from schemas.errors import ConfigError, MammoError
+from tasks.adapters.interpreter import SAFE_ENVIRONMENT, python_command
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
-DEPLOYMENTS_FILE = Path(__file__).parents[1] / "prefect.yaml"
 CPU_POOL, GPU_POOL = POOLS = ("mammo-cpu", "mammo-gpu")
 KUBERNETES_TEMPLATE = Path(__file__).parents[1] / "work_pools" / "kubernetes.json"
+_LOCK_WAIT_S = 3600.0
+_HEAD_OF_FILE = """\
+# Every flow as a deployment, written from the rows of deployments/verbs.py: change them there, then `make reference`.
+# `mammo serve CONFIG.yaml` registers these with its config as the parameter's default; by hand:
+#   MAMMO_WORKSPACE=/data/run MAMMO_INBOX=/data/inbox prefect deploy --all --prefect-file deployments/prefect.yaml
+# Cron is UTC: no hour is missing or doubled when clocks change. Times are far apart so that runs rarely meet; where they do,
+# one run per deployment goes on and the collision strategy says what becomes of the other.
+"""
 _SIGNS_OF_LIFE = ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed")
 
 
@@ -37,13 +46,13 @@ def register(config: RunConfig, service: ServiceConfig, home: Path) -> None:
 
 
 def deploy_all(config: RunConfig, path: Path) -> None:
-    """``prefect deploy --all`` of the shipped file with this config in it, written to ``path``.
+    """``prefect deploy --all`` of every flow with this config as its default, written to ``path``.
 
     Raises:
         MammoError: Prefect refused.
     """
     path.write_text(yaml.safe_dump(deployments_for(config), sort_keys=False))
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
+    command = python_command("-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path))
     said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=path.parent, stdin=subprocess.DEVNULL)
     if said.returncode:
         raise MammoError(
@@ -55,15 +64,28 @@ def deploy_all(config: RunConfig, path: Path) -> None:
 
 
 def deployments_for(config: RunConfig) -> dict[str, Any]:
-    """The shipped prefect.yaml; what the run's config says takes the place of its two variables."""
-    content: dict[str, Any] = yaml.safe_load(DEPLOYMENTS_FILE.read_text())
-    del content["definitions"]
+    """Every flow as a deployment with this run's config as its default; runs of a service wait for the store."""
     values = config.model_dump(mode="json")
-    for deployment in content["deployments"]:
-        shipped = deployment["parameters"]["config"]
-        lock_wait_s = max(config.ingest.lock_wait_s, shipped["ingest"]["lock_wait_s"])
-        deployment["parameters"] = {"config": {**values, "ingest": {**values["ingest"], "lock_wait_s": lock_wait_s}}}
-    return content
+    lock_wait_s = max(config.ingest.lock_wait_s, _LOCK_WAIT_S)
+    return deployments_of({**values, "ingest": {**values["ingest"], "lock_wait_s": lock_wait_s}})
+
+
+def shipped_deployments() -> str:
+    """``prefect.yaml`` as it is in the repository: the same rows, with two variables where a run's config would stand."""
+    config = {
+        "workspace_dir": "{{ $MAMMO_WORKSPACE }}",
+        "ingest": {"source_dir": "{{ $MAMMO_INBOX }}", "lock_wait_s": _LOCK_WAIT_S},
+    }
+    return _HEAD_OF_FILE + yaml.dump(deployments_of(config), Dumper=_WithoutAnchors, sort_keys=False, width=120)
+
+
+def deployments_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``prefect deploy --all`` reads, from the rows of ``verbs``, with one config for all of them."""
+    return {
+        "name": "mammography-gmic",
+        "pull": [],  # entrypoints are modules of the installed package: nothing is fetched, a corrected module counts at once
+        "deployments": [_deployment(name, row, config) for name, row in deployed_flows().items()],
+    }
 
 
 def kubernetes_template(pool: str, kubernetes: KubernetesPools) -> dict[str, Any]:
@@ -85,6 +107,35 @@ def kubernetes_template(pool: str, kubernetes: KubernetesPools) -> dict[str, Any
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+class _WithoutAnchors(yaml.SafeDumper):
+    """Writes a part that occurs twice twice: a reader sees each deployment whole."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        """Of everything."""
+        return True
+
+
+def _deployment(name: str, row: Deployment, config: Mapping[str, Any]) -> dict[str, Any]:
+    strategy = "CANCEL_NEW" if row.skips_when_busy else "ENQUEUE"
+    content: dict[str, Any] = {
+        "name": name,
+        "entrypoint": f"flows.{name}.{name}",
+        "description": row.about,
+        "tags": ["mammo", name],
+        "parameters": {"config": dict(config)},
+        "work_pool": {"name": row.pool},
+        "concurrency_limit": {"limit": 1, "collision_strategy": strategy},
+    }
+    if row.schedule is not None:
+        content["schedules"] = [{"cron": row.schedule.cron, "timezone": "UTC", "slug": row.schedule.slug, "active": True}]
+    if row.event:
+        # The server hands an event to a trigger again when its database was busy with another. With a period the trigger
+        # remembers that it has fired for this event; without one it fires again.
+        once = {"for_each": ["prefect.resource.id"], "within": 1}
+        content["triggers"] = [{"type": "event", "enabled": True, **row.event, **once}]
+    return content
 
 
 async def _register_services(service: ServiceConfig) -> None:
@@ -121,6 +172,7 @@ async def _keep_pool(client: PrefectClient, name: str, kubernetes: KubernetesPoo
         )
     if kubernetes is None:
         template = dict(ProcessWorker.get_default_base_job_template())
+        template["variables"]["properties"]["env"]["default"] = SAFE_ENVIRONMENT  # of the interpreter that a run is
     else:
         template = kubernetes_template(name, kubernetes)
     await client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template), overwrite=True)

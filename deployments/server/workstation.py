@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from schemas.config.run import RunConfig
 from schemas.config.service import ServiceConfig
 from schemas.errors import ConfigError
 from tasks.adapters.inbox.arrivals import InboxWatch, inbox_state
+from tasks.adapters.interpreter import python_command
 
 ARRIVED = "mammo.exams.arrived"
 _SECONDS_TO_END = 20.0
@@ -89,7 +89,7 @@ class _Worker:
 
     def start(self) -> None:
         self.started_s = time.monotonic()
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", self.pool]
+        command = python_command("-m", "prefect", "worker", "start", "--type", "process", "--pool", self.pool)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--name", f"{self.pool}-worker", "--limit", str(self.runs_at_once)],

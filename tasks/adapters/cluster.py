@@ -25,6 +25,7 @@ from distributed.comm.core import CommClosedError
 
 from schemas.config.ingest import DaskConfig, ExistingDask, KubernetesDask, LocalDask, SlurmDask
 from schemas.errors import ConfigError, MammoError
+from tasks.adapters.interpreter import SAFE_ENVIRONMENT
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ _WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "OMP_NUM_THREADS": "1",
     "DO_NOT_TRACK": "1",
+    **SAFE_ENVIRONMENT,
 }
 _ALLOWED_FAILURES = 1
 """Of a worker under an item; then the item is tried alone."""

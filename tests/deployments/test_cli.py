@@ -10,7 +10,10 @@ import typer
 from typer.testing import CliRunner
 
 from deployments.cli import EXIT_CODES, app
+from deployments.verbs import GROUPS, Verb
+from deployments.verbs import VERBS as ROWS
 from schemas import errors
+from schemas.config.run import Stage
 from schemas.errors import ConfigError, MammoError
 
 COMMAND = typer.main.get_command(app)
@@ -45,6 +48,35 @@ def test_the_verbs_of_the_pipeline_are_there() -> None:
         "pipeline",
         "serve",
     } <= {*VERBS}
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_groups_the_verbs_by_purpose(columns: int) -> None:
+    """The main job first; every verb in the panel of its group, its name whole, no line wider than the terminal."""
+    said = CliRunner().invoke(app, ["--help"], env={"COLUMNS": str(columns)}).output
+    panels = [re.sub(r"[╭╮─]", "", line).strip() for line in said.splitlines() if line.startswith("╭")]
+    assert panels == ["Options", *GROUPS] and GROUPS[0] == "The main job"
+    shown: dict[str, set[str]] = {}
+    for line in said.splitlines():
+        if line.startswith("╭"):
+            group = re.sub(r"[╭╮─]", "", line).strip()
+        elif verb := re.match(r"│ ([a-z-]\S*)", line):
+            shown.setdefault(group, set()).add(verb[1])
+    assert shown == {"Options": {"--help"}} | {group: {verb.name for verb in ROWS if verb.group == group} for group in GROUPS}
+    assert max(map(len, said.splitlines())) <= columns
+
+
+@pytest.mark.parametrize("verb", ROWS, ids=lambda verb: verb.name)
+def test_a_verb_says_the_same_in_the_list_and_in_its_own_help(verb: Verb) -> None:
+    """The row's sentence is the first of ``mammo VERB --help``."""
+    said = " ".join(CliRunner().invoke(app, [verb.name, "--help"], env={"COLUMNS": "300"}).output.split())
+    assert verb.help in said
+
+
+@pytest.mark.parametrize("verb", [verb for verb in ROWS if verb.can_force], ids=lambda verb: verb.name)
+def test_force_is_for_stages_that_remember(verb: Verb) -> None:
+    """What can be forced is a stage, or all of them."""
+    assert verb.name in {*Stage, "pipeline"} and verb.deployment is not None
 
 
 def test_help_shows_the_exit_codes() -> None:

@@ -184,7 +184,9 @@ def test_the_slurm_script_has_the_settings_of_the_command() -> None:
     )
     for name, value in exported.items():
         assert PREFECT_DEFAULTS.get(name, value) == value, name
-    assert {"DO_NOT_TRACK", "PREFECT_LOGGING_EXTRA_LOGGERS", "PREFECT_RESULTS_DEFAULT_SERIALIZER"} <= set(exported)
+    assert {"PYTHONSAFEPATH", "DO_NOT_TRACK", "PREFECT_LOGGING_EXTRA_LOGGERS", "PREFECT_RESULTS_DEFAULT_SERIALIZER"} <= set(
+        exported
+    )
     assert "#SBATCH --signal=B:TERM@120" in script.splitlines() and "#SBATCH --requeue" in script.splitlines()
 
 

@@ -18,7 +18,6 @@ import pickle
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ from tasks.adapters.gate.messages import (
     Request,
     receive,
 )
+from tasks.adapters.interpreter import import_path, python_command
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ class GateChild:
             self._connection, self._memory = ours, mmap.mmap(pixels_fd, PIXELS_BYTES)
             numbers = (theirs.fileno(), pixels_fd, os.getpid(), self.limits.memory_bytes)
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, json.dumps(sys.path), *map(str, numbers)],
+                python_command("-c", _BOOT, json.dumps(import_path()), *map(str, numbers)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # decoders write there what they read

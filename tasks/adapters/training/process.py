@@ -13,13 +13,13 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import schemas.errors
 from schemas.errors import MammoError, TrainingError
+from tasks.adapters.interpreter import SAFE_ENVIRONMENT, import_path, python_command
 from tasks.adapters.training.request import MARK, TrainingRequest
 from tasks.adapters.workspace import write_atomically
 
@@ -93,14 +93,14 @@ def run_training(request: TrainingRequest, on_message: Callable[[Mapping[str, An
 def _command(processes: int, request_path: str) -> list[str]:
     own_pid = str(os.getpid())
     if processes == 1:
-        return [sys.executable, "-c", _BOOT, own_pid, request_path]
-    torchrun = [sys.executable, "-c", _BOOT_TORCHRUN, own_pid, "--standalone", "--nproc-per-node", str(processes)]
-    return [*torchrun, "--no-python", sys.executable, "-c", _BOOT, "0", request_path]
+        return python_command("-c", _BOOT, own_pid, request_path)
+    torchrun = python_command("-c", _BOOT_TORCHRUN, own_pid, "--standalone", "--nproc-per-node", str(processes))
+    return [*torchrun, "--no-python", *python_command("-c", _BOOT, "0", request_path)]
 
 
 def _environment(gpu: int | None) -> dict[str, str]:
     """The environment of this process, with the modules it can import and, for one machine, traffic on loopback only."""
-    changes = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "GLOO_SOCKET_IFNAME": "lo"}
+    changes = {**SAFE_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(import_path()), "GLOO_SOCKET_IFNAME": "lo"}
     if gpu is not None:
         changes["CUDA_VISIBLE_DEVICES"] = str(gpu)
     return {**os.environ, **changes}

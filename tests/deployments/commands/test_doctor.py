@@ -22,7 +22,7 @@ def _config(folder: Path, **changes: Any) -> RunConfig:
     return load_config(path)
 
 
-def _of(check: str, config: RunConfig | None) -> list[doctor.Finding]:
+def _of(check: str, config: RunConfig | None) -> list[doctor.Complaint]:
     found = [finding for finding in doctor.examine(config) if finding.check == check]
     assert found
     for finding in found:

@@ -10,16 +10,16 @@ import pytest
 import yaml
 
 from deployments.configuration import load_config, load_service
-from deployments.server.registration import DEPLOYMENTS_FILE, _secret, deployments_for
+from deployments.server.registration import _secret, deployments_for, shipped_deployments
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError
 
 FLOWS = {path.stem for path in (Path(__file__).parents[3] / "flows").glob("*.py")} - {"__init__"}
-SHIPPED: dict[str, Any] = yaml.safe_load(DEPLOYMENTS_FILE.read_text())
+SHIPPED: dict[str, Any] = yaml.safe_load(shipped_deployments())
 
 
 def test_every_flow_has_a_deployment() -> None:
-    """A new flow gets its entry in prefect.yaml: description, tags, pool, limit."""
+    """A new flow gets its row: description, tags, pool, limit."""
     assert {each["name"] for each in SHIPPED["deployments"]} == FLOWS
     for each in SHIPPED["deployments"]:
         assert each["description"] and each["tags"] and each["concurrency_limit"]["limit"] == 1

@@ -1,0 +1,49 @@
+"""``mammo serve`` and ``mammo deploy``: the workstation, and what a server elsewhere must know."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deployments.configuration import load_config, load_service
+from deployments.server.prefect_server import prefect_server
+from schemas.config.service import ServiceConfig
+
+ServicePath = Annotated[Path | None, typer.Option(help="Settings of the service, see docs/how-to/run-a-workstation.md")]
+
+
+def serve(
+    config: Annotated[Path | None, typer.Argument(help="The run to keep up to date; without it only history is shown")] = None,
+    service: ServicePath = None,
+    workspace: Annotated[Path, typer.Option(help="Without a config: the workspace whose history to show")] = Path("demo"),
+) -> None:
+    """Bring up the workstation: Prefect UI, scheduled deployments, workers, inbox watch; Ctrl-C stops all.
+
+    Without CONFIG: the UI over a workspace's history. With PREFECT_API_URL set it ends with code 2: mammo deploy is for that.
+    """
+    if config is None:
+        with prefect_server(workspace.resolve()) as address:
+            typer.echo(f"Prefect UI: {address}   (Ctrl-C stops it)")
+            signal.pause()
+        return
+    from deployments.server.workstation import serve as serve_workstation
+
+    serve_workstation(load_config(config), load_service(service) if service else ServiceConfig(), typer.echo)
+
+
+def deploy(
+    config: Annotated[Path, typer.Argument(help="Config file; a shipped name such as demo.yaml works too")],
+    service: ServicePath = None,
+) -> None:
+    """Register work pools, limits, deployments and automations at the server of PREFECT_API_URL; workers run elsewhere."""
+    from deployments.server.registration import register
+
+    settings = load_service(service) if service else ServiceConfig()
+    with tempfile.TemporaryDirectory() as folder:
+        register(load_config(config), settings, Path(folder))
+    kind = "process" if settings.kubernetes is None else "kubernetes"
+    typer.echo(f"Registered. Start workers: prefect worker start --type {kind} --pool mammo-cpu (and mammo-gpu)")

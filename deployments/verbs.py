@@ -1,0 +1,319 @@
+"""Every verb of ``mammo`` as a row: what it says, in which group, which flags it takes, and how a service runs it.
+
+``cli`` makes the commands from these rows, ``server.registration`` the deployments, and ``docs/reference/commands.md`` is
+written from them. A verb without ``runs`` is a flow: ``flows/<name>.py`` with a function of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+MAIN_JOB: Final = "The main job"
+ONE_STAGE: Final = "One stage of it"
+NETWORK: Final = "More than one network, and the paper"
+UPKEEP: Final = "The store and what was refused"
+SERVICE: Final = "A service, and runs of the past"
+MACHINE: Final = "This machine and its files"
+GROUPS: Final = (MAIN_JOB, ONE_STAGE, NETWORK, UPKEEP, SERVICE, MACHINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """One option of a verb that runs a flow: it changes the config, or is a parameter of the flow."""
+
+    option: str
+    help: str
+    kind: type
+    config_key: str = ""
+    """Dotted key of the config that it sets; empty = the flow's parameter of the option's name."""
+    has_negative: bool = False
+    """True for a switch with a ``--no-`` form."""
+
+    @property
+    def name(self) -> str:
+        """As a parameter."""
+        return self.option.removeprefix("--").replace("-", "_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When a service starts it, in UTC: no hour is missing or doubled when clocks change."""
+
+    cron: str
+    slug: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """How a service runs a verb: one run at a time, in one of the two pools."""
+
+    about: str
+    pool: Literal["mammo-cpu", "mammo-gpu"]
+    schedule: Schedule | None = None
+    skips_when_busy: bool = False
+    """True: a new run is cancelled, for the one that is on does its work. False: it waits."""
+    event: Mapping[str, Any] = field(default_factory=dict)
+    """Also started by this event, besides the clock."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """A row."""
+
+    name: str
+    group: str
+    help: str
+    flags: tuple[Flag, ...] = ()
+    can_force: bool = False
+    deployment: Deployment | None = None
+    runs: str = ""
+    """``module:function``, or ``module:app`` for a verb with verbs of its own; empty = the flow of the verb's name."""
+
+
+VERBS: Final = (
+    Verb(
+        name="pipeline",
+        group=MAIN_JOB,
+        help="All of it in one run: ingest, validate, split, train, evaluate, explain, report.",
+        can_force=True,
+        deployment=Deployment(
+            about="From a folder of DICOM exams to a trained, evaluated, explained GMIC and its report, in one run.",
+            pool="mammo-gpu",
+        ),
+    ),
+    Verb(
+        name="predict",
+        group=MAIN_JOB,
+        help="Score and explain exams with a trained network; no labels needed.",
+        flags=(
+            Flag(
+                option="--dicom",
+                help="Folder of DICOM files, instead of ingest.source_dir",
+                kind=Path,
+                config_key="ingest.source_dir",
+            ),
+            Flag(option="--profile", help="Gate profile, instead of ingest.profile", kind=str, config_key="ingest.profile"),
+            Flag(
+                option="--checkpoint",
+                help="Checkpoint folder, instead of the config's",
+                kind=Path,
+                config_key="checkpoint",
+            ),
+            Flag(
+                option="--workspace",
+                help="Where to write, instead of workspace_dir",
+                kind=Path,
+                config_key="workspace_dir",
+            ),
+            Flag(
+                option="--calibrated",
+                help="Breast scores after the temperature kept beside the weights",
+                kind=bool,
+                config_key="calibrated",
+                has_negative=True,
+            ),
+        ),
+        deployment=Deployment(
+            about="Score and explain the exams that have no score yet: every hour, and when an ingest is done. "
+            "It looks into the inbox itself.",
+            pool="mammo-gpu",
+            schedule=Schedule(cron="30 * * * *", slug="hourly"),
+            event={
+                "match": {"prefect.resource.id": "prefect.flow-run.*"},
+                "match_related": {"prefect.resource.role": "flow", "prefect.resource.name": "ingest"},
+                "expect": ["prefect.flow-run.Completed"],
+            },
+        ),
+    ),
+    Verb(
+        name="demo",
+        group=MAIN_JOB,
+        help="Everything on a small synthetic cohort in minutes, then, with --dicom, real mammograms through the trained "
+        "network.",
+        runs="deployments.commands.demo:demo",
+    ),
+    Verb(
+        name="phantom",
+        group=ONE_STAGE,
+        help="Write a labelled synthetic screening cohort as DICOM files.",
+        deployment=Deployment(
+            about="Write a labelled synthetic screening cohort as DICOM files. Needs the section phantom.", pool="mammo-cpu"
+        ),
+    ),
+    Verb(
+        name="ingest",
+        group=ONE_STAGE,
+        help="Bring DICOM exams into the exam store.",
+        deployment=Deployment(
+            about="Bring new exams of the inbox into the exam store: every night, and when exams arrive. It asks its ledger "
+            "what is new, so a run too many does nothing and a missed event is made up for by the next run.",
+            pool="mammo-cpu",
+            schedule=Schedule(cron="0 1 * * *", slug="nightly"),
+            event={"match": {"prefect.resource.id": "mammo.inbox.*"}, "expect": ["mammo.exams.arrived"]},
+        ),
+    ),
+    Verb(
+        name="validate",
+        group=ONE_STAGE,
+        help="Check the published images and labels; blocking failures end with code 4.",
+        can_force=True,
+        deployment=Deployment(about="Check the published images and labels; blocking failures fail the run.", pool="mammo-cpu"),
+    ),
+    Verb(
+        name="split",
+        group=ONE_STAGE,
+        help="Divide the patients into train, tuning and test.",
+        can_force=True,
+        deployment=Deployment(about="Divide the patients into train, tuning and test.", pool="mammo-cpu"),
+    ),
+    Verb(
+        name="pretrain",
+        group=ONE_STAGE,
+        help="Pre-train the localisation network on BI-RADS categories; train and search do it too if the config asks for it.",
+        can_force=True,
+        deployment=Deployment(
+            about="Train the localisation network on BI-RADS categories, before train or search. Needs the section pretrain.",
+            pool="mammo-gpu",
+        ),
+    ),
+    Verb(
+        name="train",
+        group=ONE_STAGE,
+        help="Train GMIC, continuing where an earlier run stopped.",
+        can_force=True,
+        deployment=Deployment(
+            about="Check, split and train on all that is published, every week. It continues where an earlier run stopped and "
+            "ends at once if nothing has changed.",
+            pool="mammo-gpu",
+            schedule=Schedule(cron="0 3 * * 6", slug="weekly"),
+            skips_when_busy=True,
+        ),
+    ),
+    Verb(
+        name="evaluate",
+        group=ONE_STAGE,
+        help="Measure the trained network on the test split.",
+        can_force=True,
+        deployment=Deployment(
+            about="Measure the trained network on the test split, every month, and compare with the evaluation before.",
+            pool="mammo-gpu",
+            schedule=Schedule(cron="0 5 1 * *", slug="monthly"),
+            skips_when_busy=True,
+        ),
+    ),
+    Verb(
+        name="explain",
+        group=ONE_STAGE,
+        help="Draw saliency, patches and attention of test exams.",
+        can_force=True,
+        deployment=Deployment(about="Draw saliency, patches and attention of test exams.", pool="mammo-gpu"),
+    ),
+    Verb(
+        name="search",
+        group=NETWORK,
+        help="Random search over the paper's ranges; goes on where it stopped, alone or with other workers of the same study.",
+        flags=(
+            Flag(
+                option="--yes",
+                help="Start although the forecast is above search.confirm_above_hours",
+                kind=bool,
+                config_key="search.is_confirmed",
+            ),
+        ),
+        deployment=Deployment(
+            about="The paper's random search and its best models as an ensemble; goes on where an earlier run stopped.",
+            pool="mammo-gpu",
+        ),
+    ),
+    Verb(
+        name="reproduce",
+        group=NETWORK,
+        help="The paper's numbers, from published or own files.",
+        runs="deployments.commands.reproduce:app",
+    ),
+    Verb(
+        name="weights",
+        group=NETWORK,
+        help="Model files: import released ones, check ours.",
+        runs="deployments.commands.weights:app",
+    ),
+    Verb(
+        name="scrub",
+        group=UPKEEP,
+        help="Read every stored image and compare it with its digests; damage ends with code 5.",
+        flags=(Flag(option="--repair", help="Ingest damaged images again from their files", kind=bool),),
+        deployment=Deployment(
+            about="Read every stored image against its digests; with repair, ingest damaged ones again from their files.",
+            pool="mammo-cpu",
+        ),
+    ),
+    Verb(
+        name="quarantine",
+        group=UPKEEP,
+        help="Files that the gate refused: list, show, release, discard, draw.",
+        runs="deployments.commands.quarantine:app",
+    ),
+    Verb(
+        name="backup",
+        group=UPKEEP,
+        help="Write ledger, manifest, pseudonym key and server database to one archive, mode 0600; runs may go on meanwhile.",
+        runs="deployments.commands.backup:backup",
+    ),
+    Verb(
+        name="restore",
+        group=UPKEEP,
+        help="Put an archive's content back into a workspace that nobody uses; what is there is replaced.",
+        runs="deployments.commands.backup:restore",
+    ),
+    Verb(
+        name="prune",
+        group=UPKEEP,
+        help="Show, or with --delete remove, old runs, artifacts and trainings; what is in use is kept.",
+        runs="deployments.commands.prune:prune",
+    ),
+    Verb(
+        name="serve",
+        group=SERVICE,
+        help="Bring up the workstation: Prefect UI, scheduled deployments, workers, inbox watch; Ctrl-C stops all.",
+        runs="deployments.commands.service:serve",
+    ),
+    Verb(
+        name="deploy",
+        group=SERVICE,
+        help="Register work pools, limits, deployments and automations at the server of PREFECT_API_URL; workers run "
+        "elsewhere.",
+        runs="deployments.commands.service:deploy",
+    ),
+    Verb(
+        name="rerun",
+        group=SERVICE,
+        help="Retry a failed run, or with --stage start it anew with these stages forced.",
+        runs="deployments.commands.rerun:rerun",
+    ),
+    Verb(
+        name="doctor",
+        group=MACHINE,
+        help="Check codecs, disk, memory, keys, server, GPU and versions; exit code 1 if something is not well.",
+        runs="deployments.commands.doctor:doctor",
+    ),
+    Verb(
+        name="configs",
+        group=MACHINE,
+        help="List the shipped configs with their first line.",
+        runs="deployments.configuration:configs",
+    ),
+)
+
+FLOWS_WITHOUT_A_VERB: Final = {
+    "table1": Deployment(
+        about="Train and judge every row of the paper's Table 1 on the present split.", pool="mammo-gpu"
+    ),  # its command is `mammo reproduce table1`
+}
+
+
+def deployed_flows() -> dict[str, Deployment]:
+    """Flows by name, with how a service runs each."""
+    return {verb.name: verb.deployment for verb in VERBS if verb.deployment is not None} | FLOWS_WITHOUT_A_VERB

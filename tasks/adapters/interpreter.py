@@ -1,0 +1,35 @@
+"""How a Python is started: none of ours ever looks for modules in the folder where its user happens to stand.
+
+``python -c``, ``python -m`` and ``python script.py`` put the working directory, or the script's own folder, before everything
+that is installed: a file tasks.py or torch.py that lies there would run instead of the real one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+SAFE_ENVIRONMENT: Final = {"PYTHONSAFEPATH": "1"}
+"""For interpreters that a library starts on our behalf: Dask's nannies, a Prefect worker's flow runs, multiprocessing."""
+
+
+def python_command(*arguments: str) -> list[str]:
+    """The command that starts this interpreter again, without the working directory on its module path."""
+    return [sys.executable, "-P", *arguments]
+
+
+def import_path() -> list[str]:
+    """The module path of this process for a child of it: the empty entry, which means wherever one stands, stays behind."""
+    return [folder for folder in sys.path if folder]
+
+
+def path_without(path: Sequence[str], working_dir: str, own_root: str) -> list[str]:
+    """A module path as ``python -P`` would have made it, for a process that ``python -m`` has started without it.
+
+    Args:
+        path: What ``sys.path`` is.
+        working_dir: Where the user stands; its entry goes, and the empty one, which means the same.
+        own_root: Where our packages lie. Whoever stands there in a checkout means these files: the entry stays.
+    """
+    return [folder for folder in path if folder and (folder != working_dir or folder == own_root)]

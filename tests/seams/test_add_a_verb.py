@@ -1,0 +1,59 @@
+"""Whoever follows the page about verbs has a verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mammo_tests.seams import Copy, copy_of_repository
+from mammo_tests.training_store import make_store, small_config
+
+PAGE = "docs/how-to/add-a-verb.md"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    """The repository in which somebody has followed the page."""
+    copy = copy_of_repository(tmp_path)
+    assert len({step.path for step in copy.follow(PAGE)}) == 4
+    return copy
+
+
+def test_the_page_s_steps_add_a_verb(copy: Copy) -> None:
+    """Four files are touched; help, deployments and the reference page have it, and the tests of verbs pass with it."""
+    copy.python("-m", "ruff", "check", "tasks", "flows", "schemas", "deployments")
+    copy.python("-m", "ruff", "format", "--check", "tasks", "flows", "schemas", "deployments")
+    assert "Count what is published." in copy.python("-m", "deployments.cli", "census", "--help")
+    copy.python("-m", "mammo_tests.verb_files", "write")
+    page = (copy.root / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    assert "| `mammo census` | Count what is published. |" in page
+    assert "| census | mammo-cpu | every-morning: `0 7 * * *` | the new run waits |" in page
+    assert "entrypoint: flows.census.census" in (copy.root / "deployments" / "prefect.yaml").read_text()
+    copy.pytest(
+        "--noconftest",
+        "tests/deployments/test_cli.py",
+        "tests/deployments/test_verbs.py",
+        "tests/deployments/server/test_registration.py",
+        "tests/test_architecture.py",
+        "-k",
+        "not import_contract",
+    )
+
+
+def test_a_verb_whose_pages_were_not_written_is_found(copy: Copy) -> None:
+    """The steps without ``make reference`` leave a red test that names the file."""
+    said = copy.failing_pytest("--noconftest", "tests/deployments/test_verbs.py")
+    assert "test_what_is_written_from_the_verbs_is_of_today[docs/reference/commands.md]" in said
+
+
+@pytest.mark.e2e
+def test_the_new_verb_runs(copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``mammo census CONFIG --json`` counts a store, as a run of a Prefect server of its own."""
+    config = small_config(tmp_path / "workspace")
+    make_store(config, exams=3)
+    (tmp_path / "run.yaml").write_text(config.model_dump_json())
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "no-profile"))
+    said = copy.python("-m", "deployments.cli", "census", str(tmp_path / "run.yaml"), "--json")
+    assert '"exams": 3' in said and '"images": 12' in said
