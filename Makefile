@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-long check format clean
+.PHONY: demo test test-long check format reference clean
 
 demo: .venv/installed
 	$(BIN)/mammo demo $(DEMO)
@@ -23,6 +23,10 @@ check: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The tables of docs/reference that are written from the code.
+reference: .venv/installed
+	PYTHONPATH=tests/support $(BIN)/python -P -m mammo_tests.reference write
 
 # pip takes torch's CPU build where one is offered (a +cpu wheel sorts above the plain one) and PyPI's CUDA build elsewhere.
 .venv/installed: pyproject.toml constraints.txt

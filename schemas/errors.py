@@ -73,7 +73,7 @@ class DicomError(MammoError):
 
 
 class GateRejection(DicomError):
-    """An acquisition rule refuses the image; ``reason_codes`` names the rules (``tasks.adapters.gate.rules.rule``)."""
+    """An acquisition rule refuses the image; ``reason_codes`` names the rules (``tasks.adapters.gate.rules.table``)."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ def list_refused(
     if as_json:
         typer.echo(json.dumps([{"file_id": file.file_id, "reason_codes": file.reason_codes} for file in refused], indent=1))
         return
-    from tasks.adapters.gate.rules.rule import demand
+    from tasks.adapters.gate.rules.table import demand
 
     for file in refused:
         typer.echo(f"{file.file_id}  {' '.join(file.reason_codes)}")
@@ -55,7 +55,7 @@ def show(
     ] = False,
 ) -> None:
     """Show why a file was refused and, on request, where it lies."""
-    from tasks.adapters.gate.rules.rule import demand
+    from tasks.adapters.gate.rules.table import demand
 
     run = load_config(config)
     file = _one(run, file_id)
