@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[3]
 _COPIED = (
     "schemas", "gmic_model", "tasks", "flows", "deployments", "tests", "docs", "pyproject.toml", "README.md", "ARCHITECTURE.md",
 )  # fmt: skip
+_PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist")
 _STEP = re.compile(
     r"(?P<new>A new file|At the end of|In) `(?P<path>[^`\n]+)`(?:, (?P<where>after|instead of) `(?P<anchor>[^`\n]+)`)?"
     r"[^`]*\n```\w*\n(?P<text>.*?)^```$",
@@ -86,9 +87,14 @@ class Copy:
 
     def python(self, *arguments: str) -> str:
         """What a Python that imports the copy prints; it must end well."""
+        run = self._run(*arguments)
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         paths = os.pathsep.join(map(str, (self.root, self.root / "tests" / "support")))
         # -P: nothing is imported from the current folder but by this path.
-        run = subprocess.run(
+        return subprocess.run(
             [sys.executable, "-P", *arguments],
             cwd=self.root,
             env={**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
@@ -96,12 +102,16 @@ class Copy:
             text=True,
             check=False,
         )
-        assert run.returncode == 0, run.stdout + run.stderr
-        return run.stdout
 
     def pytest(self, *tests: str) -> str:
         """What pytest says of some of the copy's tests, all of which must pass."""
-        return self.python("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *tests)
+        return self.python(*_PYTEST, *tests)
+
+    def failing_pytest(self, *tests: str) -> str:
+        """What pytest says of some of the copy's tests, one of which must fail."""
+        run = self._run(*_PYTEST, *tests)
+        assert run.returncode == 1, run.stdout + run.stderr
+        return run.stdout
 
 
 def copy_of_repository(folder: Path) -> Copy:

@@ -243,8 +243,8 @@ def too_slow(folder: Path) -> Collection[str]:
 
 
 def too_large(folder: Path) -> Collection[str]:
-    """A reader that has no memory to speak of."""
-    path = write(folder / "a.dcm")
+    """A reader that has no memory to speak of, and 32 MB of pixels."""
+    path = write(folder / "a.dcm", np.zeros((4000, 4000), np.uint16))
     with GateChild(GateLimits(memory_bytes=1 << 20)) as child, pytest.raises(GateRejection) as caught:
         child.thumbnail(DrawThumbnail(path=path, side_px=8))
     return caught.value.reason_codes
