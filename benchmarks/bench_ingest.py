@@ -52,6 +52,7 @@ from tasks.adapters.dicom.dicom_file import read_header, read_pixels
 from tasks.adapters.gate.admission import inspect_header
 from tasks.adapters.gate.child import GateChild, PreparedImage
 from tasks.adapters.gate.messages import InspectHeader, PrepareImage
+from tasks.adapters.gate.settings import gate_settings
 from tasks.adapters.inbox import shard_writer
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
 
@@ -274,8 +275,7 @@ def _shard_jobs(folder: Path, paths: list[Path], shards: int) -> list[shard_writ
     ingest.reserve_rows(store, shards * store.rows_per_shard)
     return [
         shard_writer.ShardJob(
-            store=store, shard=shard, source_dir=config.ingest.source_dir, profile=config.ingest.profile,
-            key_path=config.workspace_dir / "pseudonym.key", preprocess=config.preprocess,
+            store=store, shard=shard, gate=gate_settings(config), preprocess=config.preprocess,
             images=tuple(
                 shard_writer.PlannedImage(file=image.file, row=shard * store.rows_per_shard + image.row, mask_path=None)
                 for image in images

@@ -105,7 +105,7 @@ def _card(file: QuarantinedFile, path: Path | None, child: GateChild | None) -> 
     return Card(
         file_id=file.file_id,
         reasons=tuple((code, demand(code)) for code in file.reason_codes),
-        message=file.message,
+        message=file.refusal.text,
         data_uri=data_uri,
         note=note,
     )
