@@ -27,6 +27,7 @@ format: .venv/installed
 # The pages and tables that are written from the code.
 reference: .venv/installed
 	PYTHONPATH=tests/support $(BIN)/python -P -m mammo_tests.verb_files write
+	PYTHONPATH=tests/support $(BIN)/python -P -m mammo_tests.reference write
 
 # pip takes torch's CPU build where one is offered (a +cpu wheel sorts above the plain one) and PyPI's CUDA build elsewhere.
 .venv/installed: pyproject.toml constraints.txt

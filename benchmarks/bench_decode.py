@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from phantom_dicoms import write_image, write_phantom_dicoms
 from pydicom.pixels.decoders.base import get_decoder
 
-from tasks.adapters.dicom import frame_codecs, read_pixels
+from tasks.adapters.dicom import dicom_file
+from tasks.adapters.dicom.dicom_file import read_pixels
 
 GOALS = {"JPEG lossless": 3.0, "JPEG-LS": 2.3, "HTJ2K": 3.0, "JPEG 2000": 1.2}
 
@@ -68,17 +69,17 @@ def _decodes(path: Path, plugin: str) -> bool:
 def is_ours_used(path: Path) -> bool:
     """True if reading goes through imagecodecs."""
     calls = []
-    original = frame_codecs.decode_frame
+    original = dicom_file.decode_frame
 
     def counted(*args: object, **kwargs: object) -> object:
         calls.append(1)
         return original(*args, **kwargs)  # type: ignore[arg-type]
 
-    frame_codecs.decode_frame = counted  # type: ignore[assignment]
+    dicom_file.decode_frame = counted  # type: ignore[assignment]
     try:
         read_pixels(path)
     finally:
-        frame_codecs.decode_frame = original
+        dicom_file.decode_frame = original
     return bool(calls)
 
 

@@ -28,6 +28,7 @@ from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.gate.admission import accept_image
 from tasks.adapters.gate.child import DEFAULT_LIMITS, GateChild, PreparedImage
 from tasks.adapters.gate.messages import InspectHeader, PrepareImage
+from tasks.adapters.gate.settings import GateSettings
 from tasks.adapters.gate.source_file import SourceFile, file_fingerprint
 from tasks.adapters.inbox.arrivals import shard_writer
 from tasks.adapters.inbox.shard_writer import PlannedImage, ShardJob, write_exam_shard
@@ -41,8 +42,8 @@ class InProcess:
     def prepare(self, request: PrepareImage) -> PreparedImage:
         """As ``child_main`` does it."""
         record, gated = accept_image(
-            request.path, source_dir=request.source_dir, profile=profile_named(request.profile),
-            pseudonyms=open_key(request.key_path), fingerprint=request.fingerprint,
+            request.path, source_dir=request.gate.source_dir, profile=profile_named(request.gate.profile),
+            pseudonyms=open_key(request.gate.key_path), fingerprint=request.fingerprint,
         )  # fmt: skip
         prepared = prepare_view(gated.pixels_HW, record.laterality, record.view_position, settings=request.preprocess)
         return PreparedImage(
@@ -80,7 +81,8 @@ def make_job(folder: Path, paths: list[Path], name: str) -> ShardJob:
         for row, path in enumerate(paths)
     )
     return ShardJob(
-        store=store, shard=0, images=images, source_dir=folder, profile="clinical-strict", key_path=key_path,
+        store=store, shard=0, images=images,
+        gate=GateSettings(source_dir=folder, profile="clinical-strict", key_path=key_path),
         preprocess=PreprocessConfig(),
     )  # fmt: skip
 
@@ -134,7 +136,9 @@ def main() -> None:
             )
             more = [100 * (b / a - 1) for a, b in zip(own, theirs, strict=True)]
             print(f"{syntax:14s} {own[0]:18.1f} {theirs[0]:13.1f} {more[0]:+6.1f}% {more[1]:+9.1f}%")
-        header = InspectHeader(path=files["native"][0], source_dir=folder, profile="clinical-strict", key_path=folder / "key")
+        header = InspectHeader(
+            path=files["native"][0], gate=GateSettings(source_dir=folder, profile="clinical-strict", key_path=folder / "key")
+        )
         starts = []
         for _ in range(3):
             start = time.perf_counter()
@@ -150,7 +154,7 @@ def main() -> None:
 def make_request(folder: Path, path: Path) -> PrepareImage:
     """A request for one file."""
     return PrepareImage(
-        path=path, source_dir=folder, profile="clinical-strict", key_path=folder / "key",
+        path=path, gate=GateSettings(source_dir=folder, profile="clinical-strict", key_path=folder / "key"),
         fingerprint=file_fingerprint(path.stat()), preprocess=PreprocessConfig(),
         canvas_px=PreprocessConfig().canvas_px, mask_path=None,
     )  # fmt: skip

@@ -68,7 +68,7 @@ def write_files(folder: Path, exams: range) -> None:
 
 def ingest_once(config: RunConfig, images: int, name: str) -> dict[str, float]:
     """Ingests what is new; CPU and wall milliseconds per new image, and what is kept of them."""
-    child = child_of_this_thread(ingest.gate_limits(config.ingest))
+    child = child_of_this_thread(config.ingest.gate_limits)
     gc.collect()
     before, start = _cpu_s(child.pid), time.perf_counter()
     report, steps = ingest_serially(config)

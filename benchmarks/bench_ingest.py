@@ -47,11 +47,13 @@ from schemas.exam import ImageRecord
 from tasks import ingest
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.datasets.catalogue import profile_named
-from tasks.adapters.dicom import frame_codecs, read_header, read_pixels
+from tasks.adapters.dicom import frame_codecs
+from tasks.adapters.dicom.dicom_file import read_header, read_pixels
 from tasks.adapters.gate.admission import inspect_header
 from tasks.adapters.gate.child import GateChild, PreparedImage
 from tasks.adapters.gate.messages import InspectHeader, PrepareImage
-from tasks.adapters.inbox.arrivals import shard_writer
+from tasks.adapters.gate.settings import gate_settings
+from tasks.adapters.inbox import shard_writer
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
 
 GOALS: dict[str, dict[str, float]] = {
@@ -247,7 +249,9 @@ def _frame(path: Path) -> tuple[bytes, str, tuple[int, int]]:
 def _decode(frame: bytes, syntax: str, shape_px: tuple[int, int]) -> object:
     if not syntax:
         return bytearray(frame)  # a copy: what reading native pixels costs at least
-    return frame_codecs.decode_frame(frame, syntax, shape_px=shape_px, bits_allocated=16)
+    codec = frame_codecs.SYNTAXES[syntax].codec
+    assert codec is not None
+    return frame_codecs.decode_frame(frame, codec, shape_px=shape_px, bits_allocated=16)
 
 
 def _released(folder: Path, paths: list[Path], plugin: str, writers: PngWriters) -> None:
@@ -271,8 +275,7 @@ def _shard_jobs(folder: Path, paths: list[Path], shards: int) -> list[shard_writ
     ingest.reserve_rows(store, shards * store.rows_per_shard)
     return [
         shard_writer.ShardJob(
-            store=store, shard=shard, source_dir=config.ingest.source_dir, profile=config.ingest.profile,
-            key_path=config.workspace_dir / "pseudonym.key", preprocess=config.preprocess,
+            store=store, shard=shard, gate=gate_settings(config), preprocess=config.preprocess,
             images=tuple(
                 shard_writer.PlannedImage(file=image.file, row=shard * store.rows_per_shard + image.row, mask_path=None)
                 for image in images

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from schemas.refusal import Refusal, in_words
+
 
 class MammoError(Exception):
     """The root of the tree.
@@ -43,15 +45,8 @@ class MammoError(Exception):
         got: object = None,
         remedy: str | None = None,
     ) -> None:
-        parts = [what.rstrip(".") + "."]
-        if expected is not None:
-            parts.append(f"Expected: {expected}.")
-        if got is not None:
-            parts.append(f"Got: {got}.")
-        if remedy is not None:
-            parts.append(f"Remedy: {remedy.rstrip('.')}.")
         # Exception pickles its args, so a Dask worker's error arrives with the finished sentence.
-        super().__init__(" ".join(parts) if len(parts) > 1 else what)
+        super().__init__(in_words(what, expected=expected, got=got, remedy=remedy))
 
 
 class ConfigError(MammoError):
@@ -73,7 +68,7 @@ class DicomError(MammoError):
 
 
 class GateRejection(DicomError):
-    """An acquisition rule refuses the image; ``reason_codes`` names the rules (``tasks.adapters.gate.rules.rule``)."""
+    """An acquisition rule refuses the image; ``refusal`` says which and why (``tasks.adapters.gate.rules.table``)."""
 
     def __init__(
         self,
@@ -85,7 +80,24 @@ class GateRejection(DicomError):
         remedy: str | None = None,
     ) -> None:
         super().__init__(what, expected=expected, got=got, remedy=remedy)
-        self.reason_codes = reason_codes
+        self.refusal = Refusal(
+            rules=reason_codes,
+            what=what,
+            expected=None if expected is None else str(expected),
+            got=None if got is None else str(got),
+            remedy=remedy,
+        )
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> GateRejection:
+        """The error that a refusal stands for."""
+        said = {"expected": refusal.expected, "got": refusal.got}
+        return cls(refusal.what, reason_codes=refusal.rules, remedy=refusal.remedy, **said)
+
+    @property
+    def reason_codes(self) -> tuple[str, ...]:
+        """Ids of the rules that refuse the image."""
+        return self.refusal.rules
 
 
 class GateChildFailed(MammoError):

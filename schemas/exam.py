@@ -8,6 +8,8 @@ from datetime import date
 from enum import StrEnum
 from typing import Final
 
+from schemas.refusal import Refusal
+
 UNKNOWN_LABEL = 255
 """Code of "not known" in integer label columns; 0 is "absent", 1 is "present". Never trained as absent."""
 
@@ -159,14 +161,15 @@ class QuarantinedFile:
 
     Attributes:
         file_id: ``F`` and 24 hex digits of the keyed digest of its path below the source folder.
-        reason_codes: Ids of the rules that refused it.
-        message: What, expected, got, remedy; free of identifying values.
     """
 
     file_id: str
-    source_sha256: str
-    reason_codes: tuple[str, ...]
-    message: str
+    refusal: Refusal
+
+    @property
+    def reason_codes(self) -> tuple[str, ...]:
+        """Ids of the rules that refused it."""
+        return self.refusal.rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,13 +15,15 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gmic_model.preprocess import preprocess_version
-from schemas.config.ingest import GateLimits, IngestConfig
+from schemas.config.ingest import IngestConfig
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError, MammoError, NoExamsFound, StoreError
 from schemas.exam import QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
+from schemas.refusal import Refusal
 from tasks.adapters.cluster import Failed, run_all
 from tasks.adapters.datasets.catalogue import profile_named
+from tasks.adapters.gate.settings import gate_settings
 from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.ledger import AcceptedFile, Ledger
 from tasks.adapters.inbox.shard_writer import (
@@ -236,11 +238,8 @@ def plan_shards(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
             store=store,
             shard=shard,
             images=tuple(sorted(images, key=lambda image: image.row)),
-            source_dir=config.ingest.source_dir,
-            profile=config.ingest.profile,
-            key_path=Workspace(config.workspace_dir).key_path,
+            gate=gate_settings(config),
             preprocess=config.preprocess,
-            limits=gate_limits(config.ingest),
         )
         for shard, images in sorted(images_by_shard.items())
     ]
@@ -306,20 +305,12 @@ def _header_jobs(config: RunConfig, ledger: Ledger, batch: FileBatch) -> list[He
     return [
         HeaderJob(
             files=tuple(files[start : start + _FILES_PER_HEADER_JOB]),
-            source_dir=config.ingest.source_dir,
-            profile=config.ingest.profile,
-            key_path=Workspace(config.workspace_dir).key_path,
-            limits=gate_limits(config.ingest),
+            gate=gate_settings(config),
             with_digest=with_digest,
         )
         for with_digest, files in groups.items()
         for start in range(0, len(files), _FILES_PER_HEADER_JOB)
     ]
-
-
-def gate_limits(config: IngestConfig) -> GateLimits:
-    """What reading one file may take."""
-    return GateLimits(timeout_s=config.file_timeout_s, memory_bytes=config.file_memory_mib << 20)
 
 
 def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
@@ -342,7 +333,7 @@ def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
 
 
 def _killed(file: SourceFile, error: str) -> QuarantinedFile:
-    return QuarantinedFile(file_id=file.file_id, source_sha256="", reason_codes=("F10",), message=f"Not read: {error}")
+    return QuarantinedFile(file_id=file.file_id, refusal=Refusal(rules=("F10",), what=f"Not read: {error}"))
 
 
 def _is_our_trouble(cause: BaseException | None) -> bool:

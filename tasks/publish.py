@@ -33,7 +33,7 @@ from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import data_version, publish, published_rows
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import add_to_run_name, show_table
-from tasks.ingest import Scan, gate_limits, open_exams
+from tasks.ingest import Scan, open_exams
 from tasks.stage import save_report
 
 logger = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ def _draw_contact_sheet(config: RunConfig, refused: Sequence[QuarantinedFile], p
         find_sources(config.ingest.source_dir, [file.file_id for file in refused], pseudonyms),
         output_path=path,
         created=datetime.now(UTC),
-        limits=gate_limits(config.ingest),
+        limits=config.ingest.gate_limits,
         pictures=_PICTURES,
     )
 

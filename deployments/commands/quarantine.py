@@ -35,7 +35,7 @@ def list_refused(
     if as_json:
         typer.echo(json.dumps([{"file_id": file.file_id, "reason_codes": file.reason_codes} for file in refused], indent=1))
         return
-    from tasks.adapters.gate.rules.rule import demand
+    from tasks.adapters.gate.rules.table import demand
 
     for file in refused:
         typer.echo(f"{file.file_id}  {' '.join(file.reason_codes)}")
@@ -55,14 +55,14 @@ def show(
     ] = False,
 ) -> None:
     """Show why a file was refused and, on request, where it lies."""
-    from tasks.adapters.gate.rules.rule import demand
+    from tasks.adapters.gate.rules.table import demand
 
     run = load_config(config)
     file = _one(run, file_id)
     typer.echo(file.file_id)
     for code in file.reason_codes:
         typer.echo(f"{code}: {demand(code)}")
-    typer.echo(file.message)
+    typer.echo(file.refusal.text)
     with Ledger(_ledger_path(run)) as ledger:
         for codes, reason, moment in ledger.releases(file_id):
             typer.echo(f"released {moment}, was {codes}: {reason}")
@@ -124,7 +124,6 @@ def sheet(
     output: Annotated[Path | None, typer.Option(help="Where the page goes, instead of the workspace")] = None,
 ) -> None:
     """Draw the contact sheet: every refused file with its reasons and a small picture where its pixels decode."""
-    from schemas.config.ingest import GateLimits
     from tasks.adapters.inbox.quarantine import find_sources
     from tasks.adapters.pages.contact_sheet import write_contact_sheet
     from tasks.adapters.pseudonyms import open_key
@@ -133,13 +132,12 @@ def sheet(
     refused = _refused(run)
     workspace = Workspace(run.workspace_dir)
     sources = find_sources(run.ingest.source_dir, [file.file_id for file in refused], open_key(workspace.key_path))
-    limits = GateLimits(timeout_s=run.ingest.file_timeout_s, memory_bytes=run.ingest.file_memory_mib << 20)
     path = write_contact_sheet(
         refused,
         sources,
         output_path=output or workspace.stage_dir("quarantine") / "contact_sheet.html",
         created=datetime.now(UTC),
-        limits=limits,
+        limits=run.ingest.gate_limits,
     )
     typer.echo(f"contact sheet of {len(refused)} files: {path}")
 

@@ -113,6 +113,21 @@ class KubernetesDask(Config):
 DaskConfig = Annotated[LocalDask | ExistingDask | SlurmDask | KubernetesDask, Field(discriminator="kind")]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLimits:
+    """What one file may take.
+
+    Attributes:
+        timeout_s: Wall-clock time for one file.
+        memory_bytes: Address space beyond what the child has when it starts (0.3 GiB, of which 80 MB resident).
+        files_per_child: Files after which a child is replaced, whatever they did to its heap.
+    """
+
+    timeout_s: float = 60.0
+    memory_bytes: int = 640 << 20
+    files_per_child: int = 1000
+
+
 class IngestConfig(Config):
     """From DICOM files to the exam store."""
 
@@ -134,17 +149,7 @@ class IngestConfig(Config):
     file_memory_mib: int = Field(640, ge=64, description="Memory that reading one file may take; more is refused (F11)")
     dask: DaskConfig = Field(LocalDask(), description="Where files are decoded")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateLimits:
-    """What one file may take.
-
-    Attributes:
-        timeout_s: Wall-clock time for one file.
-        memory_bytes: Address space beyond what the child has when it starts (0.3 GiB, of which 80 MB resident).
-        files_per_child: Files after which a child is replaced, whatever they did to its heap.
-    """
-
-    timeout_s: float = 60.0
-    memory_bytes: int = 640 << 20
-    files_per_child: int = 1000
+    @property
+    def gate_limits(self) -> GateLimits:
+        """What reading one file may take."""
+        return GateLimits(timeout_s=self.file_timeout_s, memory_bytes=self.file_memory_mib << 20)

@@ -1,4 +1,4 @@
-"""All gate profiles by name. A new data set is a module in ``sets`` and a line here."""
+"""All gate profiles by name. A new data set is a module in ``sets`` and its name here (docs/how-to/add-a-data-set.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from typing import Final
 from schemas.config.section import nearest_keys
 from schemas.errors import ConfigError
 from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT, Profile
-from tasks.adapters.datasets.sets import cbis_ddsm, cmmd, embed, inbreast, phantom, rsna, vindr
+from tasks.adapters.datasets.sets import (
+    cbis_ddsm,
+    cmmd,
+    embed,
+    inbreast,
+    phantom,
+    rsna,
+    vindr,
+)
 
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
     {

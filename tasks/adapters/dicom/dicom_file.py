@@ -1,6 +1,6 @@
 """DICOM files: read a header, decode pixels, write a phantom mammogram. The only module that imports pydicom.
 
-What the values mean for us is decided in ``gate.py`` and its rules; here bytes become plain values and arrays. Files are
+What the values mean for us is decided in the gate's rules; here bytes become plain values and arrays. Files are
 hostile until proven otherwise: nothing is inflated, no private or overlay data is kept, sizes are checked before decoding.
 pydicom's warnings and exceptions quote values, which can name a patient, so none of them leaves this module.
 """
@@ -26,20 +26,13 @@ from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from gmic_model.pixels.voi import VoiLut
 from schemas.errors import DicomError, GateRejection
-from tasks.adapters.dicom import frame_codecs
-from tasks.adapters.dicom.header import LARGEST_SIDE_PX, Code, DicomHeader, ValueKind
+from tasks.adapters.dicom.frame_codecs import CODECS, SYNTAXES, Codec, codestream_shape, decode_frame
+from tasks.adapters.dicom.header import LARGEST_SIDE_PX, MAMMOGRAPHY_FOR_PRESENTATION, Code, DicomHeader, ValueKind
 from tasks.adapters.dicom.mammogram import FIXED_ATTRIBUTES, PHANTOM_ORIENTATIONS, PHANTOM_VIEW_CODES, MammogramHeader
-
-NATIVE_SYNTAXES: Final = (str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian), str(ExplicitVRBigEndian))
-READABLE_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *frame_codecs.COMPRESSED_SYNTAXES})
-"""Transfer syntaxes (0002,0010) that are read. Deflate is not: it inflates before anything can be checked."""
-
-LOSSLESS_SYNTAXES: Final = frozenset({*NATIVE_SYNTAXES, *frame_codecs.LOSSLESS_SYNTAXES})
-MAMMOGRAPHY_FOR_PRESENTATION: Final = "1.2.840.10008.5.1.4.1.1.1.2"
 
 _UNREADABLE_VALUE = (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, OverflowError)
 
@@ -55,7 +48,9 @@ _T = TypeVar("_T")
 def quoting_no_value(reason_code: str, what: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
     """Turns whatever pydicom and the decoders raise into a rejection that quotes no value, and silences their warnings.
 
-    Their exceptions are many (AttributeError to RecursionError) and quote what they could not parse: only the class is named.
+    Every ``Exception`` is caught, because theirs are many (AttributeError to RecursionError, a class for each codec) and quote
+    what they could not parse: only the class is named. An error of ours would be taken for the file's, so what is decorated is
+    short, and the tests of its functions are what finds such an error. What is no ``Exception`` passes.
     """
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -69,7 +64,7 @@ def quoting_no_value(reason_code: str, what: str) -> Callable[[Callable[_P, _T]]
                     raise
                 except MemoryError:
                     rejection = GateRejection(what, reason_codes=("F11",), got="more than this machine's memory")
-                except Exception as error:  # the one broad catch of the DICOM border
+                except Exception as error:
                     rejection = GateRejection(
                         what, reason_codes=(reason_code,), got=type(error).__name__, remedy="copy or export the file again"
                     )
@@ -110,11 +105,11 @@ def _read_meta(file: BinaryIO) -> FileMetaDataset:
     syntax = str(meta.get("TransferSyntaxUID") or "")
     if not syntax:
         raise GateRejection("The file meta information names no transfer syntax", reason_codes=("F12",), remedy="export again")
-    if syntax not in READABLE_SYNTAXES:
+    if syntax not in SYNTAXES:
         raise GateRejection(
             "The transfer syntax is not read here",
             reason_codes=("F13",),
-            expected="uncompressed, RLE, JPEG, JPEG-LS, JPEG 2000 or HTJ2K",
+            expected=f"{', '.join(('uncompressed', *(codec.title for codec in CODECS[:-1])))} or {CODECS[-1].title}",
             got="deflate" if syntax.startswith("1.2.840.10008.1.2.1.99") else "another one",
             remedy="export the exam as Explicit VR Little Endian",
         )
@@ -127,8 +122,11 @@ def _header(dataset: Dataset, meta: FileMetaDataset, *, with_voi_lut: bool) -> D
     # Some anonymised sets drop the attribute and keep the file meta information's.
     values["sop_class_uid"] = values["sop_class_uid"] or str(meta.get("MediaStorageSOPClassUID") or "")
     views, modifiers = _view_codes(dataset, unreadable)
+    syntax_uid = str(meta.TransferSyntaxUID)
     return DicomHeader(
-        transfer_syntax_uid=str(meta.TransferSyntaxUID),
+        transfer_syntax_uid=syntax_uid,
+        is_compressed=SYNTAXES[syntax_uid].codec is not None,
+        is_lossless=SYNTAXES[syntax_uid].is_lossless,
         media_storage_sop_instance_uid=str(meta.get("MediaStorageSOPInstanceUID") or ""),
         view_codes=views,
         view_modifier_codes=modifiers,
@@ -226,14 +224,15 @@ def read_pixels(path: Path) -> NDArray[np.uint16]:
 @quoting_no_value("X22", "The pixels cannot be decoded")
 def read_pixels_from(file: BinaryIO) -> NDArray[np.uint16]:
     """As ``read_pixels``, from an open file at any position."""
-    syntax = str(_read_meta(file).TransferSyntaxUID)
+    syntax_uid = str(_read_meta(file).TransferSyntaxUID)
     file.seek(0)
     dataset = dcmread(file, specific_tags=_PIXEL_TAGS)
     _check_size(dataset)
     pixel_data = dataset.get("PixelData")
     if not pixel_data:
         raise GateRejection("The file holds no pixels", reason_codes=("X20",), remedy="export the image again")
-    decoded_HW = _native(dataset, pixel_data, syntax) if syntax in NATIVE_SYNTAXES else _compressed(dataset, syntax)
+    codec = SYNTAXES[syntax_uid].codec
+    decoded_HW = _native(dataset, pixel_data, syntax_uid) if codec is None else _compressed(dataset, syntax_uid, codec)
     return np.ascontiguousarray(decoded_HW, dtype=np.uint16)
 
 
@@ -261,7 +260,7 @@ def _check_size(dataset: Dataset) -> None:
         )
 
 
-def _native(dataset: Dataset, pixel_data: bytes, syntax: str) -> NDArray[np.generic]:
+def _native(dataset: Dataset, pixel_data: bytes, syntax_uid: str) -> NDArray[np.generic]:
     rows, columns, bytes_per_pixel = int(dataset.Rows), int(dataset.Columns), int(dataset.BitsAllocated) // 8
     expected = rows * columns * bytes_per_pixel
     if not expected <= len(pixel_data) <= expected + expected % 2:
@@ -272,16 +271,16 @@ def _native(dataset: Dataset, pixel_data: bytes, syntax: str) -> NDArray[np.gene
             got=f"{len(pixel_data)} bytes",
             remedy="the file is cut off or damaged: copy it again",
         )
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    order = ">" if syntax_uid == ExplicitVRBigEndian else "<"
     return np.frombuffer(pixel_data, f"{order}u{bytes_per_pixel}", rows * columns).reshape(rows, columns)
 
 
-def _compressed(dataset: FileDataset, syntax: str) -> NDArray[np.generic]:
+def _compressed(dataset: FileDataset, syntax_uid: str, codec: Codec) -> NDArray[np.generic]:
     shape_px = (int(dataset.Rows), int(dataset.Columns))
     # Before decoding: a code stream may declare another size than the header, and its decoder would take the memory for it.
     frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-    claimed_px = None if syntax == frame_codecs.RLE_LOSSLESS else frame_codecs.codestream_shape(frame)
-    if syntax != frame_codecs.RLE_LOSSLESS and claimed_px != shape_px:
+    claimed_px = codestream_shape(frame) if codec.declares_size else shape_px
+    if claimed_px != shape_px:
         raise GateRejection(
             "The compressed image has another size than the header says",
             reason_codes=("X23",),
@@ -289,13 +288,11 @@ def _compressed(dataset: FileDataset, syntax: str) -> NDArray[np.generic]:
             got="no size" if claimed_px is None else f"{claimed_px[0]} x {claimed_px[1]}",
         )
     try:
-        return frame_codecs.decode_frame(frame, syntax, shape_px=shape_px, bits_allocated=int(dataset.BitsAllocated))
-    except MemoryError:
-        raise
-    except Exception:  # imagecodecs has an error class for each codec; another decoder may read the stream
-        decoder = get_decoder(syntax)
-        # Other RLE decoders grow with what the runs say: a bomb is not offered to them.
-        if not decoder.available_plugins or syntax == frame_codecs.RLE_LOSSLESS:
+        return decode_frame(frame, codec, shape_px=shape_px, bits_allocated=int(dataset.BitsAllocated))
+    except (RuntimeError, ValueError, ImportError):  # imagecodecs' errors are RuntimeErrors; another decoder may succeed
+        decoder = get_decoder(syntax_uid)
+        # A stream that does not say its size (RLE) makes other decoders grow with what its runs say: they do not get a bomb.
+        if not decoder.available_plugins or not codec.declares_size:
             raise
     # pydicom would clear bits above BitsStored; rule X24 wants to see them.
     options: Any = {"raw": True, "correct_unused_bits": False}

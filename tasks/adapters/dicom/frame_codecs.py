@@ -1,38 +1,121 @@
-"""Decoders of compressed pixels: imagecodecs, called directly. The only module that imports imagecodecs.
+"""Transfer syntaxes and their decoders: imagecodecs, called directly. The only module that imports imagecodecs.
 
-imagecodecs decodes faster than pydicom's plug-ins (benchmarks/bench_decode.py) and releases the GIL; behind pydicom's own
-plug-in interface it would lose 4 ms an image to copies. ``codestream_shape`` reads the size that a code stream claims, before a
-byte of it is decoded.
+``SYNTAXES`` is the list of what is read: another syntax is a row there. imagecodecs decodes faster than pydicom's plug-ins
+(benchmarks/bench_decode.py) and releases the GIL; behind pydicom's own plug-in interface it would lose 4 ms an image to copies.
+``codestream_shape`` reads the size that a code stream claims, before a byte of it is decoded.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-_JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
-_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
-_JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
-_HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
-RLE_LOSSLESS = "1.2.840.10008.1.2.5"
+Decode = Callable[[bytes, tuple[int, int], int], NDArray[np.generic]]
+"""From a frame's code stream, the header's (rows, columns) and its BitsAllocated to the values."""
 
-COMPRESSED_SYNTAXES = (*_JPEG, *_JPEG_LS, *_JPEG_2000, *_HTJ2K, RLE_LOSSLESS)
-LOSSLESS_SYNTAXES = (*_JPEG[2:], _JPEG_LS[0], _JPEG_2000[0], *_HTJ2K[:2], RLE_LOSSLESS)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codec:
+    """How one kind of compression is decoded. imagecodecs loads each codec when it is first asked: so do these functions.
+
+    Attributes:
+        title: As users read it.
+        is_available: Whether this installation of imagecodecs has it.
+        declares_size: True if the code stream says its size itself, which is then compared with the header's before decoding.
+    """
+
+    title: str
+    decode: Decode
+    is_available: Callable[[], bool]
+    declares_size: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Syntax:
+    """A transfer syntax (0002,0010) that is read.
+
+    Attributes:
+        codec: What decodes it; None = the pixels are uncompressed.
+        is_lossless: True if the decoded values are those that were encoded.
+    """
+
+    codec: Codec | None
+    is_lossless: bool
+
+
+def _decode_rle(frame: bytes, shape_px: tuple[int, int], bits_allocated: int) -> NDArray[np.generic]:
+    dtype = np.dtype("<u2" if bits_allocated == 16 else "u1")
+    # The output is allocated here: a run-length bomb cannot grow beyond the header's size.
+    pixels_HW = np.empty(shape_px, dtype)
+    decoded = imagecodecs.dicomrle_decode(frame, dtype, out=pixels_HW.data.cast("B"))
+    if len(decoded) != pixels_HW.nbytes:
+        raise ValueError(f"decoded to {len(decoded)} bytes")
+    return pixels_HW
+
+
+_RLE: Final = Codec(
+    title="RLE", decode=_decode_rle, is_available=lambda: bool(imagecodecs.DICOMRLE.available), declares_size=False
+)
+_JPEG: Final = Codec(
+    title="JPEG",
+    decode=lambda frame, shape_px, bits: imagecodecs.jpeg8_decode(frame),
+    is_available=lambda: bool(imagecodecs.JPEG8.available),
+)
+_JPEG_LS: Final = Codec(
+    title="JPEG-LS",
+    decode=lambda frame, shape_px, bits: imagecodecs.jpegls_decode(frame),
+    is_available=lambda: bool(imagecodecs.JPEGLS.available),
+)
+_JPEG_2000: Final = Codec(
+    title="JPEG 2000",
+    decode=lambda frame, shape_px, bits: imagecodecs.jpeg2k_decode(frame),
+    is_available=lambda: bool(imagecodecs.JPEG2K.available),
+)
+_HTJ2K: Final = Codec(
+    title="HTJ2K",
+    decode=lambda frame, shape_px, bits: imagecodecs.htj2k_decode(frame),
+    is_available=lambda: bool(imagecodecs.HTJ2K.available),
+)
+
+SYNTAXES: Final[Mapping[str, Syntax]] = MappingProxyType(
+    {
+        "1.2.840.10008.1.2": Syntax(codec=None, is_lossless=True),  # Implicit VR Little Endian
+        "1.2.840.10008.1.2.1": Syntax(codec=None, is_lossless=True),  # Explicit VR Little Endian
+        "1.2.840.10008.1.2.2": Syntax(codec=None, is_lossless=True),  # Explicit VR Big Endian
+        "1.2.840.10008.1.2.5": Syntax(codec=_RLE, is_lossless=True),
+        "1.2.840.10008.1.2.4.50": Syntax(codec=_JPEG, is_lossless=False),  # baseline, 8 bits
+        "1.2.840.10008.1.2.4.51": Syntax(codec=_JPEG, is_lossless=False),  # extended, 12 bits
+        "1.2.840.10008.1.2.4.57": Syntax(codec=_JPEG, is_lossless=True),
+        "1.2.840.10008.1.2.4.70": Syntax(codec=_JPEG, is_lossless=True),  # first-order prediction
+        "1.2.840.10008.1.2.4.80": Syntax(codec=_JPEG_LS, is_lossless=True),
+        "1.2.840.10008.1.2.4.81": Syntax(codec=_JPEG_LS, is_lossless=False),  # near-lossless
+        "1.2.840.10008.1.2.4.90": Syntax(codec=_JPEG_2000, is_lossless=True),
+        "1.2.840.10008.1.2.4.91": Syntax(codec=_JPEG_2000, is_lossless=False),
+        "1.2.840.10008.1.2.4.201": Syntax(codec=_HTJ2K, is_lossless=True),
+        "1.2.840.10008.1.2.4.202": Syntax(codec=_HTJ2K, is_lossless=True),  # with resolutions in order (RPCL)
+        "1.2.840.10008.1.2.4.203": Syntax(codec=_HTJ2K, is_lossless=False),
+    }
+)
+"""Every transfer syntax that is read, and how. Deflate is not: it inflates before anything can be checked."""
+
+CODECS: Final = tuple(dict.fromkeys(syntax.codec for syntax in SYNTAXES.values() if syntax.codec is not None))
 
 _SOF_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})  # frame headers of JPEG, and SOF55 of JPEG-LS
 
 
-def decode_frame(frame: bytes, syntax: str, *, shape_px: tuple[int, int], bits_allocated: int) -> NDArray[np.generic]:
+def decode_frame(frame: bytes, codec: Codec, *, shape_px: tuple[int, int], bits_allocated: int) -> NDArray[np.generic]:
     """Decodes one greyscale frame.
 
     Args:
         frame: The frame's code stream, all fragments joined.
-        syntax: One of ``COMPRESSED_SYNTAXES``.
+        codec: Of the file's transfer syntax.
         shape_px: (rows, columns) of the header.
         bits_allocated: BitsAllocated (0028,0100), which RLE does not tell itself.
 
@@ -42,7 +125,7 @@ def decode_frame(frame: bytes, syntax: str, *, shape_px: tuple[int, int], bits_a
     Raises:
         Exception: Whatever imagecodecs raises; ValueError if the stream is not one unsigned image of that shape.
     """
-    pixels_HW = _decode_rle(frame, shape_px, bits_allocated) if syntax == RLE_LOSSLESS else _decoder(syntax)(frame)
+    pixels_HW = codec.decode(frame, shape_px, bits_allocated)
     if pixels_HW.shape != shape_px or pixels_HW.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"decoded to {pixels_HW.shape} {pixels_HW.dtype}")
     return pixels_HW
@@ -75,31 +158,4 @@ def codestream_shape(src: bytes) -> tuple[int, int] | None:
 
 def missing_codecs() -> tuple[str, ...]:
     """Kinds of compression that this installation of imagecodecs cannot decode."""
-    codecs: dict[str, Any] = {
-        "JPEG": imagecodecs.JPEG8,
-        "JPEG-LS": imagecodecs.JPEGLS,
-        "JPEG 2000": imagecodecs.JPEG2K,
-        "HTJ2K": imagecodecs.HTJ2K,
-        "RLE": imagecodecs.DICOMRLE,
-    }
-    return tuple(name for name, codec in codecs.items() if not codec.available)
-
-
-def _decoder(syntax: str) -> Callable[[bytes], NDArray[np.generic]]:
-    if syntax in _JPEG:
-        return imagecodecs.jpeg8_decode
-    if syntax in _JPEG_LS:
-        return imagecodecs.jpegls_decode
-    if syntax in _JPEG_2000:
-        return imagecodecs.jpeg2k_decode
-    return imagecodecs.htj2k_decode
-
-
-def _decode_rle(frame: bytes, shape_px: tuple[int, int], bits_allocated: int) -> NDArray[np.generic]:
-    dtype = np.dtype("<u2" if bits_allocated == 16 else "u1")
-    # The output is allocated here: a run-length bomb cannot grow beyond the header's size.
-    pixels_HW = np.empty(shape_px, dtype)
-    decoded = imagecodecs.dicomrle_decode(frame, dtype, out=pixels_HW.data.cast("B"))
-    if len(decoded) != pixels_HW.nbytes:
-        raise ValueError(f"decoded to {len(decoded)} bytes")
-    return pixels_HW
+    return tuple(codec.title for codec in CODECS if not codec.is_available())

@@ -7,6 +7,7 @@ leaves ``tasks.adapters`` and its ``repr`` shows none of its values.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -40,6 +41,8 @@ class DicomHeader:
     """Every attribute that a rule uses. Empty text, empty tuple or None = absent, or not readable as its type.
 
     Attributes:
+        is_compressed: True unless the transfer syntax is one of uncompressed pixels.
+        is_lossless: True if the transfer syntax loses nothing.
         view_codes: ViewCodeSequence (0054,0220).
         view_modifier_codes: ViewModifierCodeSequence (0054,0222), which lies inside the view code's item.
         overlay_groups: Number of overlay groups (60xx), 0 to 16. Their planes are never read.
@@ -49,6 +52,8 @@ class DicomHeader:
     """
 
     transfer_syntax_uid: str
+    is_compressed: bool
+    is_lossless: bool
     media_storage_sop_instance_uid: str
     view_codes: tuple[Code, ...]
     view_modifier_codes: tuple[Code, ...]
@@ -110,3 +115,14 @@ class DicomHeader:
 
 LARGEST_SIDE_PX: Final = 8192
 """No larger image is decoded."""
+
+MAMMOGRAPHY_FOR_PRESENTATION: Final = "1.2.840.10008.5.1.4.1.1.1.2"
+"""SOP class of a Digital Mammography X-Ray Image - For Presentation (PS3.4 B.5)."""
+
+
+def parse_date(text: str) -> date | None:
+    """A DICOM date (DA, PS3.5 6.2), or None."""
+    try:
+        return datetime.strptime(text, "%Y%m%d").date()
+    except ValueError:
+        return None

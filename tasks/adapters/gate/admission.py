@@ -1,14 +1,13 @@
 """The acquisition gate: a file from outside becomes an ``ImageRecord`` and checked pixels, or a rejection with reason codes.
 
-    inspect_header   file rules (F), then header rules (I K L V X D T); gives the record, under pseudonyms
-    accept_pixels    decodes, then pixel rules (X20-X30, L04); gives what may be stored
-    accept_image     both in one reading of the file
+    inspect_header   file rules (F), then header rules (I K L V X P D T); gives the record, under pseudonyms
+    accept_image     the same, then decodes and applies the rules on pixels (X24-X30, L04); gives what may be stored, too
 
 Nothing here survives a decoder that crashes or hangs: foreign files are given to ``child``, which calls these functions in
 a process of its own.
 
-Rules are listed in ``rules.rule`` and ``docs/reference/gate-rules.md``; what a data set is allowed is in ``datasets``. No
-message holds a value that could identify a patient: rule ids, numbers and attribute names only.
+Rules are in ``rules`` and on the page ``docs/reference/gate-rules.md``; what a data set is allowed is in its profile, and
+lifted here and nowhere else. No message holds a value that could identify a patient: rule ids, numbers and attribute names.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from dataclasses import dataclass
 from datetime import date
 from io import BufferedReader
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,26 +30,19 @@ from gmic_model.pixels.voi import Window, lut_table, window_table
 from schemas.config.ingest import VoiMode
 from schemas.errors import DicomError, GateRejection
 from schemas.exam import Acquisition, ImageRecord, Photometric
-from schemas.layout import Severity
 from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT, Profile
 from tasks.adapters.datasets.subject import Subject
-from tasks.adapters.dicom.dicom_file import (
-    MAMMOGRAPHY_FOR_PRESENTATION,
-    NATIVE_SYNTAXES,
-    quoting_no_value,
-    read_header_from,
-    read_pixels_from,
-)
-from tasks.adapters.dicom.header import DicomHeader
+from tasks.adapters.dicom.dicom_file import quoting_no_value, read_header_from, read_pixels_from
+from tasks.adapters.dicom.header import MAMMOGRAPHY_FOR_PRESENTATION, DicomHeader, parse_date
 from tasks.adapters.gate.advice import advise_profile
-from tasks.adapters.gate.rules.header import EARLIEST_EXAM, broken_header_rules, detector_spacing_mm, is_synthetic, parse_date
-from tasks.adapters.gate.rules.look import broken_look_rules, broken_value_rules, look_at
-from tasks.adapters.gate.rules.rule import GATE_RULES, Broken
-from tasks.adapters.gate.source_file import file_fingerprint
+from tasks.adapters.gate.rules.file import Opened
+from tasks.adapters.gate.rules.image import EARLIEST_EXAM, Remainder, detector_spacing_mm
+from tasks.adapters.gate.rules.kind import is_synthetic
+from tasks.adapters.gate.rules.look import Decoded, look_at
+from tasks.adapters.gate.rules.rule import BLOCK, WARN, Broken, Seen
+from tasks.adapters.gate.rules.table import RULES, broken_rules
+from tasks.adapters.gate.source_file import file_fingerprint, is_unfinished
 from tasks.adapters.pseudonyms import Pseudonyms
-
-_SMALLEST_FILE_BYTES: Final = 2_000
-_LARGEST_FILE_BYTES: Final = 600_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,27 +84,6 @@ def inspect_header(
         header = read_header_from(file)
         remaining_bytes = os.fstat(file.fileno()).st_size - file.tell()
     return _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, remaining_bytes)
-
-
-@quoting_no_value("X22", "The pixels cannot be inspected")
-def accept_pixels(path: Path, record: ImageRecord, *, profile: Profile, voi: VoiMode = VoiMode.RAW) -> GatedPixels:
-    """Decodes an inspected file and applies the pixel rules.
-
-    Args:
-        path: The file.
-        record: What ``inspect_header`` made of it.
-        profile: As given to ``inspect_header``.
-        voi: The transform of stored values, ``preprocess.voi``.
-
-    Raises:
-        GateRejection: The file has changed since it was inspected (F07), or a pixel rule refuses it.
-    """
-    with _opened(path, path.parent) as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != record.source_sha256:
-            _refuse((Broken("F07", "another content than when its header was read"),), profile)
-        header = read_header_from(file, with_voi_lut=voi is VoiMode.VOI_LUT)
-        raw_HW = read_pixels_from(file)
-    return _gated_pixels(raw_HW, header, record, profile, voi)
 
 
 @quoting_no_value("X22", "The image cannot be inspected")
@@ -163,37 +133,29 @@ def _gated_record(
 ) -> ImageRecord:
     relative_path = path.relative_to(source_dir).as_posix() if path.is_relative_to(source_dir) else path.name
     subject = profile.identify(header, relative_path)
-    broken = broken_header_rules(header, subject, profile, today=date.today())
-    _refuse((*broken, *_cut_off(header, remaining_bytes)), profile)
+    seen = Seen(header=header, subject=subject, profile=profile, today=date.today())
+    broken = _kept(broken_rules(seen), profile)
+    _refuse((*broken, *broken_rules(Remainder(header=header, size_bytes=remaining_bytes))), profile)
     return _record(header, subject, profile, pseudonyms, source_sha256, _warned(broken))
-
-
-def _cut_off(header: DicomHeader, remaining_bytes: int) -> Iterator[Broken]:
-    """X20 and X21 from what follows the header: a part of an image must not stand for it until somebody decodes it."""
-    pixels_bytes = (header.rows or 0) * (header.columns or 0) * (header.bits_allocated or 0) // 8
-    if remaining_bytes == 0:
-        yield Broken("X20")
-    elif header.transfer_syntax_uid in NATIVE_SYNTAXES and remaining_bytes < pixels_bytes:
-        yield Broken("X21", f"{remaining_bytes} bytes for {pixels_bytes} of pixels")
 
 
 def _gated_pixels(
     raw_HW: NDArray[np.uint16], header: DicomHeader, record: ImageRecord, profile: Profile, voi: VoiMode
 ) -> GatedPixels:
-    _refuse(broken_value_rules(raw_HW, record.bits_stored), profile)
+    _refuse(broken_rules(Decoded(raw_HW, record.bits_stored)), profile)
     values_HW, bits = _transformed(raw_HW, header, record, voi, profile)
     pixels_HW = _dark_background(raw_HW, values_HW, bits, header, record)
     if pixels_HW is not raw_HW:
-        _refuse(broken_value_rules(pixels_HW, bits), profile)  # X25: nothing left but padding
-    look = look_at(pixels_HW, bits, laterality=record.laterality)
+        _refuse(broken_rules(Decoded(pixels_HW, bits)), profile)  # X25: nothing left but padding
     rows_face = header.patient_orientation[0] if len(header.patient_orientation) == 2 else ""
-    broken = _kept(broken_look_rules(look, laterality=record.laterality, rows_face=rows_face), profile)
+    looked = look_at(pixels_HW, bits, laterality=record.laterality, rows_face=rows_face)
+    broken = _kept(broken_rules(looked), profile)
     _refuse(broken, profile)
     return GatedPixels(
         pixels_HW=pixels_HW,
         pixel_sha256=hashlib.sha256(raw_HW.astype("<u2", copy=False).data).hexdigest(),
         warnings=_warned(broken),
-        background_median=look.background_median,
+        background_median=looked.background_median,
     )
 
 
@@ -227,8 +189,7 @@ def _transformed(
 @contextmanager
 def _opened(path: Path, source_dir: Path) -> Iterator[BufferedReader]:
     """Opens a file after the file rules; what is checked is the open file, so nobody can swap it in between."""
-    name = path.name
-    if name.startswith(".") or name.endswith((".part", ".tmp")):
+    if is_unfinished(path.name):
         _refuse((Broken("F07", "a name for unfinished files"),), CLINICAL_STRICT)
     if not path.parent.resolve().is_relative_to(source_dir.resolve()):
         _refuse((Broken("F01", "outside the source folder"),), CLINICAL_STRICT)
@@ -244,23 +205,11 @@ def _opened(path: Path, source_dir: Path) -> Iterator[BufferedReader]:
         os.close(descriptor)
         _refuse((Broken("F01", "not a regular file"),), CLINICAL_STRICT)
     with os.fdopen(descriptor, "rb") as file:
-        _refuse(tuple(_broken_file_rules(os.fstat(descriptor), file)), CLINICAL_STRICT)
+        status = os.fstat(descriptor)
+        opened = Opened(links=status.st_nlink, size_bytes=status.st_size, start=file.read(132))
+        _refuse(broken_rules(opened), CLINICAL_STRICT)
+        file.seek(0)
         yield file
-
-
-def _broken_file_rules(status: os.stat_result, file: BufferedReader) -> Iterator[Broken]:
-    if status.st_nlink > 1:
-        yield Broken("F02", f"{status.st_nlink} links")
-    if status.st_size > _LARGEST_FILE_BYTES:
-        yield Broken("F04", f"{status.st_size} bytes")
-    start = file.read(132)
-    file.seek(0)
-    if start[128:] != b"DICM":
-        yield Broken("F05")
-    elif start[:4] not in (b"II*\0", b"MM\0*") and any(start[:128]):
-        yield Broken("F06")
-    if status.st_size < _SMALLEST_FILE_BYTES:
-        yield Broken("F03", f"{status.st_size} bytes")
 
 
 # ------------------------------------------------------------------------------------------------------------ verdicts
@@ -271,18 +220,18 @@ def _kept(broken: tuple[Broken, ...], profile: Profile) -> tuple[Broken, ...]:
 
 
 def _warned(broken: tuple[Broken, ...]) -> tuple[str, ...]:
-    return tuple(rule.rule_id for rule in broken if GATE_RULES[rule.rule_id].severity is Severity.WARN)
+    return tuple(rule.rule_id for rule in broken if RULES[rule.rule_id].severity is WARN)
 
 
 def _refuse(broken: tuple[Broken, ...], profile: Profile) -> None:
-    refusing = [rule for rule in broken if GATE_RULES[rule.rule_id].severity is Severity.BLOCK]
+    refusing = [rule for rule in broken if RULES[rule.rule_id].severity is BLOCK]
     if not refusing:
         return
     codes = tuple(dict.fromkeys(rule.rule_id for rule in refusing))
     raise GateRejection(
         f"The gate refuses this file under the profile {profile.name}: {', '.join(codes)}",
         reason_codes=codes,
-        expected="; ".join(f"{code} {GATE_RULES[code].demand}" for code in codes),
+        expected="; ".join(f"{code} {RULES[code].demand}" for code in codes),
         got="; ".join(f"{rule.rule_id} {rule.got}" for rule in refusing if rule.got) or None,
         remedy=advise_profile(codes) or "docs/reference/gate-rules.md tells what to do about each rule",
     )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tasks.adapters.datasets.catalogue import PROFILES
-from tasks.adapters.gate.rules.rule import GATE_RULES
+from tasks.adapters.gate.rules.table import RULES
 
 
 def advise_profile(rejections: Iterable[str]) -> str | None:
@@ -26,5 +26,5 @@ def advise_profile(rejections: Iterable[str]) -> str | None:
     if not fitting:
         return None
     best = min(fitting, key=lambda profile: len(profile.accepts))
-    reasons = "; ".join(f"{code} ({GATE_RULES[code].demand})" for code in sorted(usual))
+    reasons = "; ".join(f"{code} ({RULES[code].demand})" for code in sorted(usual))
     return f"Files broke {reasons}. If this is {best.title}, set `profile: {best.name}` under `ingest:` in the config."

@@ -79,8 +79,8 @@ class PreparedImage:
     background_median: float
 
 
-class _Lost(Exception):  # between two methods of one class
-    """The child did not answer; ``codes`` is what that says about the file."""
+class _Lost(Exception):
+    """The child died or did not answer in time; says which, so that the file gets its reason code."""
 
     def __init__(self, code: str, got: str) -> None:
         super().__init__(got)
@@ -184,12 +184,12 @@ class GateChild:
                 raise
             self._files_served += 1
             self._is_worn = answer.is_worn or self._files_served >= self.limits.files_per_child
-            if "F11" in answer.reason_codes:
+            if answer.refusal is not None and "F11" in answer.refusal.rules:
                 self.close()
                 if not is_fresh:  # earlier files may have left too little
                     continue
-            if answer.reason_codes:
-                raise GateRejection(answer.message, reason_codes=answer.reason_codes)
+            if answer.refusal is not None:
+                raise GateRejection.of(answer.refusal)
             return answer
         raise AssertionError  # the second child is fresh
 

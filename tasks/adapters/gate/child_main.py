@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from gmic_model.preprocess import PreparedView, crop_like, fit_canvas, prepare_view
 from schemas.errors import DicomError, GateRejection
 from schemas.exam import ImageRecord
+from schemas.refusal import Refusal
 from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.dicom.dicom_file import read_pixels
 from tasks.adapters.gate.admission import GatedPixels, accept_image, inspect_header
@@ -111,7 +112,11 @@ def _limit_resources(address_space_bytes: int) -> None:
 
 
 def _answer(request: Request, memory: mmap.mmap) -> Answer:
-    """The one broad catch of the house: a file may raise anything, SystemExit included, and is refused for it."""
+    """The answer to a request, whatever the file raises.
+
+    ``BaseException`` is caught on purpose: a decoder that raises SystemExit or KeyboardInterrupt must not end the child, or its
+    file would be read twice and called F11. Nothing is hidden by it: the refusal names the class of what was raised.
+    """
     try:
         match request:
             case InspectHeader():
@@ -120,23 +125,24 @@ def _answer(request: Request, memory: mmap.mmap) -> Answer:
                 return _prepared(request, memory)
             case DrawThumbnail():
                 return _thumbnail(request, memory)
-    except GateRejection as refusal:
-        return Answer(reason_codes=refusal.reason_codes or ("F14",), message=str(refusal))
+    except GateRejection as rejection:
+        refusal = rejection.refusal
+        return Answer(refusal=refusal if refusal.rules else replace(refusal, rules=("F14",)))
     except DicomError as error:
-        return Answer(reason_codes=("F14",), message=str(error))
+        return Answer(refusal=Refusal(rules=("F14",), what=str(error)))
     except MemoryError:
-        return Answer(reason_codes=("F11",), message="The file needs more memory than one file may take.")
+        return Answer(refusal=Refusal(rules=("F11",), what="The file needs more memory than one file may take."))
     except BaseException as error:
         # Only the class: the message of a foreign exception may quote the patient.
-        return Answer(reason_codes=("X22",), message=f"The file cannot be prepared. Got: {type(error).__name__}.")
+        return Answer(refusal=Refusal(rules=("X22",), what="The file cannot be prepared", got=type(error).__name__))
 
 
 def _inspected(request: InspectHeader) -> ImageRecord:
     return inspect_header(
         request.path,
-        source_dir=request.source_dir,
-        profile=profile_named(request.profile),
-        pseudonyms=_pseudonyms(request.key_path),
+        source_dir=request.gate.source_dir,
+        profile=profile_named(request.gate.profile),
+        pseudonyms=_pseudonyms(request.gate.key_path),
         with_digest=request.with_digest,
     )
 
@@ -144,9 +150,9 @@ def _inspected(request: InspectHeader) -> ImageRecord:
 def _prepared(request: PrepareImage, memory: mmap.mmap) -> Answer:
     record, gated = accept_image(
         request.path,
-        source_dir=request.source_dir,
-        profile=profile_named(request.profile),
-        pseudonyms=_pseudonyms(request.key_path),
+        source_dir=request.gate.source_dir,
+        profile=profile_named(request.gate.profile),
+        pseudonyms=_pseudonyms(request.gate.key_path),
         voi=request.preprocess.voi,
         fingerprint=request.fingerprint,
     )

@@ -13,7 +13,9 @@ from pydantic import TypeAdapter
 
 from schemas.config.ingest import PreprocessConfig
 from schemas.exam import ImageRecord, ViewGeometry
+from schemas.refusal import Refusal
 from tasks.adapters.dicom.header import LARGEST_SIDE_PX
+from tasks.adapters.gate.settings import GateSettings
 
 PIXELS_BYTES: Final = 3 * LARGEST_SIDE_PX**2
 """Shared memory: a uint16 image of the largest size and its uint8 mask. Only what was written takes up memory."""
@@ -34,9 +36,7 @@ class InspectHeader:
     """
 
     path: Path
-    source_dir: Path
-    profile: str
-    key_path: Path
+    gate: GateSettings
     with_digest: bool = True
 
 
@@ -50,9 +50,7 @@ class PrepareImage:
     """
 
     path: Path
-    source_dir: Path
-    profile: str
-    key_path: Path
+    gate: GateSettings
     fingerprint: str
     preprocess: PreprocessConfig
     canvas_px: tuple[int, int]
@@ -78,14 +76,13 @@ class Answer:
     """What the child reports. Refused, or the fields that the request asks for.
 
     Attributes:
-        reason_codes: Why the file is refused; empty if it is not.
+        refusal: Why the file is refused; None if it is not.
         shape_px: (rows, columns) of the image in the shared memory: uint16 for ``PrepareImage``, uint8 for ``DrawThumbnail``.
         has_mask: True if a uint8 mask of the same shape follows the image.
         is_mask_unusable: True if the mask file could not be read, has another shape than the image, or values above 3.
     """
 
-    reason_codes: tuple[str, ...] = ()
-    message: str = ""
+    refusal: Refusal | None = None
     record: ImageRecord | None = None
     shape_px: tuple[int, int] = (0, 0)
     geometry: ViewGeometry | None = None

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_STILL_WRITTEN = (".part", ".tmp")
+from tasks.adapters.gate.source_file import is_unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ def inbox_state(folder: Path) -> InboxState:
         except (FileNotFoundError, NotADirectoryError):
             continue  # moved away while we looked: the next look sees it
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.endswith(_STILL_WRITTEN):
+            if is_unfinished(entry.name):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 pending.append(Path(entry.path))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.exam import QuarantinedFile
+from schemas.refusal import Refusal
 from tasks.adapters.inbox.pixel_twins import Line, PixelTwin, one_of_each, refusals
 
 
@@ -68,8 +69,10 @@ def _contradiction(claim: Line, claims: Sequence[Line]) -> QuarantinedFile:
     others = ", ".join(sorted(str(other["file_id"]) for other in claims if other is not claim))
     return QuarantinedFile(
         file_id=str(claim["file_id"]),
-        source_sha256=str(claim["source_sha256"]),
-        reason_codes=("I06",),
-        message=f"Another file has the same SOPInstanceUID and other {' and '.join(differing)}: {others}. "
-        "None of them is used. Remedy: find out which is right, then `mammo quarantine discard` the others and ingest again.",
+        refusal=Refusal(
+            rules=("I06",),
+            what=f"Another file has the same SOPInstanceUID and other {' and '.join(differing)}: {others}. "
+            "None of them is used",
+            remedy="find out which is right, then `mammo quarantine discard` the others and ingest again",
+        ),
     )

@@ -23,6 +23,7 @@ from typing import Any
 
 from schemas.errors import StoreError
 from schemas.exam import QuarantinedFile
+from schemas.refusal import Refusal
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
@@ -33,7 +34,7 @@ CREATE TABLE IF NOT EXISTS files (
     source_sha256 TEXT NOT NULL,        -- '' = not known yet: an accepted file that nothing was compared with, until written
     attempts INTEGER NOT NULL DEFAULT 0,    -- times its header was read, or reading it ended in a refusal
     reason_codes TEXT NOT NULL DEFAULT '',
-    message TEXT NOT NULL DEFAULT ''
+    message TEXT NOT NULL DEFAULT ''    -- of a refusal: Refusal.parts
 );
 CREATE TABLE IF NOT EXISTS images (
     file_id TEXT PRIMARY KEY,           -- several files may claim one image
@@ -196,11 +197,11 @@ class Ledger:
                 _give_up_claim(cursor, file.file_id)
                 cursor.execute(
                     """INSERT INTO files (file_id, fingerprint, state, source_sha256, attempts, reason_codes, message)
-                       VALUES (?, ?, 'quarantined', ?, 1, ?, ?)
+                       VALUES (?, ?, 'quarantined', '', 1, ?, ?)
                        ON CONFLICT (file_id) DO UPDATE SET fingerprint = excluded.fingerprint, state = excluded.state,
                        image_id = NULL, source_sha256 = excluded.source_sha256, attempts = attempts + 1,
                        reason_codes = excluded.reason_codes, message = excluded.message""",
-                    (file.file_id, fingerprint, file.source_sha256, " ".join(file.reason_codes), file.message),
+                    (file.file_id, fingerprint, " ".join(file.reason_codes), file.refusal.parts),
                 )
 
     def leave(self, file_ids: Iterable[str]) -> None:
@@ -212,12 +213,10 @@ class Ledger:
 
     def quarantined(self) -> list[QuarantinedFile]:
         """Every refused file, by id."""
-        rows = self._query(
-            "SELECT file_id, source_sha256, reason_codes, message FROM files WHERE state = 'quarantined' ORDER BY file_id"
-        )
+        rows = self._query("SELECT file_id, reason_codes, message FROM files WHERE state = 'quarantined' ORDER BY file_id")
         return [
-            QuarantinedFile(file_id=row[0], source_sha256=row[1], reason_codes=tuple(row[2].split()), message=row[3])
-            for row in rows
+            QuarantinedFile(file_id=file_id, refusal=Refusal.of_parts(tuple(codes.split()), parts))
+            for file_id, codes, parts in rows
         ]
 
     def release(self, file_ids: Sequence[str], *, reason: str, released_utc: str) -> list[QuarantinedFile]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.exam import QuarantinedFile
+from schemas.refusal import Refusal
 from tasks.adapters.workspace import write_atomically
 
 Line = Mapping[str, object]
@@ -55,10 +56,11 @@ def refusals(twins: Sequence[PixelTwin]) -> list[QuarantinedFile]:
     return [
         QuarantinedFile(
             file_id=twin.left_out_file_id,
-            source_sha256="",
-            reason_codes=("E03",),
-            message=f"Left out: image {twin.kept_image_id} has the same pixels; the two share {_SHARED[twin.shares]}. "
-            "Remedy: remove the copy, or find out whose image it is.",
+            refusal=Refusal(
+                rules=("E03",),
+                what=f"Left out: image {twin.kept_image_id} has the same pixels; the two share {_SHARED[twin.shares]}",
+                remedy="remove the copy, or find out whose image it is",
+            ),
         )
         for twin in twins
     ]

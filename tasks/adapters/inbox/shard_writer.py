@@ -13,11 +13,13 @@ from pathlib import Path
 
 import cv2
 
-from schemas.config.ingest import GateLimits, PreprocessConfig
+from schemas.config.ingest import PreprocessConfig
 from schemas.errors import DicomError, GateRejection
 from schemas.exam import ImageRecord, QuarantinedFile
-from tasks.adapters.gate.child import DEFAULT_LIMITS, PreparedImage, child_of_this_thread
+from schemas.refusal import Refusal
+from tasks.adapters.gate.child import PreparedImage, child_of_this_thread
 from tasks.adapters.gate.messages import InspectHeader, PrepareImage
+from tasks.adapters.gate.settings import GateSettings
 from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.ledger import WrittenImage
 from tasks.adapters.store.exam_store import ExamStore, StoredImage, crop_digest, write_shard
@@ -35,10 +37,7 @@ class HeaderJob:
     """
 
     files: tuple[SourceFile, ...]
-    source_dir: Path
-    profile: str
-    key_path: Path
-    limits: GateLimits = DEFAULT_LIMITS
+    gate: GateSettings
     with_digest: bool = False
 
 
@@ -68,11 +67,8 @@ class ShardJob:
     store: ExamStore
     shard: int
     images: tuple[PlannedImage, ...]
-    source_dir: Path
-    profile: str
-    key_path: Path
+    gate: GateSettings
     preprocess: PreprocessConfig
-    limits: GateLimits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,20 +82,12 @@ class ShardResult:
 
 def inspect_files(job: HeaderJob) -> tuple[InspectedFile, ...]:
     """Reads the headers of some files through the gate."""
-    child = child_of_this_thread(job.limits)
+    child = child_of_this_thread(job.gate.limits)
     inspected = []
     for file in job.files:
         record, refused = None, None
         try:
-            record = child.inspect(
-                InspectHeader(
-                    path=file.path,
-                    source_dir=job.source_dir,
-                    profile=job.profile,
-                    key_path=job.key_path,
-                    with_digest=job.with_digest,
-                )
-            )
+            record = child.inspect(InspectHeader(path=file.path, gate=job.gate, with_digest=job.with_digest))
         except DicomError as error:
             refused = refusal(file, error)
         inspected.append(InspectedFile(file=file, record=record, refused=refused))
@@ -122,7 +110,7 @@ def _stored_images(
     job: ShardJob, written: dict[str, WrittenImage], refused: list[tuple[QuarantinedFile, str]]
 ) -> Iterator[StoredImage]:
     """Prepares one image after another; enters each in ``written`` or in ``refused``."""
-    child = child_of_this_thread(job.limits)
+    child = child_of_this_thread(job.gate.limits)
     for image in job.images:
         try:
             ready = child.prepare(_request(job, image))
@@ -139,16 +127,14 @@ def _stored_images(
 
 def refusal(file: SourceFile, error: DicomError) -> QuarantinedFile:
     """A quarantine record from the gate's error."""
-    codes = error.reason_codes if isinstance(error, GateRejection) else ("F14",)
-    return QuarantinedFile(file_id=file.file_id, source_sha256="", reason_codes=codes, message=str(error))
+    why = error.refusal if isinstance(error, GateRejection) else Refusal(rules=("F14",), what=str(error))
+    return QuarantinedFile(file_id=file.file_id, refusal=why)
 
 
 def _request(job: ShardJob, image: PlannedImage) -> PrepareImage:
     return PrepareImage(
         path=image.file.path,
-        source_dir=job.source_dir,
-        profile=job.profile,
-        key_path=job.key_path,
+        gate=job.gate,
         fingerprint=image.file.fingerprint,
         preprocess=job.preprocess,
         canvas_px=job.store.canvas_px,

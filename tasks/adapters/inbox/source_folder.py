@@ -11,10 +11,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tasks.adapters.gate.source_file import SourceFile, file_fingerprint
+from tasks.adapters.gate.source_file import SourceFile, file_fingerprint, is_unfinished
 from tasks.adapters.pseudonyms import Pseudonyms
-
-_UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".crdownload")
 
 
 def source_files(source_dir: Path, pseudonyms: Pseudonyms) -> list[SourceFile]:
@@ -60,7 +58,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         with entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name.endswith(_UNFINISHED) or entry.name == "DICOMDIR":
+                if is_unfinished(entry.name) or entry.name == "DICOMDIR":
                     continue
                 # A link is a file to refuse, not a folder to follow.
                 if entry.is_dir(follow_symlinks=False):

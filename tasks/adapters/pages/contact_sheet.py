@@ -24,7 +24,7 @@ from schemas.errors import DicomError
 from schemas.exam import QuarantinedFile
 from tasks.adapters.gate.child import GateChild
 from tasks.adapters.gate.messages import DrawThumbnail
-from tasks.adapters.gate.rules.rule import demand
+from tasks.adapters.gate.rules.table import demand
 from tasks.adapters.pages.render import render_template
 from tasks.adapters.workspace import write_atomically
 
@@ -105,7 +105,7 @@ def _card(file: QuarantinedFile, path: Path | None, child: GateChild | None) -> 
     return Card(
         file_id=file.file_id,
         reasons=tuple((code, demand(code)) for code in file.reason_codes),
-        message=file.message,
+        message=file.refusal.text,
         data_uri=data_uri,
         note=note,
     )

@@ -17,7 +17,7 @@ from typing import Any
 from schemas.config.run import RunConfig
 from schemas.exam import Split
 from schemas.reports.pages import PipelineReport, PredictReport
-from tasks.adapters.gate.rules.rule import demand
+from tasks.adapters.gate.rules.table import demand
 from tasks.adapters.pages.charts.calibration import calibration_chart, slider
 from tasks.adapters.pages.charts.cohort_flow import cohort_steps, flow_chart, split_ends
 from tasks.adapters.pages.charts.curves import (

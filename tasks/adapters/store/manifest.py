@@ -54,7 +54,7 @@ def publish(store: ExamStore, lines: Sequence[Mapping[str, object]], quarantined
     manifest = manifest.astype({column.name: column.dtype for column in MANIFEST_COLUMNS})
     write_atomically(store.manifest_path, manifest.to_parquet(index=False))
     refused = pd.DataFrame(
-        [(file.file_id, " ".join(file.reason_codes), file.message) for file in quarantined],
+        [(file.file_id, " ".join(file.reason_codes), file.refusal.text) for file in quarantined],
         columns=["file_id", "reason_codes", "message"],
     )
     write_atomically(store.quarantine_path, refused.to_csv(index=False).encode())

@@ -12,6 +12,7 @@ import pytest
 from deployments.commands.backup import backup, restore
 from schemas.errors import ConfigError, StoreBusy, StoreError
 from schemas.exam import QuarantinedFile
+from schemas.refusal import Refusal
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.workspace import held_lock
 
@@ -29,7 +30,7 @@ def _workspace(folder: Path) -> Path:
 
 
 def _refused(name: str) -> QuarantinedFile:
-    return QuarantinedFile(file_id=name, source_sha256="", reason_codes=("F05",), message="m")
+    return QuarantinedFile(file_id=name, refusal=Refusal(rules=("F05",), what="m"))
 
 
 def _runs(workspace: Path) -> list[str]:

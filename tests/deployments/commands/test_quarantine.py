@@ -13,6 +13,7 @@ from deployments.commands.quarantine import app
 from schemas.config.ingest import PreprocessConfig
 from schemas.errors import ConfigError, StoreBusy
 from schemas.exam import QuarantinedFile
+from schemas.refusal import Refusal
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.store.exam_store import create_store
@@ -36,7 +37,7 @@ def config(tmp_path: Path) -> Path:
     )
     with Ledger(store.ledger_path) as ledger:
         ledger.add_quarantined(
-            (QuarantinedFile(file_id=key.file_id(name), source_sha256="", reason_codes=codes, message="Refused."), "1-1")
+            (QuarantinedFile(file_id=key.file_id(name), refusal=Refusal(rules=codes, what="Refused.")), "1-1")
             for name, codes in ((NAME, ("F05",)), ("other.dcm", ("F05", "F03")))
         )
     path = tmp_path / "config.yaml"
@@ -83,7 +84,7 @@ def test_a_released_file_is_read_again_and_the_reason_kept(config: Path) -> None
     with Ledger(ledger_path) as ledger:
         assert not ledger.is_known(file_id(config), "1-1")
         assert ledger.is_known(file_id(config, "other.dcm"), "1-1")
-        refusal = QuarantinedFile(file_id=file_id(config), source_sha256="", reason_codes=("X21",), message="Refused.")
+        refusal = QuarantinedFile(file_id=file_id(config), refusal=Refusal(rules=("X21",), what="Refused."))
         ledger.add_quarantined([(refusal, "1-2")])
     shown = run("show", config, file_id(config))
     assert "was F05: header[2J repaired" in shown and "\x1b" not in shown

@@ -1,10 +1,10 @@
-"""The gate's rules on decoded pixels: value range, polarity, background, tissue. Arrays in, broken rules out."""
+"""Rules on decoded pixels (X24-X30, L04): value range, polarity, background, tissue."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import cv2
@@ -12,15 +12,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.exam import Laterality
-from tasks.adapters.gate.rules.rule import Broken
+from tasks.adapters.gate.rules.rule import BLOCK, WARN, rule
 
 _STRIDE_PX: Final = 4  # every rule below is about shares of the image: one pixel in 16 answers them
 _BORDER_FRACTION: Final = 0.02
 _TISSUE_FRACTION_OF_RANGE: Final = 0.05
+_BRIGHT_FRACTION_OF_RANGE: Final = 0.5
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Decoded:
+    """Values that must fit into their bits."""
+
+    pixels_HW: NDArray[np.uint16]
+    bits_stored: int
+
+    @cached_property
+    def minimum(self) -> int:
+        """Smallest value."""
+        return int(self.pixels_HW.min())
+
+    @cached_property
+    def maximum(self) -> int:
+        """Largest value."""
+        return int(self.pixels_HW.max())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PixelLook:
+class Looked:
     """What the rules see of an image whose background should be dark.
 
     Attributes:
@@ -29,6 +48,9 @@ class PixelLook:
         saturated_fraction: Share of the tissue at the largest value.
         chest_wall_side: The half of the image, by its columns, that holds more tissue; None if undecided.
         maximum: Largest value.
+        laterality: The side the header names.
+        rows_face: First value of PatientOrientation: where rows run to, ``A`` (anterior, chest wall at column 0) or ``P``; "" =
+            not given, then as PS3.3 orients the side.
     """
 
     background_median: float
@@ -36,20 +58,11 @@ class PixelLook:
     saturated_fraction: float
     chest_wall_side: Laterality | None
     maximum: int
+    laterality: Laterality
+    rows_face: str
 
 
-def broken_value_rules(raw_HW: NDArray[np.uint16], bits_stored: int) -> tuple[Broken, ...]:
-    """Rules on the values as decoded: X24 stray bits, X25 constant."""
-    minimum, maximum = int(raw_HW.min()), int(raw_HW.max())
-    broken = []
-    if maximum >> bits_stored:
-        broken.append(Broken("X24", f"{maximum} with {bits_stored} bits stored"))
-    if minimum == maximum:
-        broken.append(Broken("X25", f"{minimum} everywhere"))
-    return tuple(broken)
-
-
-def look_at(pixels_HW: NDArray[np.uint16], bits_stored: int, *, laterality: Laterality) -> PixelLook:
+def look_at(pixels_HW: NDArray[np.uint16], bits_stored: int, *, laterality: Laterality, rows_face: str) -> Looked:
     """Measures an image after inversion and padding removal. A left breast's chest wall is expected at column 0."""
     few_HW = np.ascontiguousarray(pixels_HW[::_STRIDE_PX, ::_STRIDE_PX])
     background = float(np.median(_air_border(few_HW, laterality)))
@@ -60,12 +73,14 @@ def look_at(pixels_HW: NDArray[np.uint16], bits_stored: int, *, laterality: Late
     tissue_pixels = int(np.count_nonzero(tissue_HW))
     saturated = int(np.count_nonzero(few_HW == 2**bits_stored - 1))
     left_HW, right_HW = np.hsplit(few_HW, [few_HW.shape[1] // 2])
-    return PixelLook(
+    return Looked(
         background_median=background,
         tissue_fraction=tissue_pixels / tissue_HW.size,
         saturated_fraction=saturated / max(1, tissue_pixels),
         chest_wall_side=_brighter_side(cv2.mean(left_HW)[0], cv2.mean(right_HW)[0]),
         maximum=maximum,
+        laterality=laterality,
+        rows_face=rows_face,
     )
 
 
@@ -82,35 +97,60 @@ def _air_border(few_HW: NDArray[np.uint16], laterality: Laterality) -> NDArray[n
     return left_HW if spread_left < spread_right else right_HW
 
 
-def broken_look_rules(look: PixelLook, *, laterality: Laterality, rows_face: str) -> tuple[Broken, ...]:
-    """Rules on what the image shows.
-
-    Args:
-        look: The measures of ``look_at``.
-        laterality: The side the header names.
-        rows_face: First value of PatientOrientation: where rows run to, ``A`` (anterior, chest wall at column 0) or ``P``; "" =
-            not given, then as PS3.3 orients the side.
-    """
-    return tuple(_look_rules(look, laterality, rows_face))
-
-
-def _look_rules(look: PixelLook, laterality: Laterality, rows_face: str) -> Iterator[Broken]:
-    expected = {"A": Laterality.LEFT, "P": Laterality.RIGHT}.get(rows_face[:1], laterality)
-    if look.chest_wall_side is not None and {look.chest_wall_side} != {expected, laterality}:
-        yield Broken("L04")
-    if look.background_median > 0.5 * look.maximum:
-        yield Broken("X26", f"border {look.background_median:.0f}, largest value {look.maximum}")
-    elif look.tissue_fraction < 0.03:
-        yield Broken("X28", f"{100 * look.tissue_fraction:.1f} %")
-    if look.background_median > 0:
-        yield Broken("X27", f"{look.background_median:.0f}")
-    if look.tissue_fraction > 0.97:
-        yield Broken("X29", f"{100 * look.tissue_fraction:.1f} %")
-    if look.saturated_fraction >= 0.05:
-        yield Broken("X30", f"{100 * look.saturated_fraction:.0f} %")
-
-
 def _brighter_side(left: float, right: float) -> Laterality | None:
     if left > 1.2 * right:
         return Laterality.LEFT
     return Laterality.RIGHT if right > 1.2 * left else None
+
+
+@rule("X24", BLOCK, "No value above 2^BitsStored - 1")
+def is_within_bits(decoded: Decoded) -> str | None:
+    """Stray bits hide overlays (retired, PS3.5 8.1.2), or the header is wrong."""
+    return f"{decoded.maximum} with {decoded.bits_stored} bits stored" if decoded.maximum >> decoded.bits_stored else None
+
+
+@rule("X25", BLOCK, "Not one constant value")
+def is_not_constant(decoded: Decoded) -> str | None:
+    """Asked again once padding is removed: there may be nothing left."""
+    return f"{decoded.minimum} everywhere" if decoded.minimum == decoded.maximum else None
+
+
+@rule("L04", WARN, "The breast lies on the side of the image that laterality and orientation say")
+def is_breast_on_its_side(looked: Looked) -> str | None:
+    """Mirrored or mislabelled: a person must look. PatientOrientation goes before what PS3.3 orients the side to."""
+    expected = {"A": Laterality.LEFT, "P": Laterality.RIGHT}.get(looked.rows_face[:1], looked.laterality)
+    found = looked.chest_wall_side
+    return "" if found is not None and {found} != {expected, looked.laterality} else None
+
+
+@rule("X26", BLOCK, "The border away from the chest wall is dark once MONOCHROME1 is inverted")
+def is_border_dark(looked: Looked) -> str | None:
+    """Bright air means that the photometric interpretation is wrong."""
+    is_bright = looked.background_median > _BRIGHT_FRACTION_OF_RANGE * looked.maximum
+    return f"border {looked.background_median:.0f}, largest value {looked.maximum}" if is_bright else None
+
+
+@rule("X28", BLOCK, "Tissue covers at least 3 %")
+def is_enough_tissue(looked: Looked) -> str | None:
+    """Not asked where the border is bright (X26): tissue is what is brighter than the border."""
+    if is_border_dark(looked) is not None or looked.tissue_fraction >= 0.03:
+        return None
+    return f"{100 * looked.tissue_fraction:.1f} %"
+
+
+@rule("X27", WARN, "That border is 0 once padding is removed")
+def is_border_zero(looked: Looked) -> str | None:
+    """Film scans have grey air."""
+    return f"{looked.background_median:.0f}" if looked.background_median > 0 else None
+
+
+@rule("X29", WARN, "Tissue covers at most 97 %")
+def is_some_air(looked: Looked) -> str | None:
+    """A screening view has air beside the breast; a magnified or cropped one may not."""
+    return f"{100 * looked.tissue_fraction:.1f} %" if looked.tissue_fraction > 0.97 else None
+
+
+@rule("X30", WARN, "Less than 5 % of the tissue is saturated")
+def is_little_saturated(looked: Looked) -> str | None:
+    """What is cut off at the largest value is lost."""
+    return f"{100 * looked.saturated_fraction:.0f} %" if looked.saturated_fraction >= 0.05 else None

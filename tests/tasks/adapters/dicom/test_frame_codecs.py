@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mammo_tests import hostile
 from schemas.exam import ImageRecord
 from tasks.adapters.datasets.catalogue import profile_named
-from tasks.adapters.dicom.dicom_file import LOSSLESS_SYNTAXES, NATIVE_SYNTAXES, READABLE_SYNTAXES
+from tasks.adapters.dicom.frame_codecs import SYNTAXES, missing_codecs
 from tasks.adapters.gate.admission import GatedPixels, accept_image
 from tasks.adapters.pseudonyms import Pseudonyms
 
@@ -94,7 +94,14 @@ def test_every_depth_from_8_to_16_bits_is_stored_as_it_is(
 
 def test_the_list_of_syntaxes_is_the_promised_one() -> None:
     """Little endian implicit and explicit, big endian, RLE, JPEG (50, 51, 57, 70), JPEG-LS, JPEG 2000, HTJ2K; no deflate."""
+    native = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
     jpeg = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203)}
-    assert {*NATIVE_SYNTAXES, "1.2.840.10008.1.2.5", *jpeg} == READABLE_SYNTAXES
+    assert set(SYNTAXES) == {*native, "1.2.840.10008.1.2.5", *jpeg}
+    assert {uid for uid, syntax in SYNTAXES.items() if syntax.codec is None} == native
     lossy = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 81, 91, 203)}
-    assert READABLE_SYNTAXES - lossy == LOSSLESS_SYNTAXES
+    assert {uid for uid, syntax in SYNTAXES.items() if not syntax.is_lossless} == lossy
+
+
+def test_every_codec_is_installed() -> None:
+    """The pinned imagecodecs decodes every syntax of the list."""
+    assert missing_codecs() == ()

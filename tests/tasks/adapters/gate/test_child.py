@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -27,7 +28,8 @@ from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.gate.admission import accept_image
 from tasks.adapters.gate.child import GateChild, PreparedImage, child_of_this_thread
 from tasks.adapters.gate.messages import DrawThumbnail, InspectHeader, PrepareImage
-from tasks.adapters.gate.rules.rule import GATE_RULES
+from tasks.adapters.gate.rules.table import RULES
+from tasks.adapters.gate.settings import GateSettings
 from tasks.adapters.gate.source_file import SourceFile, file_fingerprint
 from tasks.adapters.inbox.shard_writer import PlannedImage, ShardJob, ShardResult, write_exam_shard
 from tasks.adapters.pseudonyms import open_key
@@ -98,7 +100,7 @@ def request(path: Path, source_dir: Path | None = None) -> PrepareImage:
     except OSError:
         fingerprint = ""
     return PrepareImage(
-        path=path, source_dir=source_dir, profile="phantom", key_path=key_path, fingerprint=fingerprint,
+        path=path, gate=GateSettings(source_dir=source_dir, profile="phantom", key_path=key_path), fingerprint=fingerprint,
         preprocess=SETTINGS, canvas_px=SETTINGS.canvas_px, mask_path=None,
     )  # fmt: skip
 
@@ -107,7 +109,7 @@ def in_process(path: Path) -> PreparedImage:
     """What the child should say, without one."""
     asked = request(path)
     record, gated = accept_image(
-        path, source_dir=path.parent, profile=profile_named("phantom"), pseudonyms=open_key(asked.key_path)
+        path, source_dir=path.parent, profile=profile_named("phantom"), pseudonyms=open_key(asked.gate.key_path)
     )
     prepared = prepare_view(gated.pixels_HW, record.laterality, record.view_position, settings=SETTINGS)
     return PreparedImage(
@@ -147,9 +149,7 @@ def test_the_child_says_what_the_gate_says(tmp_path: Path, child: GateChild, wri
     assert got.prepared.pixels_HW.dtype == np.uint16
     assert (got.prepared.geometry, got.prepared.tissue_fraction) == (wanted.prepared.geometry, wanted.prepared.tissue_fraction)
     assert (got.record, got.pixel_sha256, got.warnings) == (wanted.record, wanted.pixel_sha256, wanted.warnings)
-    inspected = child.inspect(
-        InspectHeader(path=path, source_dir=path.parent, profile="phantom", key_path=request(path).key_path)
-    )
+    inspected = child.inspect(InspectHeader(path=path, gate=request(path).gate))
     assert inspected == wanted.record
 
 
@@ -204,7 +204,7 @@ def test_every_hostile_file_is_gated(tmp_path: Path, write_sound: WriteSound) ->
             except GateRejection as refused:
                 outcomes["refused"] += 1
                 found = set(refused.reason_codes)
-                unknown = found - set(GATE_RULES) - {"C01"}
+                unknown = found - set(RULES)
                 if unknown or not found or (case.expected and not found & case.expected):
                     wrong.append(f"{case.path.name!r}: {sorted(found)} instead of {sorted(case.expected)}")
                 if any(text in str(refused) for text in ("CANARY", str(tmp_path), "\n", "\x1b")):
@@ -275,10 +275,10 @@ def test_a_broken_decoder_costs_one_file(tmp_path: Path, write_sound: WriteSound
     }  # fmt: skip
     with GateChild(GateLimits(timeout_s=30)) as child:
         for fault, code in expected.items():
-            assert codes(child, faulty(hostile, sound, tmp_path / "in" / f"{fault}.dcm", fault)) == (code,), fault
+            assert codes(child, faulty(sound, tmp_path / "in" / f"{fault}.dcm", fault)) == (code,), fault
             assert child.prepare(request(sound)).pixel_sha256 == wanted, fault
         for fault in ("print", "raise", "file"):  # prints go nowhere; where a codec raises, the second decoder reads the file
-            path = faulty(hostile, sound, tmp_path / "in" / f"{fault}.dcm", fault)
+            path = faulty(sound, tmp_path / "in" / f"{fault}.dcm", fault)
             assert child.prepare(request(path)).pixel_sha256 == wanted, fault
     assert not (tmp_path / "mark").exists() or (tmp_path / "mark").stat().st_size == 0  # a child writes no file
 
@@ -292,7 +292,7 @@ def test_a_hang_ends_at_the_time_limit(tmp_path: Path, write_sound: WriteSound, 
     with GateChild(GateLimits(timeout_s=2)) as child:
         child.prepare(request(sound))
         start_s = time.monotonic()
-        assert codes(child, faulty(hostile, sound, tmp_path / "in" / "a.dcm", fault)) == ("F10",)
+        assert codes(child, faulty(sound, tmp_path / "in" / "a.dcm", fault)) == ("F10",)
         assert 1.9 < time.monotonic() - start_s < 6
         child.prepare(request(sound))
 
@@ -303,7 +303,7 @@ def test_an_earlier_file_s_damage_is_not_the_next_file_s_fault(tmp_path: Path, w
     (tmp_path / "in").mkdir()
     sound = write_sound(tmp_path / "in" / "sound.dcm")
     with GateChild() as child:
-        child.prepare(request(faulty(hostile, sound, tmp_path / "in" / "later.dcm", "later")))
+        child.prepare(request(faulty(sound, tmp_path / "in" / "later.dcm", "later")))
         first_pid = child.pid
         time.sleep(0.3)
         child.prepare(request(sound))
@@ -316,7 +316,7 @@ def test_leaked_memory_is_not_the_next_file_s_fault(tmp_path: Path, write_sound:
     (tmp_path / "in").mkdir()
     sound = write_sound(tmp_path / "in" / "sound.dcm")
     with GateChild() as child:
-        child.prepare(request(faulty(hostile, sound, tmp_path / "in" / "leak.dcm", "leak")))
+        child.prepare(request(faulty(sound, tmp_path / "in" / "leak.dcm", "leak")))
         first_pid = child.pid
         child.prepare(request(sound))
         assert child.pid != first_pid
@@ -329,13 +329,14 @@ def test_a_crashing_file_is_tried_at_most_twice(tmp_path: Path, write_sound: Wri
     counting = FAULTY_CODEC.replace("os._exit(0)", "os._exit(os.write(int(os.environ['COUNT']), b'x'))")
     (tmp_path / "codec" / "imagecodecs.py").write_text(counting)
     sound = write_sound(tmp_path / "in" / "sound.dcm")
-    poison = faulty(hostile, sound, tmp_path / "in" / "poison.dcm", "exit")
+    poison = faulty(sound, tmp_path / "in" / "poison.dcm", "exit")
     seen = _attempts_in_another_process(tmp_path, sound, poison)
     assert seen == 2
 
 
 def _attempts_in_another_process(tmp_path: Path, sound: Path, poison: Path) -> int:
     """Counts decoder calls through a pipe that the children inherit: they may not write files."""
+    (tmp_path / "asked").write_bytes(pickle.dumps([request(sound), request(poison)]))
     script = f"""
         import os, sys
         sys.path.insert(0, {str(tmp_path / "codec")!r})
@@ -349,22 +350,14 @@ def _attempts_in_another_process(tmp_path: Path, sound: Path, poison: Path) -> i
             start(self, *args, pass_fds=(*pass_fds, writing), **kwargs)
         subprocess.Popen.__init__ = start_with_pipe
         sys.path.remove({str(tmp_path / "codec")!r})
+        import pickle
         from tasks.adapters.gate.child import GateChild
-        from tasks.adapters.gate.child_main import PrepareImage
-        from tasks.adapters.gate.admission import file_fingerprint
-        from schemas.config.run import PreprocessConfig
         from schemas.errors import GateRejection
-        from tasks.adapters.pseudonyms import open_key
         sys.path.insert(0, {str(tmp_path / "codec")!r})
-        open_key(Path({str(tmp_path / "key")!r}))
-        settings = PreprocessConfig(window_px=(320, 288), erosion_iterations=10)
         child = GateChild()
-        for name in ({str(sound)!r}, {str(poison)!r}):
-            path = Path(name)
+        for asked in pickle.loads(Path({str(tmp_path / "asked")!r}).read_bytes()):
             try:
-                child.prepare(PrepareImage(path=path, source_dir=path.parent, profile="phantom",
-                    key_path=Path({str(tmp_path / "key")!r}), fingerprint=file_fingerprint(path.stat()), preprocess=settings,
-                    canvas_px=settings.canvas_px, mask_path=None))
+                child.prepare(asked)
             except GateRejection as refused:
                 assert refused.reason_codes == ("F11",)
         os.close(writing)
@@ -449,22 +442,18 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path, write_sound: WriteSoun
     (tmp_path / "codec").mkdir()
     (tmp_path / "codec" / "imagecodecs.py").write_text(FAULTY_CODEC)
     (tmp_path / "in").mkdir()
-    path = faulty(hostile, write_sound(tmp_path / "sound.dcm"), tmp_path / "in" / "a.dcm", "hang")
-    asked = request(path)
+    sound = write_sound(tmp_path / "sound.dcm")
+    (tmp_path / "asked").write_bytes(pickle.dumps(request(faulty(sound, tmp_path / "in" / "a.dcm", "hang"))))
     script = f"""
-        import sys, threading, time
+        import pickle, sys
         from pathlib import Path
-        from schemas.config.run import PreprocessConfig
         from tasks.adapters.gate.child import GateChild
-        from tasks.adapters.gate.child_main import PrepareImage
+        from tasks.adapters.gate.messages import DrawThumbnail
         sys.path.insert(0, {str(tmp_path / "codec")!r})
         child = GateChild()
-        child._start_if_needed()
+        child.thumbnail(DrawThumbnail(path=Path({str(sound)!r}), side_px=8))
         print(child.pid, flush=True)
-        settings = PreprocessConfig(window_px=(320, 288), erosion_iterations=10)
-        child.prepare(PrepareImage(path=Path({str(path)!r}), source_dir=Path({str(path.parent)!r}), profile="phantom",
-            key_path=Path({str(asked.key_path)!r}), fingerprint={asked.fingerprint!r}, preprocess=settings,
-            canvas_px=settings.canvas_px, mask_path=None))
+        child.prepare(pickle.loads(Path({str(tmp_path / "asked")!r}).read_bytes()))
     """
     shared_before = set(Path("/dev/shm").iterdir())  # noqa: S108  # where named shared memory would be left
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True) as parent:
@@ -490,8 +479,8 @@ def test_a_poisoned_shard_is_written_without_the_poison(tmp_path: Path, write_so
     (tmp_path / "in").mkdir()
     paths = [write_sound(tmp_path / "in" / f"{number}.dcm", number) for number in range(4)]
     wanted = [in_process(path).prepared.pixels_HW for path in paths]
-    faulty(hostile, paths[1], paths[1], "segfault")
-    faulty(hostile, paths[2], paths[2], "memory")
+    faulty(paths[1], paths[1], "segfault")
+    faulty(paths[2], paths[2], "memory")
     store = create_store(
         tmp_path / "store", preprocess=SETTINGS, preprocess_version="1", rows_per_shard=4,
         key_id=open_key(tmp_path / "key").key_id,
@@ -504,7 +493,8 @@ def test_a_poisoned_shard_is_written_without_the_poison(tmp_path: Path, write_so
         for row, path in enumerate(paths)
     )
     job = ShardJob(
-        store=store, shard=0, images=images, source_dir=tmp_path / "in", profile="phantom", key_path=tmp_path / "key",
+        store=store, shard=0, images=images,
+        gate=GateSettings(source_dir=tmp_path / "in", profile="phantom", key_path=tmp_path / "key"),
         preprocess=SETTINGS,
     )  # fmt: skip
     with open_cluster(LocalDask(n_workers=1)) as scheduler:
@@ -516,3 +506,15 @@ def test_a_poisoned_shard_is_written_without_the_poison(tmp_path: Path, write_so
     for row in (0, 3):
         rows, columns = wanted[row].shape
         np.testing.assert_array_equal(read_row(store, row)[:rows, :columns], wanted[row])
+
+
+def test_a_refusal_crosses_as_itself(tmp_path: Path, child: GateChild, write_sound: WriteSound) -> None:
+    """Rules, what, expected, got and remedy are those of the gate in this process: nothing is flattened on the way."""
+    path = write_sound(tmp_path / "a.dcm")
+    path.write_bytes(hostile.edited(path.read_bytes(), {"Modality": "CR", "BurnedInAnnotation": "YES"}))
+    with pytest.raises(GateRejection) as here:
+        in_process(path)
+    with pytest.raises(GateRejection) as there:
+        child.prepare(request(path))
+    assert there.value.refusal == here.value.refusal
+    assert there.value.refusal.rules == ("K05", "D01") and there.value.refusal.expected and there.value.refusal.remedy

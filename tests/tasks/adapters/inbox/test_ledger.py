@@ -15,6 +15,7 @@ import pytest
 
 from schemas.errors import StoreError
 from schemas.exam import QuarantinedFile
+from schemas.refusal import Refusal
 from tasks.adapters.inbox.ledger import AcceptedFile, Ledger, WrittenImage
 
 REPOSITORY = Path(__file__).parents[4]
@@ -32,7 +33,7 @@ def _file(name: str, *, image: str | None = None, exam: str = "E1", sha: str | N
 
 
 def _refused(name: str) -> QuarantinedFile:
-    return QuarantinedFile(file_id=f"F{name}", source_sha256="", reason_codes=("F14", "P02"), message="cut off")
+    return QuarantinedFile(file_id=f"F{name}", refusal=Refusal(rules=("F14", "P02"), what="cut off"))
 
 
 def _write(ledger: Ledger, **lines: dict[str, object]) -> None:

@@ -20,6 +20,7 @@ from schemas.exam import ViewGeometry
 from schemas.layout import LESION_MASK, MANIFEST_NAMES
 from tasks.adapters.datasets.phantom_cohort import write_cohort
 from tasks.adapters.dicom.dicom_file import read_header, read_pixels
+from tasks.adapters.gate.settings import GateSettings
 from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.shard_writer import (
     HeaderJob,
@@ -90,9 +91,7 @@ def _job(folder: Path, source_dir: Path, files: Iterable[SourceFile], masks: dic
         store=store,
         shard=0,
         images=images,
-        source_dir=source_dir,
-        profile="phantom",
-        key_path=key_path,
+        gate=GateSettings(source_dir=source_dir, profile="phantom", key_path=key_path),
         preprocess=PREPROCESS,
     )
 
@@ -188,8 +187,8 @@ def test_a_truncated_file_is_refused_and_the_rest_is_written(cohort_dir: Path, t
     ((refused, fingerprint),) = result.refused
     assert (refused.file_id, fingerprint) == ("F3", files[3].fingerprint)
     assert refused.reason_codes
-    assert "Remedy" in refused.message
-    assert str(source_dir) not in refused.message
+    assert refused.refusal.remedy
+    assert str(source_dir) not in refused.refusal.text
     digests = {line["row"]: line["pixel_sha256"] for line in _lines(whole)}
     assert {line["row"]: line["pixel_sha256"] for line in _lines(result)} == {
         row: digest for row, digest in digests.items() if row != 3
@@ -223,7 +222,8 @@ def test_headers_give_a_record_or_reasons(cohort_dir: Path, tmp_path: Path) -> N
     bad_path.write_text("not an image" * 1000)
     key_path = tmp_path / "pseudonym.key"
     open_key(key_path)
-    job = HeaderJob(files=tuple(_source_files(tmp_path)), source_dir=tmp_path, profile="phantom", key_path=key_path)
+    gate = GateSettings(source_dir=tmp_path, profile="phantom", key_path=key_path)
+    job = HeaderJob(files=tuple(_source_files(tmp_path)), gate=gate)
     assert [item.record.source_sha256 for item in inspect_files(job) if item.record] == [""]
     first, second = inspect_files(replace(job, with_digest=True))
     assert first.refused is None
@@ -241,7 +241,7 @@ def test_jobs_show_no_source_path_when_printed(cohort_dir: Path, tmp_path: Path)
     job = _job(tmp_path, cohort_dir, [file], {"F0": Path("/masks/1.2.840.99.png")})
     assert "DOE" not in repr(job)
     assert "1.2.840" not in repr(job)
-    assert "DOE" not in repr(HeaderJob(files=(file,), source_dir=cohort_dir, profile="p", key_path=tmp_path))
+    assert "DOE" not in repr(HeaderJob(files=(file,), gate=job.gate))
     assert pickle.loads(pickle.dumps(job)) == job  # noqa: S301  made on this line
 
 

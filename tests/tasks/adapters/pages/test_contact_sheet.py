@@ -11,6 +11,7 @@ import pytest
 
 from schemas.config.ingest import GateLimits
 from schemas.exam import QuarantinedFile
+from schemas.refusal import Refusal
 from tasks.adapters.inbox.quarantine import find_sources
 from tasks.adapters.pages import contact_sheet
 from tasks.adapters.pages.contact_sheet import write_contact_sheet
@@ -23,7 +24,7 @@ CREATED = datetime(2026, 1, 2, tzinfo=UTC)
 
 def refused(file_id: str, *codes: str, message: str = "The gate refuses this file.") -> QuarantinedFile:
     """A refusal."""
-    return QuarantinedFile(file_id=file_id, source_sha256="", reason_codes=codes, message=message)
+    return QuarantinedFile(file_id=file_id, refusal=Refusal(rules=codes, what=message))
 
 
 def sheet(folder: Path, files: list[QuarantinedFile], sources: dict[str, Path]) -> str:

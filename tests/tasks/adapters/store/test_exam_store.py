@@ -22,6 +22,7 @@ from schemas.config.ingest import PreprocessConfig
 from schemas.errors import StoreError
 from schemas.exam import QuarantinedFile, ViewPosition
 from schemas.layout import LESION_MASK, MANIFEST_COLUMNS, MANIFEST_NAMES, PIXELS
+from schemas.refusal import Refusal
 from tasks.adapters.store.exam_store import (
     ExamStore,
     StoredImage,
@@ -221,7 +222,7 @@ def test_the_manifest_has_the_layouts_columns_and_types(store: ExamStore) -> Non
 
 def test_refused_files_are_listed_by_pseudonym(store: ExamStore) -> None:
     """The quarantine list has id, reasons and message; a later publication replaces it."""
-    refused = QuarantinedFile(file_id="F1", source_sha256="", reason_codes=("F14", "P02"), message="Cut off, twice.")
+    refused = QuarantinedFile(file_id="F1", refusal=Refusal(rules=("F14", "P02"), what="Cut off, twice."))
     publish(store, [_line(0)], [refused])
     listed = pd.read_csv(store.quarantine_path).to_dict("records")
     assert listed == [{"file_id": "F1", "reason_codes": "F14 P02", "message": "Cut off, twice."}]

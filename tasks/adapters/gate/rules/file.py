@@ -1,0 +1,87 @@
+"""Rules on the file itself (F): what it is, how large, how it begins, and whether it can be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tasks.adapters.gate.rules.rule import BLOCK, Seen, row, rule
+from tasks.adapters.gate.source_file import UNFINISHED_NAMES
+
+_SMALLEST_FILE_BYTES: Final = 2_000
+_LARGEST_FILE_BYTES: Final = 600_000_000
+_TIFF_HEADERS: Final = (b"II*\0", b"MM\0*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What rules see of an open file before it is parsed: what is checked is what is open, so nobody can swap it in between.
+
+    Attributes:
+        links: Names that the file has on its disk.
+        start: Its first 132 bytes: preamble and prefix (PS3.10 7.1).
+    """
+
+    links: int
+    size_bytes: int
+    start: bytes
+
+    @property
+    def has_prefix(self) -> bool:
+        """True if it says that it is a DICOM file."""
+        return self.start[128:] == b"DICM"
+
+
+row("F01", BLOCK, "A regular file inside the source folder, no symbolic link, pipe or device", by="gate.admission")
+row("F07", BLOCK, f"Complete: without {UNFINISHED_NAMES}, and unchanged while it is read", by="gate.admission")
+row("F10", BLOCK, "Read within the time limit", by="gate.child")
+row("F11", BLOCK, "Read within the memory limit, without crashing the reader", by="gate.child")
+row("F12", BLOCK, "The file meta information names a transfer syntax", by="dicom.dicom_file")
+row("F13", BLOCK, "The transfer syntax is on the list of those read; deflate is not", by="dicom.dicom_file")
+
+
+@rule("F02", BLOCK, "Not hard-linked: nobody else can change it while it is read")
+def has_one_name(opened: Opened) -> str | None:
+    """A second name is a way to the same bytes that the source folder's owner does not see."""
+    return f"{opened.links} links" if opened.links > 1 else None
+
+
+@rule("F04", BLOCK, "At most 600 MB")
+def is_not_too_large(opened: Opened) -> str | None:
+    """The largest image that X01 allows has 134 MB uncompressed."""
+    return f"{opened.size_bytes} bytes" if opened.size_bytes > _LARGEST_FILE_BYTES else None
+
+
+@rule("F05", BLOCK, "'DICM' stands at byte 128")
+def has_prefix(opened: Opened) -> str | None:
+    """PS3.10 7.1."""
+    return None if opened.has_prefix else ""
+
+
+@rule("F06", BLOCK, "The preamble is zero or a TIFF header")
+def has_harmless_preamble(opened: Opened) -> str | None:
+    """The 128 bytes before the prefix can make the file a program as well (CVE-2019-11687)."""
+    is_harmless = opened.start[:4] in _TIFF_HEADERS or not any(opened.start[:128])
+    return "" if opened.has_prefix and not is_harmless else None
+
+
+@rule("F03", BLOCK, "At least 2 kB")
+def is_not_too_small(opened: Opened) -> str | None:
+    """What is smaller holds no image."""
+    return f"{opened.size_bytes} bytes" if opened.size_bytes < _SMALLEST_FILE_BYTES else None
+
+
+@rule("F14", BLOCK, "The header can be read, every attribute the rules need included")
+def is_header_readable(seen: Seen) -> str | None:
+    """Values that cannot be read as their type count as absent; for these attributes that is no reason to refuse."""
+    needed = [keyword for keyword in seen.header.unreadable if keyword not in _OPTIONAL]
+    return f"unreadable {' '.join(needed)}" if needed else None
+
+
+_OPTIONAL: Final = frozenset(
+    {
+        "StudyDate", "PatientAge", "EstimatedRadiographicMagnificationFactor", "ImagerPixelSpacing", "PixelSpacing",
+        "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "RescaleSlope", "RescaleIntercept",
+        "PaddleDescription", "Manufacturer", "ManufacturerModelName", "SeriesDescription",
+    }
+)  # fmt: skip

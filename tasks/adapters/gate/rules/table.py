@@ -1,0 +1,49 @@
+"""All rules of the gate in one table, and the one place where they are applied.
+
+Letters: F file, I identifiers, K kind of object, L laterality, V view, X image, C crop, P earlier loss, D disclosure, T time,
+E exam. ``docs/reference/gate-rules.md`` shows this table to users; it is generated from it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from tasks.adapters.gate.rules import cohort, file, identity, image, kind, look, view
+from tasks.adapters.gate.rules.rule import ROWS, Broken, Rule
+
+GROUPS: Final = (file, identity, kind, view, image, look, cohort)
+"""The modules that hold the rules: importing them fills the table. A new group of rules is a module in this list."""
+
+_LETTERS: Final = "FIKLVXCPDTE"
+
+RULES: Final[Mapping[str, Rule]] = MappingProxyType(
+    dict(sorted(ROWS.items(), key=lambda entry: (_LETTERS.index(entry[0][0]), entry[0])))
+)
+"""Every rule by its id, in the order of the reference page."""
+
+
+def demand(rule_id: str) -> str:
+    """What a rule demands, in words; ids of another version of this program are told as such."""
+    return RULES[rule_id].demand if rule_id in RULES else "A rule that this version does not know"
+
+
+def broken_rules(seen: object) -> tuple[Broken, ...]:
+    """The rules that a record breaks, of those that look at records of its type.
+
+    By letter, and among rules of one letter in the order in which they are written: that is the order of reason codes.
+    """
+    return tuple(Broken(rule_id, got) for rule_id, decides in _DECIDING[type(seen)] if (got := decides(seen)) is not None)
+
+
+def _deciding() -> Mapping[type, tuple[tuple[str, Callable[[Any], str | None]], ...]]:
+    found: defaultdict[type, list[tuple[str, Callable[[Any], str | None]]]] = defaultdict(list)
+    for rule_id, entry in sorted(ROWS.items(), key=lambda entry: _LETTERS.index(entry[0][0])):  # stable: as written
+        if entry.decides is not None and entry.looks_at is not None:
+            found[entry.looks_at].append((rule_id, entry.decides))
+    return MappingProxyType({looks_at: tuple(functions) for looks_at, functions in found.items()})
+
+
+_DECIDING: Final = _deciding()

@@ -1,0 +1,86 @@
+"""The tables of ``docs/reference`` that are written from the code: a test compares, and this module writes.
+
+    PYTHONPATH=tests/support python -m mammo_tests.reference write       or `make reference`
+
+A table stands in its page between ``<!-- generated: NAME -->`` and ``<!-- end of NAME -->``; all other text of a page is
+written by people. Another table is a function below and a line in ``TABLES``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from schemas.layout import Severity
+from tasks.adapters.datasets.catalogue import PROFILES
+from tasks.adapters.gate.rules.table import RULES
+
+ROOT: Final = Path(__file__).parents[3]
+REMEDY: Final = "run `make reference`, or `PYTHONPATH=tests/support python -m mammo_tests.reference write`"
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    rows = [head, ["---"] * len(head), *lines]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
+
+
+def gate_rules() -> str:
+    """Every rule of the gate, in the order of ``RULES``."""
+    words = {Severity.BLOCK: "refuse", Severity.WARN: "warn"}
+    return table(
+        ("rule", "severity", "what is demanded", "applied by"),
+        ((rule_id, words[rule.severity], rule.demand, f"`{rule.by}`") for rule_id, rule in RULES.items()),
+    )
+
+
+def profiles() -> str:
+    """Every gate profile, in the order of ``PROFILES``."""
+    lines = []
+    for profile in PROFILES.values():
+        lifted, mapped = (" ".join(sorted(rules)) or "–" for rules in (profile.relaxed, profile.mapped))
+        lines.append((f"`{profile.name}`", profile.title, lifted, mapped))
+    return table(("profile", "for", "rules lifted", "rules met by a mapping"), lines)
+
+
+TABLES: Final[Mapping[str, tuple[str, Callable[[], str]]]] = MappingProxyType(
+    {
+        "gate rules": ("docs/reference/gate-rules.md", gate_rules),
+        "gate profiles": ("docs/reference/gate-rules.md", profiles),
+    }
+)
+"""Name of a table: the page it stands in, and what writes it."""
+
+
+def page_with_tables(root: Path, page: str) -> str:
+    """A page's text as it should be: with every table of it written anew.
+
+    Raises:
+        ValueError: A table has no place in the page.
+    """
+    text = (root / page).read_text(encoding="utf-8")
+    for name, (where, write) in TABLES.items():
+        if where != page:
+            continue
+        found = re.search(rf"<!-- generated: {name} -->\n\n(.*?)\n<!-- end of {name} -->\n", text, re.DOTALL)
+        if found is None:
+            raise ValueError(f"{page} has no place for the table {name!r}")
+        text = text[: found.start(1)] + write() + text[found.end(1) :]
+    return text
+
+
+def stale_pages(root: Path = ROOT) -> list[str]:
+    """The pages whose tables are not what the code says."""
+    pages = sorted({page for page, _ in TABLES.values()})
+    return [page for page in pages if page_with_tables(root, page) != (root / page).read_text(encoding="utf-8")]
+
+
+if __name__ == "__main__":
+    for stale in stale_pages():
+        sys.stdout.write(f"{stale}\n")
+        if sys.argv[1:] == ["write"]:
+            (ROOT / stale).write_text(page_with_tables(ROOT, stale), encoding="utf-8")
