@@ -12,23 +12,23 @@ from torch import Tensor, nn
 
 from gmic_model.learning.batches import Batch
 from gmic_model.learning.learner import Learner, assembled_learner, choose_device, copied
-from gmic_model.learning.processes import ALONE, Team
+from gmic_model.learning.processes import ALONE, Processes
 from gmic_model.loss import birads_loss
 from gmic_model.model import GMIC, BIRADSPretrainer
 from schemas.config.training import PretrainConfig
 from schemas.errors import ConfigError
 
 
-def new_pretraining_learner(config: PretrainConfig, *, team: Team = ALONE) -> Learner:
+def new_pretraining_learner(config: PretrainConfig, *, processes: Processes = ALONE) -> Learner:
     """Fresh weights of the BI-RADS network; a batch's label is the category group, 255 = not known."""
-    device = choose_device(config, rank=team.rank)
+    device = choose_device(config, rank=processes.rank)
     torch.manual_seed(config.seed)
 
     def objective(network: nn.Module, batch: Batch) -> Tensor:
         return birads_loss(network(batch.image_N1HW), batch.label_NC[:, 0])
 
     network = BIRADSPretrainer(checkpoint_activations=config.checkpoint_activations)
-    return assembled_learner(network, objective, config, team, device, has_idle_weights=False)
+    return assembled_learner(network, objective, config, processes, device, has_idle_weights=False)
 
 
 def take_pretrained(learner: Learner, weights: dict[str, Tensor]) -> None:
