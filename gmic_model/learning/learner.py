@@ -12,14 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gmic_model.backbones.resnet import ResNet22
 from gmic_model.learning.batches import Batch
 from gmic_model.learning.processes import ALONE, Processes, shared_network
-from gmic_model.loss import gmic_loss, loss_form
-from gmic_model.model import GMIC, GMICOutput
-from gmic_model.roi import window_cells
-from schemas.config.network import GMICConfig, GMICVariant
-from schemas.config.training import FitConfig, LossForm, TrainConfig
+from gmic_model.model import GMICOutput
+from gmic_model.networks.registry import build_network, network_loss
+from schemas.config.network import NetworkConfig
+from schemas.config.training import FitConfig, TrainConfig
 from schemas.errors import ConfigError
 
 Device = torch.device
@@ -33,7 +31,7 @@ class Learner:
     """A network and what moves it: everything that a checkpoint must bring back, with the random states.
 
     Attributes:
-        network: GMIC, or the network of pre-training.
+        network: The config's network, or that of pre-training.
         shared: The network as its processes train it together; the network itself if there is one process.
         averaged: Running mean of the weights (``ema_decay``), by name; None = off.
         steps_done: Optimiser steps since the start of training.
@@ -73,47 +71,17 @@ def choose_device(config: FitConfig, *, rank: int = 0) -> Device:
     return Device("cuda", rank)
 
 
-def new_learner(model: GMICConfig, config: TrainConfig, *, processes: Processes = ALONE) -> Learner:
+def new_learner(model: NetworkConfig, config: TrainConfig, *, processes: Processes = ALONE) -> Learner:
     """Fresh weights from ``config.seed`` and Adam (paper section 3.1) on the configured device."""
     device = choose_device(config, rank=processes.rank)
     torch.manual_seed(config.seed)
-    form = loss_form(model, config.loss_form)
+    loss = network_loss(model, config)
 
     def objective(network: nn.Module, batch: Batch) -> Tensor:
-        return gmic_loss(
-            network(batch.image_N1HW),
-            batch.label_NC,
-            saliency_weight=config.saliency_weight,
-            saliency_exponent=config.saliency_exponent,
-            form=form,
-        )
+        return loss.of(network(batch.image_N1HW), batch.label_NC)
 
-    has_idle_weights = model.fusion and form is LossForm.PAPER
-    network = GMIC(model, checkpoint_activations=config.checkpoint_activations)
-    return assembled_learner(network, objective, config, processes, device, has_idle_weights=has_idle_weights)
-
-
-def require_patches(model: GMICConfig) -> None:
-    """Refuses a form whose saliency map does not hold K patches: the ones left over would all be the upper left corner.
-
-    Raises:
-        ConfigError: The image is too small, or patches too large, for K of them.
-    """
-    if model.variant is GMICVariant.RESNET22:
-        return
-    with torch.device("meta"):
-        features_NDIJ = ResNet22().eval()(torch.empty(1, 1, *model.image_size))
-    grid_size = (features_NDIJ.shape[2], features_NDIJ.shape[3])
-    rows, columns = window_cells(patch_size=model.patch_size, image_size=model.image_size, grid_size=grid_size)
-    held = -(-grid_size[0] * grid_size[1] // (rows * columns))  # each window takes at most its own cells from the map
-    if held < model.K:
-        raise ConfigError(
-            "There are fewer patches than K",
-            expected=f"model.K of at most {held}: the saliency map has {grid_size[0]} x {grid_size[1]} cells, a patch {rows} x "
-            f"{columns}",
-            got=model.K,
-            remedy="lower model.K or model.patch_size, or use larger images",
-        )
+    network = build_network(model, checkpoint_activations=config.checkpoint_activations)
+    return assembled_learner(network, objective, config, processes, device, has_idle_weights=loss.has_idle_weights)
 
 
 def random_state(device: Device) -> dict[str, Tensor]:

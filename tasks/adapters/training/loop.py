@@ -17,7 +17,7 @@ from gmic_model.learning.learner import Learner, memory_mib, random_state, set_r
 from gmic_model.learning.processes import Processes
 from gmic_model.learning.step_plan import plan_steps
 from gmic_model.learning.steps import step_parts, train_steps
-from schemas.config.network import GMICConfig
+from schemas.config.network import NetworkConfig
 from schemas.config.training import FitConfig
 from schemas.errors import CheckpointError
 from schemas.reports.training import EpochRecord, PretrainEpoch
@@ -71,7 +71,7 @@ class Training:
 
     name: str
     config: FitConfig
-    model: GMICConfig
+    model: NetworkConfig
     data: TrainingData
     learner: Learner
     processes: Processes

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmic_model.learning.learner import Learner, choose_device, new_learner, require_patches
+from gmic_model.learning.learner import Learner, choose_device, new_learner
 from gmic_model.learning.pretraining import new_pretraining_learner, take_pretrained
 from gmic_model.learning.processes import Processes, joined_processes
 from gmic_model.learning.step_plan import plan_steps
 from gmic_model.learning.steps import step_parts, train_steps
+from gmic_model.networks.registry import require_trainable
 from schemas.config.training import PretrainConfig
 from schemas.errors import MammoError
 from schemas.exam import Finding
@@ -48,14 +49,14 @@ def serve(request: TrainingRequest, processes: Processes) -> None:
     """Does what is asked, as one of the processes of a training.
 
     Raises:
-        ConfigError: The saliency map holds fewer patches than K.
+        ConfigError: The network cannot be trained as it is configured.
         TrainingError: There is nothing to train on, or the loss left the finite numbers.
         CheckpointError: The checkpoints in the folder are of another training, or a new one cannot be written.
         StoreError: The store is of another preprocessing.
         StoreBusy: Another process trains in the folder.
     """
     if request.purpose is not Purpose.PRETRAIN:
-        require_patches(request.config.model)
+        require_trainable(request.config.model)
     if request.purpose is Purpose.MEASURE:
         _measure(request, processes)
         return
@@ -85,7 +86,7 @@ def _training(request: TrainingRequest, processes: Processes) -> Training:
     data = training_data(config, request.splits)
     learner = new_learner(config.model, config.train, processes=processes)
     if request.pretrained is not None:
-        take_pretrained(learner, load_checkpoint(request.pretrained).weights)
+        take_pretrained(learner, config.model, load_checkpoint(request.pretrained).weights)
 
     def measure_epoch(facts: EpochFacts, before: Sequence[EpochRecord], curves: Tracker) -> EpochRecord:
         result = measure_findings(

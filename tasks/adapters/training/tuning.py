@@ -17,11 +17,12 @@ from gmic_model.learning.processes import Processes
 from gmic_model.metrics.localization import continuous_f1
 from gmic_model.metrics.ranking import auroc, breast_scores
 from gmic_model.model import GMICOutput
+from gmic_model.networks.birads_classifier import birads_group
 from gmic_model.pixels.frames import mask_to_window
 from schemas.config.training import FitConfig
 from schemas.exam import FINDINGS, Finding
+from schemas.layout import MASK_BITS
 from tasks.adapters.store.views import StoredViews
-from tasks.adapters.training.training_data import birads_group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +135,8 @@ def _localization(output: GMICOutput, index: int, row: int, views: StoredViews) 
     geometry, _, _ = views.views[row]
     bits_HW: NDArray[np.uint8] = mask_to_window(views.lesion_mask(row), geometry)
     found = []
-    for finding in range(len(FINDINGS)):
-        mask_HW = (bits_HW >> finding & 1).astype(bool)
+    for finding, name in enumerate(FINDINGS):
+        mask_HW = (bits_HW & MASK_BITS[name]).astype(bool)
         if mask_HW.any():
             found.append((finding, continuous_f1(output.saliency_NCIJ[index, finding].numpy(), mask_HW).f1))
     return found

@@ -17,12 +17,12 @@ from gmic_model.learning.learner import (
     new_learner,
     predict_batches,
     random_state,
-    require_patches,
     set_random_state,
 )
 from gmic_model.learning.step_plan import plan_steps
 from gmic_model.learning.steps import Part, step_parts, train_steps
 from gmic_model.model import GMIC
+from gmic_model.networks.registry import require_trainable
 from gmic_model.preprocess import PreparedView
 from gmic_model.sampling import EpochSampler
 from mammo_tests.batches import whole_steps
@@ -329,6 +329,6 @@ def test_bf16_keeps_loss_and_saliency_in_fp32() -> None:
 
 def test_fewer_cells_than_patches_are_refused() -> None:
     """64 x 48 pixels are one cell: K = 2 would show the same patch twice; the paper's form holds 87 windows."""
-    require_patches(GMICConfig())
+    require_trainable(GMICConfig())
     with pytest.raises(ConfigError, match=r"fewer patches than K.*at most 1: .*1 x 1 cells.*Got: 2"):
-        require_patches(MODEL)
+        require_trainable(MODEL)

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from gmic_model.learning.processes import ALONE
-from mammo_tests.training_store import make_store, request, small_config
-from schemas.config.network import GMICVariant
+from mammo_tests.training_store import make_store, request, small_config, with_baseline
 from schemas.config.run import RunConfig
 from schemas.config.training import MlflowConfig
 from schemas.errors import ConfigError
@@ -43,7 +42,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SplitReport]
 def watched(workspace: Path, uri: str, **train: Any) -> RunConfig:
     """A training of a ResNet-22 that tells a store."""
     config: RunConfig = small_config(workspace, tracking={"tensorboard": False, "mlflow": {"tracking_uri": uri}}, **train)
-    return config.model_copy(update={"model": config.model.model_copy(update={"variant": GMICVariant.RESNET22})})
+    return with_baseline(config)
 
 
 def client_of(uri: str) -> Any:
