@@ -108,3 +108,10 @@ def test_equal_settings_have_equal_digests(tmp_path: Path) -> None:
         write(tmp_path, yaml.safe_dump({"train": {"epochs": 3}, "ingest": {"source_dir": "/e"}, "workspace_dir": "/w"}))
     )
     assert one.sha256() == other.sha256() and len(one.sha256()) == 64
+
+
+def test_shipped_configs_name_the_windows_size_once() -> None:
+    """``preprocess.window_px`` is its home, and the network is built for it."""
+    named = {path.name: path.read_text() for path in SHIPPED_CONFIGS.glob("*.yaml")}
+    assert named and not [name for name, text in named.items() if "image_size:" in text]
+    assert load_config(SHIPPED_CONFIGS / "table1.yaml").model.image_size == (512, 320)

@@ -94,7 +94,9 @@ def annotations_of(line: Mapping[str, object], views: StoredViews) -> list[Annot
 
 
 def localize(view: ScoredView, annotations: Sequence[Annotation], patch_size: tuple[int, int]) -> list[LocalizedView]:
-    """One model's view against each of its annotations."""
+    """One model's view against each of its annotations; none for a network that has no map."""
+    if not view.saliency_CIJ.size:
+        return []
     return [
         LocalizedView(
             row=view.row,

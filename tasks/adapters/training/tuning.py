@@ -132,6 +132,8 @@ def _result(lines: pd.DataFrame, seen: list[_SeenView]) -> TuningResult:
 
 
 def _localization(output: GMICOutput, index: int, row: int, views: StoredViews) -> list[tuple[int, float]]:
+    if not output.saliency_NCIJ.numel():  # a network without a map
+        return []
     geometry, _, _ = views.views[row]
     bits_HW: NDArray[np.uint8] = mask_to_window(views.lesion_mask(row), geometry)
     found = []
@@ -142,7 +144,9 @@ def _localization(output: GMICOutput, index: int, row: int, views: StoredViews) 
     return found
 
 
-def _picture(batch: Batch, output: GMICOutput, index: int) -> ViewPicture:
+def _picture(batch: Batch, output: GMICOutput, index: int) -> ViewPicture | None:
+    if not output.saliency_NCIJ.numel():
+        return None
     image_HW = batch.image_N1HW[index, 0].cpu().numpy()
     low, high = float(image_HW.min()), float(np.percentile(image_HW, 99.5))
     malignant = FINDINGS.index(Finding.MALIGNANT)

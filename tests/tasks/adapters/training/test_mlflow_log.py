@@ -110,7 +110,7 @@ def test_a_killed_training_has_one_run_with_every_epoch_once(
     (run,) = runs_of(file_uri)
     assert run.info.status == "FINISHED" and run.info.run_name == "train/abc"
     assert steps_of(file_uri, run) == steps_of(file_uri, run, "tuning/malignant_auroc") == [0, 1, 2]
-    assert run.data.params["fit.learning_rate"] == "0.001" and run.data.params["model.K"] == "2"
+    assert run.data.params["fit.learning_rate"] == "0.001" and run.data.params["model.kind"] == "resnet-22"
     kept = load_checkpoint(asked.run_dir / run.data.tags["checkpoint"])
     assert run.data.tags["checkpoint_sha256"] == kept.sha256 and run.data.tags["mammo.seed"] == "0"
     best = kept.sidecar["epochs"][int(run.data.tags["checkpoint"][-4:])]

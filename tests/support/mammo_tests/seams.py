@@ -1,0 +1,127 @@
+"""A temporary copy of the repository, in which a test follows the steps of a how-to page as a reader would.
+
+    copy = copy_of_repository(tmp_path)
+    copy.follow("docs/how-to/add-a-gate-rule.md")
+    copy.pytest("tests/tasks/adapters/gate/test_rules.py")
+
+A page's steps are its blocks of code. The paragraph above a block says where the block goes, in one of four forms:
+
+    A new file `PATH`                the block is the file's content
+    At the end of `PATH`             the block is added to the file
+    In `PATH`, after `TEXT`          the block is put below the one line that holds this text
+    In `PATH`, instead of `TEXT`     the block takes the place of that line
+
+Blocks under other paragraphs are for reading, and nothing is done with them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+_COPIED = (
+    "schemas", "gmic_model", "tasks", "flows", "deployments", "tests", "docs", "pyproject.toml", "README.md", "ARCHITECTURE.md",
+)  # fmt: skip
+_PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist")
+_STEP = re.compile(
+    r"(?P<new>A new file|At the end of|In) `(?P<path>[^`\n]+)`(?:, (?P<where>after|instead of) `(?P<anchor>[^`\n]+)`)?"
+    r"[^`]*\n```\w*\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One block of a page: ``where`` is "new", "end", "after" or "instead of"; ``anchor`` is the text of the line meant."""
+
+    path: str
+    where: str
+    anchor: str
+    text: str
+
+
+def steps_of(page: str) -> Iterator[Step]:
+    """The steps of a page's text, in their order."""
+    for found in _STEP.finditer(page):
+        where = {"A new file": "new", "At the end of": "end"}.get(found["new"], found["where"] or "")
+        if where:
+            yield Step(path=found["path"], where=where, anchor=found["anchor"] or "", text=found["text"])
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the repository that a test may change."""
+
+    root: Path
+
+    def follow(self, page: str) -> list[Step]:
+        """Does what a page of the repository tells, and says what that was; a page without steps is a failure."""
+        steps = list(steps_of((self.root / page).read_text(encoding="utf-8")))
+        assert steps, f"{page} has no step"
+        for step in steps:
+            self._do(step)
+        return steps
+
+    def _do(self, step: Step) -> None:
+        path = self.root / step.path
+        if step.where == "new":
+            assert not path.exists(), f"{step.path} exists already"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(step.text, encoding="utf-8")
+            return
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if step.where == "end":
+            lines.append(step.text)
+        else:
+            at = [number for number, line in enumerate(lines) if step.anchor in line]
+            assert len(at) == 1, f"{len(at)} lines of {step.path} hold {step.anchor!r}"
+            lines[at[0] : at[0] + 1] = [step.text] if step.where == "instead of" else [lines[at[0]], step.text]
+        path.write_text("".join(lines), encoding="utf-8")
+
+    def python(self, *arguments: str) -> str:
+        """What a Python that imports the copy prints; it must end well."""
+        run = self._run(*arguments)
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        paths = os.pathsep.join(map(str, (self.root, self.root / "tests" / "support")))
+        # -P: nothing is imported from the current folder but by this path.
+        return subprocess.run(
+            [sys.executable, "-P", *arguments],
+            cwd=self.root,
+            env={**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def pytest(self, *tests: str) -> str:
+        """What pytest says of some of the copy's tests, all of which must pass."""
+        return self.python(*_PYTEST, *tests)
+
+    def failing_pytest(self, *tests: str) -> str:
+        """What pytest says of some of the copy's tests, one of which must fail."""
+        run = self._run(*_PYTEST, *tests)
+        assert run.returncode == 1, run.stdout + run.stderr
+        return run.stdout
+
+
+def copy_of_repository(folder: Path) -> Copy:
+    """The rooms, the tests and the docs, copied into a folder of their own."""
+    root = folder / "repository"
+    root.mkdir()
+    for name in _COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        else:
+            shutil.copy(source, root / name)
+    return Copy(root)
