@@ -53,7 +53,7 @@ def run_verb(verb: str, config: RunConfig, **parameters: bool) -> Report:
     flow: Callable[..., Report] = _flow(verb)
     with (
         _present_environment(),
-        tags(f"run:{config.name}", f"profile:{config.ingest.profile}", f"model:{config.model.variant.value}"),
+        tags(f"run:{config.name}", f"profile:{config.ingest.profile}", f"model:{config.model.title}"),
     ):
         return flow(config, **parameters)
 

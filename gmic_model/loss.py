@@ -13,9 +13,7 @@ from gmic_model.model import GMICOutput
 from schemas.config.network import GMICConfig
 from schemas.config.training import LossForm
 from schemas.errors import TrainingError
-
-UNKNOWN_LABEL = 255
-"""The label of a finding nobody looked for. NaN says the same in a float tensor."""
+from schemas.exam import UNKNOWN_LABEL
 
 _SALIENCY_FLOOR = 1e-12
 """Smallest saliency whose power has a gradient: below exponent 1 the slope is unbounded at 0 (at 0.2 it is 8e8 here)."""
@@ -32,8 +30,7 @@ def gmic_loss(
     """Equation 1: sum over findings of BCE(y_loc) + BCE(y_mil) + lambda L_reg(A), mean over the batch.
 
     The batch mean divides by the number of images, with or without known labels, so an image's weight in a batch does not
-    depend on what is known of the others. L_reg needs no label and always counts. The ResNet-22 baseline has one prediction
-    and no patches: its loss is BCE(y) alone.
+    depend on what is known of the others. L_reg needs no label and always counts.
 
     Args:
         output: What ``GMIC.forward`` returned.
@@ -48,16 +45,11 @@ def gmic_loss(
     Raises:
         TrainingError: label_NC has another shape than the predictions, or JOURNAL was asked of a network without fusion.
     """
-    if label_NC.shape != output.y_NC.shape:
-        raise TrainingError(
-            "labels and predictions differ in shape", expected=tuple(output.y_NC.shape), got=tuple(label_NC.shape)
-        )
+    _require_equal_shapes(output, label_NC)
     with torch.autocast(output.y_NC.device.type, enabled=False):
         loss_NC = masked_bce(output.y_loc_NC, label_NC)
-        has_patches = output.attention_NK.shape[1] > 0
-        if has_patches:
-            loss_NC = loss_NC + masked_bce(output.y_mil_NC, label_NC)
-            loss_NC = loss_NC + saliency_weight * saliency_penalty(output.saliency_NCIJ, exponent=saliency_exponent)
+        loss_NC = loss_NC + masked_bce(output.y_mil_NC, label_NC)
+        loss_NC = loss_NC + saliency_weight * saliency_penalty(output.saliency_NCIJ, exponent=saliency_exponent)
         if form is LossForm.JOURNAL:
             if output.y_fusion_NC is None:
                 raise TrainingError(
@@ -67,6 +59,17 @@ def gmic_loss(
                 )
             loss_NC = loss_NC + masked_bce(output.y_fusion_NC, label_NC)
         return loss_NC.sum(dim=1).mean()
+
+
+def bce_loss(output: GMICOutput, label_NC: Tensor) -> Tensor:
+    """Sum over findings of BCE(y), mean over the batch: for a network with one prediction. Labels as in ``gmic_loss``.
+
+    Raises:
+        TrainingError: label_NC has another shape than the predictions.
+    """
+    _require_equal_shapes(output, label_NC)
+    with torch.autocast(output.y_NC.device.type, enabled=False):
+        return masked_bce(output.y_NC, label_NC).sum(dim=1).mean()
 
 
 def loss_form(config: GMICConfig, asked: LossForm | None = None) -> LossForm:
@@ -97,7 +100,7 @@ def birads_loss(logit_NG: Tensor, birads_N: Tensor) -> Tensor:
     """Cross-entropy of BI-RADS pre-training, mean over the images with a known category.
 
     Args:
-        logit_NG: What ``BIRADSPretrainer.forward`` returned.
+        logit_NG: What ``BIRADSClassifier.forward`` returned.
         birads_N: BI-RADS category 0, 1 or 2 as an integer; 255 = unknown.
 
     Returns:
@@ -106,3 +109,10 @@ def birads_loss(logit_NG: Tensor, birads_N: Tensor) -> Tensor:
     known_N = birads_N != UNKNOWN_LABEL
     loss_N = F.cross_entropy(logit_NG.float(), torch.where(known_N, birads_N, 0).long(), reduction="none")
     return torch.where(known_N, loss_N, 0.0).sum() / known_N.sum().clamp(min=1)
+
+
+def _require_equal_shapes(output: GMICOutput, label_NC: Tensor) -> None:
+    if label_NC.shape != output.y_NC.shape:
+        raise TrainingError(
+            "labels and predictions differ in shape", expected=tuple(output.y_NC.shape), got=tuple(label_NC.shape)
+        )

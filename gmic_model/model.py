@@ -1,9 +1,8 @@
 """GMIC, the Globally-Aware Multiple Instance Classifier (Shen et al., MLMI 2019), read as Figure 1 is read.
 
 ``GMIC.forward`` is the figure from left to right: localization module (2.1), detection module (2.2, ``roi.py``), multiple
-instance module (2.3). Every row of Table 1 is a ``GMICVariant`` of this one class. ``docs/explanation/the-model.md`` lists what
-the
-paper leaves open. Losses are in ``loss.py``, layers in ``resnet.py``, foreign weights in ``weights.py``.
+instance module (2.3). ``docs/explanation/the-model.md`` lists what the paper leaves open. Losses are in ``loss.py``,
+layers in ``backbones``, foreign weights in ``weights.py``, other networks in ``networks``.
 
 Axes: N images, C findings, H W pixels, I J saliency cells, K patches, P Q patch pixels, D features, L patch features.
 """
@@ -21,23 +20,20 @@ from gmic_model.roi import find_corners, gather_patches, random_corners
 from schemas.config.network import GMICConfig, GMICVariant
 from schemas.errors import ConfigError
 
-__all__ = ["GMIC", "BIRADSPretrainer", "GMICConfig", "GMICOutput", "GMICVariant", "pool_top_t"]
-
-BIRADS_GROUPS = 3
-"""Groups of BI-RADS pre-training: categories 0, 1 and 2 of a screening exam."""
+__all__ = ["GMIC", "GMICConfig", "GMICOutput", "GMICVariant", "pool_top_t"]
 
 _HEAD_STD = 0.01
 """Spread of a fresh prediction head: every probability starts near 0.5 whatever the size of the features."""
 
 
 class GMICOutput(NamedTuple):
-    """All that a forward pass says. Probabilities and maps are fp32 under any autocast."""
+    """All that a forward pass says. Probabilities and maps are fp32 under any autocast; K = 0 of a network without patches."""
 
     y_mil_NC: Tensor  # from the patches
     y_loc_NC: Tensor  # from the saliency map
-    y_NC: Tensor  # the prediction of this variant
+    y_NC: Tensor  # the network's prediction
     y_fusion_NC: Tensor | None  # released form only
-    saliency_NCIJ: Tensor  # A of section 2.1, in [0, 1]
+    saliency_NCIJ: Tensor  # A of section 2.1, in [0, 1]; I = J = 0 of a network without a map
     corner_NK2: Tensor  # int64 pixels, (row, column) of each patch's upper-left corner
     attention_NK: Tensor  # alpha of section 2.3, sums to 1 over K
 
@@ -57,10 +53,11 @@ class GMIC(nn.Module):
     def __init__(self, config: GMICConfig, *, checkpoint_activations: bool = False) -> None:
         super().__init__()
         self.config = config
-        is_baseline = config.variant is GMICVariant.RESNET22
-        self.localization = LocalizationModule(config, bias=is_baseline, checkpoint_activations=checkpoint_activations)
-        self.mil = None if is_baseline else MultipleInstanceModule(config, checkpoint_activations=checkpoint_activations)
-        self.fusion = FusionHead(config) if config.fusion and not is_baseline else None
+        self.localization = LocalizationModule(
+            findings=config.findings, channels_last=config.channels_last, checkpoint_activations=checkpoint_activations
+        )
+        self.mil = MultipleInstanceModule(config, checkpoint_activations=checkpoint_activations)
+        self.fusion = FusionHead(config) if config.fusion else None
 
     def forward(self, image_N1HW: Tensor, *, generator: torch.Generator | None = None) -> GMICOutput:
         """Predicts the findings of each image.
@@ -78,9 +75,6 @@ class GMIC(nn.Module):
         The random variants draw anew in every call, also in eval mode: with ``generator`` (on the image's device), else with
         torch's default generator, so ``torch.manual_seed`` before a pass reproduces it for the same batches in the same order.
 
-        The ResNet-22 baseline has no patches: K = 0 in ``corner_NK2`` and ``attention_NK``; ``y_loc``, ``y_mil`` and ``y``
-        are its one prediction; ``saliency_NCIJ`` is its class activation map, sigmoid of the cells whose mean is the logit.
-
         Args:
             image_N1HW: Standardised images, float.
             generator: Draws of the random variants.
@@ -88,15 +82,9 @@ class GMIC(nn.Module):
         Raises:
             ConfigError: The images do not have one channel, or fp16 was asked for: it loses saliency near 0; bf16 does not.
         """
-        _refuse_fp16(image_N1HW)
-        if image_N1HW.ndim != 4 or image_N1HW.shape[1] != 1:
-            raise ConfigError("the network reads gray images", expected="(N, 1, H, W)", got=tuple(image_N1HW.shape))
-        image_N1HW = image_N1HW.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-
+        image_N1HW = gray_image(image_N1HW)
         features_NDIJ, logit_NCIJ = self.localization(image_N1HW)
         saliency_NCIJ = torch.sigmoid(logit_NCIJ)
-        if self.mil is None:
-            return _baseline_output(logit_NCIJ, saliency_NCIJ)
         y_loc_NC = pool_top_t(saliency_NCIJ, self.config.top_t)
 
         corner_NK2 = self._detect(image_N1HW, saliency_NCIJ, generator)
@@ -126,11 +114,11 @@ class GMIC(nn.Module):
 class LocalizationModule(nn.Module):
     """Section 2.1: where in the image does anything speak for a finding?"""
 
-    def __init__(self, config: GMICConfig, *, bias: bool, checkpoint_activations: bool = False) -> None:
+    def __init__(self, *, findings: int, channels_last: bool, bias: bool = False, checkpoint_activations: bool = False) -> None:
         super().__init__()
-        self.backbone = ResNet22(channels_last=config.channels_last, checkpoint_activations=checkpoint_activations)
-        self.saliency = nn.Conv2d(IMAGE_FEATURES, config.findings, kernel_size=1, bias=bias)
-        _initialise_head(self.saliency)
+        self.backbone = ResNet22(channels_last=channels_last, checkpoint_activations=checkpoint_activations)
+        self.saliency = nn.Conv2d(IMAGE_FEATURES, findings, kernel_size=1, bias=bias)
+        initialise_head(self.saliency)
 
     def forward(self, image_N1HW: Tensor) -> tuple[Tensor, Tensor]:
         """Returns features_NDIJ and logit_NCIJ, the saliency map before its sigmoid."""
@@ -155,7 +143,7 @@ class MultipleInstanceModule(nn.Module):
         is_equal = config.variant is GMICVariant.NOATTN
         self.attention = None if is_equal else GatedAttention(features, config.attention_dim)
         self.classifier = nn.Linear(features, config.findings, bias=False)
-        _initialise_head(self.classifier)
+        initialise_head(self.classifier)
 
     def forward(self, patch_NK1PQ: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns attention_NK, z_NL (the patches' features weighed by attention) and y_mil_NC."""
@@ -193,42 +181,13 @@ class FusionHead(nn.Module):
     def __init__(self, config: GMICConfig) -> None:
         super().__init__()
         self.classifier = nn.Linear(IMAGE_FEATURES + patch_feature_length(config), config.findings)
-        _initialise_head(self.classifier)
+        initialise_head(self.classifier)
 
     def forward(self, features_NDIJ: Tensor, z_NL: Tensor) -> Tensor:
         """Returns y_fusion_NC."""
         with torch.autocast(z_NL.device.type, enabled=False):
             global_ND = features_NDIJ.amax(dim=(2, 3)).to(z_NL.dtype)
             return torch.sigmoid(self.classifier(torch.cat((global_ND, z_NL), dim=1)))
-
-
-class BIRADSPretrainer(nn.Module):
-    """Pre-training of f_d on BI-RADS labels (section 3.1): ResNet-22, global average pooling, one group of three.
-
-    The three groups are BI-RADS categories 0, 1 and 2 of the screening exam. Train it with ``loss.birads_loss``, then
-    ``model.localization.backbone.load_state_dict(pretrainer.backbone.state_dict())`` or ``hand_over``.
-
-    Args:
-        checkpoint_activations: As in ``GMIC``.
-    """
-
-    def __init__(self, *, checkpoint_activations: bool = False) -> None:
-        super().__init__()
-        self.backbone = ResNet22(checkpoint_activations=checkpoint_activations)
-        self.classifier = nn.Linear(IMAGE_FEATURES, BIRADS_GROUPS)
-        _initialise_head(self.classifier)
-
-    def forward(self, image_N1HW: Tensor) -> Tensor:
-        """Returns logit_NG, G = 3; softmax is left to the loss."""
-        features_NDIJ: Tensor = self.backbone(image_N1HW)
-        with torch.autocast(image_N1HW.device.type, enabled=False):
-            logit_NG: Tensor = self.classifier(features_NDIJ.mean(dim=(2, 3)).to(self.classifier.weight.dtype))
-            return logit_NG
-
-    @torch.no_grad()
-    def hand_over(self, model: GMIC) -> None:
-        """Copies the trained backbone into a GMIC of any variant; its other weights stay as they are."""
-        model.localization.backbone.load_state_dict(self.backbone.state_dict())
 
 
 def pool_top_t(saliency_NCIJ: Tensor, top_t: float) -> Tensor:
@@ -241,6 +200,25 @@ def pool_top_t(saliency_NCIJ: Tensor, top_t: float) -> Tensor:
 def patch_feature_length(config: GMICConfig) -> int:
     """L of section 2.3."""
     return PATCH_FEATURES if config.local_dim is None else config.local_dim
+
+
+def gray_image(image_N1HW: Tensor) -> Tensor:
+    """The images as a network reads them: NaN and infinite pixels are 0, the mean of a standardised image.
+
+    Raises:
+        ConfigError: The images do not have one channel, or fp16 was asked for.
+    """
+    _refuse_fp16(image_N1HW)
+    if image_N1HW.ndim != 4 or image_N1HW.shape[1] != 1:
+        raise ConfigError("the network reads gray images", expected="(N, 1, H, W)", got=tuple(image_N1HW.shape))
+    return image_N1HW.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def initialise_head(layer: nn.Conv2d | nn.Linear) -> None:
+    """Fresh weights of a layer that ends in a sigmoid: every probability starts near 0.5."""
+    nn.init.normal_(layer.weight, std=_HEAD_STD)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 def _refuse_fp16(image_N1HW: Tensor) -> None:
@@ -261,16 +239,3 @@ def _variant_prediction(variant: GMICVariant, y_loc_NC: Tensor, y_mil_NC: Tensor
     if variant is GMICVariant.GMIC and y_fusion_NC is not None:
         return y_fusion_NC
     return (y_mil_NC + y_loc_NC) / 2
-
-
-def _baseline_output(logit_NCIJ: Tensor, saliency_NCIJ: Tensor) -> GMICOutput:
-    y_NC = torch.sigmoid(logit_NCIJ.mean(dim=(2, 3)))
-    images = logit_NCIJ.shape[0]
-    corner_NK2 = torch.empty((images, 0, 2), dtype=torch.int64, device=logit_NCIJ.device)
-    return GMICOutput(y_NC, y_NC, y_NC, None, saliency_NCIJ, corner_NK2, logit_NCIJ.new_empty((images, 0)))
-
-
-def _initialise_head(layer: nn.Conv2d | nn.Linear) -> None:
-    nn.init.normal_(layer.weight, std=_HEAD_STD)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)

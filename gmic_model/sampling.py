@@ -10,11 +10,10 @@ import hashlib
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 
 import numpy as np
-from torch.utils.data import Sampler
 
 from schemas.errors import ConfigError, TrainingError
 from schemas.exam import ExamRecord, Finding, Split
@@ -61,11 +60,11 @@ def split_patients(
     return dict(sorted(split_by_patient.items()))
 
 
-class EpochSampler(Sampler[int]):
+class EpochSampler:
     """All exams with a finding and as many random exams known to be without one, drawn anew each epoch (paper section 3.1).
 
-    An exam is a negative only if every breast of it is known to hold nothing: not known is never shown as absent. Yields
-    indices into ``exams``. The draw depends on ``(seed, epoch)`` alone, so a resumed epoch goes on where it stopped.
+    An exam is a negative only if every breast of it is known to hold nothing: not known is never shown as absent. The
+    draw depends on ``(seed, epoch)`` alone, so a resumed epoch goes on where it stopped.
 
     Args:
         exams: The training exams, in the order of the data set that the indices address.
@@ -95,40 +94,13 @@ class EpochSampler(Sampler[int]):
                 wanted,
             )
         self._seed = seed
-        self._epoch = 0
-        self._skip = 0
-
-    def set_epoch(self, epoch: int, *, skip: int = 0) -> None:
-        """Choose the epoch to draw; ``skip`` leaves out its first exams, which a resumed run has already seen.
-
-        Raises:
-            TrainingError: The epoch has fewer than ``skip`` exams.
-        """
-        epoch_exams = len(self._positives_N) + self._negatives_drawn
-        if not 0 <= skip <= epoch_exams:
-            raise TrainingError(
-                "The saved position lies outside the epoch",
-                expected=f"0 to {epoch_exams} exams",
-                got=skip,
-                remedy="the exams or labels changed since training stopped; start the training again from its first epoch",
-            )
-        self._epoch, self._skip = epoch, skip
 
     def draw(self, epoch: int) -> list[int]:
-        """The exams of a whole epoch, in their order."""
-        self.set_epoch(epoch)
-        return list(self)
-
-    def __len__(self) -> int:
-        """Exams still to come in this epoch."""
-        return len(self._positives_N) + self._negatives_drawn - self._skip
-
-    def __iter__(self) -> Iterator[int]:
-        """Indices of this epoch's exams, shuffled."""
-        rng = np.random.default_rng((self._seed, self._epoch))
+        """The exams of an epoch as indices into ``exams``, shuffled."""
+        rng = np.random.default_rng((self._seed, epoch))
         negatives_N = rng.choice(self._negatives_N, size=self._negatives_drawn, replace=False)
-        drawn_N = rng.permutation(np.concatenate([self._positives_N, negatives_N]))
-        return iter(drawn_N[self._skip :].tolist())
+        drawn: list[int] = rng.permutation(np.concatenate([self._positives_N, negatives_N])).tolist()
+        return drawn
 
 
 class _Stratum(IntEnum):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gmic_model.learning.learner import choose_device, seed_prediction
 from gmic_model.metrics.bootstrap import Bootstrap
+from gmic_model.networks.registry import config_of
 from schemas.config.evaluation import EvaluateConfig
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreError
@@ -20,6 +21,7 @@ from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport, FindingMetrics, TemperatureFile
 from schemas.reports.training import EnsembleMember, TrainReport
 from tasks.adapters.models.model_files import ensemble_sha256, members_of, read_ensemble, write_temperature
+from tasks.adapters.models.networks import load_member
 from tasks.adapters.provenance import file_sha256, provenance
 from tasks.adapters.scoring.localized_views import (
     LocalizedView,
@@ -32,7 +34,7 @@ from tasks.adapters.scoring.localized_views import (
 from tasks.adapters.scoring.metrics_table import metrics_markdown
 from tasks.adapters.scoring.model_ranking import with_models, with_ranking
 from tasks.adapters.scoring.score_tables import breasts_of, exams_of, image_table, labelled
-from tasks.adapters.scoring.scored_views import load_member, score_rows_of_each
+from tasks.adapters.scoring.scored_views import score_rows_of_each
 from tasks.adapters.scoring.screening import with_screening_metrics
 from tasks.adapters.store.exam_store import open_store, store_preprocessing
 from tasks.adapters.store.manifest import manifest_with_splits, read_manifest
@@ -165,7 +167,7 @@ def _score(config: RunConfig, members: Sequence[EnsembleMember], test: pd.DataFr
             row = of_models[0].row
             annotations = annotations_of(annotated[row], views) if row in annotated else []
             for network, view, localized in zip(networks, of_models, localized_S, strict=True):
-                localized += localize(view, annotations, network.config.patch_size)
+                localized += localize(view, annotations, config_of(network).patch_px)
             tracker.advance_to(len(scores))
     return _Scored(rows=rows, score_SNC=np.array(scores).swapaxes(0, 1), localized_S=localized_S)  # (N, S, C) -> (S, N, C)
 

@@ -11,20 +11,22 @@ import numpy as np
 import pandas as pd
 
 from gmic_model.learning.learner import choose_device
-from gmic_model.model import GMIC
+from gmic_model.networks.network import FindingsNetwork
+from gmic_model.networks.registry import config_of
 from gmic_model.pictures.hanging import hang_view
-from schemas.config.network import GMICConfig
+from schemas.config.network import NetworkConfig
 from schemas.config.run import RunConfig, Stage
 from schemas.exam import FINDINGS, Laterality, Split, ViewPosition
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.pages import ExplainedImage, ExplainReport
 from schemas.reports.training import TrainReport
+from tasks.adapters.models.networks import load_trained
 from tasks.adapters.pages.gallery_exams import ExamNotes, choose_exams, find_failures
 from tasks.adapters.pages.gallery_page import GalleryNote, GalleryView, Shelf
 from tasks.adapters.pages.panels import draw_view
 from tasks.adapters.provenance import now
-from tasks.adapters.scoring.scored_views import ScoredView, load_trained, score_rows
+from tasks.adapters.scoring.scored_views import ScoredView, score_rows
 from tasks.adapters.store.exam_store import open_store, store_preprocessing
 from tasks.adapters.store.manifest import lines_of, manifest_with_splits, read_manifest
 from tasks.adapters.store.views import StoredViews, stored_views
@@ -96,7 +98,7 @@ def _gallery_note(config: RunConfig, trained: TrainReport, evaluated: Evaluation
 
 
 def _draw_exams(
-    config: RunConfig, network: GMIC, views: StoredViews, chosen: pd.DataFrame, notes: ExamNotes, shelf: Shelf
+    config: RunConfig, network: FindingsNetwork, views: StoredViews, chosen: pd.DataFrame, notes: ExamNotes, shelf: Shelf
 ) -> tuple[ExplainedImage, ...]:
     """Exam by exam, so that one exam's pictures are in memory at a time."""
     lines = {int(line["row"]): line for line in lines_of(chosen)}
@@ -108,8 +110,8 @@ def _draw_exams(
             network, views, list(lines), batch_images=config.evaluate.batch_images, device=choose_device(config.train)
         ):
             line = lines[view.row]
-            images.append(draw_view(view, line, views, network.config, shelf.folder.parent))
-            hung.append(_gallery_view(view, line, views, network.config, config.explain.picture_rows_px, images[-1]))
+            images.append(draw_view(view, line, views, config_of(network), shelf.folder.parent))
+            hung.append(_gallery_view(view, line, views, config_of(network), config.explain.picture_rows_px, images[-1]))
             if len(hung) == views_of[line["exam_id"]]:
                 of_exam = [one for one in lines.values() if one["exam_id"] == line["exam_id"]]
                 shelf.write_exam(notes.exam(line["exam_id"], hung, missing_views(of_exam)))
@@ -119,7 +121,7 @@ def _draw_exams(
 
 
 def _gallery_view(
-    view: ScoredView, line: Mapping[str, Any], views: StoredViews, model: GMICConfig, rows_px: int, image: ExplainedImage
+    view: ScoredView, line: Mapping[str, Any], views: StoredViews, model: NetworkConfig, rows_px: int, image: ExplainedImage
 ) -> GalleryView:
     laterality = Laterality(line["laterality"])
     spacing_mm = float(line["pixel_spacing_mm"])
@@ -132,7 +134,7 @@ def _gallery_view(
             views(view.row),
             saliency_CIJ=view.saliency_CIJ,
             corner_K2=view.corner_K2,
-            patch_size=model.patch_size,
+            patch_size=model.patch_px,
             laterality=laterality,
             pixel_spacing_mm=spacing_mm if np.isfinite(spacing_mm) else None,
             rows_px=rows_px,

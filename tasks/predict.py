@@ -14,7 +14,8 @@ from prefect.cache_policies import NO_CACHE
 from gmic_model.learning.learner import choose_device
 from gmic_model.metrics.calibration import apply_temperature
 from gmic_model.metrics.ranking import breast_scores
-from gmic_model.model import GMIC
+from gmic_model.networks.network import FindingsNetwork
+from gmic_model.networks.registry import config_of
 from gmic_model.preprocess import preprocess_version
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError
@@ -24,11 +25,12 @@ from schemas.reports.pages import ExplainedImage, ImageScore, PredictReport
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.checkpoints import Checkpoint, load_checkpoint
 from tasks.adapters.models.model_files import read_temperature
+from tasks.adapters.models.networks import load_network, load_trained, require_preprocessing
 from tasks.adapters.pages.panels import draw_view
 from tasks.adapters.pages.report_page import render_prediction
 from tasks.adapters.provenance import config_preprocessing, now
 from tasks.adapters.scoring.score_tables import SCORE_COLUMNS, image_table
-from tasks.adapters.scoring.scored_views import ScoredView, load_network, load_trained, require_preprocessing, score_rows
+from tasks.adapters.scoring.scored_views import ScoredView, score_rows
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import lines_of, read_manifest
 from tasks.adapters.store.views import stored_views
@@ -147,7 +149,7 @@ def _score_table(
 
 
 def _score_and_draw(
-    config: RunConfig, manifest: pd.DataFrame, network: GMIC, folder: Path
+    config: RunConfig, manifest: pd.DataFrame, network: FindingsNetwork, folder: Path
 ) -> tuple[list[ScoredView], list[ExplainedImage]]:
     views = stored_views(open_store(exam_store_dir(config)), manifest, config.preprocess.window_px)
     lines = {int(line["row"]): line for line in lines_of(manifest)}
@@ -155,7 +157,7 @@ def _score_and_draw(
     with progress("predict", len(lines), "images") as tracker:
         for view in score_rows(network, views, list(lines), batch_images=1, device=choose_device(config.train)):
             scored.append(view)
-            drawn.append(draw_view(view, lines[view.row], views, network.config, folder))
+            drawn.append(draw_view(view, lines[view.row], views, config_of(network), folder))
             tracker.advance_to(len(scored))
     return scored, drawn
 

@@ -12,11 +12,11 @@ from schemas.reports.training import PretrainEpoch, PretrainReport
 from tasks.adapters.models.checkpoints import epoch_dir, latest_checkpoint
 from tasks.adapters.provenance import file_sha256, provenance
 from tasks.adapters.training.process import run_training
-from tasks.adapters.training.request import Purpose, TrainingRequest
+from tasks.adapters.training.request import Purpose, TrainingRequest, checkpoint_about, kept_checkpoint_sha256
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_table
 from tasks.stage import GPU_TAG, stage
-from tasks.train import checkpoint_about, kept_checkpoint_sha256, show_message
+from tasks.train import show_message
 
 
 @stage(

@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from gmic_model.metrics.bootstrap import Bootstrap
-from schemas.config.network import GMICVariant
+from schemas.config.network import TableRow, network_of_row
 from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, Finding
 from schemas.reports.data import SplitReport
@@ -29,35 +29,35 @@ from tasks.evaluate import BREAST
 
 logger = logging.getLogger(__name__)
 
-TRAINED_AS = {GMICVariant.LOC: GMICVariant.GMIC, GMICVariant.MIL: GMICVariant.GMIC, GMICVariant.LOC_RANDOM: GMICVariant.RANDOM}
+TRAINED_AS = {TableRow.LOC: TableRow.GMIC, TableRow.MIL: TableRow.GMIC, TableRow.LOC_RANDOM: TableRow.RANDOM}
 """Rows that are another prediction of another row's weights (paper 3.2); every other row is trained as itself."""
 UNDEFINED = Interval(value=None, low=None, high=None)
 
 
-def training_run(config: RunConfig, variant: GMICVariant, seed: int) -> RunConfig:
+def training_run(config: RunConfig, variant: TableRow, seed: int) -> RunConfig:
     """The run that trains one row with one seed: a workspace below ours, with our store."""
     return _below(config, f"{variant.value}-seed-{seed}").model_copy(
         update={
-            "model": config.model.model_copy(update={"variant": variant}),
+            "model": network_of_row(config.model, variant),
             "train": config.train.model_copy(update={"seed": seed}),
         }
     )
 
 
-def evaluation_run(config: RunConfig, row: GMICVariant, checkpoints: tuple[Path, ...]) -> RunConfig:
+def evaluation_run(config: RunConfig, row: TableRow, checkpoints: tuple[Path, ...]) -> RunConfig:
     """The run that evaluates one row: its models alone and together."""
     named = {"checkpoints": checkpoints, "ensemble": None, "read_as": row}
     return _below(config, f"row-{row.value}").model_copy(update={"evaluate": config.evaluate.model_copy(update=named)})
 
 
-def row_checkpoints(config: RunConfig, row: GMICVariant, trained: Mapping[GMICVariant, list[TrainReport]]) -> tuple[Path, ...]:
+def row_checkpoints(config: RunConfig, row: TableRow, trained: Mapping[TableRow, list[TrainReport]]) -> tuple[Path, ...]:
     """The row's weights: those that the config names for it, else those of the row it was trained as."""
     source = TRAINED_AS.get(row, row)
     named = config.table1.checkpoints
     return named.get(row) or named.get(source) or tuple(report.checkpoint_path for report in trained[source])
 
 
-def variants_to_train(config: RunConfig) -> list[GMICVariant]:
+def variants_to_train(config: RunConfig) -> list[TableRow]:
     """What must be trained for the rows that the config asks for, in the paper's order."""
     named = config.table1.checkpoints
     missing = {
@@ -67,10 +67,10 @@ def variants_to_train(config: RunConfig) -> list[GMICVariant]:
 
 
 @task(name="write-table1", cache_policy=NO_CACHE, persist_result=False)
-def write_table1(config: RunConfig, splits: SplitReport, evaluated: dict[GMICVariant, EvaluationReport]) -> Table1Report:
+def write_table1(config: RunConfig, splits: SplitReport, evaluated: dict[TableRow, EvaluationReport]) -> Table1Report:
     """Puts the rows together; leaves ``table1/table1.md`` and ``table1/report.json``."""
     folder = Workspace(config.workspace_dir).stage_dir("table1")
-    gmic = evaluated.get(GMICVariant.GMIC)
+    gmic = evaluated.get(TableRow.GMIC)
     rows = tuple(
         Table1Row(
             variant=row,
@@ -133,7 +133,7 @@ def _below(config: RunConfig, name: str) -> RunConfig:
 
 
 def _cell(
-    config: RunConfig, row: GMICVariant, finding: Finding, evaluated: EvaluationReport, gmic: EvaluationReport | None
+    config: RunConfig, row: TableRow, finding: Finding, evaluated: EvaluationReport, gmic: EvaluationReport | None
 ) -> Table1Cell:
     metrics = evaluated.by_finding[finding.value]
     found = metrics.localization_intervals
@@ -142,7 +142,7 @@ def _cell(
         auroc=metrics.auroc_of_models or ModelSpread(mean=metrics.auroc, standard_deviation=None),
         auprc=metrics.auprc_of_models or ModelSpread(mean=metrics.auprc, standard_deviation=None),
         ensemble_auroc=metrics.auroc,
-        minus_gmic=None if gmic is None or row is GMICVariant.GMIC else _difference(config, finding, evaluated, gmic),
+        minus_gmic=None if gmic is None or row is TableRow.GMIC else _difference(config, finding, evaluated, gmic),
         localization_images=metrics.localization_images,
         localization_f1=UNDEFINED if found is None else found.f1,
         localization_precision=UNDEFINED if found is None else found.precision,
@@ -185,7 +185,7 @@ def _ensemble_line(row: Table1Row) -> str:
 
 def _localization_lines(report: Table1Report) -> list[str]:
     lines = []
-    shown = [(row, finding) for row in report.rows if row.variant is GMICVariant.GMIC for finding in PAPER_LOCALIZATION]
+    shown = [(row, finding) for row in report.rows if row.variant is TableRow.GMIC for finding in PAPER_LOCALIZATION]
     for gmic, finding in shown:
         cell = gmic.by_finding[finding.value]
         if not cell.localization_images:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import CheckpointError
 from schemas.reports.data import SplitReport
-from schemas.reports.training import EpochRecord, PretrainReport, TrainReport
-from tasks.adapters.models.checkpoints import epoch_dir, latest_checkpoint, load_checkpoint
-from tasks.adapters.provenance import file_sha256, provenance
+from schemas.reports.training import PretrainReport, TrainReport
+from tasks.adapters.provenance import file_sha256
 from tasks.adapters.training.process import run_training
-from tasks.adapters.training.request import Purpose, TrainingRequest
+from tasks.adapters.training.request import training_identity, training_report, training_request
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import Progress, progress, show_table
 from tasks.stage import GPU_TAG, stage
@@ -53,79 +49,6 @@ def train_network(config: RunConfig, splits: SplitReport, pretrained: PretrainRe
     return report
 
 
-def training_request(
-    config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None, run_dir: Path, *, is_forced: bool = False
-) -> TrainingRequest:
-    """What the training process is told."""
-    return TrainingRequest(
-        purpose=Purpose.TRAIN,
-        config=config,
-        splits=splits,
-        run_dir=run_dir,
-        identity=training_identity(config, splits, pretrained),
-        about=checkpoint_about(config, splits, seed=config.train.seed),
-        pretrained=None if pretrained is None else pretrained.checkpoint_path,
-        is_forced=is_forced,
-    )
-
-
-def training_identity(config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None) -> str:
-    """Digest of everything that a run's curve depends on: another config never continues it."""
-    parts = [
-        config.preprocess.sha256(),
-        config.model.sha256(),
-        config.train.identity(),
-        splits.data_version,
-        file_sha256(splits.splits_path),
-        "" if pretrained is None else pretrained.checkpoint_sha256,
-    ]
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
-
-
-def training_report(request: TrainingRequest) -> TrainReport:
-    """What a finished training left in its folder.
-
-    Raises:
-        CheckpointError: The best epoch's checkpoint is gone.
-    """
-    records = finished_epochs(request.run_dir)
-    best = max(record.epoch for record in records if record.is_best)
-    pointed = [record.epoch for record in records if record.is_best_localization]
-    checkpoint = epoch_dir(request.run_dir, best)
-    return TrainReport(
-        checkpoint_path=checkpoint,
-        checkpoint_sha256=kept_checkpoint_sha256(checkpoint),
-        run_dir=request.run_dir,
-        epochs=records,
-        best_epoch=best,
-        train_exams=request.splits.counts["train"].exams,
-        splits_sha256=file_sha256(request.splits.splits_path),
-        provenance=provenance(request.config, request.splits.data_version, seed=request.config.train.seed),
-        localization_checkpoint_path=epoch_dir(request.run_dir, max(pointed)) if pointed else None,
-    )
-
-
-def finished_epochs(run_dir: Path) -> tuple[EpochRecord, ...]:
-    """The training curve so far."""
-    checkpoint = latest_checkpoint(run_dir)
-    return () if checkpoint is None else tuple(EpochRecord(**record) for record in checkpoint.sidecar["epochs"])
-
-
-def kept_checkpoint_sha256(checkpoint: Path) -> str:
-    """Digest of the best epoch's weights.
-
-    Raises:
-        CheckpointError: They are gone.
-    """
-    if not checkpoint.exists():
-        raise CheckpointError(
-            "The best epoch's checkpoint is gone",
-            expected=checkpoint,
-            remedy="restore it from a backup, or train anew with --force train",
-        )
-    return load_checkpoint(checkpoint).sha256
-
-
 def show_message(tracker: Progress, message: Mapping[str, Any]) -> None:
     """One message of the training process as a line and a step of the progress bar."""
     if message["kind"] == "start" and message["epochs_done"]:
@@ -143,14 +66,6 @@ def show_message(tracker: Progress, message: Mapping[str, Any]) -> None:
         )
     elif message["kind"] == "epoch":
         tracker.advance_to(message["record"]["epoch"] + 1, _in_words(message["record"], message["left_s"]))
-
-
-def checkpoint_about(config: RunConfig, splits: SplitReport, *, seed: int) -> dict[str, Any]:
-    """What every checkpoint says of itself."""
-    return {
-        "provenance": provenance(config, splits.data_version, seed=seed).model_dump(),
-        "preprocess": config.preprocess.model_dump(mode="json"),
-    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------

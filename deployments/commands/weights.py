@@ -31,4 +31,4 @@ def verify(folder: Annotated[Path, typer.Argument(help="A checkpoint folder")]) 
     from tasks.adapters.models.checkpoints import load_checkpoint
 
     checkpoint = load_checkpoint(folder, with_training=True)
-    typer.echo(f"{folder}: intact, sha256 {checkpoint.sha256}, {checkpoint.model_config.variant.value}")
+    typer.echo(f"{folder}: intact, sha256 {checkpoint.sha256}, {checkpoint.model_config.title}")

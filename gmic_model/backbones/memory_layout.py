@@ -21,8 +21,8 @@ def as_channels_last(values_N1HW: Tensor) -> Tensor:
     return values_N1HW.reshape(images, rows, columns, 1).permute(0, 3, 1, 2)
 
 
-def settled(features_NDHW: Tensor, *, is_training: bool) -> Tensor:
-    """The stem's features in the layout of all that follows."""
+def in_training_layout(features_NDHW: Tensor, *, is_training: bool) -> Tensor:
+    """The stem's features in the memory layout that the following layers train fastest in."""
     if not is_training or features_NDHW.device.type != "cpu":
         return features_NDHW
     if torch.compiler.is_compiling():

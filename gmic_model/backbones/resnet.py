@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gmic_model.backbones.batch_norm import BatchNorm, recomputation
-from gmic_model.backbones.memory_layout import as_channels_last, settled
+from gmic_model.backbones.memory_layout import as_channels_last, in_training_layout
 
 IMAGE_FEATURES = 256
 """Channels of ``ResNet22`` features."""
@@ -73,7 +73,7 @@ class ResNet22(nn.Module):
     def _stem(self, image_N1HW: Tensor) -> Tensor:
         if not self.channels_last:
             return self.pool(self.stem(image_N1HW))  # type: ignore[no-any-return]
-        return settled(self.pool(self.stem(as_channels_last(image_N1HW))), is_training=self.training)
+        return in_training_layout(self.pool(self.stem(as_channels_last(image_N1HW))), is_training=self.training)
 
 
 class PreActivationBlock(nn.Module):
@@ -134,7 +134,7 @@ class ResNet18(nn.Module):
 
     def _stem(self, patch_N1PQ: Tensor) -> Tensor:
         if self.channels_last:
-            features_NDPQ = settled(self.stem(as_channels_last(patch_N1PQ)), is_training=self.training)
+            features_NDPQ = in_training_layout(self.stem(as_channels_last(patch_N1PQ)), is_training=self.training)
         else:
             features_NDPQ = self.stem(patch_N1PQ)
         pooled_NDPQ: Tensor = self.pool(F.relu(self.stem_norm(features_NDPQ), inplace=True))

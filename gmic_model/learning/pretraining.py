@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import cast
 
 import numpy as np
 import torch
@@ -12,39 +11,41 @@ from torch import Tensor, nn
 
 from gmic_model.learning.batches import Batch
 from gmic_model.learning.learner import Learner, assembled_learner, choose_device, copied
-from gmic_model.learning.processes import ALONE, Team
+from gmic_model.learning.processes import ALONE, Processes
 from gmic_model.loss import birads_loss
-from gmic_model.model import GMIC, BIRADSPretrainer
+from gmic_model.networks.birads_classifier import BIRADSClassifier
+from gmic_model.networks.registry import give_backbone
+from schemas.config.network import NetworkConfig
 from schemas.config.training import PretrainConfig
 from schemas.errors import ConfigError
 
 
-def new_pretraining_learner(config: PretrainConfig, *, team: Team = ALONE) -> Learner:
+def new_pretraining_learner(config: PretrainConfig, *, processes: Processes = ALONE) -> Learner:
     """Fresh weights of the BI-RADS network; a batch's label is the category group, 255 = not known."""
-    device = choose_device(config, rank=team.rank)
+    device = choose_device(config, rank=processes.rank)
     torch.manual_seed(config.seed)
 
     def objective(network: nn.Module, batch: Batch) -> Tensor:
         return birads_loss(network(batch.image_N1HW), batch.label_NC[:, 0])
 
-    network = BIRADSPretrainer(checkpoint_activations=config.checkpoint_activations)
-    return assembled_learner(network, objective, config, team, device, has_idle_weights=False)
+    network = BIRADSClassifier(checkpoint_activations=config.checkpoint_activations)
+    return assembled_learner(network, objective, config, processes, device, has_idle_weights=False)
 
 
-def take_pretrained(learner: Learner, weights: dict[str, Tensor]) -> None:
-    """Puts the backbone of BI-RADS pre-training into a fresh GMIC.
+def take_pretrained(learner: Learner, model: NetworkConfig, weights: dict[str, Tensor]) -> None:
+    """Puts the backbone of BI-RADS pre-training into a fresh network.
 
     Raises:
-        ConfigError: The weights are not those of a pre-trained network.
+        ConfigError: The weights are not those of a pre-trained network, or the network has no place for them.
     """
-    pretrainer = BIRADSPretrainer()
+    pretrainer = BIRADSClassifier()
     try:
         pretrainer.load_state_dict(weights)
     except RuntimeError as misfit:
         raise ConfigError(
             "The weights to begin with are not those of BI-RADS pre-training", remedy="name what `mammo pretrain` made"
         ) from misfit
-    pretrainer.hand_over(cast("GMIC", learner.network))
+    give_backbone(learner.network, model, pretrainer.backbone.state_dict())
     if learner.averaged is not None:
         learner.averaged = copied(learner.network.state_dict())
 

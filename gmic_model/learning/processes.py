@@ -1,6 +1,6 @@
-"""The processes that train one network together, by ``torch.distributed``; a team of one needs none of it.
+"""The processes that train one network together, by ``torch.distributed``; one process alone needs none of it.
 
-How they are started is ``tasks/adapters/training/process.py``. What a rank computes is in ``fit.py``.
+How they are started is ``tasks/adapters/training/process.py``. What each of them computes is in ``steps.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
+class Processes:
     """This process's place among the processes.
 
     Attributes:
@@ -50,8 +50,8 @@ class Team:
         dist.all_gather_object(items, item)
         return items
 
-    def meet(self) -> None:
-        """Wait for all."""
+    def wait_for_all(self) -> None:
+        """Blocks until every process of the training has arrived here (a barrier)."""
         if self.size > 1:
             dist.barrier()
 
@@ -62,13 +62,13 @@ class Team:
                 dist.broadcast(buffer, 0)
 
 
-ALONE = Team()
+ALONE = Processes()
 """One process, no other."""
 
 
 @contextmanager
-def joined_team(*, processes: int, on_gpu: bool) -> Iterator[Team]:
-    """The team that torchrun started this process for; NCCL between GPUs, gloo between CPU processes."""
+def joined_processes(*, processes: int, on_gpu: bool) -> Iterator[Processes]:
+    """This process among those that torchrun started together; NCCL between GPUs, gloo between CPU processes."""
     if processes == 1:
         yield ALONE
         return
@@ -76,7 +76,7 @@ def joined_team(*, processes: int, on_gpu: bool) -> Iterator[Team]:
     try:
         if on_gpu:
             torch.cuda.set_device(dist.get_rank())
-        yield Team(dist.get_rank(), dist.get_world_size())
+        yield Processes(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
 

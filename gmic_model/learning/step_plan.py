@@ -72,7 +72,10 @@ class ShuffledExams:
 
 
 def _planned(exams_E: Sequence[int], processes: int, parts: int) -> PlannedStep:
-    """Parts first, then processes: a part holds the same exams however many processes share it, and so do its statistics."""
+    """A step is cut into parts before parts are shared among processes.
+
+    Batch statistics of a part are then the same with any number of processes.
+    """
     parts = min(parts, len(exams_E) // processes)
     shares = [_evenly(part, processes) for part in _evenly(exams_E, parts)]  # [part][process]
     return PlannedStep(parts_by_process=tuple(tuple(map(tuple, own)) for own in zip(*shares, strict=True)))

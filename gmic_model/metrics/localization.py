@@ -85,12 +85,6 @@ def mean_localization(image_metrics: Iterable[ContinuousF1]) -> LocalizationMean
     return LocalizationMean(images=len(metrics), f1=f1, precision=precision, recall=recall)
 
 
-def upsample_nearest(saliency_IJ: NDArray[np.float32], shape_px: tuple[int, int]) -> NDArray[np.float32]:
-    """The map at ``shape_px``: each pixel takes the cell that its centre lies in."""
-    rows_H, columns_W = (_cell_of_pixel(n_px, n) for n_px, n in zip(shape_px, saliency_IJ.shape, strict=True))
-    return saliency_IJ[rows_H][:, columns_W]  # (H, W)
-
-
 def is_pointing_at_lesion(saliency_IJ: NDArray[np.floating], mask_HW: NDArray[np.generic]) -> bool:
     """The pointing game: True if the cell of the largest saliency (the first, on ties) holds a lesion pixel.
 

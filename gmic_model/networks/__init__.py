@@ -1,1 +1,1 @@
-"""Which networks a config can ask for, beside GMIC itself."""
+"""Which networks a config can ask for: how each is built, what it is trained with, where pre-training hands weights to."""

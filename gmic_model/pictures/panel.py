@@ -66,8 +66,8 @@ def figure4_panel(
 
     Args:
         image_HW: The network's input, or any greyscale picture in its frame.
-        saliency_CIJ: In [0, 1], findings in the order of ``Finding``.
-        corner_K2: Upper-left corners (row, column) of the patches.
+        saliency_CIJ: In [0, 1], findings in the order of ``Finding``; left out of the row if it has no cells.
+        corner_K2: Upper-left corners (row, column) of the patches; their map is left out of the row if there are none.
         attention_K: Attention per patch.
         patch_size: (rows, columns) of a patch.
         laterality: Side, for the marker and the direction the breast points.
@@ -85,8 +85,9 @@ def figure4_panel(
     is_mirrored = laterality is Laterality.RIGHT
     findings = tuple(Finding)[: len(saliency_CIJ)]
     pictures = [_annotated_input(grey_HW, lesion_mask_HW, is_mirrored, f"{laterality} {view_position}", labels)]
-    pictures.append(_patch_map(grey_HW, corner_K2, patch_size, scale, is_mirrored))
-    for finding, saliency_IJ in zip(findings, saliency_CIJ, strict=True):
+    if len(corner_K2):
+        pictures.append(_patch_map(grey_HW, corner_K2, patch_size, scale, is_mirrored))
+    for finding, saliency_IJ in zip(findings, saliency_CIJ if saliency_CIJ.size else (), strict=bool(saliency_CIJ.size)):
         titles = (f"{finding} saliency", f"score {scores[finding]:.3f}" if finding in scores else "")
         pictures.append(
             _Picture(pixels_HW3=_overlay(grey_HW, saliency_IJ, FINDING_COLORS[finding], is_mirrored), titles=titles)

@@ -33,6 +33,8 @@ def to_source_frame(
         (C, rows, columns); 0 outside the window.
     """
     findings, grid_rows, grid_columns = saliency_CIJ.shape
+    if not saliency_CIJ.size:  # a network without a map
+        return np.zeros((findings, *shape_px), np.float32)
     row_cell, column_cell = _cells_of_source(prepared_geometry, shape_px, (grid_rows, grid_columns))
     rows, columns = _span(row_cell), _span(column_cell)
     source_CHW = np.zeros((findings, *shape_px), np.float32)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from schemas.config.network import GMICVariant
+from schemas.config.network import TableRow
 from schemas.config.section import Config, Fraction
 
 
@@ -33,7 +33,7 @@ class EvaluateConfig(Config):
 
     checkpoints: tuple[Path, ...] = Field((), description="Weights to evaluate, and their mean; none = what train made")
     ensemble: Path | None = Field(None, description="ensemble.json that names the weights instead")
-    read_as: GMICVariant | None = Field(
+    read_as: TableRow | None = Field(
         None, description="Row of Table 1 that the weights stand for: gmic weights give gmic-loc and gmic-mil too"
     )
     bootstrap_resamples: PositiveInt = Field(2000, description="Patient-clustered resamples for the intervals")
@@ -84,9 +84,9 @@ class ReportConfig(Config):
 class Table1Config(Config):
     """The paper's Table 1 (``mammo reproduce table1``); every other setting is the run's."""
 
-    rows: tuple[GMICVariant, ...] = Field(tuple(GMICVariant), min_length=1, description="Rows of the table")
+    rows: tuple[TableRow, ...] = Field(tuple(TableRow), min_length=1, description="Rows of the table")
     seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1, description="A training of each row for each seed")
-    checkpoints: dict[GMICVariant, tuple[Path, ...]] = Field(
+    checkpoints: dict[TableRow, tuple[Path, ...]] = Field(
         {}, description="Weights taken instead of trained, by the row they were trained as"
     )
     is_store_ready: bool = Field(False, description="Take the workspace's store and splits as they are; ingest nothing")

@@ -6,15 +6,18 @@ descriptions are what the Prefect UI shows beside its form.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from schemas.config.evaluation import EvaluateConfig, ExplainConfig, ReportConfig, SplitConfig, Table1Config
+from schemas.config.field_path import numbers_by_path
 from schemas.config.ingest import IngestConfig, PhantomConfig, PreprocessConfig
-from schemas.config.network import GMICConfig
-from schemas.config.section import Config
+from schemas.config.network import GMICConfig, NetworkConfig, NetworkSection
+from schemas.config.section import Config, nearest_keys
 from schemas.config.training import PretrainConfig, SearchConfig, TrainConfig
 
 # ------------------------------------------------------------------------------------------------------------- network
@@ -46,7 +49,7 @@ class RunConfig(Config):
     phantom: PhantomConfig | None = Field(None, description="For the flow phantom only")
     ingest: IngestConfig
     preprocess: PreprocessConfig = PreprocessConfig()
-    model: GMICConfig = GMICConfig()
+    model: NetworkConfig = GMICConfig()
     split: SplitConfig = SplitConfig()
     pretrain: PretrainConfig | None = Field(None, description="BI-RADS pre-training before train and search; null = none")
     train: TrainConfig = TrainConfig()
@@ -59,10 +62,38 @@ class RunConfig(Config):
     calibrated: bool = Field(False, description="Predict: breast scores after the temperature kept beside the weights")
     force: tuple[Stage, ...] = Field((), description="Stages to run again although their results are there")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _network_is_built_for_the_window(cls, given: Any) -> Any:
+        """``preprocess.window_px`` is the home of the size; a network that names none is built for it."""
+        if not isinstance(given, Mapping) or given.get("preprocess") is None:
+            return given
+        preprocess, model = given["preprocess"], given.get("model", {})
+        window_px = preprocess.get("window_px") if isinstance(preprocess, Mapping) else preprocess.window_px
+        if window_px is None:
+            return given
+        if isinstance(model, NetworkSection):
+            model = {name: getattr(model, name) for name in model.model_fields_set}
+        if isinstance(model, Mapping):
+            model = {"image_size": window_px, **model}
+        return {**given, "model": model}
+
     @model_validator(mode="after")
     def _window_is_network_input(self) -> RunConfig:
         if self.preprocess.window_px != self.model.image_size:
             raise ValueError(
                 f"preprocess.window_px {self.preprocess.window_px} must equal model.image_size {self.model.image_size}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _searches_numbers_that_exist(self) -> RunConfig:
+        """A path may lead into any form of a section; whether this run's network has it is asked when it is searched."""
+        numbers = numbers_by_path(RunConfig)
+        for path, searched in self.search.ranges.items():
+            if path not in numbers:
+                near = nearest_keys(path, numbers)
+                raise ValueError(f"search.ranges: no number is at {path}" + (f"; near it: {', '.join(near)}" if near else ""))
+            if (numbers[path] is int) != (searched.whole is not None):
+                raise ValueError(f"search.ranges: {path} takes {'whole' if numbers[path] is int else 'log10, ln or linear'}")
         return self

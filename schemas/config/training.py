@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
+import warnings
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -139,6 +143,68 @@ class PretrainConfig(FitConfig):
 Range = tuple[float, float]
 
 
+class SearchedRange(Config):
+    """Lowest and highest value of a searched field, on one scale."""
+
+    log10: Range | None = Field(None, description="Powers of ten, drawn evenly by their exponent")
+    ln: Range | None = Field(None, description="Powers of e, drawn evenly by their exponent")
+    linear: Range | None = Field(None, description="Drawn evenly between the two")
+    whole: tuple[int, int] | None = Field(None, description="Whole numbers, both ends included")
+
+    @model_validator(mode="after")
+    def _has_one_scale(self) -> SearchedRange:
+        given = [name for name, ends in self if ends is not None]
+        if len(given) != 1:
+            raise ValueError(f"name one scale of log10, ln, linear and whole, not {' and '.join(given) or 'none'}")
+        low, high = self.ends
+        if low > high:
+            raise ValueError(f"the lower end {low} comes first, the higher end {high} second")
+        return self
+
+    @property
+    def scale(self) -> str:
+        """Name of the scale."""
+        return next(name for name, ends in self if ends is not None)
+
+    @property
+    def ends(self) -> Range:
+        """As they were given."""
+        ends: Range = getattr(self, self.scale)
+        return ends
+
+    @property
+    def limits(self) -> Range:
+        """In the field's own unit."""
+        low, high = self.ends
+        if self.log10 is not None:
+            return 10.0**low, 10.0**high
+        return (math.exp(low), math.exp(high)) if self.ln is not None else (low, high)
+
+    @property
+    def is_log(self) -> bool:
+        """True if the logarithm is what is drawn evenly."""
+        return self.log10 is not None or self.ln is not None
+
+
+PAPER_RANGES: Final[Mapping[str, SearchedRange]] = MappingProxyType(
+    {
+        "train.learning_rate": SearchedRange(log10=(-5.5, -3.8)),
+        "train.saliency_weight": SearchedRange(log10=(-5.0, -2.8)),
+        "train.saliency_exponent": SearchedRange(ln=(-1.6, 1.6)),
+        "model.top_t": SearchedRange(ln=(-5.0, -1.5)),
+    }
+)
+"""What the paper searches: the learning rate, lambda, beta and t (section 3.1)."""
+
+_EARLIER_RANGES = {
+    "learning_rate_log10": "train.learning_rate",
+    "saliency_weight_log10": "train.saliency_weight",
+    "saliency_exponent_ln": "train.saliency_exponent",
+    "top_t_ln": "model.top_t",
+}
+"""Names of the paper's ranges before they were paths; read for one release."""
+
+
 class ThisMachine(Config):
     """Trials side by side on this machine; each is a process of its own."""
 
@@ -157,17 +223,16 @@ SearchWorkers = Annotated[ThisMachine | GpuWorkers, Field(discriminator="kind")]
 
 
 class SearchConfig(Config):
-    """Random search over the paper's ranges (section 3.1); every other setting is that of ``train``."""
+    """Random search, over the paper's ranges (section 3.1) if no others are named; every other setting is the run's."""
 
     study: str = Field("paper", pattern=r"^[a-z0-9][a-z0-9-]*$", description="Name of the study and of its folder")
     storage_url: str | None = Field(
         None, description="Database that several machines share, as SQLAlchemy names it; null = SQLite in the workspace"
     )
     trials: PositiveInt = Field(100, description="Trials of the study, of all workers together")
-    learning_rate_log10: Range = Field((-5.5, -3.8), description="Lowest and highest log10 of the learning rate")
-    saliency_weight_log10: Range = Field((-5.0, -2.8), description="Lowest and highest log10 of lambda")
-    saliency_exponent_ln: Range = Field((-1.6, 1.6), description="Lowest and highest ln of beta")
-    top_t_ln: Range = Field((-5.0, -1.5), description="Lowest and highest ln of t")
+    ranges: dict[str, SearchedRange] = Field(
+        dict(PAPER_RANGES), min_length=1, description="Fields that are searched, by path, as train.learning_rate"
+    )
     with_published: bool = Field(False, description="Try the five published configurations first (nyukat/GMIC issue 4)")
     pruning: Literal["none", "median"] = Field(
         "none",
@@ -185,6 +250,29 @@ class SearchConfig(Config):
     confirm_above_hours: float = Field(24.0, ge=0, description="A longer forecast, in hours of all workers, needs --yes")
     is_confirmed: bool = Field(False, description="The forecast is accepted, however long; the flag --yes sets it")
     seed: NonNegativeInt = Field(0, description="Of the trials' parameters")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _had_a_field_for_each_range(cls, given: Any) -> Any:
+        earlier = set(given) & set(_EARLIER_RANGES) if isinstance(given, Mapping) else set()
+        if not earlier:
+            return given
+        if "ranges" in given:
+            raise ValueError(f"name all ranges in search.ranges, without {', '.join(sorted(earlier))}")
+        warnings.warn(
+            f"search.{', search.'.join(sorted(earlier))}: the next release reads search.ranges only (docs/training.md)",
+            FutureWarning,
+            stacklevel=2,
+        )
+        named = {_EARLIER_RANGES[name]: {name.rpartition("_")[2]: given[name]} for name in earlier}
+        kept = {name: value for name, value in given.items() if name not in earlier}
+        return {**kept, "ranges": {**PAPER_RANGES, **named}}
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The searched fields in the order in which a trial draws them: the paper's first, so that others change no draw."""
+        others = sorted(set(self.ranges) - set(PAPER_RANGES))
+        return (*(path for path in PAPER_RANGES if path in self.ranges), *others)
 
     @model_validator(mode="after")
     def _has_no_password(self) -> SearchConfig:

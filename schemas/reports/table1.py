@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from schemas.config.network import GMICVariant
+from schemas.config.network import TableRow
 from schemas.exam import Finding
 from schemas.reports.evaluation import AurocDifference, ModelSpread
 from schemas.reports.report import Interval, Provenance, Report
@@ -22,16 +22,16 @@ class PaperLocalization(NamedTuple):
     recall: float
 
 
-PAPER_AUROC: Mapping[GMICVariant, Mapping[Finding, float]] = {
+PAPER_AUROC: Mapping[TableRow, Mapping[Finding, float]] = {
     variant: {Finding.MALIGNANT: malignant, Finding.BENIGN: benign}
     for variant, malignant, benign in (
-        (GMICVariant.RESNET22, 0.827, 0.731),
-        (GMICVariant.LOC, 0.885, 0.777),
-        (GMICVariant.MIL, 0.878, 0.766),
-        (GMICVariant.NOATTN, 0.823, 0.726),
-        (GMICVariant.RANDOM, 0.757, 0.692),
-        (GMICVariant.LOC_RANDOM, 0.889, 0.776),
-        (GMICVariant.GMIC, 0.900, 0.784),
+        (TableRow.RESNET22, 0.827, 0.731),
+        (TableRow.LOC, 0.885, 0.777),
+        (TableRow.MIL, 0.878, 0.766),
+        (TableRow.NOATTN, 0.823, 0.726),
+        (TableRow.RANDOM, 0.757, 0.692),
+        (TableRow.LOC_RANDOM, 0.889, 0.776),
+        (TableRow.GMIC, 0.900, 0.784),
     )
 }
 """Table 1 of the paper, in its order: mean test AUROC of the search's five best models."""
@@ -61,8 +61,8 @@ class Table1Cell(Report):
 class Table1Row(Report):
     """One row of Table 1."""
 
-    variant: GMICVariant
-    trained_as: GMICVariant = Field(description="Whose weights these are: gmic-loc and gmic-mil are gmic's other predictions")
+    variant: TableRow
+    trained_as: TableRow = Field(description="Whose weights these are: gmic-loc and gmic-mil are gmic's other predictions")
     models: int
     model_sha256: tuple[str, ...]
     by_finding: dict[str, Table1Cell]

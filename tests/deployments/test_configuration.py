@@ -57,7 +57,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("nam: x", r"unknown key 'nam', did you mean 'name'\?"),
-        ("model: {patchsize: 8}", r"unknown key 'model.patchsize', did you mean 'patch_size'\?"),
+        ("model: {patchsize: 8}", r"unknown key 'model.gmic.patchsize', did you mean 'patch_size'\?"),
         ("train: {zzz: 1}", "unknown key 'train.zzz'; known keys: accumulation, batch_exams, checkpoint_activations"),
         ("train: {epochs: 0}", "train.epochs: Input should be greater than 0, got 0"),
         ("name: Has Spaces", "name: String should match"),
@@ -108,3 +108,10 @@ def test_equal_settings_have_equal_digests(tmp_path: Path) -> None:
         write(tmp_path, yaml.safe_dump({"train": {"epochs": 3}, "ingest": {"source_dir": "/e"}, "workspace_dir": "/w"}))
     )
     assert one.sha256() == other.sha256() and len(one.sha256()) == 64
+
+
+def test_shipped_configs_name_the_windows_size_once() -> None:
+    """``preprocess.window_px`` is its home, and the network is built for it."""
+    named = {path.name: path.read_text() for path in SHIPPED_CONFIGS.glob("*.yaml")}
+    assert named and not [name for name, text in named.items() if "image_size:" in text]
+    assert load_config(SHIPPED_CONFIGS / "table1.yaml").model.image_size == (512, 320)

@@ -19,8 +19,7 @@ import pytest
 
 from deployments.configuration import load_config
 from flows.search import search
-from mammo_tests.training_store import make_store, small_config
-from schemas.config.network import GMICVariant
+from mammo_tests.training_store import make_store, small_config, with_baseline
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, TrainingError
 from tasks.adapters.models.checkpoints import load_checkpoint
@@ -33,10 +32,11 @@ pytestmark = pytest.mark.e2e
 
 def config_of(workspace: Path, **changes: Any) -> RunConfig:
     """Four trials of two epochs of a ResNet-22, two at a time."""
-    config: RunConfig = small_config(workspace, epochs=2)
-    model = config.model.model_copy(update={"variant": GMICVariant.RESNET22})
-    search_section = {"trials": 4, "ensemble_size": 2, "workers": {"kind": "processes", "count": 2}, **changes}
-    return RunConfig.model_validate({**config.model_dump(), "model": model.model_dump(), "search": search_section})
+    config: RunConfig = with_baseline(small_config(workspace, epochs=2))
+    ranges = {"train.learning_rate": {"log10": [-5.5, -3.8]}, "train.saliency_weight": {"log10": [-5.0, -2.8]}}
+    workers = {"kind": "processes", "count": 2}
+    search_section = {"trials": 4, "ensemble_size": 2, "workers": workers, "ranges": ranges, **changes}
+    return RunConfig.model_validate({**config.model_dump(), "search": search_section})
 
 
 def gpus_of_trials(pid: int) -> set[str]:
@@ -91,8 +91,8 @@ def test_a_killed_search_goes_on_with_the_trial_it_lost(tmp_path: Path, run_flow
     assert lost <= {0, 1}
     assert trial_tags(ran) == {"gpu"}
     assert all(done.stat().st_mtime_ns == time_ns for done, time_ns in kept.items() if done.exists()), "an epoch was redone"
-    assert records[0].parameters["learning_rate"] == pytest.approx(4.134e-6)  # the published ones come first
-    assert records[3].parameters["top_t"] == pytest.approx(0.05)
+    assert records[0].parameters["train.learning_rate"] == pytest.approx(4.134e-6)  # the published ones come first
+    assert records[3].parameters["train.saliency_weight"] == pytest.approx(9.407e-6)
 
     members = json.loads(ran.report.ensemble_path.read_text())["checkpoints"]
     assert len(members) == 2 and members[0]["tuning_malignant_auroc"] >= members[1]["tuning_malignant_auroc"]
@@ -102,7 +102,7 @@ def test_a_killed_search_goes_on_with_the_trial_it_lost(tmp_path: Path, run_flow
     ready = load_config(Path(ran.report.next_command.removeprefix("mammo evaluate ")))
     assert ready.evaluate.ensemble == ran.report.ensemble_path
     page = ran.report.page_path.read_text()
-    assert page.count("<polyline") == 4 and "script-src" not in page
+    assert page.count("<polyline") == 4 and page.count("train.learning_rate</t") >= 2 and "script-src" not in page
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
 
     again = run_flow(search, config)

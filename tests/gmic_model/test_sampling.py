@@ -9,7 +9,6 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
 from gmic_model.sampling import EpochSampler, split_patients
 from schemas.errors import ConfigError, TrainingError
@@ -149,9 +148,8 @@ def test_epoch_holds_all_positives_and_the_asked_number_of_negatives(ratio: floa
     """10 positives; 2.5 of them negatives rounds half up to 3. No index comes twice, none is of unknown label."""
     sampler = EpochSampler(COHORT, negatives_per_positive=ratio, seed=5)
     for epoch in range(5):
-        sampler.set_epoch(epoch)
-        indices = list(sampler)
-        assert len(indices) == len(sampler) == len(set(indices)) == 10 + drawn
+        indices = sampler.draw(epoch)
+        assert len(indices) == len(set(indices)) == 10 + drawn
         assert set(range(10)) <= set(indices) <= set(range(60))
         assert all(type(index) is int for index in indices)
 
@@ -161,13 +159,10 @@ def test_epochs_differ_and_a_seed_repeats_them() -> None:
     first, again, other = (EpochSampler(COHORT, seed=seed) for seed in (5, 5, 6))
     drawn = []
     for epoch in range(4):
-        for sampler in (first, again, other):
-            sampler.set_epoch(epoch)
-        drawn.append(list(first))
-        assert list(first) == list(again) != list(other)
+        drawn.append(first.draw(epoch))
+        assert drawn[-1] == again.draw(epoch) != other.draw(epoch)
     assert len({frozenset(indices) for indices in drawn}) == 4
-    again.set_epoch(2)
-    assert list(again) == drawn[2]
+    assert again.draw(2) == drawn[2]
 
 
 def test_all_negatives_are_seen_over_many_epochs() -> None:
@@ -175,41 +170,21 @@ def test_all_negatives_are_seen_over_many_epochs() -> None:
     sampler = EpochSampler(COHORT, seed=0)
     seen: set[int] = set()
     for epoch in range(60):
-        sampler.set_epoch(epoch)
-        seen |= set(sampler)
+        seen |= set(sampler.draw(epoch))
     assert seen == set(range(60))
-
-
-@given(st.integers(0, 20), st.integers(0, 1000))
-def test_skipping_resumes_the_same_epoch(skip: int, epoch: int) -> None:
-    """What a resumed run sees is the tail of the epoch it left; the next epoch is whole again."""
-    sampler = EpochSampler(COHORT, seed=1)
-    sampler.set_epoch(epoch)
-    whole = list(sampler)
-    sampler.set_epoch(epoch, skip=skip)
-    assert list(sampler) == whole[skip:]
-    assert len(sampler) == 20 - skip
-    sampler.set_epoch(epoch + 1)
-    assert len(list(sampler)) == 20
-
-
-def test_skip_beyond_the_epoch_is_refused() -> None:
-    """A position of another cohort cannot be resumed silently."""
-    with pytest.raises(TrainingError, match=r"0 to 20 exams.*Got: 21"):
-        EpochSampler(COHORT, seed=1).set_epoch(0, skip=21)
 
 
 def test_half_labelled_exam_is_no_negative_but_may_be_positive() -> None:
     """One breast without a finding and one not known: not shown as absent. One with a finding and one not known: shown."""
     exams = [exam(0, MALIGNANT, left=None), exam(1, NOTHING, left=None), exam(2, None, left=None), exam(3, NOTHING)]
-    assert set(EpochSampler(exams, negatives_per_positive=9, seed=0)) == {0, 3}
+    assert set(EpochSampler(exams, negatives_per_positive=9, seed=0).draw(0)) == {0, 3}
 
 
 def test_shortage_of_negatives_is_said(caplog: pytest.LogCaptureFixture) -> None:
     """Fewer known negatives than asked for: all are used once, and the log says so."""
     with caplog.at_level(logging.WARNING):
         sampler = EpochSampler([exam(0, BENIGN), exam(1, BENIGN), exam(2, NOTHING)], seed=0)
-    assert sorted(sampler) == [0, 1, 2]
+    assert sorted(sampler.draw(0)) == [0, 1, 2]
     assert "1 exams without a finding instead of 2" in caplog.text
 
 
@@ -218,10 +193,3 @@ def test_no_exam_with_a_finding_says_what_to_do(exams: list[ExamRecord]) -> None
     """Nothing to learn from: training must not start."""
     with pytest.raises(TrainingError, match=r"No training exam has a finding.*Remedy: check that the labels file joins"):
         EpochSampler(exams, seed=0)
-
-
-def test_sampler_drives_a_data_loader() -> None:
-    """The real consumer takes it: batches of 4 exams cover the epoch."""
-    sampler = EpochSampler(COHORT, seed=0)
-    exams_seen: DataLoader[int] = DataLoader(range(100), batch_size=4, sampler=sampler)  # type: ignore[arg-type]  # a range is a map-style set
-    assert [index for batch in exams_seen for index in batch.tolist()] == list(sampler)

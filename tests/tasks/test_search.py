@@ -9,8 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from mammo_tests.training_store import make_store, small_config
-from schemas.config.network import GMICVariant
+from mammo_tests.training_store import make_store, small_config, with_baseline
 from schemas.config.run import RunConfig
 from tasks import search
 from tasks.adapters.training.process import run_training
@@ -24,11 +23,15 @@ def test_a_trial_below_the_median_ends_on_its_gpu_and_leaves_no_weights(
 
     Its process saw GPU 3 and no other; that there is none here matters to nobody, the config says CPU.
     """
-    config: RunConfig = small_config(tmp_path, epochs=50)
+    config: RunConfig = with_baseline(small_config(tmp_path, epochs=50))
     rule = {"pruning": "median", "pruning_startup_trials": 1, "pruning_warmup_epochs": 0}
     changes = {
-        "model": {**config.model.model_dump(), "variant": GMICVariant.RESNET22},
-        "search": {"trials": 2, "workers": {"kind": "gpu", "devices": [3]}, **rule},
+        "search": {
+            "trials": 2,
+            "ranges": {"train.learning_rate": {"log10": [-5.5, -3.8]}},
+            "workers": {"kind": "gpu", "devices": [3]},
+            **rule,
+        },
     }
     config = RunConfig.model_validate({**config.model_dump(), **changes})
     splits = make_store(config)
@@ -48,7 +51,7 @@ def test_a_trial_below_the_median_ends_on_its_gpu_and_leaves_no_weights(
 
         run_training(request, listen, gpu=gpu)
 
-    monkeypatch.setattr(search, "run_training", watched)
+    monkeypatch.setattr("tasks.adapters.training.search_study.run_training", watched)
     assert search.run_trial.fn(config, splits, None, 3) == "trial 1 pruned"
     assert set(seen) == {"3"}
     second = study.records()[1]

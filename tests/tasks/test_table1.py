@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.config.network import GMICVariant
+from schemas.config.network import TableRow
 from schemas.config.run import RunConfig
 from schemas.reports.evaluation import AurocDifference, ModelSpread
 from schemas.reports.report import Interval, Provenance
@@ -35,9 +35,9 @@ def _trained(tmp_path: Path, name: str) -> list[TrainReport]:
 
 def test_seven_rows_need_four_trainings(tmp_path: Path) -> None:
     """GMIC-loc and GMIC-mil are GMIC's other predictions, GMIC-loc-random is GMIC-random's (paper 3.2)."""
-    wanted = [GMICVariant.RESNET22, GMICVariant.NOATTN, GMICVariant.RANDOM, GMICVariant.GMIC]
+    wanted = [TableRow.RESNET22, TableRow.NOATTN, TableRow.RANDOM, TableRow.GMIC]
     assert variants_to_train(_config(tmp_path)) == wanted
-    assert variants_to_train(_config(tmp_path, rows=["gmic-mil"])) == [GMICVariant.GMIC]
+    assert variants_to_train(_config(tmp_path, rows=["gmic-mil"])) == [TableRow.GMIC]
 
 
 def test_named_checkpoints_are_taken_instead_of_trained(tmp_path: Path) -> None:
@@ -45,31 +45,31 @@ def test_named_checkpoints_are_taken_instead_of_trained(tmp_path: Path) -> None:
     config = _config(
         tmp_path, checkpoints={"gmic": ["a", "b"], "gmic-loc": ["c"]}, rows=["gmic", "gmic-loc", "gmic-mil", "gmic-random"]
     )
-    assert variants_to_train(config) == [GMICVariant.RANDOM]
-    trained = {GMICVariant.RANDOM: _trained(tmp_path, "random")}
-    assert row_checkpoints(config, GMICVariant.MIL, trained) == (Path("a"), Path("b"))
-    assert row_checkpoints(config, GMICVariant.LOC, trained) == (Path("c"),)
-    assert row_checkpoints(config, GMICVariant.LOC_RANDOM, trained) == (tmp_path / "random",)
+    assert variants_to_train(config) == [TableRow.RANDOM]
+    trained = {TableRow.RANDOM: _trained(tmp_path, "random")}
+    assert row_checkpoints(config, TableRow.MIL, trained) == (Path("a"), Path("b"))
+    assert row_checkpoints(config, TableRow.LOC, trained) == (Path("c"),)
+    assert row_checkpoints(config, TableRow.LOC_RANDOM, trained) == (tmp_path / "random",)
 
 
 def test_rows_share_the_store_and_nothing_else(tmp_path: Path) -> None:
     """Each training and evaluation writes below its own folder: none takes another's results for its own."""
     config = _config(tmp_path)
-    runs = [training_run(config, variant, seed) for variant in (GMICVariant.GMIC, GMICVariant.NOATTN) for seed in (0, 1)]
-    runs += [evaluation_run(config, row, (Path("a"),)) for row in (GMICVariant.GMIC, GMICVariant.LOC)]
+    runs = [training_run(config, variant, seed) for variant in (TableRow.GMIC, TableRow.NOATTN) for seed in (0, 1)]
+    runs += [evaluation_run(config, row, (Path("a"),)) for row in (TableRow.GMIC, TableRow.LOC)]
     assert len({run.workspace_dir for run in runs}) == 6
     assert {run.store_dir for run in runs} == {tmp_path / "exam_store"}
-    assert [(run.model.variant, run.train.seed) for run in runs[:3]] == [
-        (GMICVariant.GMIC, 0), (GMICVariant.GMIC, 1), (GMICVariant.NOATTN, 0),
+    assert [(run.model.title, run.train.seed) for run in runs[:3]] == [
+        (TableRow.GMIC, 0), (TableRow.GMIC, 1), (TableRow.NOATTN, 0),
     ]  # fmt: skip
-    assert runs[5].evaluate.read_as is GMICVariant.LOC and runs[5].evaluate.checkpoints == (Path("a"),)
+    assert runs[5].evaluate.read_as is TableRow.LOC and runs[5].evaluate.checkpoints == (Path("a"),)
 
 
 def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
     """Mean, interval and spread of a row; the difference to GMIC with its p-value; what is not defined is said."""
     undefined = Interval(value=None, low=None, high=None)
 
-    def row(variant: GMICVariant, value: float, less: AurocDifference | None) -> Table1Row:
+    def row(variant: TableRow, value: float, less: AurocDifference | None) -> Table1Row:
         spread = ModelSpread(mean=Interval(value=value, low=value - 0.1, high=value + 0.1), standard_deviation=0.01)
         benign = ModelSpread(mean=undefined, standard_deviation=None)
         cells = {
@@ -80,11 +80,11 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
             )
             for name in ("benign", "malignant")
         }  # fmt: skip
-        return Table1Row(variant=variant, trained_as=GMICVariant.GMIC, models=3, model_sha256=("a", "b", "c"), by_finding=cells)
+        return Table1Row(variant=variant, trained_as=TableRow.GMIC, models=3, model_sha256=("a", "b", "c"), by_finding=cells)
 
     less = AurocDifference(difference=-0.05, low=-0.09, high=-0.01, p_value=0.0123)
     report = Table1Report(
-        rows=(row(GMICVariant.LOC, 0.8, less), row(GMICVariant.GMIC, 0.85, None)), breasts={"malignant": 90},
+        rows=(row(TableRow.LOC, 0.8, less), row(TableRow.GMIC, 0.85, None)), breasts={"malignant": 90},
         positive_breasts={"malignant": 20}, confidence=0.95, resamples=2000, markdown_path=tmp_path / "table1.md",
         provenance=PROVENANCE,
     )  # fmt: skip
@@ -96,6 +96,6 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
 
 def test_paper_numbers_are_those_of_table_1() -> None:
     """Seven rows; GMIC 0.900 and 0.784, the ResNet-22 0.827 and 0.731."""
-    assert set(PAPER_AUROC) == set(GMICVariant)
-    assert list(PAPER_AUROC[GMICVariant.GMIC].values()) == [0.900, 0.784]
-    assert PAPER_AUROC[GMICVariant.RESNET22]["benign"] == pytest.approx(0.731)
+    assert set(PAPER_AUROC) == set(TableRow)
+    assert list(PAPER_AUROC[TableRow.GMIC].values()) == [0.900, 0.784]
+    assert PAPER_AUROC[TableRow.RESNET22]["benign"] == pytest.approx(0.731)

@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
 from gmic_model.weights import from_nyu_state_dict
-from schemas.config.network import GMICConfig
+from schemas.config.network import NetworkConfig
 from schemas.errors import CheckpointError
 from tasks.adapters.workspace import sync, write_atomically
 
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.safetensors"
 SIDECAR = "checkpoint.json"
+
+_NETWORK = TypeAdapter[NetworkConfig](NetworkConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +57,15 @@ class Checkpoint:
     sidecar: dict[str, Any]
 
     @property
-    def model_config(self) -> GMICConfig:
+    def model_config(self) -> NetworkConfig:
         """The network's config.
 
         Raises:
             CheckpointError: The sidecar holds none that this version knows.
         """
         try:
-            return GMICConfig(**self.sidecar["model"])
+            network: NetworkConfig = _NETWORK.validate_python(self.sidecar["model"])
+            return network
         except (KeyError, TypeError, ValueError) as unknown:
             raise CheckpointError(
                 f"{self.folder / SIDECAR} describes no network of this version",
@@ -77,7 +81,12 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, *, weights: Mapping[str, Tensor], training: Mapping[str, Tensor], model: GMICConfig, about: Mapping[str, Any]
+    folder: Path,
+    *,
+    weights: Mapping[str, Tensor],
+    training: Mapping[str, Tensor],
+    model: NetworkConfig,
+    about: Mapping[str, Any],
 ) -> str:
     """Writes a checkpoint folder aside and renames it; returns the weights' sha256.
 
@@ -181,7 +190,7 @@ def delete_checkpoints(run_dir: Path) -> None:
         shutil.rmtree(folder)
 
 
-def import_released(source: Path, folder: Path, model: GMICConfig) -> str:
+def import_released(source: Path, folder: Path, model: NetworkConfig) -> str:
     """Turns a released ``.p`` state dict into a checkpoint of ours; returns its sha256.
 
     ``weights_only`` loading: a pickle that would run code is refused.

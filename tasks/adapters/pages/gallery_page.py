@@ -262,7 +262,7 @@ def _film(view: GalleryView, share: float) -> _Film:
         picture=_data_uri(".webp", hung.grey_HW, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY]),
         overlays=tuple(
             (finding.value, _overlay(hung.saliency_CIJ[index], FINDING_COLORS[finding]))
-            for index, finding in enumerate(FINDINGS[: len(hung.saliency_CIJ)])
+            for index, finding in enumerate(FINDINGS[: len(hung.saliency_CIJ)] if hung.saliency_CIJ.size else ())
         ),
         overlay_place={
             "top": 100.0 * hung.window.top / height,

@@ -17,7 +17,7 @@ import numpy as np
 from gmic_model.pictures.panel import figure4_panel
 from gmic_model.pixels.frames import corners_to_source, mask_to_window, to_source_frame
 from gmic_model.preprocess import network_input
-from schemas.config.network import GMICConfig
+from schemas.config.network import NetworkConfig
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, Laterality, ViewPosition
 from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, ImageScore, PredictReport
 from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS
@@ -176,7 +176,9 @@ def _jpeg(path: Path) -> tuple[bytes, int, int]:
 _KNOWN_LABEL = {0: False, 1: True}
 
 
-def draw_view(view: ScoredView, line: Mapping[str, Any], views: StoredViews, model: GMICConfig, folder: Path) -> ExplainedImage:
+def draw_view(
+    view: ScoredView, line: Mapping[str, Any], views: StoredViews, model: NetworkConfig, folder: Path
+) -> ExplainedImage:
     """Draws one panel and saves the saliency with the geometry that leads back to the source image."""
     prepared = views(view.row)
     scores = {finding.value: float(score) for finding, score in zip(FINDINGS, view.score_C, strict=True)}
@@ -186,7 +188,7 @@ def draw_view(view: ScoredView, line: Mapping[str, Any], views: StoredViews, mod
         saliency_CIJ=view.saliency_CIJ,
         corner_K2=view.corner_K2,
         attention_K=view.attention_K,
-        patch_size=model.patch_size,
+        patch_size=model.patch_px,
         lesion_mask_HW=mask_to_window(views.lesion_mask(view.row), prepared.geometry) if line["has_lesion_mask"] else None,
         laterality=Laterality(line["laterality"]),
         view_position=ViewPosition(line["view_position"]),
@@ -207,7 +209,7 @@ def draw_view(view: ScoredView, line: Mapping[str, Any], views: StoredViews, mod
         saliency_source_CHW=to_source_frame(view.saliency_CIJ, geometry, geometry.source_shape_px).astype(np.float16),
         finding_C=[finding.value for finding in FINDINGS],
         corner_K2=view.corner_K2,
-        patch_source_K4=corners_to_source(view.corner_K2, model.patch_size, geometry),
+        patch_source_K4=corners_to_source(view.corner_K2, model.patch_px, geometry),
         attention_K=view.attention_K,
         source_shape_px=geometry.source_shape_px,
         crop_box_px=geometry.crop_box_px,

@@ -9,21 +9,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from schemas.config.training import SearchConfig
 from schemas.reports.training import SearchReport
 from tasks.adapters.pages.render import render_template
-from tasks.adapters.training.search_study import PARAMETERS, TrialRecord
+from tasks.adapters.training.search_study import TrialRecord
 from tasks.adapters.workspace import write_atomically
 
 WIDTH_PX: Final = 960
 HEIGHT_PX: Final = 380
 _TOP_PX, _BOTTOM_PX, _SIDE_PX = 50, 40, 80
-_LABELS: Final = {
-    "learning_rate": "learning rate",
-    "saliency_weight": "lambda",
-    "saliency_exponent": "beta",
-    "top_t": "t",
-    "auroc": "tuning malignant AUROC",
-}
+_AUROC: Final = "tuning malignant AUROC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +48,22 @@ class TrialLine:
     title: str
 
 
-def write_search_page(path: Path, name: str, records: Sequence[TrialRecord], report: SearchReport, created: datetime) -> None:
+def write_search_page(
+    path: Path, name: str, records: Sequence[TrialRecord], report: SearchReport, created: datetime, search: SearchConfig
+) -> None:
     """Writes the page; replaced atomically."""
     ended = [record for record in records if record.auroc is not None]
-    axes = _axes(ended)
+    axes = _axes(ended, search)
     best = {model.trial for model in report.best}
+    lines = [_line(record, axes, search.paths, record.number in best) for record in ended]
     page = render_template(
         "search.html.jinja",
         created=created,
         name=name,
         report=report,
         axes=axes,
-        lines=sorted((_line(record, axes, record.number in best) for record in ended), key=lambda line: line.is_best),
-        labels=_LABELS,
-        parameters=PARAMETERS,
+        lines=sorted(lines, key=lambda line: line.is_best),
+        parameters=search.paths,
         width_px=WIDTH_PX,
         height_px=HEIGHT_PX,
         top_px=_TOP_PX,
@@ -75,21 +72,18 @@ def write_search_page(path: Path, name: str, records: Sequence[TrialRecord], rep
     write_atomically(path, page.encode())
 
 
-def _axes(records: Sequence[TrialRecord]) -> list[Axis]:
-    step_px = (WIDTH_PX - 2 * _SIDE_PX) / len(PARAMETERS)
-    axes = []
-    for index, parameter in enumerate((*PARAMETERS, "auroc")):
-        values = [_value(record, parameter) for record in records]
-        axes.append(Axis(_LABELS[parameter], _SIDE_PX + index * step_px, min(values), max(values), parameter != "auroc"))
-    return axes
+def _axes(records: Sequence[TrialRecord], search: SearchConfig) -> list[Axis]:
+    step_px = (WIDTH_PX - 2 * _SIDE_PX) / len(search.paths)
+    columns = [([record.parameters[path] for record in records], path, search.ranges[path].is_log) for path in search.paths]
+    columns.append(([record.auroc or 0.0 for record in records], _AUROC, False))
+    return [
+        Axis(label, _SIDE_PX + index * step_px, min(values), max(values), is_log)
+        for index, (values, label, is_log) in enumerate(columns)
+    ]
 
 
-def _value(record: TrialRecord, name: str) -> float:
-    return (record.auroc or 0.0) if name == "auroc" else record.parameters[name]
-
-
-def _line(record: TrialRecord, axes: Sequence[Axis], is_best: bool) -> TrialLine:
-    values = [_value(record, name) for name in (*PARAMETERS, "auroc")]
+def _line(record: TrialRecord, axes: Sequence[Axis], paths: Sequence[str], is_best: bool) -> TrialLine:
+    values = [*(record.parameters[path] for path in paths), record.auroc or 0.0]
     points = " ".join(f"{axis.x_px:.1f},{axis.y_px(value):.1f}" for axis, value in zip(axes, values, strict=True))
-    words = ", ".join(f"{_LABELS[name]} {record.parameters[name]:.3g}" for name in PARAMETERS)
+    words = ", ".join(f"{path} {record.parameters[path]:.3g}" for path in paths)
     return TrialLine(record.number, points, is_best, f"trial {record.number}: AUROC {record.auroc:.3f}, {words}")

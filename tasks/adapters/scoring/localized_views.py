@@ -23,6 +23,7 @@ from gmic_model.metrics.localization import (
 )
 from gmic_model.pixels.frames import boxes_in_crop, mask_to_window
 from schemas.exam import FINDINGS, Finding, LesionBox
+from schemas.layout import MASK_BITS
 from schemas.reports.evaluation import BoxLocalization, FindingMetrics, LocalizationIntervals
 from tasks.adapters.scoring.scored_views import ScoredView
 from tasks.adapters.store.manifest import lines_of
@@ -78,7 +79,7 @@ def annotations_of(line: Mapping[str, object], views: StoredViews) -> list[Annot
     found: list[Annotation] = []
     if line["has_lesion_mask"]:
         bits_HW: NDArray[np.uint8] = mask_to_window(views.lesion_mask(row), geometry)
-        masks = [(finding, (bits_HW >> index & 1).astype(bool)) for index, finding in enumerate(FINDINGS)]
+        masks = [(finding, (bits_HW & MASK_BITS[finding]).astype(bool)) for finding in FINDINGS]
     else:
         boxes = [LesionBox.of_text(text) for text in str(line[LESION_BOXES]).split("; ")]
         masks = [
@@ -93,7 +94,9 @@ def annotations_of(line: Mapping[str, object], views: StoredViews) -> list[Annot
 
 
 def localize(view: ScoredView, annotations: Sequence[Annotation], patch_size: tuple[int, int]) -> list[LocalizedView]:
-    """One model's view against each of its annotations."""
+    """One model's view against each of its annotations; none for a network that has no map."""
+    if not view.saliency_CIJ.size:
+        return []
     return [
         LocalizedView(
             row=view.row,

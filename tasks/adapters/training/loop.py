@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gmic_model.learning.learner import Learner, memory_mib, random_state, set_random_state, step_parts, train_steps
-from gmic_model.learning.processes import Team
+from gmic_model.learning.learner import Learner, memory_mib, random_state, set_random_state
+from gmic_model.learning.processes import Processes
 from gmic_model.learning.step_plan import plan_steps
-from schemas.config.network import GMICConfig
+from gmic_model.learning.steps import step_parts, train_steps
+from schemas.config.network import NetworkConfig
 from schemas.config.training import FitConfig
 from schemas.errors import CheckpointError
 from schemas.reports.training import EpochRecord, PretrainEpoch
@@ -56,7 +57,7 @@ class EpochFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class Training:
     """One training: what is learnt, from what, and where it is kept.
 
     Attributes:
@@ -64,20 +65,20 @@ class Course:
         model: The network that the checkpoints say they are for.
         identity: Digest of all that the curve depends on; a checkpoint of another identity is refused.
         about: What every checkpoint says of itself: provenance, preprocessing.
-        judge: Called by every process after each epoch; makes its line of the curve.
+        measure_epoch: Called by every process after each epoch; makes its line of the curve.
         record_type: Type of those lines.
     """
 
     name: str
     config: FitConfig
-    model: GMICConfig
+    model: NetworkConfig
     data: TrainingData
     learner: Learner
-    team: Team
+    processes: Processes
     run_dir: Path
     identity: str
     about: Mapping[str, Any]
-    judge: Callable[[EpochFacts, Sequence[Any], Tracker], Epoch]
+    measure_epoch: Callable[[EpochFacts, Sequence[Any], Tracker], Epoch]
     record_type: type[Epoch]
     tell: Tell
 
@@ -91,41 +92,41 @@ class _Progress:
     images: int = 0
 
 
-def run_course(course: Course) -> None:
+def run_training_loop(training: Training) -> None:
     """Trains to the last epoch, from the newest checkpoint in the folder if there is one.
 
     Raises:
         TrainingError: The loss left the finite numbers.
         CheckpointError: The checkpoints there are of another training, or a new one cannot be written.
     """
-    records, at = _restore(course)
-    course.tell({"kind": "start", "epochs_done": len(records), "epochs": course.config.epochs})
-    is_leader = course.team.is_leader
+    records, at = _restore(training)
+    training.tell({"kind": "start", "epochs_done": len(records), "epochs": training.config.epochs})
+    is_leader = training.processes.is_leader
     silent = {"tensorboard": False, "mlflow": None}
-    tracking = course.config.tracking if is_leader else course.config.tracking.model_copy(update=silent)
-    folder = course.run_dir / "tensorboard"
+    tracking = training.config.tracking if is_leader else training.config.tracking.model_copy(update=silent)
+    folder = training.run_dir / "tensorboard"
     with (
-        tracker(tracking, folder, first_epoch=len(records), first_step=course.learner.steps_done + 1) as curves,
-        experiment_run(tracking.mlflow, _run_facts(course), _warner(course)) as experiment,
+        tracker(tracking, folder, first_epoch=len(records), first_step=training.learner.steps_done + 1) as curves,
+        experiment_run(tracking.mlflow, _run_facts(training), _warner(training)) as experiment,
     ):
         experiment.show([_curve_points(record) for record in records])
-        for epoch in range(len(records), course.config.epochs):
+        for epoch in range(len(records), training.config.epochs):
             started = time.monotonic()
-            facts = _train_epoch(course, epoch, at, records, curves)
-            record = course.judge(facts, records, curves)
+            facts = _train_epoch(training, epoch, at, records, curves)
+            record = training.measure_epoch(facts, records, curves)
             records.append(record)
             curves.scalars(_curve_points(record), epoch)  # before the checkpoint: what is written again is taken back
-            _save(course, epoch_dir(course.run_dir, epoch), records, _Progress())
+            _save(training, epoch_dir(training.run_dir, epoch), records, _Progress())
             if is_leader:
-                best = {epoch_dir(course.run_dir, kept) for kept in kept_epochs(records)}
-                prune_checkpoints(course.run_dir, keep_last=course.config.keep_checkpoints, keep_also=best)
+                best = {epoch_dir(training.run_dir, kept) for kept in kept_epochs(records)}
+                prune_checkpoints(training.run_dir, keep_last=training.config.keep_checkpoints, keep_also=best)
                 experiment.show([_curve_points(each) for each in records])
-            left_s = (course.config.epochs - len(records)) * (time.monotonic() - started)
-            course.tell({"kind": "epoch", "record": record.model_dump(mode="json"), "left_s": left_s})
+            left_s = (training.config.epochs - len(records)) * (time.monotonic() - started)
+            training.tell({"kind": "epoch", "record": record.model_dump(mode="json"), "left_s": left_s})
             at = _Progress()
         if tracking.mlflow is not None:
             best_epoch = max(record.epoch for record in records if record.is_best)
-            kept = load_checkpoint(epoch_dir(course.run_dir, best_epoch))
+            kept = load_checkpoint(epoch_dir(training.run_dir, best_epoch))
             experiment.finish(best_epoch, {"checkpoint": kept.folder.name, "checkpoint_sha256": kept.sha256})
 
 
@@ -141,44 +142,44 @@ def kept_epochs(records: Sequence[Epoch]) -> set[int]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _restore(course: Course) -> tuple[list[Epoch], _Progress]:
-    checkpoint = latest_checkpoint(course.run_dir)
+def _restore(training: Training) -> tuple[list[Epoch], _Progress]:
+    checkpoint = latest_checkpoint(training.run_dir)
     if checkpoint is None:
         return [], _Progress()
-    _refuse_other_training(course, checkpoint)
-    learner = course.learner
+    _refuse_other_training(training, checkpoint)
+    learner = training.learner
     learner.network.load_state_dict(trained_weights(checkpoint))
     if learner.averaged is not None:
         learner.averaged = {name: value.to(learner.device) for name, value in checkpoint.weights.items()}
-    state = restore_training(learner.optimizer, checkpoint.training, rank=course.team.rank)
+    state = restore_training(learner.optimizer, checkpoint.training, rank=training.processes.rank)
     set_random_state(state, learner.device)
     position = checkpoint.sidecar["position"]
     learner.steps_done = position["steps_done"]
-    records = [course.record_type(**record) for record in checkpoint.sidecar["epochs"]]
-    at = _Progress(position["steps"], position["loss_sum"] if course.team.is_leader else 0.0, position["images"])
+    records = [training.record_type(**record) for record in checkpoint.sidecar["epochs"]]
+    at = _Progress(position["steps"], position["loss_sum"] if training.processes.is_leader else 0.0, position["images"])
     logger.info("continuing after %d epochs and %d steps", len(records), at.steps)
     return records, at
 
 
-def _refuse_other_training(course: Course, checkpoint: Checkpoint) -> None:
-    if checkpoint.sidecar.get("identity") != course.identity:
+def _refuse_other_training(training: Training, checkpoint: Checkpoint) -> None:
+    if checkpoint.sidecar.get("identity") != training.identity:
         raise CheckpointError(
             f"{checkpoint.folder} is a checkpoint of another training",
-            expected=f"the config, data and splits {course.identity[:12]}",
+            expected=f"the config, data and splits {training.identity[:12]}",
             got=str(checkpoint.sidecar.get("identity", "a checkpoint of an earlier version"))[:34],
             remedy="restore the config it was made with, or train anew with --force train; nothing was changed",
         )
 
 
-def _train_epoch(course: Course, epoch: int, at: _Progress, records: Sequence[Epoch], curves: Tracker) -> EpochFacts:
-    config, team = course.config, course.team
-    exams = course.data.sampler.draw(epoch)
-    plan = plan_steps(exams, batch_exams=config.batch_exams, processes=team.size, parts=config.accumulation)
-    views = replace(course.data.train, epoch=epoch)
+def _train_epoch(training: Training, epoch: int, at: _Progress, records: Sequence[Epoch], curves: Tracker) -> EpochFacts:
+    config, processes = training.config, training.processes
+    exams = training.data.sampler.draw(epoch)
+    plan = plan_steps(exams, batch_exams=config.batch_exams, processes=processes.size, parts=config.accumulation)
+    views = replace(training.data.train, epoch=epoch)
     images_total = sum(len(views.rows_of_exam[exam]) for exam in exams)
     started, spoken, images_before = time.monotonic(), time.monotonic(), at.images
-    parts = step_parts(views, plan[at.steps :], config, course.learner.device, team=team)
-    for step in train_steps(course.learner, parts, config):
+    parts = step_parts(views, plan[at.steps :], config, training.learner.device, processes=processes)
+    for step in train_steps(training.learner, parts, config):
         at.steps += 1
         at.loss_sum += step.loss * step.images
         at.images += step.images
@@ -186,44 +187,44 @@ def _train_epoch(course: Course, epoch: int, at: _Progress, records: Sequence[Ep
         if now - spoken > _SECONDS_BETWEEN_WORDS:
             spoken = now
             rate = (at.images - images_before) / (now - started)
-            course.tell(
+            training.tell(
                 {"kind": "step", "epoch": epoch, "images": at.images, "of": images_total, "images_per_s": round(rate, 2)}
             )
-        if course.learner.steps_done % config.tracking.scalar_steps == 0:
-            curves.scalars({"step/loss": step.loss}, course.learner.steps_done)
+        if training.learner.steps_done % config.tracking.scalar_steps == 0:
+            curves.scalars({"step/loss": step.loss}, training.learner.steps_done)
         if config.checkpoint_steps and at.steps % config.checkpoint_steps == 0 and at.steps < len(plan):
-            _save_partial(course, epoch, at, records)
+            _save_partial(training, epoch, at, records)
     return EpochFacts(
         epoch=epoch,
-        train_loss=team.total(at.loss_sum) / team.size / at.images,
+        train_loss=processes.total(at.loss_sum) / processes.size / at.images,
         images_per_s=(at.images - images_before) / (time.monotonic() - started),
-        memory_mib=_memory_mib(course),
+        memory_mib=_memory_mib(training),
     )
 
 
-def _save_partial(course: Course, epoch: int, at: _Progress, records: Sequence[Epoch]) -> None:
-    folder = partial_dir(course.run_dir, epoch, at.steps)
-    _save(course, folder, records, at)
-    if course.team.is_leader:
-        prune_partials(course.run_dir, keep=folder)
+def _save_partial(training: Training, epoch: int, at: _Progress, records: Sequence[Epoch]) -> None:
+    folder = partial_dir(training.run_dir, epoch, at.steps)
+    _save(training, folder, records, at)
+    if training.processes.is_leader:
+        prune_partials(training.run_dir, keep=folder)
 
 
-def _save(course: Course, folder: Path, records: Sequence[Epoch], at: _Progress) -> None:
+def _save(training: Training, folder: Path, records: Sequence[Epoch], at: _Progress) -> None:
     """Every process gives its random state; the leader writes."""
-    learner, team = course.learner, course.team
-    random_by_rank = team.gathered(random_state(learner.device))
-    loss_sum = team.total(at.loss_sum) if team.size > 1 else at.loss_sum
-    if not team.is_leader:
+    learner, processes = training.learner, training.processes
+    random_by_rank = processes.gathered(random_state(learner.device))
+    loss_sum = processes.total(at.loss_sum) if processes.size > 1 else at.loss_sum
+    if not processes.is_leader:
         return
     trained = None if learner.averaged is None else learner.network.state_dict()
     save_checkpoint(
         folder,
         weights=learner.weights(),
         training=flatten_training(learner.optimizer, random_by_rank, trained),
-        model=course.model,
+        model=training.model,
         about={
-            **course.about,
-            "identity": course.identity,
+            **training.about,
+            "identity": training.identity,
             "position": {
                 "steps": at.steps,
                 "loss_sum": loss_sum,
@@ -235,28 +236,28 @@ def _save(course: Course, folder: Path, records: Sequence[Epoch], at: _Progress)
     )
 
 
-def _run_facts(course: Course) -> RunFacts:
+def _run_facts(training: Training) -> RunFacts:
     """Values of the config and provenance: no path, no identifier."""
     sections = {
-        "fit": course.config.model_dump(mode="json", exclude={"tracking"}),
-        "model": course.model.model_dump(mode="json"),
-        "preprocess": course.about.get("preprocess", {}),
+        "fit": training.config.model_dump(mode="json", exclude={"tracking"}),
+        "model": training.model.model_dump(mode="json"),
+        "preprocess": training.about.get("preprocess", {}),
     }
-    provenance = course.about.get("provenance", {})
+    provenance = training.about.get("provenance", {})
     return RunFacts(
-        key=training_key(course.identity, course.run_dir),
-        name=course.name,
+        key=training_key(training.identity, training.run_dir),
+        name=training.name,
         parameters={f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()},
         tags={f"mammo.{name}": str(value) for name, value in provenance.items()},
     )
 
 
-def _warner(course: Course) -> Callable[[str], None]:
-    return lambda text: course.tell({"kind": "warning", "text": text})
+def _warner(training: Training) -> Callable[[str], None]:
+    return lambda text: training.tell({"kind": "warning", "text": text})
 
 
-def _memory_mib(course: Course) -> float:
-    on_gpu = memory_mib(course.learner.device)
+def _memory_mib(training: Training) -> float:
+    on_gpu = memory_mib(training.learner.device)
     return on_gpu if on_gpu is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

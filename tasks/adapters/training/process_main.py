@@ -1,6 +1,6 @@
 """A training process: reads one request, trains, and says how it goes in lines of JSON. Started by ``process.py``.
 
-What crosses is in ``training_request.py``; no Prefect here.
+What crosses is in ``request.py``; no Prefect here.
 """
 
 from __future__ import annotations
@@ -8,25 +8,27 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmic_model.learning.learner import choose_device, new_learner, require_patches, step_parts, train_steps
+from gmic_model.learning.learner import Learner, choose_device, new_learner
 from gmic_model.learning.pretraining import new_pretraining_learner, take_pretrained
-from gmic_model.learning.processes import Team, joined_team
+from gmic_model.learning.processes import Processes, joined_processes
 from gmic_model.learning.step_plan import plan_steps
+from gmic_model.learning.steps import step_parts, train_steps
+from gmic_model.networks.registry import require_trainable
 from schemas.config.training import PretrainConfig
 from schemas.errors import MammoError
 from schemas.exam import Finding
 from schemas.reports.training import EpochRecord, PretrainEpoch
 from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.models.checkpoints import delete_checkpoints, load_checkpoint
-from tasks.adapters.training.loop import Course, EpochFacts, run_course
+from tasks.adapters.training.loop import Epoch, EpochFacts, Training, run_training_loop
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.training.tensorboard_log import Tracker
-from tasks.adapters.training.training_data import pretraining_data, training_data
-from tasks.adapters.training.tuning import judge_categories, judge_findings
+from tasks.adapters.training.training_data import TrainingData, pretraining_data, training_data
+from tasks.adapters.training.tuning import measure_categories, measure_findings
 from tasks.adapters.workspace import held_lock
 
 
@@ -36,38 +38,38 @@ def main(request_path: str) -> None:
     request = TrainingRequest.model_validate_json(Path(request_path).read_bytes())
     try:
         on_gpu = choose_device(request.fit).type == "cuda"
-        with joined_team(processes=request.fit.processes, on_gpu=on_gpu) as team:
-            serve(request, team)
+        with joined_processes(processes=request.fit.processes, on_gpu=on_gpu) as processes:
+            serve(request, processes)
     except MammoError as error:
         say({"kind": "error", "type": type(error).__name__, "message": str(error)})
         sys.exit(error.exit_code)
 
 
-def serve(request: TrainingRequest, team: Team) -> None:
-    """Does what is asked, as one of a team of processes.
+def serve(request: TrainingRequest, processes: Processes) -> None:
+    """Does what is asked, as one of the processes of a training.
 
     Raises:
-        ConfigError: The saliency map holds fewer patches than K.
+        ConfigError: The network cannot be trained as it is configured.
         TrainingError: There is nothing to train on, or the loss left the finite numbers.
         CheckpointError: The checkpoints in the folder are of another training, or a new one cannot be written.
         StoreError: The store is of another preprocessing.
         StoreBusy: Another process trains in the folder.
     """
     if request.purpose is not Purpose.PRETRAIN:
-        require_patches(request.config.model)
+        require_trainable(request.config.model)
     if request.purpose is Purpose.MEASURE:
-        _measure(request, team)
+        _measure(request, processes)
         return
-    course = _pretraining(request, team) if request.purpose is Purpose.PRETRAIN else _training(request, team)
-    if not team.is_leader:
-        team.meet()  # the leader may have checkpoints to delete
-        run_course(course)
+    training = _pretraining(request, processes) if request.purpose is Purpose.PRETRAIN else _training(request, processes)
+    if not processes.is_leader:
+        processes.wait_for_all()  # the leader may have checkpoints to delete
+        run_training_loop(training)
         return
     with held_lock(request.run_dir, purpose=request.purpose.value):
         if request.is_forced:
             delete_checkpoints(request.run_dir)
-        team.meet()
-        run_course(course)
+        processes.wait_for_all()
+        run_training_loop(training)
 
 
 def say(message: Mapping[str, Any]) -> None:
@@ -79,16 +81,21 @@ def say(message: Mapping[str, Any]) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _training(request: TrainingRequest, team: Team) -> Course:
+def _training(request: TrainingRequest, processes: Processes) -> Training:
     config = request.config
     data = training_data(config, request.splits)
-    learner = new_learner(config.model, config.train, team=team)
+    learner = new_learner(config.model, config.train, processes=processes)
     if request.pretrained is not None:
-        take_pretrained(learner, load_checkpoint(request.pretrained).weights)
+        take_pretrained(learner, config.model, load_checkpoint(request.pretrained).weights)
 
-    def judge(facts: EpochFacts, before: Sequence[EpochRecord], curves: Tracker) -> EpochRecord:
-        result = judge_findings(
-            learner, data.tuning, data.views, config=config.train, team=team, batch_images=config.evaluate.batch_images
+    def measure_epoch(facts: EpochFacts, before: Sequence[EpochRecord], curves: Tracker) -> EpochRecord:
+        result = measure_findings(
+            learner,
+            data.tuning,
+            data.views,
+            config=config.train,
+            processes=processes,
+            batch_images=config.evaluate.batch_images,
         )
         curves.tuning(result, facts.epoch)
         malignant, f1 = result.auroc[Finding.MALIGNANT], result.localization_f1
@@ -107,17 +114,17 @@ def _training(request: TrainingRequest, team: Team) -> Course:
             is_best_localization=f1 is not None and f1 >= best_f1,
         )
 
-    return _course(request, team, data, learner, judge, EpochRecord)
+    return _prepared(request, processes, data, learner, measure_epoch, EpochRecord)
 
 
-def _pretraining(request: TrainingRequest, team: Team) -> Course:
+def _pretraining(request: TrainingRequest, processes: Processes) -> Training:
     config, fit = request.config, request.config.pretrain or PretrainConfig()
     data = pretraining_data(config, fit, request.splits)
-    learner = new_pretraining_learner(fit, team=team)
+    learner = new_pretraining_learner(fit, processes=processes)
 
-    def judge(facts: EpochFacts, before: Sequence[PretrainEpoch], curves: Tracker) -> PretrainEpoch:
-        loss, accuracy = judge_categories(
-            learner, data.tuning, data.views, config=fit, team=team, batch_images=config.evaluate.batch_images
+    def measure_epoch(facts: EpochFacts, before: Sequence[PretrainEpoch], curves: Tracker) -> PretrainEpoch:
+        loss, accuracy = measure_categories(
+            learner, data.tuning, data.views, config=fit, processes=processes, batch_images=config.evaluate.batch_images
         )
         best = min((record.tuning_loss for record in before if record.tuning_loss is not None), default=float("inf"))
         return PretrainEpoch(
@@ -130,24 +137,31 @@ def _pretraining(request: TrainingRequest, team: Team) -> Course:
             is_best=loss is None or loss <= best,
         )
 
-    return _course(request, team, data, learner, judge, PretrainEpoch)
+    return _prepared(request, processes, data, learner, measure_epoch, PretrainEpoch)
 
 
-def _course(request: TrainingRequest, team: Team, data: Any, learner: Any, judge: Any, record_type: Any) -> Course:
+def _prepared(
+    request: TrainingRequest,
+    processes: Processes,
+    data: TrainingData,
+    learner: Learner,
+    measure_epoch: Callable[[EpochFacts, Sequence[Any], Tracker], Epoch],
+    record_type: type[Epoch],
+) -> Training:
     run_dir, workspace_dir = request.run_dir, request.config.workspace_dir
-    return Course(
+    return Training(
         name=str(run_dir.relative_to(workspace_dir)) if run_dir.is_relative_to(workspace_dir) else run_dir.name,
         config=request.fit,
         model=request.config.model,
         data=data,
         learner=learner,
-        team=team,
+        processes=processes,
         run_dir=run_dir,
         identity=request.identity,
         about=request.about,
-        judge=judge,
+        measure_epoch=measure_epoch,
         record_type=record_type,
-        tell=say if team.is_leader else _say_nothing,
+        tell=say if processes.is_leader else _say_nothing,
     )
 
 
@@ -155,16 +169,16 @@ def _say_nothing(message: Mapping[str, Any]) -> None:
     """Only the leader speaks."""
 
 
-def _measure(request: TrainingRequest, team: Team) -> None:
+def _measure(request: TrainingRequest, processes: Processes) -> None:
     """Times a few steps and tuning batches of the request's training; writes nothing."""
     config = request.config
     data = training_data(config, request.splits)
-    learner = new_learner(config.model, config.train, team=team)
+    learner = new_learner(config.model, config.train, processes=processes)
     exams = data.sampler.draw(0)
-    plan = plan_steps(exams, batch_exams=config.train.batch_exams, processes=team.size, parts=config.train.accumulation)
+    plan = plan_steps(exams, batch_exams=config.train.batch_exams, processes=processes.size, parts=config.train.accumulation)
     steps = config.search.forecast_steps + 1
     times_s, images = [time.monotonic()], 0
-    parts = step_parts(data.train, plan[:steps], config.train, learner.device, team=team)
+    parts = step_parts(data.train, plan[:steps], config.train, learner.device, processes=processes)
     for step in train_steps(learner, parts, config.train):
         times_s.append(time.monotonic())
         images = step.images
@@ -172,17 +186,17 @@ def _measure(request: TrainingRequest, team: Team) -> None:
     step_s = (times_s[-1] - times_s[1]) / (len(times_s) - 2) if len(times_s) > 2 else times_s[1] - times_s[0]
     tuning_images = min(len(data.tuning), config.evaluate.batch_images * config.search.forecast_steps)
     started = time.monotonic()
-    judge_findings(
+    measure_findings(
         learner,
         data.tuning.head(tuning_images),
         data.views,
         config=config.train,
-        team=team,
+        processes=processes,
         batch_images=config.evaluate.batch_images,
     )
     tuning_s = (time.monotonic() - started) / max(tuning_images, 1)
     weights_bytes = sum(weight.nbytes for weight in learner.network.state_dict().values())
-    if team.is_leader:
+    if processes.is_leader:
         say(
             {
                 "kind": "measured",

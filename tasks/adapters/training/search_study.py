@@ -9,31 +9,41 @@ it begins anew.
 
 from __future__ import annotations
 
-import math
+import hashlib
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from schemas.config.training import Range, SearchConfig
-from schemas.errors import ConfigError, StoreBusy
+from schemas.config.field_path import with_value
+from schemas.config.run import RunConfig
+from schemas.config.training import PAPER_RANGES, SearchConfig
+from schemas.errors import ConfigError, StoreBusy, TrainingError
+from schemas.reports.data import SplitReport
+from schemas.reports.training import PretrainReport
+from tasks.adapters.models.checkpoints import delete_checkpoints
+from tasks.adapters.training.mlflow_log import mark_stopped, training_key
+from tasks.adapters.training.process import run_training
+from tasks.adapters.training.request import TrainingRequest, training_identity, training_report
 from tasks.adapters.workspace import held_lock
 
-PARAMETERS: Final = ("learning_rate", "saliency_weight", "saliency_exponent", "top_t")
+_STORED_NAMES: Final = MappingProxyType({path: path.rpartition(".")[2] for path in PAPER_RANGES})
+"""What the paper's parameters are called in a study's database: studies of before there were paths go on."""
 
 PUBLISHED: Final = (
-    {"learning_rate": 4.134e-6, "saliency_weight": 3.259e-6, "saliency_exponent": 1.0, "top_t": 0.02},
-    {"learning_rate": 1.165e-5, "saliency_weight": 2.280e-4, "saliency_exponent": 1.0, "top_t": 0.03},
-    {"learning_rate": 3.224e-5, "saliency_weight": 1.416e-4, "saliency_exponent": 1.0, "top_t": 0.03},
-    {"learning_rate": 1.460e-5, "saliency_weight": 9.407e-6, "saliency_exponent": 1.0, "top_t": 0.05},
-    {"learning_rate": 3.525e-6, "saliency_weight": 4.278e-5, "saliency_exponent": 1.0, "top_t": 0.10},
+    {"train.learning_rate": 4.134e-6, "train.saliency_weight": 3.259e-6, "train.saliency_exponent": 1.0, "model.top_t": 0.02},
+    {"train.learning_rate": 1.165e-5, "train.saliency_weight": 2.280e-4, "train.saliency_exponent": 1.0, "model.top_t": 0.03},
+    {"train.learning_rate": 3.224e-5, "train.saliency_weight": 1.416e-4, "train.saliency_exponent": 1.0, "model.top_t": 0.03},
+    {"train.learning_rate": 1.460e-5, "train.saliency_weight": 9.407e-6, "train.saliency_exponent": 1.0, "model.top_t": 0.05},
+    {"train.learning_rate": 3.525e-6, "train.saliency_weight": 4.278e-5, "train.saliency_exponent": 1.0, "model.top_t": 0.10},
 )
 """The authors' five configurations (nyukat/GMIC issue 4). Their "beta" is the weight of an L1 norm, our lambda at exponent 1;
 two of them lie below the paper's range of lambda and are tried as they are."""
@@ -65,16 +75,21 @@ class TrialRecord:
 class ClaimedTrial:
     """A trial that this process runs."""
 
-    def __init__(self, trial: Trial, folder: Path, *, is_resumed: bool) -> None:
+    def __init__(self, trial: Trial, folder: Path, paths: Sequence[str], *, is_resumed: bool) -> None:
         self.number = trial.number
+        self._paths = tuple(paths)
         self.folder = folder
         self.is_resumed = is_resumed
         self._trial = trial
 
     @property
     def parameters(self) -> dict[str, float]:
-        """Values of ``PARAMETERS``."""
-        return {name: float(self._trial.params[name]) for name in PARAMETERS}
+        """Drawn values by path."""
+        return _values(self._trial.params, self._paths)
+
+    def in_words(self) -> str:
+        """The drawn values for people."""
+        return ", ".join(f"{path} {value:.3g}" for path, value in self.parameters.items())
 
     def report(self, epoch: int, auroc: float) -> bool:
         """Tells the study how an epoch ended; True if the trial is to end here."""
@@ -133,7 +148,7 @@ class SearchStudy:
             )
         if self.config.with_published:
             for parameters in PUBLISHED:
-                study.enqueue_trial(dict(parameters), skip_if_exists=True)
+                study.enqueue_trial({_stored_name(path): value for path, value in parameters.items()}, skip_if_exists=True)
 
     @contextmanager
     def claimed_trial(self) -> Iterator[ClaimedTrial | None]:
@@ -149,11 +164,13 @@ class SearchStudy:
                         trial = None  # its folder is in somebody's hands: a study of the same name in another database
                 if trial is not None:
                     self._give_parameters(study, trial)
-            yield None if trial is None else ClaimedTrial(trial, self._trial_dir(trial), is_resumed=is_resumed)
+            yield (
+                None if trial is None else ClaimedTrial(trial, self._trial_dir(trial), self.config.paths, is_resumed=is_resumed)
+            )
 
     def records(self) -> list[TrialRecord]:
         """Every trial, by number."""
-        return [_record(trial) for trial in self._opened().get_trials(deepcopy=False)]
+        return [_record(trial, self.config.paths) for trial in self._opened().get_trials(deepcopy=False)]
 
     def remaining(self) -> int:
         """Trials that have not ended."""
@@ -166,9 +183,10 @@ class SearchStudy:
         outcomes = {trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
         if len(outcomes) < _LEAST_OUTCOMES:
             return {}
+        path_by_name = {_stored_name(path): path for path in self.config.paths}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.config.seed)
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator, params=list(PARAMETERS))
-        return {name: float(share) for name, share in found.items()}
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator, params=list(path_by_name))
+        return {path_by_name[name]: float(share) for name, share in found.items()}
 
     def _opened(self) -> optuna.Study:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -226,10 +244,74 @@ class SearchStudy:
         """Draws what the trial has not drawn yet; the draw follows from the seed and its number, whoever asks."""
         draw = int(np.random.SeedSequence((self.config.seed, trial.number)).generate_state(1)[0])
         study.sampler = optuna.samplers.RandomSampler(seed=draw)
-        for name, (low, high) in zip(PARAMETERS, _limits(self.config), strict=True):
-            trial.suggest_float(name, low, high, log=True)
+        for path in self.config.paths:
+            searched, name = self.config.ranges[path], _stored_name(path)
+            if searched.whole is not None:
+                trial.suggest_int(name, *searched.whole)
+            else:
+                trial.suggest_float(name, *searched.limits, log=searched.is_log)
         trial.set_user_attr("host", socket.gethostname())
         trial.set_user_attr("seen_utc", time.time())
+
+
+def trial_config(config: RunConfig, trial: ClaimedTrial) -> RunConfig:
+    """The run config with a trial's values at the searched paths; its seed is the config's plus the trial's number.
+
+    Raises:
+        ConfigError: A searched path leads to nothing in this config, or its field refuses the value.
+    """
+    train = {"seed": config.train.seed + trial.number, "keep_checkpoints": 1}
+    config = config.model_copy(update={"train": config.train.model_copy(update=train)})
+    for path, value in trial.parameters.items():
+        config = with_value(config, path, value)
+    return config
+
+
+def common_identity(config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None) -> str:
+    """Digest of what all trials have in common: the config without what a trial changes, data, splits and ranges.
+
+    Raises:
+        ConfigError: A searched path leads to nothing in this config.
+    """
+    fixed, search = config, config.search
+    for path in search.paths:
+        fixed = with_value(fixed, path, 1)
+    ranges = [(f"{_stored_name(path)}_{searched.scale}", searched.ends) for path, searched in search.ranges.items()]
+    named = sorted([*ranges, ("seed", search.seed)], key=lambda item: item[0])
+    return hashlib.sha256(f"{training_identity(fixed, splits, pretrained)}{named}".encode()).hexdigest()
+
+
+class _Pruned(Exception):
+    """Raised while a trial trains, to end it: the study says that it is worse than the others."""
+
+
+def run_claimed_trial(trial: ClaimedTrial, request: TrainingRequest, gpu: int | None) -> str:
+    """Trains a trial to its end, tells the study how it went, and says so in words."""
+
+    def listen(message: Mapping[str, Any]) -> None:
+        if message["kind"] != "epoch":
+            return
+        epoch, auroc = message["record"]["epoch"], message["record"]["tuning_malignant_auroc"]
+        if auroc is not None and trial.report(epoch, auroc):
+            raise _Pruned
+
+    try:
+        run_training(request, listen, gpu=gpu)
+    except _Pruned:
+        trial.prune()
+        delete_checkpoints(request.run_dir)
+        if request.fit.tracking.mlflow is not None:
+            mark_stopped(request.fit.tracking.mlflow, training_key(request.identity, request.run_dir))
+        return f"trial {trial.number} pruned"
+    except TrainingError as failed:
+        if "finite number" not in str(failed):
+            raise  # not the parameters' fault: the trial stays open, a rerun goes on with it
+        trial.fail(str(failed))
+        return f"trial {trial.number} failed: {failed}"
+    report = training_report(request)
+    auroc = report.epochs[report.best_epoch].tuning_malignant_auroc or 0.0
+    trial.complete(auroc, checkpoint=report.checkpoint_path, sha256=report.checkpoint_sha256)
+    return f"trial {trial.number}: tuning malignant AUROC {auroc:.3f} in epoch {report.best_epoch}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -255,21 +337,19 @@ def _first_in_line(folder: Path) -> Iterator[None]:
         yield
 
 
-def _limits(config: SearchConfig) -> list[Range]:
-    """Ranges of ``PARAMETERS`` in their own units."""
-    powers_of_ten = [config.learning_rate_log10, config.saliency_weight_log10]
-    powers_of_e = [config.saliency_exponent_ln, config.top_t_ln]
-    return [
-        *((10.0**low, 10.0**high) for low, high in powers_of_ten),
-        *((math.exp(low), math.exp(high)) for low, high in powers_of_e),
-    ]
+def _stored_name(path: str) -> str:
+    return _STORED_NAMES.get(path, path)
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
+def _values(stored: Mapping[str, Any], paths: Sequence[str]) -> dict[str, float]:
+    return {path: stored[_stored_name(path)] for path in paths if _stored_name(path) in stored}
+
+
+def _record(trial: FrozenTrial, paths: Sequence[str]) -> TrialRecord:
     return TrialRecord(
         number=trial.number,
         state=trial.state.name.lower(),
-        parameters={name: float(trial.params[name]) for name in PARAMETERS if name in trial.params},
+        parameters=_values(trial.params, paths),
         auroc=trial.value if trial.state is TrialState.COMPLETE else None,
         checkpoint_path=str(trial.user_attrs.get("checkpoint_path", "")),
         sha256=str(trial.user_attrs.get("sha256", "")),

@@ -11,21 +11,19 @@ import pandas as pd
 
 from gmic_model.learning.batches import ExamViews
 from gmic_model.learning.step_plan import ShuffledExams
+from gmic_model.networks.birads_classifier import BIRADS_GROUPS, birads_group
 from gmic_model.preprocess import preprocess_version
 from gmic_model.sampling import EpochSampler
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.run import RunConfig
 from schemas.config.training import FitConfig, PretrainConfig
 from schemas.errors import StoreError, TrainingError
-from schemas.exam import FINDINGS, UNKNOWN_LABEL, Split
+from schemas.exam import FINDINGS, Split
 from schemas.reports.data import SplitReport
 from tasks.adapters.store.exam_store import ExamStore, open_store
 from tasks.adapters.store.manifest import exam_records, lines_of, manifest_with_splits, read_manifest
 from tasks.adapters.store.views import StoredViews, stored_views
 from tasks.adapters.workspace import exam_store_dir
-
-BIRADS_GROUPS = (0, 1, 2)
-"""Categories of a screening exam: incomplete, negative, benign. Others are not known to pre-training."""
 
 
 class DrawsEpochs(Protocol):
@@ -89,11 +87,6 @@ def pretraining_data(config: RunConfig, pretrain: PretrainConfig, splits: SplitR
     labels = {int(line["row"]): (birads_group(int(line["birads"])),) for line in lines_of(training)}
     tuning = tuning[tuning["birads"].isin(BIRADS_GROUPS)]
     return _data(config, store, training, tuning, exam_ids, sampler, labels, pretrain)
-
-
-def birads_group(category: int) -> int:
-    """The group of BI-RADS pre-training: the category itself if it is one of the three, else 255."""
-    return category if category in BIRADS_GROUPS else UNKNOWN_LABEL
 
 
 def require_same_preprocessing(store: ExamStore, config: PreprocessConfig) -> None:

@@ -1,4 +1,4 @@
-"""How good a network is on the tuning split, after each epoch; the processes of a team share the views."""
+"""How good a network is on the tuning split, after each epoch; the processes of a training share the views."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from gmic_model.learning.batches import Batch, ExamViews, batches_of, loaded
 from gmic_model.learning.learner import Device, Learner, averaged_weights, predict_batches
 from gmic_model.learning.pretraining import predict_groups
-from gmic_model.learning.processes import Team
+from gmic_model.learning.processes import Processes
 from gmic_model.metrics.localization import continuous_f1
 from gmic_model.metrics.ranking import auroc, breast_scores
 from gmic_model.model import GMICOutput
+from gmic_model.networks.birads_classifier import birads_group
 from gmic_model.pixels.frames import mask_to_window
 from schemas.config.training import FitConfig
 from schemas.exam import FINDINGS, Finding
+from schemas.layout import MASK_BITS
 from tasks.adapters.store.views import StoredViews
-from tasks.adapters.training.training_data import birads_group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,26 +51,26 @@ class TuningResult:
     pictures: tuple[ViewPicture, ...]
 
 
-def judge_findings(
+def measure_findings(
     learner: Learner,
     lines: pd.DataFrame,
     views: StoredViews,
     *,
     config: FitConfig,
-    team: Team,
+    processes: Processes,
     batch_images: int,
 ) -> TuningResult:
-    """Scores every tuning view and measures. All processes of a team call it; the result is whole in each of them."""
+    """Scores every tuning view and measures. All processes of a training call it; the result is whole in each of them."""
     is_malignant = lines[Finding.MALIGNANT.value] == 1
     lines = pd.concat([lines[is_malignant], lines[~is_malignant]]).reset_index(drop=True)  # pictures show the first ones
     masked = set(lines.loc[lines["has_lesion_mask"].astype(bool), "row"])
     seen: list[_SeenView] = []
-    team.share_statistics(learner.network)
+    processes.share_statistics(learner.network)
     with averaged_weights(learner):
-        batches = _batches(lines.iloc[team.rank :: team.size], views, batch_images, config, learner.device)
+        batches = _batches(lines.iloc[processes.rank :: processes.size], views, batch_images, config, learner.device)
         for batch, output in predict_batches(learner.network, batches):
             for index, row in enumerate(batch.row_N.tolist()):
-                place = team.rank + len(seen) * team.size
+                place = processes.rank + len(seen) * processes.size
                 seen.append(
                     _SeenView(
                         place,
@@ -78,25 +79,25 @@ def judge_findings(
                         _picture(batch, output, index) if place < config.tracking.pictures else None,
                     )
                 )
-    whole = sorted((view for views_of_one in team.gathered(seen) for view in views_of_one), key=lambda view: view.place)
+    whole = sorted((view for views_of_one in processes.gathered(seen) for view in views_of_one), key=lambda view: view.place)
     return _result(lines, whole)
 
 
-def judge_categories(
-    learner: Learner, lines: pd.DataFrame, views: StoredViews, *, config: FitConfig, team: Team, batch_images: int
+def measure_categories(
+    learner: Learner, lines: pd.DataFrame, views: StoredViews, *, config: FitConfig, processes: Processes, batch_images: int
 ) -> tuple[float | None, float | None]:
     """(mean cross-entropy, accuracy) of BI-RADS groups over the tuning views; (None, None) if there are none."""
-    own = lines.iloc[team.rank :: team.size]
+    own = lines.iloc[processes.rank :: processes.size]
     group_by_row = {int(row): birads_group(int(category)) for row, category in zip(own["row"], own["birads"], strict=True)}
     found: list[tuple[float, bool]] = []
-    team.share_statistics(learner.network)
+    processes.share_statistics(learner.network)
     with averaged_weights(learner):
         batches = _batches(own, views, batch_images, config, learner.device)
         for batch, probability_NG in predict_groups(learner.network, batches):
             for row, probability_G in zip(batch.row_N.tolist(), probability_NG, strict=True):
                 group = group_by_row[row]
                 found.append((-float(np.log(max(probability_G[group], 1e-12))), int(probability_G.argmax()) == group))
-    found = [item for items in team.gathered(found) for item in items]
+    found = [item for items in processes.gathered(found) for item in items]
     if not found:
         return None, None
     return float(np.mean([loss for loss, _ in found])), float(np.mean([is_right for _, is_right in found]))
@@ -131,17 +132,21 @@ def _result(lines: pd.DataFrame, seen: list[_SeenView]) -> TuningResult:
 
 
 def _localization(output: GMICOutput, index: int, row: int, views: StoredViews) -> list[tuple[int, float]]:
+    if not output.saliency_NCIJ.numel():  # a network without a map
+        return []
     geometry, _, _ = views.views[row]
     bits_HW: NDArray[np.uint8] = mask_to_window(views.lesion_mask(row), geometry)
     found = []
-    for finding in range(len(FINDINGS)):
-        mask_HW = (bits_HW >> finding & 1).astype(bool)
+    for finding, name in enumerate(FINDINGS):
+        mask_HW = (bits_HW & MASK_BITS[name]).astype(bool)
         if mask_HW.any():
             found.append((finding, continuous_f1(output.saliency_NCIJ[index, finding].numpy(), mask_HW).f1))
     return found
 
 
-def _picture(batch: Batch, output: GMICOutput, index: int) -> ViewPicture:
+def _picture(batch: Batch, output: GMICOutput, index: int) -> ViewPicture | None:
+    if not output.saliency_NCIJ.numel():
+        return None
     image_HW = batch.image_N1HW[index, 0].cpu().numpy()
     low, high = float(image_HW.min()), float(np.percentile(image_HW, 99.5))
     malignant = FINDINGS.index(Finding.MALIGNANT)

@@ -13,21 +13,19 @@ from torch import Tensor
 from gmic_model.learning.batches import Batch, ExamViews
 from gmic_model.learning.learner import (
     Learner,
-    Part,
     averaged_weights,
     new_learner,
     predict_batches,
     random_state,
-    require_patches,
     set_random_state,
-    step_parts,
-    train_steps,
-    whole_steps,
 )
 from gmic_model.learning.step_plan import plan_steps
+from gmic_model.learning.steps import Part, step_parts, train_steps
 from gmic_model.model import GMIC
+from gmic_model.networks.registry import require_trainable
 from gmic_model.preprocess import PreparedView
 from gmic_model.sampling import EpochSampler
+from mammo_tests.batches import whole_steps
 from schemas.config.network import GMICConfig
 from schemas.config.training import LossForm, TrainConfig
 from schemas.errors import ConfigError, TrainingError
@@ -261,7 +259,9 @@ def test_exam_batches_follow_the_sampler_exam_by_exam() -> None:
     sampler = EpochSampler(exams, seed=3)
     parts = list(step_parts(views, plan_steps(sampler.draw(0), batch_exams=2), TrainConfig(batch_exams=2), CPU))
     assert [len(part.batch.row_N) for part in parts] == [part.step_images for part in parts] == [4, 4, 2]
-    assert torch.cat([part.batch.row_N for part in parts]).tolist() == [row for i in sampler for row in (2 * i, 2 * i + 1)]
+    assert torch.cat([part.batch.row_N for part in parts]).tolist() == [
+        row for i in sampler.draw(0) for row in (2 * i, 2 * i + 1)
+    ]
 
 
 def test_breast_auroc_ranks_means_of_views() -> None:
@@ -329,6 +329,6 @@ def test_bf16_keeps_loss_and_saliency_in_fp32() -> None:
 
 def test_fewer_cells_than_patches_are_refused() -> None:
     """64 x 48 pixels are one cell: K = 2 would show the same patch twice; the paper's form holds 87 windows."""
-    require_patches(GMICConfig())
+    require_trainable(GMICConfig())
     with pytest.raises(ConfigError, match=r"fewer patches than K.*at most 1: .*1 x 1 cells.*Got: 2"):
-        require_patches(MODEL)
+        require_trainable(MODEL)

@@ -73,13 +73,6 @@ def test_the_canvas_holds_every_window_that_jitter_can_draw() -> None:
     assert PreprocessConfig(window_px=64, jitter_shift_px=0, jitter_size_px=0).canvas_px == (64, 64)
 
 
-def test_a_window_that_is_not_the_networks_input_is_refused() -> None:
-    """The store would hold other windows than the network was made for; the message names both."""
-    with pytest.raises(ValidationError, match=r"window_px \(384, 256\) must equal model.image_size \(2944, 1920\)"):
-        _run(preprocess={"window_px": [384, 256]})
-    assert _run(preprocess={"window_px": [384, 256]}, model={"image_size": [384, 256]}).model.image_size == (384, 256)
-
-
 @pytest.mark.parametrize(
     ("kind", "values"),
     [

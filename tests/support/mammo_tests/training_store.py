@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gmic_model.preprocess import preprocess_version
+from schemas.config.network import TableRow, network_of_row
 from schemas.config.run import RunConfig
 from schemas.exam import Split
 from schemas.layout import MANIFEST_COLUMNS
@@ -43,6 +44,11 @@ def small_config(workspace: Path, **train: Any) -> RunConfig:
             },
         }
     )
+
+
+def with_baseline(config: RunConfig) -> RunConfig:
+    """The same with Table 1's ResNet-22, the quickest network."""
+    return config.model_copy(update={"model": network_of_row(config.model, TableRow.RESNET22)})
 
 
 def make_store(config: RunConfig, *, exams: int = 12, with_masks: bool = True, malignant_every: int = 3) -> SplitReport:

@@ -21,8 +21,10 @@ import torch
 from torch import Tensor
 
 from gmic_model.learning.batches import Batch
-from gmic_model.learning.learner import Learner, new_learner, random_state, set_random_state, train_steps, whole_steps
+from gmic_model.learning.learner import Learner, new_learner, random_state, set_random_state
+from gmic_model.learning.steps import train_steps
 from gmic_model.model import GMIC
+from mammo_tests.batches import whole_steps
 from schemas.config.network import GMICConfig, GMICVariant
 from schemas.config.training import TrainConfig
 from schemas.errors import CheckpointError

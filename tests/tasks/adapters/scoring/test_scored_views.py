@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from gmic_model.learning.batches import ExamViews, loaded
-from gmic_model.model import GMIC
+from gmic_model.networks.registry import build_network
 from gmic_model.preprocess import PreparedView, network_input
 from schemas.config.ingest import PreprocessConfig
-from schemas.config.network import GMICConfig, GMICVariant
+from schemas.config.network import GMICConfig, NetworkConfig, TableRow, network_of_row
 from schemas.config.run import RunConfig
 from schemas.config.training import StoreReader
 from schemas.errors import CheckpointError
@@ -22,7 +23,8 @@ from schemas.layout import MANIFEST_COLUMNS
 from schemas.reports.report import Provenance
 from schemas.reports.training import EnsembleMember, TrainReport
 from tasks.adapters.models.checkpoints import SIDECAR, load_checkpoint, save_checkpoint
-from tasks.adapters.scoring.scored_views import load_member, load_network, load_trained, score_rows, score_rows_of_each
+from tasks.adapters.models.networks import load_member, load_network, load_trained
+from tasks.adapters.scoring.scored_views import score_rows, score_rows_of_each
 from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, store_preprocessing, write_shard
 from tasks.adapters.store.manifest import publish
 from tasks.adapters.store.views import StoredViews, stored_views
@@ -31,7 +33,7 @@ from tasks.predict import find_checkpoint
 CPU = torch.device("cpu")
 # The baseline has no patches and a fifteenth of the weights; patches are the model's own tests' business.
 MODEL = GMICConfig(image_size=(64, 48), patch_size=(16, 16), K=2, local_dim=8, attention_dim=8)
-BASELINE = MODEL.model_copy(update={"variant": GMICVariant.RESNET22})
+BASELINE = network_of_row(MODEL, TableRow.RESNET22)
 
 
 def _lines() -> list[dict[str, object]]:
@@ -58,9 +60,9 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> StoredViews:
     return stored_views(store, publish(store, _lines(), []), (64, 48))
 
 
-def _saved(folder: Path, model: GMICConfig = BASELINE, **about: object) -> tuple[GMIC, TrainReport]:
+def _saved(folder: Path, model: NetworkConfig = BASELINE, **about: object) -> tuple[nn.Module, TrainReport]:
     torch.manual_seed(4)
-    network = GMIC(model).eval()
+    network = build_network(model).eval()
     digest = save_checkpoint(folder, weights=network.state_dict(), training={}, model=model, about=about)
     provenance = Provenance(
         code_version="0", config_sha256="0", data_version="0", preprocess_version="0", seed=0, created_utc="2026-01-01"
@@ -111,11 +113,11 @@ def test_weights_that_training_did_not_report_are_refused(tmp_path: Path) -> Non
 
 
 def test_weights_that_do_not_fit_their_network_are_refused(tmp_path: Path) -> None:
-    """The sidecar was edited to another variant: words with a remedy, not torch's list of missing keys."""
+    """The sidecar was edited to another network: words with a remedy, not torch's list of missing keys."""
     _saved(tmp_path / "epoch-0000")
     sidecar_path = tmp_path / "epoch-0000" / SIDECAR
     sidecar = json.loads(sidecar_path.read_text())
-    sidecar["model"]["variant"] = "gmic"
+    sidecar["model"] = MODEL.model_dump(mode="json")
     sidecar_path.write_text(json.dumps(sidecar))
     with pytest.raises(CheckpointError, match=r"do not fit the network it describes.*Remedy"):
         load_network(load_checkpoint(tmp_path / "epoch-0000"))
@@ -141,12 +143,12 @@ def test_weights_can_be_read_as_another_row_of_table_1(views: StoredViews, tmp_p
     """GMIC's weights read as GMIC-loc predict y_loc; weights with other tensors are refused."""
     network, report = _saved(tmp_path / "epoch-0000", MODEL)
     member = EnsembleMember(path=report.checkpoint_path, sha256=report.checkpoint_sha256)
-    (as_loc,) = score_rows(load_member(member, read_as=GMICVariant.LOC), views, [2], batch_images=1, device=CPU)
+    (as_loc,) = score_rows(load_member(member, read_as=TableRow.LOC), views, [2], batch_images=1, device=CPU)
     with torch.no_grad():
         output = network(torch.from_numpy(network_input(views(2)))[None, None])
     assert as_loc.score_C == pytest.approx(output.y_loc_NC[0].numpy(), abs=1e-6)
     with pytest.raises(CheckpointError, match="do not fit"):
-        load_member(member, read_as=GMICVariant.RESNET22)
+        load_member(member, read_as=TableRow.RESNET22)
 
 
 def test_weights_of_another_image_size_are_not_evaluated(tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from gmic_model.learning.processes import ALONE
-from mammo_tests.training_store import make_store, request, small_config
-from schemas.config.network import GMICVariant
+from mammo_tests.training_store import make_store, request, small_config, with_baseline
 from schemas.config.run import RunConfig
 from schemas.config.training import MlflowConfig
 from schemas.errors import ConfigError
@@ -43,7 +42,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SplitReport]
 def watched(workspace: Path, uri: str, **train: Any) -> RunConfig:
     """A training of a ResNet-22 that tells a store."""
     config: RunConfig = small_config(workspace, tracking={"tensorboard": False, "mlflow": {"tracking_uri": uri}}, **train)
-    return config.model_copy(update={"model": config.model.model_copy(update={"variant": GMICVariant.RESNET22})})
+    return with_baseline(config)
 
 
 def client_of(uri: str) -> Any:
@@ -111,7 +110,7 @@ def test_a_killed_training_has_one_run_with_every_epoch_once(
     (run,) = runs_of(file_uri)
     assert run.info.status == "FINISHED" and run.info.run_name == "train/abc"
     assert steps_of(file_uri, run) == steps_of(file_uri, run, "tuning/malignant_auroc") == [0, 1, 2]
-    assert run.data.params["fit.learning_rate"] == "0.001" and run.data.params["model.K"] == "2"
+    assert run.data.params["fit.learning_rate"] == "0.001" and run.data.params["model.kind"] == "resnet-22"
     kept = load_checkpoint(asked.run_dir / run.data.tags["checkpoint"])
     assert run.data.tags["checkpoint_sha256"] == kept.sha256 and run.data.tags["mammo.seed"] == "0"
     best = kept.sidecar["epochs"][int(run.data.tags["checkpoint"][-4:])]

@@ -16,8 +16,7 @@ import psutil
 import pytest
 
 from gmic_model.learning.processes import ALONE
-from mammo_tests.training_store import make_store, request, small_config
-from schemas.config.network import GMICVariant
+from mammo_tests.training_store import make_store, request, small_config, with_baseline
 from schemas.errors import CheckpointError, ConfigError, StoreBusy, StoreError, TrainingError
 from schemas.reports.data import SplitReport
 from tasks.adapters.models.checkpoints import latest_checkpoint
@@ -81,7 +80,7 @@ def test_twelve_kills_at_random_moments_do_not_change_the_curve(stored: tuple[Pa
     """
     workspace, splits = stored
     config = small_config(workspace, epochs=5, checkpoint_steps=1, ema_decay=0.9, warmup_steps=3, keep_checkpoints=1)
-    config = config.model_copy(update={"model": config.model.model_copy(update={"variant": GMICVariant.RESNET22})})
+    config = with_baseline(config)
     outcomes = []
     for name in ("unbroken", "killed"):
         asked = request(config, splits, run_dir=tmp_path / name)

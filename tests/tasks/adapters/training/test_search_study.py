@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 
 from mammo_tests.shared_study import study_of, workers_share
-from tasks.adapters.training.search_study import SearchStudy
+from schemas.config.run import RunConfig
+from schemas.config.training import SearchedRange
+from schemas.reports.data import SplitReport
+from tasks.adapters.training.search_study import SearchStudy, common_identity, trial_config
 
 
 def test_processes_share_a_study_and_take_over_what_one_of_them_lost(tmp_path: Path) -> None:
@@ -73,3 +77,64 @@ def test_without_pruning_every_trial_runs_to_its_end(tmp_path: Path) -> None:
     study = study_of(tmp_path)
     curves = [[0.6, 0.7, 0.8], [0.5, 0.6, 0.7], [0.1, 0.2, 0.1], [0.1, 0.0, 0.0]]
     assert [ended_at(study, curve) for curve in curves] == [None] * 4
+
+
+# ------------------------------------------------------------------------------------------------------- ranges by path
+
+KEPT = json.loads((Path(__file__).parents[3] / "golden" / "before_networks" / "search.json").read_text())
+
+
+def _kept_config(workspace: Path) -> RunConfig:
+    sections = {name: KEPT[name] for name in ("search", "model", "train")}
+    with pytest.warns(FutureWarning, match=r"search.top_t_ln"):
+        return RunConfig.model_validate({"workspace_dir": workspace, "ingest": {"source_dir": "exams"}, **sections})
+
+
+def test_a_study_with_the_old_names_keeps_its_identity(tmp_path: Path) -> None:
+    """The digest that commit 3a2551d made of the same config, data and splits (tests/golden/before_networks)."""
+    config, splits_path = _kept_config(tmp_path), tmp_path / "splits.parquet"
+    splits_path.write_bytes(b"splits")
+    splits = SplitReport.model_construct(data_version="data", splits_path=splits_path)
+    assert config.model.sha256() == KEPT["model_sha256"] and config.train.identity() == KEPT["train_identity"]
+    assert common_identity(config, splits, None) == KEPT["identity"]
+    reordered = config.search.model_copy(update={"ranges": dict(reversed(config.search.ranges.items()))})
+    assert common_identity(config.model_copy(update={"search": reordered}), splits, None) == KEPT["identity"]
+    narrower = {**config.search.ranges, "model.top_t": SearchedRange(ln=(-4.0, -2.5))}
+    other = config.search.model_copy(update={"ranges": narrower})
+    assert common_identity(config.model_copy(update={"search": other}), splits, None) != KEPT["identity"]
+
+
+@pytest.mark.filterwarnings("ignore:Fixed parameter")  # two published values lie below the paper's range, as documented
+@pytest.mark.parametrize("with_published", [True, False])
+def test_a_seed_draws_what_it_drew_before(with_published: bool, tmp_path: Path) -> None:
+    """Seven trials: the published first where they are asked for, then, or only, draws; all equal those of commit 3a2551d."""
+    config = _kept_config(tmp_path).search.model_copy(update={"with_published": with_published, "trials": 7})
+    study = SearchStudy(config, tmp_path)
+    study.prepare("identity")
+    path_of = {path.rpartition(".")[2]: path for path in config.ranges}
+    for kept in (trial for trial in KEPT["trials"] if trial["with_published"] is with_published):
+        with study.claimed_trial() as trial:
+            assert trial is not None and trial.number == kept["number"]
+            assert trial.parameters == {path_of[name]: value for name, value in kept["parameters"].items()}
+            trial.complete(0.5, checkpoint=tmp_path, sha256="")
+
+
+def test_any_number_of_the_config_is_searched_by_its_path(tmp_path: Path) -> None:
+    """A whole number and one drawn evenly: in their ranges, set where the path says, told to the page under it."""
+    ranges = {"model.K": {"whole": [2, 4]}, "train.ema_decay": {"linear": [0.9, 0.99]}}
+    content = {"workspace_dir": tmp_path, "ingest": {"source_dir": "exams"}, "search": {"ranges": ranges}, "train": {"seed": 5}}
+    config = RunConfig.model_validate(content)
+    study = SearchStudy(config.search, tmp_path)
+    study.prepare("identity")
+    seen = set()
+    for number in range(12):
+        with study.claimed_trial() as trial:
+            assert trial is not None
+            found = trial_config(config, trial)
+            assert found.train.seed == 5 + number
+            assert {"model.K": found.model.model_dump()["K"], "train.ema_decay": found.train.ema_decay} == trial.parameters
+            assert found.train.ema_decay is not None and 0.9 <= found.train.ema_decay <= 0.99
+            seen.add(trial.parameters["model.K"])
+            trial.complete(number / 12, checkpoint=tmp_path, sha256="")
+    assert seen == {2, 3, 4}
+    assert set(study.importance()) == {"model.K", "train.ema_decay"} == set(study.records()[0].parameters)

@@ -13,8 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gmic_model.learning.processes import ALONE
-from mammo_tests.training_store import WINDOW_PX, make_store, request, small_config
-from schemas.config.network import GMICVariant
+from mammo_tests.training_store import WINDOW_PX, make_store, request, small_config, with_baseline
 from schemas.config.training import TrackingConfig
 from tasks.adapters.models.checkpoints import latest_checkpoint
 from tasks.adapters.training.process import run_training
@@ -36,7 +35,7 @@ def test_a_training_that_was_killed_has_every_point_once(tmp_path: Path) -> None
     Curves, precision-recall of both findings and as many pictures as the default asks for, with no word in the config.
     """
     config = small_config(tmp_path, epochs=2, tracking={"scalar_steps": 1})
-    config = config.model_copy(update={"model": config.model.model_copy(update={"variant": GMICVariant.RESNET22})})
+    config = with_baseline(config)
     asked = request(config, make_store(config))
     folder = asked.run_dir / "tensorboard"
 

@@ -1,0 +1,71 @@
+"""Every network that a config can ask for. A new one is a line in ``NETWORKS`` (docs/how-to/add-a-network.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from torch import Tensor, nn
+
+from gmic_model.model import GMIC
+from gmic_model.networks.gmic import configured_gmic_loss, require_patches
+from gmic_model.networks.network import Network, NetworkLoss
+from gmic_model.networks.resnet22_classifier import ResNet22Classifier
+from schemas.config.network import GMICConfig, NetworkConfig, NetworkSection, ResNet22Config
+from schemas.config.training import TrainConfig
+from schemas.errors import ConfigError
+
+NETWORKS: Final[Mapping[type[NetworkSection], Network]] = MappingProxyType(
+    {
+        GMICConfig: Network(build=GMIC, loss=configured_gmic_loss, backbone="localization.backbone", require=require_patches),
+        ResNet22Config: Network(build=ResNet22Classifier, backbone="localization.backbone"),
+    }
+)
+
+
+def build_network(config: NetworkConfig, *, checkpoint_activations: bool = False) -> nn.Module:
+    """The network that a config describes, with fresh weights drawn from torch's default generator.
+
+    Args:
+        config: Which network, and its numbers.
+        checkpoint_activations: As in ``GMIC``: less memory in training, the same gradients.
+    """
+    return NETWORKS[type(config)].build(config, checkpoint_activations=checkpoint_activations)
+
+
+def config_of(network: nn.Module) -> NetworkConfig:
+    """What the network was built from; every network keeps it as ``config``."""
+    config: NetworkConfig = network.config  # type: ignore[assignment]  # torch knows of tensors and modules only
+    return config
+
+
+def network_loss(config: NetworkConfig, train: TrainConfig) -> NetworkLoss:
+    """What the network is trained with."""
+    return NETWORKS[type(config)].loss(config, train)
+
+
+def require_trainable(config: NetworkConfig) -> None:
+    """Refuses a network that no training makes sense of.
+
+    Raises:
+        ConfigError: For GMIC: its saliency map holds fewer patches than K.
+    """
+    NETWORKS[type(config)].require(config)
+
+
+def give_backbone(network: nn.Module, config: NetworkConfig, weights: Mapping[str, Tensor]) -> None:
+    """Copies the weights of a ResNet-22 into the network's own; its other weights stay as they are.
+
+    Raises:
+        ConfigError: The network has no such part.
+    """
+    backbone = NETWORKS[type(config)].backbone
+    if backbone is None:
+        raise ConfigError(
+            "The network has no part that BI-RADS pre-training could begin",
+            expected="a network with a ResNet-22",
+            got=config.title,
+            remedy="leave out the pretrain section",
+        )
+    network.get_submodule(backbone).load_state_dict(weights)

@@ -1,0 +1,141 @@
+"""A search before and after its trials: what it will take, whether it may begin, and the ensemble that it made."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from schemas.config.run import RunConfig
+from schemas.config.training import GpuWorkers
+from schemas.errors import ConfigError, TrainingError
+from schemas.reports.training import EnsembleMember, SearchedModel, SearchForecast, SearchReport
+from tasks.adapters.models.model_files import write_ensemble
+from tasks.adapters.training.search_study import SearchStudy, TrialRecord
+from tasks.adapters.workspace import write_atomically
+
+
+def worker_slots(config: RunConfig) -> list[int | None]:
+    """One per trial that runs at a time: a GPU's number, or None for a process that takes what there is."""
+    workers = config.search.workers
+    return list(workers.devices) if isinstance(workers, GpuWorkers) else [None] * workers.count
+
+
+def search_forecast(config: RunConfig, measured: Mapping[str, Any], trials: int, folder: Path) -> SearchForecast:
+    """From a few measured steps to what all trials that are left will take.
+
+    Args:
+        config: The run.
+        measured: What a training process of purpose ``measure`` said.
+        trials: Trials that have not ended.
+        folder: The study's; its disk must hold their checkpoints.
+    """
+    epoch_s = measured["images_per_epoch"] * measured["seconds_per_image"]
+    epoch_s += measured["tuning_images"] * measured["tuning_seconds_per_image"]
+    trial_hours = config.train.epochs * epoch_s / 3600
+    at_once = min(len(worker_slots(config)), trials)
+    kept = 3  # the newest epoch and the best by two criteria
+    return SearchForecast(
+        device=measured["device"],
+        trials=trials,
+        seconds_per_image=measured["seconds_per_image"],
+        tuning_seconds_per_image=measured["tuning_seconds_per_image"],
+        trial_hours=trial_hours,
+        total_hours=trials * trial_hours,
+        wall_hours=-(-trials // at_once) * trial_hours,
+        disk_gib=(trials * kept + at_once) * measured["checkpoint_bytes"] / 2**30,
+        disk_free_gib=shutil.disk_usage(folder).free / 2**30,
+    )
+
+
+def refuse_search(config: RunConfig, measured: Mapping[str, Any], forecast: SearchForecast) -> None:
+    """Refuses a search that cannot choose, cannot be kept, or takes longer than was agreed to.
+
+    Raises:
+        ConfigError: The forecast is above ``search.confirm_above_hours`` and not confirmed.
+        TrainingError: The tuning split has no malignant breast to choose by, or the disk is too small.
+    """
+    if not measured["tuning_malignant"]:
+        raise TrainingError(
+            "The tuning split has no malignant breast: there is nothing to choose trials by",
+            expected="at least one malignant and one other breast in the tuning split",
+            remedy="raise split.tuning_fraction, or add labelled exams",
+        )
+    if forecast.disk_gib > forecast.disk_free_gib:
+        raise TrainingError(
+            "The disk is too small for the search",
+            expected=f"{forecast.disk_gib:.1f} GiB",
+            got=f"{forecast.disk_free_gib:.1f} GiB free",
+            remedy="make room, lower search.trials, or set workspace_dir to a larger disk",
+        )
+    if forecast.total_hours > config.search.confirm_above_hours and not config.search.is_confirmed:
+        raise ConfigError(
+            "The search will take longer than search.confirm_above_hours",
+            expected=f"at most {config.search.confirm_above_hours:g} hours of all workers",
+            got=forecast_text(forecast),
+            remedy="run it with --yes, or lower search.trials or train.epochs",
+        )
+
+
+def forecast_text(forecast: SearchForecast) -> str:
+    """One sentence for people."""
+    kind = "GPU-hours" if forecast.device == "cuda" else "CPU process hours"
+    return (
+        f"{forecast.trials} trials will take about {forecast.total_hours:.1f} {kind} ({forecast.trial_hours:.2f} h each), "
+        f"{forecast.wall_hours:.1f} h by the clock, and up to {forecast.disk_gib:.1f} GiB of {forecast.disk_free_gib:.0f} free"
+    )
+
+
+def search_report(
+    config: RunConfig, study: SearchStudy, records: Sequence[TrialRecord], forecast: SearchForecast | None
+) -> SearchReport:
+    """The best trials; leaves ``ensemble.json`` and a config that evaluates it in the study's folder.
+
+    Raises:
+        TrainingError: No trial ended well.
+    """
+    best = sorted((record for record in records if record.auroc is not None), key=lambda record: -(record.auroc or 0.0))
+    if not best:
+        raise TrainingError(
+            "No trial of the search ended well",
+            got=f"{len(records)} trials: {', '.join(sorted({record.state for record in records}))}",
+            remedy="see their errors above; narrow the ranges of the learning rate if all of them diverged",
+        )
+    models = tuple(_model(record) for record in best[: config.search.ensemble_size])
+    ensemble_path = study.folder / "ensemble.json"
+    report = SearchReport(
+        study_dir=study.folder,
+        ensemble_path=ensemble_path,
+        page_path=study.folder / "search.html",
+        best=models,
+        trials_complete=len(best),
+        trials_pruned=sum(record.state == "pruned" for record in records),
+        trials_failed=sum(record.state == "fail" for record in records),
+        importance=study.importance(),
+        forecast=forecast,
+        next_command=f"mammo evaluate {study.folder / 'evaluate.yaml'}",
+    )
+    members = [
+        EnsembleMember(
+            path=model.checkpoint_path, sha256=model.checkpoint_sha256, tuning_malignant_auroc=model.tuning_malignant_auroc
+        )
+        for model in models
+    ]
+    write_ensemble(ensemble_path, members)
+    evaluated = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"ensemble": ensemble_path})})
+    write_atomically(study.folder / "evaluate.yaml", evaluated.model_dump_json(indent=1).encode())  # JSON is YAML
+    return report
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _model(record: TrialRecord) -> SearchedModel:
+    return SearchedModel(
+        trial=record.number,
+        tuning_malignant_auroc=record.auroc or 0.0,
+        checkpoint_path=Path(record.checkpoint_path),
+        checkpoint_sha256=record.sha256,
+        parameters=dict(record.parameters),
+    )
