@@ -30,7 +30,7 @@ from tasks.adapters.gate.child import DEFAULT_LIMITS, GateChild, PreparedImage
 from tasks.adapters.gate.messages import InspectHeader, PrepareImage
 from tasks.adapters.gate.settings import GateSettings
 from tasks.adapters.gate.source_file import SourceFile, file_fingerprint
-from tasks.adapters.inbox.arrivals import shard_writer
+from tasks.adapters.inbox import shard_writer
 from tasks.adapters.inbox.shard_writer import PlannedImage, ShardJob, write_exam_shard
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.store.exam_store import create_store, reserve_rows

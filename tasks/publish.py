@@ -20,9 +20,8 @@ from schemas.exam import UNKNOWN_LABEL, Laterality, LesionBox, QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
 from schemas.reports.data import IngestReport
 from tasks.adapters.gate.advice import advise_profile
-from tasks.adapters.inbox.claims import publishable
+from tasks.adapters.inbox.claims import publishable, write_leakage_list
 from tasks.adapters.inbox.ledger import Ledger
-from tasks.adapters.inbox.pixel_twins import write_leakage_list
 from tasks.adapters.inbox.quarantine import find_sources
 from tasks.adapters.labels.joining import LabelJoin, join_labels
 from tasks.adapters.labels.labels_file import read_labels

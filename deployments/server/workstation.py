@@ -17,7 +17,7 @@ from deployments.server.registration import POOLS, register
 from schemas.config.run import RunConfig
 from schemas.config.service import ServiceConfig
 from schemas.errors import ConfigError
-from tasks.adapters.inbox.arrivals import InboxWatch, inbox_state
+from tasks.adapters.inbox.source_folder import InboxWatch, inbox_state
 from tasks.adapters.interpreter import python_command
 
 ARRIVED = "mammo.exams.arrived"

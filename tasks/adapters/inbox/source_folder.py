@@ -1,4 +1,6 @@
-"""The folder that exams arrive in: which files it holds, and which of them are complete (rule F07). Nothing is opened here.
+"""The folder that exams arrive in: which files it holds, whether new ones came, and which are complete (rule F07).
+
+Nothing is opened here; only names, sizes and times are looked at.
 
 A file is taken when its size and times have not changed for a while: whoever copies it may be slow, and nothing in a file's
 first half says that there will be a second.
@@ -9,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.adapters.gate.source_file import SourceFile, file_fingerprint, is_unfinished
@@ -21,7 +24,7 @@ def source_files(source_dir: Path, pseudonyms: Pseudonyms) -> list[SourceFile]:
     Left out: what has a leading dot (also folders: `.Trash`, macOS' `._x`), names for unfinished files, DICOMDIR.
     """
     found = []
-    for path in sorted(_walk(source_dir)):
+    for path in sorted(Path(entry.path) for entry in _walk(source_dir)):
         try:
             status = path.lstat()
         except FileNotFoundError:  # taken away while we looked
@@ -49,7 +52,8 @@ def mask_files(masks_dir: Path, pseudonyms: Pseudonyms) -> Mapping[str, tuple[Pa
     return {pseudonyms.image_id(path.stem): (path, file_fingerprint(status)) for path, status in masks}
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """The one walk over a source folder: every finished file below it; a folder that goes meanwhile holds nothing."""
     pending = [folder]
     while pending:
         try:
@@ -64,7 +68,7 @@ def _walk(folder: Path) -> Iterator[Path]:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(Path(entry.path))
                 else:
-                    yield Path(entry.path)
+                    yield entry
 
 
 def _touched_s(file: SourceFile) -> float:
@@ -81,3 +85,60 @@ def _is_unchanged(file: SourceFile) -> bool:
         return file_fingerprint(file.path.lstat()) == file.fingerprint
     except FileNotFoundError:
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class InboxState:
+    """What a folder holds, in three numbers: a million files cost no memory."""
+
+    files: int
+    size_bytes: int
+    newest_ns: int
+
+
+def inbox_state(folder: Path) -> InboxState:
+    """Looks through a folder and its subfolders; a folder that is not there holds nothing."""
+    files, size_bytes, newest_ns = 0, 0, 0
+    for entry in _walk(folder):
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:  # moved away while we looked: the next look sees it
+            continue
+        files += 1
+        size_bytes += status.st_size
+        newest_ns = max(newest_ns, status.st_mtime_ns, status.st_ctime_ns)  # a moved file keeps its mtime
+    return InboxState(files=files, size_bytes=size_bytes, newest_ns=newest_ns)
+
+
+class InboxWatch:
+    """Says once for each change of an inbox that files have arrived, when the change is over.
+
+    It forgets everything when its process ends and then reports what lies there once more: what is read twice changes nothing.
+
+    Args:
+        settle_s: The folder must not change for this long.
+        longest_wait_s: A folder that never rests is reported this often all the same.
+    """
+
+    def __init__(self, *, settle_s: float, longest_wait_s: float) -> None:
+        self._settle_s = settle_s
+        self._longest_wait_s = longest_wait_s
+        self._reported = InboxState(0, 0, 0)
+        self._last = self._reported
+        self._rests_since_s = 0.0
+        self._changes_since_s: float | None = None
+
+    def arrived(self, state: InboxState, now_s: float) -> bool:
+        """True if the change that this look completes has not been reported; ``now_s`` is a monotonic clock."""
+        if state != self._last:
+            self._last, self._rests_since_s = state, now_s
+        if state == self._reported or not state.files:
+            self._changes_since_s = None
+            return False
+        if self._changes_since_s is None:
+            self._changes_since_s = now_s
+        is_at_rest = now_s - self._rests_since_s >= self._settle_s
+        if not is_at_rest and now_s - self._changes_since_s < self._longest_wait_s:
+            return False
+        self._reported, self._changes_since_s = state, None
+        return True

@@ -8,5 +8,5 @@ row("I06", BLOCK, "A SOPInstanceUID comes with one image and one patient only", 
 row("C01", BLOCK, "A breast is found in the image", by="gmic_model.preprocess")
 row("E01", WARN, "An exam has all four standard views", by="checks.image_suites")
 row("E02", WARN, "An exam has one image per view; where a view comes twice, both are used", by="checks.image_suites")
-row("E03", BLOCK, "No two images of different UIDs have the same pixels", by="inbox.pixel_twins")
+row("E03", BLOCK, "No two images of different UIDs have the same pixels", by="inbox.claims")
 row("E04", BLOCK, "An exam has one patient and one date", by="checks.image_suites")

@@ -9,8 +9,7 @@ import pytest
 from mammo_tests.mammograms import PSEUDONYMS, rejection, write
 from tasks.adapters.gate.rules.table import RULES
 from tasks.adapters.gate.source_file import is_unfinished
-from tasks.adapters.inbox.arrivals import inbox_state
-from tasks.adapters.inbox.source_folder import source_files
+from tasks.adapters.inbox.source_folder import inbox_state, source_files
 
 UNFINISHED = ("._a.dcm", ".a.dcm", "a.dcm.part", "a.partial", "a.filepart", "a.dcm.tmp", "a.crdownload")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tasks.adapters.inbox.arrivals import InboxState, InboxWatch, inbox_state
+from tasks.adapters.inbox.source_folder import InboxState, InboxWatch, inbox_state
 
 
 def test_a_state_counts_what_ingest_would_read(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pydicom
 from mammo_tests import hostile
 from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.gate.admission import accept_image
-from tasks.adapters.inbox.pixel_twins import one_of_each, refusals, write_leakage_list
+from tasks.adapters.inbox.claims import one_of_each, refusals, write_leakage_list
 from tasks.adapters.pseudonyms import Pseudonyms
 
 WriteSound = Callable[..., Path]
