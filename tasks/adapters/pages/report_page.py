@@ -20,16 +20,9 @@ from schemas.reports.pages import PipelineReport, PredictReport
 from tasks.adapters.gate.rules.table import demand
 from tasks.adapters.pages.charts.calibration import calibration_chart, slider
 from tasks.adapters.pages.charts.cohort_flow import cohort_steps, flow_chart, split_ends
-from tasks.adapters.pages.charts.curves import (
-    Chart,
-    FindingScores,
-    Whisker,
-    loss_chart,
-    pr_chart,
-    roc_chart,
-    tuning_chart,
-    whisker,
-)
+from tasks.adapters.pages.charts.curves import FindingScores, Whisker, pr_chart, roc_chart, whisker
+from tasks.adapters.pages.charts.frame import Chart
+from tasks.adapters.pages.charts.training_curves import loss_chart, tuning_chart
 from tasks.adapters.pages.panels import exam_links, explained_panels, page_findings, predicted_panels
 from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, render_template, script_digest, script_text
 from tasks.adapters.workspace import write_atomically

@@ -9,7 +9,8 @@ import numpy as np
 
 from gmic_model.metrics.operating_points import threshold_table
 from schemas.reports.evaluation import CalibrationBin, CalibrationReport, FindingMetrics
-from tasks.adapters.pages.charts.curves import Chart, FindingScores, Frame, Series
+from tasks.adapters.pages.charts.curves import FindingScores
+from tasks.adapters.pages.charts.frame import Chart, Frame, Series
 
 SLIDER_STEPS = 500
 """A page holds at most this many thresholds of a finding, however many breasts there are."""
