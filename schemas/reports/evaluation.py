@@ -6,17 +6,17 @@ from pathlib import Path
 
 from pydantic import Field
 
-from schemas.reports.report import Interval, Provenance, Report
+from schemas.reports.report import Interval, Provenance, Report, measured
 from schemas.reports.training import EnsembleMember
 
 
 class AurocDifference(Report):
     """Of two scores of the same breasts: DeLong's test with patients as clusters; None = not defined."""
 
-    difference: float
-    low: float
-    high: float
-    p_value: float
+    difference: float = measured("Difference of AUROC", "Of the first score less the second")
+    low: float = measured("Its lower end", "Of the 95 % interval")
+    high: float = measured("Its upper end", "Of the 95 % interval")
+    p_value: float = measured("p", "Two-sided, DeLong's test with patients as clusters", digits=4)
 
 
 class ModelMetrics(Report):
@@ -24,40 +24,40 @@ class ModelMetrics(Report):
 
     name: str
     sha256: str
-    auroc: Interval
-    auprc: Interval
-    localization_f1: float | None
-    localization_precision: float | None
-    localization_recall: float | None
+    auroc: Interval = measured("AUROC", "Probability that a positive breast ranks above a negative one, by this model alone")
+    auprc: Interval = measured("AUPRC", "Average precision over breasts, by this model alone")
+    localization_f1: float | None = measured("Localisation F1", "Mean over images with a mask")
+    localization_precision: float | None = measured("Localisation precision", "Mean over images with a mask")
+    localization_recall: float | None = measured("Localisation recall", "Mean over images with a mask")
     minus_ensemble: AurocDifference | None = Field(description="AUROC of this model less that of the mean score")
 
 
 class ModelSpread(Report):
     """Mean over models of a metric, as Table 1 gives it for its five."""
 
-    mean: Interval = Field(description="Its interval is over patients, with these models")
-    standard_deviation: float | None = Field(description="Over models, n - 1; None = one model, or not defined")
+    mean: Interval = measured("Mean over models", "Its interval is over patients, with these models")
+    standard_deviation: float | None = measured("Standard deviation over models", "With n - 1; not defined for one model")
 
 
 class LocalizationIntervals(Report):
     """Means over images with a mask, with intervals over patients."""
 
-    f1: Interval
-    precision: Interval
-    recall: Interval
-    pointing: Interval
-    lesions_reached: Interval = Field(description="Share of lesions that one of the K patches holds")
+    f1: Interval = measured("F1", "Harmonic mean of precision and recall of the saliency, mean over images with a mask")
+    precision: Interval = measured("Precision", "How much of the saliency falls on the lesion")
+    recall: Interval = measured("Recall", "How much of the lesion the saliency covers")
+    pointing: Interval = measured("Saliency peaks on a lesion", "Share of images with a mask")
+    lesions_reached: Interval = measured("Lesions in a patch", "Share of lesions that one of the K patches holds")
 
 
 class BoxLocalization(Report):
     """Where lesions are marked by boxes only."""
 
-    images: int
-    mass_inside: Interval = Field(description="Mean share of an image's saliency that lies in its boxes")
-    area_inside: float = Field(description="Mean share of the window that boxes cover: what an even map would have inside")
-    pointing: Interval
-    lesions: int = Field(description="Boxes; those that overlap count as one")
-    lesions_reached: int
+    images: int = measured("Images with boxes", "Images that have boxes and no mask")
+    mass_inside: Interval = measured("Saliency inside boxes", "Mean share of an image's saliency that lies in its boxes")
+    area_inside: float = measured("Area of boxes", "Mean share of the window that boxes cover: an even map has so much inside")
+    pointing: Interval = measured("Saliency peaks in a box", "Share of images with boxes")
+    lesions: int = measured("Boxes", "Those that overlap count as one")
+    lesions_reached: int = measured("Boxes in a patch", "Boxes that one of the K patches touches")
 
 
 class OperatingPoint(Report):
@@ -96,22 +96,22 @@ class CalibrationReport(Report):
 
     binning: str = Field(description="How breasts were put into bins, in words")
     bins: tuple[CalibrationBin, ...]
-    brier: Interval
-    brier_of_prevalence: float | None = Field(description="Brier score of giving every breast the prevalence")
-    expected_calibration_error: Interval
-    mean_score: float | None
-    prevalence: float | None
+    brier: Interval = measured("Brier score", "Mean squared distance of a score from what was there; lower is better")
+    brier_of_prevalence: float | None = measured("Brier score of the prevalence", "Of giving every breast the prevalence")
+    expected_calibration_error: Interval = measured("Calibration error", "Mean distance of score and observed share over bins")
+    mean_score: float | None = measured("Mean score", "Of all breasts with a known label")
+    prevalence: float | None = measured("Prevalence", "Share of these breasts that have the finding")
 
 
 class TemperatureFit(Report):
     """One number that divides logits; fitted on the tuning split, kept beside the weights, never fitted on test."""
 
-    temperature: float | None = Field(description="None = not determined by these breasts; ``reason`` says why")
+    temperature: float | None = measured("Temperature", "Divides logits; not defined where these breasts do not determine it")
     reason: str = ""
-    breasts: int
-    positive_breasts: int
-    log_loss_before: float | None = None
-    log_loss_after: float | None = None
+    breasts: int = measured("Tuning breasts", "With a known label: what the temperature was fitted on")
+    positive_breasts: int = measured("Of these with the finding", "Tuning breasts that have the finding")
+    log_loss_before: float | None = measured("Log loss before", "On the tuning split, of scores as they are", default=None)
+    log_loss_after: float | None = measured("Log loss after", "On the tuning split, after division", default=None)
 
 
 class TemperatureFile(Report):
@@ -140,28 +140,32 @@ class SubgroupMetrics(Report):
 class FindingMetrics(Report):
     """Breast-level and localisation metrics of one finding."""
 
-    breasts: int
-    positive_breasts: int
-    auroc: Interval
-    auprc: Interval
-    localization_images: int
-    localization_f1: float | None
-    localization_precision: float | None
-    localization_recall: float | None
-    pointing_fraction: float | None = Field(None, description="Share of masked images whose saliency peaks on a lesion")
-    lesions: int = Field(0, description="Lesions in the masks of the test split")
-    lesions_reached: int = Field(0, description="Of these, lesions that one of the K patches holds")
+    breasts: int = measured("Breasts", "Test breasts with a known label")
+    positive_breasts: int = measured("Breasts with the finding", "Of these")
+    auroc: Interval = measured("AUROC", "Probability that a positive breast ranks above a negative one (Mann-Whitney)")
+    auprc: Interval = measured("AUPRC", "Average precision over breasts; by chance it is the prevalence")
+    localization_images: int = measured("Images with a mask", "Test images with a lesion mask of the finding")
+    localization_f1: float | None = measured("Localisation F1", "Mean over these images")
+    localization_precision: float | None = measured("Localisation precision", "Mean over these images")
+    localization_recall: float | None = measured("Localisation recall", "Mean over these images")
+    pointing_fraction: float | None = measured(
+        "Saliency peaks on a lesion", "Share of masked images whose saliency peaks on a lesion", default=None
+    )
+    lesions: int = measured("Lesions", "Lesions in the masks of the test split", default=0)
+    lesions_reached: int = measured("Lesions in a patch", "Lesions that one of the K patches holds", default=0)
     operating_points: tuple[OperatingPoint, ...] = ()
     calibration: CalibrationReport | None = None
     calibration_scaled: CalibrationReport | None = Field(None, description="After division by the fitted temperature")
     temperature: TemperatureFit | None = None
     subgroups: tuple[SubgroupMetrics, ...] = ()
-    subgroup_threshold: float | None = Field(None, description="Where subgroup sensitivity and specificity are read")
+    subgroup_threshold: float | None = measured(
+        "Threshold of subgroups", "Where subgroup sensitivity and specificity are read", default=None
+    )
     subgroups_not_recorded: tuple[str, ...] = Field((), description="Attributes that the store does not record")
-    exams: int = Field(0, description="Exams with a known label: present if it is in a breast")
-    positive_exams: int = 0
-    exam_auroc: Interval | None = Field(None, description="Exam score = the higher one of its breasts'")
-    exam_auprc: Interval | None = None
+    exams: int = measured("Exams", "With a known label: present if it is in a breast", default=0)
+    positive_exams: int = measured("Exams with the finding", "Of these", default=0)
+    exam_auroc: Interval | None = measured("AUROC of exams", "An exam's score is the higher one of its breasts'", default=None)
+    exam_auprc: Interval | None = measured("AUPRC of exams", "Average precision over exams", default=None)
     models: tuple[ModelMetrics, ...] = Field((), description="Each model alone, where several are evaluated")
     auroc_of_models: ModelSpread | None = None
     auprc_of_models: ModelSpread | None = None

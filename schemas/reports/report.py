@@ -1,6 +1,8 @@
-"""What measurements are made of: estimates with intervals, models alone and together. Stages' reports are in ``reports``."""
+"""What reports are made of: the frozen record, an estimate with its interval, a measured field, where a result comes from."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +19,18 @@ class Interval(Report):
     value: float | None
     low: float | None
     high: float | None
+
+
+def measured(title: str, meaning: str, *, digits: int = 3, default: Any = ...) -> Any:
+    """A field that the report page draws by itself, because it exists.
+
+    Args:
+        title: What the page calls it.
+        meaning: A sentence on what it says, printed beside it.
+        digits: Decimals shown.
+        default: Of reports that were written before the field existed.
+    """
+    return Field(default, title=title, description=meaning, json_schema_extra={"digits": digits})
 
 
 class Provenance(Report):

@@ -25,8 +25,7 @@ from schemas.exam import QuarantinedFile
 from tasks.adapters.gate.child import GateChild
 from tasks.adapters.gate.messages import DrawThumbnail
 from tasks.adapters.gate.rules.table import demand
-from tasks.adapters.pages.render import render_template
-from tasks.adapters.workspace import write_atomically
+from tasks.adapters.pages.render import write_page
 
 logger = logging.getLogger(__name__)
 
@@ -88,14 +87,14 @@ def write_contact_sheet(
             _card(file, sources.get(file.file_id), child if place < pictures else None) for place, file in enumerate(shown)
         ]
     counts = Counter(code for file in refused for code in file.reason_codes)
-    page = render_template(
+    write_page(
+        output_path,
         "contact_sheet.html.jinja",
         created=created,
         files=len(refused),
         cards=cards,
         counts=[(code, demand(code), count) for code, count in counts.most_common()],
     )
-    write_atomically(output_path, page.encode("utf-8"))
     logger.info("contact sheet of %d refused files written", len(refused))
     return output_path
 

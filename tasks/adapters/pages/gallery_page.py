@@ -23,8 +23,7 @@ from gmic_model.pictures.hanging import Box, HungView, ScaleBar, scale_bar, shar
 from gmic_model.pictures.panel import FINDING_COLORS
 from schemas.exam import FINDINGS, Finding, Laterality, ViewPosition
 from schemas.reports.evaluation import CalibrationBin
-from tasks.adapters.pages.render import PAGE_FINDINGS, render_template, script_digest, script_text
-from tasks.adapters.workspace import write_atomically
+from tasks.adapters.pages.render import PAGE_FINDINGS, write_page
 
 logger = logging.getLogger(__name__)
 
@@ -124,8 +123,11 @@ class Shelf:
             OSError: The page cannot be written.
         """
         place = self.exam_ids.index(exam.exam_id)
-        page = render_template(
+        path = self.folder / f"{exam.exam_id}.html"
+        page_bytes = write_page(
+            path,
             "exam.html.jinja",
+            script="exam.js",
             exam=exam,
             films=_films(exam),
             place=place,
@@ -137,12 +139,8 @@ class Shelf:
             has_masks=any(view.hung.outlines for view in exam.views),
             created=self.created,
             note=self.note,
-            script=script_text("exam.js"),
-            script_digest=script_digest("exam.js"),
-        ).encode("utf-8")
-        path = self.folder / f"{exam.exam_id}.html"
-        write_atomically(path, page)
-        self.entries.append(_Entry.of(exam, place, len(page)))
+        )
+        self.entries.append(_Entry.of(exam, place, page_bytes))
         return path
 
     def write_index(self, *, test_exams: int) -> Path:
@@ -154,8 +152,11 @@ class Shelf:
         Raises:
             OSError: The page cannot be written.
         """
-        page = render_template(
+        path = self.folder / INDEX
+        write_page(
+            path,
             "gallery.html.jinja",
+            script="gallery.js",
             entries=self.entries,
             test_exams=test_exams,
             findings=PAGE_FINDINGS,
@@ -163,11 +164,7 @@ class Shelf:
             largest_megabytes=max((entry.page_bytes for entry in self.entries), default=0) / 1e6,
             created=self.created,
             note=self.note,
-            script=script_text("gallery.js"),
-            script_digest=script_digest("gallery.js"),
         )
-        path = self.folder / INDEX
-        write_atomically(path, page.encode("utf-8"))
         logger.info("gallery of %d exams written", len(self.entries))
         return path
 

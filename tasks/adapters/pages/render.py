@@ -1,4 +1,4 @@
-"""The templates of pages and figures. The only home of jinja2: every value is escaped, a missing one is an error."""
+"""Template to page: one self-contained file, written whole. The only home of jinja2: every value is escaped."""
 
 from __future__ import annotations
 
@@ -12,10 +12,38 @@ import jinja2
 
 from schemas.exam import Finding
 from schemas.reports.report import Interval
+from tasks.adapters.workspace import write_atomically
 
 LATERALITY = {"R": "Right", "L": "Left"}
 PAGE_FINDINGS = (Finding.MALIGNANT, Finding.BENIGN)
 """The order on a page: what matters most comes first."""
+
+
+def write_page(path: Path, template: str, /, *, script: str | None = None, **values: object) -> int:
+    """Renders a template into one self-contained file; replaced atomically, so that nobody sees half a page.
+
+    Args:
+        path: Where the page goes.
+        template: Name of a file of the templates folder.
+        script: Name of the page's script in that folder; the template gets its text and its digest for the page's policy.
+        values: What the template shows. A value that it names and does not get is an error.
+
+    Returns:
+        The page's size in bytes.
+
+    Raises:
+        OSError: The page cannot be written.
+    """
+    if script is not None:
+        values |= {"script": script_text(script), "script_digest": script_digest(script)}
+    page = render_template(template, **values).encode("utf-8")
+    write_atomically(path, page)
+    return len(page)
+
+
+def known_text(text: str | None, *, unknown: str = "not known") -> str:
+    """What a page says of a value that may not be known: one word for all pages."""
+    return unknown if text is None else text
 
 
 def render_template(template: str, /, **context: object) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from schemas.config.run import RunConfig
 from schemas.exam import Split
+from schemas.reports.evaluation import FindingMetrics
 from schemas.reports.pages import PipelineReport, PredictReport
 from tasks.adapters.gate.rules.table import demand
 from tasks.adapters.pages.charts.calibration import calibration_chart, slider
@@ -23,9 +24,9 @@ from tasks.adapters.pages.charts.cohort_flow import cohort_steps, flow_chart, sp
 from tasks.adapters.pages.charts.curves import FindingScores, Whisker, pr_chart, roc_chart, whisker
 from tasks.adapters.pages.charts.frame import Chart
 from tasks.adapters.pages.charts.training_curves import loss_chart, tuning_chart
+from tasks.adapters.pages.measures import measured_tables
 from tasks.adapters.pages.panels import exam_links, explained_panels, page_findings, predicted_panels
-from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, render_template, script_digest, script_text
-from tasks.adapters.workspace import write_atomically
+from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, write_page
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +62,16 @@ def render_report(
     epochs = report.train.epochs
     steps = cohort_steps(report)
     failures, panels = explained_panels(report.explanation)
-    page = render_template(
+    page_bytes = write_page(
+        output_path,
         "report.html.jinja",
+        script=SCRIPT,
         report=report,
         config=config,
         created=created,
         findings=page_findings(report.evaluation.by_finding),
         whiskers=_whiskers(report),
+        measures=tuple(measured_tables(_by_shown_finding(report), title="Breasts, exams and images")),
         cautions=_cautions(report, config),
         flow=steps,
         flow_drawn=flow_chart(steps, split_ends(report)),
@@ -80,15 +84,12 @@ def render_report(
         test_charts=(roc_chart(ordered), pr_chart(ordered)) if ordered else (),
         sliders=[drawn for drawn in map(slider, ordered) if drawn is not None],
         calibration_charts=_calibration_charts(report),
-        script=script_text(SCRIPT),
-        script_digest=script_digest(SCRIPT),
         failures=failures,
         panels=panels,
         links=exam_links(report.explanation, output_path),
         config_json=_shown_config(config),
     )
-    write_atomically(output_path, page.encode("utf-8"))
-    logger.info("report written: %d bytes", len(page))
+    logger.info("report written: %d bytes", page_bytes)
     return output_path
 
 
@@ -111,7 +112,8 @@ def render_prediction(
     for key, scores in report.breast_scores.items():
         exam_id, _, laterality = key.rpartition(" ")
         breasts.append((exam_id, LATERALITY.get(laterality, laterality), scores))
-    page = render_template(
+    write_page(
+        output_path,
         "prediction.html.jinja",
         report=report,
         config=config,
@@ -122,8 +124,13 @@ def render_prediction(
         panels=predicted_panels(report),
         config_json=_shown_config(config),
     )
-    write_atomically(output_path, page.encode("utf-8"))
     return output_path
+
+
+def _by_shown_finding(report: PipelineReport) -> dict[str, FindingMetrics]:
+    """Metrics by the finding's name, in the order of a page."""
+    by_finding = report.evaluation.by_finding
+    return {finding.capitalize(): by_finding[finding] for finding in page_findings(by_finding)}
 
 
 def _whiskers(report: PipelineReport) -> dict[str, dict[str, Whisker | None]]:

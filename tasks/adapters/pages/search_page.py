@@ -11,9 +11,8 @@ from typing import Final
 
 from schemas.config.training import SearchConfig
 from schemas.reports.training import SearchReport
-from tasks.adapters.pages.render import render_template
+from tasks.adapters.pages.render import write_page
 from tasks.adapters.training.search_study import TrialRecord
-from tasks.adapters.workspace import write_atomically
 
 WIDTH_PX: Final = 960
 HEIGHT_PX: Final = 380
@@ -56,7 +55,8 @@ def write_search_page(
     axes = _axes(ended, search)
     best = {model.trial for model in report.best}
     lines = [_line(record, axes, search.paths, record.number in best) for record in ended]
-    page = render_template(
+    write_page(
+        path,
         "search.html.jinja",
         created=created,
         name=name,
@@ -69,7 +69,6 @@ def write_search_page(
         top_px=_TOP_PX,
         bottom_px=_BOTTOM_PX,
     )
-    write_atomically(path, page.encode())
 
 
 def _axes(records: Sequence[TrialRecord], search: SearchConfig) -> list[Axis]:

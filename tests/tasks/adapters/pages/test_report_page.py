@@ -323,7 +323,7 @@ def test_every_section_is_there_and_linked(render: Callable[..., str]) -> None:
     sections = [section["id"] for section in page.all("section")]
     assert sections == [
         "summary", "cohort", "checks", "training", "performance", "operating", "calibration", "subgroups", "localisation",
-        "failures", "gallery", "provenance", "card", "config",
+        "measures", "failures", "gallery", "provenance", "card", "config",
     ]  # fmt: skip
     links = [link["href"] for link in page.all("a")]
     assert links[: 1 + len(sections)] == ["#content", *(f"#{section}" for section in sections)]
