@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from deployments.server.new_database import keep_new_database, place_new_database
 from schemas.errors import MammoError
 from tasks.adapters.interpreter import python_command
 
@@ -129,11 +130,14 @@ def _start_server(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     A port that was free a moment ago may be taken by another command's server when ours binds it. Ours ends then and the
     other one answers in its place, which only its ``home`` tells: hence a second try, on a port that nobody else wants.
     """
+    is_first = place_new_database(home, os.environ)
     for port in (_free_port(USUAL_PORT, 0), _free_port(0)):
         address = f"http://127.0.0.1:{port}"
         process = _spawn_server(home, port, address)
         try:
             if _waited_until_ready(process, address, home):
+                if is_first:
+                    keep_new_database(home, os.environ)
                 (home / "server.json").write_text(json.dumps({"pid": process.pid, "address": address}))
                 return process, address
         except BaseException:

@@ -49,7 +49,7 @@ class RunConfig(Config):
     phantom: PhantomConfig | None = Field(None, description="For the flow phantom only")
     ingest: IngestConfig
     preprocess: PreprocessConfig = PreprocessConfig()
-    model: NetworkConfig = GMICConfig()
+    model: NetworkConfig = Field(GMICConfig(), description="The network and its numbers")
     split: SplitConfig = SplitConfig()
     pretrain: PretrainConfig | None = Field(None, description="BI-RADS pre-training before train and search; null = none")
     train: TrainConfig = TrainConfig()

@@ -1,0 +1,54 @@
+"""The database of a workspace's first server: copied, for to make one takes Prefect about as long as all else of its start.
+
+Prefect makes its tables by a hundred migrations. What they end in, before anything has run, is the same for every workspace:
+the tables, and Prefect's own block types. It is kept once per user and version of Prefect in the cache folder. Without that
+folder, or with a database of the user's own choice, Prefect does it as always.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from schemas.errors import StoreError
+from tasks.adapters.inbox.ledger import copy_database
+
+_CHOSEN_BY_USER = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+
+
+def place_new_database(home: Path, environment: Mapping[str, str]) -> bool:
+    """Puts the kept empty database into a home that has none; True if it is a home for which one should be kept."""
+    path, kept = home / "prefect.db", kept_database(environment)
+    if path.exists() or any(environment.get(name) for name in _CHOSEN_BY_USER):
+        return False
+    if not kept.exists():
+        return True
+    aside = path.with_name(".prefect.db.part")
+    aside.unlink(missing_ok=True)
+    try:
+        copy_database(kept, aside)
+    except StoreError:  # it is damaged: Prefect makes one, which takes its place
+        return True
+    aside.chmod(0o600)
+    aside.replace(path)
+    return False
+
+
+def keep_new_database(home: Path, environment: Mapping[str, str]) -> None:
+    """Keeps a copy of the database that a server has just made, before anybody has used it."""
+    kept = kept_database(environment)
+    aside = kept.with_name(f".{kept.name}.{os.getpid()}.part")
+    with suppress(StoreError, OSError):  # no cache folder: the next workspace waits as this one did
+        kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        copy_database(home / "prefect.db", aside)
+        aside.chmod(0o600)
+        aside.replace(kept)
+
+
+def kept_database(environment: Mapping[str, str]) -> Path:
+    """Where the empty database of this version of Prefect is kept."""
+    cache_dir = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache_dir / "mammography-gmic" / f"prefect-{version('prefect')}.db"
