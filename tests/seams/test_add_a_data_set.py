@@ -26,8 +26,7 @@ def test_the_page_s_steps_add_a_data_set(tmp_path: Path) -> None:
     copy.pytest(
         "--noconftest",
         "tests/tasks/adapters/datasets/sets",
-        "tests/tasks/adapters/gate/test_admission.py",
+        "tests/tasks/adapters/datasets/test_sets.py",
+        "tests/tasks/adapters/gate/test_advice.py",
         "tests/docs/test_reference.py",
-        "-k",
-        "county or profile or advice or reference",
     )
