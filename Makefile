@@ -1,5 +1,5 @@
-# make demo, make test: on a fresh machine with Python 3.11 and make, nothing before them.
-PYTHON ?= python3.11
+# make demo, make test: on a fresh machine with Python 3.11, 3.12 or 3.13 and make, nothing before them.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.13 python3.12,$(shell $(name) -V >/dev/null 2>&1 && echo $(name))) python3.11)
 BIN := .venv/bin
 
 .PHONY: demo test test-long check format reference clean
