@@ -1,38 +1,48 @@
-# make demo, make test: on a fresh machine with Python 3.11 and make, nothing before them.
-PYTHON ?= python3.11
-BIN := .venv/bin
+# make demo, make test: on a fresh machine with Python 3.11, 3.12 or 3.13 and make, nothing before them.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.13 python3.12,$(shell $(name) -V >/dev/null 2>&1 && echo $(name))) python3.11)
+VENV ?= .venv
+BIN := $(VENV)/bin
 
-.PHONY: demo test test-long check format reference clean
+.PHONY: demo test test-quick test-long check format reference clean
 
-demo: .venv/installed
+demo: $(VENV)/installed
 	$(BIN)/mammo demo $(DEMO)
 
-test: .venv/installed
+test: $(VENV)/installed
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope
 
+# What another Python, and the packages it has in its own versions, could break: arithmetic, DICOM, store, pages, one flow on a
+# real server. CI runs it on the newest Python that is installed: make test-quick VENV=build/second-python PYTHON=python3.13
+QUICK := tests/schemas tests/gmic_model/metrics tests/gmic_model/pixels tests/gmic_model/reader_study \
+	tests/gmic_model/test_sampling.py tests/gmic_model/test_roi.py tests/tasks/adapters/checks tests/tasks/adapters/dicom \
+	tests/tasks/adapters/inbox/test_ledger.py tests/tasks/adapters/labels tests/tasks/adapters/models \
+	tests/tasks/adapters/store tests/flows/test_scrub.py
+test-quick: $(VENV)/installed
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope $(QUICK)
+
 # A day of a workstation and a killed server on PostgreSQL: minutes, so not in `make test`.
-test-long: .venv/installed
+test-long: $(VENV)/installed
 	$(BIN)/pytest -m e2e tests/deployments
 
-check: .venv/installed
+check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/installed
+format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 # The pages and tables that are written from the code.
-reference: .venv/installed
+reference: $(VENV)/installed
 	PYTHONPATH=tests/support $(BIN)/python -P -m mammo_tests.verb_files write
 	PYTHONPATH=tests/support $(BIN)/python -P -m mammo_tests.reference write
 
 # pip takes torch's CPU build where one is offered (a +cpu wheel sorts above the plain one) and PyPI's CUDA build elsewhere.
-.venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
 clean:

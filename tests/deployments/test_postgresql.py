@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.long]
 TASKS = 250
 """Of each of the two flow runs."""
 
+REDIS_PASSWORD = "0123abcd"  # noqa: S105 - of a Redis that lives as long as its test
+
 FLOW = '''
 """Counts; each execution of a task leaves a line."""
 import os, sys, time
@@ -75,9 +77,10 @@ def test_a_killed_server_loses_no_work_and_no_flow_run(tmp_path: Path, database:
             "PREFECT_SERVER_EVENTS_MESSAGING_CACHE": "prefect_redis.messaging",
             "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",
-            "PREFECT_SERVER_DOCKET_URL": f"redis://127.0.0.1:{redis}/1",
+            "PREFECT_SERVER_DOCKET_URL": f"redis://:{REDIS_PASSWORD}@127.0.0.1:{redis}/1",
             "PREFECT_REDIS_MESSAGING_HOST": "127.0.0.1",
             "PREFECT_REDIS_MESSAGING_PORT": str(redis),
+            "PREFECT_REDIS_MESSAGING_PASSWORD": REDIS_PASSWORD,
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
         server = ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
@@ -144,12 +147,24 @@ def database(until: Callable[..., bool]) -> Iterator[int]:
 
 @contextmanager
 def _redis() -> Iterator[int]:
-    """A Redis of its own on loopback; its port."""
+    """A Redis of its own on loopback, with a password as compose.yaml has one; its port."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("Redis is not installed (apt-get install redis-server)")
     port = _free_port()
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    command = [
+        program,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--requirepass",
+        REDIS_PASSWORD,
+    ]
     with _process(command):
         yield port
 

@@ -92,7 +92,8 @@ def test_a_pod_is_what_kubernetes_accepts_and_can_do_no_harm(pool: str, image: s
         "defaultMode": 0o440,
         "items": [{"key": "prefect_auth", "path": "prefect_auth"}],
     }
-    assert "/run/secrets/prefect_auth" in KUBERNETES_TEMPLATE.parent.with_name("entrypoint.sh").read_text()
+    entrypoint = KUBERNETES_TEMPLATE.parent.with_name("entrypoint.sh").read_text()
+    assert "MAMMO_SECRETS_DIR:-/run/secrets" in entrypoint and "$secrets/prefect_auth" in entrypoint
 
 
 def test_the_form_of_a_pool_refuses_what_a_pod_could_not_be() -> None:
