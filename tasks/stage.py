@@ -99,7 +99,12 @@ class StageTask(Generic[Inputs, ReportType]):
                 raise NotFinished
             return finished
         answer: Any = self._task(config, *inputs, **named)
-        report: ReportType = answer.result() if isinstance(answer, State) else answer
+        if isinstance(answer, State):
+            finished_report: ReportType = answer.result()
+            return finished_report
+        report: ReportType = answer
+        # Only now: a run that is killed earlier shows the stage unfinished, in Prefect and here alike.
+        write_atomically(self._done_path(config), f"{self.key(config, *inputs, **named)} {_run_id()}".encode())
         return report
 
     def key(self, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs) -> str:
@@ -116,16 +121,12 @@ class StageTask(Generic[Inputs, ReportType]):
         self, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs
     ) -> ReportType | State[ReportType]:
         key = self.key(config, *inputs, **named)
-        run_id = flow_run.id or uuid4().hex  # outside a flow nothing is a retry
         # A retry of the flow run that was to force a stage, and did, leaves it alone: the run's id stands in `done`.
-        finished = self._finished(config, key, forced_in=run_id if self._is_forced(config) else None)
+        finished = self._finished(config, key, forced_in=_run_id() if self._is_forced(config) else None)
         if finished is not None:
             return Completed(name="Cached", data=finished)
-        done_path = self._done_path(config)
-        done_path.unlink(missing_ok=True)  # from here until the end the folder holds a mixture
-        report = save_report(config, self._stage, self.body(config, *inputs, **named))
-        write_atomically(done_path, f"{key} {run_id}".encode())
-        return report
+        self._done_path(config).unlink(missing_ok=True)  # from here until the end the folder holds a mixture
+        return save_report(config, self._stage, self.body(config, *inputs, **named))
 
     def _is_forced(self, config: RunConfig) -> bool:
         return self._stage in config.force
@@ -165,6 +166,10 @@ def stage(
         tags: Prefect's tags of the task, for limits on the server.
     """
     return lambda body: StageTask(body, name, version, sections, reads, tags)
+
+
+def _run_id() -> str:
+    return flow_run.id or uuid4().hex  # outside a flow nothing is a retry
 
 
 def _content(section: Config | None) -> object:
