@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from deployments.configuration import SHIPPED_CONFIGS, load_config
+from schemas.config.run import RunConfig
 from schemas.errors import ConfigError
 
 SHIPPED = sorted(SHIPPED_CONFIGS.glob("*.yaml"))
@@ -115,3 +116,20 @@ def test_shipped_configs_name_the_windows_size_once() -> None:
     named = {path.name: path.read_text() for path in SHIPPED_CONFIGS.glob("*.yaml")}
     assert named and not [name for name, text in named.items() if "image_size:" in text]
     assert load_config(SHIPPED_CONFIGS / "table1.yaml").model.image_size == (512, 320)
+
+
+@pytest.mark.parametrize(
+    "model", [{}, {"image_size": [2944, 1920]}, {"K": 2}, {"kind": "gmic"}, {"kind": "resnet-22"}, {"variant": "gmic-loc"}]
+)
+def test_the_server_accepts_a_network_of_either_kind(model: dict[str, object]) -> None:
+    """Prefect checks a run's parameters by the flow's JSON schema, where exactly one form of the section may fit."""
+    from prefect.utilities.callables import parameter_schema
+    from prefect.utilities.schema_tools import validate
+
+    from flows.train import train
+
+    form = parameter_schema(train).model_dump_for_openapi()
+    content = {"workspace_dir": "w", "ingest": {"source_dir": "s"}, "model": model}
+    validate({"config": content}, form, raise_on_error=True)
+    filled = RunConfig.model_validate(content).model_dump(mode="json")
+    validate({"config": filled}, form, raise_on_error=True)
