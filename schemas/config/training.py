@@ -94,7 +94,11 @@ class FitConfig(Config):
     loader_workers: NonNegativeInt = Field(2, description="Threads of each training process that read ahead; 0 = none")
     prefetch_batches: PositiveInt = Field(2, description="Batches that are read ahead of the one in use")
     store_reader: StoreReader = Field(StoreReader.ZARR, description="zarr, or tensorstore if installed: same pixels")
-    num_threads: int | None = Field(None, description="CPU threads of torch in each process; null = all cores")
+    num_threads: int | None = Field(
+        None,
+        description="CPU threads of torch in each process; null = OMP_NUM_THREADS, without it all cores. Another number rounds "
+        "otherwise: fix it where a run must be repeatable",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = a GPU if there is one")
     keep_checkpoints: PositiveInt = Field(2, description="Newest epochs kept; the best by each criterion stay too")
     checkpoint_steps: PositiveInt | None = Field(

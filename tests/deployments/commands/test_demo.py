@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from deployments.commands.demo import place_phantom_key, prediction_config, run_demo
 from schemas.errors import ConfigError, NoExamsFound
+from tasks.adapters.interpreter import import_path, python_command
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.workspace import Workspace
 
@@ -19,6 +22,22 @@ def test_the_seed_alone_fixes_the_pseudonyms_of_the_phantoms(tmp_path: Path) -> 
         place_phantom_key(tmp_path / name, seed)
         patients.append(open_key(Workspace(tmp_path / name).key_path).patient_id("PHANTOM-0001"))
     assert patients[0] == patients[1] != patients[2]
+
+
+@pytest.mark.parametrize("variable", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
+def test_the_environment_does_not_choose_how_many_threads_train_the_demo(tmp_path: Path, variable: str) -> None:
+    """One thread rounds otherwise than two, and Dask's nannies set these variables in the process that starts them."""
+    program = (
+        "import sys, torch; from pathlib import Path; from deployments.commands.demo import demo_config; "
+        "from gmic_model.learning.learner import choose_device; "
+        "before = torch.get_num_threads(); choose_device(demo_config(Path(sys.argv[1]), 0).train); "
+        "print(before, torch.get_num_threads())"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(import_path()), variable: "1"}
+    said = subprocess.run(
+        python_command("-c", program, str(tmp_path)), env=environment, check=True, capture_output=True, text=True
+    ).stdout
+    assert said.split() == ["1", "2"]
 
 
 def test_a_key_that_is_there_stays(tmp_path: Path) -> None:
