@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable
+from typing import Any, Protocol, cast
 
-from prefect import flow
+from prefect import Task, flow
 from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
@@ -14,10 +15,9 @@ from schemas.reports.data import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.workspace import Workspace, held_lock
 from tasks.artifacts import run_name
-from tasks.ingest import comparison_batches, header_batches, ingest_batch, inspect_batch, plan_shards, scan_source
+from tasks.ingest import Scan, comparison_batches, header_batches, ingest_batch, inspect_batch, plan_shards, scan_source
 from tasks.publish import publish_exams
 
-Records = TypeVar("Records")
 TWO_BATCHES = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=2))
 """The next batch fills the tail of the one before; Dask does the work."""
 
@@ -28,28 +28,51 @@ def ingest(config: RunConfig) -> IngestReport:
     return ingest_steps(config)
 
 
-def ingest_steps(config: RunConfig) -> IngestReport:
-    """The flow's body, shared with the pipeline."""
+def ingest_steps(config: RunConfig, submit: Submit | None = None) -> IngestReport:
+    """The flow's body, shared with the pipeline.
+
+    Args:
+        config: The run.
+        submit: How tasks are started; by default as Prefect's.
+    """
+    submit = submit or PrefectSubmit()
     store_dir = Workspace(config.workspace_dir).store_dir
     with held_lock(store_dir, purpose="ingest", wait_s=config.ingest.lock_wait_s):
-        scan = scan_source(config)
+        scan: Scan = submit.one(scan_source, config)
         if scan.unsettled:
             with open_cluster(config.ingest.dask) as scheduler:
                 for batches_of in (header_batches, comparison_batches):
-                    batches = batches_of(config, scan)
-                    _all_results([inspect_batch.submit(config, scheduler, _unsearched(batch)) for batch in batches])
-                plan = plan_shards(config, _unsearched(scan))
-                _all_results([ingest_batch.submit(config, scheduler, _unsearched(batch)) for batch in plan])
-        return publish_exams(config, _unsearched(scan))
+                    submit.each(inspect_batch, config, scheduler, batches_of(config, scan))
+                submit.each(ingest_batch, config, scheduler, submit.one(plan_shards, config, scan))
+        report: IngestReport = submit.one(publish_exams, config, scan)
+        return report
 
 
-def _all_results(batches: list[PrefectFuture[int]]) -> None:
-    """Raises what a batch raised, after every other one has ended: leaving the flow would cancel those that wait."""
-    wait(batches)
-    for batch in batches:
-        batch.result()
+class Submit(Protocol):
+    """How the steps of ingest are started: by Prefect, or as plain functions one after the other."""
+
+    def one(self, step: Task[..., Any], config: RunConfig, *records: Any) -> Any:
+        """What the step returns."""
+
+    def each(self, step: Task[..., int], config: RunConfig, scheduler: str, batches: Iterable[Any]) -> None:
+        """Runs the step on every batch, and raises what one of them raised when all have ended."""
 
 
-def _unsearched(records: Records) -> Records:
+class PrefectSubmit:
+    """Steps as Prefect's tasks, batches beside each other as the flow's task runner allows."""
+
+    def one(self, step: Task[..., Any], config: RunConfig, *records: Any) -> Any:
+        """See ``Submit``."""
+        return step(config, *map(_unsearched, records))
+
+    def each(self, step: Task[..., int], config: RunConfig, scheduler: str, batches: Iterable[Any]) -> None:
+        """See ``Submit``. It raises after every batch has ended: leaving the flow would cancel those that wait."""
+        futures = [step.submit(config, scheduler, _unsearched(batch)) for batch in batches]
+        wait(futures)
+        for future in futures:
+            future.result()
+
+
+def _unsearched(records: Any) -> Any:
     """As a task parameter that Prefect passes on as it is: it would look for futures in each of a million file records."""
-    return cast("Records", quote(records))
+    return quote(records)

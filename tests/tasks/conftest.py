@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from schemas.config.ingest import LocalDask
+from flows.ingest import ingest_steps
+from mammo_tests.plain_tasks import PlainSubmit
+from schemas.config.ingest import ExistingDask, LocalDask
 from schemas.config.run import RunConfig
 from schemas.reports.data import IngestReport
 from tasks.adapters.cluster import open_cluster
-from tasks.adapters.workspace import Workspace, held_lock
-from tasks.ingest import comparison_batches, header_batches, ingest_batch, inspect_batch, plan_shards, scan_source
-from tasks.publish import publish_exams
 
 IngestHere = Callable[[RunConfig], IngestReport]
 
@@ -28,17 +27,12 @@ def scheduler() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def ingest_here(scheduler: str) -> IngestHere:
-    """``ingest_here(config)``: the steps of ``flows.ingest``, in their order."""
+    """``ingest_here(config)``: the steps of ``flows.ingest`` as plain functions, on the session's cluster."""
+    dask = ExistingDask(kind="address", address=scheduler)
 
     def ingest(config: RunConfig) -> IngestReport:
-        with held_lock(Workspace(config.workspace_dir).store_dir, purpose="test"):
-            scan = scan_source.fn(config)
-            for batches_of in (header_batches, comparison_batches):
-                for files in batches_of(config, scan):
-                    inspect_batch.fn(config, scheduler, files)
-            for shards in plan_shards.fn(config, scan):
-                ingest_batch.fn(config, scheduler, shards)
-            return publish_exams.fn(config, scan)
+        section = config.ingest.model_copy(update={"dask": dask})
+        return ingest_steps(config.model_copy(update={"ingest": section}), submit=PlainSubmit())
 
     return ingest
 

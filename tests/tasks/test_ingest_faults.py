@@ -33,26 +33,12 @@ REPOSITORY = Path(__file__).parents[2]
 
 _ZYGOTE = """
 import os, signal, sys
-sys.path[:0] = [sys.argv[1]]
+sys.path[:0] = sys.argv[1:]
 from deployments.cli import _terminate
-from flows.ingest import comparison_batches, header_batches
+from flows.ingest import ingest_steps
+from mammo_tests.plain_tasks import PlainSubmit
 from schemas.config.run import RunConfig
 from schemas.errors import MammoError
-from tasks.adapters.cluster import open_cluster
-from tasks.adapters.workspace import Workspace, held_lock
-from tasks.ingest import ingest_batch, inspect_batch, plan_shards, scan_source
-from tasks.publish import publish_exams
-
-def ingest(config):
-    with held_lock(Workspace(config.workspace_dir).store_dir, purpose="ingest"):
-        scan = scan_source.fn(config)
-        with open_cluster(config.ingest.dask) as scheduler:
-            for batches_of in (header_batches, comparison_batches):
-                for files in batches_of(config, scan):
-                    inspect_batch.fn(config, scheduler, files)
-            for shards in plan_shards.fn(config, scan):
-                ingest_batch.fn(config, scheduler, shards)
-        publish_exams.fn(config, scan)
 
 def main():
     for line in sys.stdin:
@@ -67,7 +53,7 @@ def main():
             code = 1
             try:
                 with open(argument) as file:
-                    ingest(RunConfig.model_validate_json(file.read()))
+                    ingest_steps(RunConfig.model_validate_json(file.read()), submit=PlainSubmit())
                 code = 0
             except MammoError as error:
                 code = error.exit_code
@@ -88,7 +74,7 @@ class Zygote:
     def __init__(self, folder: Path) -> None:
         script = folder / "zygote.py"
         script.write_text(_ZYGOTE)
-        command = [sys.executable, str(script), str(REPOSITORY)]
+        command = [sys.executable, str(script), str(REPOSITORY), str(REPOSITORY / "tests" / "support")]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def _ask(self, line: str) -> int:
