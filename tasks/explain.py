@@ -26,10 +26,10 @@ from tasks.adapters.pages.gallery.gallery_exams import ExamNotes, choose_exams, 
 from tasks.adapters.pages.gallery.gallery_page import GalleryExams, GalleryNote, GalleryView
 from tasks.adapters.pages.panels import draw_view
 from tasks.adapters.provenance import now
-from tasks.adapters.scoring.scored_views import ScoredView, score_rows
+from tasks.adapters.scoring.scored_views import ScoredView, ViewsReadOnce, score_rows
 from tasks.adapters.store.exam_store import open_store, store_preprocessing
 from tasks.adapters.store.manifest import lines_of, manifest_with_splits, read_manifest
-from tasks.adapters.store.views import StoredViews, stored_views
+from tasks.adapters.store.views import stored_views
 from tasks.adapters.workspace import Workspace, exam_store_dir
 from tasks.artifacts import progress, show_link
 from tasks.stage import GPU_TAG, stage
@@ -69,7 +69,7 @@ def explain_exams(config: RunConfig, splits: SplitReport, trained: TrainReport, 
     images = _draw_exams(
         config,
         load_trained(trained, preprocessing=store_preprocessing(store)),
-        stored_views(store, manifest, config.preprocess.window_px),
+        ViewsReadOnce(stored_views(store, manifest, config.preprocess.window_px)),
         chosen,
         notes,
         gallery,
@@ -100,7 +100,7 @@ def _gallery_note(config: RunConfig, trained: TrainReport, evaluated: Evaluation
 def _draw_exams(
     config: RunConfig,
     network: FindingsNetwork,
-    views: StoredViews,
+    views: ViewsReadOnce,
     chosen: pd.DataFrame,
     notes: ExamNotes,
     gallery: GalleryExams,
@@ -117,6 +117,7 @@ def _draw_exams(
             line = lines[view.row]
             images.append(draw_view(view, line, views, config_of(network), gallery.folder.parent))
             hung.append(_gallery_view(view, line, views, config_of(network), config.explain.picture_rows_px, images[-1]))
+            views.let_go(view.row)
             if len(hung) == views_of[line["exam_id"]]:
                 of_exam = [one for one in lines.values() if one["exam_id"] == line["exam_id"]]
                 gallery.write_exam(notes.exam(line["exam_id"], hung, missing_views(of_exam)))
@@ -126,7 +127,7 @@ def _draw_exams(
 
 
 def _gallery_view(
-    view: ScoredView, line: Mapping[str, Any], views: StoredViews, model: NetworkConfig, rows_px: int, image: ExplainedImage
+    view: ScoredView, line: Mapping[str, Any], views: ViewsReadOnce, model: NetworkConfig, rows_px: int, image: ExplainedImage
 ) -> GalleryView:
     laterality = Laterality(line["laterality"])
     spacing_mm = float(line["pixel_spacing_mm"])
