@@ -33,7 +33,7 @@ from tasks.adapters.scoring.localized_views import (
 )
 from tasks.adapters.scoring.metrics_table import metrics_markdown
 from tasks.adapters.scoring.model_ranking import with_models, with_ranking
-from tasks.adapters.scoring.score_tables import breasts_of, exams_of, image_table, labelled
+from tasks.adapters.scoring.score_tables import BREAST, breasts_of, exams_of, image_table, labelled
 from tasks.adapters.scoring.scored_views import score_rows_of_each
 from tasks.adapters.scoring.screening import with_screening_metrics
 from tasks.adapters.store.exam_store import open_store, store_preprocessing
@@ -47,7 +47,6 @@ logger = logging.getLogger(__name__)
 
 ENSEMBLE = "ensemble"
 """Name of the mean of several models' scores."""
-BREAST = ("patient_id", "exam_id", "laterality")
 
 
 def evaluated_members(config: EvaluateConfig, trained: TrainReport | None) -> tuple[EnsembleMember, ...]:

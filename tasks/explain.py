@@ -22,14 +22,14 @@ from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.pages import ExplainedImage, ExplainReport
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.networks import load_trained
-from tasks.adapters.pages.gallery_exams import ExamNotes, choose_exams, find_failures
-from tasks.adapters.pages.gallery_page import GalleryNote, GalleryView, Shelf
+from tasks.adapters.pages.gallery.gallery_exams import ExamNotes, choose_exams, find_failures
+from tasks.adapters.pages.gallery.gallery_page import GalleryExams, GalleryNote, GalleryView
 from tasks.adapters.pages.panels import draw_view
 from tasks.adapters.provenance import now
-from tasks.adapters.scoring.scored_views import ScoredView, score_rows
+from tasks.adapters.scoring.scored_views import ScoredView, ViewsReadOnce, score_rows
 from tasks.adapters.store.exam_store import open_store, store_preprocessing
 from tasks.adapters.store.manifest import lines_of, manifest_with_splits, read_manifest
-from tasks.adapters.store.views import StoredViews, stored_views
+from tasks.adapters.store.views import stored_views
 from tasks.adapters.workspace import Workspace, exam_store_dir
 from tasks.artifacts import progress, show_link
 from tasks.stage import GPU_TAG, stage
@@ -59,25 +59,25 @@ def explain_exams(config: RunConfig, splits: SplitReport, trained: TrainReport, 
     chosen = choose_exams(test, failures, config.explain.exams)
     folder = Workspace(config.workspace_dir).stage_dir(Stage.EXPLAIN.value)
     notes = ExamNotes(scores=scores, by_finding=evaluated.by_finding)
-    shelf = Shelf(
+    gallery = GalleryExams(
         folder=folder / "gallery",
         exam_ids=tuple(chosen["exam_id"].unique()),
         created=now(),
         note=_gallery_note(config, trained, evaluated),
     )
-    shelf.clear()
+    gallery.clear()
     images = _draw_exams(
         config,
         load_trained(trained, preprocessing=store_preprocessing(store)),
-        stored_views(store, manifest, config.preprocess.window_px),
+        ViewsReadOnce(stored_views(store, manifest, config.preprocess.window_px)),
         chosen,
         notes,
-        shelf,
+        gallery,
     )
-    index_path = shelf.write_index(test_exams=test["exam_id"].nunique())
+    index_path = gallery.write_index(test_exams=test["exam_id"].nunique())
     show_link("panels", folder, f"{len(images)} panels")
-    show_link("gallery", index_path, f"{len(shelf.exam_ids)} exams as radiologists hang them")
-    shown = tuple(failure for failure in failures if failure.exam_id in shelf.exam_ids)
+    show_link("gallery", index_path, f"{len(gallery.exam_ids)} exams as radiologists hang them")
+    shown = tuple(failure for failure in failures if failure.exam_id in gallery.exam_ids)
     return ExplainReport(output_dir=folder, images=images, failures=shown, gallery_path=index_path)
 
 
@@ -98,7 +98,12 @@ def _gallery_note(config: RunConfig, trained: TrainReport, evaluated: Evaluation
 
 
 def _draw_exams(
-    config: RunConfig, network: FindingsNetwork, views: StoredViews, chosen: pd.DataFrame, notes: ExamNotes, shelf: Shelf
+    config: RunConfig,
+    network: FindingsNetwork,
+    views: ViewsReadOnce,
+    chosen: pd.DataFrame,
+    notes: ExamNotes,
+    gallery: GalleryExams,
 ) -> tuple[ExplainedImage, ...]:
     """Exam by exam, so that one exam's pictures are in memory at a time."""
     lines = {int(line["row"]): line for line in lines_of(chosen)}
@@ -110,18 +115,19 @@ def _draw_exams(
             network, views, list(lines), batch_images=config.evaluate.batch_images, device=choose_device(config.train)
         ):
             line = lines[view.row]
-            images.append(draw_view(view, line, views, config_of(network), shelf.folder.parent))
+            images.append(draw_view(view, line, views, config_of(network), gallery.folder.parent))
             hung.append(_gallery_view(view, line, views, config_of(network), config.explain.picture_rows_px, images[-1]))
+            views.let_go(view.row)
             if len(hung) == views_of[line["exam_id"]]:
                 of_exam = [one for one in lines.values() if one["exam_id"] == line["exam_id"]]
-                shelf.write_exam(notes.exam(line["exam_id"], hung, missing_views(of_exam)))
+                gallery.write_exam(notes.exam(line["exam_id"], hung, missing_views(of_exam)))
                 hung.clear()
             tracker.advance_to(len(images))
     return tuple(images)
 
 
 def _gallery_view(
-    view: ScoredView, line: Mapping[str, Any], views: StoredViews, model: NetworkConfig, rows_px: int, image: ExplainedImage
+    view: ScoredView, line: Mapping[str, Any], views: ViewsReadOnce, model: NetworkConfig, rows_px: int, image: ExplainedImage
 ) -> GalleryView:
     laterality = Laterality(line["laterality"])
     spacing_mm = float(line["pixel_spacing_mm"])

@@ -30,7 +30,7 @@ from tasks.adapters.pages.panels import draw_view
 from tasks.adapters.pages.report_page import render_prediction
 from tasks.adapters.provenance import config_preprocessing, now
 from tasks.adapters.scoring.score_tables import SCORE_COLUMNS, image_table
-from tasks.adapters.scoring.scored_views import ScoredView, score_rows
+from tasks.adapters.scoring.scored_views import ScoredView, ViewsReadOnce, score_rows
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import lines_of, read_manifest
 from tasks.adapters.store.views import stored_views
@@ -151,13 +151,14 @@ def _score_table(
 def _score_and_draw(
     config: RunConfig, manifest: pd.DataFrame, network: FindingsNetwork, folder: Path
 ) -> tuple[list[ScoredView], list[ExplainedImage]]:
-    views = stored_views(open_store(exam_store_dir(config)), manifest, config.preprocess.window_px)
+    views = ViewsReadOnce(stored_views(open_store(exam_store_dir(config)), manifest, config.preprocess.window_px))
     lines = {int(line["row"]): line for line in lines_of(manifest)}
     scored, drawn = [], []
     with progress("predict", len(lines), "images") as tracker:
         for view in score_rows(network, views, list(lines), batch_images=1, device=choose_device(config.train)):
             scored.append(view)
             drawn.append(draw_view(view, lines[view.row], views, config_of(network), folder))
+            views.let_go(view.row)
             tracker.advance_to(len(scored))
     return scored, drawn
 

@@ -23,7 +23,7 @@ from tasks.adapters.pages.charts.curves import FindingScores
 from tasks.adapters.pages.pdf_printer import find_browser, print_pdf
 from tasks.adapters.pages.report_page import render_report
 from tasks.adapters.provenance import now
-from tasks.adapters.scoring.score_tables import breast_table
+from tasks.adapters.scoring.score_tables import BREAST, labelled, read_breast_scores
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import show_link
 from tasks.stage import save_report
@@ -52,9 +52,9 @@ def write_report(
         explanation=explained,
         report_path=path,
     )
-    scores = pd.read_parquet(evaluated.scores_path)
-    breasts = [_finding_scores(scores, finding, config) for finding in Finding]
-    render_report(report, config=config, scores=breasts, output_path=path, created=now())
+    breasts = read_breast_scores(evaluated)
+    scores = [_finding_scores(breasts, finding, config) for finding in Finding]
+    render_report(report, config=config, scores=scores, output_path=path, created=now())
     show_link("report", path, "The run's report")
     report = report.model_copy(update={"pdf_path": pdf_of(path) if config.report.pdf else None})
     return save_report(config, Stage.REPORT, report)
@@ -76,8 +76,8 @@ def pdf_of(page: Path) -> Path | None:
         return None
 
 
-def _finding_scores(scores: pd.DataFrame, finding: Finding, config: RunConfig) -> FindingScores:
-    breasts = breast_table(scores, finding)
+def _finding_scores(table: pd.DataFrame, finding: Finding, config: RunConfig) -> FindingScores:
+    breasts = labelled(table, finding, BREAST)
     score_B, label_B = breasts["score"].to_numpy(np.float64), breasts["label"].to_numpy(np.int64)
     patient_B = breasts["patient_id"].to_numpy(str)
     drawn = Bootstrap(

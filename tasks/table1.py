@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -22,10 +21,9 @@ from schemas.reports.training import TrainReport
 from tasks.adapters.provenance import provenance
 from tasks.adapters.scoring.metrics_table import interval_text
 from tasks.adapters.scoring.model_ranking import paired_difference
-from tasks.adapters.scoring.score_tables import labelled
+from tasks.adapters.scoring.score_tables import BREAST, labelled, read_breast_scores
 from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import show_markdown
-from tasks.evaluate import BREAST
 
 logger = logging.getLogger(__name__)
 
@@ -155,13 +153,8 @@ def _difference(
 ) -> AurocDifference | None:
     """Both rows scored the same test breasts in the same order: one store, one split."""
     bootstrap = Bootstrap(resamples=0, confidence=config.evaluate.confidence, seed=0)
-    ours, theirs = (_reported_breasts(report, finding) for report in (evaluated, gmic))
+    ours, theirs = (labelled(read_breast_scores(report), finding, BREAST) for report in (evaluated, gmic))
     return paired_difference(ours, theirs, bootstrap)
-
-
-def _reported_breasts(report: EvaluationReport, finding: Finding) -> pd.DataFrame:
-    breasts = pd.read_parquet(report.scores_path.with_name("breast_scores.parquet"))
-    return labelled(breasts[breasts["model_sha256"] == report.model_sha256], finding, BREAST)
 
 
 def _row_line(row: Table1Row) -> str:

@@ -21,8 +21,7 @@ from schemas.config.network import NetworkConfig
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, Laterality, ViewPosition
 from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, ImageScore, PredictReport
 from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS
-from tasks.adapters.scoring.scored_views import ScoredView
-from tasks.adapters.store.views import StoredViews
+from tasks.adapters.scoring.scored_views import ScoredView, ViewsReadOnce
 from tasks.adapters.workspace import write_atomically
 
 PANEL_WIDTH_PX = 1600
@@ -177,7 +176,7 @@ _KNOWN_LABEL = {0: False, 1: True}
 
 
 def draw_view(
-    view: ScoredView, line: Mapping[str, Any], views: StoredViews, model: NetworkConfig, folder: Path
+    view: ScoredView, line: Mapping[str, Any], views: ViewsReadOnce, model: NetworkConfig, folder: Path
 ) -> ExplainedImage:
     """Draws one panel and saves the saliency with the geometry that leads back to the source image."""
     prepared = views(view.row)

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from gmic_model.metrics.ranking import breast_scores
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding
+from schemas.reports.evaluation import EvaluationReport
 
 IMAGE_COLUMNS = (
     "row", "image_id", "exam_id", "patient_id", "laterality", "view_position", "benign", "malignant", "gate_warnings",
 )  # fmt: skip
 SCORE_COLUMNS = tuple(f"{finding.value}_score" for finding in FINDINGS)
 LABEL_COLUMNS = tuple(finding.value for finding in FINDINGS)
+BREAST = ("patient_id", "exam_id", "laterality")
+"""What says whose a breast is."""
 
 
 def image_table(
@@ -71,10 +74,20 @@ def breast_table(images: pd.DataFrame, finding: Finding) -> pd.DataFrame:
         images["exam_id"].to_numpy(str),
         images["laterality"].to_numpy(str),
     )
-    kept = ["patient_id", "exam_id", "laterality", finding.value]
+    kept = [*BREAST, finding.value]
     table = images.iloc[breasts.first_image_B][kept].reset_index(drop=True)
     table[f"{finding.value}_score"] = breasts.score_BC[:, 0]
-    return labelled(table, finding, kept[:3])
+    return labelled(table, finding, BREAST)
+
+
+def read_breast_scores(evaluated: EvaluationReport) -> pd.DataFrame:
+    """The breast table that evaluation left, lines of the score that it reported: one model's, or the mean of several.
+
+    Raises:
+        OSError: The evaluation's folder has no ``breast_scores.parquet``.
+    """
+    breasts = pd.read_parquet(evaluated.scores_path.with_name("breast_scores.parquet"))
+    return breasts[breasts["model_sha256"] == evaluated.model_sha256].reset_index(drop=True)
 
 
 def labelled(table: pd.DataFrame, finding: Finding, kept: Sequence[str]) -> pd.DataFrame:

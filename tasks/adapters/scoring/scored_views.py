@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,41 @@ class ScoredView:
     attention_K: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class ViewsReadOnce:
+    """Stored views of which every picture and every mask is read from the store once, and kept until it is let go.
+
+    What draws a view needs the pixels that the network was given. Views are read ahead by threads, each row by one of them.
+    """
+
+    views: StoredViews
+    _prepared: dict[int, PreparedView] = field(default_factory=dict)
+    _masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+
+    def __call__(self, row: int) -> PreparedView:
+        """The view as ingest prepared it."""
+        if row not in self._prepared:
+            self._prepared[row] = self.views(row)
+        return self._prepared[row]
+
+    def lesion_mask(self, row: int) -> NDArray[np.uint8]:
+        """Lesion bits in the stored crop's frame.
+
+        Raises:
+            StoreError: The stored bytes are damaged or missing.
+        """
+        if row not in self._masks:
+            self._masks[row] = self.views.lesion_mask(row)
+        return self._masks[row]
+
+    def let_go(self, row: int) -> None:
+        """Frees a view that is drawn: a picture is some ten megabytes."""
+        self._prepared.pop(row, None)
+        self._masks.pop(row, None)
+
+
 def score_rows(
-    network: FindingsNetwork, views: StoredViews, rows: Sequence[int], *, batch_images: int, device: Device
+    network: FindingsNetwork, views: Callable[[int], PreparedView], rows: Sequence[int], *, batch_images: int, device: Device
 ) -> Iterator[ScoredView]:
     """Runs the network over rows of the store, in order."""
     for (view,) in score_rows_of_each([network], views, rows, batch_images=batch_images, device=device):

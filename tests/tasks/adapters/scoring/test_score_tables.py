@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from schemas.exam import Finding
-from tasks.adapters.scoring.score_tables import breast_table, breasts_of, exams_of, image_table, labelled
+from schemas.reports.evaluation import EvaluationReport
+from schemas.reports.report import Provenance
+from tasks.adapters.scoring.score_tables import (
+    BREAST,
+    breast_table,
+    breasts_of,
+    exams_of,
+    image_table,
+    labelled,
+    read_breast_scores,
+)
 
 
 def _manifest() -> pd.DataFrame:
@@ -85,3 +97,16 @@ def test_unknown_labels_are_left_out(images: pd.DataFrame) -> None:
     assert len(breast_table(images, Finding.MALIGNANT)) == 3
     benign = labelled(breasts_of(images), Finding.BENIGN, ("exam_id", "laterality"))
     assert benign["exam_id"].tolist() == ["A", "B"] and benign["label"].tolist() == [0, 0]
+
+
+def test_the_breast_table_on_disk_is_that_of_the_reported_score(images: pd.DataFrame, tmp_path: Path) -> None:
+    """Of an ensemble's file only the mean score's lines are read; they are what the images' scores give."""
+    other = images.assign(model="model-1", model_sha256="def", malignant_score=images["malignant_score"] / 2)
+    breasts_of(pd.concat([images, other], ignore_index=True)).to_parquet(tmp_path / "breast_scores.parquet")
+    made = Provenance(code_version="", config_sha256="", data_version="", preprocess_version="", seed=0, created_utc="")
+    evaluated = EvaluationReport(
+        scores_path=tmp_path / "scores.parquet", model_sha256="abc", by_finding={}, exams=2, images=5, provenance=made
+    )
+    for finding in Finding:
+        found = labelled(read_breast_scores(evaluated), finding, BREAST)
+        pd.testing.assert_frame_equal(found, breast_table(images, finding))

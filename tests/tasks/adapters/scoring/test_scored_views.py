@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from gmic_model.learning.batches import ExamViews, loaded
@@ -24,7 +25,7 @@ from schemas.reports.report import Provenance
 from schemas.reports.training import EnsembleMember, TrainReport
 from tasks.adapters.models.checkpoints import SIDECAR, load_checkpoint, save_checkpoint
 from tasks.adapters.models.networks import load_member, load_network, load_trained
-from tasks.adapters.scoring.scored_views import score_rows, score_rows_of_each
+from tasks.adapters.scoring.scored_views import ViewsReadOnce, score_rows, score_rows_of_each
 from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, store_preprocessing, write_shard
 from tasks.adapters.store.manifest import publish
 from tasks.adapters.store.views import StoredViews, stored_views
@@ -102,6 +103,36 @@ def test_the_batch_size_does_not_change_scores(views: StoredViews, tmp_path: Pat
     for one, other in zip(by_size[0], by_size[1], strict=True):
         assert one.score_C == pytest.approx(other.score_C, abs=1e-6)
     assert list(score_rows(network, views, [], batch_images=4, device=CPU)) == []
+
+
+class _CountedViews(StoredViews):
+    """Stored views that say which row was read how."""
+
+    def __call__(self, row: int) -> PreparedView:
+        READS.append(("picture", row))
+        return super().__call__(row)
+
+    def lesion_mask(self, row: int) -> NDArray[np.uint8]:
+        READS.append(("mask", row))
+        return super().lesion_mask(row)
+
+
+READS: list[tuple[str, int]] = []
+
+
+def test_a_view_that_is_scored_and_drawn_is_read_once(views: StoredViews, tmp_path: Path) -> None:
+    """Score, panel and gallery ask for its pixels, panel and gallery for its mask: one read each, until it is let go."""
+    READS.clear()
+    network, _ = _saved(tmp_path / "epoch-0000")
+    counted = ViewsReadOnce(_CountedViews(views.store, views.views))
+    for view in score_rows(network, counted, [4, 0, 5], batch_images=2, device=CPU):
+        for _ in ("panel", "gallery"):
+            assert (counted(view.row).pixels_HW == views(view.row).pixels_HW).all()
+            assert (counted.lesion_mask(view.row) == views.lesion_mask(view.row)).all()
+        counted.let_go(view.row)
+    assert sorted(READS) == [(what, row) for what in ("mask", "picture") for row in (0, 4, 5)]
+    counted(4)
+    assert READS.count(("picture", 4)) == 2
 
 
 def test_weights_that_training_did_not_report_are_refused(tmp_path: Path) -> None:

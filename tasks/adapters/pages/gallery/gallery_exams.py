@@ -13,7 +13,7 @@ from gmic_model.metrics.ranking import breast_scores
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding, Laterality
 from schemas.reports.evaluation import CalibrationBin, FindingMetrics
 from schemas.reports.pages import Failure, FailureKind
-from tasks.adapters.pages.gallery_page import BreastScore, GalleryExam, GalleryView
+from tasks.adapters.pages.gallery.gallery_page import BreastScore, GalleryExam, GalleryView
 from tasks.adapters.pages.render import PAGE_FINDINGS
 from tasks.adapters.scoring.score_tables import breast_table
 from tasks.adapters.store.manifest import lines_of

@@ -102,7 +102,7 @@ class GalleryNote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shelf:
+class GalleryExams:
     """Where the gallery is and which exams it has, in order: the page before and after each is known from the start."""
 
     folder: Path

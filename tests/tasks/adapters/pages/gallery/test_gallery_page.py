@@ -15,7 +15,7 @@ from gmic_model.pictures.hanging import Box, HungView
 from schemas.exam import Finding, Laterality, ViewPosition
 from schemas.reports.evaluation import CalibrationBin
 from schemas.reports.report import Interval
-from tasks.adapters.pages.gallery_page import BreastScore, GalleryExam, GalleryNote, GalleryView, Shelf
+from tasks.adapters.pages.gallery.gallery_page import BreastScore, GalleryExam, GalleryExams, GalleryNote, GalleryView
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -69,16 +69,16 @@ def exam(exam_id: str, malignant: float = 0.7, **changes: Any) -> GalleryExam:
 def gallery(tmp_path: Path) -> Path:
     """A folder with three exams' pages and their list."""
     exams = [exam("Ea", 0.7), exam("Eb", 0.9, warnings=("L CC: gate warning X07",)), exam("Ec", 0.1)]
-    shelf = Shelf(
+    gallery = GalleryExams(
         folder=tmp_path / "gallery",
         exam_ids=tuple(one.exam_id for one in exams),
         created=datetime(2026, 3, 4, tzinfo=UTC),
         note=NOTE,
     )
     for one in exams:
-        shelf.write_exam(one)
-    shelf.write_index(test_exams=5)
-    return shelf.folder
+        gallery.write_exam(one)
+    gallery.write_index(test_exams=5)
+    return gallery.folder
 
 
 def test_right_is_left_of_the_screen_and_chest_walls_meet(gallery: Path, open_page: OpenPage) -> None:
@@ -211,8 +211,8 @@ def test_pages_work_without_script(gallery: Path, open_page: OpenPage) -> None:
 
 def test_nothing_from_elsewhere_is_run_or_loaded(tmp_path: Path, open_page: OpenPage) -> None:
     """A warning that is markup is shown as text; a script put into the open page is refused by its policy."""
-    shelf = Shelf(folder=tmp_path, exam_ids=("Ea",), created=datetime(2026, 3, 4, tzinfo=UTC), note=NOTE)
-    page = open_page(shelf.write_exam(exam("Ea", warnings=(HOSTILE,))))
+    gallery = GalleryExams(folder=tmp_path, exam_ids=("Ea",), created=datetime(2026, 3, 4, tzinfo=UTC), note=NOTE)
+    page = open_page(gallery.write_exam(exam("Ea", warnings=(HOSTILE,))))
     assert page.get_by_text(HOSTILE).is_visible()
     page.evaluate(
         "() => { const s = document.createElement('script'); s.textContent = 'window.bad = 1'; document.body.append(s) }"
@@ -222,7 +222,7 @@ def test_nothing_from_elsewhere_is_run_or_loaded(tmp_path: Path, open_page: Open
 
 def test_pages_of_an_earlier_choice_are_deleted(gallery: Path) -> None:
     """A new run with other exams leaves no page that the list does not name."""
-    Shelf(folder=gallery, exam_ids=(), created=datetime(2026, 3, 4, tzinfo=UTC), note=NOTE).clear()
+    GalleryExams(folder=gallery, exam_ids=(), created=datetime(2026, 3, 4, tzinfo=UTC), note=NOTE).clear()
     assert not list(gallery.iterdir())
 
 

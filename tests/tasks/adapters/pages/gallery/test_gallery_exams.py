@@ -10,7 +10,7 @@ import pytest
 from schemas.reports.evaluation import CalibrationBin, CalibrationReport, FindingMetrics
 from schemas.reports.pages import FailureKind
 from schemas.reports.report import Interval
-from tasks.adapters.pages.gallery_exams import ExamNotes, choose_exams, find_failures
+from tasks.adapters.pages.gallery.gallery_exams import ExamNotes, choose_exams, find_failures
 
 NONE = Interval(value=None, low=None, high=None)
 
