@@ -13,9 +13,10 @@ from prefect.utilities.annotations import quote
 from schemas.config.run import RunConfig
 from schemas.reports.data import IngestReport
 from tasks.adapters.cluster import open_cluster
+from tasks.adapters.inbox.batches import Scan, comparison_batches, header_batches
 from tasks.adapters.workspace import Workspace, held_lock
 from tasks.artifacts import run_name
-from tasks.ingest import Scan, comparison_batches, header_batches, ingest_batch, inspect_batch, plan_shards, scan_source
+from tasks.ingest import ingest_batch, inspect_batch, plan_shards, scan_source
 from tasks.publish import publish_exams
 
 TWO_BATCHES = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=2))

@@ -6,86 +6,48 @@ Not cached by Prefect: a rerun asks the ledger, which knows every file and row, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gmic_model.preprocess import preprocess_version
-from schemas.config.ingest import IngestConfig
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import ConfigError, MammoError, NoExamsFound, StoreError
-from schemas.exam import QuarantinedFile
-from schemas.layout import VIEWS_PER_EXAM
-from schemas.refusal import Refusal
+from schemas.errors import ConfigError, StoreError
 from tasks.adapters.cluster import Failed, run_all
 from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.gate.settings import gate_settings
-from tasks.adapters.gate.source_file import SourceFile
-from tasks.adapters.inbox.ledger import AcceptedFile, Ledger
+from tasks.adapters.inbox.batches import (
+    FileBatch,
+    Scan,
+    ShardBatch,
+    enter_headers,
+    enter_shard,
+    halves_of_header_job,
+    halves_of_shard_job,
+    header_jobs,
+    is_our_trouble,
+    killed,
+    no_exams,
+    open_exams,
+    refuse_files,
+    refused_fingerprint,
+    require_folder,
+    with_other_mask,
+)
+from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.shard_writer import (
-    HeaderJob,
-    InspectedFile,
     PlannedImage,
     ShardJob,
-    ShardResult,
     inspect_files,
     write_exam_shard,
 )
 from tasks.adapters.inbox.source_folder import complete_files, mask_files, source_files
-from tasks.adapters.pseudonyms import Pseudonyms, open_key
-from tasks.adapters.store.exam_store import ExamStore, create_store, reserve_rows
+from tasks.adapters.store.exam_store import reserve_rows
 from tasks.adapters.workspace import Workspace, delete_leftovers
 from tasks.artifacts import progress
 from tasks.retries import RETRY_DELAYS_S, failed_transiently
 
 logger = logging.getLogger(__name__)
-
-_FILES_PER_HEADER_JOB = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
-    """What the source folder holds. Stays in memory: paths may spell names.
-
-    Attributes:
-        file_ids: Every file there.
-        unsettled: Files to read: new, changed, not finished by an earlier run, or with another lesion mask than before.
-        still_copied: Files that somebody is writing; left for the next run.
-    """
-
-    file_ids: frozenset[str]
-    unsettled: tuple[SourceFile, ...]
-    still_copied: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileBatch:
-    """Files of one inspect task.
-
-    Attributes:
-        is_comparison: Their headers are known: this is about their bytes.
-    """
-
-    index: int
-    files: tuple[SourceFile, ...]
-    is_comparison: bool = False
-
-    @property
-    def name(self) -> str:
-        """Of its task run and its progress."""
-        return f"{'compare' if self.is_comparison else 'inspect'}-batch-{self.index}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardBatch:
-    """Shards of one ingest task."""
-
-    index: int
-    jobs: tuple[ShardJob, ...]
 
 
 @task(name="scan-source", cache_policy=NO_CACHE, persist_result=False)
@@ -108,14 +70,14 @@ def scan_source(config: RunConfig) -> Scan:
     store, pseudonyms = open_exams(config)
     files = source_files(source_dir, pseudonyms)
     if not files:
-        raise _no_exams(source_dir, got="no file")
+        raise no_exams(source_dir, got="no file")
     with Ledger(store.ledger_path) as ledger:
-        ledger.rewrite(_with_other_mask(config.ingest, ledger, files, pseudonyms))
+        ledger.rewrite(with_other_mask(config.ingest, ledger, files, pseudonyms))
         unsettled = [
             file
             for file in files
             if not ledger.is_known(file.file_id, file.fingerprint)
-            and not ledger.is_known(file.file_id, _refused_fingerprint(file.fingerprint, profile))
+            and not ledger.is_known(file.file_id, refused_fingerprint(file.fingerprint, profile))
         ]
     complete = complete_files(unsettled, settle_s=config.ingest.settle_s)
     logger.info(
@@ -131,61 +93,6 @@ def scan_source(config: RunConfig) -> Scan:
     )
 
 
-def require_folder(source_dir: Path) -> None:
-    """Says at once that there is nothing to ingest.
-
-    Raises:
-        NoExamsFound: There is no such folder.
-    """
-    if not source_dir.is_dir():
-        raise _no_exams(source_dir, got="a file" if source_dir.is_file() else "no such folder")
-
-
-def _no_exams(source_dir: Path, *, got: str) -> NoExamsFound:
-    return NoExamsFound(
-        f"No exams found in {source_dir}",
-        expected="a folder of DICOM files, subfolders included",
-        got=got,
-        remedy="set ingest.source_dir to the folder that holds the exams",
-    )
-
-
-def _with_other_mask(config: IngestConfig, ledger: Ledger, files: Sequence[SourceFile], pseudonyms: Pseudonyms) -> list[str]:
-    """Stored images whose lesion mask came, changed or went since, if their file is there to be read again."""
-    if config.masks_dir is None:
-        return []
-    masks, present = mask_files(config.masks_dir, pseudonyms), {file.file_id for file in files}
-    return [
-        file_id
-        for file_id, (image_id, fingerprint) in ledger.mask_fingerprints().items()
-        if file_id in present and fingerprint != masks.get(image_id, (None, ""))[1]
-    ]
-
-
-def header_batches(config: RunConfig, scan: Scan) -> tuple[FileBatch, ...]:
-    """Divides the unsettled files into the flow's inspect tasks."""
-    return _file_batches(config, scan.unsettled)
-
-
-def comparison_batches(config: RunConfig, scan: Scan) -> tuple[FileBatch, ...]:
-    """Divides the files that claim an image together with others; call it when every header is in the ledger.
-
-    Only their digests tell a copy from a contradiction. Every other file is read once, when its image is written.
-    """
-    store, _ = open_exams(config)
-    with Ledger(store.ledger_path) as ledger:
-        rivals = ledger.undigested_rivals()
-    return _file_batches(config, [file for file in scan.unsettled if file.file_id in rivals], is_comparison=True)
-
-
-def _file_batches(config: RunConfig, files: Sequence[SourceFile], *, is_comparison: bool = False) -> tuple[FileBatch, ...]:
-    size = config.ingest.exams_per_shard * VIEWS_PER_EXAM * config.ingest.shards_per_batch
-    return tuple(
-        FileBatch(index=index, files=tuple(files[start : start + size]), is_comparison=is_comparison)
-        for index, start in enumerate(range(0, len(files), size))
-    )
-
-
 @task(name="inspect-batch", task_run_name="{batch.name}", cache_policy=NO_CACHE, persist_result=False)
 def inspect_batch(config: RunConfig, scheduler: str, batch: FileBatch) -> int:
     """Reads headers through the gate and enters their fate in the ledger; returns the number accepted.
@@ -197,9 +104,9 @@ def inspect_batch(config: RunConfig, scheduler: str, batch: FileBatch) -> int:
     accepted = 0
     with Ledger(store.ledger_path) as ledger, progress(batch.name, len(batch.files), "files") as tracker:
         done = 0
-        jobs = _header_jobs(config, ledger, batch)
-        for result in run_all(scheduler, inspect_files, jobs, halves=_halves_of_header_job):
-            if isinstance(result, Failed) and _is_our_trouble(result.cause):
+        jobs = header_jobs(config, ledger, batch)
+        for result in run_all(scheduler, inspect_files, jobs, halves=halves_of_header_job):
+            if isinstance(result, Failed) and is_our_trouble(result.cause):
                 raise StoreError(
                     "Files cannot be inspected",
                     got=result.error,
@@ -207,10 +114,10 @@ def inspect_batch(config: RunConfig, scheduler: str, batch: FileBatch) -> int:
                 ) from result.cause
             if isinstance(result, Failed):
                 files = result.item.files
-                _refuse_files(ledger, config, [(_killed(file, result.error), file.fingerprint) for file in files])
+                refuse_files(ledger, config, [(killed(file, result.error), file.fingerprint) for file in files])
                 done += len(files)
             else:
-                accepted += _enter_headers(ledger, config, result)
+                accepted += enter_headers(ledger, config, result)
                 done += len(result)
             tracker.advance_to(done)
     return accepted
@@ -272,15 +179,15 @@ def ingest_batch(config: RunConfig, scheduler: str, batch: ShardBatch) -> int:
         jobs = [job for job in batch.jobs if any(image.file.file_id in unwritten for image in job.images)]
         done = images - sum(len(job.images) for job in jobs)
         unwritable: list[Failed[ShardJob]] = []
-        for result in run_all(scheduler, write_exam_shard, jobs, halves=_halves_of_shard_job):
+        for result in run_all(scheduler, write_exam_shard, jobs, halves=halves_of_shard_job):
             if not isinstance(result, Failed):
-                written += _enter_shard(ledger, config, result)
+                written += enter_shard(ledger, config, result)
                 done += len(result.written) + len(result.refused)
-            elif _is_our_trouble(result.cause):
+            elif is_our_trouble(result.cause):
                 unwritable.append(result)
             else:
-                killed = [(_killed(image.file, result.error), image.file.fingerprint) for image in result.item.images]
-                _refuse_files(ledger, config, killed)
+                killed = [(killed(image.file, result.error), image.file.fingerprint) for image in result.item.images]
+                refuse_files(ledger, config, killed)
                 done += len(killed)
             tracker.advance_to(done)
     if unwritable:
@@ -293,98 +200,3 @@ def ingest_batch(config: RunConfig, scheduler: str, batch: ShardBatch) -> int:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _header_jobs(config: RunConfig, ledger: Ledger, batch: FileBatch) -> list[HeaderJob]:
-    """With the digests of files that may have come before: they keep their row if their bytes are the same."""
-    known = {file.file_id for file in batch.files if batch.is_comparison or ledger.has_digest(file.file_id)}
-    groups = {
-        True: [file for file in batch.files if file.file_id in known],
-        False: [file for file in batch.files if file.file_id not in known],
-    }
-    return [
-        HeaderJob(
-            files=tuple(files[start : start + _FILES_PER_HEADER_JOB]),
-            gate=gate_settings(config),
-            with_digest=with_digest,
-        )
-        for with_digest, files in groups.items()
-        for start in range(0, len(files), _FILES_PER_HEADER_JOB)
-    ]
-
-
-def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
-    """The workspace's store and the key of its pseudonyms; both are made if they are not there.
-
-    Raises:
-        StoreError: The store was made with other settings.
-        ConfigError: The key cannot be opened.
-    """
-    workspace = Workspace(config.workspace_dir)
-    pseudonyms = open_key(workspace.key_path)
-    store = create_store(
-        workspace.store_dir,
-        preprocess=config.preprocess,
-        preprocess_version=preprocess_version(config.preprocess),
-        rows_per_shard=config.ingest.exams_per_shard * VIEWS_PER_EXAM,
-        key_id=pseudonyms.key_id,
-    )
-    return store, pseudonyms
-
-
-def _killed(file: SourceFile, error: str) -> QuarantinedFile:
-    return QuarantinedFile(file_id=file.file_id, refusal=Refusal(rules=("F10",), what=f"Not read: {error}"))
-
-
-def _is_our_trouble(cause: BaseException | None) -> bool:
-    """A full disk or a child that does not start is not the files' fault: they are not refused."""
-    return isinstance(cause, OSError | MammoError)
-
-
-def _refused_fingerprint(fingerprint: str, profile: str) -> str:
-    """A refusal is settled for one profile: under another the file is read again."""
-    return f"{fingerprint} {profile}"
-
-
-def _halves_of_header_job(job: HeaderJob) -> tuple[HeaderJob, ...]:
-    middle = len(job.files) // 2
-    return tuple(replace(job, files=files) for files in (job.files[:middle], job.files[middle:]) if files)
-
-
-def _halves_of_shard_job(job: ShardJob) -> tuple[ShardJob, ...]:
-    """Both write the same shard, so they must run one after the other: ``write_shard`` keeps what the first has written."""
-    middle = len(job.images) // 2
-    return tuple(replace(job, images=images) for images in (job.images[:middle], job.images[middle:]) if images)
-
-
-def _refuse_files(ledger: Ledger, config: RunConfig, files: Iterable[tuple[QuarantinedFile, str]]) -> None:
-    """Enters refusals; a file that changed while it was read is no refusal: it is left for the next run."""
-    profile = config.ingest.profile
-    refused = list(files)
-    ledger.leave(file.file_id for file, _ in refused if file.reason_codes == ("F07",))
-    ledger.add_quarantined(
-        [(file, _refused_fingerprint(fingerprint, profile)) for file, fingerprint in refused if file.reason_codes != ("F07",)]
-    )
-
-
-def _enter_headers(ledger: Ledger, config: RunConfig, inspected: Sequence[InspectedFile]) -> int:
-    accepted = [
-        AcceptedFile(
-            file_id=item.file.file_id,
-            fingerprint=item.file.fingerprint,
-            image_id=item.record.image_id,
-            exam_id=item.record.exam_id,
-            source_sha256=item.record.source_sha256,
-        )
-        for item in inspected
-        if item.record is not None
-    ]
-    _refuse_files(ledger, config, [(item.refused, item.file.fingerprint) for item in inspected if item.refused is not None])
-    ledger.add_accepted(accepted)
-    return len(accepted)
-
-
-def _enter_shard(ledger: Ledger, config: RunConfig, result: ShardResult) -> int:
-    _refuse_files(ledger, config, result.refused)
-    ledger.add_written(result.written)
-    return len(result.written)

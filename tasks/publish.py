@@ -20,6 +20,7 @@ from schemas.exam import UNKNOWN_LABEL, Laterality, LesionBox, QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
 from schemas.reports.data import IngestReport
 from tasks.adapters.gate.advice import advise_profile
+from tasks.adapters.inbox.batches import Scan, open_exams
 from tasks.adapters.inbox.claims import publishable, write_leakage_list
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.quarantine import find_sources
@@ -32,7 +33,6 @@ from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import data_version, publish, published_rows
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import add_to_run_name, show_table
-from tasks.ingest import Scan, open_exams
 from tasks.stage import save_report
 
 logger = logging.getLogger(__name__)

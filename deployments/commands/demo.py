@@ -103,7 +103,7 @@ def prediction_config(workspace: Path, dicom_dir: Path, profile: str, checkpoint
 
 def _require_real_input(dicom_dir: Path, profile: str) -> None:
     from tasks.adapters.datasets.catalogue import profile_named
-    from tasks.ingest import require_folder
+    from tasks.adapters.inbox.batches import require_folder
 
     require_folder(dicom_dir)
     profile_named(profile)

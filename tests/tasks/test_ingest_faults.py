@@ -309,14 +309,14 @@ def test_a_worker_that_a_file_kills_costs_that_file(scheduler: str) -> None:
     """The halves of a shard's job hold its images once each, down to one; a job of one cannot be divided (fault 32)."""
     from tasks.adapters.gate.settings import GateSettings
     from tasks.adapters.gate.source_file import SourceFile
+    from tasks.adapters.inbox.batches import halves_of_header_job
     from tasks.adapters.inbox.shard_writer import HeaderJob
-    from tasks.ingest import _halves_of_header_job
 
     files = tuple(SourceFile(file_id=f"F{number}", path=Path(f"{number}"), fingerprint="1-1") for number in range(5))
     job = HeaderJob(files=files, gate=GateSettings(source_dir=Path(), profile="phantom", key_path=Path("k")))
-    parts = _halves_of_header_job(job)
+    parts = halves_of_header_job(job)
     assert [len(part.files) for part in parts] == [2, 3] and parts[0].files + parts[1].files == files
-    assert len(_halves_of_header_job(parts[0])) == 2
-    single = _halves_of_header_job(parts[0])[0]
-    assert len(_halves_of_header_job(single)) == 1
+    assert len(halves_of_header_job(parts[0])) == 2
+    single = halves_of_header_job(parts[0])[0]
+    assert len(halves_of_header_job(single)) == 1
     assert list(run_all(scheduler, len, [()], halves=lambda item: ())) == [0]

@@ -1,0 +1,221 @@
+"""Files to tasks and rows to shards: how ingest's work is divided, and how its results get into the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gmic_model.preprocess import preprocess_version
+from schemas.config.ingest import IngestConfig
+from schemas.config.run import RunConfig
+from schemas.errors import MammoError, NoExamsFound
+from schemas.exam import QuarantinedFile
+from schemas.layout import VIEWS_PER_EXAM
+from schemas.refusal import Refusal
+from tasks.adapters.gate.settings import gate_settings
+from tasks.adapters.gate.source_file import SourceFile
+from tasks.adapters.inbox.ledger import AcceptedFile, Ledger
+from tasks.adapters.inbox.shard_writer import HeaderJob, InspectedFile, ShardJob, ShardResult
+from tasks.adapters.inbox.source_folder import mask_files
+from tasks.adapters.pseudonyms import Pseudonyms, open_key
+from tasks.adapters.store.exam_store import ExamStore, create_store
+from tasks.adapters.workspace import Workspace
+
+_FILES_PER_HEADER_JOB = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What the source folder holds. Stays in memory: paths may spell names.
+
+    Attributes:
+        file_ids: Every file there.
+        unsettled: Files to read: new, changed, not finished by an earlier run, or with another lesion mask than before.
+        still_copied: Files that somebody is writing; left for the next run.
+    """
+
+    file_ids: frozenset[str]
+    unsettled: tuple[SourceFile, ...]
+    still_copied: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileBatch:
+    """Files of one inspect task.
+
+    Attributes:
+        is_comparison: Their headers are known: this is about their bytes.
+    """
+
+    index: int
+    files: tuple[SourceFile, ...]
+    is_comparison: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its task run and its progress."""
+        return f"{'compare' if self.is_comparison else 'inspect'}-batch-{self.index}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardBatch:
+    """Shards of one ingest task."""
+
+    index: int
+    jobs: tuple[ShardJob, ...]
+
+
+def require_folder(source_dir: Path) -> None:
+    """Says at once that there is nothing to ingest.
+
+    Raises:
+        NoExamsFound: There is no such folder.
+    """
+    if not source_dir.is_dir():
+        raise no_exams(source_dir, got="a file" if source_dir.is_file() else "no such folder")
+
+
+def no_exams(source_dir: Path, *, got: str) -> NoExamsFound:
+    """What to raise where nothing can be ingested."""
+    return NoExamsFound(
+        f"No exams found in {source_dir}",
+        expected="a folder of DICOM files, subfolders included",
+        got=got,
+        remedy="set ingest.source_dir to the folder that holds the exams",
+    )
+
+
+def with_other_mask(config: IngestConfig, ledger: Ledger, files: Sequence[SourceFile], pseudonyms: Pseudonyms) -> list[str]:
+    """Stored images whose lesion mask came, changed or went since, if their file is there to be read again."""
+    if config.masks_dir is None:
+        return []
+    masks, present = mask_files(config.masks_dir, pseudonyms), {file.file_id for file in files}
+    return [
+        file_id
+        for file_id, (image_id, fingerprint) in ledger.mask_fingerprints().items()
+        if file_id in present and fingerprint != masks.get(image_id, (None, ""))[1]
+    ]
+
+
+def header_batches(config: RunConfig, scan: Scan) -> tuple[FileBatch, ...]:
+    """Divides the unsettled files into the flow's inspect tasks."""
+    return _file_batches(config, scan.unsettled)
+
+
+def comparison_batches(config: RunConfig, scan: Scan) -> tuple[FileBatch, ...]:
+    """Divides the files that claim an image together with others; call it when every header is in the ledger.
+
+    Only their digests tell a copy from a contradiction. Every other file is read once, when its image is written.
+    """
+    store, _ = open_exams(config)
+    with Ledger(store.ledger_path) as ledger:
+        rivals = ledger.undigested_rivals()
+    return _file_batches(config, [file for file in scan.unsettled if file.file_id in rivals], is_comparison=True)
+
+
+def _file_batches(config: RunConfig, files: Sequence[SourceFile], *, is_comparison: bool = False) -> tuple[FileBatch, ...]:
+    size = config.ingest.exams_per_shard * VIEWS_PER_EXAM * config.ingest.shards_per_batch
+    return tuple(
+        FileBatch(index=index, files=tuple(files[start : start + size]), is_comparison=is_comparison)
+        for index, start in enumerate(range(0, len(files), size))
+    )
+
+
+def header_jobs(config: RunConfig, ledger: Ledger, batch: FileBatch) -> list[HeaderJob]:
+    """With the digests of files that may have come before: they keep their row if their bytes are the same."""
+    known = {file.file_id for file in batch.files if batch.is_comparison or ledger.has_digest(file.file_id)}
+    groups = {
+        True: [file for file in batch.files if file.file_id in known],
+        False: [file for file in batch.files if file.file_id not in known],
+    }
+    return [
+        HeaderJob(
+            files=tuple(files[start : start + _FILES_PER_HEADER_JOB]),
+            gate=gate_settings(config),
+            with_digest=with_digest,
+        )
+        for with_digest, files in groups.items()
+        for start in range(0, len(files), _FILES_PER_HEADER_JOB)
+    ]
+
+
+def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
+    """The workspace's store and the key of its pseudonyms; both are made if they are not there.
+
+    Raises:
+        StoreError: The store was made with other settings.
+        ConfigError: The key cannot be opened.
+    """
+    workspace = Workspace(config.workspace_dir)
+    pseudonyms = open_key(workspace.key_path)
+    store = create_store(
+        workspace.store_dir,
+        preprocess=config.preprocess,
+        preprocess_version=preprocess_version(config.preprocess),
+        rows_per_shard=config.ingest.exams_per_shard * VIEWS_PER_EXAM,
+        key_id=pseudonyms.key_id,
+    )
+    return store, pseudonyms
+
+
+def killed(file: SourceFile, error: str) -> QuarantinedFile:
+    """The refusal of a file under which worker after worker was killed."""
+    return QuarantinedFile(file_id=file.file_id, refusal=Refusal(rules=("F10",), what=f"Not read: {error}"))
+
+
+def is_our_trouble(cause: BaseException | None) -> bool:
+    """A full disk or a child that does not start is not the files' fault: they are not refused."""
+    return isinstance(cause, OSError | MammoError)
+
+
+def refused_fingerprint(fingerprint: str, profile: str) -> str:
+    """A refusal is settled for one profile: under another the file is read again."""
+    return f"{fingerprint} {profile}"
+
+
+def halves_of_header_job(job: HeaderJob) -> tuple[HeaderJob, ...]:
+    """Divides a job under suspicion, so that the one file at fault is found."""
+    middle = len(job.files) // 2
+    return tuple(replace(job, files=files) for files in (job.files[:middle], job.files[middle:]) if files)
+
+
+def halves_of_shard_job(job: ShardJob) -> tuple[ShardJob, ...]:
+    """Both write the same shard, so they must run one after the other: ``write_shard`` keeps what the first has written."""
+    middle = len(job.images) // 2
+    return tuple(replace(job, images=images) for images in (job.images[:middle], job.images[middle:]) if images)
+
+
+def refuse_files(ledger: Ledger, config: RunConfig, files: Iterable[tuple[QuarantinedFile, str]]) -> None:
+    """Enters refusals; a file that changed while it was read is no refusal: it is left for the next run."""
+    profile = config.ingest.profile
+    refused = list(files)
+    ledger.leave(file.file_id for file, _ in refused if file.reason_codes == ("F07",))
+    ledger.add_quarantined(
+        [(file, refused_fingerprint(fingerprint, profile)) for file, fingerprint in refused if file.reason_codes != ("F07",)]
+    )
+
+
+def enter_headers(ledger: Ledger, config: RunConfig, inspected: Sequence[InspectedFile]) -> int:
+    """Enters what the headers of some files gave; returns the number accepted."""
+    accepted = [
+        AcceptedFile(
+            file_id=item.file.file_id,
+            fingerprint=item.file.fingerprint,
+            image_id=item.record.image_id,
+            exam_id=item.record.exam_id,
+            source_sha256=item.record.source_sha256,
+        )
+        for item in inspected
+        if item.record is not None
+    ]
+    refuse_files(ledger, config, [(item.refused, item.file.fingerprint) for item in inspected if item.refused is not None])
+    ledger.add_accepted(accepted)
+    return len(accepted)
+
+
+def enter_shard(ledger: Ledger, config: RunConfig, result: ShardResult) -> int:
+    """Enters a shard that is on disk; returns the number of images written."""
+    refuse_files(ledger, config, result.refused)
+    ledger.add_written(result.written)
+    return len(result.written)
