@@ -84,7 +84,8 @@ This page is written from `schemas/layout.py` by `make reference`. It describes 
 {drawing}
 ```
 
-Lesion masks add up bits: {bits}. A canvas is the network's window and every pixel that train-time jitter can reach.
+Lesion masks add up bits: {bits}. A canvas is the network's window and every pixel
+that train-time jitter can reach.
 
 ## The manifest's columns
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -55,7 +56,7 @@ def _flags(title: str, command: Any) -> list[str]:
         return [line for name, each in command.commands.items() for line in _flags(f"{title} {name}", each)]
     rows = list(_parameters(command))
     about = inspect.cleandoc(command.help or "").replace("\n\n", "\n").splitlines()
-    more = [f"{' '.join(about[1:])}", ""] if len(about) > 1 else []
+    more = [*textwrap.wrap(" ".join(about[1:]), 100), ""] if len(about) > 1 else []
     table = ["| argument or flag | |", "|---|---|", *rows, ""] if rows else []
     return [f"### `{title}`", "", *more, *table]
 
