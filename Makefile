@@ -36,7 +36,6 @@ format: $(VENV)/installed
 
 # The pages and tables that are written from the code.
 reference: $(VENV)/installed
-	PYTHONPATH=tests/support $(BIN)/python -P -m mammo_tests.verb_files write
 	PYTHONPATH=tests/support $(BIN)/python -P -m mammo_tests.reference write
 
 # pip takes torch's CPU build where one is offered (a +cpu wheel sorts above the plain one) and PyPI's CUDA build elsewhere.

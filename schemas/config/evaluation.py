@@ -37,7 +37,7 @@ class EvaluateConfig(Config):
         None, description="Row of Table 1 that the weights stand for: gmic weights give gmic-loc and gmic-mil too"
     )
     bootstrap_resamples: PositiveInt = Field(2000, description="Patient-clustered resamples for the intervals")
-    confidence: float = Field(0.95, gt=0, lt=1, description="Of the intervals")
+    confidence: float = Field(0.95, gt=0, lt=1, description="Confidence level of the intervals")
     specificities: tuple[Fraction, ...] = Field((0.80, 0.90, 0.95), description="Operating points: sensitivity at these")
     readers_specificity: Fraction | None = Field(
         READERS_SPECIFICITY, description="Also the sensitivity at the readers' mean specificity; null = leave it out"
@@ -48,10 +48,10 @@ class EvaluateConfig(Config):
         10, description="A group with fewer patients with, or without, the finding gets counts only"
     )
     subgroup_specificity: Fraction = Field(
-        0.90, description="One of ``specificities``: groups are compared at the threshold that keeps it on the whole test split"
+        0.90, description="One of specificities: groups are compared at the threshold that keeps it on the whole test split"
     )
     batch_images: PositiveInt = Field(4, description="Images scored at once")
-    seed: NonNegativeInt = Field(0, description="Of the resamples")
+    seed: NonNegativeInt = Field(0, description="Seed of the bootstrap resamples")
 
     @model_validator(mode="after")
     def _names_weights_once(self) -> EvaluateConfig:

@@ -67,22 +67,24 @@ class PhantomConfig(Config):
 class LocalDask(Config):
     """Worker processes on this machine."""
 
-    kind: Literal["local"] = "local"
+    kind: Literal["local"] = Field("local", description="Worker processes on this machine")
     n_workers: PositiveInt = Field(2, description="Processes, one thread each")
-    memory_limit: str = Field("3GiB", description="Of a process; above it the process is ended and its work redone")
+    memory_limit: str = Field(
+        "3GiB", description="Memory limit of a process; above it the process is ended and its work redone"
+    )
 
 
 class ExistingDask(Config):
     """A running scheduler, by address."""
 
-    kind: Literal["address"]
-    address: str = Field(description="As tcp://10.0.0.5:8786")
+    kind: Literal["address"] = Field(description="A running scheduler, by address")
+    address: str = Field(description="Address of the scheduler, as tcp://10.0.0.5:8786")
 
 
 class SlurmDask(Config):
     """Jobs of a SLURM cluster; needs the extra ``slurm``. Nodes share the file system of store, inbox and installation."""
 
-    kind: Literal["slurm"]
+    kind: Literal["slurm"] = Field(description="Jobs of a SLURM cluster (extra slurm)")
     queue: str = Field(description="Partition")
     account: str | None = Field(None, description="Account that is charged")
     jobs: PositiveInt = Field(4, description="Jobs submitted")
@@ -99,7 +101,7 @@ class SlurmDask(Config):
 class KubernetesDask(Config):
     """A DaskCluster of the Dask Kubernetes operator; needs the extra ``kubernetes``. Pods mount the store's claim."""
 
-    kind: Literal["kubernetes"]
+    kind: Literal["kubernetes"] = Field(description="Pods of the Dask Kubernetes operator (extra kubernetes)")
     image: str = Field(description="Image of deployments/Dockerfile, with a tag that never moves")
     name: str = Field("mammo", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="Name of the DaskCluster")
     namespace: str = Field("default", description="Kubernetes namespace")

@@ -90,7 +90,7 @@ class GMICConfig(NetworkSection):
 class ResNet22Config(NetworkSection):
     """The baseline of Table 1: GMIC's localisation network alone, with global average pooling. It has no patches."""
 
-    kind: Literal["resnet-22"]
+    kind: Literal["resnet-22"] = Field(description="The baseline of Table 1")
     channels_last: bool = Field(True, description="Memory layout of activations, where it is faster: the same numbers")
 
     @model_validator(mode="before")

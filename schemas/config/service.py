@@ -13,24 +13,24 @@ from schemas.config.section import Config
 class WebhookNotice(Config):
     """A JSON message by POST."""
 
-    kind: Literal["webhook"]
+    kind: Literal["webhook"] = Field(description="A JSON message by POST")
     url_file: Path = Field(description="0600 file that holds the address; an address is a secret")
 
 
 class SlackNotice(Config):
     """A message in a Slack channel."""
 
-    kind: Literal["slack"]
+    kind: Literal["slack"] = Field(description="A message in a Slack channel")
     url_file: Path = Field(description="0600 file that holds the incoming-webhook address")
 
 
 class EmailNotice(Config):
     """An e-mail through SendGrid; a hospital's own relay is reached by a webhook."""
 
-    kind: Literal["email"]
+    kind: Literal["email"] = Field(description="An e-mail through SendGrid; a hospital's own relay is reached by a webhook")
     key_file: Path = Field(description="0600 file that holds the API key")
-    sender: str = Field(description="From")
-    recipients: tuple[str, ...] = Field(min_length=1, description="To")
+    sender: str = Field(description="Sender's address")
+    recipients: tuple[str, ...] = Field(min_length=1, description="Addresses of those who are told")
 
 
 Notice = Annotated[WebhookNotice | SlackNotice | EmailNotice, Field(discriminator="kind")]
@@ -39,17 +39,19 @@ Notice = Annotated[WebhookNotice | SlackNotice | EmailNotice, Field(discriminato
 class KubernetesPools(Config):
     """Work pools whose runs are pods, by ``deployments/work_pools/kubernetes.json``; the rest keeps its default."""
 
-    cpu_image: str = Field(description="deployments/Dockerfile, target cpu, by a tag that stays")
-    gpu_image: str = Field(description="Target cuda")
-    namespace: str = Field("mammo", description="Of the pods")
+    cpu_image: str = Field(
+        description="Container image of the worker pods: deployments/Dockerfile, target cpu, by a tag that stays"
+    )
+    gpu_image: str = Field(description="Image with CUDA (target cuda), for the GPU pool")
+    namespace: str = Field("mammo", description="Kubernetes namespace of the pods")
     volume_claim: str = Field("mammo-data", description="A claim that all pods mount: inbox, workspaces, results")
-    mount_path: PurePosixPath = Field(PurePosixPath("/data"), description="Where")
+    mount_path: PurePosixPath = Field(PurePosixPath("/data"), description="Folder at which the claim appears in every pod")
     auth_secret: str = Field("mammo", description="Kubernetes secret whose key prefect_auth is the server's auth string")
     service_account: str = Field(
-        "mammo", description="Of the pods; may create DaskClusters if ingest.dask is of kind kubernetes"
+        "mammo", description="Service account of the pods; may create DaskClusters if ingest.dask is of kind kubernetes"
     )
-    memory: str = Field("16Gi", pattern=r"^\d+(Mi|Gi)$", description="Of a pod: request and limit")
-    gpus: PositiveInt = Field(1, description="Of a pod of the pool mammo-gpu")
+    memory: str = Field("16Gi", pattern=r"^\d+(Mi|Gi)$", description="Memory of a pod, request and limit")
+    gpus: PositiveInt = Field(1, description="GPUs of a pod of the pool mammo-gpu")
 
 
 class ServiceConfig(Config):

@@ -105,7 +105,7 @@ class FitConfig(Config):
         None, description="Also write a checkpoint every so many steps within an epoch; null = at the end of each epoch only"
     )
     tracking: TrackingConfig = Field(TrackingConfig(), description="What is kept to watch it")
-    seed: NonNegativeInt = Field(0, description="Of initial weights, sampling and jitter")
+    seed: NonNegativeInt = Field(0, description="Seed of initial weights, sampling and jitter")
 
     @model_validator(mode="after")
     def _fits_together(self) -> FitConfig:
@@ -212,14 +212,14 @@ _EARLIER_RANGES = {
 class ThisMachine(Config):
     """Trials side by side on this machine; each is a process of its own."""
 
-    kind: Literal["processes"] = "processes"
+    kind: Literal["processes"] = Field("processes", description="Trials side by side on this machine")
     count: PositiveInt = Field(1, description="Trials at the same time")
 
 
 class GpuWorkers(Config):
     """One trial per GPU. Every trial takes a slot of the Prefect concurrency limit ``gpu``, if the server has one."""
 
-    kind: Literal["gpu"]
+    kind: Literal["gpu"] = Field(description="One trial per GPU")
     devices: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="GPUs of this machine, as CUDA numbers them")
 
 
@@ -253,7 +253,7 @@ class SearchConfig(Config):
     forecast_steps: PositiveInt = Field(3, description="Steps measured before the search starts")
     confirm_above_hours: float = Field(24.0, ge=0, description="A longer forecast, in hours of all workers, needs --yes")
     is_confirmed: bool = Field(False, description="The forecast is accepted, however long; the flag --yes sets it")
-    seed: NonNegativeInt = Field(0, description="Of the trials' parameters")
+    seed: NonNegativeInt = Field(0, description="Seed of the trials' parameters")
 
     @model_validator(mode="before")
     @classmethod
@@ -264,7 +264,8 @@ class SearchConfig(Config):
         if "ranges" in given:
             raise ValueError(f"name all ranges in search.ranges, without {', '.join(sorted(earlier))}")
         warnings.warn(
-            f"search.{', search.'.join(sorted(earlier))}: the next release reads search.ranges only (docs/training.md)",
+            f"search.{', search.'.join(sorted(earlier))}: the next release reads search.ranges only"
+            " (docs/how-to/train-and-search.md)",
             FutureWarning,
             stacklevel=2,
         )

@@ -13,8 +13,8 @@ class EnsembleMember(Report):
     """One set of weights that is evaluated, alone or with others."""
 
     path: Path = Field(description="Checkpoint folder; in a file, relative to the file's folder")
-    sha256: str = Field(description="Of its weights")
-    tuning_malignant_auroc: float | None = Field(None, description="By which it was chosen")
+    sha256: str = Field(description="SHA-256 of the weights file")
+    tuning_malignant_auroc: float | None = Field(None, description="Tuning AUROC for malignant by which the member was chosen")
 
 
 class EnsembleFile(Report):

@@ -25,7 +25,7 @@ def test_the_page_s_steps_add_a_verb(copy: Copy) -> None:
     copy.python("-m", "ruff", "check", "tasks", "flows", "schemas", "deployments")
     copy.python("-m", "ruff", "format", "--check", "tasks", "flows", "schemas", "deployments")
     assert "Count what is published." in copy.python("-m", "deployments.cli", "census", "--help")
-    copy.python("-m", "mammo_tests.verb_files", "write")
+    copy.python("-m", "mammo_tests.reference", "write")
     page = (copy.root / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
     assert "| `mammo census` | Count what is published. |" in page
     assert "| census | mammo-cpu | every-morning: `0 7 * * *` | the new run waits |" in page
@@ -33,7 +33,7 @@ def test_the_page_s_steps_add_a_verb(copy: Copy) -> None:
     copy.pytest(
         "--noconftest",
         "tests/deployments/test_cli.py",
-        "tests/deployments/test_verbs.py",
+        "tests/docs/test_reference.py",
         "tests/deployments/server/test_registration.py",
         "tests/test_architecture.py",
         "-k",
@@ -43,7 +43,7 @@ def test_the_page_s_steps_add_a_verb(copy: Copy) -> None:
 
 def test_a_verb_whose_pages_were_not_written_is_found(copy: Copy) -> None:
     """The steps without ``make reference`` leave a red test that names the file."""
-    said = copy.failing_pytest("--noconftest", "tests/deployments/test_verbs.py")
+    said = copy.failing_pytest("--noconftest", "tests/docs/test_reference.py")
     assert "test_what_is_written_from_the_verbs_is_of_today[docs/reference/commands.md]" in said
 
 

@@ -1,32 +1,27 @@
-"""The tables of ``docs/reference`` that are written from the code: a test compares, and this module writes.
+"""The files and tables that are written from the code: a test compares, and this module writes.
 
     PYTHONPATH=tests/support python -m mammo_tests.reference write       or `make reference`
 
-A table stands in its page between ``<!-- generated: NAME -->`` and ``<!-- end of NAME -->``; all other text of a page is
-written by people. Another table is a function below and a line in ``TABLES``.
+A table stands in its page between ``<!-- generated: NAME -->`` and ``<!-- end of NAME -->``; all other text of such a page is
+written by people. Another table is a function below and a line in ``TABLES``; a file that is written whole, one in ``FILES``.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from mammo_tests.config_page import PAGES, table
+from mammo_tests.verb_files import ROOT, WRITTEN
 from schemas.layout import Severity
 from tasks.adapters.datasets.catalogue import PROFILES
 from tasks.adapters.gate.rules.table import RULES
 
-ROOT: Final = Path(__file__).parents[3]
 REMEDY: Final = "run `make reference`, or `PYTHONPATH=tests/support python -m mammo_tests.reference write`"
-
-
-def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    rows = [head, ["---"] * len(head), *lines]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
 
 
 def gate_rules() -> str:
@@ -73,14 +68,25 @@ def page_with_tables(root: Path, page: str) -> str:
     return text
 
 
-def stale_pages(root: Path = ROOT) -> list[str]:
-    """The pages whose tables are not what the code says."""
+FILES: Final[Mapping[str, Callable[[], str]]] = MappingProxyType({**PAGES, **WRITTEN})
+"""Files that are written whole."""
+
+
+def wanted(root: Path = ROOT) -> dict[str, str]:
+    """Each file that has something of the code in it, and its text as it should be."""
     pages = sorted({page for page, _ in TABLES.values()})
-    return [page for page in pages if page_with_tables(root, page) != (root / page).read_text(encoding="utf-8")]
+    return {name: write() for name, write in FILES.items()} | {page: page_with_tables(root, page) for page in pages}
+
+
+def stale_pages(root: Path = ROOT) -> list[str]:
+    """The files that are not what the code says, or not there."""
+    texts = wanted(root).items()
+    return [name for name, text in texts if not (root / name).is_file() or (root / name).read_text(encoding="utf-8") != text]
 
 
 if __name__ == "__main__":
+    new = wanted()
     for stale in stale_pages():
         sys.stdout.write(f"{stale}\n")
         if sys.argv[1:] == ["write"]:
-            (ROOT / stale).write_text(page_with_tables(ROOT, stale), encoding="utf-8")
+            (ROOT / stale).write_text(new[stale], encoding="utf-8")

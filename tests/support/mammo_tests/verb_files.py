@@ -1,12 +1,9 @@
-"""The two files that are written from the rows of ``deployments/verbs.py``: a test compares, and this module writes.
-
-PYTHONPATH=tests/support python -m mammo_tests.verb_files write       or `make reference`
-"""
+"""The two files that are written from the rows of ``deployments/verbs.py``; ``reference.py`` compares and writes them."""
 
 from __future__ import annotations
 
 import inspect
-import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -53,18 +50,13 @@ WRITTEN: Final[dict[str, Callable[[], str]]] = {
 }
 
 
-def stale_files(root: Path = ROOT) -> list[str]:
-    """Those of the files that are not what the rows say."""
-    return [name for name, write in WRITTEN.items() if (root / name).read_text(encoding="utf-8") != write()]
-
-
 def _flags(title: str, command: Any) -> list[str]:
     """A heading and a table for a command; for one with commands of its own, of each of them."""
     if hasattr(command, "commands"):
         return [line for name, each in command.commands.items() for line in _flags(f"{title} {name}", each)]
     rows = list(_parameters(command))
     about = inspect.cleandoc(command.help or "").replace("\n\n", "\n").splitlines()
-    more = [f"{' '.join(about[1:])}", ""] if len(about) > 1 else []
+    more = [*textwrap.wrap(" ".join(about[1:]), 100), ""] if len(about) > 1 else []
     table = ["| argument or flag | |", "|---|---|", *rows, ""] if rows else []
     return [f"### `{title}`", "", *more, *table]
 
@@ -84,10 +76,3 @@ def _service_line(name: str, row: Deployment) -> str:
     when += ["event " + ", ".join(row.event["expect"])] if row.event else []
     busy = "the new run is left out" if row.skips_when_busy else "the new run waits"
     return f"| {name} | {row.pool} | {'; '.join(when) or 'when asked'} | {busy} |"
-
-
-if __name__ == "__main__":
-    for stale in WRITTEN if sys.argv[1:] == ["write"] else stale_files():
-        sys.stdout.write(f"{stale}\n")
-        if sys.argv[1:] == ["write"]:
-            (ROOT / stale).write_text(WRITTEN[stale](), encoding="utf-8")
