@@ -14,8 +14,8 @@ class AurocDifference(Report):
     """Of two scores of the same breasts: DeLong's test with patients as clusters; None = not defined."""
 
     difference: float = measured("Difference of AUROC", "Of the first score less the second")
-    low: float = measured("Its lower end", "Of the 95 % interval")
-    high: float = measured("Its upper end", "Of the 95 % interval")
+    low: float = measured("Its lower end", "Of its interval over patients")
+    high: float = measured("Its upper end", "Of its interval over patients")
     p_value: float = measured("p", "Two-sided, DeLong's test with patients as clusters", digits=4)
 
 
@@ -46,7 +46,9 @@ class LocalizationIntervals(Report):
     precision: Interval = measured("Precision", "How much of the saliency falls on the lesion")
     recall: Interval = measured("Recall", "How much of the lesion the saliency covers")
     pointing: Interval = measured("Saliency peaks on a lesion", "Share of images with a mask")
-    lesions_reached: Interval = measured("Lesions in a patch", "Share of lesions that one of the K patches holds")
+    lesions_reached: Interval = measured(
+        "Lesions in a patch", "Share of lesions of which one of the K patches holds at least half"
+    )
 
 
 class BoxLocalization(Report):
@@ -57,7 +59,7 @@ class BoxLocalization(Report):
     area_inside: float = measured("Area of boxes", "Mean share of the window that boxes cover: an even map has so much inside")
     pointing: Interval = measured("Saliency peaks in a box", "Share of images with boxes")
     lesions: int = measured("Boxes", "Those that overlap count as one")
-    lesions_reached: int = measured("Boxes in a patch", "Boxes that one of the K patches touches")
+    lesions_reached: int = measured("Boxes in a patch", "Boxes of which one of the K patches holds at least half")
 
 
 class OperatingPoint(Report):
@@ -152,7 +154,9 @@ class FindingMetrics(Report):
         "Saliency peaks on a lesion", "Share of masked images whose saliency peaks on a lesion", default=None
     )
     lesions: int = measured("Lesions", "Lesions in the masks of the test split", default=0)
-    lesions_reached: int = measured("Lesions in a patch", "Lesions that one of the K patches holds", default=0)
+    lesions_reached: int = measured(
+        "Lesions in a patch", "Lesions of which one of the K patches holds at least half", default=0
+    )
     operating_points: tuple[OperatingPoint, ...] = ()
     calibration: CalibrationReport | None = None
     calibration_scaled: CalibrationReport | None = Field(None, description="After division by the fitted temperature")

@@ -40,37 +40,38 @@ class MeasuredTable:
     rows: tuple[MeasuredRow, ...]
 
 
-def measured_tables(report_by_column: Mapping[str, Report], *, title: str) -> Iterator[MeasuredTable]:
+def measured_tables(report_by_column: Mapping[str, Report], *, title: str, of: str = "") -> Iterator[MeasuredTable]:
     """Tables of reports of one kind beside each other, then of the groups of numbers inside them, then of their lists.
 
     Args:
         report_by_column: Reports of one class by the heading of their column.
         title: Of the first table.
+        of: What the titles of all these tables end with: the finding whose models they are of.
     """
     if not report_by_column:
         return
     columns = tuple(report_by_column)
     kind = type(next(iter(report_by_column.values())))
     if rows := tuple(_rows(kind, list(report_by_column.values()))):
-        yield MeasuredTable(title=title, columns=columns, rows=rows)
+        yield MeasuredTable(title=f"{title}{of}", columns=columns, rows=rows)
     for name, field in kind.model_fields.items():
         inner = _report_type(field.annotation)
         if inner is None or inner is Interval or _is_measured(field):
             continue
-        for table_title, grouped in _groups(name, report_by_column):
-            yield from measured_tables(grouped, title=table_title)
+        words = name.replace("_", " ").capitalize().replace("Auroc", "AUROC").replace("Auprc", "AUPRC")
+        for grouped, member_of in _groups(name, report_by_column):
+            yield from measured_tables(grouped, title=words, of=f"{of}{member_of}")
 
 
-def _groups(name: str, report_by_column: Mapping[str, Report]) -> Iterator[tuple[str, dict[str, Report]]]:
+def _groups(name: str, report_by_column: Mapping[str, Report]) -> Iterator[tuple[dict[str, Report], str]]:
     """The sub-reports of a field: one group of a single report per column; of a list that names its members, one per column."""
-    words = name.replace("_", " ").capitalize()
     found = {column: getattr(report, name) for column, report in report_by_column.items()}
     single = {column: value for column, value in found.items() if isinstance(value, Report)}
     if single:
-        yield words, single
+        yield single, ""
     for column, values in found.items():
         if isinstance(values, tuple) and values and all(hasattr(value, "name") for value in values):
-            yield f"{words}, {column}", {value.name: value for value in values}
+            yield {value.name: value for value in values}, f", {column}"
 
 
 def _rows(kind: type[Report], reports: list[Report]) -> Iterator[MeasuredRow]:

@@ -80,7 +80,8 @@ def test_findings_stand_side_by_side_and_models_by_name() -> None:
     """One column for each finding; the models of a finding in a table of their own."""
     tables = {table.title: table for table in measured_tables({"Malignant": _metrics(), "Benign": _metrics()}, title="Breasts")}
     assert tables["Breasts"].columns == ("Malignant", "Benign")
-    assert tables["Models, Malignant"].columns == ("seed 0",)
+    assert tables["Models, Malignant"].columns == tables["Minus ensemble, Malignant"].columns == ("seed 0",)
+    assert "AUROC of models" in tables
 
 
 def test_what_is_not_there_has_no_table_and_what_is_not_defined_says_so() -> None:
