@@ -12,7 +12,8 @@ from schemas.reports.evaluation import AurocDifference, ModelSpread
 from schemas.reports.report import Interval, Provenance
 from schemas.reports.table1 import PAPER_AUROC, Table1Cell, Table1Report, Table1Row
 from schemas.reports.training import TrainReport
-from tasks.table1 import evaluation_run, row_checkpoints, table1_markdown, training_run, variants_to_train
+from tasks.adapters.scoring.table1_rows import table1_markdown
+from tasks.table1 import evaluation_run, row_checkpoints, training_run, variants_to_train
 
 PROVENANCE = Provenance(
     code_version="0", config_sha256="0", data_version="0", preprocess_version="0", seed=0, created_utc="2026-01-01"

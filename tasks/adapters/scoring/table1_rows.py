@@ -1,0 +1,108 @@
+"""Table 1 in cells and in words: the rows' evaluations beside the paper's numbers, and each row's test against GMIC."""
+
+from __future__ import annotations
+
+from gmic_model.metrics.bootstrap import Bootstrap
+from schemas.config.network import TableRow
+from schemas.config.run import RunConfig
+from schemas.exam import Finding
+from schemas.reports.evaluation import AurocDifference, EvaluationReport, ModelSpread
+from schemas.reports.report import Interval
+from schemas.reports.table1 import PAPER_AUROC, PAPER_LOCALIZATION, Table1Cell, Table1Report, Table1Row
+from tasks.adapters.scoring.metrics_table import interval_text
+from tasks.adapters.scoring.model_ranking import paired_difference
+from tasks.adapters.scoring.score_tables import BREAST, labelled, read_breast_scores
+
+UNDEFINED = Interval(value=None, low=None, high=None)
+
+
+def table1_markdown(report: Table1Report) -> str:
+    """The table, the tests against GMIC and the localisation, in words that stand without the code."""
+    lines = [
+        "Test AUROC of breasts: mean of the models (interval over patients) ± standard deviation over models. The paper's data",
+        "and networks are not public: its columns are there to compare the order of the rows, not the values.",
+        "",
+        "| model | n | malignant, paper | malignant, here | benign, paper | benign, here | malignant AUPRC | benign AUPRC |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_row_line(row) for row in report.rows),
+        "",
+        "| mean score of the models | malignant AUROC | less GMIC (DeLong, patients as clusters) | benign AUROC | less GMIC |",
+        "|---|---|---|---|---|",
+        *(_ensemble_line(row) for row in report.rows),
+        "",
+        "| localisation of GMIC | images | F1 | paper | precision | paper | recall | paper |",
+        "|---|---|---|---|---|---|---|---|",
+        *_localization_lines(report),
+        "",
+        "; ".join(f"{name}: {report.positive_breasts[name]} of {count} test breasts" for name, count in report.breasts.items())
+        + f". Intervals: {report.confidence:.0%}, {report.resamples:,} resamples of patients, these models.",
+        "Research use only.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def table1_cell(
+    config: RunConfig, row: TableRow, finding: Finding, evaluated: EvaluationReport, gmic: EvaluationReport | None
+) -> Table1Cell:
+    """One row's numbers for one finding; there is no test against GMIC in its own row, or where GMIC was not evaluated."""
+    metrics = evaluated.by_finding[finding.value]
+    found = metrics.localization_intervals
+    return Table1Cell(
+        paper_auroc=PAPER_AUROC[row][finding],
+        auroc=metrics.auroc_of_models or ModelSpread(mean=metrics.auroc, standard_deviation=None),
+        auprc=metrics.auprc_of_models or ModelSpread(mean=metrics.auprc, standard_deviation=None),
+        ensemble_auroc=metrics.auroc,
+        minus_gmic=None if gmic is None or row is TableRow.GMIC else _difference(config, finding, evaluated, gmic),
+        localization_images=metrics.localization_images,
+        localization_f1=UNDEFINED if found is None else found.f1,
+        localization_precision=UNDEFINED if found is None else found.precision,
+        localization_recall=UNDEFINED if found is None else found.recall,
+    )
+
+
+def _difference(
+    config: RunConfig, finding: Finding, evaluated: EvaluationReport, gmic: EvaluationReport
+) -> AurocDifference | None:
+    """Both rows scored the same test breasts in the same order: one store, one split."""
+    bootstrap = Bootstrap(resamples=0, confidence=config.evaluate.confidence, seed=0)
+    ours, theirs = (labelled(read_breast_scores(report), finding, BREAST) for report in (evaluated, gmic))
+    return paired_difference(ours, theirs, bootstrap)
+
+
+def _row_line(row: Table1Row) -> str:
+    cells = [row.variant.value, str(row.models)]
+    for finding in (Finding.MALIGNANT, Finding.BENIGN):
+        cell = row.by_finding[finding.value]
+        cells += [f"{cell.paper_auroc:.3f}", _spread_text(cell.auroc)]
+    cells += [_spread_text(row.by_finding[finding.value].auprc) for finding in (Finding.MALIGNANT, Finding.BENIGN)]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _ensemble_line(row: Table1Row) -> str:
+    cells = [row.variant.value]
+    for finding in (Finding.MALIGNANT, Finding.BENIGN):
+        cell = row.by_finding[finding.value]
+        less = cell.minus_gmic
+        text = "-" if less is None else f"{less.difference:+.3f} ({less.low:+.3f} to {less.high:+.3f}), p = {less.p_value:.2g}"
+        cells += [interval_text(cell.ensemble_auroc), text]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _localization_lines(report: Table1Report) -> list[str]:
+    lines = []
+    shown = [(row, finding) for row in report.rows if row.variant is TableRow.GMIC for finding in PAPER_LOCALIZATION]
+    for gmic, finding in shown:
+        cell = gmic.by_finding[finding.value]
+        if not cell.localization_images:
+            lines.append(f"| {finding.value} | 0 | no test image has a mask | | | | | |")
+            continue
+        paper = PAPER_LOCALIZATION[finding]
+        ours = (cell.localization_f1, cell.localization_precision, cell.localization_recall)
+        pairs = " | ".join(f"{interval_text(one)} | {published:.3f}" for one, published in zip(ours, paper, strict=True))
+        lines.append(f"| {finding.value} | {cell.localization_images} | {pairs} |")
+    return lines
+
+
+def _spread_text(found: ModelSpread) -> str:
+    deviation = "" if found.standard_deviation is None else f" ± {found.standard_deviation:.3f}"
+    return interval_text(found.mean) + deviation
