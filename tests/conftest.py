@@ -240,6 +240,7 @@ def mammo(prefect_api: str, capfd: pytest.CaptureFixture[str], monkeypatch: pyte
 
     def run(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["mammo", *map(str, arguments)])
+        monkeypatch.setenv("PYTHONSAFEPATH", "1")  # as the command sets it; undone when the test is over
         capfd.readouterr()
         try:
             main()
