@@ -27,8 +27,9 @@ logger = logging.getLogger(__name__)
 
 _LINES_KEPT = 40
 _THREADS_SLEEP_SOON: Final = {"GOMP_SPINCOUNT": "1000"}
-"""How often a thread of torch looks for its next work before it sleeps. OpenMP's 300000 take the core from the thread that is
-waited for: beside other work, two threads then take five times as long as one. The value is OpenMP's own for busy machines."""
+"""How often a thread of torch looks for its next work before it sleeps. libgomp's 300,000 take the core from the thread that is
+waited for: beside other work, two threads then took five times as long as one. libgomp lowers it by itself only
+where its own process has more threads than cores, which is not so when other programs have the cores."""
 # torchrun's own process: argv is parent's pid, then what torchrun gets.
 _BOOT_TORCHRUN: Final = """
 import ctypes, os, signal, sys

@@ -277,7 +277,7 @@ def test_items_and_results_may_be_records(address: str) -> None:
 
 def test_a_slurm_job_asks_for_what_the_config_says() -> None:
     """The script that sbatch would get: valid bash, the partition, one worker per core, gone before the wall time."""
-    pytest.importorskip("dask_jobqueue")
+    pytest.importorskip("dask_jobqueue", reason="the extra slurm is not installed")
     config = SlurmDask(kind="slurm", queue="cpu", cores=4, memory="16GiB", walltime_min=90, directives=("--constraint=avx2",))
     with slurm_cluster(config) as cluster:
         script = cluster.job_script()
