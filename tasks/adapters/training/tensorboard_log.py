@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _PICTURE_ROWS_PX = 480
+_LONGEST_WAIT_S = 10.0
 
 
 class Tracker(Protocol):
@@ -44,6 +46,7 @@ def tracker(config: TrackingConfig, folder: Path, *, first_epoch: int, first_ste
         return
     from torch.utils.tensorboard import SummaryWriter  # takes a second to import, for the one process that writes
 
+    _wait_for_a_later_second(folder)
     epochs = SummaryWriter(str(folder / "epochs"), purge_step=first_epoch)
     steps = SummaryWriter(str(folder / "steps"), purge_step=first_step)
     try:
@@ -51,6 +54,19 @@ def tracker(config: TrackingConfig, folder: Path, *, first_epoch: int, first_ste
     finally:
         epochs.close()
         steps.close()
+
+
+def _wait_for_a_later_second(folder: Path) -> None:
+    """Until files made now have names that sort behind those of the run before; at most ten seconds.
+
+    TensorBoard reads the files of a run in the order of their names: the second they were made in, then host, process. Of two
+    files of one second the later could be read first, and the points that it takes back would be its own. A clock that was set
+    back by more than a few seconds is not waited for: that costs a point of a curve and is not worth a training's time.
+    """
+    newest_s = max((int(path.name.split(".")[3]) for path in folder.glob("*/events.out.tfevents.*")), default=0)
+    until_s = time.monotonic() + _LONGEST_WAIT_S
+    while int(time.time()) <= newest_s and time.monotonic() < until_s:
+        time.sleep(0.05)
 
 
 class _Silent:

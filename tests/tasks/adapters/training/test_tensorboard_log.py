@@ -18,7 +18,7 @@ from schemas.config.training import TrackingConfig
 from tasks.adapters.models.checkpoints import latest_checkpoint
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.process_main import serve
-from tasks.adapters.training.tensorboard_log import overlay
+from tasks.adapters.training.tensorboard_log import overlay, tracker
 from tasks.adapters.training.tuning import ViewPicture
 
 
@@ -27,6 +27,22 @@ def events(folder: Path) -> EventAccumulator:
     read = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
     read.Reload()
     return read
+
+
+def test_a_run_continued_within_the_same_second_is_read_behind_the_first(tmp_path: Path) -> None:
+    """However quickly a run goes on, and whichever process number it has: its points come after those it goes on from."""
+    config = TrackingConfig(scalar_steps=1)
+    with tracker(config, tmp_path, first_epoch=0, first_step=0) as first:
+        for step in (1, 2, 3):
+            first.scalars({"step/loss": float(step)}, step)
+    for path in tmp_path.glob("*/events.out.tfevents.*"):  # of a process with a high number, one second from now
+        parts = path.name.split(".")
+        path.rename(path.with_name(".".join([*parts[:3], str(int(time.time()) + 1), "z-host", "9999999", "0"])))
+    with tracker(config, tmp_path, first_epoch=1, first_step=3) as second:
+        for step in (3, 4):
+            second.scalars({"step/loss": 10.0 * step}, step)
+    read = events(tmp_path / "steps").Scalars("step/loss")
+    assert [(point.step, point.value) for point in read] == [(1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0)]
 
 
 def test_a_training_that_was_killed_has_every_point_once(tmp_path: Path) -> None:
