@@ -111,12 +111,12 @@ def _expected(store: ExamStore) -> tuple[Sequence[ExpectedImage], bool, bool]:
         lines = publishable(ledger.manifest_lines()).lines
     images = [
         ExpectedImage(
-            file_id=str(line["file_id"]),
-            image_id=str(line["image_id"]),
-            row=int(str(line["row"])),
-            shape_px=(int(str(line["stored_rows_px"])), int(str(line["stored_columns_px"]))),
-            written_sha256=str(line["written_sha256"]),
-            mask_sha256=None if line["mask_sha256"] is None else str(line["mask_sha256"]),
+            file_id=line.file_id,
+            image_id=line.image_id,
+            row=line.row,
+            shape_px=line.stored_shape_px,
+            written_sha256=line.written_sha256,
+            mask_sha256=line.mask_sha256,
         )
         for line in lines
     ]

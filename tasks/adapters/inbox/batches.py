@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gmic_model.preprocess import preprocess_version
 from schemas.config.ingest import IngestConfig
 from schemas.config.run import RunConfig
-from schemas.errors import MammoError, NoExamsFound
+from schemas.errors import MammoError, NoExamsFound, StoreError
 from schemas.exam import QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
 from schemas.refusal import Refusal
+from tasks.adapters.cluster import Failed
+from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.gate.settings import gate_settings
 from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.ledger import AcceptedFile, Ledger
-from tasks.adapters.inbox.shard_writer import HeaderJob, InspectedFile, ShardJob, ShardResult
-from tasks.adapters.inbox.source_folder import mask_files
+from tasks.adapters.inbox.shard_writer import HeaderJob, InspectedFile, PlannedImage, ShardJob, ShardResult
+from tasks.adapters.inbox.source_folder import complete_files, mask_files, source_files
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
-from tasks.adapters.store.exam_store import ExamStore, create_store
-from tasks.adapters.workspace import Workspace
+from tasks.adapters.store.exam_store import ExamStore, create_store, reserve_rows
+from tasks.adapters.workspace import Workspace, delete_leftovers
+
+logger = logging.getLogger(__name__)
 
 _FILES_PER_HEADER_JOB = 64
 
@@ -66,18 +72,45 @@ class ShardBatch:
     jobs: tuple[ShardJob, ...]
 
 
-def require_folder(source_dir: Path) -> None:
-    """Says at once that there is nothing to ingest.
+def scan_folder(config: RunConfig) -> Scan:
+    """Lists the files that the ledger has not settled.
 
     Raises:
-        NoExamsFound: There is no such folder.
+        NoExamsFound: The folder is missing or holds no file.
+        ConfigError: There is no such profile.
+        StoreError: The workspace's store was made with other settings.
     """
+    source_dir = config.ingest.source_dir
+    profile = profile_named(config.ingest.profile).name
     if not source_dir.is_dir():
-        raise no_exams(source_dir, got="a file" if source_dir.is_file() else "no such folder")
+        raise _no_exams(source_dir, got="a file" if source_dir.is_file() else "no such folder")
+    store, pseudonyms = open_exams(config)
+    files = source_files(source_dir, pseudonyms)
+    if not files:
+        raise _no_exams(source_dir, got="no file")
+    with Ledger(store.ledger_path) as ledger:
+        ledger.rewrite(_with_other_mask(config.ingest, ledger, files, pseudonyms))
+        unsettled = [
+            file
+            for file in files
+            if not ledger.is_known(file.file_id, file.fingerprint)
+            and not ledger.is_known(file.file_id, _refused_fingerprint(file.fingerprint, profile))
+        ]
+    complete = complete_files(unsettled, settle_s=config.ingest.settle_s)
+    logger.info(
+        "found %d files, %d of them new or changed, %d still being copied",
+        len(files),
+        len(complete),
+        len(unsettled) - len(complete),
+    )
+    return Scan(
+        file_ids=frozenset(file.file_id for file in files),
+        unsettled=tuple(complete),
+        still_copied=len(unsettled) - len(complete),
+    )
 
 
-def no_exams(source_dir: Path, *, got: str) -> NoExamsFound:
-    """What to raise where nothing can be ingested."""
+def _no_exams(source_dir: Path, *, got: str) -> NoExamsFound:
     return NoExamsFound(
         f"No exams found in {source_dir}",
         expected="a folder of DICOM files, subfolders included",
@@ -86,7 +119,7 @@ def no_exams(source_dir: Path, *, got: str) -> NoExamsFound:
     )
 
 
-def with_other_mask(config: IngestConfig, ledger: Ledger, files: Sequence[SourceFile], pseudonyms: Pseudonyms) -> list[str]:
+def _with_other_mask(config: IngestConfig, ledger: Ledger, files: Sequence[SourceFile], pseudonyms: Pseudonyms) -> list[str]:
     """Stored images whose lesion mask came, changed or went since, if their file is there to be read again."""
     if config.masks_dir is None:
         return []
@@ -119,6 +152,38 @@ def _file_batches(config: RunConfig, files: Sequence[SourceFile], *, is_comparis
     return tuple(
         FileBatch(index=index, files=tuple(files[start : start + size]), is_comparison=is_comparison)
         for index, start in enumerate(range(0, len(files), size))
+    )
+
+
+def shard_batches(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
+    """Gives every accepted image its row, grows the store, and divides the unwritten shards into tasks."""
+    store, pseudonyms = open_exams(config)
+    with Ledger(store.ledger_path) as ledger:
+        ledger.plan_rows(store.rows_per_shard, planned_utc=datetime.now(UTC).isoformat(timespec="seconds"))
+        reserve_rows(store, ledger.row_count())
+        delete_leftovers(Workspace(config.workspace_dir).stage_dir("quarantine"))  # of the contact sheet
+        unwritten = ledger.unwritten_rows()
+    masks = {} if config.ingest.masks_dir is None else mask_files(config.ingest.masks_dir, pseudonyms)
+    images_by_shard: dict[int, list[PlannedImage]] = {}
+    for file in scan.unsettled:
+        if file.file_id in unwritten:
+            row, image_id = unwritten[file.file_id]
+            mask_path, mask_fingerprint = masks.get(image_id, (None, ""))
+            planned = PlannedImage(file=file, row=row, mask_path=mask_path, mask_fingerprint=mask_fingerprint)
+            images_by_shard.setdefault(row // store.rows_per_shard, []).append(planned)
+    jobs = [
+        ShardJob(
+            store=store,
+            shard=shard,
+            images=tuple(sorted(images, key=lambda image: image.row)),
+            gate=gate_settings(config),
+            preprocess=config.preprocess,
+        )
+        for shard, images in sorted(images_by_shard.items())
+    ]
+    size = config.ingest.shards_per_batch
+    return tuple(
+        ShardBatch(index=i, jobs=tuple(jobs[start : start + size])) for i, start in enumerate(range(0, len(jobs), size))
     )
 
 
@@ -159,17 +224,30 @@ def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
     return store, pseudonyms
 
 
-def killed(file: SourceFile, error: str) -> QuarantinedFile:
-    """The refusal of a file under which worker after worker was killed."""
-    return QuarantinedFile(file_id=file.file_id, refusal=Refusal(rules=("F10",), what=f"Not read: {error}"))
-
-
 def is_our_trouble(cause: BaseException | None) -> bool:
     """A full disk or a child that does not start is not the files' fault: they are not refused."""
     return isinstance(cause, OSError | MammoError)
 
 
-def refused_fingerprint(fingerprint: str, profile: str) -> str:
+def not_inspected(failed: Failed[HeaderJob]) -> StoreError:
+    """What to raise where headers cannot be read for a reason of ours."""
+    return StoreError(
+        "Files cannot be inspected",
+        got=failed.error,
+        remedy="see that memory and the workspace's disk suffice, then run again; nothing is lost",
+    )
+
+
+def not_written(failed: Sequence[Failed[ShardJob]], shards: int) -> StoreError:
+    """What to raise where shards cannot be written for a reason of ours."""
+    return StoreError(
+        f"{len(failed)} of {shards} shards could not be written",
+        got=failed[0].error,
+        remedy="see that the store's disk is there and has room, then run again; finished shards are kept",
+    )
+
+
+def _refused_fingerprint(fingerprint: str, profile: str) -> str:
     """A refusal is settled for one profile: under another the file is read again."""
     return f"{fingerprint} {profile}"
 
@@ -186,13 +264,19 @@ def halves_of_shard_job(job: ShardJob) -> tuple[ShardJob, ...]:
     return tuple(replace(job, images=images) for images in (job.images[:middle], job.images[middle:]) if images)
 
 
-def refuse_files(ledger: Ledger, config: RunConfig, files: Iterable[tuple[QuarantinedFile, str]]) -> None:
+def refuse_killers(ledger: Ledger, config: RunConfig, files: Sequence[SourceFile], error: str) -> None:
+    """Enters files under which worker after worker was killed."""
+    why = Refusal(rules=("F10",), what=f"Not read: {error}")
+    _refuse_files(ledger, config, [(QuarantinedFile(file_id=file.file_id, refusal=why), file.fingerprint) for file in files])
+
+
+def _refuse_files(ledger: Ledger, config: RunConfig, files: Iterable[tuple[QuarantinedFile, str]]) -> None:
     """Enters refusals; a file that changed while it was read is no refusal: it is left for the next run."""
     profile = config.ingest.profile
     refused = list(files)
     ledger.leave(file.file_id for file, _ in refused if file.reason_codes == ("F07",))
     ledger.add_quarantined(
-        [(file, refused_fingerprint(fingerprint, profile)) for file, fingerprint in refused if file.reason_codes != ("F07",)]
+        [(file, _refused_fingerprint(fingerprint, profile)) for file, fingerprint in refused if file.reason_codes != ("F07",)]
     )
 
 
@@ -209,13 +293,13 @@ def enter_headers(ledger: Ledger, config: RunConfig, inspected: Sequence[Inspect
         for item in inspected
         if item.record is not None
     ]
-    refuse_files(ledger, config, [(item.refused, item.file.fingerprint) for item in inspected if item.refused is not None])
+    _refuse_files(ledger, config, [(item.refused, item.file.fingerprint) for item in inspected if item.refused is not None])
     ledger.add_accepted(accepted)
     return len(accepted)
 
 
 def enter_shard(ledger: Ledger, config: RunConfig, result: ShardResult) -> int:
     """Enters a shard that is on disk; returns the number of images written."""
-    refuse_files(ledger, config, result.refused)
+    _refuse_files(ledger, config, result.refused)
     ledger.add_written(result.written)
     return len(result.written)

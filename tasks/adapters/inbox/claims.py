@@ -13,12 +13,13 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.exam import QuarantinedFile
 from schemas.refusal import Refusal
+from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.workspace import write_atomically
 
 
@@ -34,22 +35,22 @@ class Publishable:
         refused: The files of contested images and of twins, for the quarantine list.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[LedgerLine, ...]
     copies: int
     contested: int
     twins: tuple[PixelTwin, ...]
     refused: tuple[QuarantinedFile, ...]
 
 
-def publishable(lines: Sequence[Line]) -> Publishable:
+def publishable(lines: Sequence[LedgerLine]) -> Publishable:
     """Divides the lines of every written claim (``Ledger.manifest_lines``)."""
-    claims_by_image: defaultdict[str, list[Line]] = defaultdict(list)
+    claims_by_image: defaultdict[str, list[LedgerLine]] = defaultdict(list)
     for line in lines:
-        claims_by_image[str(line["image_id"])].append(line)
-    settled: list[Line] = []
-    contested: list[list[Line]] = []
+        claims_by_image[line.image_id].append(line)
+    settled: list[LedgerLine] = []
+    contested: list[list[LedgerLine]] = []
     for claims in claims_by_image.values():
-        if len({(claim["pixel_sha256"], claim["patient_id"], claim["exam_id"]) for claim in claims}) == 1:
+        if len({(claim.pixel_sha256, claim.patient_id, claim.exam_id) for claim in claims}) == 1:
             settled.append(min(claims, key=_row))
         else:
             contested.append(claims)
@@ -63,19 +64,19 @@ def publishable(lines: Sequence[Line]) -> Publishable:
     )
 
 
-def _row(line: Line) -> int:
-    return int(str(line["row"]))
+def _row(line: LedgerLine) -> int:
+    return line.row
 
 
-def _contradiction(claim: Line, claims: Sequence[Line]) -> QuarantinedFile:
+def _contradiction(claim: LedgerLine, claims: Sequence[LedgerLine]) -> QuarantinedFile:
     differing = [
         word
         for name, word in (("pixel_sha256", "pixels"), ("patient_id", "a patient"), ("exam_id", "an exam"))
-        if len({other[name] for other in claims}) > 1
+        if len({other.stored[name] for other in claims}) > 1
     ]
-    others = ", ".join(sorted(str(other["file_id"]) for other in claims if other is not claim))
+    others = ", ".join(sorted(other.file_id for other in claims if other is not claim))
     return QuarantinedFile(
-        file_id=str(claim["file_id"]),
+        file_id=claim.file_id,
         refusal=Refusal(
             rules=("I06",),
             what=f"Another file has the same SOPInstanceUID and other {' and '.join(differing)}: {others}. "
@@ -83,9 +84,6 @@ def _contradiction(claim: Line, claims: Sequence[Line]) -> QuarantinedFile:
             remedy="find out which is right, then `mammo quarantine discard` the others and ingest again",
         ),
     )
-
-
-Line = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,15 +102,15 @@ class PixelTwin:
     shares: str
 
 
-def one_of_each(lines: Sequence[Line]) -> tuple[list[Line], list[PixelTwin]]:
+def one_of_each(lines: Sequence[LedgerLine]) -> tuple[list[LedgerLine], list[PixelTwin]]:
     """Divides manifest lines into those to publish, one per pixel digest, and the twins left out; order is kept."""
-    first_by_digest: dict[str, Line] = {}
-    for line in sorted(lines, key=lambda line: int(str(line["row"]))):
-        first_by_digest.setdefault(str(line["pixel_sha256"]), line)
+    first_by_digest: dict[str, LedgerLine] = {}
+    for line in sorted(lines, key=lambda line: line.row):
+        first_by_digest.setdefault(line.pixel_sha256, line)
     kept, twins = [], []
     for line in lines:
-        first = first_by_digest[str(line["pixel_sha256"])]
-        if first["image_id"] == line["image_id"]:
+        first = first_by_digest[line.pixel_sha256]
+        if first.image_id == line.image_id:
             kept.append(line)
         else:
             twins.append(_twin(first, line))
@@ -147,12 +145,12 @@ def write_leakage_list(path: Path, twins: Sequence[PixelTwin]) -> None:
 _SHARED = {"nothing": "neither exam nor patient", "patient": "the patient", "exam": "the exam"}
 
 
-def _twin(first: Line, line: Line) -> PixelTwin:
-    shares = "exam" if first["exam_id"] == line["exam_id"] else "patient"
+def _twin(first: LedgerLine, line: LedgerLine) -> PixelTwin:
+    shares = "exam" if first.exam_id == line.exam_id else "patient"
     return PixelTwin(
-        pixel_sha256=str(line["pixel_sha256"]),
-        kept_image_id=str(first["image_id"]),
-        left_out_image_id=str(line["image_id"]),
-        left_out_file_id=str(line["file_id"]),
-        shares=shares if first["patient_id"] == line["patient_id"] else "nothing",
+        pixel_sha256=line.pixel_sha256,
+        kept_image_id=first.image_id,
+        left_out_image_id=line.image_id,
+        left_out_file_id=line.file_id,
+        shares=shares if first.patient_id == line.patient_id else "nothing",
     )

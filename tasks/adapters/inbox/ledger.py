@@ -24,6 +24,7 @@ from typing import Any
 from schemas.errors import StoreError
 from schemas.exam import QuarantinedFile
 from schemas.refusal import Refusal
+from tasks.adapters.inbox.lines import LedgerLine
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
@@ -338,17 +339,18 @@ class Ledger:
         with self._transaction() as cursor:
             cursor.executemany("UPDATE images SET manifest = NULL WHERE file_id = ?", [(file_id,) for file_id in file_ids])
 
-    def manifest_lines(self) -> list[dict[str, object]]:
-        """Manifest lines of every written claim, by row, each with its ``file_id``, ``batch`` and ``batch_date``."""
+    def manifest_lines(self) -> list[LedgerLine]:
+        """Every written claim, by row."""
         rows = self._query(
             """SELECT manifest, file_id, images.batch, substr(planned_utc, 1, 10) FROM images
                LEFT JOIN given_out USING (batch) WHERE manifest IS NOT NULL ORDER BY row"""
         )
         # One document: its lines share their keys and repeated texts, which halves the memory of a million lines.
-        lines: list[dict[str, object]] = json.loads(f"[{','.join(row[0] for row in rows)}]")
-        for line, (_, file_id, batch, batch_date) in zip(lines, rows, strict=True):
-            line.update(file_id=file_id, batch=batch, batch_date=batch_date)
-        return lines
+        stored: list[dict[str, object]] = json.loads(f"[{','.join(row[0] for row in rows)}]")
+        return [
+            LedgerLine(file_id=file_id, batch=batch, batch_date=batch_date, stored=line)
+            for line, (_, file_id, batch, batch_date) in zip(stored, rows, strict=True)
+        ]
 
 
 def _give_up_claim(cursor: sqlite3.Cursor, file_id: str, *, unless: AcceptedFile | None = None) -> None:

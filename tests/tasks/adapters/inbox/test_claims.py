@@ -12,21 +12,22 @@ from mammo_tests import hostile
 from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.gate.admission import accept_image
 from tasks.adapters.inbox.claims import one_of_each, refusals, write_leakage_list
+from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.pseudonyms import Pseudonyms
 
 WriteSound = Callable[..., Path]
 
 
-def line(row: int, image: str, exam: str, patient: str, digest: str) -> dict[str, object]:
-    """What of a manifest line matters here."""
-    return {
-        "file_id": image.replace("I", "F"),
+def line(row: int, image: str, exam: str, patient: str, digest: str) -> LedgerLine:
+    """What of a stored image matters here."""
+    stored: dict[str, object] = {
         "row": row,
         "image_id": image,
         "exam_id": exam,
         "patient_id": patient,
         "pixel_sha256": digest,
     }
+    return LedgerLine(file_id=image.replace("I", "F"), stored=stored)
 
 
 def test_the_first_stored_is_kept_and_the_others_say_what_they_share() -> None:
@@ -36,7 +37,7 @@ def test_the_first_stored_is_kept_and_the_others_say_what_they_share() -> None:
         line(3, "I3", "E1", "P1", "other"), line(4, "I4", "E2", "P1", "same"),
     ]  # fmt: skip
     kept, twins = one_of_each(lines)
-    assert [item["image_id"] for item in kept] == ["I1", "I3"]
+    assert [item.image_id for item in kept] == ["I1", "I3"]
     assert {twin.left_out_image_id: twin.shares for twin in twins} == {"I9": "nothing", "I2": "exam", "I4": "patient"}
     assert {twin.kept_image_id for twin in twins} == {"I1"}
 

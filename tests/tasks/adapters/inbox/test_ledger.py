@@ -41,8 +41,7 @@ def _write(ledger: Ledger, **lines: dict[str, object]) -> None:
 
 
 def _lines(ledger: Ledger) -> list[dict[str, object]]:
-    added = ("file_id", "batch", "batch_date")
-    return [{name: value for name, value in line.items() if name not in added} for line in ledger.manifest_lines()]
+    return [dict(line.stored) for line in ledger.manifest_lines()]
 
 
 def _rows(ledger: Ledger) -> dict[str, int]:
@@ -282,7 +281,7 @@ def test_each_plan_is_a_batch_with_its_day(ledger: Ledger) -> None:
     ledger.plan_rows(4, planned_utc="2026-01-04T00:00:00+00:00")
     _write(ledger, Fa={"row": 0}, Fb={"row": 1}, Fc={"row": 4})
     lines = ledger.manifest_lines()
-    assert [(line["file_id"], line["batch"], line["batch_date"]) for line in lines] == [
+    assert [(line.file_id, line.batch, line.batch_date) for line in lines] == [
         ("Fa", 1, "2026-01-02"), ("Fb", 1, "2026-01-02"), ("Fc", 2, "2026-01-04"),
     ]  # fmt: skip
 

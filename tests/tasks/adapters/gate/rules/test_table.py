@@ -45,6 +45,7 @@ from tasks.adapters.gate.messages import DrawThumbnail
 from tasks.adapters.gate.rules.rule import BLOCK, WARN, Seen, row, rule
 from tasks.adapters.gate.rules.table import GROUPS, RULES, broken_rules, demand
 from tasks.adapters.inbox.claims import publishable
+from tasks.adapters.inbox.lines import LedgerLine
 
 ROOT = Path(__file__).parents[5]
 
@@ -273,7 +274,7 @@ def no_breast(folder: Path) -> Collection[str]:
 def published(*images: dict[str, object]) -> Collection[str]:
     """Why some of these images, alike but for what is given, are not published."""
     same: dict[str, object] = {"image_id": "I", "exam_id": "E", "patient_id": "P", "pixel_sha256": "p", "source_sha256": "s"}
-    lines = [same | {"row": number, "file_id": f"F{number}"} | image for number, image in enumerate(images)]
+    lines = [LedgerLine(file_id=f"F{number}", stored=same | {"row": number} | image) for number, image in enumerate(images)]
     return {code for file in publishable(lines).refused for code in file.reason_codes}
 
 

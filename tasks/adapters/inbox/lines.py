@@ -1,0 +1,99 @@
+"""A stored image as the ledger knows it: the values that decide what is published, by name and with their type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from schemas.exam import Laterality
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerLine:
+    """One written claim: a file, the image that it holds, and the store row that it was written to.
+
+    Attributes:
+        batch: Which ingest planned its row, counted from 1; None in ledgers from before rows were planned in batches.
+        batch_date: When that ingest planned its rows, ISO 8601.
+        stored: What was written beside the pixels, by the manifest's column; ``accession_id`` too, which is not published. It
+            is the dictionary that the ledger keeps as JSON: a million of them share their keys.
+    """
+
+    file_id: str
+    batch: int | None = None
+    batch_date: str | None = None
+    stored: Mapping[str, object] = field(repr=False)
+
+    @property
+    def row(self) -> int:
+        """Index in the store."""
+        return int(str(self.stored["row"]))
+
+    @property
+    def image_id(self) -> str:
+        """Pseudonym of SOPInstanceUID."""
+        return str(self.stored["image_id"])
+
+    @property
+    def exam_id(self) -> str:
+        """Pseudonym of StudyInstanceUID."""
+        return str(self.stored["exam_id"])
+
+    @property
+    def patient_id(self) -> str:
+        """Pseudonym of PatientID."""
+        return str(self.stored["patient_id"])
+
+    @property
+    def laterality(self) -> Laterality:
+        """Side of the breast."""
+        return Laterality(str(self.stored["laterality"]))
+
+    @property
+    def breast(self) -> tuple[str, Laterality]:
+        """What a label is about: exam and side."""
+        return self.exam_id, self.laterality
+
+    @property
+    def exam_date(self) -> date | None:
+        """Shifted per patient; None = not known."""
+        text = self.stored["exam_date"]
+        return None if text is None else date.fromisoformat(str(text))
+
+    @property
+    def accession_id(self) -> str | None:
+        """Pseudonym of AccessionNumber, by which labels may name the exam; None = not given."""
+        text = self.stored.get("accession_id")
+        return None if text is None else str(text)
+
+    @property
+    def pixel_sha256(self) -> str:
+        """Digest of the decoded image."""
+        return str(self.stored["pixel_sha256"])
+
+    @property
+    def source_shape_px(self) -> tuple[int, int]:
+        """Rows and columns of the source image."""
+        return int(str(self.stored["source_rows_px"])), int(str(self.stored["source_columns_px"]))
+
+    @property
+    def stored_shape_px(self) -> tuple[int, int]:
+        """Rows and columns of the stored crop."""
+        return int(str(self.stored["stored_rows_px"])), int(str(self.stored["stored_columns_px"]))
+
+    @property
+    def written_sha256(self) -> str:
+        """Digest of the stored crop."""
+        return str(self.stored["written_sha256"])
+
+    @property
+    def mask_sha256(self) -> str | None:
+        """Digest of the stored lesion mask; None = there is none."""
+        digest = self.stored["mask_sha256"]
+        return None if digest is None else str(digest)
+
+    @property
+    def columns(self) -> dict[str, object]:
+        """The manifest's columns that ingest knows; labels and boxes join later."""
+        return {**self.stored, "batch": self.batch, "batch_date": self.batch_date}

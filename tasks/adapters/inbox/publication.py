@@ -1,0 +1,134 @@
+"""What is published: stored images with the labels and boxes that join to them, and the report that says how many."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+import pandas as pd
+
+from schemas.config.ingest import IngestConfig
+from schemas.errors import NoExamsFound, TooManyFailures
+from schemas.exam import UNKNOWN_LABEL, BreastLabel, LesionBox, QuarantinedFile
+from schemas.layout import VIEWS_PER_EXAM
+from schemas.reports.data import IngestReport
+from tasks.adapters.gate.advice import advise_profile
+from tasks.adapters.inbox.batches import Scan
+from tasks.adapters.inbox.claims import Publishable
+from tasks.adapters.inbox.lines import LedgerLine
+from tasks.adapters.labels.joining import LabelJoin, join_labels
+from tasks.adapters.labels.labels_file import read_labels
+from tasks.adapters.labels.lesion_boxes import box_texts
+from tasks.adapters.pseudonyms import Pseudonyms
+from tasks.adapters.store.exam_store import ExamStore
+from tasks.adapters.store.manifest import data_version
+
+
+def labels_of(config: IngestConfig, lines: Sequence[LedgerLine], pseudonyms: Pseudonyms) -> LabelJoin:
+    """The labels of the breasts that these images show.
+
+    Raises:
+        LabelError: The labels cannot be read, or none joins to an exam.
+    """
+    breasts = {line.breast for line in lines}
+    if config.labels_csv is None or not lines:
+        return LabelJoin(matched={}, orphans=0, unlabelled=len(breasts))
+    exams_by_day: defaultdict[tuple[str, date], set[str]] = defaultdict(set)
+    exams_by_accession: defaultdict[str, set[str]] = defaultdict(set)
+    for line in lines:
+        if (exam_date := line.exam_date) is not None:
+            exams_by_day[line.patient_id, exam_date].add(line.exam_id)
+        if (accession_id := line.accession_id) is not None:
+            exams_by_accession[accession_id].add(line.exam_id)
+    labels = read_labels(
+        config.labels_csv,
+        pseudonyms,
+        exams_by_day={day: tuple(sorted(exams)) for day, exams in exams_by_day.items()},
+        exams_by_accession={accession: tuple(sorted(exams)) for accession, exams in exams_by_accession.items()},
+    )
+    return join_labels(labels, breasts, patient_by_exam={line.exam_id: line.patient_id for line in lines})
+
+
+def manifest_line(line: LedgerLine, joined: LabelJoin, boxes: Mapping[str, tuple[LesionBox, ...]]) -> dict[str, object]:
+    """One line of the manifest, by column."""
+    return {
+        **line.columns,
+        **_label_columns(joined.matched.get(line.breast)),
+        "lesion_boxes": box_texts(boxes, line.image_id, line.source_shape_px),
+    }
+
+
+def _label_columns(label: BreastLabel | None) -> dict[str, object]:
+    if label is None:
+        unknown: dict[str, object] = dict.fromkeys(("benign", "malignant", "birads"), UNKNOWN_LABEL)
+        return {**unknown, **dict.fromkeys(("label_source", "density", "finding_type"))}
+    return {
+        "benign": UNKNOWN_LABEL if label.benign is None else int(label.benign),
+        "malignant": UNKNOWN_LABEL if label.malignant is None else int(label.malignant),
+        "birads": UNKNOWN_LABEL if label.birads is None else label.birads,
+        "label_source": label.label_source,
+        "density": label.density,
+        "finding_type": label.finding_type,
+    }
+
+
+def ingest_report(
+    store: ExamStore,
+    scan: Scan,
+    found: Publishable,
+    manifest: pd.DataFrame,
+    refused: Sequence[QuarantinedFile],
+    joined: LabelJoin,
+    published_before: Mapping[str, int],
+) -> IngestReport:
+    """What this run found, published and refused."""
+    by_reason = Counter(code for file in refused for code in file.reason_codes)
+    warnings = Counter(code for codes in manifest["gate_warnings"] for code in codes.split())
+    views = manifest.assign(view=manifest["laterality"] + manifest["view_position"]).groupby("exam_id")["view"].nunique()
+    return IngestReport(
+        store_dir=store.folder,
+        data_version=data_version(manifest),
+        files_found=len(scan.file_ids),
+        images_published=len(manifest),
+        images_new=len(set(manifest["image_id"]).difference(published_before)),
+        images_withdrawn=len(set(published_before).difference(manifest["image_id"])),
+        images_copied=found.copies,
+        images_contested=found.contested,
+        images_without_source=sum(line.file_id not in scan.file_ids for line in found.lines),
+        files_still_copied=scan.still_copied,
+        exams=len(views),
+        exams_incomplete=int((views < VIEWS_PER_EXAM).sum()),
+        files_quarantined=len(refused),
+        quarantined_by_reason=dict(by_reason.most_common()),
+        warnings_by_rule=dict(warnings.most_common()),
+        labelled_breasts=len(joined.matched),
+        orphan_labels=joined.orphans,
+        unlabelled_breasts=joined.unlabelled,
+        advice=advise_profile([code for file in refused for code in file.reason_codes]) if manifest.empty else None,
+    )
+
+
+def refuse_run(config: IngestConfig, report: IngestReport, refused: int, store: ExamStore) -> None:
+    """Ends the run with an error when too much was refused; what was accepted is published all the same.
+
+    Raises:
+        NoExamsFound: Every file was refused.
+        TooManyFailures: More were refused than ``ingest.max_failed_fraction`` allows.
+    """
+    reasons = ", ".join(f"{code}: {count}" for code, count in report.quarantined_by_reason.items())
+    remedy = report.advice or f"see {store.quarantine_path} and docs/reference/gate-rules.md"
+    if not report.images_published:
+        raise NoExamsFound(
+            f"No exam in {config.source_dir} can be used: all {refused} files were refused",
+            expected=f"mammograms that the profile {config.profile} allows",
+            got=reasons,
+            remedy=remedy,
+        )
+    if refused > config.max_failed_fraction * report.files_found:
+        raise TooManyFailures(
+            f"{refused} of {report.files_found} files were refused",
+            expected=f"at most {config.max_failed_fraction:.0%}",
+            got=reasons,
+            remedy=remedy,
+        )
