@@ -38,7 +38,7 @@ Force = Annotated[list[Stage] | None, typer.Option("--force", help="Run this sta
 def main() -> None:
     """Runs the command line; every error of ours is one message and its exit code."""
     os.environ.update(SAFE_ENVIRONMENT)
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, end_like_ctrl_c)
     try:
         app()
     except MammoError as error:
@@ -119,7 +119,8 @@ def _run(verb: str, config: RunConfig, *, as_json: bool, **parameters: bool) -> 
         typer.echo(prediction_text(report))
 
 
-def _terminate(number: int, frame: object) -> None:
+def end_like_ctrl_c(number: int, frame: object) -> None:
+    """A signal to end is an exception like Ctrl-C, so that what is open is closed and children are stopped."""
     raise SystemExit(128 + number)
 
 

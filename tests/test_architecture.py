@@ -19,6 +19,7 @@ from deployments.verbs import deployed_flows
 ROOT = Path(__file__).parents[1]
 ROOMS = ("schemas", "gmic_model", "tasks", "flows", "deployments")
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+PRIVATE_IN_TESTS = {"tests/tasks/test_evaluate.py: _refuse_other_splits"}
 INTERPRETER_HOME = ROOT / "tasks" / "adapters" / "interpreter.py"
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 60
@@ -160,6 +161,48 @@ def test_no_task_of_prefect_has_a_cache_of_its_own() -> None:
 def test_tests_are_no_packages() -> None:
     """An __init__.py under tests would put tests on sys.path, where `tasks` and `flows` would shadow the real ones."""
     assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_tests_go_through_the_door() -> None:
+    """No test imports, calls or replaces a name of ours with an underscore in front: it is an argument, or a public name."""
+    found = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for name in _private_names(ast.parse(path.read_text()))
+    }
+    assert found <= PRIVATE_IN_TESTS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from tasks.evaluate import _refuse",
+        "import tasks.evaluate as evaluate\nevaluate._refuse()",
+        "from tasks.adapters.store import manifest\nmanifest._line",
+        'monkeypatch.setattr("tasks.adapters.cluster._PAUSE_S", 0)',
+        'monkeypatch.setattr(cluster, "_PAUSE_S", 0)',
+    ],
+)
+def test_a_test_through_the_window_is_found(text: str) -> None:
+    """The ways to reach a private name are each noticed."""
+    assert [*_private_names(ast.parse(text))]
+
+
+def _private_names(tree: ast.Module) -> Iterator[str]:
+    """Names with one underscore in front that a test takes from one of our modules."""
+    ours = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ROOMS:
+            ours |= {alias.asname or alias.name for alias in node.names if alias.name.islower()}
+            yield from (alias.name for alias in node.names if alias.name.startswith("_"))
+        elif isinstance(node, ast.Import):
+            ours |= {alias.asname for alias in node.names if alias.asname and alias.name.split(".")[0] in ROOMS}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+            given = [str(argument.value) for argument in node.args[:2] if isinstance(argument, ast.Constant)]
+            yield from (name for name in given if name.split(".")[-1].startswith("_"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and re.match("_[^_]", node.attr) and ast.unparse(node.value) in ours:
+            yield f"{ast.unparse(node.value)}.{node.attr}"
 
 
 def test_every_room_is_shipped() -> None:

@@ -92,7 +92,7 @@ def _own_server(home: Path, *, is_protected: bool) -> Iterator[str]:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.chmod(0o700)
     os.environ["PREFECT_HOME"] = str(home)
-    _use_auth_string(home / AUTH_FILE, os.environ, is_protected=is_protected)
+    use_auth_string(home / AUTH_FILE, os.environ, is_protected=is_protected)
     _reach_loopback_directly(os.environ)
     with _locked(home / "server.lock", fcntl.LOCK_EX):  # of two commands that begin together one starts the server
         address = running_server(home)
@@ -112,7 +112,7 @@ def _own_server(home: Path, *, is_protected: bool) -> Iterator[str]:
                 _stop_when_unused(process, home)
 
 
-def _use_auth_string(path: Path, environment: MutableMapping[str, str], *, is_protected: bool) -> None:
+def use_auth_string(path: Path, environment: MutableMapping[str, str], *, is_protected: bool) -> None:
     """Server and clients of this process and its children agree on the auth string, if there is one."""
     if is_protected and not path.exists() and not environment.get("PREFECT_SERVER_API_AUTH_STRING"):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -131,7 +131,7 @@ def _start_server(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     other one answers in its place, which only its ``home`` tells: hence a second try, on a port that nobody else wants.
     """
     is_first = place_new_database(home, os.environ)
-    for port in (_free_port(USUAL_PORT, 0), _free_port(0)):
+    for port in (free_port(USUAL_PORT, 0), free_port(0)):
         address = f"http://127.0.0.1:{port}"
         process = _spawn_server(home, port, address)
         try:
@@ -172,7 +172,7 @@ def _waited_until_ready(process: subprocess.Popen[bytes], address: str, home: Pa
         MammoError: It neither answers nor ends.
     """
     deadline = time.monotonic() + _START_TIMEOUT_S
-    while not _is_server_of(home, address):
+    while not is_server_of(home, address):
         if process.poll() is not None:
             return False
         if time.monotonic() > deadline:
@@ -274,10 +274,10 @@ def running_server(home: Path) -> str | None:
         address = str(json.loads((home / "server.json").read_text())["address"])
     except (OSError, ValueError, KeyError):
         return None
-    return address if _is_server_of(home, address) else None
+    return address if is_server_of(home, address) else None
 
 
-def _is_server_of(home: Path, address: str) -> bool:
+def is_server_of(home: Path, address: str) -> bool:
     """True if the server at an address keeps its history in ``home``."""
     try:
         request = urllib.request.Request(f"{address}/api/admin/settings", headers=_authorization(os.environ))  # noqa: S310
@@ -303,7 +303,7 @@ def is_healthy(address: str) -> bool:
         return False
 
 
-def _free_port(*wanted: int) -> int:
+def free_port(*wanted: int) -> int:
     """The first of the wanted ports that is free on loopback; 0 stands for any."""
     for port in wanted:
         with socket.socket() as probe:

@@ -41,7 +41,7 @@ def register(config: RunConfig, service: ServiceConfig, home: Path) -> None:
         ConfigError: A secret's file cannot be read, or a work pool is of another type.
         MammoError: Prefect refused the deployments.
     """
-    asyncio.run(_register_services(service))
+    asyncio.run(register_services(service))
     deploy_all(config, home / "prefect.yaml")
 
 
@@ -138,7 +138,8 @@ def _deployment(name: str, row: Deployment, config: Mapping[str, Any]) -> dict[s
     return content
 
 
-async def _register_services(service: ServiceConfig) -> None:
+async def register_services(service: ServiceConfig) -> None:
+    """Work pools, the limit of GPU slots and the automations, as the config asks; what is there already is brought to it."""
     from prefect.client.orchestration import get_client
 
     from tasks.stage import GPU_TAG
@@ -245,15 +246,20 @@ async def _notice_block(notice: Notice) -> Any:
 
     block: Block
     if isinstance(notice, EmailNotice):
-        block = SendgridEmail(api_key=_secret(notice.key_file), sender_email=notice.sender, to_emails=list(notice.recipients))
+        block = SendgridEmail(api_key=secret_of(notice.key_file), sender_email=notice.sender, to_emails=list(notice.recipients))
     elif isinstance(notice, SlackNotice):
-        block = SlackWebhook(url=_secret(notice.url_file))
+        block = SlackWebhook(url=secret_of(notice.url_file))
     else:
-        block = Webhook(method="POST", url=_secret(notice.url_file))
+        block = Webhook(method="POST", url=secret_of(notice.url_file))
     return await block.save("mammo-failure-notice", overwrite=True)
 
 
-def _secret(path: Path) -> Any:
+def secret_of(path: Path) -> Any:
+    """A file's only line as a secret that no log prints.
+
+    Raises:
+        ConfigError: There is no such file, or others can read it.
+    """
     from pydantic import SecretStr
 
     try:

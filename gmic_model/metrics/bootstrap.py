@@ -15,7 +15,7 @@ from schemas.reports.report import Interval
 
 MINIMUM_PATIENTS_PER_CLASS = 2
 """With one patient in a class every resample repeats or drops that patient: an interval would show only the other class."""
-_COUNTS_PER_CHUNK = 2_000_000
+COUNTS_PER_CHUNK = 2_000_000
 """Draws of patients held at once, 8 MB, whatever the number of patients and resamples."""
 
 
@@ -76,7 +76,7 @@ def patient_counts(patients: int, *, resamples: int, seed: int) -> Iterator[NDAr
     The draws hang on seed and number of patients only, not on the chunks.
     """
     rng = np.random.default_rng(seed)
-    rows_per_chunk = max(1, _COUNTS_PER_CHUNK // max(1, patients))
+    rows_per_chunk = max(1, COUNTS_PER_CHUNK // max(1, patients))
     for start in range(0, resamples, rows_per_chunk):
         drawn_RP = rng.integers(patients, size=(min(rows_per_chunk, resamples - start), patients), dtype=np.int32)
         count_RP = np.empty(drawn_RP.shape, dtype=np.float32)

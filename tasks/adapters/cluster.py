@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 _RETRIES = 2
 _FUTURES_PER_WORKER = 2
 _SECONDS_BETWEEN_COUNTS = 1.0
-_SECONDS_BETWEEN_LOOKS = 60.0
+SECONDS_BETWEEN_LOOKS = 60.0
 
 _WORKER_ENVIRONMENT = {
     # The nanny's own default trims freed memory back to the system after every image and costs half as much CPU again.
@@ -245,7 +245,7 @@ def _telling_when_nobody_works(client: Any) -> Iterator[None]:
     is_over = threading.Event()
 
     def look() -> None:
-        while not is_over.wait(_SECONDS_BETWEEN_LOOKS):
+        while not is_over.wait(SECONDS_BETWEEN_LOOKS):
             try:
                 workers = client.scheduler_info(n_workers=-1)["workers"]
             except OSError:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deployments.server.registration import _register_services
+from deployments.server.registration import register_services
 from schemas.config.service import EmailNotice, ServiceConfig, SlackNotice, WebhookNotice
 
 pytestmark = pytest.mark.e2e
@@ -31,7 +31,7 @@ def registered(prefect_api: str, tmp_path: Path) -> Iterator[Callable[..., Any]]
             name = {WebhookNotice: "webhook", SlackNotice: "slack", EmailNotice: "email"}[kind]
             for _ in range(2):  # the second time it replaces the first
                 notice = kind.model_validate({"kind": name, field: path, **settings})
-                asyncio.run(_register_services(ServiceConfig(notice=notice)))
+                asyncio.run(register_services(ServiceConfig(notice=notice)))
             (automation,) = client.read_automations_by_name(NAME)
             return client.read_block_document(automation.actions[0].block_document_id, include_secrets=False), automation
 

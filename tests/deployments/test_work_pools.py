@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from deployments.server.prefect_server import PREFECT_DEFAULTS
-from deployments.server.registration import CPU_POOL, GPU_POOL, KUBERNETES_TEMPLATE, _register_services, kubernetes_template
+from deployments.server.registration import CPU_POOL, GPU_POOL, KUBERNETES_TEMPLATE, kubernetes_template, register_services
 from schemas.config.ingest import SlurmDask
 from schemas.config.service import KubernetesPools, ServiceConfig
 from schemas.errors import ConfigError
@@ -148,11 +148,11 @@ def test_pools_of_pods_are_registered_and_another_type_is_refused(prefect_api: s
             assert not [pool for pool in client.read_work_pools() if pool.name == name], "another test's pools are there"
         try:
             for _ in range(2):
-                asyncio.run(_register_services(ServiceConfig(kubernetes=PODS)))
+                asyncio.run(register_services(ServiceConfig(kubernetes=PODS)))
             pool = client.read_work_pool(GPU_POOL)
             assert pool.type == "kubernetes" and pool.base_job_template == kubernetes_template(GPU_POOL, PODS)
             with pytest.raises(ConfigError, match="prefect work-pool delete mammo-cpu"):
-                asyncio.run(_register_services(ServiceConfig()))
+                asyncio.run(register_services(ServiceConfig()))
             assert client.read_work_pool(CPU_POOL).type == "kubernetes"
         finally:
             for pool in client.read_work_pools():

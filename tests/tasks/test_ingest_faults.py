@@ -34,7 +34,7 @@ REPOSITORY = Path(__file__).parents[2]
 _ZYGOTE = """
 import os, signal, sys
 sys.path[:0] = sys.argv[1:]
-from deployments.cli import _terminate
+from deployments.cli import end_like_ctrl_c
 from flows.ingest import ingest_steps
 from mammo_tests.plain_tasks import PlainSubmit
 from schemas.config.run import RunConfig
@@ -49,7 +49,7 @@ def main():
         pid = os.fork()
         if pid == 0:
             os.setsid()
-            signal.signal(signal.SIGTERM, _terminate)
+            signal.signal(signal.SIGTERM, end_like_ctrl_c)
             code = 1
             try:
                 with open(argument) as file:

@@ -34,7 +34,7 @@ def read_chunk(array_dir: Path, row: int, size_px: tuple[int, int], grown_ns: in
         ValueError: The bytes do not match their checksum.
         IndexError: There is no such row.
     """
-    array, opener_pid = _open(array_dir, grown_ns)
+    array, opener_pid = opened(array_dir, grown_ns)
     if opener_pid != os.getpid():  # it would wait for ever for threads that the fork did not copy
         raise StoreError(
             "tensorstore cannot be used in a forked process",
@@ -46,7 +46,8 @@ def read_chunk(array_dir: Path, row: int, size_px: tuple[int, int], grown_ns: in
 
 
 @lru_cache(maxsize=8)
-def _open(array_dir: Path, grown_ns: int) -> tuple[Any, int]:
+def opened(array_dir: Path, grown_ns: int) -> tuple[Any, int]:
+    """The array and the process that opened it. The last eight are kept: ``opened.cache_clear()`` forgets them."""
     try:
         import tensorstore
     except ImportError as missing:

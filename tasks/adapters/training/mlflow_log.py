@@ -85,7 +85,7 @@ def mark_stopped(config: MlflowConfig, key: str) -> None:
     """
     _prepare()
     try:
-        client = _client(config)
+        client = client_of(config)
         found = _newest(client, _experiment_id(client, config.experiment), key)
         if found is not None:
             client.set_terminated(found.info.run_id, "KILLED")
@@ -162,7 +162,7 @@ class ExperimentRun:
         """Goes on with the training's run, or begins one; a run that is ahead is that of a training begun anew."""
         from mlflow.entities import Param
 
-        self._client = _client(config)
+        self._client = client_of(config)
         experiment_id = _experiment_id(self._client, config.experiment)
         run = _newest(self._client, experiment_id, self._facts.key)
         sent = 0 if run is None else _epochs_sent(self._client, run)
@@ -192,7 +192,8 @@ def _prepare() -> None:
         ) from missing
 
 
-def _client(config: MlflowConfig) -> Any:
+def client_of(config: MlflowConfig) -> Any:
+    """MLflow's client of the configured store; imported here because it takes seconds."""
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=config.tracking_uri)

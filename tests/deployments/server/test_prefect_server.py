@@ -92,7 +92,7 @@ def test_a_taken_port_is_passed_over() -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         taken = holder.getsockname()[1]
-        assert services._free_port(taken, 0) not in (0, taken)
+        assert services.free_port(taken, 0) not in (0, taken)
 
 
 # ------------------------------------------------------------------------------------------------------ our own servers
@@ -207,12 +207,12 @@ def test_an_auth_string_is_made_once_and_kept_from_others(tmp_path: Path) -> Non
     """0600, the same at the second start, and both server and clients get it."""
     path = tmp_path / "auth"
     environment: dict[str, str] = {}
-    services._use_auth_string(path, environment, is_protected=False)
+    services.use_auth_string(path, environment, is_protected=False)
     assert not path.exists() and not environment
-    services._use_auth_string(path, environment, is_protected=True)
+    services.use_auth_string(path, environment, is_protected=True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     again: dict[str, str] = {}
-    services._use_auth_string(path, again, is_protected=False)
+    services.use_auth_string(path, again, is_protected=False)
     assert again == environment and set(again) == {"PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"}
     assert path.read_text().startswith("mammo:") and len(path.read_text()) > 30
 
@@ -231,10 +231,10 @@ def test_a_server_that_asks_for_an_auth_string_is_recognised(tmp_path: Path, mon
     server = HTTPServer(("127.0.0.1", 0), Protected)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
-    assert not services._is_server_of(tmp_path, address)
+    assert not services.is_server_of(tmp_path, address)
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "user:word")
-    services._use_auth_string(tmp_path / "auth", os.environ, is_protected=True)
-    assert services._is_server_of(tmp_path, address) and not (tmp_path / "auth").exists()
+    services.use_auth_string(tmp_path / "auth", os.environ, is_protected=True)
+    assert services.is_server_of(tmp_path, address) and not (tmp_path / "auth").exists()
     assert asked[-1] == "Basic dXNlcjp3b3Jk"
     server.shutdown()
     server.server_close()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from deployments.configuration import load_config, load_service
-from deployments.server.registration import _secret, deployments_for, shipped_deployments
+from deployments.server.registration import deployments_for, secret_of, shipped_deployments
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError
 
@@ -76,12 +76,12 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path.write_text("https://hooks.example/SECRET")
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600") as refused:
-        _secret(path)
+        secret_of(path)
     assert "SECRET" not in str(refused.value)
     path.chmod(0o600)
-    assert _secret(path).get_secret_value().endswith("SECRET") and "SECRET" not in repr(_secret(path))
+    assert secret_of(path).get_secret_value().endswith("SECRET") and "SECRET" not in repr(secret_of(path))
     with pytest.raises(ConfigError, match="cannot be read"):
-        _secret(tmp_path / "gone")
+        secret_of(tmp_path / "gone")
 
 
 def test_service_settings_are_checked_like_a_config(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_chunks_do_not_change_the_interval(monkeypatch: pytest.MonkeyPatch) -> N
     label_B = rng.integers(0, 2, 40)
     arguments = ("auroc", rng.random(40), label_B, np.arange(40) // 4)
     whole = bootstrap_interval(*arguments, resamples=50, confidence=0.95, seed=7)
-    monkeypatch.setattr("gmic_model.metrics.bootstrap._COUNTS_PER_CHUNK", 120)
+    monkeypatch.setattr("gmic_model.metrics.bootstrap.COUNTS_PER_CHUNK", 120)
     assert bootstrap_interval(*arguments, resamples=50, confidence=0.95, seed=7) == whole
     assert bootstrap_interval(*arguments, resamples=50, confidence=0.95, seed=8) != whole
 

@@ -63,7 +63,7 @@ def test_a_worker_s_own_complaints_stay_out_of_the_terminal(capfd: pytest.Captur
 
 def test_work_that_waits_for_workers_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A cluster whose jobs are queued, or died at their start, has no worker; work begins when one comes."""
-    monkeypatch.setattr("tasks.adapters.cluster._SECONDS_BETWEEN_LOOKS", 0.2)
+    monkeypatch.setattr("tasks.adapters.cluster.SECONDS_BETWEEN_LOOKS", 0.2)
     with LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster:
         results: list[object] = []
         work = Thread(target=lambda: results.extend(run_all(cluster.scheduler_address, abs, [-1, -2])))

@@ -103,6 +103,6 @@ def test_a_forked_process_is_told_instead_of_hanging(store: ExamStore) -> None:
 def test_without_the_extra_the_remedy_is_named(store: ExamStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A config that asks for an uninstalled reader is told what to install."""
     monkeypatch.setitem(sys.modules, "tensorstore", None)
-    tensorstore_reader._open.cache_clear()
+    tensorstore_reader.opened.cache_clear()
     with pytest.raises(ConfigError, match=r"mammography-gmic\[tensorstore\]"):
         _read(store, 0)

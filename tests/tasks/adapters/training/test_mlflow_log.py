@@ -194,7 +194,7 @@ def test_a_store_that_refuses_slowly_is_left_alone_for_a_while(file_uri: str, mo
         raise OSError("busy")
 
     monkeypatch.setattr("tasks.adapters.training.mlflow_log.time.monotonic", lambda: now_s)
-    monkeypatch.setattr("tasks.adapters.training.mlflow_log._client", refuse)
+    monkeypatch.setattr("tasks.adapters.training.mlflow_log.client_of", refuse)
     run = ExperimentRun(MlflowConfig(tracking_uri=file_uri), FACTS, lambda text: None)
     for epoch in range(5):
         run.show(points(epoch + 1))
