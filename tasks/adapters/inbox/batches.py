@@ -72,6 +72,16 @@ class ShardBatch:
     jobs: tuple[ShardJob, ...]
 
 
+def require_folder(source_dir: Path) -> None:
+    """Says at once that there is nothing to ingest.
+
+    Raises:
+        NoExamsFound: There is no such folder.
+    """
+    if not source_dir.is_dir():
+        raise _no_exams(source_dir, got="a file" if source_dir.is_file() else "no such folder")
+
+
 def scan_folder(config: RunConfig) -> Scan:
     """Lists the files that the ledger has not settled.
 
@@ -82,8 +92,7 @@ def scan_folder(config: RunConfig) -> Scan:
     """
     source_dir = config.ingest.source_dir
     profile = profile_named(config.ingest.profile).name
-    if not source_dir.is_dir():
-        raise _no_exams(source_dir, got="a file" if source_dir.is_file() else "no such folder")
+    require_folder(source_dir)
     store, pseudonyms = open_exams(config)
     files = source_files(source_dir, pseudonyms)
     if not files:
