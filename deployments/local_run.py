@@ -25,7 +25,7 @@ def finished_report(verb: str, config: RunConfig) -> Report | None:
     """
     if verb not in _STAGES_ALONE or Stage(verb) in config.force:
         return None
-    if not (Workspace(config.workspace_dir).stage_dir(verb) / "done").exists():
+    if not Workspace(config.workspace_dir).done_path(verb).exists():
         return None
     for name, value in PREFECT_DEFAULTS.items():  # Prefect reads them when it is imported
         os.environ.setdefault(name, value)

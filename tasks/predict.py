@@ -110,7 +110,7 @@ def predict_exams(config: RunConfig, ingested: IngestReport, checkpoint_path: Pa
     )
     add_to_run_name(f"{len(report.images)}-images-{len(new)}-new")
     show_link("prediction", folder / "report.html", "Scores and panels")
-    write_atomically(folder / "report.json", report.model_dump_json(indent=1).encode())
+    Workspace(config.workspace_dir).write_report("predict", report)
     return report
 
 
@@ -128,7 +128,7 @@ def _scored_before(folder: Path, weights: str, manifest: pd.DataFrame) -> tuple[
         if (folder / "weights").read_text() != weights:
             return nothing
         table = pd.read_parquet(folder / "scores.parquet")
-        report = PredictReport.model_validate_json((folder / "report.json").read_bytes())
+        report = Workspace(folder.parent).read_report(folder.name, PredictReport)
     except (OSError, ValueError):
         return nothing
     if "row" not in table or len(report.panels) != len(table) or not all(path.exists() for path in report.panels):

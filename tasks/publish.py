@@ -45,7 +45,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
     with Ledger(store.ledger_path) as ledger:
         found = publishable(ledger.manifest_lines())
         refused = [*(file for file in ledger.quarantined() if file.file_id in scan.file_ids), *found.refused]
-    write_leakage_list(store.folder / "leakage.csv", found.twins)
+    write_leakage_list(store.files.leakage_path, found.twins)
     joined = labels_of(config.ingest, found.lines, pseudonyms)
     boxes = {} if config.ingest.boxes_csv is None else read_boxes(config.ingest.boxes_csv, pseudonyms)
     published_before = published_rows(store)
@@ -67,7 +67,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
 
 
 def _draw_contact_sheet(config: RunConfig, refused: Sequence[QuarantinedFile], pseudonyms: Pseudonyms) -> Path | None:
-    path = Workspace(config.workspace_dir).stage_dir("quarantine") / "contact_sheet.html"
+    path = Workspace(config.workspace_dir).contact_sheet_path
     if not refused:
         path.unlink(missing_ok=True)
         return None

@@ -17,7 +17,7 @@ from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.store.exam_store import ExamStore, drop_unreadable_shards, open_store
 from tasks.adapters.store.manifest import published_rows
 from tasks.adapters.store.verification import Damage, DigestJob, ExpectedImage, find_damage, write_damage_list
-from tasks.adapters.workspace import Workspace, write_atomically
+from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_table
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def read_everything(config: RunConfig, scheduler: str) -> ScrubReport:
         is_manifest_sound=is_manifest_sound,
         damage_path=folder / "damage.csv",
     )
-    write_atomically(folder / "report.json", report.model_dump_json(indent=1).encode())
+    Workspace(config.workspace_dir).write_report("scrub", report)
     show_table("scrub", [{"array": one.array, "image": one.image.image_id, "got": one.got} for one in damage[:1000]], "Damage")
     logger.info("read %d images, %d of them damaged", len(images), len(report.damaged_image_ids))
     return report

@@ -49,7 +49,7 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
             got="; ".join(f"{check.check}: {check.unexpected_count}" for check in failed),
             remedy="remove images that stand in several patients' exams (docs/reference/data-checks.md), then split again",
         )
-    path = Workspace(config.workspace_dir).stage_dir("split") / "splits.parquet"
+    path = Workspace(config.workspace_dir).splits_path
     absent = {patient_id: part.value for patient_id, part in kept.items() if patient_id not in by_patient}
     known = pd.concat([splits, pd.DataFrame(absent.items(), columns=list(splits.columns))])
     write_atomically(path, known.sort_values("patient_id").to_parquet(index=False))

@@ -2,8 +2,9 @@
 
 A stage remembers in its folder and nowhere else. ``report.json`` is what it said; ``done`` holds the key of the last execution
 that ended well and the flow run that it was in. The key is made of the stage's own config sections and of the versions of what
-it reads, not of run ids or times, so a later run of the same work finds it. Prefect's result cache is no second memory: it
-would remember a result whose files were deleted, or written over by a run with another config.
+it reads, not of run ids, times or places, so a later run of the same work finds it, also where the workspace was moved to.
+Prefect's result cache is no second memory: it would remember a result whose files were deleted, or written over by a run with
+another config.
 """
 
 from __future__ import annotations
@@ -27,16 +28,14 @@ from prefect.states import Completed
 from schemas.config.run import RunConfig, Stage
 from schemas.config.section import Config
 from schemas.errors import StoreError
-from schemas.reports.report import Report
-from tasks.adapters.workspace import Workspace, write_atomically
+from schemas.reports.report import Anchor, Report
+from tasks.adapters.workspace import AnyReport, Workspace, named_paths, write_atomically
 
 GPU_TAG = "gpu"
 """Of tasks that run the network: a limit on the server says how many at the same time."""
 
 Inputs = ParamSpec("Inputs")
 ReportType = TypeVar("ReportType", bound=Report)
-AnyReport = TypeVar("AnyReport", bound=Report)
-
 
 _DOES_NO_WORK: ContextVar[bool] = ContextVar("does_no_work", default=False)
 
@@ -92,9 +91,7 @@ class StageTask(Generic[Inputs, ReportType]):
             NotFinished: There is work to do, inside ``without_work``.
         """
         if _DOES_NO_WORK.get():
-            finished = self._finished(
-                config, self.key(config, *inputs, **named), forced_in="" if self._is_forced(config) else None
-            )
+            finished = self._finished("" if self._is_forced(config) else None, config, *inputs, **named)
             if finished is None:
                 raise NotFinished
             return finished
@@ -108,21 +105,29 @@ class StageTask(Generic[Inputs, ReportType]):
         return report
 
     def key(self, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs) -> str:
-        """Names the work: equal for equal code, workspace, config sections and digests of what is read."""
-        parts = [
-            self._version,
-            str(config.workspace_dir.resolve()),
-            {section: _content(getattr(config, section)) for section in self._sections},
-            self._reads(config, *inputs, **named),
-        ]
+        """Names the work: equal for equal code, config sections and digests of what is read, wherever the workspace lies.
+
+        A section's paths are left out: what lies there is named by its digest among the rest.
+        """
+        sections = {name: _content(getattr(config, name), lambda _: None) for name in self._sections}
+        return self._named([self._version, sections, self._reads(config, *inputs, **named)])
+
+    def _former_key(self, place: Path, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs) -> str:
+        """What a former release called the same work: the workspace's place was a part of it, and so were all paths."""
+        here = Anchor(config.workspace_dir, aliases=(config.workspace_dir.resolve(),))
+        sections = {
+            name: _content(getattr(config, name), lambda path: str(place / here.relative(path))) for name in self._sections
+        }
+        return self._named([self._version, str(place), sections, self._reads(config, *inputs, **named)])
+
+    def _named(self, parts: list[object]) -> str:
         return f"{self._stage.value}-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]}"
 
     def _finished_or_executed(
         self, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs
     ) -> ReportType | State[ReportType]:
-        key = self.key(config, *inputs, **named)
         # A retry of the flow run that was to force a stage, and did, leaves it alone: the run's id stands in `done`.
-        finished = self._finished(config, key, forced_in=_run_id() if self._is_forced(config) else None)
+        finished = self._finished(_run_id() if self._is_forced(config) else None, config, *inputs, **named)
         if finished is not None:
             return Completed(name="Cached", data=finished)
         self._done_path(config).unlink(missing_ok=True)  # from here until the end the folder holds a mixture
@@ -132,18 +137,24 @@ class StageTask(Generic[Inputs, ReportType]):
         return self._stage in config.force
 
     def _done_path(self, config: RunConfig) -> Path:
-        return Workspace(config.workspace_dir).stage_dir(self._stage.value) / "done"
+        return Workspace(config.workspace_dir).done_path(self._stage.value)
 
-    def _finished(self, config: RunConfig, key: str, *, forced_in: str | None) -> ReportType | None:
-        """The report in the folder, if it is of the work that the key names and every file that it speaks of is there."""
-        done_path = self._done_path(config)
+    def _finished(
+        self, forced_in: str | None, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs
+    ) -> ReportType | None:
+        """The report in the folder, if it is of this very work and every file of the workspace that it speaks of is there."""
+        workspace = Workspace(config.workspace_dir)
         try:
-            done_key, _, run_id = done_path.read_text().partition(" ")
-            if done_key != key or forced_in not in (None, run_id):
+            done_key, _, run_id = self._done_path(config).read_text().partition(" ")
+            if forced_in not in (None, run_id):
                 return None
-            content = done_path.with_name("report.json").read_bytes()
-            is_whole = all(path.exists() for path in _named_paths(json.loads(content)))
-            return self._report_type.model_validate_json(content) if is_whole else None
+            if done_key != self.key(config, *inputs, **named):
+                former_root = workspace.former_root(self._stage.value, self._report_type)
+                if former_root is None or done_key != self._former_key(former_root, config, *inputs, **named):
+                    return None
+            report = workspace.read_report(self._stage.value, self._report_type)
+            inside = [path for path in named_paths(report.model_dump()) if path.is_relative_to(workspace.root)]
+            return report if all(path.exists() for path in inside) else None
         except (OSError, ValueError):
             return None
 
@@ -172,31 +183,30 @@ def _run_id() -> str:
     return flow_run.id or uuid4().hex  # outside a flow nothing is a retry
 
 
-def _content(section: Config | None) -> object:
-    return None if section is None else section.model_dump(mode="json")
+def _content(section: Config | None, of_path: Callable[[Path], object]) -> object:
+    """A section as JSON has it, each path replaced by what ``of_path`` makes of it."""
+    return None if section is None else _with_paths(section.model_dump(), section.model_dump(mode="json"), of_path)
 
 
-def _named_paths(content: object) -> Iterator[Path]:
-    """Every ``*_path`` and ``*_dir`` of a report."""
-    if isinstance(content, dict):
-        for name, value in content.items():
-            if isinstance(value, str) and name.endswith(("_path", "_dir")):
-                yield Path(value)
-            else:
-                yield from _named_paths(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _named_paths(value)
+def _with_paths(plain: Any, as_json: Any, of_path: Callable[[Path], object]) -> object:
+    if isinstance(plain, Path):
+        return of_path(plain)
+    if isinstance(plain, dict):
+        pairs = zip(plain.values(), as_json.items(), strict=True)
+        return {name: _with_paths(value, written, of_path) for value, (name, written) in pairs}
+    if isinstance(plain, list | tuple):
+        return [_with_paths(value, written, of_path) for value, written in zip(plain, as_json, strict=True)]
+    return as_json
 
 
 def report_path(workspace_dir: Path, stage: Stage) -> Path:
     """Where a stage leaves its report."""
-    return Workspace(workspace_dir).stage_dir(stage.value) / "report.json"
+    return Workspace(workspace_dir).report_path(stage.value)
 
 
 def save_report(config: RunConfig, stage: Stage, report: AnyReport) -> AnyReport:
     """Leaves the report in the stage's folder and returns it."""
-    write_atomically(report_path(config.workspace_dir, stage), report.model_dump_json(indent=1).encode())
+    Workspace(config.workspace_dir).write_report(stage.value, report)
     return report
 
 
@@ -208,7 +218,7 @@ def load_report(config: RunConfig, stage: Stage, kind: type[AnyReport]) -> AnyRe
     """
     path = report_path(config.workspace_dir, stage)
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return Workspace(config.workspace_dir).read_report(stage.value, kind)
     except FileNotFoundError as missing:
         raise StoreError(
             f"Stage {stage.value} has not run in {config.workspace_dir}",

@@ -87,7 +87,7 @@ def write_table1(config: RunConfig, splits: SplitReport, evaluated: dict[TableRo
     )
     markdown = table1_markdown(report)
     write_atomically(report.markdown_path, markdown.encode())
-    write_atomically(folder / "report.json", report.model_dump_json(indent=1).encode())
+    Workspace(config.workspace_dir).write_report("table1", report)
     show_markdown("table1", markdown, "Table 1 of the paper, and ours")
     return report
 

@@ -135,7 +135,7 @@ def sheet(
     path = write_contact_sheet(
         refused,
         sources,
-        output_path=output or workspace.stage_dir("quarantine") / "contact_sheet.html",
+        output_path=output or workspace.contact_sheet_path,
         created=datetime.now(UTC),
         limits=run.ingest.gate_limits,
     )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
 from schemas.layout import Severity
-from schemas.reports.report import Report
+from schemas.reports.report import Report, ReportPath
 
 
 class PhantomReport(Report):
     """What ``phantom`` wrote."""
 
-    output_dir: Path
+    output_dir: ReportPath
     patients: int
     exams: int
     images: int
@@ -24,7 +22,7 @@ class PhantomReport(Report):
 class ScrubReport(Report):
     """What ``scrub`` read and found."""
 
-    store_dir: Path
+    store_dir: ReportPath
     images_read: int
     damaged_image_ids: tuple[str, ...]
     damaged_file_ids: tuple[str, ...]
@@ -32,13 +30,13 @@ class ScrubReport(Report):
     is_manifest_sound: bool = Field(description="The manifest names the images and rows that the ledger does")
     images_repaired: int = Field(0, description="Damaged images ingested again from their files")
     images_lost: int = Field(0, description="Damaged images whose files are gone or refused now; not published any more")
-    damage_path: Path
+    damage_path: ReportPath
 
 
 class IngestReport(Report):
     """What ``ingest`` found, published and refused."""
 
-    store_dir: Path
+    store_dir: ReportPath
     data_version: str
     files_found: int
     images_published: int
@@ -57,7 +55,7 @@ class IngestReport(Report):
     images_contested: int = Field(0, description="SOPInstanceUIDs with different images, patients or exams: none is used")
     images_withdrawn: int = Field(0, description="Published before this run and not any more")
     images_without_source: int = Field(0, description="Published, their file gone from the source folder: kept")
-    contact_sheet_path: Path | None = Field(None, description="Every refused file with its reasons and a small picture")
+    contact_sheet_path: ReportPath | None = Field(None, description="Every refused file with its reasons and a small picture")
 
 
 class CheckResult(Report):
@@ -79,7 +77,7 @@ class ValidationReport(Report):
     data_version: str
     images: int
     checks: tuple[CheckResult, ...]
-    page_path: Path
+    page_path: ReportPath
 
     @property
     def blocking(self) -> tuple[CheckResult, ...]:
@@ -105,7 +103,7 @@ class SplitCount(Report):
 class SplitReport(Report):
     """How patients were divided."""
 
-    splits_path: Path
+    splits_path: ReportPath
     data_version: str
     counts: dict[str, SplitCount]
     settings_sha256: str = Field("", description="Digest of the split section: earlier splits are kept only under the same")

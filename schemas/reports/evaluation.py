@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
-from schemas.reports.report import Interval, Provenance, Report, measured
+from schemas.reports.report import Interval, Provenance, Report, ReportPath, measured
 from schemas.reports.training import EnsembleMember
 
 
@@ -180,7 +178,7 @@ class FindingMetrics(Report):
 class EvaluationReport(Report):
     """What ``evaluate`` measured on the test split. With several models, ``by_finding`` is of their mean score."""
 
-    scores_path: Path
+    scores_path: ReportPath
     model_sha256: str = Field("", description="Of the weights; of several, sha256 over theirs")
     models: tuple[EnsembleMember, ...] = ()
     localization_model: str = Field("", description="Whose saliency is measured: best malignant F1 on tuning (paper 3.3)")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 
 from pydantic import Field
 
 from schemas.reports.data import IngestReport, SplitReport, ValidationReport
 from schemas.reports.evaluation import EvaluationReport
-from schemas.reports.report import Report
+from schemas.reports.report import Report, ReportPath
 from schemas.reports.training import TrainReport
 
 
@@ -20,8 +19,8 @@ class ExplainedImage(Report):
     exam_id: str
     laterality: str
     view_position: str
-    panel_path: Path
-    saliency_path: Path
+    panel_path: ReportPath
+    saliency_path: ReportPath
     scores: dict[str, float]
     labels: dict[str, int]
 
@@ -47,10 +46,12 @@ class Failure(Report):
 class ExplainReport(Report):
     """What ``explain`` drew."""
 
-    output_dir: Path
+    output_dir: ReportPath
     images: tuple[ExplainedImage, ...]
     failures: tuple[Failure, ...] = Field((), description="The worst first, within each finding and kind")
-    gallery_path: Path | None = Field(None, description="The gallery's index page; an exam's page is <exam_id>.html beside it")
+    gallery_path: ReportPath | None = Field(
+        None, description="The gallery's index page; an exam's page is <exam_id>.html beside it"
+    )
 
 
 class ImageScore(Report):
@@ -73,9 +74,9 @@ class PredictReport(Report):
     missing: tuple[str, ...] = Field(description="A sentence for each exam without all four standard views")
     quarantined_by_reason: dict[str, int]
     advice: str | None
-    panels: tuple[Path, ...]
-    scores_path: Path
-    report_path: Path | None = None
+    panels: tuple[ReportPath, ...]
+    scores_path: ReportPath
+    report_path: ReportPath | None = None
 
 
 class PipelineReport(Report):
@@ -87,5 +88,5 @@ class PipelineReport(Report):
     train: TrainReport
     evaluation: EvaluationReport
     explanation: ExplainReport
-    report_path: Path
-    pdf_path: Path | None = Field(None, description="None = not wanted, or there is no Chromium to print it")
+    report_path: ReportPath
+    pdf_path: ReportPath | None = Field(None, description="None = not wanted, or there is no Chromium to print it")

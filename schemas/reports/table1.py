@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import Field
@@ -11,7 +10,7 @@ from pydantic import Field
 from schemas.config.network import TableRow
 from schemas.exam import Finding
 from schemas.reports.evaluation import AurocDifference, ModelSpread
-from schemas.reports.report import Interval, Provenance, Report
+from schemas.reports.report import Interval, Provenance, Report, ReportPath
 
 
 class PaperLocalization(NamedTuple):
@@ -76,5 +75,5 @@ class Table1Report(Report):
     positive_breasts: dict[str, int]
     confidence: float
     resamples: int
-    markdown_path: Path
+    markdown_path: ReportPath
     provenance: Provenance

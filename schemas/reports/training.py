@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
-from schemas.reports.report import Provenance, Report
+from schemas.reports.report import Provenance, Report, ReportPath
 
 
 class EnsembleMember(Report):
     """One set of weights that is evaluated, alone or with others."""
 
-    path: Path = Field(description="Checkpoint folder; in a file, relative to the file's folder")
+    path: ReportPath = Field(description="Checkpoint folder; in a file, relative to the file's folder")
     sha256: str = Field(description="SHA-256 of the weights file")
     tuning_malignant_auroc: float | None = Field(None, description="Tuning AUROC for malignant by which the member was chosen")
 
@@ -53,9 +51,9 @@ class PretrainEpoch(Report):
 class PretrainReport(Report):
     """What ``pretrain`` made."""
 
-    checkpoint_path: Path = Field(description="Weights of the lowest tuning loss")
+    checkpoint_path: ReportPath = Field(description="Weights of the lowest tuning loss")
     checkpoint_sha256: str
-    run_dir: Path
+    run_dir: ReportPath
     epochs: tuple[PretrainEpoch, ...]
     best_epoch: int
     train_exams: int
@@ -65,15 +63,15 @@ class PretrainReport(Report):
 class TrainReport(Report):
     """What ``train`` made."""
 
-    checkpoint_path: Path = Field(description="Best weights by tuning malignant AUROC, safetensors with sidecar")
+    checkpoint_path: ReportPath = Field(description="Best weights by tuning malignant AUROC, safetensors with sidecar")
     checkpoint_sha256: str
-    run_dir: Path
+    run_dir: ReportPath
     epochs: tuple[EpochRecord, ...]
     best_epoch: int
     train_exams: int
     splits_sha256: str = Field("", description="Of the splits it was trained on: only their test part may judge it")
     provenance: Provenance
-    localization_checkpoint_path: Path | None = Field(
+    localization_checkpoint_path: ReportPath | None = Field(
         None, description="Best weights by tuning localisation F1; None = no tuning view has a lesion mask"
     )
 
@@ -97,7 +95,7 @@ class SearchedModel(Report):
 
     trial: int
     tuning_malignant_auroc: float
-    checkpoint_path: Path
+    checkpoint_path: ReportPath
     checkpoint_sha256: str
     parameters: dict[str, float]
 
@@ -105,9 +103,9 @@ class SearchedModel(Report):
 class SearchReport(Report):
     """What ``search`` found."""
 
-    study_dir: Path
-    ensemble_path: Path = Field(description="The best trials' weights, for evaluate.ensemble")
-    page_path: Path
+    study_dir: ReportPath
+    ensemble_path: ReportPath = Field(description="The best trials' weights, for evaluate.ensemble")
+    page_path: ReportPath
     best: tuple[SearchedModel, ...]
     trials_complete: int
     trials_pruned: int

@@ -13,16 +13,57 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
-from schemas.config.run import RunConfig
+from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreBusy
+from schemas.reports.report import Anchor, Report
+
+AnyReport = TypeVar("AnyReport", bound=Report)
 
 _SECONDS_BETWEEN_TRIES = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class StoreFolder:
+    """The files of an exam store (``schemas.layout``); knows their names, opens none."""
+
+    root: Path
+
+    @property
+    def settings_path(self) -> Path:
+        """What the store was made with, and its id."""
+        return self.root / "store.json"
+
+    @property
+    def manifest_path(self) -> Path:
+        """One line per published image."""
+        return self.root / "manifest.parquet"
+
+    @property
+    def ledger_path(self) -> Path:
+        """See ``tasks.adapters.inbox.ledger``."""
+        return self.root / "ledger.sqlite"
+
+    @property
+    def quarantine_path(self) -> Path:
+        """One line per refused file."""
+        return self.root / "quarantine.csv"
+
+    @property
+    def leakage_path(self) -> Path:
+        """Images that came under several names."""
+        return self.root / "leakage.csv"
+
+    @property
+    def pixels_dir(self) -> Path:
+        """The arrays."""
+        return self.root / "pixels.zarr"
+
+
+@dataclass(frozen=True, slots=True)
 class Workspace:
-    """The folders below ``workspace_dir``; one stage writes into one folder."""
+    """The folders below ``workspace_dir``; one stage writes into one folder. The only home of their names."""
 
     root: Path
 
@@ -32,13 +73,111 @@ class Workspace:
         return self.root / "exam_store"
 
     @property
+    def store(self) -> StoreFolder:
+        """The same, file by file."""
+        return StoreFolder(self.store_dir)
+
+    @property
     def key_path(self) -> Path:
         """The pseudonym key, 0600; whoever has it can link pseudonyms to patients."""
         return self.root / "pseudonym.key"
 
+    @property
+    def server_dir(self) -> Path:
+        """Home of the embedded Prefect server."""
+        return self.root / "prefect"
+
+    @property
+    def server_database_path(self) -> Path:
+        """The embedded server's history."""
+        return self.server_dir / "prefect.db"
+
+    @property
+    def server_auth_path(self) -> Path:
+        """``user:password`` of the server, 0600, if it asks for it."""
+        return self.server_dir / "auth"
+
+    @property
+    def splits_path(self) -> Path:
+        """Which patient is in which split: cannot be made again once the cohort has grown."""
+        return self.stage_dir(Stage.SPLIT.value) / "splits.parquet"
+
+    @property
+    def contact_sheet_path(self) -> Path:
+        """Page of the refused files."""
+        return self.stage_dir("quarantine") / "contact_sheet.html"
+
     def stage_dir(self, stage: str) -> Path:
         """Output folder of a stage."""
         return self.root / stage
+
+    def report_path(self, stage: str) -> Path:
+        """What a stage said of its last execution."""
+        return self.stage_dir(stage) / "report.json"
+
+    def done_path(self, stage: str) -> Path:
+        """The key of a stage's last execution that ended well (``tasks.stage``)."""
+        return self.stage_dir(stage) / "done"
+
+    def write_report(self, stage: str, report: Report) -> None:
+        """Leaves a report in its stage's folder; paths inside the workspace are relative to it, so that it can be moved.
+
+        Raises:
+            OSError: The disk is full or the folder cannot be written.
+        """
+        anchor = Anchor(self.root, aliases=(self.root.resolve(),))
+        write_atomically(self.report_path(stage), report.model_dump_json(indent=1, context=anchor).encode())
+
+    def read_report(self, stage: str, kind: type[AnyReport]) -> AnyReport:
+        """The report a stage left, its paths whole; also one of a former release, which held whole paths.
+
+        Raises:
+            OSError: There is none.
+            ValueError: It is of another version.
+        """
+        content = self.report_path(stage).read_bytes()
+        former = self.former_root(stage, kind)
+        aliases = (self.root.resolve(),) if former is None else (self.root.resolve(), former)
+        return kind.model_validate_json(content, context=Anchor(self.root, aliases=aliases))
+
+    def former_root(self, stage: str, kind: type[Report]) -> Path | None:
+        """Where the workspace was when a former release wrote a stage's report; None for a report whose paths are relative.
+
+        Such a report names at least one file of its stage's folder, or of the store.
+
+        Raises:
+            OSError: There is no report.
+            ValueError: It is of another version.
+        """
+        as_written = kind.model_validate_json(self.report_path(stage).read_bytes())
+        paths = list(named_paths(as_written.model_dump()))
+        if not all(path.is_absolute() for path in paths):
+            return None
+        for path in paths:
+            inside = [index for index, part in enumerate(path.parts) if part in (stage, self.store_dir.name)]
+            if inside:
+                return Path(*path.parts[: inside[-1]])
+        return None
+
+
+def named_paths(content: object) -> Iterator[Path]:
+    """Every path of a report's content."""
+    if isinstance(content, Path):
+        yield content
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from named_paths(value)
+    elif isinstance(content, list | tuple):
+        for value in content:
+            yield from named_paths(value)
+
+
+def found_below(folder: Path, written: Path) -> Path:
+    """A file that a folder's own list names: relative to the folder or, by a former release, by the place it had then."""
+    whole, parts = folder / written, written.parts
+    if whole.exists() or folder.name not in parts:
+        return whole
+    return folder.joinpath(*parts[len(parts) - parts[::-1].index(folder.name) :])
 
 
 def exam_store_dir(config: RunConfig) -> Path:

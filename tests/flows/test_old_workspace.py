@@ -13,9 +13,12 @@ import pytest
 
 from deployments.configuration import load_config
 from deployments.local_run import finished_report
+from schemas.config.run import Stage
+from schemas.reports.data import IngestReport
 from tasks.adapters.store.exam_store import crop_digest, open_store, read_row
 from tasks.adapters.store.manifest import lines_of, read_manifest
-from tasks.adapters.workspace import Workspace
+from tasks.adapters.workspace import Workspace, named_paths
+from tasks.stage import load_report
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "workspace" / "workspace.tar.xz"
 PLACE = Path("/tmp/mammo-golden-workspace")  # noqa: S108  the keys of that release hold the path it was made at
@@ -41,6 +44,19 @@ def test_every_stage_of_an_old_workspace_is_finished(old_config: Path) -> None:
     """The keys are made of the same parts, and the reports can still be read: nothing is trained again."""
     config = load_config(old_config)
     assert [stage for stage in STAGES if finished_report(stage, config) is None] == []
+
+
+def test_an_old_workspace_that_was_moved_is_finished_too(old_config: Path, tmp_path: Path) -> None:
+    """Its keys and reports hold the place it was made at. The copy is asked beside the original, and reads its own files."""
+    shutil.copytree(old_config.parent, tmp_path / "moved")
+    moved_config = tmp_path / "moved" / old_config.name
+    moved_config.write_text(old_config.read_text().replace(str(PLACE), str(tmp_path / "moved")))
+    config = load_config(moved_config)
+    reports = {stage: finished_report(stage, config) for stage in STAGES}
+    assert [stage for stage, report in reports.items() if report is None] == []
+    named = [path for report in reports.values() if report is not None for path in named_paths(report.model_dump())]
+    named.append(load_report(config, Stage.INGEST, IngestReport).store_dir)
+    assert len(named) > 10 and all(path.is_relative_to(tmp_path) and path.exists() for path in named)
 
 
 def test_an_old_ledger_leaves_nothing_to_ingest(old_config: Path, mammo: Mammo) -> None:

@@ -23,6 +23,7 @@ from mammo_tests.training_store import make_store, small_config, with_baseline
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, TrainingError
 from tasks.adapters.models.checkpoints import load_checkpoint
+from tasks.adapters.workspace import Workspace
 from tasks.search import search_study
 
 RunFlow = Callable[..., Any]
@@ -125,11 +126,11 @@ def test_a_tuning_split_without_positives_is_refused(tmp_path: Path, run_flow: R
     """Nothing to choose trials by: said before the first one."""
     config = config_of(tmp_path / "workspace")
     make_store(config, exams=8, malignant_every=5)  # exams 0 and 5; only 0 tunes
-    report = json.loads((config.workspace_dir / "split" / "report.json").read_text())
     import pandas as pd
 
-    splits = pd.read_parquet(report["splits_path"])
+    splits_path = Workspace(config.workspace_dir).splits_path
+    splits = pd.read_parquet(splits_path)
     splits.loc[splits["patient_id"] == "P000", "split"] = "train"
-    splits.to_parquet(report["splits_path"], index=False)
+    splits.to_parquet(splits_path, index=False)
     with pytest.raises(TrainingError, match="no malignant breast: there is nothing to choose trials by"):
         run_flow(search, config)

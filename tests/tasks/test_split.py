@@ -16,7 +16,7 @@ from schemas.reports.data import IngestReport, SplitReport
 from tasks.adapters.store.exam_store import create_store
 from tasks.adapters.store.manifest import data_version, exam_records, manifest_with_splits, publish
 from tasks.split import count_splits, split_patients
-from tasks.stage import save_report
+from tasks.stage import load_report, save_report
 
 UNKNOWN = 255
 
@@ -117,7 +117,7 @@ def test_every_patient_has_one_split_and_brings_all_exams(divided: tuple[IngestR
 def test_the_report_lies_beside_the_splits(divided: tuple[IngestReport, SplitReport]) -> None:
     """What split returned can be read again from its folder."""
     _, report = divided
-    assert SplitReport.model_validate_json((report.splits_path.parent / "report.json").read_bytes()) == report
+    assert load_report(_config(report.splits_path.parents[1]), Stage.SPLIT, SplitReport) == report
 
 
 def test_the_same_seed_divides_the_same_and_another_does_not(divided: tuple[IngestReport, SplitReport], tmp_path: Path) -> None:

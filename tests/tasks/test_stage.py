@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,40 @@ def test_a_key_does_not_change_with_what_its_stage_does_not_read(tmp_path: Path,
     assert _key(_config(tmp_path, **changes)) == _key(_config(tmp_path))
 
 
-def test_a_key_changes_with_data_workspace_and_code(tmp_path: Path) -> None:
-    """Other data, another folder (its paths are in the result) or a raised version: done again."""
+def test_a_key_changes_with_data_and_code(tmp_path: Path) -> None:
+    """Other data or a raised version: done again."""
     config = _config(tmp_path)
-    keys = {_key(config), _key(config, "e"), _key(_config(tmp_path / "x")), _key(config, version=2)}
-    assert len(keys) == 4
+    keys = {_key(config), _key(config, "e"), _key(config, version=2)}
+    assert len(keys) == 3
+
+
+def test_no_path_is_part_of_a_key(tmp_path: Path) -> None:
+    """Another place of the workspace, and of the weights that a section names: what lies there has a digest in the key."""
+
+    @stage(Stage.EVALUATE, version=1, sections=("evaluate",), reads=lambda config: ("digest of the weights",))
+    def judge(config: RunConfig) -> SplitReport:
+        return _report(config)
+
+    assert _key(_config(tmp_path)) == _key(_config(tmp_path / "elsewhere"))
+    keys = {judge.key(_config(tmp_path, evaluate={"checkpoints": [place]})) for place in ("a/weights", "b/weights")}
+    assert len(keys) == 1
+
+
+def test_a_report_file_holds_no_place(tmp_path: Path) -> None:
+    """Paths inside the workspace are relative in the file and whole when it is read, wherever the workspace is by then."""
+    here, there = _config(tmp_path / "here"), _config(tmp_path / "there")
+    save_report(here, Stage.SPLIT, _report(here))
+    assert str(tmp_path) not in report_path(here.workspace_dir, Stage.SPLIT).read_text()
+    here.workspace_dir.rename(there.workspace_dir)
+    assert load_report(there, Stage.SPLIT, SplitReport).splits_path == there.workspace_dir / "split" / "splits.parquet"
+
+
+def test_a_path_that_leads_out_of_the_workspace_stays_whole(tmp_path: Path) -> None:
+    """The weights of another workspace do not move with ours."""
+    config = _config(tmp_path / "ours")
+    outside = _report(config).model_copy(update={"splits_path": tmp_path / "theirs" / "splits.parquet"})
+    save_report(config, Stage.SPLIT, outside)
+    assert load_report(config, Stage.SPLIT, SplitReport) == outside
 
 
 # --------------------------------------------------------------------------------------------------------------- reports
@@ -183,6 +213,15 @@ def test_work_whose_files_are_gone_is_done_again(run: Run, tmp_path: Path) -> No
         assert run(1) == []
         (tmp_path / "split" / name).unlink()
         assert run(1) == [1]
+
+
+def test_work_is_still_done_where_its_workspace_was_moved_or_copied(run: Run, tmp_path: Path) -> None:
+    """Nothing is executed in the copy, and its report names the copy's files, not those of the original."""
+    assert run(1) == [1]
+    shutil.copytree(tmp_path / "split", tmp_path / "copied" / "split")
+    report = _divide(_config(tmp_path / "copied", split={"seed": 1}), "d")
+    assert executed == [1]
+    assert report.splits_path == tmp_path / "copied" / "split" / "splits.parquet"
 
 
 def test_work_that_failed_half_way_does_not_count_as_done(run: Run) -> None:

@@ -170,7 +170,7 @@ def shard_batches(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
     with Ledger(store.ledger_path) as ledger:
         ledger.plan_rows(store.rows_per_shard, planned_utc=datetime.now(UTC).isoformat(timespec="seconds"))
         reserve_rows(store, ledger.row_count())
-        delete_leftovers(Workspace(config.workspace_dir).stage_dir("quarantine"))  # of the contact sheet
+        delete_leftovers(Workspace(config.workspace_dir).contact_sheet_path.parent)  # of the contact sheet
         unwritten = ledger.unwritten_rows()
     masks = {} if config.ingest.masks_dir is None else mask_files(config.ingest.masks_dir, pseudonyms)
     images_by_shard: dict[int, list[PlannedImage]] = {}

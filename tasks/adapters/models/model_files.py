@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from schemas.errors import CheckpointError
 from schemas.reports.evaluation import TemperatureFile
+from schemas.reports.report import Anchor
 from schemas.reports.training import EnsembleFile, EnsembleMember
 from tasks.adapters.models.checkpoints import SIDECAR, WEIGHTS
-from tasks.adapters.workspace import write_atomically
+from tasks.adapters.workspace import found_below, write_atomically
 
 TEMPERATURE = "temperature.json"
 """See ``schemas.reports.pages.TemperatureFile``."""
@@ -34,12 +35,15 @@ def read_ensemble(path: Path) -> tuple[EnsembleMember, ...]:
             got=type(unreadable).__name__,
             remedy="name the ensemble.json that `mammo search` wrote; docs/explanation/what-the-numbers-mean.md shows one",
         ) from unreadable
-    return tuple(member.model_copy(update={"path": (path.parent / member.path).resolve()}) for member in file.checkpoints)
+    return tuple(
+        member.model_copy(update={"path": found_below(path.parent, member.path).resolve()}) for member in file.checkpoints
+    )
 
 
 def write_ensemble(path: Path, members: Iterable[EnsembleMember]) -> None:
-    """Writes the file that ``read_ensemble`` reads."""
-    write_atomically(path, EnsembleFile(checkpoints=tuple(members)).model_dump_json(indent=1).encode())
+    """Writes the file that ``read_ensemble`` reads; members below its folder are named relative to it."""
+    anchor = Anchor(path.parent, aliases=(path.parent.resolve(),))
+    write_atomically(path, EnsembleFile(checkpoints=tuple(members)).model_dump_json(indent=1, context=anchor).encode())
 
 
 def members_of(folders: Sequence[Path]) -> tuple[EnsembleMember, ...]:

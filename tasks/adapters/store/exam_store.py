@@ -25,7 +25,7 @@ from schemas.errors import StoreError
 from schemas.layout import LESION_MASK, PIXELS, STORE_VERSION
 from tasks.adapters.store.shard_file import COMPRESSION_LEVEL, COMPRESSOR, ShardFile, is_index_sound
 from tasks.adapters.store.tensorstore_reader import read_chunk
-from tasks.adapters.workspace import delete_leftovers, write_atomically
+from tasks.adapters.workspace import StoreFolder, delete_leftovers, write_atomically
 
 _SAMPLED_ROWS = 64
 
@@ -45,19 +45,24 @@ class ExamStore:
     canvas_px: tuple[int, int]
 
     @property
+    def files(self) -> StoreFolder:
+        """Its files by name."""
+        return StoreFolder(self.folder)
+
+    @property
     def manifest_path(self) -> Path:
         """One line per published image."""
-        return self.folder / "manifest.parquet"
+        return self.files.manifest_path
 
     @property
     def ledger_path(self) -> Path:
         """See ``tasks.adapters.inbox.ledger``."""
-        return self.folder / "ledger.sqlite"
+        return self.files.ledger_path
 
     @property
     def quarantine_path(self) -> Path:
         """One line per refused file."""
-        return self.folder / "quarantine.csv"
+        return self.files.quarantine_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +199,7 @@ def write_shard(store: ExamStore, shard: int, images: Iterable[StoredImage]) -> 
 
 
 def _shard_path(store: ExamStore, name: str, shard: int) -> Path:
-    return store.folder / "pixels.zarr" / name / "c" / str(shard) / "0" / "0"
+    return store.files.pixels_dir / name / "c" / str(shard) / "0" / "0"
 
 
 def _shard_file(store: ExamStore, name: str, shard: int) -> ShardFile:
@@ -244,7 +249,7 @@ def read_row(
         StoreError: The stored bytes do not match their checksum, or an image was never written there.
     """
     try:
-        array_dir = store.folder / "pixels.zarr" / name
+        array_dir = store.files.pixels_dir / name
         grown_ns = (array_dir / "zarr.json").stat().st_mtime_ns
         rows_px, columns_px = size_px or store.canvas_px
         if reader is StoreReader.TENSORSTORE:
@@ -270,7 +275,7 @@ def damaged_row(store: ExamStore, row: int, name: str, *, got: str) -> StoreErro
 
 
 def _open_array(store: ExamStore, name: str, *, mode: str) -> Any:
-    return zarr.open_array(store.folder / "pixels.zarr" / name, mode=mode)
+    return zarr.open_array(store.files.pixels_dir / name, mode=mode)
 
 
 @lru_cache(maxsize=8)

@@ -28,12 +28,13 @@ from schemas.config.run import RunConfig
 from schemas.config.training import PAPER_RANGES, SearchConfig
 from schemas.errors import ConfigError, StoreBusy, TrainingError
 from schemas.reports.data import SplitReport
+from schemas.reports.report import Anchor
 from schemas.reports.training import PretrainReport
 from tasks.adapters.models.checkpoints import delete_checkpoints
 from tasks.adapters.training.mlflow_log import mark_stopped, training_key
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import TrainingRequest, training_identity, training_report
-from tasks.adapters.workspace import held_lock
+from tasks.adapters.workspace import found_below, held_lock
 
 _STORED_NAMES: Final = MappingProxyType({path: path.rpartition(".")[2] for path in PAPER_RANGES})
 """What the paper's parameters are called in a study's database: studies of before there were paths go on."""
@@ -101,7 +102,7 @@ class ClaimedTrial:
 
     def complete(self, auroc: float, *, checkpoint: Path, sha256: str) -> None:
         """The trial ended well, with these weights."""
-        self._trial.set_user_attr("checkpoint_path", str(checkpoint))
+        self._trial.set_user_attr("checkpoint_path", str(Anchor(self.folder.parent).relative(checkpoint)))
         self._trial.set_user_attr("sha256", sha256)
         self._trial.study.tell(self._trial, auroc)
 
@@ -170,7 +171,7 @@ class SearchStudy:
 
     def records(self) -> list[TrialRecord]:
         """Every trial, by number."""
-        return [_record(trial, self.config.paths) for trial in self._opened().get_trials(deepcopy=False)]
+        return [_record(trial, self.config.paths, self.folder) for trial in self._opened().get_trials(deepcopy=False)]
 
     def remaining(self) -> int:
         """Trials that have not ended."""
@@ -345,13 +346,14 @@ def _values(stored: Mapping[str, Any], paths: Sequence[str]) -> dict[str, float]
     return {path: stored[_stored_name(path)] for path in paths if _stored_name(path) in stored}
 
 
-def _record(trial: FrozenTrial, paths: Sequence[str]) -> TrialRecord:
+def _record(trial: FrozenTrial, paths: Sequence[str], folder: Path) -> TrialRecord:
+    written = str(trial.user_attrs.get("checkpoint_path", ""))
     return TrialRecord(
         number=trial.number,
         state=trial.state.name.lower(),
         parameters=_values(trial.params, paths),
         auroc=trial.value if trial.state is TrialState.COMPLETE else None,
-        checkpoint_path=str(trial.user_attrs.get("checkpoint_path", "")),
+        checkpoint_path=str(found_below(folder, Path(written))) if written else "",
         sha256=str(trial.user_attrs.get("sha256", "")),
         curve=tuple(value for _, value in sorted(trial.intermediate_values.items())),
     )
