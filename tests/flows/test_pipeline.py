@@ -397,6 +397,7 @@ def test_a_killed_pipeline_executes_each_stage_to_its_end_once(resumed: Any) -> 
     last, _, facts, _ = resumed
     assert 0 < facts["ingest has stored some images"] < 32, "the first kill came too late to show anything"
     ended, executed = Counter[str](), Counter[str]()
+    last.task_states(*STAGES)  # waits until the server knows how they ended
     for run in last.client.read_task_runs(flow_run_filter=_named("pipeline-killed"), limit=200):
         stage = run.name.rsplit("-", 1)[0]
         ended[stage] += run.state_name == "Completed"
