@@ -26,7 +26,8 @@ def split_patients(
 ) -> dict[str, Split]:
     """Give every patient one split, stratified by the worst finding known of any of the patient's breasts.
 
-    Strata, worst first: malignant, benign, known to be without a finding, nothing known. Within each, patients are ordered by
+    Strata, worst first: malignant, benign, known to be without any finding that the labels speak of, known to be without a part
+    of them, nothing known. Within each, patients are ordered by
     a digest of seed and pseudonym and divided by largest remainder, so a split is off its exact share by less than one patient
     per stratum. A stratum with at least as many patients as there are splits gives each of them at least one: the smallest
     split of a small cohort would otherwise have no positive to measure on.
@@ -63,73 +64,114 @@ def split_patients(
 class EpochSampler:
     """All exams with a finding and as many random exams known to be without one, drawn anew each epoch (paper section 3.1).
 
-    An exam is a negative only if every breast of it is known to hold nothing: not known is never shown as absent. The
-    draw depends on ``(seed, epoch)`` alone, so a resumed epoch goes on where it stopped.
+    Of a finding that no label speaks of, nothing is asked: with the labels of a cancer registry, which leave out benign ones,
+    an exam without cancer is a negative. Where some exams are labelled for all findings and others for a part of them, the
+    former are drawn first and the latter fill up; the loss counts of each breast only what is known. Not known is never shown
+    as absent. The draw depends on ``(seed, epoch)`` alone, so a resumed epoch goes on where it stopped.
 
     Args:
         exams: The training exams, in the order of the data set that the indices address.
         negatives_per_positive: Exams without a finding per exam with one. Drawn without replacement: never more than there are.
+        shortfall: Share of a finding's negatives that may lack. For each finding an epoch shows exams known to be without it,
+            ``negatives_per_positive`` for each exam with it; exams with another finding count.
         seed: With the epoch, the whole state of the draw; not negative.
 
     Raises:
-        TrainingError: No exam has a known finding.
+        TrainingError: No exam has a known finding, or too many negatives of one lack.
     """
 
-    def __init__(self, exams: Sequence[ExamRecord], *, negatives_per_positive: float = 1.0, seed: int) -> None:
+    def __init__(
+        self, exams: Sequence[ExamRecord], *, negatives_per_positive: float = 1.0, shortfall: float = 0.5, seed: int
+    ) -> None:
+        known = known_findings(exams)
+        without = [i for i, exam in enumerate(exams) if not exam.has_finding]
+        lacked = {i: sum(exams[i].lacks(finding) for finding in known) for i in without}
+        whole = [i for i in without if known and lacked[i] == len(known)]
+        partly = [i for i in without if 0 < lacked[i] < len(known)]
         self._positives_N = np.array([i for i, exam in enumerate(exams) if exam.has_finding], dtype=np.int64)
-        self._negatives_N = np.array([i for i, exam in enumerate(exams) if _is_without_finding(exam)], dtype=np.int64)
+        self._pools = [np.array(pool, dtype=np.int64) for pool in (whole, partly)]
         if not len(self._positives_N):
             raise TrainingError(
                 "No training exam has a finding",
                 expected="at least one exam labelled benign or malignant in the train split",
-                got=f"{len(exams)} exams, {len(self._negatives_N)} known to be without a finding, the rest not labelled",
+                got=f"{len(exams)} exams, {len(self._pools[0])} known to be without a finding, the rest not labelled",
                 remedy="check that the labels file joins to these exams (see the ingest report), or add labelled exams",
             )
         wanted = math.floor(len(self._positives_N) * negatives_per_positive + 0.5)
-        self._negatives_drawn = min(wanted, len(self._negatives_N))
-        if self._negatives_drawn < wanted:
+        self._drawn = [min(wanted, len(self._pools[0])), 0]
+        self._drawn[1] = min(wanted - self._drawn[0], len(self._pools[1]))
+        self._seed = seed
+        for finding in known:
+            self._require_negatives(exams, finding, negatives_per_positive, shortfall)
+        if sum(self._drawn) < wanted:
             logger.warning(
                 "An epoch has %d exams without a finding instead of %d: no more are known to be without one",
-                self._negatives_drawn,
+                sum(self._drawn),
                 wanted,
             )
-        self._seed = seed
+
+    def _require_negatives(self, exams: Sequence[ExamRecord], finding: Finding, ratio: float, shortfall: float) -> None:
+        """A network that is shown no exam without a finding learns that every breast holds it."""
+        positives = sum(exam.holds(finding) for exam in exams)
+        others = sum(exams[i].lacks(finding) for i in self._positives_N)
+        partly_N = self._pools[1]
+        lacking_partly = sum(exams[i].lacks(finding) for i in partly_N) / max(len(partly_N), 1) * self._drawn[1]
+        negatives = others + self._drawn[0] + round(lacking_partly)
+        if negatives < math.ceil(positives * ratio * (1.0 - shortfall) - 1e-9):
+            raise TrainingError(
+                f"An epoch would show too few exams known to be without a {finding.value} finding",
+                expected=f"{ratio:g} for each of the {positives} with one, of which a share of {shortfall:g} may lack",
+                got=f"{negatives}",
+                remedy="label more exams without a finding (0, not empty, in the labels file), or set "
+                "train.negatives_per_positive lower or train.negatives_shortfall higher",
+            )
 
     def draw(self, epoch: int) -> list[int]:
         """The exams of an epoch as indices into ``exams``, shuffled."""
         rng = np.random.default_rng((self._seed, epoch))
-        negatives_N = rng.choice(self._negatives_N, size=self._negatives_drawn, replace=False)
-        drawn: list[int] = rng.permutation(np.concatenate([self._positives_N, negatives_N])).tolist()
+        shown = [self._positives_N]
+        for pool_N, count in zip(self._pools, self._drawn, strict=True):
+            if count or pool_N is self._pools[0]:  # a pool that is not needed does not move the generator
+                shown.append(rng.choice(pool_N, size=count, replace=False))
+        drawn: list[int] = rng.permutation(np.concatenate(shown)).tolist()
         return drawn
+
+
+def known_findings(exams: Sequence[ExamRecord]) -> tuple[Finding, ...]:
+    """The findings that at least one breast is known to hold or not to hold."""
+    spoken_of = frozenset[Finding]().union(
+        *(found for exam in exams for found in exam.findings.values() if found),
+        *(exam.absent_of(laterality) for exam in exams for laterality in exam.findings),
+    )
+    return tuple(finding for finding in Finding if finding in spoken_of)
 
 
 class _Stratum(IntEnum):
     """What is known of a patient; a larger value outweighs a smaller one."""
 
     UNKNOWN = 0
-    NO_FINDING = 1
-    BENIGN = 2
-    MALIGNANT = 3
+    PARTLY_KNOWN = 1
+    NO_FINDING = 2
+    BENIGN = 3
+    MALIGNANT = 4
 
 
-def _is_without_finding(exam: ExamRecord) -> bool:
-    return bool(exam.findings) and all(found is not None and not found for found in exam.findings.values())
-
-
-def _stratum(exam: ExamRecord) -> _Stratum:
-    found = frozenset[Finding]().union(*(findings for findings in exam.findings.values() if findings))
-    if Finding.MALIGNANT in found:
+def _stratum(exam: ExamRecord, known: Sequence[Finding]) -> _Stratum:
+    if exam.holds(Finding.MALIGNANT):
         return _Stratum.MALIGNANT
-    if Finding.BENIGN in found:
+    if exam.holds(Finding.BENIGN):
         return _Stratum.BENIGN
-    return _Stratum.NO_FINDING if _is_without_finding(exam) else _Stratum.UNKNOWN
+    lacking = [exam.lacks(finding) for finding in known]
+    if any(lacking):
+        return _Stratum.NO_FINDING if all(lacking) else _Stratum.PARTLY_KNOWN
+    return _Stratum.UNKNOWN
 
 
 def _stratum_by_patient(exams: Sequence[ExamRecord]) -> dict[str, _Stratum]:
-    stratum_by_patient: dict[str, _Stratum] = {}
+    known, stratum_by_patient = known_findings(exams), dict[str, _Stratum]()
     for exam in exams:
         before = stratum_by_patient.get(exam.patient_id, _Stratum.UNKNOWN)
-        stratum_by_patient[exam.patient_id] = max(before, _stratum(exam))
+        stratum_by_patient[exam.patient_id] = max(before, _stratum(exam, known))
     return stratum_by_patient
 
 

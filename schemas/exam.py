@@ -118,16 +118,34 @@ class ExamRecord:
 
     Attributes:
         findings: Per breast: None = not known, empty set = none found.
+        absent: Per breast, what it is known not to hold. A registry of cancers knows a breast without cancer and nothing of
+            benign findings. None = where findings are known, every other one is absent.
     """
 
     exam_id: str
     patient_id: str
     findings: Mapping[Laterality, frozenset[Finding] | None]
+    absent: Mapping[Laterality, frozenset[Finding]] | None = None
 
     @property
     def has_finding(self) -> bool:
         """True if any breast is known to hold a benign or malignant finding."""
         return any(bool(found) for found in self.findings.values())
+
+    def holds(self, finding: Finding) -> bool:
+        """True if a breast is known to hold the finding."""
+        return any(finding in found for found in self.findings.values() if found)
+
+    def lacks(self, finding: Finding) -> bool:
+        """True if every breast is known not to hold the finding."""
+        return bool(self.findings) and all(finding in self.absent_of(laterality) for laterality in self.findings)
+
+    def absent_of(self, laterality: Laterality) -> frozenset[Finding]:
+        """What a breast is known not to hold."""
+        if self.absent is not None:
+            return self.absent.get(laterality, frozenset())
+        found = self.findings[laterality]
+        return frozenset() if found is None else frozenset(FINDINGS) - found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,7 +185,7 @@ def _run_id() -> str:
 
 def _content(section: Config | None, of_path: Callable[[Path], object]) -> object:
     """A section as JSON has it, each path replaced by what ``of_path`` makes of it."""
-    return None if section is None else _with_paths(section.model_dump(), section.model_dump(mode="json"), of_path)
+    return None if section is None else _with_paths(section.identity_content("python"), section.identity_content(), of_path)
 
 
 def _with_paths(plain: Any, as_json: Any, of_path: Callable[[Path], object]) -> object:

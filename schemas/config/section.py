@@ -6,9 +6,23 @@ import hashlib
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+
+ADDED_LATER: dict[str, Any] = {"added_later": True}
+"""``json_schema_extra`` of a field that a released config did not have: see ``Config.identity_content``."""
+
+_IDENTITY = "identity"
 
 
 class Config(BaseModel):
@@ -18,7 +32,27 @@ class Config(BaseModel):
 
     def sha256(self) -> str:
         """Digest of the canonical JSON: equal configs have equal digests, whatever the YAML looked like."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.identity_content(), sort_keys=True).encode()).hexdigest()
+
+    def identity_content(self, mode: Literal["json", "python"] = "json") -> dict[str, Any]:
+        """What digests and keys are made of: fields that were added after a release are left out while they have their default.
+
+        So what was made before there was the field is still recognised, and a run that uses it is told apart.
+        """
+        return self.model_dump(mode=mode, context=_IDENTITY)
+
+    @model_serializer(mode="wrap")
+    def _without_added_defaults(self, dump: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        if info.context != _IDENTITY:
+            return content
+        fields = type(self).model_fields
+        at_default = {
+            name
+            for name, field in fields.items()
+            if field.json_schema_extra is ADDED_LATER and getattr(self, name) == field.get_default(call_default_factory=True)
+        }
+        return {name: value for name, value in content.items() if name not in at_default}
 
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from schemas.config.section import Config
+from schemas.config.section import ADDED_LATER, Config
 
 _WHERE_IT_RUNS = frozenset(
     {
@@ -131,6 +131,13 @@ class TrainConfig(FitConfig):
     saliency_weight: float = Field(1e-4, ge=0, description="lambda, weight of the saliency regulariser (eq. 1)")
     saliency_exponent: float = Field(1.0, gt=0, description="beta, exponent of the saliency regulariser (eq. 1)")
     negatives_per_positive: float = Field(1.0, ge=0, description="Random exams without a finding per exam with one, each epoch")
+    negatives_shortfall: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        json_schema_extra=ADDED_LATER,
+        description="Share of a finding's negatives that an epoch may lack before training refuses",
+    )
     loss_form: LossForm | None = Field(
         None, description="paper (eq. 1) or journal (+ y_fusion); null = journal iff model.fusion"
     )

@@ -177,7 +177,7 @@ def test_all_negatives_are_seen_over_many_epochs() -> None:
 def test_half_labelled_exam_is_no_negative_but_may_be_positive() -> None:
     """One breast without a finding and one not known: not shown as absent. One with a finding and one not known: shown."""
     exams = [exam(0, MALIGNANT, left=None), exam(1, NOTHING, left=None), exam(2, None, left=None), exam(3, NOTHING)]
-    assert set(EpochSampler(exams, negatives_per_positive=9, seed=0).draw(0)) == {0, 3}
+    assert set(EpochSampler(exams, negatives_per_positive=9, shortfall=1.0, seed=0).draw(0)) == {0, 3}
 
 
 def test_shortage_of_negatives_is_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -186,6 +186,51 @@ def test_shortage_of_negatives_is_said(caplog: pytest.LogCaptureFixture) -> None
         sampler = EpochSampler([exam(0, BENIGN), exam(1, BENIGN), exam(2, NOTHING)], seed=0)
     assert sorted(sampler.draw(0)) == [0, 1, 2]
     assert "1 exams without a finding instead of 2" in caplog.text
+
+
+def registry_exam(number: int, *, is_malignant: bool, knows_benign: bool = False) -> ExamRecord:
+    """An exam as a cancer registry labels it: malignant or not, of benign findings nothing."""
+    present = MALIGNANT if is_malignant else NOTHING if knows_benign else None
+    absent = frozenset(([] if is_malignant else [Finding.MALIGNANT]) + ([Finding.BENIGN] if knows_benign else []))
+    return ExamRecord(
+        exam_id=f"E{number}",
+        patient_id=f"P{number}",
+        findings={Laterality.LEFT: present},
+        absent={Laterality.LEFT: absent},
+    )
+
+
+def test_labels_of_cancer_alone_give_negatives_too() -> None:
+    """20 cancers, 200 exams known to be without cancer and nothing known of benign findings: 20 of them are in an epoch."""
+    exams = [registry_exam(i, is_malignant=i < 20) for i in range(220)]
+    drawn = EpochSampler(exams, seed=0).draw(0)
+    assert len(drawn) == 40 and set(range(20)) <= set(drawn)
+    splits = split_patients(exams, FRACTIONS, seed=0)
+    assert Counter(splits[f"P{i}"] for i in range(20)) == {Split.TRAIN: 12, Split.TUNING: 3, Split.TEST: 5}
+
+
+def test_exams_labelled_in_part_fill_up_those_labelled_whole() -> None:
+    """10 cancers, 6 exams known to hold nothing, 50 known to be without cancer: all 6 of the first, 4 of the second."""
+    exams = [registry_exam(i, is_malignant=i < 10, knows_benign=i < 16) for i in range(66)]
+    drawn = EpochSampler(exams, seed=0).draw(0)
+    assert len(drawn) == 20 and set(range(16)) <= set(drawn)
+
+
+def test_a_set_without_normal_exams_has_its_other_finding_as_negatives() -> None:
+    """10 malignant and 12 benign exams, none without a finding: each is a negative of the other."""
+    exams = [exam(i, MALIGNANT if i < 10 else BENIGN) for i in range(22)]
+    assert sorted(EpochSampler(exams, seed=0).draw(0)) == list(range(22))
+
+
+@pytest.mark.parametrize("benign", [0, 4])
+def test_positives_without_negatives_are_refused(benign: int) -> None:
+    """10 malignant exams and less than half as many known to be without: nothing could be learnt but *always*."""
+    exams = [exam(i, MALIGNANT if i < 10 else BENIGN) for i in range(10 + benign)]
+    with pytest.raises(
+        TrainingError, match=rf"too few exams known to be without a malignant.*Got: {benign}\..*negatives_shortfall"
+    ):
+        EpochSampler(exams, seed=0)
+    EpochSampler(exams, seed=0, shortfall=1.0)
 
 
 @pytest.mark.parametrize("exams", [[], [exam(0, NOTHING), exam(1, None)]])

@@ -21,9 +21,12 @@ def exam_records(manifest: pd.DataFrame) -> list[ExamRecord]:
     records = []
     for (exam_id, patient_id), views in manifest.groupby(["exam_id", "patient_id"], sort=True):
         findings: dict[Laterality, frozenset[Finding] | None] = {}
-        for laterality, breast in views.groupby("laterality"):
-            findings[Laterality(str(laterality))] = _findings(breast.iloc[0])
-        records.append(ExamRecord(exam_id=str(exam_id), patient_id=str(patient_id), findings=findings))
+        absent: dict[Laterality, frozenset[Finding]] = {}
+        for side, breast in views.groupby("laterality"):
+            laterality, line = Laterality(str(side)), breast.iloc[0]
+            findings[laterality] = _findings(line)
+            absent[laterality] = frozenset(finding for finding in FINDINGS if line[finding.value] == 0)
+        records.append(ExamRecord(exam_id=str(exam_id), patient_id=str(patient_id), findings=findings, absent=absent))
     return records
 
 

@@ -55,12 +55,17 @@ def training_data(config: RunConfig, splits: SplitReport) -> TrainingData:
     """Reads which exams train and tune.
 
     Raises:
-        TrainingError: No training exam has a finding.
+        TrainingError: No training exam has a finding, or too few are known to be without one.
         StoreError: The store is missing, or was made with another preprocessing than the config's.
     """
     store, training, tuning = _open(config, splits)
     exams = exam_records(training)
-    sampler = EpochSampler(exams, seed=config.train.seed, negatives_per_positive=config.train.negatives_per_positive)
+    sampler = EpochSampler(
+        exams,
+        seed=config.train.seed,
+        negatives_per_positive=config.train.negatives_per_positive,
+        shortfall=config.train.negatives_shortfall,
+    )
     labels = {int(line["row"]): tuple(int(line[finding.value]) for finding in FINDINGS) for line in lines_of(training)}
     return _data(config, store, training, tuning, [exam.exam_id for exam in exams], sampler, labels, config.train)
 

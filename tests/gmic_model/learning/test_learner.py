@@ -256,7 +256,7 @@ def test_exam_batches_follow_the_sampler_exam_by_exam() -> None:
     views = ExamViews(
         rows_of_exam=[(2 * i, 2 * i + 1) for i in range(5)], label_by_row=dict.fromkeys(range(10), (1, 0)), read_view=RowViews()
     )
-    sampler = EpochSampler(exams, seed=3)
+    sampler = EpochSampler(exams, negatives_per_positive=0, seed=3)
     parts = list(step_parts(views, plan_steps(sampler.draw(0), batch_exams=2), TrainConfig(batch_exams=2), CPU))
     assert [len(part.batch.row_N) for part in parts] == [part.step_images for part in parts] == [4, 4, 2]
     assert torch.cat([part.batch.row_N for part in parts]).tolist() == [
