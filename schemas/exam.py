@@ -192,7 +192,7 @@ class QuarantinedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreastLabel:
-    """A labels row as its source gives it, keyed by pseudonyms; None = not known.
+    """What a row of the labels file says of its breast; None = not known.
 
     Attributes:
         birads: BI-RADS assessment category 0-6.
@@ -201,9 +201,6 @@ class BreastLabel:
         finding_type: What the finding looks like.
     """
 
-    patient_id: str
-    exam_id: str
-    laterality: Laterality
     benign: bool | None
     malignant: bool | None
     birads: int | None

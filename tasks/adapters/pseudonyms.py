@@ -72,7 +72,7 @@ class Pseudonyms:
         for part in parts:
             encoded = part.encode("utf-8", "surrogateescape")
             message += len(encoded).to_bytes(8, "big") + encoded
-        return hmac.new(self.key, bytes(message), "sha256").hexdigest()[:_HEX_DIGITS]
+        return hmac.digest(self.key, message, "sha256").hex()[:_HEX_DIGITS]
 
 
 def open_key(path: Path) -> Pseudonyms:

@@ -18,6 +18,7 @@ from tasks.adapters.inbox.batches import Scan
 from tasks.adapters.inbox.claims import Publishable
 from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.labels.joining import LabelJoin, join_labels
+from tasks.adapters.labels.labels import Labels
 from tasks.adapters.labels.labels_file import read_labels
 from tasks.adapters.labels.lesion_boxes import box_texts
 from tasks.adapters.pseudonyms import Pseudonyms
@@ -33,7 +34,7 @@ def labels_of(config: IngestConfig, lines: Sequence[LedgerLine], pseudonyms: Pse
     """
     breasts = {line.breast for line in lines}
     if config.labels_csv is None or not lines:
-        return LabelJoin(matched={}, orphans=0, unlabelled=len(breasts))
+        return join_labels(Labels(), breasts)
     exams_by_day: defaultdict[tuple[str, date], set[str]] = defaultdict(set)
     exams_by_accession: defaultdict[str, set[str]] = defaultdict(set)
     for line in lines:
@@ -54,7 +55,7 @@ def manifest_line(line: LedgerLine, joined: LabelJoin, boxes: Mapping[str, tuple
     """One line of the manifest, by column."""
     return {
         **line.columns,
-        **_label_columns(joined.matched.get(line.breast)),
+        **_label_columns(joined.label_of(line.breast)),
         "lesion_boxes": box_texts(boxes, line.image_id, line.source_shape_px),
     }
 
@@ -102,7 +103,7 @@ def ingest_report(
         files_quarantined=len(refused),
         quarantined_by_reason=dict(by_reason.most_common()),
         warnings_by_rule=dict(warnings.most_common()),
-        labelled_breasts=len(joined.matched),
+        labelled_breasts=joined.matched,
         orphan_labels=joined.orphans,
         unlabelled_breasts=joined.unlabelled,
         advice=advise_profile([code for file in refused for code in file.reason_codes]) if manifest.empty else None,

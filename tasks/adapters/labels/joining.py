@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from schemas.errors import LabelError
 from schemas.exam import BreastLabel
-from tasks.adapters.labels.breast_label import Breast
+from tasks.adapters.labels.labels import Breast, Labels, contradictions_among
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,47 +18,67 @@ class LabelJoin:
     """Labels and breasts put together.
 
     Attributes:
-        matched: The label of each breast that has one, be it "not known".
+        labels: What the file says, also of breasts that are not there.
+        matched: Breasts that have a label, be it "not known".
         orphans: Labels whose exam, or whose side of that exam, is not there.
+        orphan_contradictions: Breasts and exams among the orphans of which two lines say different things.
         unlabelled: Breasts without a label.
     """
 
-    matched: Mapping[Breast, BreastLabel]
+    labels: Labels
+    matched: int
     orphans: int
+    orphan_contradictions: int
     unlabelled: int
+
+    def label_of(self, breast: Breast) -> BreastLabel | None:
+        """The label of a breast; None = it has none."""
+        return self.labels.label_of(breast)
 
 
 def join_labels(
-    labels: Iterable[BreastLabel], breasts: Iterable[Breast], *, patient_by_exam: Mapping[str, str] | None = None
+    labels: Labels, breasts: Iterable[Breast], *, patient_by_exam: Mapping[str, str] | None = None
 ) -> LabelJoin:
     """Put labels and breasts together (rule R60): orphans on either side are counted, never guessed.
 
     Args:
-        labels: At most one per breast, as ``read_labels`` gives them.
+        labels: As ``read_labels`` gives them.
         breasts: (exam, side) of every breast that has an image; repetitions do not matter.
         patient_by_exam: If given, a label must name the patient its exam belongs to.
 
     Raises:
-        LabelError: There are labels and exams, and not one label finds its breast; or labels name other patients than the
-            exams they join to, as they do where a column of the labels file has slipped.
+        LabelError: Lines contradict each other about a breast that has an image, or about the patient of its exam; there are
+            labels and exams, and not one label finds its breast; or labels name other patients than the exams they join to,
+            as they do where a column of the labels file has slipped.
     """
-    present = set(breasts)
-    all_labels = {(label.exam_id, label.laterality): label for label in labels}
-    matched = {breast: label for breast, label in all_labels.items() if breast in present}
-    if all_labels and present and not matched:
+    present = frozenset(breasts)
+    contradictions = contradictions_among(labels.contradictions, present)
+    if contradictions:
+        raise contradictions[0].error()
+    matched = [breast for breast in present if labels.label_of(breast) is not None]
+    if labels and present and not matched:
         raise LabelError(
             "Labels join to no exam",
             expected=f"StudyInstanceUIDs (0020,000D) of {len({exam_id for exam_id, _ in present})} exams",
-            got=f"{len(all_labels)} labels, none for a breast of these exams",
+            got=f"{len(labels)} labels, none for a breast of these exams",
             remedy="check that labels_csv and source_dir are of the same data set, and that study_instance_uid was not rounded "
             "or cut by a spreadsheet; every label must be for an exam, and a side of it, that was published",
         )
-    _check_patients(matched.values(), patient_by_exam or {})
-    return LabelJoin(matched=matched, orphans=len(all_labels) - len(matched), unlabelled=len(present - matched.keys()))
+    _check_patients(labels, matched, patient_by_exam or {})
+    return LabelJoin(
+        labels=labels,
+        matched=len(matched),
+        orphans=len(labels) - len(matched),
+        orphan_contradictions=len(labels.contradictions),
+        unlabelled=len(present) - len(matched),
+    )
 
 
-def _check_patients(labels: Iterable[BreastLabel], patient_by_exam: Mapping[str, str]) -> None:
-    strangers = sum(patient_by_exam.get(label.exam_id, label.patient_id) != label.patient_id for label in labels)
+def _check_patients(labels: Labels, breasts: Iterable[Breast], patient_by_exam: Mapping[str, str]) -> None:
+    strangers = 0
+    for exam_id, _ in breasts:
+        named = labels.patient_of(exam_id)
+        strangers += patient_by_exam.get(exam_id, named) != named
     if strangers:
         raise LabelError(
             "Labels name another patient than their exam does",

@@ -1,7 +1,10 @@
-"""The labels file: what is known of each breast, read with a schema and joined to the exams (docs/reference/labels.md).
+"""The labels file: what is known of each breast, read with a schema (docs/reference/labels.md).
 
 Raw identifiers live from one line of the file to the next and leave as pseudonyms; no message quotes what a field holds.
 Public data sets' own tables, the manifest and the checks on it (rule R61, ``expectations.py``) do not belong here.
+
+A million lines are read at every ingest: what repeats from line to line (values, dates, the patient and exam of the line
+before) is worked out once.
 """
 
 from __future__ import annotations
@@ -10,22 +13,37 @@ import csv
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
+from operator import itemgetter
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from schemas.errors import LabelError
-from schemas.exam import BreastLabel
-from tasks.adapters.labels.breast_label import EXAM_COLUMNS, BreastLabels, LabelLine
+from schemas.exam import Laterality
+from tasks.adapters.labels.breast_label import (
+    EXAM_COLUMNS,
+    LabelLine,
+    is_study_uid,
+    parse_date,
+    parse_label,
+    parse_laterality,
+)
+from tasks.adapters.labels.labels import Labels
 from tasks.adapters.pseudonyms import Pseudonyms
 
 logger = logging.getLogger(__name__)
 
+Name = TypeVar("Name")
 
 REQUIRED_COLUMNS: Final = ("patient_id", "laterality", "benign", "malignant", "label_source")
 OPTIONAL_COLUMNS: Final = ("issuer_of_patient_id", "birads", "density", "finding_type", "label_date", "note")
 _KNOWN_COLUMNS: Final = frozenset((*REQUIRED_COLUMNS, *EXAM_COLUMNS, *OPTIONAL_COLUMNS))
+_IDENTIFIERS: Final = ("patient_id", "issuer_of_patient_id", "study_instance_uid", "accession_number")
+_WHOSE: Final = ("patient_id", "issuer_of_patient_id", *EXAM_COLUMNS, "label_date")
+_WHAT: Final = ("laterality", "benign", "malignant", "birads", "label_source", "density", "finding_type")
+_MOST_REMEMBERED: Final = 100_000  # spellings and days: far fewer in any table that means something
 
 
 def read_labels(
@@ -34,8 +52,8 @@ def read_labels(
     *,
     exams_by_day: Mapping[tuple[str, date], Sequence[str]] | None = None,
     exams_by_accession: Mapping[str, Sequence[str]] | None = None,
-) -> tuple[BreastLabel, ...]:
-    """Read a labels file, CSV or Parquet, into one label per breast in the order of the file.
+) -> Labels:
+    """Read a labels file, CSV or Parquet, into one label per breast.
 
     Args:
         path: ``*.parquet`` is read as Parquet, everything else as CSV in UTF-8, separated by comma, semicolon or tab.
@@ -44,45 +62,188 @@ def read_labels(
         exams_by_accession: Exams by their accession pseudonym; needed for lines that name their exam by ``accession_number``.
 
     Raises:
-        LabelError: The file cannot be read, a column is missing or unknown, a value is not of the schema, two lines disagree
-            about a breast or about an exam's patient, or a date does not tell which exam is meant.
+        LabelError: The file cannot be read, a column is missing or unknown, a value is not of the schema, or a date does not
+            tell which exam is meant. Lines that contradict each other are kept for ``join_labels`` to judge.
     """
-    reader = BreastLabels(pseudonyms, exams_by_day, exams_by_accession)
-    lines = _parquet_lines(path) if path.suffix.lower() in {".parquet", ".pq"} else _csv_lines(path)
-    for line in lines:
-        reader.add(line)
-    if not reader.line_by_breast:
+    header, rows = _parquet_rows(path) if path.suffix.lower() in {".parquet", ".pq"} else _csv_rows(path)
+    reader = _Reader(header, pseudonyms, exams_by_day, exams_by_accession)
+    for number, values in rows:
+        reader.add(number, values)
+    labels = reader.labels
+    if not labels:
         raise LabelError(
             f"The labels file {path.name} holds no label",
             expected="a header and one line per breast",
             got="no line below the header",
             remedy="export the labels again; docs/reference/labels.md shows an example",
         )
-    if reader.labels_before_exam:
-        logger.warning("R61: %d labels are dated before their exam", reader.labels_before_exam)
-    logger.info("Read %d labels from %d lines", len(reader.line_by_breast), reader.lines)
-    return tuple(label for _, label in reader.line_by_breast.values())
+    if reader.before_exam:
+        logger.warning("R61: %d labels are dated before their exam", reader.before_exam)
+    if labels.contradictions:
+        logger.warning(
+            "%d breasts or exams are labelled in two ways; the run ends if one of them is published", len(labels.contradictions)
+        )
+    logger.info("Read %d labels from %d lines", len(labels), reader.lines)
+    return labels
 
 
 # ---------------------------------------------------------------------------------------------------------- line to label
 
 
-# ----------------------------------------------------------------------------------------------------------- file to line
+class _Reader:
+    """Turns the rows of one file into labels."""
+
+    def __init__(
+        self,
+        header: Sequence[str],
+        pseudonyms: Pseudonyms,
+        exams_by_day: Mapping[tuple[str, date], Sequence[str]] | None,
+        exams_by_accession: Mapping[str, Sequence[str]] | None,
+    ) -> None:
+        self._header = header
+        self._pseudonyms = pseudonyms
+        self._exams_by_day = exams_by_day
+        self._exams_by_accession = exams_by_accession
+        self._whose, self._what = _picker(header, _WHOSE), _picker(header, _WHAT)
+        self._parsed: dict[tuple[str, ...], tuple[Laterality, int]] = {}
+        self._dates: dict[str, date | None] = {}
+        self._patient: tuple[tuple[str, str], str] = ("", ""), ""
+        self._exam = "", ""
+        self._day: tuple[tuple[str, date], date] | tuple[None, None] = None, None
+        self.labels = Labels()
+        self.lines = 0
+        self.before_exam = 0
+
+    def add(self, number: int, values: list[str]) -> None:
+        """Takes a row, whose values are in the order of the header."""
+        self.lines += 1
+        values.append("")  # the place of every column that is absent
+        patient, issuer, uid, accession, study_day, label_day = self._whose(values)
+        if (patient, issuer) != self._patient[0]:
+            self._patient = (patient, issuer), self._patient_id(number, values, patient, issuer)
+        patient_id = self._patient[1]
+        study_date = self._date(number, values, "study_date", study_day) if study_day else None
+        label_date = self._date(number, values, "label_date", label_day) if label_day else None
+        if study_date and label_date and label_date < study_date:
+            self.before_exam += 1
+        if not uid:
+            exam_id = self._exam_of_other_name(number, values, patient_id, accession, study_date)
+        elif uid == self._exam[0]:
+            exam_id = self._exam[1]
+        else:
+            exam_id = self._exam_of_uid(number, values, uid)
+            self._exam = uid, exam_id
+        what = self._what(values)
+        laterality, kind = self._parsed.get(what) or self._parse(number, values, what)
+        self.labels.add(number, patient_id, exam_id, laterality, kind)
+
+    def _line(self, number: int, values: Sequence[str]) -> LabelLine:
+        return LabelLine(number=number, values=dict(zip(self._header, values, strict=False)))
+
+    def _patient_id(self, number: int, values: Sequence[str], patient: str, issuer: str) -> str:
+        if not patient:
+            self._line(number, values).refuse(
+                "patient_id", expected="PatientID (0010,0020)", remedy="patients are split by it: fill it in"
+            )
+        return self._pseudonyms.patient_id(patient, issuer)
+
+    def _date(self, number: int, values: Sequence[str], column: str, text: str) -> date | None:
+        parsed = self._dates.get(text)
+        if parsed is None:
+            parsed = parse_date(self._line(number, values), column)
+            _remember(self._dates, text, parsed)
+        return parsed
+
+    def _exam_of_uid(self, number: int, values: Sequence[str], uid: str) -> str:
+        if not is_study_uid(uid):
+            self._line(number, values).refuse(
+                "study_instance_uid",
+                expected="StudyInstanceUID (0020,000D): digits and dots, at most 64",
+                remedy="export the column as text, so that no spreadsheet rounds it",
+            )
+        return self._pseudonyms.exam_id(uid)
+
+    def _exam_of_other_name(
+        self, number: int, values: Sequence[str], patient_id: str, accession: str, study_date: date | None
+    ) -> str:
+        line = self._line(number, values)
+        if accession:
+            name = self._pseudonyms.accession_id(accession)
+            return _looked_up(line, "accession_number", self._exams_by_accession, name)
+        if study_date is None:
+            line.refuse("study_instance_uid", expected=f"one of {', '.join(EXAM_COLUMNS)}", remedy="say which exam is meant")
+        if (patient_id, study_date) != self._day[0]:
+            self._day = (patient_id, study_date), self._pseudonyms.shifted_date(patient_id, study_date)
+        return _looked_up(line, "study_date", self._exams_by_day, (patient_id, self._day[1]))
+
+    def _parse(self, number: int, values: Sequence[str], what: tuple[str, ...]) -> tuple[Laterality, int]:
+        line = self._line(number, values)
+        parsed = parse_laterality(line), self.labels.kind_of(parse_label(line))
+        _remember(self._parsed, what, parsed)
+        return parsed
 
 
-def _csv_lines(path: Path) -> Iterator[LabelLine]:
+def _looked_up(line: LabelLine, column: str, exams_by_name: Mapping[Name, Sequence[str]] | None, name: Name) -> str:
+    """The one exam of that name. Without any: a name that no exam has, so that the label is counted as an orphan."""
+    if exams_by_name is None:
+        line.refuse(
+            "study_instance_uid",
+            expected=f"StudyInstanceUID (0020,000D): exams are not looked up by {column} here",
+            remedy="fill in study_instance_uid",
+        )
+    exam_ids = exams_by_name.get(name, ())
+    if len(exam_ids) > 1:
+        line.refuse(
+            column,
+            expected=f"one exam of that {column}, not {len(exam_ids)}",
+            remedy="tell these exams apart by study_instance_uid",
+        )
+    return exam_ids[0] if exam_ids else f"no exam of {name}"
+
+
+def _picker(header: Sequence[str], columns: Sequence[str]) -> itemgetter[tuple[str, ...]]:
+    """Takes these columns from a row that ends with an empty value, which is that of columns that are absent."""
+    return itemgetter(*(header.index(column) if column in header else len(header) for column in columns))
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+def _remember(memory: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    if len(memory) >= _MOST_REMEMBERED:
+        memory.clear()
+    memory[key] = value
+
+
+# ----------------------------------------------------------------------------------------------------------- file to rows
+
+Rows = Iterator[tuple[int, list[str]]]
+"""Number and values of each line, in the order of the header."""
+
+
+def _csv_rows(path: Path) -> tuple[list[str], Rows]:
+    rows = _read_csv(path)
+    _, header = next(rows)
+    return header, rows
+
+
+def _read_csv(path: Path) -> Rows:
+    """The header first, as line 1."""
     line_number = 1
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header_line = file.readline()
             delimiter = max(",;\t", key=header_line.count)
             header = _read_header(next(csv.reader([header_line], delimiter=delimiter, strict=True), []), path)
+            yield line_number, header
             rows = csv.reader(file, delimiter=delimiter, strict=True)
             for row in rows:
                 line_number = 1 + rows.line_num
                 values = [value.strip() for value in row]
                 if any(values):
-                    yield LabelLine(number=line_number, values=_by_column(header, values, line_number))
+                    _require_length(header, values, line_number)
+                    yield line_number, values
     except UnicodeDecodeError:
         _refuse_file(path, line_number, got="bytes that are not UTF-8", remedy="save it as CSV in UTF-8")
     except csv.Error:
@@ -91,7 +252,7 @@ def _csv_lines(path: Path) -> Iterator[LabelLine]:
         _refuse_file(path, None, got=error.strerror, remedy="check labels_csv in the config")
 
 
-def _by_column(header: list[str], values: list[str], line_number: int) -> dict[str, str]:
+def _require_length(header: Sequence[str], values: Sequence[str], line_number: int) -> None:
     if len(values) != len(header):
         raise LabelError(
             f"Labels line {line_number} does not fit the header",
@@ -99,31 +260,50 @@ def _by_column(header: list[str], values: list[str], line_number: int) -> dict[s
             got=f"{len(values)}",
             remedy="quote fields that hold the separator, or export the file again",
         )
-    return dict(zip(header, values, strict=True))
 
 
-def _parquet_lines(path: Path) -> Iterator[LabelLine]:
+def _parquet_rows(path: Path) -> tuple[list[str], Rows]:
     try:
-        table = pd.read_parquet(path, dtype_backend="pyarrow")
+        file = pq.ParquetFile(path)
+        schema = file.schema_arrow
     except OSError as error:  # pyarrow's "this is no Parquet file" is one of these or of the next
         _refuse_file(path, None, got=error.strerror or "no readable Parquet file", remedy="check labels_csv in the config")
-    except ValueError:
+    except (ValueError, pa.ArrowException):
         _refuse_file(path, None, got="no readable Parquet file", remedy="write it again, or use CSV")
-    table.columns = pd.Index(_read_header([str(name) for name in table.columns], path))
-    for column in {"patient_id", "issuer_of_patient_id", "study_instance_uid", "accession_number"}.intersection(table.columns):
-        if not pd.api.types.is_string_dtype(table[column]):
+    index = (schema.pandas_metadata or {}).get("index_columns", [])
+    names = [name for name in schema.names if name not in index]
+    header = _read_header(names, path)
+    for name, column in zip(names, header, strict=True):
+        if column in _IDENTIFIERS and not _is_text(schema.field(name).type):
             raise LabelError(
                 f"Column {column} of {path.name} is not text",
                 expected="a text column",
-                got=table[column].dtype,
+                got=schema.field(name).type,
                 remedy="write identifiers as text: a number loses leading zeros",
             )
-    for number, row in enumerate(table.itertuples(index=False, name=None), start=1):
-        yield LabelLine(number=number, values={name: _as_text(value) for name, value in zip(table.columns, row, strict=True)})
+    return header, _read_parquet(file, names, path)
+
+
+def _read_parquet(file: pq.ParquetFile, names: list[str], path: Path) -> Rows:
+    number = 0
+    try:
+        for batch in file.iter_batches(columns=names):
+            columns = [[_as_text(value) for value in column.to_pylist()] for column in batch.columns]
+            for values in zip(*columns, strict=True):
+                number += 1
+                yield number, list(values)
+    except (OSError, ValueError, pa.ArrowException):
+        _refuse_file(path, number, got="a damaged Parquet file", remedy="write it again, or use CSV")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _as_text(value: object) -> str:
-    if value is None or value is pd.NA or value != value:
+    if value is None or value != value:
         return ""
     if isinstance(value, datetime):
         return value.date().isoformat()

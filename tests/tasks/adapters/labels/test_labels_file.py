@@ -17,7 +17,8 @@ from schemas.config.ingest import PhantomConfig
 from schemas.errors import LabelError
 from schemas.exam import Acquisition, BreastLabel, ImageRecord, Laterality, Photometric, ViewPosition
 from tasks.adapters.datasets.phantom_cohort import labels_csv, plan_cohort
-from tasks.adapters.labels.joining import join_labels
+from tasks.adapters.labels.joining import LabelJoin, join_labels
+from tasks.adapters.labels.labels import Breast, Labels
 from tasks.adapters.labels.labels_file import read_labels
 from tasks.adapters.pseudonyms import Pseudonyms
 
@@ -33,23 +34,28 @@ def labels_file(folder: Path, *lines: str, header: str = HEADER) -> Path:
     return path
 
 
-def read(folder: Path, *lines: str, header: str = HEADER) -> tuple[BreastLabel, ...]:
+def read(folder: Path, *lines: str, header: str = HEADER) -> list[BreastLabel]:
     """The labels of a CSV with these lines."""
-    return read_labels(labels_file(folder, *lines, header=header), PSEUDONYMS)
+    return [label for _, label in read_labels(labels_file(folder, *lines, header=header), PSEUDONYMS)]
+
+
+def join(folder: Path, *lines: str, breasts: Iterable[Breast], header: str = HEADER) -> LabelJoin:
+    """The labels of a CSV with these lines, put to breasts."""
+    return join_labels(read_labels(labels_file(folder, *lines, header=header), PSEUDONYMS), breasts)
+
+
+def breast(uid: str, side: str) -> Breast:
+    """One side of an exam, as it is published."""
+    return PSEUDONYMS.exam_id(uid), Laterality(side)
 
 
 def test_line_becomes_a_label_by_pseudonyms(tmp_path: Path) -> None:
     """Every value lands in its field; identifiers are the pseudonyms that ingest gives the images."""
-    (label,) = read(tmp_path, "007,1.2.3,R,0,1,5,biopsy,2019-03-05")
-    assert label == BreastLabel(
-        patient_id=PSEUDONYMS.patient_id("007"),
-        exam_id=PSEUDONYMS.exam_id("1.2.3"),
-        laterality=Laterality.RIGHT,
-        benign=False,
-        malignant=True,
-        birads=5,
-        label_source="biopsy",
-    )
+    labels = read_labels(labels_file(tmp_path, "007,1.2.3,R,0,1,5,biopsy,2019-03-05"), PSEUDONYMS)
+    assert list(labels) == [
+        (breast("1.2.3", "R"), BreastLabel(benign=False, malignant=True, birads=5, label_source="biopsy"))
+    ]
+    assert labels.patient_of(PSEUDONYMS.exam_id("1.2.3")) == PSEUDONYMS.patient_id("007")
 
 
 def test_phantom_labels_are_of_the_schema(tmp_path: Path) -> None:
@@ -121,14 +127,35 @@ def test_identical_lines_are_one_label(tmp_path: Path) -> None:
 def test_contradictory_lines_are_refused(tmp_path: Path, second: str, columns: str) -> None:
     """Which of two labels of a breast is right is nobody's guess: both lines and the columns are named."""
     with pytest.raises(LabelError, match=rf"line 4 contradicts line 2.*other values in {columns}\. Remedy"):
-        read(tmp_path, "P,1.2,R,0,1,5,biopsy,", "P,1.2,L,0,0,1,biopsy,", second)
+        join(tmp_path, "P,1.2,R,0,1,5,biopsy,", "P,1.2,L,0,0,1,biopsy,", second, breasts=[breast("1.2", "R")])
 
 
 def test_exam_of_two_patients_is_refused(tmp_path: Path) -> None:
     """A slipped identifier column would send labels to other people's breasts."""
     with pytest.raises(LabelError, match=r"line 3, column patient_id.*the patient of line 2.*Remedy") as refusal:
-        read(tmp_path, "P,1.2,R,0,1,5,biopsy,", f"{CANARY},1.2,L,0,1,5,biopsy,")
+        join(tmp_path, "P,1.2,R,0,1,5,biopsy,", f"{CANARY},1.2,L,0,1,5,biopsy,", breasts=[breast("1.2", "R")])
     assert "CANARY" not in str(refusal.value)
+
+
+def test_contradictions_among_orphans_are_counted_and_stop_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hospital's table holds breasts that are not published, and two opinions of them: the run goes on, the report counts."""
+    joined = join(
+        tmp_path,
+        "P,1.1,R,0,1,5,biopsy,",
+        "P,1.1,L,0,0,1,biopsy,",
+        "P,1.1,L,0,1,5,biopsy,",
+        "P,1.2,R,0,1,5,biopsy,",
+        "P,1.2,R,1,0,2,biopsy,",
+        "P,1.2,R,0,0,1,biopsy,",
+        "Q,1.3,R,0,0,1,biopsy,",
+        f"{CANARY},1.3,L,0,0,1,biopsy,",
+        breasts=[breast("1.1", "R")],
+    )
+    assert (joined.matched, joined.orphans, joined.orphan_contradictions) == (1, 4, 3)
+    assert joined.label_of(breast("1.1", "R")) == BreastLabel(benign=False, malignant=True, birads=5, label_source="biopsy")
+    assert "3 breasts or exams are labelled in two ways" in caplog.text and "CANARY" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -181,7 +208,8 @@ def test_spreadsheet_exports_are_read(tmp_path: Path, separator: str) -> None:
     text = f"{HEADER.upper()}\r\n P ,1.2,r,0,1,5,Biopsy,20190305\r\n".replace(",", separator)
     path = tmp_path / "labels.csv"
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert read_labels(path, PSEUDONYMS) == read(tmp_path, "P,1.2,R,0,1,5,biopsy,2019-03-05")
+    found = list(read_labels(path, PSEUDONYMS))
+    assert found == list(read_labels(labels_file(tmp_path, "P,1.2,R,0,1,5,biopsy,2019-03-05"), PSEUDONYMS))
 
 
 def test_parquet_gives_the_same_labels(tmp_path: Path) -> None:
@@ -199,8 +227,8 @@ def test_parquet_gives_the_same_labels(tmp_path: Path) -> None:
         }
     )
     table.to_parquet(tmp_path / "labels.parquet")
-    expected = read(tmp_path, "007,1.2,R,1,1,4,biopsy,2019-03-05", "007,1.2,L,,0,,followup,")
-    assert read_labels(tmp_path / "labels.parquet", PSEUDONYMS) == expected
+    lines = labels_file(tmp_path, "007,1.2,R,1,1,4,biopsy,2019-03-05", "007,1.2,L,,0,,followup,")
+    assert list(read_labels(tmp_path / "labels.parquet", PSEUDONYMS)) == list(read_labels(lines, PSEUDONYMS))
 
 
 def test_parquet_with_numbers_for_identifiers_is_refused(tmp_path: Path) -> None:
@@ -223,8 +251,9 @@ def test_parquet_with_numbers_for_identifiers_is_refused(tmp_path: Path) -> None
 
 def test_issuer_tells_patients_apart(tmp_path: Path) -> None:
     """IssuerOfPatientID (0010,0021) is part of the pseudonym, as at ingest."""
-    (label,) = read(tmp_path, "P,1.2,R,0,1,5,biopsy,,HOSPITAL", header=HEADER + ",issuer_of_patient_id")
-    assert label.patient_id == PSEUDONYMS.patient_id("P", "HOSPITAL") != PSEUDONYMS.patient_id("P")
+    path = labels_file(tmp_path, "P,1.2,R,0,1,5,biopsy,,HOSPITAL", header=HEADER + ",issuer_of_patient_id")
+    found = read_labels(path, PSEUDONYMS).patient_of(PSEUDONYMS.exam_id("1.2"))
+    assert found == PSEUDONYMS.patient_id("P", "HOSPITAL") != PSEUDONYMS.patient_id("P")
 
 
 def image(exam: str, day: date | None, patient: str = "P") -> ImageRecord:
@@ -274,9 +303,9 @@ def test_patient_and_date_name_an_exam(tmp_path: Path) -> None:
         tmp_path, "P,2019-03-05,R,0,1,biopsy", "P,20190306,R,0,1,biopsy", "R,20190305,R,0,1,biopsy", header=DATED
     )
     labels = read_labels(path, PSEUDONYMS, exams_by_day=days)
-    assert labels[0].exam_id == PSEUDONYMS.exam_id("1.1")
+    assert next(iter(labels))[0] == breast("1.1", "R")
     joined = join_labels(labels, [(PSEUDONYMS.exam_id(uid), Laterality.RIGHT) for uid in ("1.1", "1.2", "1.3", "2.1")])
-    assert (len(joined.matched), joined.orphans, joined.unlabelled) == (1, 2, 3)
+    assert (joined.matched, joined.orphans, joined.unlabelled) == (1, 2, 3)
 
 
 def test_two_exams_of_a_day_are_not_guessed(tmp_path: Path) -> None:
@@ -298,7 +327,7 @@ def test_accession_numbers_name_an_exam(tmp_path: Path) -> None:
     exams = {PSEUDONYMS.accession_id("ACC1"): (exam_id,), PSEUDONYMS.accession_id("ACC2"): ("E1", "E2")}
     path = labels_file(tmp_path, "P,ACC1,R,0,1,biopsy", "P,ACC3,R,0,1,biopsy", header=ACCESSED)
     joined = join_labels(read_labels(path, PSEUDONYMS, exams_by_accession=exams), [(exam_id, Laterality.RIGHT)])
-    assert (len(joined.matched), joined.orphans, joined.unlabelled) == (1, 1, 0)
+    assert (joined.matched, joined.orphans, joined.unlabelled) == (1, 1, 0)
     with pytest.raises(LabelError, match=r"accession_number.*one exam of that accession_number, not 2"):
         read_labels(labels_file(tmp_path, "P,ACC2,R,0,1,biopsy", header=ACCESSED), PSEUDONYMS, exams_by_accession=exams)
     with pytest.raises(LabelError, match="not looked up by accession_number"):
@@ -320,17 +349,15 @@ def test_labels_dated_before_their_exam_are_warned_of(tmp_path: Path, caplog: py
     assert "1.9.9" not in caplog.text
 
 
-def label(exam_id: str, laterality: Laterality, patient_id: str = "P") -> BreastLabel:
-    """A label of a breast."""
-    return BreastLabel(
-        patient_id=patient_id,
-        exam_id=exam_id,
-        laterality=laterality,
-        benign=True,
-        malignant=None,
-        birads=None,
-        label_source="biopsy",
-    )
+LABEL = BreastLabel(benign=True, malignant=None, birads=None, label_source="biopsy")
+
+
+def labels_of(breasts: Iterable[Breast], patient_id: str = "P") -> Labels:
+    """The same label of each."""
+    labels = Labels()
+    for line, one in enumerate(breasts, start=2):
+        labels.add(line, patient_id, *one, labels.kind_of(LABEL))
+    return labels
 
 
 BREASTS = st.sets(st.tuples(st.sampled_from(["E1", "E2", "E3"]), st.sampled_from(Laterality)))
@@ -338,15 +365,16 @@ BREASTS = st.sets(st.tuples(st.sampled_from(["E1", "E2", "E3"]), st.sampled_from
 
 @given(BREASTS, BREASTS)
 @settings(suppress_health_check=[HealthCheck.differing_executors])
-def test_join_counts_both_sides(labelled: set[tuple[str, Laterality]], present: set[tuple[str, Laterality]]) -> None:
+def test_join_counts_both_sides(labelled: set[Breast], present: set[Breast]) -> None:
     """Every label is matched or an orphan, every breast matched or unlabelled; views of a breast count once."""
-    labels = [label(*breast) for breast in labelled]
+    labels = labels_of(labelled)
     if labelled and present and not labelled & present:
         with pytest.raises(LabelError, match=r"Labels join to no exam\. .*Remedy: check that labels_csv and source_dir"):
             join_labels(labels, present)
         return
     joined = join_labels(labels, [*present, *present])
-    assert joined.matched == {breast: label(*breast) for breast in labelled & present}
+    assert {one for one in present if joined.label_of(one) == LABEL} == labelled & present
+    assert joined.matched == len(labelled & present)
     assert joined.orphans == len(labelled - present)
     assert joined.unlabelled == len(present - labelled)
 
@@ -354,8 +382,8 @@ def test_join_counts_both_sides(labelled: set[tuple[str, Laterality]], present: 
 @pytest.mark.parametrize("patients", [{"E1": "Q"}, {"E1": "P", "E2": "Q"}])
 def test_labels_of_other_patients_are_refused(patients: Mapping[str, str]) -> None:
     """A label whose exam belongs to somebody else shows that the file's columns slipped."""
-    labels = [label("E1", Laterality.LEFT), label("E2", Laterality.LEFT)]
     present = [("E1", Laterality.LEFT), ("E2", Laterality.LEFT)]
+    labels = labels_of(present)
     with pytest.raises(LabelError, match=r"another patient than their exam.*Got: 1 labels"):
         join_labels(labels, present, patient_by_exam=patients)
     assert join_labels(labels, present, patient_by_exam={"E1": "P", "E2": "P"}).orphans == 0
