@@ -49,6 +49,7 @@ class IngestReport(Report):
     labelled_breasts: int
     orphan_labels: int = Field(description="Label rows that join to no exam")
     unlabelled_breasts: int
+    orphan_contradictions: int = Field(0, description="Breasts or exams among the orphans that are labelled in two ways")
     advice: str | None = Field(None, description="Which profile fits when everything was refused for one reason")
     files_still_copied: int = Field(0, description="Files that somebody was writing; left for the next run")
     images_copied: int = Field(0, description="Images that came again in another file with the same pixels; one is used")

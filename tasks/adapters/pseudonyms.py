@@ -68,7 +68,7 @@ class Pseudonyms:
 
     def _hex_digits(self, domain: str, *parts: str) -> str:
         # Each part is preceded by its length: no two lists of parts give the same message, whatever bytes they hold.
-        message = bytearray(domain.encode() + b"\0")
+        message = domain.encode() + b"\0"
         for part in parts:
             encoded = part.encode("utf-8", "surrogateescape")
             message += len(encoded).to_bytes(8, "big") + encoded

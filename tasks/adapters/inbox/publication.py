@@ -106,6 +106,7 @@ def ingest_report(
         labelled_breasts=joined.matched,
         orphan_labels=joined.orphans,
         unlabelled_breasts=joined.unlabelled,
+        orphan_contradictions=joined.orphan_contradictions,
         advice=advise_profile([code for file in refused for code in file.reason_codes]) if manifest.empty else None,
     )
 

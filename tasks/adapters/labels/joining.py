@@ -36,9 +36,7 @@ class LabelJoin:
         return self.labels.label_of(breast)
 
 
-def join_labels(
-    labels: Labels, breasts: Iterable[Breast], *, patient_by_exam: Mapping[str, str] | None = None
-) -> LabelJoin:
+def join_labels(labels: Labels, breasts: Iterable[Breast], *, patient_by_exam: Mapping[str, str] | None = None) -> LabelJoin:
     """Put labels and breasts together (rule R60): orphans on either side are counted, never guessed.
 
     Args:

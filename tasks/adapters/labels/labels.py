@@ -72,12 +72,7 @@ class Labels:
         return kind
 
     def add(self, line: int, patient_id: str, exam_id: str, laterality: Laterality, kind: int) -> None:
-        """Takes a line; one that says the same as an earlier one changes nothing.
-
-        Args:
-            line: Its number, at least 1.
-            kind: What it says, by ``kind_of``.
-        """
+        """Takes a line, ``kind_of`` what it says; one that says the same as an earlier one changes nothing."""
         place = self._place_of_exam.get(exam_id)
         if place is None:
             place = self._place_of_exam[exam_id] = len(self._patients)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from operator import itemgetter
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,8 +34,6 @@ from tasks.adapters.labels.labels import Labels
 from tasks.adapters.pseudonyms import Pseudonyms
 
 logger = logging.getLogger(__name__)
-
-Name = TypeVar("Name")
 
 REQUIRED_COLUMNS: Final = ("patient_id", "laterality", "benign", "malignant", "label_source")
 OPTIONAL_COLUMNS: Final = ("issuer_of_patient_id", "birads", "density", "finding_type", "label_date", "note")
@@ -166,15 +164,34 @@ class _Reader:
     def _exam_of_other_name(
         self, number: int, values: Sequence[str], patient_id: str, accession: str, study_date: date | None
     ) -> str:
-        line = self._line(number, values)
+        """The one exam of that name; without any a name that no exam has, so that the label is counted as an orphan."""
         if accession:
             name = self._pseudonyms.accession_id(accession)
-            return _looked_up(line, "accession_number", self._exams_by_accession, name)
-        if study_date is None:
-            line.refuse("study_instance_uid", expected=f"one of {', '.join(EXAM_COLUMNS)}", remedy="say which exam is meant")
-        if (patient_id, study_date) != self._day[0]:
-            self._day = (patient_id, study_date), self._pseudonyms.shifted_date(patient_id, study_date)
-        return _looked_up(line, "study_date", self._exams_by_day, (patient_id, self._day[1]))
+            exam_ids = None if self._exams_by_accession is None else self._exams_by_accession.get(name) or (f"no {name}",)
+            column = "accession_number"
+        elif study_date is not None:
+            if (patient_id, study_date) != self._day[0]:
+                self._day = (patient_id, study_date), self._pseudonyms.shifted_date(patient_id, study_date)
+            day = patient_id, self._day[1]
+            exam_ids = None if self._exams_by_day is None else self._exams_by_day.get(day) or (f"no {patient_id} {day[1]}",)
+            column = "study_date"
+        else:
+            self._line(number, values).refuse(
+                "study_instance_uid", expected=f"one of {', '.join(EXAM_COLUMNS)}", remedy="say which exam is meant"
+            )
+        if exam_ids is None:
+            self._line(number, values).refuse(
+                "study_instance_uid",
+                expected=f"StudyInstanceUID (0020,000D): exams are not looked up by {column} here",
+                remedy="fill in study_instance_uid",
+            )
+        if len(exam_ids) > 1:
+            self._line(number, values).refuse(
+                column,
+                expected=f"one exam of that {column}, not {len(exam_ids)}",
+                remedy="tell these exams apart by study_instance_uid",
+            )
+        return exam_ids[0]
 
     def _parse(self, number: int, values: Sequence[str], what: tuple[str, ...]) -> tuple[Laterality, int]:
         line = self._line(number, values)
@@ -183,27 +200,10 @@ class _Reader:
         return parsed
 
 
-def _looked_up(line: LabelLine, column: str, exams_by_name: Mapping[Name, Sequence[str]] | None, name: Name) -> str:
-    """The one exam of that name. Without any: a name that no exam has, so that the label is counted as an orphan."""
-    if exams_by_name is None:
-        line.refuse(
-            "study_instance_uid",
-            expected=f"StudyInstanceUID (0020,000D): exams are not looked up by {column} here",
-            remedy="fill in study_instance_uid",
-        )
-    exam_ids = exams_by_name.get(name, ())
-    if len(exam_ids) > 1:
-        line.refuse(
-            column,
-            expected=f"one exam of that {column}, not {len(exam_ids)}",
-            remedy="tell these exams apart by study_instance_uid",
-        )
-    return exam_ids[0] if exam_ids else f"no exam of {name}"
-
-
-def _picker(header: Sequence[str], columns: Sequence[str]) -> itemgetter[tuple[str, ...]]:
+def _picker(header: Sequence[str], columns: Sequence[str]) -> Callable[[Sequence[str]], tuple[str, ...]]:
     """Takes these columns from a row that ends with an empty value, which is that of columns that are absent."""
-    return itemgetter(*(header.index(column) if column in header else len(header) for column in columns))
+    places: list[Any] = [header.index(column) if column in header else len(header) for column in columns]
+    return itemgetter(*places)
 
 
 _Key = TypeVar("_Key")

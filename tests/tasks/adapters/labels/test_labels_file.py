@@ -52,9 +52,7 @@ def breast(uid: str, side: str) -> Breast:
 def test_line_becomes_a_label_by_pseudonyms(tmp_path: Path) -> None:
     """Every value lands in its field; identifiers are the pseudonyms that ingest gives the images."""
     labels = read_labels(labels_file(tmp_path, "007,1.2.3,R,0,1,5,biopsy,2019-03-05"), PSEUDONYMS)
-    assert list(labels) == [
-        (breast("1.2.3", "R"), BreastLabel(benign=False, malignant=True, birads=5, label_source="biopsy"))
-    ]
+    assert list(labels) == [(breast("1.2.3", "R"), BreastLabel(benign=False, malignant=True, birads=5, label_source="biopsy"))]
     assert labels.patient_of(PSEUDONYMS.exam_id("1.2.3")) == PSEUDONYMS.patient_id("007")
 
 
@@ -137,9 +135,7 @@ def test_exam_of_two_patients_is_refused(tmp_path: Path) -> None:
     assert "CANARY" not in str(refusal.value)
 
 
-def test_contradictions_among_orphans_are_counted_and_stop_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_contradictions_among_orphans_are_counted_and_stop_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A hospital's table holds breasts that are not published, and two opinions of them: the run goes on, the report counts."""
     joined = join(
         tmp_path,
