@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.publication import ingest_report, labels_of, manifest_line, refuse_run
 from tasks.adapters.inbox.quarantine import find_sources
 from tasks.adapters.labels.lesion_boxes import read_boxes
+from tasks.adapters.labels.named_inputs import count_inputs
 from tasks.adapters.pages.contact_sheet import write_contact_sheet
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.manifest import publish, published_rows
@@ -52,8 +54,15 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
     manifest = publish(store, [manifest_line(line, joined, boxes) for line in found.lines], refused)
     if boxes:
         logger.info("%d of %d images with lesion boxes are published", manifest["lesion_boxes"].notna().sum(), len(boxes))
+    inputs = count_inputs(
+        config.ingest,
+        pseudonyms,
+        boxes=boxes,
+        published={line.image_id for line in found.lines},
+        with_unusable_mask={line.image_id for line in found.lines if line.is_mask_unusable},
+    )
     report = ingest_report(store, scan, found, manifest, refused, joined, published_before).model_copy(
-        update={"contact_sheet_path": _draw_contact_sheet(config, refused, pseudonyms)}
+        update={"contact_sheet_path": _draw_contact_sheet(config, refused, pseudonyms), **asdict(inputs)}
     )
     save_report(config, Stage.INGEST, report)
     _show_gate_results(report)
@@ -88,6 +97,15 @@ def _alert(report: IngestReport) -> None:
             "ALERT I06: %d SOPInstanceUIDs came with different images, patients or exams; none of them is used. "
             "See `mammo quarantine list --reason I06`",
             report.images_contested,
+        )
+    if report.masks_unusable or report.masks_unmatched or report.boxes_unmatched:
+        logger.warning(
+            "Of %d masks %d cannot be used and %d are of no published image; boxes of %d images are of no published image. "
+            "See docs/reference/labels.md",
+            report.masks_found,
+            report.masks_unusable,
+            report.masks_unmatched,
+            report.boxes_unmatched,
         )
     if report.images_withdrawn:
         logger.warning("%d images that were published are not any more", report.images_withdrawn)

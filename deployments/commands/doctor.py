@@ -171,7 +171,8 @@ def _key(path: Path) -> Complaint:
 
 
 def _folders(config: RunConfig) -> Iterator[Complaint]:
-    for name, path in (("source_dir", config.ingest.source_dir), ("labels_csv", config.ingest.labels_csv)):
+    for name in ("source_dir", "labels_csv", "boxes_csv", "masks_dir"):
+        path: Path | None = getattr(config.ingest, name)
         if path is None:
             continue
         is_well = os.access(path, os.R_OK)

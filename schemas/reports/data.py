@@ -50,6 +50,10 @@ class IngestReport(Report):
     orphan_labels: int = Field(description="Label rows that join to no exam")
     unlabelled_breasts: int
     orphan_contradictions: int = Field(0, description="Breasts or exams among the orphans that are labelled in two ways")
+    masks_found: int = Field(0, description="Files in masks_dir")
+    masks_unusable: int = Field(0, description="Masks that are no PNG, of another size or with values above 3, or misnamed")
+    masks_unmatched: int = Field(0, description="Masks of no published image")
+    boxes_unmatched: int = Field(0, description="Images of boxes_csv that are not published")
     advice: str | None = Field(None, description="Which profile fits when everything was refused for one reason")
     files_still_copied: int = Field(0, description="Files that somebody was writing; left for the next run")
     images_copied: int = Field(0, description="Images that came again in another file with the same pixels; one is used")

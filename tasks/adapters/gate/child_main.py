@@ -183,11 +183,24 @@ def _image_answer(
 
 def _stored_mask(mask_path: Path, prepared: PreparedView) -> tuple[NDArray[np.uint8] | None, bool]:
     """The lesion bits in the stored crop's frame (None where there are none), and whether the mask file is unusable."""
+    if not _is_png(mask_path):
+        return None, True
     mask_HW = cast("NDArray[np.uint8] | None", cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED))
     if mask_HW is None or mask_HW.shape != prepared.geometry.source_shape_px or mask_HW.max() > 0b11:
         return None, True
     crop_HW = crop_like(mask_HW, prepared.geometry)
     return (np.ascontiguousarray(crop_HW, dtype=np.uint8) if crop_HW.any() else None), False
+
+
+def _is_png(path: Path) -> bool:
+    """By its first bytes: OpenCV reads lossy pictures under that name too, and would wait for a pipe."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(8) == b"\x89PNG\r\n\x1a\n"
+    except OSError:
+        return False
 
 
 def _thumbnail(request: DrawThumbnail, memory: mmap.mmap) -> Answer:

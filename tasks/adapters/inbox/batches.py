@@ -22,6 +22,7 @@ from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.ledger import AcceptedFile, Ledger
 from tasks.adapters.inbox.shard_writer import HeaderJob, InspectedFile, PlannedImage, ShardJob, ShardResult
 from tasks.adapters.inbox.source_folder import complete_files, mask_files, source_files
+from tasks.adapters.labels.named_inputs import read_inputs, require_inputs
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
 from tasks.adapters.store.exam_store import ExamStore, create_store, reserve_rows
 from tasks.adapters.workspace import Workspace, delete_leftovers
@@ -89,10 +90,12 @@ def scan_folder(config: RunConfig) -> Scan:
         NoExamsFound: The folder is missing or holds no file.
         ConfigError: There is no such profile.
         StoreError: The workspace's store was made with other settings.
+        LabelError: Labels, boxes or masks that the config names are not there, or cannot be read.
     """
     source_dir = config.ingest.source_dir
     profile = profile_named(config.ingest.profile).name
     require_folder(source_dir)
+    require_inputs(config.ingest)
     store, pseudonyms = open_exams(config)
     files = source_files(source_dir, pseudonyms)
     if not files:
@@ -105,6 +108,8 @@ def scan_folder(config: RunConfig) -> Scan:
             if not ledger.is_known(file.file_id, file.fingerprint)
             and not ledger.is_known(file.file_id, _refused_fingerprint(file.fingerprint, profile))
         ]
+    if unsettled:
+        read_inputs(config.ingest, pseudonyms)
     complete = complete_files(unsettled, settle_s=config.ingest.settle_s)
     logger.info(
         "found %d files, %d of them new or changed, %d still being copied",
@@ -133,11 +138,15 @@ def _with_other_mask(config: IngestConfig, ledger: Ledger, files: Sequence[Sourc
     if config.masks_dir is None:
         return []
     masks, present = mask_files(config.masks_dir, pseudonyms), {file.file_id for file in files}
-    return [
-        file_id
+    found = {
+        file_id: image_id
         for file_id, (image_id, fingerprint) in ledger.mask_fingerprints().items()
         if file_id in present and fingerprint != masks.get(image_id, (None, ""))[1]
-    ]
+    }
+    gone = sum(image_id not in masks for image_id in found.values())
+    if gone:
+        logger.warning("The masks of %d stored images are not in masks_dir any more: they go from the store too", gone)
+    return list(found)
 
 
 def header_batches(config: RunConfig, scan: Scan) -> tuple[FileBatch, ...]:

@@ -16,8 +16,8 @@ class LedgerLine:
     Attributes:
         batch: Which ingest planned its row, counted from 1; None in ledgers from before rows were planned in batches.
         batch_date: When that ingest planned its rows, ISO 8601.
-        stored: What was written beside the pixels, by the manifest's column; ``accession_id`` too, which is not published. It
-            is the dictionary that the ledger keeps as JSON: a million of them share their keys.
+        stored: What was written beside the pixels, by the manifest's column; ``accession_id`` and ``is_mask_unusable`` too,
+            which are not published. It is the dictionary that the ledger keeps as JSON: a million of them share their keys.
     """
 
     file_id: str
@@ -92,6 +92,11 @@ class LedgerLine:
         """Digest of the stored lesion mask; None = there is none."""
         digest = self.stored["mask_sha256"]
         return None if digest is None else str(digest)
+
+    @property
+    def is_mask_unusable(self) -> bool:
+        """True if its mask file could not be used; older versions did not say."""
+        return bool(self.stored.get("is_mask_unusable"))
 
     @property
     def columns(self) -> dict[str, object]:

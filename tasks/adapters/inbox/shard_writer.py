@@ -155,6 +155,7 @@ def _manifest_line(row: int, ready: PreparedImage) -> dict[str, object]:
         "source_columns_px": record.columns_px,
         "gate_warnings": " ".join(sorted({*record.gate_warnings, *ready.warnings})),
         "has_lesion_mask": ready.mask_HW is not None,
+        "is_mask_unusable": ready.is_mask_unusable,
         "mask_sha256": None if ready.mask_HW is None else crop_digest(ready.mask_HW),
         "pixel_sha256": ready.pixel_sha256,
         "written_sha256": crop_digest(prepared.pixels_HW),

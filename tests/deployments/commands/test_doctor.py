@@ -68,10 +68,12 @@ def test_a_key_that_others_can_read_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_folders_and_gpu_are_looked_at_as_the_config_wants_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A label file that is not there; a GPU that is insisted on and is not there; auto is content with a CPU."""
+    """A label file and masks that are not there; a GPU that is insisted on and is not there; auto is content with a CPU."""
     monkeypatch.setattr(doctor.shutil, "which", lambda program: None)
-    wrong = _config(tmp_path, train={"device": "cuda"}, ingest={"source_dir": str(tmp_path), "labels_csv": "gone.csv"})
-    assert not _of("gpu", wrong)[0].is_well and not _of("labels_csv", wrong)[0].is_well
+    wrong = _config(
+        tmp_path, train={"device": "cuda"}, ingest={"source_dir": str(tmp_path), "labels_csv": "gone.csv", "masks_dir": "gone"}
+    )
+    assert not any(_of(check, wrong)[0].is_well for check in ("gpu", "labels_csv", "masks_dir"))
     assert _of("gpu", _config(tmp_path))[0].is_well and _of("source_dir", wrong)[0].is_well
 
 

@@ -111,7 +111,10 @@ def cohort_steps(report: PipelineReport) -> tuple[FlowStep, ...]:
     warned = _told(*((count, f"× warning {rule}, kept") for rule, count in sorted(ingest.warnings_by_rule.items())))
     incomplete = _told((ingest.exams_incomplete, "without all four standard views, kept"))
     unlabelled = _told(
-        (ingest.unlabelled_breasts, "breasts without a label"), (ingest.orphan_labels, "label rows that join to no exam")
+        (ingest.unlabelled_breasts, "breasts without a label"),
+        (ingest.orphan_labels, "label rows that join to no exam"),
+        (ingest.masks_unusable, "lesion masks that cannot be used"),
+        (ingest.masks_unmatched, "lesion masks of no published image"),
     )
     checks = report.validation
     failed = _told((len(checks.blocking), "blocking checks failed"), (len(checks.warnings), "checks warned, images kept"))

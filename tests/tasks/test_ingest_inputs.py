@@ -1,0 +1,158 @@
+"""Labels, boxes and masks that a config names: they are there, are read before decoding, and are all accounted for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pydicom
+import pytest
+
+from schemas.config.run import RunConfig
+from schemas.errors import LabelError
+from schemas.reports.data import IngestReport
+from tasks.adapters.inbox.ledger import Ledger
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import read_manifest
+from tasks.adapters.workspace import Workspace
+
+IngestHere = Callable[[RunConfig], IngestReport]
+MakeConfig = Callable[..., RunConfig]
+SHAPE_PX = (384, 288)
+
+
+@pytest.fixture
+def config(tmp_path: Path, two_exams: Path, make_config: MakeConfig) -> RunConfig:
+    """Eight images of two exams, their labels and masks."""
+    return make_config(tmp_path / "workspace", two_exams)
+
+
+def with_inputs(config: RunConfig, **inputs: Any) -> RunConfig:
+    """The config with other inputs."""
+    return config.model_copy(update={"ingest": config.ingest.model_copy(update=inputs)})
+
+
+def uids(folder: Path) -> list[str]:
+    """SOPInstanceUIDs of the cohort's images, in the order of their paths."""
+    paths = sorted((folder / "dicom").rglob("*.dcm"))
+    return [str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in paths]
+
+
+def png(mask_HW: Any, extension: str = ".png") -> bytes:
+    """A picture's bytes."""
+    return bytes(cv2.imencode(extension, mask_HW)[1])
+
+
+def lesion(value: int, shape_px: tuple[int, ...] = SHAPE_PX) -> Any:
+    """A mask with a square of one value."""
+    mask_HW = np.zeros(shape_px, np.uint8)
+    mask_HW[150:200, 20:270] = value
+    return mask_HW
+
+
+def huge_png() -> bytes:
+    """A PNG of a few bytes that says it has 60,000 x 60,000 pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + bytes(20)
+
+
+@pytest.mark.parametrize("name", ["labels_csv", "boxes_csv", "masks_dir"])
+@pytest.mark.parametrize("is_first_run", [True, False])
+def test_an_input_that_is_not_there_stops_the_run_and_takes_nothing_away(
+    config: RunConfig, two_exams: Path, ingest_here: IngestHere, name: str, is_first_run: bool
+) -> None:
+    """Gone, or of the wrong kind: before anything is decoded, and stored masks and labels stay as they are."""
+    store_dir = Workspace(config.workspace_dir).store_dir
+    before = None
+    if not is_first_run:
+        ingest_here(config)
+        before = (store_dir / "manifest.parquet").read_bytes()
+    of_wrong_kind = two_exams / "labels.csv" if name == "masks_dir" else two_exams
+    for path in (two_exams / "gone", of_wrong_kind):
+        with pytest.raises(
+            LabelError, match=rf"ingest\.{name} cannot be read.*Expected: a (file|folder).*Remedy: check {name}"
+        ):
+            ingest_here(with_inputs(config, **{name: path}))
+    if before is not None:
+        assert (store_dir / "manifest.parquet").read_bytes() == before
+        assert ingest_here(config).images_published == 8
+        assert (store_dir / "manifest.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels_csv", "patient_id,study_instance_uid,laterality,benign,malignant,label_source\nP,1.2,R,0,seven,biopsy\n"),
+        ("labels_csv", "patient_id,laterality\n"),
+        ("boxes_csv", "sop_instance_uid,finding,xmin,ymin,xmax,ymax\n1.2,malignant,9,9,1,1\n"),
+    ],
+)
+def test_labels_and_boxes_are_read_before_anything_is_decoded(
+    config: RunConfig, two_exams: Path, ingest_here: IngestHere, name: str, text: str
+) -> None:
+    """A fault in them is told at once, not after hours of decoding: no file was opened."""
+    path = two_exams / "faulty.csv"
+    path.write_text(text)
+    with pytest.raises(LabelError, match=r"line 2|columns"):
+        ingest_here(with_inputs(config, **{name: path}))
+    with Ledger(Workspace(config.workspace_dir).store_dir / "ledger.sqlite") as ledger:
+        assert ledger.count_files() == 0
+
+
+def test_masks_that_cannot_be_used_or_are_of_no_image_are_counted(
+    config: RunConfig, two_exams: Path, ingest_here: IngestHere
+) -> None:
+    """Black and white, of another size, no PNG, cut, of no image, misnamed: each is in the report, in this run and the next."""
+    masks_dir = two_exams / "masks"
+    shutil.rmtree(masks_dir)
+    masks_dir.mkdir()
+    used, *others = uids(two_exams)
+    unusable = [
+        png(lesion(255)),
+        png(lesion(3, (192, 288))),
+        b"no picture",
+        png(lesion(1), ".jpg"),
+        png(lesion(2))[:60],
+        huge_png(),
+        png(lesion(1, (*SHAPE_PX, 3))),
+    ]
+    (masks_dir / f"{used}.png").write_bytes(png(lesion(2)))
+    for uid, content in zip(others, unusable, strict=True):
+        (masks_dir / f"{uid}.png").write_bytes(content)
+    (masks_dir / f"{used}.PNG").write_bytes(png(lesion(2)))
+    (masks_dir / "2.25.999.png").write_bytes(png(lesion(2)))
+    (masks_dir / ".DS_Store").touch()
+    for _ in range(2):
+        report = ingest_here(config)
+        assert report.images_published == 8
+        assert (report.masks_found, report.masks_unusable, report.masks_unmatched) == (10, 8, 1)
+    assert read_manifest(open_store(report.store_dir))["has_lesion_mask"].sum() == 1
+
+
+def test_masks_that_are_no_files_are_counted(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
+    """A folder, a broken link and a pipe with a mask's name hold no mask, and nothing waits for them."""
+    masks_dir = two_exams / "masks"
+    shutil.rmtree(masks_dir)
+    masks_dir.mkdir()
+    folder, link, pipe, *_ = uids(two_exams)
+    (masks_dir / f"{folder}.png").mkdir()
+    (masks_dir / f"{link}.png").symlink_to("gone")
+    os.mkfifo(masks_dir / f"{pipe}.png")
+    report = ingest_here(config)
+    assert (report.images_published, report.masks_found, report.masks_unusable) == (8, 3, 3)
+
+
+def test_boxes_of_no_image_are_counted(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
+    """One image of the file is published, the other is not."""
+    path = two_exams / "boxes.csv"
+    path.write_text(f"sop_instance_uid,finding,xmin,ymin,xmax,ymax\n{uids(two_exams)[0]},,1,2,3,4\n2.25.999,,1,2,3,4\n")
+    report = ingest_here(with_inputs(config, boxes_csv=path))
+    assert report.boxes_unmatched == 1
+    assert read_manifest(open_store(report.store_dir))["lesion_boxes"].notna().sum() == 1
