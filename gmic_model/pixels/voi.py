@@ -50,11 +50,13 @@ class VoiTable:
 
     Attributes:
         output_V: Indexed by stored value; rounded half to even.
-        bits: Bits of the output: its largest possible value is ``2 ** bits - 1``.
+        bits: Bits of the output.
+        largest: The output's white: inversion is within 0 and this value.
     """
 
     output_V: NDArray[np.uint16]
     bits: int
+    largest: int
 
     def __call__(self, raw_HW: NDArray[np.uint16]) -> NDArray[np.uint16]:
         """The transformed image, same shape."""
@@ -93,11 +95,13 @@ def window_table(window: Window, *, bits_stored: int, slope: float = 1.0, interc
         # A LINEAR window of width 1 is a threshold: everything above the centre is white.
         ramp_V = (value_V - center) / width + 0.5 if width > 0.0 else (value_V > center).astype(np.float64)
         output_V = np.clip(ramp_V, 0.0, 1.0) * largest
-    return VoiTable(output_V=np.rint(output_V).astype(np.uint16), bits=bits_stored)
+    return VoiTable(output_V=np.rint(output_V).astype(np.uint16), bits=bits_stored, largest=2**bits_stored - 1)
 
 
 def lut_table(lut: VoiLut, *, bits_stored: int, slope: float = 1.0, intercept: float = 0.0) -> VoiTable:
     """A VOI LUT's table (PS3.3 C.11.2.1.1): values before the first entry take the first, after the last the last.
+
+    Some files say 16 bits of entries that need fewer: white is then the largest entry.
 
     Raises:
         DicomError: No entries, entries of other than 8 to 16 bits, or an entry beyond its bits.
@@ -110,5 +114,11 @@ def lut_table(lut: VoiLut, *, bits_stored: int, slope: float = 1.0, intercept: f
             remedy="set preprocess.voi to window or raw",
         )
     value_V = np.rint(np.arange(2**bits_stored, dtype=np.float64) * slope + intercept)
-    index_V = np.clip(value_V - lut.first_value, 0, lut.entries_L.size - 1).astype(np.int64)
-    return VoiTable(output_V=lut.entries_L[index_V], bits=lut.bits)
+    first_value = lut.first_value
+    if first_value >= 2**15 and first_value > value_V.max():
+        first_value -= 2**16  # a negative value in a file that does not say which values are signed
+    index_V = np.clip(value_V - first_value, 0, lut.entries_L.size - 1).astype(np.int64)
+    largest_entry = int(lut.entries_L.max())
+    bits = min(lut.bits, max(8, largest_entry.bit_length()))
+    largest = 2**bits - 1 if bits == lut.bits else largest_entry
+    return VoiTable(output_V=lut.entries_L[index_V], bits=bits, largest=largest)

@@ -52,7 +52,24 @@ def test_a_lut_is_held_at_its_ends() -> None:
     """Three entries from 10 on: 9 and below take the first, 13 and above the last; the output has the LUT's bits."""
     table = lut_table(VoiLut(first_value=10, bits=10, entries_L=np.array([5, 600, 1023], np.uint16)), bits_stored=8)
     assert [int(table.output_V[value]) for value in (0, 10, 11, 12, 255)] == [5, 5, 600, 1023, 1023]
-    assert table.bits == 10
+    assert (table.bits, table.largest) == (10, 1023)
+
+
+def test_white_is_the_largest_entry_where_the_lut_claims_more_bits_than_it_has() -> None:
+    """Entries to 4000 said to have 16 bits span 12, and white is 4000; entries of all their bits keep white at 2^bits - 1."""
+    entries_L = np.arange(4001, dtype=np.uint16)
+    table = lut_table(VoiLut(first_value=0, bits=16, entries_L=entries_L), bits_stored=12)
+    assert (table.bits, table.largest) == (12, 4000)
+    whole = lut_table(VoiLut(first_value=0, bits=12, entries_L=entries_L), bits_stored=12)
+    assert (whole.bits, whole.largest) == (12, 4095)
+    np.testing.assert_array_equal(table.output_V, whole.output_V)
+
+
+def test_a_first_value_below_zero_is_read_from_files_that_do_not_say_which_values_are_signed() -> None:
+    """64512 is -1024 where rescaled values run from -1024 to 3071."""
+    entries_L = np.arange(4096, dtype=np.uint16)
+    table = lut_table(VoiLut(first_value=64512, bits=12, entries_L=entries_L), bits_stored=12, intercept=-1024)
+    np.testing.assert_array_equal(table.output_V, np.arange(4096))
 
 
 @pytest.mark.parametrize(
