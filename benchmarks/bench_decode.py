@@ -69,17 +69,17 @@ def _decodes(path: Path, plugin: str) -> bool:
 def is_ours_used(path: Path) -> bool:
     """True if reading goes through imagecodecs."""
     calls = []
-    original = dicom_file.decode_frame
+    original = dicom_file.read_frame
 
     def counted(*args: object, **kwargs: object) -> object:
         calls.append(1)
         return original(*args, **kwargs)  # type: ignore[arg-type]
 
-    dicom_file.decode_frame = counted  # type: ignore[assignment]
+    dicom_file.read_frame = counted  # type: ignore[assignment]
     try:
         read_pixels(path)
     finally:
-        dicom_file.decode_frame = original
+        dicom_file.read_frame = original
     return bool(calls)
 
 

@@ -30,9 +30,12 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from gmic_model.pixels.voi import VoiLut
 from schemas.errors import DicomError, GateRejection
-from tasks.adapters.dicom.frame_codecs import CODECS, SYNTAXES, Codec, codestream_shape, decode_frame
+from tasks.adapters.dicom.code_stream import read_code_stream
+from tasks.adapters.dicom.frame_codecs import CODECS, SYNTAXES, DecodedFrame, read_frame
 from tasks.adapters.dicom.header import LARGEST_SIDE_PX, MAMMOGRAPHY_FOR_PRESENTATION, Code, DicomHeader, ValueKind
+from tasks.adapters.dicom.lookup_table import read_lut
 from tasks.adapters.dicom.mammogram import FIXED_ATTRIBUTES, PHANTOM_ORIENTATIONS, PHANTOM_VIEW_CODES, MammogramHeader
+from tasks.adapters.dicom.stored_image import StoredImage
 
 _UNREADABLE_VALUE = (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, OverflowError)
 
@@ -126,12 +129,12 @@ def _header(dataset: Dataset, meta: FileMetaDataset, *, with_voi_lut: bool) -> D
     return DicomHeader(
         transfer_syntax_uid=syntax_uid,
         is_compressed=SYNTAXES[syntax_uid].codec is not None,
-        is_lossless=SYNTAXES[syntax_uid].is_lossless,
         media_storage_sop_instance_uid=str(meta.get("MediaStorageSOPInstanceUID") or ""),
         view_codes=views,
         view_modifier_codes=modifiers,
         overlay_groups=sum(tag >> 16 >= 0x6000 for tag in dataset.keys()),  # noqa: SIM118  # tags, not elements
         has_voi_lut=_VOI_LUT in dataset,
+        has_modality_lut=_MODALITY_LUT in dataset,
         voi_lut=_voi_lut(dataset, meta, unreadable) if with_voi_lut else None,
         unreadable=tuple(unreadable),
         **values,
@@ -173,13 +176,13 @@ def _voi_lut(dataset: Dataset, meta: FileMetaDataset, unreadable: list[str]) -> 
     """The first item of VOILUTSequence (0028,3010)."""
     try:
         for item in dataset.get("VOILUTSequence") or ():
-            entries, first_value, bits = (int(part) for part in item.LUTDescriptor)
-            values = item.LUTData  # OW comes as bytes, US as a list; 8-bit entries are packed two to a word
-            if isinstance(values, bytes):
-                order = ">" if meta.TransferSyntaxUID == ExplicitVRBigEndian else "<"
-                values = np.frombuffer(values, "u1" if bits == 8 else f"{order}u2")
-            entries_L = np.asarray(values, np.uint16)[: entries or 2**16]  # (L,); 0 stands for 65536
-            return VoiLut(first_value=first_value, bits=bits, entries_L=entries_L)
+            descriptor, element = [int(part) for part in item.LUTDescriptor], item["LUTData"]
+            return read_lut(
+                descriptor,
+                [element.value] if isinstance(element.value, int) else element.value,  # a table of one word
+                is_big_endian=meta.TransferSyntaxUID == ExplicitVRBigEndian,
+                is_in_words=element.VR != "OB",
+            )
     except _UNREADABLE_VALUE:
         unreadable.append("VOILUTSequence")
     return None
@@ -197,11 +200,13 @@ _ABSENT: Final[dict[ValueKind, Any]] = {
     ValueKind.INTEGER: None, ValueKind.DECIMAL: None, ValueKind.DECIMALS: (),
 }  # fmt: skip
 _VOI_LUT: Final = Tag("VOILUTSequence")
+_MODALITY_LUT: Final = Tag("ModalityLUTSequence")
 # Elements not listed are skipped by their length, unread: a 2 GB private element costs nothing.
 _HEADER_TAGS: Final = [
     *(Tag(keyword) for keyword, _ in _ATTRIBUTES.values()),
     *(Tag(0x6000 + 2 * group, 0x0010) for group in range(16)),  # OverlayRows: tells that there is an overlay
     Tag("ViewCodeSequence"),
+    _MODALITY_LUT,
     _VOI_LUT,
 ]
 
@@ -215,15 +220,15 @@ def read_pixels(path: Path) -> NDArray[np.uint16]:
 
     Raises:
         GateRejection: As ``read_header``; not one greyscale frame of a sane size (X01-X06), no pixels (X20), too few or too
-            many (X21), not decodable (X22), or decoded to another size than the header's (X23).
+            many (X21), not decodable to the end of the image (X22), or decoded to another size than the header's (X23).
     """
     with path.open("rb") as file:
-        return read_pixels_from(file)
+        return read_image_from(file).pixels_HW
 
 
 @quoting_no_value("X22", "The pixels cannot be decoded")
-def read_pixels_from(file: BinaryIO) -> NDArray[np.uint16]:
-    """As ``read_pixels``, from an open file at any position."""
+def read_image_from(file: BinaryIO) -> StoredImage:
+    """As ``read_pixels``, from an open file at any position, and how the values were coded."""
     syntax_uid = str(_read_meta(file).TransferSyntaxUID)
     file.seek(0)
     dataset = dcmread(file, specific_tags=_PIXEL_TAGS)
@@ -231,9 +236,15 @@ def read_pixels_from(file: BinaryIO) -> NDArray[np.uint16]:
     pixel_data = dataset.get("PixelData")
     if not pixel_data:
         raise GateRejection("The file holds no pixels", reason_codes=("X20",), remedy="export the image again")
-    codec = SYNTAXES[syntax_uid].codec
-    decoded_HW = _native(dataset, pixel_data, syntax_uid) if codec is None else _compressed(dataset, syntax_uid, codec)
-    return np.ascontiguousarray(decoded_HW, dtype=np.uint16)
+    if SYNTAXES[syntax_uid].codec is None:
+        return _native(dataset, pixel_data, syntax_uid)
+    frame = _compressed(dataset, syntax_uid)
+    return StoredImage(
+        pixels_HW=np.ascontiguousarray(frame.pixels_HW, dtype=np.uint16),
+        is_compressed=True,
+        is_lossless=frame.is_lossless,
+        oddities=frame.oddities,
+    )
 
 
 _PIXEL_TAGS: Final = [
@@ -260,10 +271,13 @@ def _check_size(dataset: Dataset) -> None:
         )
 
 
-def _native(dataset: Dataset, pixel_data: bytes, syntax_uid: str) -> NDArray[np.generic]:
+def _native(dataset: Dataset, pixel_data: bytes, syntax_uid: str) -> StoredImage:
     rows, columns, bytes_per_pixel = int(dataset.Rows), int(dataset.Columns), int(dataset.BitsAllocated) // 8
     expected = rows * columns * bytes_per_pixel
-    if not expected <= len(pixel_data) <= expected + expected % 2:
+    padding = len(pixel_data) - expected
+    # Padding is allowed (PS3.5 8.1.1). As many whole rows or columns more are another image than the header describes.
+    is_other_size = padding > 1 and 0 in (padding % (rows * bytes_per_pixel), padding % (columns * bytes_per_pixel))
+    if padding < 0 or padding >= expected or is_other_size:
         raise GateRejection(
             "The pixel data have another length than the header says",
             reason_codes=("X21",),
@@ -271,33 +285,38 @@ def _native(dataset: Dataset, pixel_data: bytes, syntax_uid: str) -> NDArray[np.
             got=f"{len(pixel_data)} bytes",
             remedy="the file is cut off or damaged: copy it again",
         )
-    order = ">" if syntax_uid == ExplicitVRBigEndian else "<"
-    return np.frombuffer(pixel_data, f"{order}u{bytes_per_pixel}", rows * columns).reshape(rows, columns)
+    is_big_endian = syntax_uid == ExplicitVRBigEndian
+    if is_big_endian and bytes_per_pixel == 1 and dataset["PixelData"].VR == "OW":
+        # Two pixels to a word, the first in its lower byte (PS3.5 8.2): in this byte order the lower byte comes second.
+        words = np.frombuffer(pixel_data, np.uint16, len(pixel_data) // 2).byteswap()
+        decoded_N = words.view(np.uint8)[:expected]
+    else:
+        decoded_N = np.frombuffer(pixel_data, f"{'>' if is_big_endian else '<'}u{bytes_per_pixel}", rows * columns)
+    return StoredImage(
+        pixels_HW=np.ascontiguousarray(decoded_N.reshape(rows, columns), dtype=np.uint16),
+        is_compressed=False,
+        is_lossless=True,
+        padding_bytes=padding if padding > 1 else 0,
+    )
 
 
-def _compressed(dataset: FileDataset, syntax_uid: str, codec: Codec) -> NDArray[np.generic]:
-    shape_px = (int(dataset.Rows), int(dataset.Columns))
-    # Before decoding: a code stream may declare another size than the header, and its decoder would take the memory for it.
+def _compressed(dataset: FileDataset, syntax_uid: str) -> DecodedFrame:
+    codec, shape_px = SYNTAXES[syntax_uid].codec, (int(dataset.Rows), int(dataset.Columns))
     frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-    claimed_px = codestream_shape(frame) if codec.declares_size else shape_px
-    if claimed_px != shape_px:
-        raise GateRejection(
-            "The compressed image has another size than the header says",
-            reason_codes=("X23",),
-            expected=f"{shape_px[0]} x {shape_px[1]}",
-            got="no size" if claimed_px is None else f"{claimed_px[0]} x {claimed_px[1]}",
-        )
     try:
-        return decode_frame(frame, codec, shape_px=shape_px, bits_allocated=int(dataset.BitsAllocated))
+        return read_frame(frame, syntax_uid, shape_px=shape_px, bits_allocated=int(dataset.BitsAllocated))
     except (RuntimeError, ValueError, ImportError):  # imagecodecs' errors are RuntimeErrors; another decoder may succeed
         decoder = get_decoder(syntax_uid)
         # A stream that does not say its size (RLE) makes other decoders grow with what its runs say: they do not get a bomb.
-        if not decoder.available_plugins or not codec.declares_size:
+        if not decoder.available_plugins or codec is None or codec.family is None:
             raise
+    dataset.NumberOfFrames = 1  # 0 counts as 1 here, and not there
     # pydicom would clear bits above BitsStored; rule X24 wants to see them.
     options: Any = {"raw": True, "correct_unused_bits": False}
     decoded_HW, _ = decoder.as_array(dataset, **options)
-    return decoded_HW.reshape(shape_px)
+    stream = read_code_stream(frame)
+    is_lossless = stream is not None and stream.is_lossless
+    return DecodedFrame(pixels_HW=decoded_HW.reshape(shape_px), is_lossless=is_lossless)
 
 
 # --------------------------------------------------------------------------------------------------------------- write

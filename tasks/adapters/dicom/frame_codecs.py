@@ -2,20 +2,26 @@
 
 ``SYNTAXES`` is the list of what is read: another syntax is a row there. imagecodecs decodes faster than pydicom's plug-ins
 (benchmarks/bench_decode.py) and releases the GIL; behind pydicom's own plug-in interface it would lose 4 ms an image to copies.
-``codestream_shape`` reads the size that a code stream claims, before a byte of it is decoded.
+What a code stream says of itself is read before a byte of it is decoded (``code_stream``): its size, its loss, its end.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+
+from schemas.errors import GateRejection
+from tasks.adapters.dicom.code_stream import CodeStream, Family, read_code_stream
+from tasks.adapters.dicom.jpeg_end import is_whole
 
 Decode = Callable[[bytes, tuple[int, int], int], NDArray[np.generic]]
 """From a frame's code stream, the header's (rows, columns) and its BitsAllocated to the values."""
@@ -28,13 +34,14 @@ class Codec:
     Attributes:
         title: As users read it.
         is_available: Whether this installation of imagecodecs has it.
-        declares_size: True if the code stream says its size itself, which is then compared with the header's before decoding.
+        family: Of its code streams, which say their size themselves: it is compared with the header's before decoding. None =
+            they do not (RLE).
     """
 
     title: str
     decode: Decode
     is_available: Callable[[], bool]
-    declares_size: bool = True
+    family: Family | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +50,26 @@ class Syntax:
 
     Attributes:
         codec: What decodes it; None = the pixels are uncompressed.
-        is_lossless: True if the decoded values are those that were encoded.
+        is_lossless: True if it promises that the decoded values are those that were encoded.
     """
 
     codec: Codec | None
     is_lossless: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DecodedFrame:
+    """One frame, and what its code stream was like.
+
+    Attributes:
+        pixels_HW: uint8 or uint16, whatever the code stream holds in that many bits.
+        is_lossless: True if the values are those that were encoded, as far as the code stream tells.
+        oddities: What is not as the code stream's standard says, and was mended.
+    """
+
+    pixels_HW: NDArray[np.generic]
+    is_lossless: bool
+    oddities: tuple[str, ...] = ()
 
 
 def _decode_rle(frame: bytes, shape_px: tuple[int, int], bits_allocated: int) -> NDArray[np.generic]:
@@ -60,28 +82,62 @@ def _decode_rle(frame: bytes, shape_px: tuple[int, int], bits_allocated: int) ->
     return pixels_HW
 
 
-_RLE: Final = Codec(
-    title="RLE", decode=_decode_rle, is_available=lambda: bool(imagecodecs.DICOMRLE.available), declares_size=False
-)
+def _decode_jpeg_ls(stream: bytes, shape_px: tuple[int, int], bits_allocated: int) -> NDArray[np.generic]:
+    try:
+        return imagecodecs.jpegls_decode(stream)
+    except RuntimeError:
+        if stream[-3:-2] != b"\0":
+            raise
+        return imagecodecs.jpegls_decode(stream[:-3] + stream[-2:])  # a zero made the length of a frame without end marker even
+
+
+def _decode_htj2k(stream: bytes, shape_px: tuple[int, int], bits_allocated: int) -> NDArray[np.generic]:
+    with _raising_what_is_swallowed():
+        return imagecodecs.htj2k_decode(stream)
+
+
+@contextmanager
+def _raising_what_is_swallowed() -> Iterator[None]:
+    """Raises what a decoder could only report to ``sys.unraisablehook``, as HTJ2K's does: the rows that it misses stay 0."""
+    swallowed: list[str] = []
+    usual = sys.unraisablehook
+
+    def keep(unraisable: Any) -> None:
+        swallowed.append(unraisable.exc_type.__name__)
+
+    sys.unraisablehook = keep
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
+    if swallowed:
+        raise ValueError(f"the decoder failed inside: {swallowed[0]}")
+
+
+_RLE: Final = Codec(title="RLE", decode=_decode_rle, is_available=lambda: bool(imagecodecs.DICOMRLE.available), family=None)
 _JPEG: Final = Codec(
     title="JPEG",
-    decode=lambda frame, shape_px, bits: imagecodecs.jpeg8_decode(frame),
+    decode=lambda stream, shape_px, bits: imagecodecs.jpeg8_decode(stream),
     is_available=lambda: bool(imagecodecs.JPEG8.available),
+    family=Family.JPEG,
 )
 _JPEG_LS: Final = Codec(
     title="JPEG-LS",
-    decode=lambda frame, shape_px, bits: imagecodecs.jpegls_decode(frame),
+    decode=_decode_jpeg_ls,
     is_available=lambda: bool(imagecodecs.JPEGLS.available),
+    family=Family.JPEG_LS,
 )
 _JPEG_2000: Final = Codec(
     title="JPEG 2000",
-    decode=lambda frame, shape_px, bits: imagecodecs.jpeg2k_decode(frame),
+    decode=lambda stream, shape_px, bits: imagecodecs.jpeg2k_decode(stream),
     is_available=lambda: bool(imagecodecs.JPEG2K.available),
+    family=Family.JPEG_2000,
 )
 _HTJ2K: Final = Codec(
     title="HTJ2K",
-    decode=lambda frame, shape_px, bits: imagecodecs.htj2k_decode(frame),
+    decode=_decode_htj2k,
     is_available=lambda: bool(imagecodecs.HTJ2K.available),
+    family=Family.JPEG_2000,
 )
 
 SYNTAXES: Final[Mapping[str, Syntax]] = MappingProxyType(
@@ -107,11 +163,9 @@ SYNTAXES: Final[Mapping[str, Syntax]] = MappingProxyType(
 
 CODECS: Final = tuple(dict.fromkeys(syntax.codec for syntax in SYNTAXES.values() if syntax.codec is not None))
 
-_SOF_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})  # frame headers of JPEG, and SOF55 of JPEG-LS
-
 
 def decode_frame(frame: bytes, codec: Codec, *, shape_px: tuple[int, int], bits_allocated: int) -> NDArray[np.generic]:
-    """Decodes one greyscale frame.
+    """Decodes one greyscale frame as it is; what its code stream is like, ``read_frame`` asks.
 
     Args:
         frame: The frame's code stream, all fragments joined.
@@ -131,29 +185,105 @@ def decode_frame(frame: bytes, codec: Codec, *, shape_px: tuple[int, int], bits_
     return pixels_HW
 
 
-def codestream_shape(src: bytes) -> tuple[int, int] | None:
-    """(rows, columns) that a JPEG, JPEG-LS, JPEG 2000 or HTJ2K code stream declares; None if it declares none.
+def read_frame(frame: bytes, syntax_uid: str, *, shape_px: tuple[int, int], bits_allocated: int) -> DecodedFrame:
+    """Decodes one greyscale frame of a compressed syntax, and sees to it that the code stream holds all of it.
 
-    A stream may declare 60000 x 60000 under a header of 3000 x 2000, and its decoder would believe it.
+    Raises:
+        GateRejection: The code stream is of another kind than the syntax says or ends before the image does (X22), or declares
+            another size than the header (X23): it may say 60000 x 60000, and its decoder would believe it.
+        Exception: As ``decode_frame``; KeyError if the syntax is not compressed.
     """
-    if src[:4] == b"\xff\x4f\xff\x51" and len(src) >= 24:  # SOC, SIZ: Xsiz, Ysiz, XOsiz, YOsiz (ISO/IEC 15444-1, A.5.1)
-        x_size, y_size, x_offset, y_offset = struct.unpack(">4I", src[8:24])
-        return y_size - y_offset, x_size - x_offset
-    if src[:2] != b"\xff\xd8":
-        return None
-    position = 2
-    while position + 9 <= len(src):
-        if src[position] != 0xFF:
-            return None
-        marker = src[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-        elif marker in _SOF_MARKERS:  # length, precision, rows, columns (ISO/IEC 10918-1, B.2.2)
-            rows, columns = struct.unpack(">2H", src[position + 5 : position + 9])
-            return rows, columns
-        else:
-            position += 2 + int.from_bytes(src[position + 2 : position + 4], "big")
-    return None
+    syntax = SYNTAXES[syntax_uid]
+    codec = syntax.codec
+    if codec is None:
+        raise KeyError(syntax_uid)
+    if codec.family is None:
+        return _read_rle(frame, codec, shape_px, bits_allocated)
+    stream = _sound_stream(frame, codec, shape_px)
+    pixels_HW = decode_frame(stream.content, codec, shape_px=shape_px, bits_allocated=bits_allocated)
+    if not is_whole(stream, pixels_HW, imagecodecs.jpeg8_decode):
+        raise _cut_off("rows that are not in it")
+    # A reversible JPEG 2000 stream may have been thinned out, which only its label tells.
+    can_be_thinned = stream.family is Family.JPEG_2000 and not syntax.is_lossless
+    return DecodedFrame(pixels_HW=pixels_HW, is_lossless=stream.is_lossless and not can_be_thinned, oddities=stream.oddities)
+
+
+def _sound_stream(frame: bytes, codec: Codec, shape_px: tuple[int, int]) -> CodeStream:
+    stream = read_code_stream(frame)
+    if stream is None or stream.family is not codec.family:
+        raise GateRejection(
+            "The compressed image is of another kind than the transfer syntax says",
+            reason_codes=("X22",),
+            expected=f"a {codec.family} code stream",
+            got="none that is known here" if stream is None else f"a {stream.family} code stream",
+            remedy="export the exam as Explicit VR Little Endian",
+        )
+    if stream.shape_px != shape_px:
+        raise GateRejection(
+            "The compressed image has another size than the header says",
+            reason_codes=("X23",),
+            expected=f"{shape_px[0]} x {shape_px[1]}",
+            got=f"{stream.shape_px[0]} x {stream.shape_px[1]}",
+        )
+    if stream.cut_off:
+        raise _cut_off(stream.cut_off)
+    return stream
+
+
+def _cut_off(got: str) -> GateRejection:
+    return GateRejection(
+        "The code stream ends before the image does",
+        reason_codes=("X22",),
+        expected="a stream that holds every row",
+        got=got,
+        remedy="the file is cut off or damaged: copy it again",
+    )
+
+
+def _read_rle(frame: bytes, codec: Codec, shape_px: tuple[int, int], bits_allocated: int) -> DecodedFrame:
+    oddities: tuple[str, ...] = ()
+    try:
+        pixels_HW = decode_frame(frame, codec, shape_px=shape_px, bits_allocated=bits_allocated)
+    except RuntimeError:  # the class of imagecodecs' own errors
+        shorter = _shorter_rle(frame, segments=bits_allocated // 8, segment_bytes=shape_px[0] * shape_px[1])
+        pixels_HW = decode_frame(shorter, codec, shape_px=shape_px, bits_allocated=bits_allocated)
+        oddities = ("RLE segments longer than the image",)
+    return DecodedFrame(pixels_HW=pixels_HW, is_lossless=True, oddities=oddities)
+
+
+def _shorter_rle(frame: bytes, *, segments: int, segment_bytes: int) -> bytes:
+    """The frame with each segment ending where the image does (PS3.5 G.3): some encoders pad the image before they code it.
+
+    Raises:
+        ValueError: There are other segments, or one is shorter, or holds more than as much again as the image.
+    """
+    count, *offsets = struct.unpack("<16L", frame[:64])
+    if count != segments or any(not 64 <= offset <= len(frame) for offset in offsets[:segments]):
+        raise ValueError(f"{count} segments")
+    ends = [*offsets[1:segments], len(frame)]
+    kept = [_shorter_segment(frame[start:end], segment_bytes) for start, end in zip(offsets, ends, strict=False)]
+    starts = np.cumsum([64, *map(len, kept)])[:segments].tolist()
+    return struct.pack("<16L", segments, *starts, *[0] * (15 - segments)) + b"".join(kept)
+
+
+def _shorter_segment(segment: bytes, wanted_bytes: int) -> bytes:
+    position = unfolded = 0
+    kept: bytes | None = None
+    while position + 1 < len(segment):
+        control = segment[position]
+        width, size = (control + 2, control + 1) if control < 128 else (2, 257 - control) if control > 128 else (1, 0)
+        if kept is None and unfolded + size >= wanted_bytes:
+            missing = wanted_bytes - unfolded
+            last = segment[position : position + 1 + missing] if control < 128 else segment[position : position + 2]
+            first_byte = missing - 1 if control < 128 else 257 - missing
+            kept = segment[:position] + bytes((first_byte % 256,)) + last[1:]
+        position += width
+        unfolded += size
+        if unfolded > 2 * wanted_bytes:
+            break
+    if kept is None or unfolded > 2 * wanted_bytes:
+        raise ValueError("a segment of another length than the image")
+    return kept
 
 
 def missing_codecs() -> tuple[str, ...]:

@@ -42,23 +42,23 @@ class DicomHeader:
 
     Attributes:
         is_compressed: True unless the transfer syntax is one of uncompressed pixels.
-        is_lossless: True if the transfer syntax loses nothing.
         view_codes: ViewCodeSequence (0054,0220).
         view_modifier_codes: ViewModifierCodeSequence (0054,0222), which lies inside the view code's item.
         overlay_groups: Number of overlay groups (60xx), 0 to 16. Their planes are never read.
         has_voi_lut: True if VOILUTSequence (0028,3010) is there.
-        voi_lut: Its first table; None unless it was asked for.
+        has_modality_lut: True if ModalityLUTSequence (0028,3000) is there; it is never applied.
+        voi_lut: The first table of VOILUTSequence; None unless it was asked for.
         unreadable: Keywords whose value could not be read as their type; names only, no values.
     """
 
     transfer_syntax_uid: str
     is_compressed: bool
-    is_lossless: bool
     media_storage_sop_instance_uid: str
     view_codes: tuple[Code, ...]
     view_modifier_codes: tuple[Code, ...]
     overlay_groups: int
     has_voi_lut: bool
+    has_modality_lut: bool
     voi_lut: VoiLut | None
     unreadable: tuple[str, ...]
 

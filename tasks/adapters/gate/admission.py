@@ -1,7 +1,7 @@
 """The acquisition gate: a file from outside becomes an ``ImageRecord`` and checked pixels, or a rejection with reason codes.
 
     inspect_header   file rules (F), then header rules (I K L V X P D T); gives the record, under pseudonyms
-    accept_image     the same, then decodes and applies the rules on pixels (X24-X30, L04); gives what may be stored, too
+    accept_image     the same, then decodes and applies the rules on pixels (X14-X30, P01, L04); gives what may be stored, too
 
 Nothing here survives a decoder that crashes or hangs: foreign files are given to ``child``, which calls these functions in
 a process of its own.
@@ -32,13 +32,14 @@ from schemas.errors import DicomError, GateRejection
 from schemas.exam import Acquisition, ImageRecord, Photometric
 from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT, Profile
 from tasks.adapters.datasets.subject import Subject
-from tasks.adapters.dicom.dicom_file import quoting_no_value, read_header_from, read_pixels_from
+from tasks.adapters.dicom.dicom_file import quoting_no_value, read_header_from, read_image_from
 from tasks.adapters.dicom.header import MAMMOGRAPHY_FOR_PRESENTATION, DicomHeader, parse_date
+from tasks.adapters.dicom.stored_image import StoredImage
 from tasks.adapters.gate.advice import advise_profile
 from tasks.adapters.gate.rules.file import Opened
 from tasks.adapters.gate.rules.image import EARLIEST_EXAM, Remainder, detector_spacing_mm
 from tasks.adapters.gate.rules.kind import is_synthetic
-from tasks.adapters.gate.rules.look import Decoded, look_at
+from tasks.adapters.gate.rules.look import Decoded, decoded, look_at
 from tasks.adapters.gate.rules.rule import BLOCK, WARN, Broken, Seen
 from tasks.adapters.gate.rules.table import RULES, broken_rules
 from tasks.adapters.gate.source_file import file_fingerprint, is_unfinished
@@ -79,11 +80,11 @@ def inspect_header(
     Raises:
         GateRejection: The file is refused; ``reason_codes`` names every rule that refuses it.
     """
-    with _opened(path, source_dir) as file:
+    with _opened(path, source_dir) as (file, odd):
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest() if with_digest else ""
         header = read_header_from(file)
         remaining_bytes = os.fstat(file.fileno()).st_size - file.tell()
-    return _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, remaining_bytes)
+    return _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, remaining_bytes, odd)
 
 
 @quoting_no_value("X22", "The image cannot be inspected")
@@ -109,17 +110,18 @@ def accept_image(
     Raises:
         GateRejection: The file is refused, or changed since it was found or while it was read (F07).
     """
-    with _opened(path, source_dir) as file:
+    with _opened(path, source_dir) as (file, odd):
         status = os.fstat(file.fileno())
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         header = read_header_from(file, with_voi_lut=voi is VoiMode.VOI_LUT)
-        record = _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, status.st_size - file.tell())
-        raw_HW = read_pixels_from(file)
+        remaining_bytes = status.st_size - file.tell()
+        record = _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, remaining_bytes, odd)
+        stored = read_image_from(file)
         after = file_fingerprint(os.fstat(file.fileno()))
     before = file_fingerprint(status)
     if len({before, after, fingerprint or before}) > 1:
         _refuse((Broken("F07", "changed while it was read"),), profile)
-    return record, _gated_pixels(raw_HW, header, record, profile, voi)
+    return record, _gated_pixels(stored, header, record, profile, voi)
 
 
 def _gated_record(
@@ -130,21 +132,23 @@ def _gated_record(
     pseudonyms: Pseudonyms,
     source_sha256: str,
     remaining_bytes: int,
+    odd: tuple[Broken, ...],
 ) -> ImageRecord:
     relative_path = path.relative_to(source_dir).as_posix() if path.is_relative_to(source_dir) else path.name
     subject = profile.identify(header, relative_path)
     seen = Seen(header=header, subject=subject, profile=profile, today=date.today())
-    broken = _kept(broken_rules(seen), profile)
+    broken = _kept((*odd, *broken_rules(seen)), profile)
     _refuse((*broken, *broken_rules(Remainder(header=header, size_bytes=remaining_bytes))), profile)
     return _record(header, subject, profile, pseudonyms, source_sha256, _warned(broken))
 
 
-def _gated_pixels(
-    raw_HW: NDArray[np.uint16], header: DicomHeader, record: ImageRecord, profile: Profile, voi: VoiMode
-) -> GatedPixels:
-    _refuse(broken_rules(Decoded(raw_HW, record.bits_stored)), profile)
-    values_HW, bits = _transformed(raw_HW, header, record, voi, profile)
-    pixels_HW = _dark_background(raw_HW, values_HW, bits, header, record)
+def _gated_pixels(stored: StoredImage, header: DicomHeader, record: ImageRecord, profile: Profile, voi: VoiMode) -> GatedPixels:
+    values = decoded(stored.pixels_HW, record.bits_stored)
+    coding = _kept((*broken_rules(stored), *broken_rules(values)), profile)
+    _refuse(coding, profile)
+    raw_HW = values.pixels_HW
+    values_HW, bits, largest = _transformed(raw_HW, header, record, voi, profile)
+    pixels_HW = _dark_background(raw_HW, values_HW, largest, header, record)
     if pixels_HW is not raw_HW:
         _refuse(broken_rules(Decoded(pixels_HW, bits)), profile)  # X25: nothing left but padding
     rows_face = header.patient_orientation[0] if len(header.patient_orientation) == 2 else ""
@@ -154,29 +158,33 @@ def _gated_pixels(
     return GatedPixels(
         pixels_HW=pixels_HW,
         pixel_sha256=hashlib.sha256(raw_HW.astype("<u2", copy=False).data).hexdigest(),
-        warnings=_warned(broken),
+        warnings=_warned((*coding, *broken)),
         background_median=looked.background_median,
     )
 
 
 def _transformed(
     raw_HW: NDArray[np.uint16], header: DicomHeader, record: ImageRecord, voi: VoiMode, profile: Profile
-) -> tuple[NDArray[np.uint16], int]:
-    """The values and their number of bits after the transform that ``preprocess.voi`` names."""
+) -> tuple[NDArray[np.uint16], int, int]:
+    """The values, their number of bits and their white after the transform that ``preprocess.voi`` names."""
     if voi is VoiMode.RAW:
-        return raw_HW, record.bits_stored
+        return raw_HW, record.bits_stored, 2**record.bits_stored - 1
     slope = 1.0 if header.rescale_slope is None else header.rescale_slope
     intercept = 0.0 if header.rescale_intercept is None else header.rescale_intercept
     failure = "the file has none"
+    if header.has_modality_lut:
+        _refuse((Broken("X13", "ModalityLUTSequence comes before it, and is not applied here"),), profile)
+    if voi is VoiMode.VOI_LUT and "VOILUTSequence" in header.unreadable:
+        _refuse((Broken("X13", "VOILUTSequence cannot be read"),), profile)  # never the window instead, without a word
     try:
         if voi is VoiMode.VOI_LUT and header.voi_lut is not None:
             table = lut_table(header.voi_lut, bits_stored=record.bits_stored, slope=slope, intercept=intercept)
-            return table(raw_HW), table.bits
+            return table(raw_HW), table.bits, table.largest
         if header.window_center and header.window_width:
             function = header.voi_lut_function or "LINEAR"
             window = Window(center=header.window_center[0], width=header.window_width[0], function=function)
             table = window_table(window, bits_stored=record.bits_stored, slope=slope, intercept=intercept)
-            return table(raw_HW), table.bits
+            return table(raw_HW), table.bits, table.largest
     except DicomError:
         failure = "it cannot be applied"
     _refuse((Broken("X13", failure),), profile)
@@ -187,8 +195,11 @@ def _transformed(
 
 
 @contextmanager
-def _opened(path: Path, source_dir: Path) -> Iterator[BufferedReader]:
-    """Opens a file after the file rules; what is checked is the open file, so nobody can swap it in between."""
+def _opened(path: Path, source_dir: Path) -> Iterator[tuple[BufferedReader, tuple[Broken, ...]]]:
+    """Opens a file after the file rules, with those that it breaks and is let in all the same.
+
+    What is checked is the open file, so nobody can swap it in between.
+    """
     if is_unfinished(path.name):
         _refuse((Broken("F07", "a name for unfinished files"),), CLINICAL_STRICT)
     if not path.parent.resolve().is_relative_to(source_dir.resolve()):
@@ -207,9 +218,10 @@ def _opened(path: Path, source_dir: Path) -> Iterator[BufferedReader]:
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         opened = Opened(links=status.st_nlink, size_bytes=status.st_size, start=file.read(132))
-        _refuse(broken_rules(opened), CLINICAL_STRICT)
+        broken = broken_rules(opened)
+        _refuse(broken, CLINICAL_STRICT)
         file.seek(0)
-        yield file
+        yield file, broken
 
 
 # ------------------------------------------------------------------------------------------------------------ verdicts
@@ -292,14 +304,14 @@ def _age_years(text: str) -> int | None:
 
 
 def _dark_background(
-    raw_HW: NDArray[np.uint16], values_HW: NDArray[np.uint16], bits: int, header: DicomHeader, record: ImageRecord
+    raw_HW: NDArray[np.uint16], values_HW: NDArray[np.uint16], largest: int, header: DicomHeader, record: ImageRecord
 ) -> NDArray[np.uint16]:
     """Inverts MONOCHROME1 and sets padding (0028,0120), or the range up to (0028,0121), to 0 (PS3.3 C.7.5.1.1.2).
 
     Padding is told by stored values, whatever a window made of them.
     """
     is_inverted = record.photometric is Photometric.MONOCHROME1
-    pixels_HW = np.uint16(2**bits - 1) - values_HW if is_inverted else values_HW
+    pixels_HW = np.uint16(largest) - values_HW if is_inverted else values_HW
     value, limit = header.pixel_padding_value, header.pixel_padding_range_limit
     if value is None:
         return pixels_HW

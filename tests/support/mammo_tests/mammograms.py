@@ -88,6 +88,11 @@ def both(*edits: Edit) -> Edit:
     return lambda dataset: [edit(dataset) for edit in edits]
 
 
+def storing(content: bytes) -> Edit:
+    """An edit that puts any bytes in the place of the pixels."""
+    return lambda dataset: setattr(dataset, "PixelData", content)
+
+
 def view_code(value: str) -> Edit:
     """An edit that makes another view of it, named by its code alone."""
 

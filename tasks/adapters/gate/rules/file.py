@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tasks.adapters.gate.rules.rule import BLOCK, Seen, row, rule
+from tasks.adapters.gate.rules.rule import BLOCK, WARN, Seen, row, rule
 from tasks.adapters.gate.source_file import UNFINISHED_NAMES
 
 _SMALLEST_FILE_BYTES: Final = 2_000
 _LARGEST_FILE_BYTES: Final = 600_000_000
-_TIFF_HEADERS: Final = (b"II*\0", b"MM\0*")
+_TIFF_HEADERS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_OTHER_KINDS: Final = (
+    b"MZ", b"\x7fELF", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"dex\n", b"\0asm",
+    b"#!", b"PK", b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\xd0\xcf\x11\xe0", b"{\\rtf",
+    b"L\0\0\0\x01\x14\x02",
+)  # fmt: skip
+"""How programs, scripts, archives and documents begin that something may run or open."""
+_OTHER_WORDS: Final = (b"%pdf", b"%!ps", b"<?", b"<!", b"<html", b"<script", b"<svg", b"javascript:")
+"""What makes such a kind wherever in the preamble it stands, in lower case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +66,19 @@ def has_prefix(opened: Opened) -> str | None:
     return None if opened.has_prefix else ""
 
 
-@rule("F06", BLOCK, "The preamble is zero or a TIFF header")
+@rule("F06", BLOCK, "The preamble does not make the file a program, script, archive or document as well")
 def has_harmless_preamble(opened: Opened) -> str | None:
-    """The 128 bytes before the prefix can make the file a program as well (CVE-2019-11687)."""
-    is_harmless = opened.start[:4] in _TIFF_HEADERS or not any(opened.start[:128])
-    return "" if opened.has_prefix and not is_harmless else None
+    """The 128 bytes before the prefix can (CVE-2019-11687)."""
+    preamble = opened.start[:128]
+    is_harmful = preamble.startswith(_OTHER_KINDS) or any(word in preamble.lower() for word in _OTHER_WORDS)
+    return "" if opened.has_prefix and is_harmful else None
+
+
+@rule("F08", WARN, "The preamble is zero or a TIFF header")
+def has_usual_preamble(opened: Opened) -> str | None:
+    """PS3.10 7.1 leaves it to the writer; it is not read."""
+    is_usual = opened.start[:4] in _TIFF_HEADERS or not any(opened.start[:128])
+    return "" if opened.has_prefix and not is_usual else None
 
 
 @rule("F03", BLOCK, "At least 2 kB")

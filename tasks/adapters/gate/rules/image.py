@@ -1,4 +1,4 @@
-"""Rules on the image that the header describes (X01-X23), on earlier loss (P) and on its date (T)."""
+"""Rules on the image that the header describes (X01-X13, X20-X23), on earlier loss (P02) and on its date (T)."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def is_size_sane(seen: Seen) -> str | None:
 
 @rule("X02", BLOCK, "One frame")
 def is_one_frame(seen: Seen) -> str | None:
-    """NumberOfFrames (0028,0008)."""
+    """NumberOfFrames (0028,0008); X14 warns of 0, which some writers leave."""
     frames = seen.header.number_of_frames
-    return None if frames in (None, 1) else f"{frames} frames"
+    return None if frames in (None, 0, 1) else f"{frames} frames"
 
 
 @rule("X03", BLOCK, "One sample per pixel")
@@ -75,12 +75,6 @@ def is_monochrome(seen: Seen) -> str | None:
 def has_mammographic_depth(seen: Seen) -> str | None:
     """Eight bits are what is left of twelve to fourteen that a detector gives."""
     return "" if seen.header.bits_allocated == 8 else None
-
-
-@rule("P01", WARN, "The transfer syntax is lossless")
-def is_syntax_lossless(seen: Seen) -> str | None:
-    """By ``frame_codecs.SYNTAXES``."""
-    return None if seen.header.is_lossless else ""
 
 
 @rule("P02", WARN, "LossyImageCompression tells of no earlier loss")
@@ -140,7 +134,7 @@ def has_pixel_data(remainder: Remainder) -> str | None:
     return "" if remainder.size_bytes == 0 else None
 
 
-@rule("X21", BLOCK, "Uncompressed pixel data are as long as the header says")
+@rule("X21", BLOCK, "Uncompressed pixel data are as long as the header says, or padded by less than as much again")
 def is_pixel_data_whole(remainder: Remainder) -> str | None:
     """Tells a cut file from its header, before the pixels are read."""
     header = remainder.header
@@ -150,8 +144,8 @@ def is_pixel_data_whole(remainder: Remainder) -> str | None:
     return f"{remainder.size_bytes} bytes for {pixels_bytes} of pixels"
 
 
-row("X22", BLOCK, "The pixels decode", by="dicom.dicom_file")
-row("X23", BLOCK, "The decoded size is the header's", by="dicom.dicom_file")
+row("X22", BLOCK, "The pixels decode, and the code stream holds all of them", by="dicom.frame_codecs")
+row("X23", BLOCK, "The decoded size is the header's", by="dicom.frame_codecs")
 
 
 @rule("T01", WARN, "StudyDate is a date")

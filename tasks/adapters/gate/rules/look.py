@@ -1,4 +1,4 @@
-"""Rules on decoded pixels (X24-X30, L04): value range, polarity, background, tissue."""
+"""Rules on decoded pixels (X17, X24-X30, L04): value range, polarity, background, tissue."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ _BRIGHT_FRACTION_OF_RANGE: Final = 0.5
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Decoded:
-    """Values that must fit into their bits."""
+    """Values that must fit into their bits.
+
+    Attributes:
+        had_stray_bits: True if bits above them were cleared.
+    """
 
     pixels_HW: NDArray[np.uint16]
     bits_stored: int
+    had_stray_bits: bool = False
 
     @cached_property
     def minimum(self) -> int:
@@ -103,10 +108,34 @@ def _brighter_side(left: float, right: float) -> Laterality | None:
     return Laterality.RIGHT if right > 1.2 * left else None
 
 
-@rule("X24", BLOCK, "No value above 2^BitsStored - 1")
+def decoded(raw_HW: NDArray[np.uint16], bits_stored: int) -> Decoded:
+    """The values without what other things keep in their unused bits, as retired overlays do (PS3.5 8.1.1, 8.1.2).
+
+    Bits above BitsStored are no part of the values if the image is smoother without them. If it is rougher they are, and the
+    header is wrong: then they stay, for X24 to refuse.
+    """
+    found = Decoded(raw_HW, bits_stored)
+    if not found.maximum >> bits_stored:
+        return found
+    cleared_HW = raw_HW & np.uint16(2**bits_stored - 1)
+    is_foreign = _roughness(cleared_HW) <= _roughness(raw_HW)
+    return Decoded(cleared_HW, bits_stored, had_stray_bits=True) if is_foreign else found
+
+
+def _roughness(pixels_HW: NDArray[np.uint16]) -> int:
+    return int(sum(np.abs(np.diff(pixels_HW.astype(np.int32), axis=axis)).sum() for axis in (0, 1)))
+
+
+@rule("X24", BLOCK, "No value above 2^BitsStored - 1, unless the image is smoother without the bits above")
 def is_within_bits(decoded: Decoded) -> str | None:
-    """Stray bits hide overlays (retired, PS3.5 8.1.2), or the header is wrong."""
+    """The header says fewer bits than the values have."""
     return f"{decoded.maximum} with {decoded.bits_stored} bits stored" if decoded.maximum >> decoded.bits_stored else None
+
+
+@rule("X17", WARN, "No bit above BitsStored is set; those that are no part of the values are cleared")
+def is_without_stray_bits(decoded: Decoded) -> str | None:
+    """Overlays were once kept there, and the standard says to ignore them (PS3.5 8.1.1)."""
+    return "" if decoded.had_stray_bits else None
 
 
 @rule("X25", BLOCK, "Not one constant value")

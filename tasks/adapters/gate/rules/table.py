@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from tasks.adapters.gate.rules import cohort, file, identity, image, kind, look, view
+from tasks.adapters.gate.rules import coding, cohort, file, identity, image, kind, look, view
 from tasks.adapters.gate.rules.rule import ROWS, Broken, Rule
 
-GROUPS: Final = (file, identity, kind, view, image, look, cohort)
+GROUPS: Final = (file, identity, kind, view, image, coding, look, cohort)
 """The modules that hold the rules: importing them fills the table. A new group of rules is a module in this list."""
 
 _LETTERS: Final = "FIKLVXCPDTE"

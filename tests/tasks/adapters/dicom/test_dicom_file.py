@@ -22,8 +22,7 @@ from pydicom.uid import RLELossless
 
 from schemas.errors import DicomError, GateRejection
 from schemas.exam import Laterality, ViewPosition
-from tasks.adapters.dicom.dicom_file import read_header, read_pixels, write_mammogram
-from tasks.adapters.dicom.frame_codecs import codestream_shape
+from tasks.adapters.dicom.dicom_file import read_header, read_image_from, read_pixels, write_mammogram
 from tasks.adapters.dicom.mammogram import MammogramHeader
 
 SHAPE_PX = (96, 80)
@@ -167,6 +166,42 @@ def test_uncompressed_syntaxes_give_equal_pixels(written: Path, syntax: str) -> 
     np.testing.assert_array_equal(read_pixels(written), noise())
 
 
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"])
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+@pytest.mark.parametrize("shape_px", [(96, 80), (95, 81)])
+def test_eight_bits_are_ordered_by_their_vr(tmp_path: Path, syntax: str, vr: str, shape_px: tuple[int, int]) -> None:
+    """Two pixels to a word (OW) change places with the byte order; a string of bytes (OB) does not; odd numbers are padded."""
+    path = tmp_path / "a.dcm"
+    write_mammogram(path, noise(12), mammogram_header())
+    pixels_HW = noise(8, shape_px).astype(np.uint8)
+    plain = pixels_HW.tobytes() + b"\0" * (pixels_HW.size % 2)
+    is_swapped = vr == "OW" and syntax.endswith(".2.2")
+    dataset = pydicom.dcmread(path)
+    dataset.Rows, dataset.Columns = shape_px
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = np.frombuffer(plain, np.uint16).byteswap().tobytes() if is_swapped else plain
+    dataset["PixelData"].VR = vr
+    pydicom.dcmwrite(
+        path, dataset, implicit_vr=syntax == "1.2.840.10008.1.2", little_endian=not syntax.endswith(".2.2"),
+        enforce_file_format=False, force_encoding=True,
+    )  # fmt: skip
+    np.testing.assert_array_equal(read_pixels(path), pixels_HW)
+
+
+def test_padding_behind_pixels_is_dropped(written: Path) -> None:
+    """As PS3.5 8.1.1 allows it; so many bytes that they could be a row, a column or another image are not taken for padding."""
+    pixels_HW, row_bytes, column_bytes = noise(), 2 * SHAPE_PX[1], 2 * SHAPE_PX[0]
+    for surplus in (2, 128, 512, 4096):
+        change(written, lambda dataset, surplus=surplus: setattr(dataset, "PixelData", pixels_HW.tobytes() + b"\7" * surplus))
+        np.testing.assert_array_equal(read_pixels(written), pixels_HW)
+        with written.open("rb") as file:
+            assert read_image_from(file).padding_bytes == surplus
+    for surplus in (row_bytes, 3 * row_bytes, column_bytes, pixels_HW.nbytes, pixels_HW.nbytes + 2):
+        change(written, lambda dataset, surplus=surplus: setattr(dataset, "PixelData", pixels_HW.tobytes() + bytes(surplus)))
+        assert codes(lambda: read_pixels(written)) == ("X21",)
+
+
 def test_rle_gives_equal_pixels(written: Path) -> None:
     """RLE Lossless as pydicom's own encoder writes it."""
     change(written, lambda dataset: dataset.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False))
@@ -278,13 +313,6 @@ def test_values_of_another_type_are_absent_and_listed(written: Path) -> None:
     header = read_header(written)
     assert header.imager_pixel_spacing_mm == ()
     assert header.unreadable == ("ImagerPixelSpacing",)
-
-
-def test_codestream_shape_reads_what_encoders_write() -> None:
-    """Every encoder's stream declares the size it was given; other bytes declare none."""
-    assert {codestream_shape(encode(noise())) for encode in ENCODERS.values()} == {SHAPE_PX}
-    assert codestream_shape(b"\xff\xd8\xff") is None
-    assert codestream_shape(b"CANARY") is None
 
 
 def test_every_header_field_is_a_known_attribute() -> None:

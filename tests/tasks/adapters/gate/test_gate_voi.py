@@ -130,7 +130,7 @@ def test_hostile_windows_are_refused(tmp_path: Path, write_sound: WriteSound, ke
 
 
 def test_hostile_luts_are_refused(tmp_path: Path, write_sound: WriteSound) -> None:
-    """Entries beyond their bits are X13; a LUT in OW bytes is read; one that cannot be parsed falls back on the window."""
+    """Entries beyond their bits are X13; a LUT in OW bytes is read."""
     path = write_sound(tmp_path / "a.dcm")
     item = pydicom.Dataset()
     with warnings.catch_warnings():
@@ -145,6 +145,86 @@ def test_hostile_luts_are_refused(tmp_path: Path, write_sound: WriteSound) -> No
                 assert codes(path, VoiMode.VOI_LUT) == (wanted,)
             else:  # the identity
                 np.testing.assert_array_equal(gated(path, VoiMode.VOI_LUT).pixels_HW, dataset.pixel_array)
+
+
+def with_lut(path: Path, data: bytes | list[int] | None, *, bits: int = 8, vr: str = "OW", **attributes: object) -> Path:
+    """Rewrites a file with a VOI LUT of 4096 entries and the window it had."""
+    item = pydicom.Dataset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        item.add_new("LUTDescriptor", "US", [4096, 0, bits])
+        if data is not None:
+            item.add_new("LUTData", vr, data)
+        dataset = pydicom.dcmread(path)
+        dataset.VOILUTSequence = [item]
+        for keyword, value in attributes.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(path)
+    return path
+
+
+CURVE_L = np.rint(255 * (np.arange(4096) / 4095) ** 1.4).astype(np.uint8)
+EIGHT_BIT_LUTS: dict[str, tuple[bytes | list[int], str]] = {
+    "packed, OW": (CURVE_L.tobytes(), "OW"),
+    "packed, US": (np.frombuffer(CURVE_L.tobytes(), "<u2").tolist(), "US"),
+    "in words, OW": (CURVE_L.astype("<u2").tobytes(), "OW"),
+    "in words, US": (CURVE_L.tolist(), "US"),
+}
+
+
+@pytest.mark.parametrize("form", EIGHT_BIT_LUTS)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_eight_bit_luts_are_applied_in_every_form(tmp_path: Path, write_sound: WriteSound, form: str, bits: int) -> None:
+    """Packed two to a word or in words, as bytes or as numbers, whatever bits the descriptor says (DICOM CP-522)."""
+    path = write_sound(tmp_path / "a.dcm")
+    raw_HW = pydicom.dcmread(path).pixel_array
+    data, vr = EIGHT_BIT_LUTS[form]
+    np.testing.assert_array_equal(gated(with_lut(path, data, bits=bits, vr=vr), VoiMode.VOI_LUT).pixels_HW, CURVE_L[raw_HW])
+
+
+@pytest.mark.parametrize("form", ["packed", "in words"])
+def test_big_endian_luts_are_applied(tmp_path: Path, write_sound: WriteSound, form: str) -> None:
+    """Words of a file in the retired byte order, and entries packed into such words."""
+    path = write_sound(tmp_path / "a.dcm")
+    raw_HW = pydicom.dcmread(path).pixel_array
+    words_N = np.frombuffer(CURVE_L.tobytes(), "<u2") if form == "packed" else CURVE_L.astype("<u2")
+    dataset = pydicom.dcmread(with_lut(path, words_N.astype(">u2").tobytes()))
+    dataset.file_meta.TransferSyntaxUID = hostile.BIG_ENDIAN
+    dataset.PixelData = raw_HW.astype(">u2").tobytes()
+    pydicom.dcmwrite(path, dataset, implicit_vr=False, little_endian=False, enforce_file_format=False, force_encoding=True)
+    np.testing.assert_array_equal(gated(path, VoiMode.VOI_LUT).pixels_HW, CURVE_L[raw_HW])
+
+
+@pytest.mark.parametrize("data", [None, CURVE_L.tobytes()[:-2], CURVE_L.tobytes() + b"\0\0", b""])
+def test_a_lut_that_cannot_be_read_is_refused(tmp_path: Path, write_sound: WriteSound, data: bytes | None) -> None:
+    """Without data, or of another length than its descriptor says: X13, although the file has a window too."""
+    assert codes(with_lut(write_sound(tmp_path / "a.dcm"), data), VoiMode.VOI_LUT) == ("X13",)
+
+
+@pytest.mark.parametrize("voi", [VoiMode.WINDOW, VoiMode.VOI_LUT])
+def test_a_modality_lut_before_the_transform_is_refused(tmp_path: Path, write_sound: WriteSound, voi: VoiMode) -> None:
+    """It would have to be applied first; raw values do not ask for it."""
+    path = write_sound(tmp_path / "a.dcm")
+    dataset = pydicom.dcmread(path)
+    item = pydicom.Dataset()
+    item.add_new("LUTDescriptor", "US", [4096, 0, 16])
+    item.add_new("LUTData", "OW", bytes(8192))
+    dataset.ModalityLUTSequence = [item]
+    dataset.save_as(path)
+    assert codes(path, voi) == ("X13",)
+    assert gated(path, VoiMode.RAW).warnings == ()
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_monochrome1_is_inverted_within_the_entries_of_its_lut(tmp_path: Path, write_sound: WriteSound, bits: int) -> None:
+    """A LUT of 12-bit values said to have 12 or 16: air is 0."""
+    path = write_sound(tmp_path / "a.dcm")
+    raw_HW = pydicom.dcmread(path).pixel_array
+    with_lut(
+        path, np.arange(4096).astype("<u2").tobytes(), bits=bits, PhotometricInterpretation="MONOCHROME1",
+        PresentationLUTShape="INVERSE", PixelData=(4095 - raw_HW).astype("<u2").tobytes(),
+    )  # fmt: skip
+    np.testing.assert_array_equal(gated(path, VoiMode.VOI_LUT).pixels_HW, raw_HW)
 
 
 def test_the_option_is_part_of_the_store_s_settings(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gmic_model.preprocess import prepare_view
-from mammo_tests import hostile
+from mammo_tests import code_streams, hostile
 from mammo_tests.mammograms import (
     CANARIES,
     Edit,
@@ -31,6 +31,7 @@ from mammo_tests.mammograms import (
     rejection,
     removing,
     setting,
+    storing,
     view_code,
     write,
 )
@@ -108,6 +109,7 @@ EDITS: list[tuple[str, Edit]] = [
     ("X09", setting(ImagerPixelSpacing=["0.07", "0.1"])),
     ("X10", setting(WindowWidth="0")),
     ("X11", removing("WindowCenter", "WindowWidth")),
+    ("X14", setting(NumberOfFrames="0")),
     ("X20", both(removing("PixelData"), setting(ImageComments="a long comment " * 200))),
     ("X21", setting(Columns=801)),
     ("X24", setting(BitsStored=8, HighBit=7)),
@@ -187,6 +189,25 @@ def speck() -> NDArray[np.uint16]:
     return pixels_HW
 
 
+def stray_bit() -> NDArray[np.uint16]:
+    """A rectangle of an overlay in bit 15."""
+    pixels_HW = breast().copy()
+    pixels_HW[100:200, 300:500] |= 0x8000
+    return pixels_HW
+
+
+def half_written() -> NDArray[np.uint16]:
+    """The first half of an image."""
+    pixels_HW = breast().copy()
+    pixels_HW[400:] = 0
+    return pixels_HW
+
+
+def with_stray_bit(folder: Path) -> Path:
+    """A sound header over an image with a stray bit, which nobody here would write."""
+    return write(folder / "a.dcm", edit=storing(stray_bit().tobytes()))
+
+
 def jpeg_ls_of_other_size(pixels_HW: NDArray[np.uint16]) -> bytes:
     """A stream of half the columns."""
     return bytes(imagecodecs.jpegls_encode(np.ascontiguousarray(pixels_HW[:, ::2])))
@@ -204,6 +225,8 @@ FILES: list[tuple[str, Make]] = [
     ("F04", large),
     ("F05", content(lambda sound: b"Dear colleague, " * 500)),
     ("F06", content(lambda sound: b"MZ" + sound[2:])),
+    ("F06", content(lambda sound: b"Hello <Script>".ljust(128) + sound[128:])),
+    ("F08", content(lambda sound: b"made by nobody".ljust(128) + sound[128:])),
     ("F07", content(bytes, "a.dcm.part")),
     ("F07", content(bytes, "a.dcm.crdownload")),
     ("F07", content(bytes, "._a.dcm")),
@@ -212,6 +235,11 @@ FILES: list[tuple[str, Make]] = [
     ("L04", pixels(breast(), Laterality.RIGHT)),
     ("X12", encoded("1.2.840.10008.1.2.4.50", jpeg_baseline, bits=8)),
     ("P01", encoded("1.2.840.10008.1.2.4.50", jpeg_baseline, bits=8)),
+    ("P01", encoded(hostile.JPEG_LL, jpeg_baseline, bits=8)),
+    ("X15", lambda folder: write(folder / "a.dcm", edit=storing(breast().tobytes() + bytes(512)))),
+    ("X16", encoded(hostile.J2K, lambda pixels_HW: code_streams.j2k(pixels_HW, boxes=True))),
+    ("X17", with_stray_bit),
+    ("X18", pixels(half_written())),
     (
         "X22",
         content(lambda sound: hostile.recoded(sound, hostile.RLE, struct.pack("<L", 15) + b"\xff" * 3000)),
