@@ -60,10 +60,12 @@ class CodeStream:
     """A code stream as it goes to its decoder.
 
     Attributes:
-        content: Without boxes around it, with what its standard does not give a meaning set to 0, with an end marker.
+        content: Without boxes around it, with what its standard does not give a meaning set to 0, with an end marker, which
+            zeros may follow.
         shape_px: (rows, columns) that it declares.
         is_lossless: True if its decoded values are those that were encoded, as far as the stream tells.
         has_end: False if its end marker was missing.
+        data_end: Of a JPEG or JPEG-LS scan: where the end marker is.
         oddities: What was mended, in words.
         cut_off: Why it cannot hold the whole image, in words; "" if nothing says so.
         scan: Of a JPEG; else None.
@@ -74,6 +76,7 @@ class CodeStream:
     shape_px: tuple[int, int]
     is_lossless: bool
     has_end: bool = True
+    data_end: int = 0
     oddities: tuple[str, ...] = ()
     cut_off: str = ""
     scan: JpegScan | None = None
@@ -162,10 +165,10 @@ def _scanned(
 ) -> CodeStream:
     table_id = content[start + 2] >> 4
     spectral_start, spectral_end, approximation = content[end - 3 : end]  # JPEG-LS: NEAR, ILV, point transform
-    content, has_end = _ended(content, end)
+    content, data_end, has_end = _ended(content, end)
     if frame_marker == _SOF55:
         return CodeStream(
-            content=content, family=Family.JPEG_LS, shape_px=shape_px, has_end=has_end,
+            content=content, family=Family.JPEG_LS, shape_px=shape_px, has_end=has_end, data_end=data_end,
             is_lossless=spectral_start == 0 and approximation & 0xF == 0, oddities=() if has_end else ("no end marker",),
         )  # fmt: skip
     is_predicted = frame_marker == _SOF3
@@ -180,17 +183,18 @@ def _scanned(
     )  # fmt: skip
     is_lossless = is_predicted and scan.point_transform == 0
     return CodeStream(
-        content=content, family=Family.JPEG, shape_px=shape_px, is_lossless=is_lossless, has_end=has_end, oddities=oddities,
-        scan=scan,
+        content=content, family=Family.JPEG, shape_px=shape_px, is_lossless=is_lossless, has_end=has_end,
+        data_end=data_end, oddities=oddities, scan=scan,
     )  # fmt: skip
 
 
-def _ended(content: bytes, data_start: int) -> tuple[bytes, bool]:
-    """The stream up to its end marker; with one, if it had none. What follows the marker pads the frame, and is dropped."""
+def _ended(content: bytes, data_start: int) -> tuple[bytes, int, bool]:
+    """The stream with an end marker, where that is, and whether it had one. What follows the marker pads the frame."""
+    for padding in (0, 1):
+        if content.endswith(_END + b"\0" * padding):
+            return content, len(content) - 2 - padding, True
     end = content.find(_END, data_start)  # coded data never look like it: what follows 0xFF in them is below 0x80
-    if end >= 0:
-        return content[: end + 2], True
-    return content + _END, False
+    return (content, end, True) if end >= 0 else (content + _END, len(content), False)
 
 
 def _huffman_tables(parameters: bytes) -> dict[int, bytes]:
@@ -243,7 +247,7 @@ def _jpeg_2000(content: bytes) -> CodeStream:
         return replace(stream, cut_off="a hole of zeros in the coded data")
     return replace(
         stream,
-        content=content[:position] + _END,
+        content=content if has_end else content[:position] + _END,
         is_lossless=transforms == {_REVERSIBLE},
         has_end=has_end,
         oddities=() if has_end else ("no end marker",),

@@ -30,7 +30,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from gmic_model.pixels.voi import VoiLut
 from schemas.errors import DicomError, GateRejection
-from tasks.adapters.dicom.code_stream import read_code_stream
+from tasks.adapters.dicom.code_stream import Family, read_code_stream
 from tasks.adapters.dicom.frame_codecs import CODECS, SYNTAXES, DecodedFrame, read_frame
 from tasks.adapters.dicom.header import LARGEST_SIDE_PX, MAMMOGRAPHY_FOR_PRESENTATION, Code, DicomHeader, ValueKind
 from tasks.adapters.dicom.lookup_table import read_lut
@@ -307,8 +307,9 @@ def _compressed(dataset: FileDataset, syntax_uid: str) -> DecodedFrame:
         return read_frame(frame, syntax_uid, shape_px=shape_px, bits_allocated=int(dataset.BitsAllocated))
     except (RuntimeError, ValueError, ImportError):  # imagecodecs' errors are RuntimeErrors; another decoder may succeed
         decoder = get_decoder(syntax_uid)
-        # A stream that does not say its size (RLE) makes other decoders grow with what its runs say: they do not get a bomb.
-        if not decoder.available_plugins or codec is None or codec.family is None:
+        # Only where they are as strict: a JPEG or JPEG 2000 that ends too early is filled up by others too, and a stream that
+        # does not say its size (RLE) makes them grow with what its runs say.
+        if not decoder.available_plugins or codec is None or codec.family is not Family.JPEG_LS:
             raise
     dataset.NumberOfFrames = 1  # 0 counts as 1 here, and not there
     # pydicom would clear bits above BitsStored; rule X24 wants to see them.

@@ -40,9 +40,9 @@ def is_whole(stream: CodeStream, pixels_HW: NDArray[np.generic], decode: Decode)
     if scan.predictor:
         if _ends_with_its_last_rows(stream, scan, pixels_HW):
             return True
-    elif stream.has_end and not _looks_filled(stream.content, scan, pixels_HW):
+    elif stream.has_end and not _looks_filled(stream, scan, pixels_HW):
         return True
-    data = _before_half_a_marker(stream.content[:-2])
+    data = _before_half_a_marker(stream.content[: stream.data_end])
     shorter = _before_half_a_marker(data[:-_NEEDED_BYTES])
     is_enough = np.array_equal(decode(data + _OTHER_BITS + _END), pixels_HW)
     return is_enough and not np.array_equal(decode(shorter + _OTHER_BITS + _END), pixels_HW)
@@ -52,10 +52,10 @@ def _before_half_a_marker(data: bytes) -> bytes:
     return data[:-1] if data.endswith(b"\xff") else data
 
 
-def _looks_filled(content: bytes, scan: JpegScan, pixels_HW: NDArray[np.generic]) -> bool:
+def _looks_filled(stream: CodeStream, scan: JpegScan, pixels_HW: NDArray[np.generic]) -> bool:
     """True if a lossy image ends with the grey that stands for no data, or its data end in zeros."""
     is_grey = int(pixels_HW[-1, -1]) == 1 << max(0, scan.precision - 1)
-    return is_grey or not any(content[-2 - _NATURAL_ZEROS : -2])
+    return is_grey or not any(stream.content[stream.data_end - _NATURAL_ZEROS : stream.data_end])
 
 
 # ----------------------------------------------------------------------------------------------------- lossless streams
@@ -83,7 +83,7 @@ def _ends_with_its_last_rows(stream: CodeStream, scan: JpegScan, pixels_HW: NDAr
         code_C, length_C = codes
         nothing = [int(code_C[0]) >> place & 1 for place in reversed(range(length_C[0]))]
         bits = np.concatenate((bits, np.tile(np.array(nothing, np.uint8), (flat - 1) * pixels_HW.shape[1])))
-    ending = _last_bits(stream.content, scan.start, bits.size // 8 + 3)
+    ending = _last_bits(stream, scan.start, bits.size // 8 + 3)
     most = 8 if stream.has_end else 16  # a zero may make the frame's length even
     for filling in range(most):
         start = ending.size - filling - bits.size
@@ -92,9 +92,10 @@ def _ends_with_its_last_rows(stream: CodeStream, scan: JpegScan, pixels_HW: NDAr
     return False
 
 
-def _last_bits(content: bytes, data_start: int, wanted_bytes: int) -> NDArray[np.uint8]:
+def _last_bits(stream: CodeStream, data_start: int, wanted_bytes: int) -> NDArray[np.uint8]:
     """The bits before the end marker, without the zeros that are stuffed behind 0xFF."""
-    stuffed = content[max(data_start, len(content) - 2 - 2 * wanted_bytes) : -2].rstrip(b"\xff")  # fill bytes of the marker
+    stuffed = stream.content[max(data_start, stream.data_end - 2 * wanted_bytes) : stream.data_end]
+    stuffed = stuffed.rstrip(b"\xff")  # fill bytes of the marker
     if stuffed[:1] == b"\0":  # perhaps one whose 0xFF was left outside
         stuffed = stuffed[1:]
     return np.unpackbits(np.frombuffer(stuffed.replace(b"\xff\0", b"\xff")[-wanted_bytes:], np.uint8))

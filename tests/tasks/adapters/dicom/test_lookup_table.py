@@ -16,12 +16,9 @@ def entries(count: int) -> np.ndarray:
 @pytest.mark.parametrize("count", [1, 2, 255, 256, 4095, 4096, 65536])
 @pytest.mark.parametrize("bits", [8, 10, 12, 16])
 @pytest.mark.parametrize("is_big_endian", [False, True])
-@pytest.mark.parametrize("is_packed", [False, True])
-@pytest.mark.parametrize("form", ["OW", "OB", "US"])
+@pytest.mark.parametrize(("is_packed", "form"), [(False, "OW"), (False, "US"), (True, "OW"), (True, "OB"), (True, "US")])
 def test_every_form_gives_the_entries(count: int, bits: int, is_big_endian: bool, is_packed: bool, form: str) -> None:
     """8-bit entries packed or in words, as bytes or as numbers, in both byte orders, whatever the descriptor's bits say."""
-    if form == "OB" and not is_packed:
-        pytest.skip("words are no string of bytes")
     values_L = entries(count)
     if is_packed:
         plain = values_L.tobytes() + b"\0" * (count % 2)

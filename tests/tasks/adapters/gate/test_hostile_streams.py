@@ -171,7 +171,7 @@ def streams_of(kind: str) -> Streams:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_hostile_streams_cost_their_file_and_nothing_else(tmp_path: Path, write_sound: WriteSound, kind: str) -> None:
-    """Refused behind the header rules or rightly accepted, none a hang; the child or its successor takes the sound file after."""
+    """Refused behind the header rules or rightly accepted, none a hang; the child or its successor reads the sound one next."""
     (tmp_path / "in").mkdir()
     sound_path, path = write_sound(tmp_path / "in" / "sound.dcm"), tmp_path / "in" / "a.dcm"
     sound, syntax = sound_path.read_bytes(), KINDS[kind][0]
