@@ -18,7 +18,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from io import BufferedReader
 from pathlib import Path
@@ -144,9 +144,9 @@ def _gated_record(
 
 def _gated_pixels(stored: StoredImage, header: DicomHeader, record: ImageRecord, profile: Profile, voi: VoiMode) -> GatedPixels:
     values = decoded(stored.pixels_HW, record.bits_stored)
-    coding = _kept((*broken_rules(stored), *broken_rules(values)), profile)
-    _refuse(coding, profile)
     raw_HW = values.pixels_HW
+    coding = _kept((*broken_rules(replace(stored, pixels_HW=raw_HW)), *broken_rules(values)), profile)
+    _refuse(coding, profile)
     values_HW, bits, largest = _transformed(raw_HW, header, record, voi, profile)
     pixels_HW = _dark_background(raw_HW, values_HW, largest, header, record)
     if pixels_HW is not raw_HW:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -11,8 +12,9 @@ from tasks.adapters.dicom.stored_image import StoredImage
 from tasks.adapters.gate.rules.rule import BLOCK, WARN, Seen, rule
 
 _CHUNK_ROWS: Final = 64
-_LEAST_TAIL: Final = 1 / 8  # of the rows: a smaller one is left alone
-_LONG_TAIL: Final = 0.3  # no field of view is so much smaller than the detector
+_LEAST_TAIL: Final = 1 / 50  # of the rows: a smaller one is left alone
+_MIDST_TAIL: Final = 1 / 8
+_LONG_TAIL: Final = 0.21  # no field of view is so much smaller than its detector, and on one side alone
 
 
 @rule("X14", WARN, "NumberOfFrames, where it is given, is 1; 0 counts as 1")
@@ -42,20 +44,59 @@ def is_written_to_its_end(stored: StoredImage) -> str | None:
     Air may be zeros, too, and a field of view smaller than the detector lies between zeros: what tells a broken copy is that
     the last row before them is as wide as the breast, or stops in its midst.
     """
-    return None if stored.is_compressed else _broken_off(stored.pixels_HW)
+    tail = _Tail.of(stored)
+    return tail.text if tail is not None and tail.is_a_copy_that_stopped else None
 
 
-def _broken_off(pixels_HW: NDArray[np.uint16]) -> str | None:
-    height, width = pixels_HW.shape
-    last = _last_row(pixels_HW)
-    tail = height - 1 - last
-    if last < 2 or tail < _LEAST_TAIL * height:
-        return None
-    here, above, before = (int(np.count_nonzero(pixels_HW[row])) for row in (last, last - 1, last - 2))
-    stops_midst = here <= above - width // 8 and above >= 0.9 * before
-    widest = int(np.count_nonzero(pixels_HW[: last + 1 : 8], axis=1).max())
-    breaks_off = tail >= _LONG_TAIL * height and above >= widest / 2 and 2 * _first_row(pixels_HW) < tail
-    return f"{tail} of {height} rows are zeros" if stops_midst or breaks_off else None
+@rule("X19", WARN, "No band of zeros cuts the breast off straight below")
+def is_not_cut_straight(stored: StoredImage) -> str | None:
+    """Too little of the image for X18: a copy that stopped, or a field of view that ends there. A person must look."""
+    tail = _Tail.of(stored)
+    return tail.text if tail is not None and not tail.is_a_copy_that_stopped else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tail:
+    """Rows of zeros at the end of an image whose last row before them is no tapering breast.
+
+    Attributes:
+        rows: How many.
+        height: Rows of the image.
+        stops_midst: True if the last row stops in the midst of tissue.
+    """
+
+    rows: int
+    height: int
+    stops_midst: bool
+
+    @classmethod
+    def of(cls, stored: StoredImage) -> _Tail | None:
+        """None if there is none, or if a code stream has proven its end."""
+        pixels_HW = stored.pixels_HW
+        height, width = pixels_HW.shape
+        last = -1 if stored.is_compressed else _last_row(pixels_HW)
+        rows = height - 1 - last
+        if last < 2 or rows < _LEAST_TAIL * height:
+            return None
+        here, above, before = (int(np.count_nonzero(pixels_HW[row])) for row in (last, last - 1, last - 2))
+        if above < width // 8:
+            return None  # tapers off, as breasts do
+        stops_midst = here <= above - width // 8 and above >= 0.9 * before
+        widest = int(np.count_nonzero(pixels_HW[: last + 1 : 8], axis=1).max())
+        first = _first_row(pixels_HW)
+        is_framed = 2 * first >= rows and int(np.count_nonzero(pixels_HW[first])) >= widest / 2  # such a band is above, too
+        is_straight = above >= widest / 2 and not is_framed
+        return cls(rows=rows, height=height, stops_midst=stops_midst) if stops_midst or is_straight else None
+
+    @property
+    def is_a_copy_that_stopped(self) -> bool:
+        """True if no field of view explains it."""
+        return self.rows >= (_MIDST_TAIL if self.stops_midst else _LONG_TAIL) * self.height
+
+    @property
+    def text(self) -> str:
+        """For a refusal."""
+        return f"{self.rows} of {self.height} rows are zeros"
 
 
 def _last_row(pixels_HW: NDArray[np.uint16]) -> int:

@@ -13,7 +13,7 @@ from mammo_tests.code_streams import LOSSLESS, LOSSY
 from mammo_tests.mammograms import accept, breast, rejection, setting, storing, write
 from schemas.exam import Laterality
 from tasks.adapters.dicom.stored_image import StoredImage
-from tasks.adapters.gate.rules.coding import is_written_to_its_end
+from tasks.adapters.gate.rules.coding import is_not_cut_straight, is_written_to_its_end
 from tasks.adapters.gate.rules.look import decoded
 
 
@@ -74,7 +74,7 @@ def cut_at(share: float, pixels_HW: NDArray[np.uint16]) -> NDArray[np.uint16]:
 
 
 @pytest.mark.parametrize("laterality", Laterality)
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.50013, 0.5006, 0.65])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.50013, 0.5006, 0.65, 0.75])
 @pytest.mark.parametrize("air", [0, 40])
 def test_a_copy_that_stopped_is_refused(laterality: Laterality, share: float, air: int) -> None:
     """Zeros from within the breast on, at the start of a row or in its midst, over air that is 0 or is not."""
@@ -99,16 +99,13 @@ def test_air_and_small_fields_of_view_are_not_refused() -> None:
     chest_HW[:, 500:] = 0
     edged_HW = chest_HW.copy()
     edged_HW[640:] = 0  # the last fifth of the rows lies outside the field of view
-    for pixels_HW in (
-        breast(),
-        breast(Laterality.RIGHT),
-        banded_HW,
-        high_HW,
-        chest_HW,
-        edged_HW,
-        np.zeros((800, 800), np.uint16),
-    ):
+    framed_HW = np.zeros((1600, 800), np.uint16)
+    framed_HW[400:1200] = chest_HW
+    sound = (breast(), breast(Laterality.RIGHT), banded_HW, framed_HW, high_HW, chest_HW, np.zeros((800, 800), np.uint16))
+    for pixels_HW in (*sound, edged_HW):
         assert is_written_to_its_end(stored(pixels_HW)) is None
+    assert [is_not_cut_straight(stored(pixels_HW)) for pixels_HW in sound] == [None] * len(sound)
+    assert is_not_cut_straight(stored(edged_HW)) == "160 of 800 rows are zeros"  # it may be a copy that stopped: X19
 
 
 @pytest.mark.parametrize("bits", [1 << 15, 1 << 12, 0xF000])

@@ -196,10 +196,10 @@ def stray_bit() -> NDArray[np.uint16]:
     return pixels_HW
 
 
-def half_written() -> NDArray[np.uint16]:
-    """The first half of an image."""
+def half_written(rows: int = 400) -> NDArray[np.uint16]:
+    """The first rows of an image."""
     pixels_HW = breast().copy()
-    pixels_HW[400:] = 0
+    pixels_HW[rows:] = 0
     return pixels_HW
 
 
@@ -240,6 +240,7 @@ FILES: list[tuple[str, Make]] = [
     ("X16", encoded(hostile.J2K, lambda pixels_HW: code_streams.j2k(pixels_HW, boxes=True))),
     ("X17", with_stray_bit),
     ("X18", pixels(half_written())),
+    ("X19", pixels(half_written(650))),
     (
         "X22",
         content(lambda sound: hostile.recoded(sound, hostile.RLE, struct.pack("<L", 15) + b"\xff" * 3000)),
