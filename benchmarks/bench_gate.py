@@ -71,7 +71,7 @@ def make_job(folder: Path, paths: list[Path], name: str) -> ShardJob:
     key_path = folder / "key"
     store = create_store(
         store_dir, preprocess=PreprocessConfig(), preprocess_version="1", rows_per_shard=len(paths),
-        key_id=open_key(key_path).key_id,
+        key_id=open_key(key_path, creates=True).key_id,
     )  # fmt: skip
     reserve_rows(store, len(paths))
     images = tuple(

@@ -115,7 +115,7 @@ def time_syntax(folder: Path, paths: list[Path], rounds: int, *, with_released: 
     """Everything in turns, on the same files; the first round warms up."""
     watch, source_dir, plugin = Stopwatch(), paths[0].parent, default_plugin(paths[0])
     frames = list(map(_frame, paths))
-    ungated = Ungated(source_dir, open_key(folder / "key"))
+    ungated = Ungated(source_dir, open_key(folder / "key", creates=True))
     with GateChild() as child:
         for round_number in range(rounds + 1):
             if round_number == 1:
@@ -256,7 +256,7 @@ def _decode(frame: bytes, syntax: str, shape_px: tuple[int, int]) -> object:
 
 def _released(folder: Path, paths: list[Path], plugin: str, writers: PngWriters) -> None:
     """The recipe with pydicom's default decoder, or with ours where it has none."""
-    profile, pseudonyms = profile_named("clinical-strict"), open_key(folder / "key")
+    profile, pseudonyms = profile_named("clinical-strict"), open_key(folder / "key", creates=True)
     for path in paths:
         record = inspect_header(path, source_dir=folder, profile=profile, pseudonyms=pseudonyms)
         read = partial(read_pixels, path) if plugin == "none" else partial(default_pixels, path, plugin)

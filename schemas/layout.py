@@ -9,8 +9,10 @@ The writer makes its table from ``MANIFEST_COLUMNS`` and the data checks are gen
       quarantine.csv            one line per refused file, by pseudonym
       leakage.csv               images left out because another image has their pixels, by pseudonym
       ledger.sqlite             what was seen, where it went; the truth for resuming
-      store.json                layout version, canvas, preprocessing, pseudonym key id
+      store.json                layout version, canvas, preprocessing, pseudonym key id, store id
       lock                      held by the one writer
+
+Arrays, ledger and manifest carry the id that ``store.json`` names: parts of two stores are never read together.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ from tasks.adapters.inbox.batches import (
     scan_folder,
     shard_batches,
 )
-from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.shard_writer import ShardJob, inspect_files, write_exam_shard
+from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.artifacts import progress
 from tasks.retries import RETRY_DELAYS_S, failed_transiently
 
@@ -60,7 +60,7 @@ def inspect_batch(config: RunConfig, scheduler: str, batch: FileBatch) -> int:
     """
     store, _ = open_exams(config)
     accepted = 0
-    with Ledger(store.ledger_path) as ledger, progress(batch.name, len(batch.files), "files") as tracker:
+    with StoreLedger(store) as ledger, progress(batch.name, len(batch.files), "files") as tracker:
         done = 0
         jobs = header_jobs(config, ledger, batch)
         for result in run_all(scheduler, inspect_files, jobs, halves=halves_of_header_job):
@@ -100,7 +100,7 @@ def ingest_batch(config: RunConfig, scheduler: str, batch: ShardBatch) -> int:
     store, _ = open_exams(config)
     written = 0
     images = sum(len(job.images) for job in batch.jobs)
-    with Ledger(store.ledger_path) as ledger, progress(f"ingest-{batch.index}", images, "images") as tracker:
+    with StoreLedger(store) as ledger, progress(f"ingest-{batch.index}", images, "images") as tracker:
         unwritten = ledger.unwritten_rows()  # a retried batch leaves out the shards it finished
         jobs = [job for job in batch.jobs if any(image.file.file_id in unwritten for image in job.images)]
         done = images - sum(len(job.images) for job in jobs)

@@ -16,9 +16,9 @@ from schemas.exam import QuarantinedFile
 from schemas.reports.data import IngestReport
 from tasks.adapters.inbox.batches import Scan, open_exams
 from tasks.adapters.inbox.claims import publishable, write_leakage_list
-from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.publication import ingest_report, labels_of, manifest_line, refuse_run
 from tasks.adapters.inbox.quarantine import find_sources
+from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.labels.lesion_boxes import read_boxes
 from tasks.adapters.labels.named_inputs import count_inputs
 from tasks.adapters.pages.contact_sheet import write_contact_sheet
@@ -44,7 +44,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
         LabelError: The labels cannot be read, or none joins to an exam.
     """
     store, pseudonyms = open_exams(config)
-    with Ledger(store.ledger_path) as ledger:
+    with StoreLedger(store) as ledger:
         found = publishable(ledger.manifest_lines())
         refused = [*(file for file in ledger.quarantined() if file.file_id in scan.file_ids), *found.refused]
     write_leakage_list(store.files.leakage_path, found.twins)

@@ -13,7 +13,7 @@ from schemas.errors import StoreError
 from schemas.reports.data import ScrubReport
 from tasks.adapters.cluster import Failed, run_all
 from tasks.adapters.inbox.claims import publishable
-from tasks.adapters.inbox.ledger import Ledger
+from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.store.exam_store import ExamStore, drop_unreadable_shards, open_store
 from tasks.adapters.store.manifest import published_rows
 from tasks.adapters.store.verification import Damage, DigestJob, ExpectedImage, find_damage, write_damage_list
@@ -32,7 +32,7 @@ def read_everything(config: RunConfig, scheduler: str) -> ScrubReport:
     Raises:
         StoreError: There is no store, its ledger cannot be read, or a worker cannot read at all.
     """
-    store = open_store(Workspace(config.workspace_dir).store_dir)
+    store = adopted(open_store(Workspace(config.workspace_dir).store_dir))
     images, is_ledger_sound, is_manifest_sound = _expected(store)
     jobs = [
         DigestJob(store=store, images=tuple(images[start : start + _IMAGES_PER_JOB]))
@@ -69,7 +69,7 @@ def mark_damaged(config: RunConfig, report: ScrubReport) -> None:
     """Calls the damaged images unwritten: the next ingest reads their files again; without its file an image is unpublished."""
     store = open_store(Workspace(config.workspace_dir).store_dir)
     drop_unreadable_shards(store, (published_rows(store).get(image_id, 0) for image_id in report.damaged_image_ids))
-    with Ledger(store.ledger_path) as ledger:
+    with StoreLedger(store) as ledger:
         ledger.rewrite(report.damaged_file_ids)
 
 
@@ -106,7 +106,7 @@ def refuse_damage(report: ScrubReport) -> None:
 
 def _expected(store: ExamStore) -> tuple[Sequence[ExpectedImage], bool, bool]:
     """What must be stored, by row; whether SQLite finds the ledger sound, and whether the manifest says the same as it."""
-    with Ledger(store.ledger_path) as ledger:
+    with StoreLedger(store) as ledger:
         is_ledger_sound = ledger.is_sound()
         lines = publishable(ledger.manifest_lines()).lines
     images = [

@@ -14,7 +14,7 @@ from schemas.layout import Severity
 from schemas.reports.data import IngestReport, SplitCount, SplitReport
 from tasks.adapters.checks.expectations import check_splits
 from tasks.adapters.store.exam_store import open_store
-from tasks.adapters.store.manifest import data_version, exam_records, read_manifest
+from tasks.adapters.store.manifest import data_version, exam_records, read_manifest, read_splits
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import show_table
 from tasks.stage import load_report, report_path, stage
@@ -31,6 +31,7 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
 
     Raises:
         ValidationFailed: A patient, exam or image would be in two splits.
+        StoreError: The splits of an earlier run are gone or damaged.
     """
     manifest = read_manifest(open_store(ingested.store_dir))
     fractions = {
@@ -66,13 +67,19 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
 
 
 def _earlier_splits(config: RunConfig) -> dict[str, Split]:
-    """What an earlier run with the same settings gave; nothing if there was none."""
+    """What an earlier run with the same settings gave; nothing if there was none.
+
+    Raises:
+        StoreError: There was one, and its table is gone or damaged: networks were trained on it, so no other takes its place
+            until the stage is forced.
+    """
     if not report_path(config.workspace_dir, Stage.SPLIT).exists():
         return {}
     earlier = load_report(config, Stage.SPLIT, SplitReport)
-    if earlier.settings_sha256 != config.split.sha256() or not earlier.splits_path.exists():
+    is_abandoned = Stage.SPLIT in config.force and not earlier.splits_path.exists()
+    if earlier.settings_sha256 != config.split.sha256() or is_abandoned:
         return {}
-    table = pd.read_parquet(earlier.splits_path)
+    table = read_splits(earlier.splits_path)
     return {str(patient_id): Split(part) for patient_id, part in zip(table["patient_id"], table["split"], strict=True)}
 
 

@@ -63,7 +63,7 @@ def show(
     for code in file.reason_codes:
         typer.echo(f"{code}: {demand(code)}")
     typer.echo(file.refusal.text)
-    with Ledger(_ledger_path(run)) as ledger:
+    with _ledger(run) as ledger:
         for codes, reason, moment in ledger.releases(file_id):
             typer.echo(f"released {moment}, was {codes}: {reason}")
     if find:
@@ -84,7 +84,7 @@ def release(
     """Let refused files be read again by the next ingest, under the rules and limits of its config."""
     cleaned = _cleaned(reason, act="release")
     run = load_config(config)
-    with held_lock(Workspace(run.workspace_dir).store_dir, purpose="quarantine release"), Ledger(_ledger_path(run)) as ledger:
+    with held_lock(Workspace(run.workspace_dir).store_dir, purpose="quarantine release"), _ledger(run) as ledger:
         moment = datetime.now(UTC).isoformat(timespec="seconds")
         released = ledger.release(file_ids, reason=cleaned, released_utc=moment)
     unknown = sorted(set(file_ids) - {file.file_id for file in released})
@@ -104,7 +104,7 @@ def discard(
     """Never use these files' content again, under whatever name it comes; the next ingest publishes what they contested."""
     cleaned = _cleaned(reason, act="discard")
     run = load_config(config)
-    with held_lock(Workspace(run.workspace_dir).store_dir, purpose="quarantine discard"), Ledger(_ledger_path(run)) as ledger:
+    with held_lock(Workspace(run.workspace_dir).store_dir, purpose="quarantine discard"), _ledger(run) as ledger:
         known = {file.file_id: file for file in _refused_by(ledger)}
         unknown = sorted(set(file_ids) - known.keys())
         if unknown:
@@ -145,14 +145,15 @@ def sheet(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _ledger_path(run: RunConfig) -> Path:
-    from tasks.adapters.store.exam_store import open_store  # late: zarr and pandas take a second
+def _ledger(run: RunConfig) -> Ledger:
+    from tasks.adapters.inbox.store_ledger import StoreLedger  # late: zarr and pandas take a second
+    from tasks.adapters.store.exam_store import open_store
 
-    return open_store(Workspace(run.workspace_dir).store_dir).ledger_path
+    return StoreLedger(open_store(Workspace(run.workspace_dir).store_dir))
 
 
 def _refused(run: RunConfig) -> list[QuarantinedFile]:
-    with Ledger(_ledger_path(run)) as ledger:
+    with _ledger(run) as ledger:
         return _refused_by(ledger)
 
 

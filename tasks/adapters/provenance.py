@@ -10,6 +10,7 @@ from pathlib import Path
 from gmic_model.preprocess import preprocess_version
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.run import RunConfig
+from schemas.errors import StoreError
 from schemas.reports.report import Provenance
 
 
@@ -31,8 +32,17 @@ def now() -> datetime:
 
 
 def file_sha256(path: Path) -> str:
-    """Digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Digest of a file.
+
+    Raises:
+        StoreError: It is gone, or cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as missing:
+        raise StoreError(
+            f"{path} cannot be read", got=missing.strerror, remedy="restore its folder from a backup, or run its stage again"
+        ) from missing
 
 
 def config_preprocessing(config: PreprocessConfig) -> str:

@@ -75,14 +75,24 @@ class Pseudonyms:
         return hmac.digest(self.key, message, "sha256").hex()[:_HEX_DIGITS]
 
 
-def open_key(path: Path) -> Pseudonyms:
-    """Opens the pseudonym key, making 32 random bytes with mode 0600 if there is none.
+def open_key(path: Path, *, creates: bool = False) -> Pseudonyms:
+    """Opens the pseudonym key.
+
+    Args:
+        path: The key file.
+        creates: Make 32 random bytes with mode 0600 if there is none: right only where no pseudonym was made yet.
 
     Raises:
-        ConfigError: The file is readable by others, has another length, or cannot be read or made.
+        ConfigError: It is gone, is readable by others, has another length, or cannot be read or made.
     """
     try:
         if not path.exists():
+            if not creates:
+                raise ConfigError(
+                    f"The pseudonym key {path} is gone",
+                    expected="the key that the pseudonyms were made with: under another one every patient is a stranger",
+                    remedy="restore it from a backup (`mammo restore`)",
+                )
             place_key(path, secrets.token_bytes(KEY_BYTES))
         return Pseudonyms(_read_key(path))
     except OSError as error:

@@ -60,6 +60,16 @@ class StoreFolder:
         """The arrays."""
         return self.root / "pixels.zarr"
 
+    @property
+    def unfinished_path(self) -> Path:
+        """There while the store is being made."""
+        return self.root / "unfinished"
+
+    @property
+    def parts(self) -> tuple[Path, ...]:
+        """What can be there only with ``settings_path``."""
+        return self.ledger_path, self.manifest_path, self.pixels_dir
+
 
 @dataclass(frozen=True, slots=True)
 class Workspace:

@@ -14,10 +14,14 @@ import pytest
 from deployments.configuration import load_config
 from deployments.local_run import finished_report
 from schemas.config.run import Stage
+from schemas.errors import StoreError
 from schemas.reports.data import IngestReport
+from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.store.exam_store import crop_digest, open_store, read_row
 from tasks.adapters.store.manifest import lines_of, read_manifest
-from tasks.adapters.workspace import Workspace, named_paths
+from tasks.adapters.store.parts import manifest_table, marked_manifest, write_arrays_id
+from tasks.adapters.store.settings import read_settings
+from tasks.adapters.workspace import StoreFolder, Workspace, named_paths
 from tasks.stage import load_report
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "workspace" / "workspace.tar.xz"
@@ -67,6 +71,42 @@ def test_an_old_ledger_leaves_nothing_to_ingest(old_config: Path, mammo: Mammo) 
     assert answer.code == 0, answer.stderr
     after = read_manifest(open_store(manifest_path.parent))
     assert len(after) == 20 and after.equals(before)
+
+
+@pytest.mark.parametrize("marked", [(), ("ledger",), ("ledger", "arrays")], ids=str)
+def test_an_old_store_is_given_an_id_even_if_that_was_cut(old_config: Path, tmp_path: Path, marked: tuple[str, ...]) -> None:
+    """Readers take it as it is until every part carries the id; a killed adoption is finished with the id it began with."""
+    shutil.copytree(old_config.parent / "workspace" / "exam_store", tmp_path / "exam_store")
+    files = StoreFolder(tmp_path / "exam_store")
+    files.settings_path.write_text(_without_id(files))
+    store = open_store(files.root)
+    with StoreLedger(store) as ledger:
+        ledger.carry("begun" if "ledger" in marked else "")
+    write_arrays_id(files, "begun" if "arrays" in marked else "")
+    files.manifest_path.write_bytes(marked_manifest(manifest_table(files, ""), ""))
+    assert len(read_manifest(open_store(files.root))) == 20
+
+    store_id = adopted(store).store_id
+    assert store_id and (store_id == "begun" or not marked)
+    opened = open_store(files.root)
+    with StoreLedger(opened) as ledger:
+        assert ledger.store_id == opened.store_id == store_id
+    assert len(read_manifest(opened)) == 20
+
+
+def test_an_old_store_whose_ledger_was_emptied_is_refused(old_config: Path, tmp_path: Path) -> None:
+    """It would give out rows that the manifest names."""
+    shutil.copytree(old_config.parent / "workspace" / "exam_store", tmp_path / "exam_store")
+    files = StoreFolder(tmp_path / "exam_store")
+    files.settings_path.write_text(_without_id(files))
+    files.manifest_path.write_bytes(marked_manifest(manifest_table(files, ""), ""))
+    files.ledger_path.write_bytes(b"")
+    with pytest.raises(StoreError, match="does not know the images that the manifest names"):
+        adopted(open_store(files.root))
+
+
+def _without_id(files: StoreFolder) -> str:
+    return read_settings(files).model_copy(update={"store_id": ""}).model_dump_json()
 
 
 def test_an_old_store_is_read(old_config: Path) -> None:

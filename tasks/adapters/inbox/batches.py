@@ -23,8 +23,10 @@ from tasks.adapters.inbox.ledger import AcceptedFile, Ledger
 from tasks.adapters.inbox.shard_writer import HeaderJob, InspectedFile, PlannedImage, ShardJob, ShardResult
 from tasks.adapters.inbox.source_folder import complete_files, mask_files, source_files
 from tasks.adapters.labels.named_inputs import read_inputs, require_inputs
+from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
 from tasks.adapters.store.exam_store import ExamStore, create_store, reserve_rows
+from tasks.adapters.store.parts import is_unmade
 from tasks.adapters.workspace import Workspace, delete_leftovers
 
 logger = logging.getLogger(__name__)
@@ -100,7 +102,7 @@ def scan_folder(config: RunConfig) -> Scan:
     files = source_files(source_dir, pseudonyms)
     if not files:
         raise _no_exams(source_dir, got="no file")
-    with Ledger(store.ledger_path) as ledger:
+    with StoreLedger(store) as ledger:
         ledger.rewrite(_with_other_mask(config.ingest, ledger, files, pseudonyms))
         unsettled = [
             file
@@ -160,7 +162,7 @@ def comparison_batches(config: RunConfig, scan: Scan) -> tuple[FileBatch, ...]:
     Only their digests tell a copy from a contradiction. Every other file is read once, when its image is written.
     """
     store, _ = open_exams(config)
-    with Ledger(store.ledger_path) as ledger:
+    with StoreLedger(store) as ledger:
         rivals = ledger.undigested_rivals()
     return _file_batches(config, [file for file in scan.unsettled if file.file_id in rivals], is_comparison=True)
 
@@ -176,7 +178,7 @@ def _file_batches(config: RunConfig, files: Sequence[SourceFile], *, is_comparis
 def shard_batches(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
     """Gives every accepted image its row, grows the store, and divides the unwritten shards into tasks."""
     store, pseudonyms = open_exams(config)
-    with Ledger(store.ledger_path) as ledger:
+    with StoreLedger(store) as ledger:
         ledger.plan_rows(store.rows_per_shard, planned_utc=datetime.now(UTC).isoformat(timespec="seconds"))
         reserve_rows(store, ledger.row_count())
         delete_leftovers(Workspace(config.workspace_dir).contact_sheet_path.parent)  # of the contact sheet
@@ -224,22 +226,23 @@ def header_jobs(config: RunConfig, ledger: Ledger, batch: FileBatch) -> list[Hea
 
 
 def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
-    """The workspace's store and the key of its pseudonyms; both are made if they are not there.
+    """The workspace's store and the key of its pseudonyms, for the one writer; both are made in a workspace without a store.
 
     Raises:
-        StoreError: The store was made with other settings.
-        ConfigError: The key cannot be opened.
+        StoreError: The store was made with other settings, or a part of it is missing, damaged, or of another store.
+        ConfigError: The key is gone or cannot be opened.
     """
     workspace = Workspace(config.workspace_dir)
-    pseudonyms = open_key(workspace.key_path)
+    pseudonyms = open_key(workspace.key_path, creates=is_unmade(workspace.store))
     store = create_store(
         workspace.store_dir,
         preprocess=config.preprocess,
         preprocess_version=preprocess_version(config.preprocess),
         rows_per_shard=config.ingest.exams_per_shard * VIEWS_PER_EXAM,
         key_id=pseudonyms.key_id,
+        make_ledger=StoreLedger.make,
     )
-    return store, pseudonyms
+    return adopted(store), pseudonyms
 
 
 def is_our_trouble(cause: BaseException | None) -> bool:

@@ -19,7 +19,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from schemas.errors import StoreError
 from schemas.exam import QuarantinedFile
@@ -102,7 +102,7 @@ class Ledger:
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.executescript(_TABLES)
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

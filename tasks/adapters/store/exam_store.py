@@ -7,12 +7,12 @@ rename. Layout and columns: ``schemas.layout``.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import zarr
@@ -22,10 +22,12 @@ from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.training import StoreReader
 from schemas.errors import StoreError
-from schemas.layout import LESION_MASK, PIXELS, STORE_VERSION
+from schemas.layout import LESION_MASK, PIXELS
+from tasks.adapters.store.parts import is_unmade, making, require_parts, write_arrays_id
+from tasks.adapters.store.settings import StoreSettings, read_settings, write_settings
 from tasks.adapters.store.shard_file import COMPRESSION_LEVEL, COMPRESSOR, ShardFile, is_index_sound
 from tasks.adapters.store.tensorstore_reader import read_chunk
-from tasks.adapters.workspace import StoreFolder, delete_leftovers, write_atomically
+from tasks.adapters.workspace import StoreFolder, delete_leftovers
 
 _SAMPLED_ROWS = 64
 
@@ -38,11 +40,13 @@ class ExamStore:
         folder: The store's folder.
         rows_per_shard: Images of one shard, one writer's whole work.
         canvas_px: (rows, columns) stored per image.
+        store_id: Carried by each of its parts; empty in a store of a former release.
     """
 
     folder: Path
     rows_per_shard: int
     canvas_px: tuple[int, int]
+    store_id: str = ""
 
     @property
     def files(self) -> StoreFolder:
@@ -80,85 +84,89 @@ class StoredImage:
 
 
 def create_store(
-    folder: Path, *, preprocess: PreprocessConfig, preprocess_version: str, rows_per_shard: int, key_id: str
+    folder: Path,
+    *,
+    preprocess: PreprocessConfig,
+    preprocess_version: str,
+    rows_per_shard: int,
+    key_id: str,
+    make_ledger: Callable[[Path, str], None] = lambda path, store_id: path.touch(mode=0o600),
 ) -> ExamStore:
-    """Creates the store, or opens it if it is there with the same settings.
+    """Creates the store in an empty folder, or opens it for writing if it is there with the same settings.
+
+    Args:
+        folder: The store's.
+        preprocess: What its crops are made with.
+        preprocess_version: Of the code that makes them.
+        rows_per_shard: Images of one shard.
+        key_id: Names the key of its pseudonyms.
+        make_ledger: Makes the ledger at a path, for a store of an id.
 
     Raises:
-        StoreError: A store made with other settings is there: its rows would not mean the same. Or its store.json is damaged.
+        StoreError: A store made with other settings is there: its rows would not mean the same. Or a part of it is missing,
+            damaged, or of another store: no part is made anew beside the others.
     """
-    settings = {
-        "store_version": STORE_VERSION,
-        "preprocess": preprocess.model_dump(mode="json"),
-        "preprocess_version": preprocess_version,
-        "rows_per_shard": rows_per_shard,
-        "pseudonym_key_id": key_id,
-    }
-    settings_path = folder / "store.json"
-    if settings_path.exists():
-        _refuse_other_settings(folder, wanted=settings, found=_read_settings(folder))
-    else:
+    files = StoreFolder(folder)
+    wanted = StoreSettings(
+        preprocess=preprocess,
+        preprocess_version=preprocess_version,
+        rows_per_shard=rows_per_shard,
+        pseudonym_key_id=key_id,
+        store_id=uuid4().hex,
+    )
+    if is_unmade(files):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        canvas = preprocess.canvas_px
-        group = zarr.open_group(folder / "pixels.zarr", mode="a")
-        for name, dtype in ((PIXELS, "uint16"), (LESION_MASK, "uint8")):
-            if name not in group:
-                group.create_array(
-                    name,
-                    shape=(0, *canvas),
-                    chunks=(1, *canvas),
-                    shards=(rows_per_shard, *canvas),
-                    dtype=dtype,
-                    compressors=[
-                        BloscCodec(cname=COMPRESSOR, clevel=COMPRESSION_LEVEL, shuffle=BloscShuffle.bitshuffle),
-                        Crc32cCodec(),
-                    ],
-                    fill_value=0,
-                )
-        write_atomically(settings_path, json.dumps(settings, indent=1).encode())
-    return ExamStore(folder, rows_per_shard, preprocess.canvas_px)
+        with making(files):
+            make_arrays(files, wanted)
+            make_ledger(files.ledger_path, wanted.store_id)
+            write_settings(files, wanted)
+    found = read_settings(files)
+    if changed := wanted.changed(found):
+        raise StoreError(
+            f"The store at {folder} was made with other settings: {', '.join(changed)}",
+            expected={name: getattr(found, name) for name in changed},
+            got={name: getattr(wanted, name) for name in changed},
+            remedy="restore those settings, or name a new workspace_dir",
+        )
+    require_parts(files, found.store_id, for_writing=True)
+    return _store(folder, found)
+
+
+def make_arrays(files: StoreFolder, settings: StoreSettings) -> None:
+    """Makes arrays that hold no row yet; those that are there stay as they are."""
+    canvas = settings.preprocess.canvas_px
+    group = zarr.open_group(files.pixels_dir, mode="a")
+    for name, dtype in ((PIXELS, "uint16"), (LESION_MASK, "uint8")):
+        if name not in group:
+            group.create_array(
+                name,
+                shape=(0, *canvas),
+                chunks=(1, *canvas),
+                shards=(settings.rows_per_shard, *canvas),
+                dtype=dtype,
+                compressors=[
+                    BloscCodec(cname=COMPRESSOR, clevel=COMPRESSION_LEVEL, shuffle=BloscShuffle.bitshuffle),
+                    Crc32cCodec(),
+                ],
+                fill_value=0,
+            )
+    if settings.store_id:
+        write_arrays_id(files, settings.store_id)
 
 
 def open_store(folder: Path) -> ExamStore:
-    """Opens a store for reading.
+    """Opens a store for reading; makes nothing.
 
     Raises:
-        StoreError: There is none, or it has another layout version.
+        StoreError: There is none, it has another layout, or a part of it is missing, damaged, or of another store.
     """
-    settings = _read_settings(folder)
-    if settings["store_version"] != STORE_VERSION:
-        raise StoreError(
-            "The exam store has another layout",
-            expected=f"store version {STORE_VERSION}",
-            got=settings["store_version"],
-            remedy="ingest again into a new workspace",
-        )
-    return ExamStore(folder, settings["rows_per_shard"], PreprocessConfig(**settings["preprocess"]).canvas_px)
+    settings = read_settings(StoreFolder(folder))
+    require_parts(StoreFolder(folder), settings.store_id, for_writing=False)
+    return _store(folder, settings)
 
 
-def _read_settings(folder: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads((folder / "store.json").read_text())
-    except FileNotFoundError as missing:
-        raise StoreError(
-            f"There is no exam store at {folder}", expected="a folder with store.json", remedy="run `mammo ingest` first"
-        ) from missing
-    except ValueError as damage:
-        raise StoreError(
-            f"store.json of {folder} is damaged", expected="the settings it was made with", remedy="restore it from a backup"
-        ) from damage
-    return dict(settings)
-
-
-def _refuse_other_settings(folder: Path, *, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    changed = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
-    if changed:
-        raise StoreError(
-            f"The store at {folder} was made with other settings: {', '.join(changed)}",
-            expected={name: found.get(name) for name in changed},
-            got={name: wanted.get(name) for name in changed},
-            remedy="restore those settings, or name a new workspace_dir",
-        )
+def _store(folder: Path, settings: StoreSettings) -> ExamStore:
+    return ExamStore(folder, settings.rows_per_shard, settings.preprocess.canvas_px, settings.store_id)
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -275,7 +283,15 @@ def damaged_row(store: ExamStore, row: int, name: str, *, got: str) -> StoreErro
 
 
 def _open_array(store: ExamStore, name: str, *, mode: str) -> Any:
-    return zarr.open_array(store.files.pixels_dir / name, mode=mode)
+    try:
+        return zarr.open_array(store.files.pixels_dir / name, mode=mode)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as damage:
+        raise StoreError(
+            f"The array {name} in {store.folder} cannot be opened",
+            expected="zarr metadata that is whole",
+            got=type(damage).__name__,
+            remedy="see that its disk is there, or restore it from a backup",
+        ) from damage
 
 
 @lru_cache(maxsize=8)
@@ -286,5 +302,4 @@ def _cached_array(store: ExamStore, name: str, grown_ns: int) -> Any:
 
 def store_preprocessing(store: ExamStore) -> str:
     """The same of what a store holds."""
-    made = json.loads((store.folder / "store.json").read_text())
-    return f"{made['preprocess']['crop_mode']}-{made['preprocess_version']}"
+    return read_settings(store.files).preprocessing

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, ExamRecord, Finding, Laterality, QuarantinedFile
-from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES
+from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, SPLIT_NAMES
 from schemas.reports.data import SplitReport
 from tasks.adapters.store.exam_store import ExamStore
+from tasks.adapters.store.parts import manifest_table, marked_manifest
 from tasks.adapters.workspace import write_atomically
 
 
@@ -34,15 +37,27 @@ def manifest_with_splits(report: SplitReport, ingested_store: pd.DataFrame) -> p
     """The manifest with a ``split`` column; patients that came after the split have none and are left out.
 
     Raises:
-        StoreError: The splits file is gone.
+        StoreError: The splits file is gone or damaged.
+    """
+    splits = read_splits(report.splits_path)
+    return ingested_store.merge(splits, on="patient_id", how="inner")
+
+
+def read_splits(path: Path) -> pd.DataFrame:
+    """Which patient is in which split.
+
+    Raises:
+        StoreError: The file is gone or damaged.
     """
     try:
-        splits = pd.read_parquet(report.splits_path)
-    except FileNotFoundError as missing:
+        return pd.read_parquet(path)[list(SPLIT_NAMES)]
+    except (OSError, ValueError, KeyError) as damage:  # pyarrow's errors about damage are among these
         raise StoreError(
-            f"There are no splits at {report.splits_path}", expected="splits.parquet", remedy="run `mammo split` again"
-        ) from missing
-    return ingested_store.merge(splits, on="patient_id", how="inner")
+            f"The splits at {path} are gone or damaged",
+            expected="which patient is in which split: it cannot be made again once the cohort has grown",
+            got=type(damage).__name__,
+            remedy="restore the folder from a backup; `mammo split CONFIG.yaml --force split` divides all anew",
+        ) from damage
 
 
 def _findings(line: pd.Series) -> frozenset[Finding] | None:
@@ -55,7 +70,8 @@ def publish(store: ExamStore, lines: Sequence[Mapping[str, object]], quarantined
     """Replaces the manifest and the quarantine list; what the manifest names is visible to readers from now on."""
     manifest = pd.DataFrame(list(lines), columns=list(MANIFEST_NAMES))
     manifest = manifest.astype({column.name: column.dtype for column in MANIFEST_COLUMNS})
-    write_atomically(store.manifest_path, manifest.to_parquet(index=False))
+    table = pa.Table.from_pandas(manifest, preserve_index=False)
+    write_atomically(store.manifest_path, marked_manifest(table, store.store_id))
     refused = pd.DataFrame(
         [(file.file_id, " ".join(file.reason_codes), file.refusal.text) for file in quarantined],
         columns=["file_id", "reason_codes", "message"],
@@ -68,23 +84,24 @@ def read_manifest(store: ExamStore) -> pd.DataFrame:
     """The published images, ``schemas.layout.MANIFEST_COLUMNS``.
 
     Raises:
-        StoreError: Nothing was published yet.
+        StoreError: Nothing was published yet, or the manifest is damaged or of another store.
     """
     try:
-        return pd.read_parquet(store.manifest_path)
+        manifest: pd.DataFrame = manifest_table(store.files, store.store_id).to_pandas()
+        return manifest
     except FileNotFoundError as missing:
         raise StoreError(
-            f"Nothing is published in {store.folder}", expected="manifest.parquet", remedy="run `mammo ingest` first"
+            f"Nothing is published in {store.folder}", expected=store.manifest_path.name, remedy="run `mammo ingest` first"
         ) from missing
 
 
 def published_rows(store: ExamStore) -> dict[str, int]:
     """image_id -> row of the images that readers see now; empty if nothing was published, or the manifest is damaged."""
     try:
-        manifest = pd.read_parquet(store.manifest_path, columns=["image_id", "row"])
-    except (OSError, ValueError):  # pyarrow's errors about damage are among these
+        manifest = manifest_table(store.files, store.store_id, ["image_id", "row"])
+    except (FileNotFoundError, StoreError):
         return {}
-    return dict(zip(manifest["image_id"], manifest["row"], strict=True))
+    return dict(zip(manifest["image_id"].to_pylist(), manifest["row"].to_pylist(), strict=True))
 
 
 def data_version(manifest: pd.DataFrame) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,6 +21,7 @@ from schemas.exam import FINDINGS, Split
 from schemas.reports.data import SplitReport
 from tasks.adapters.store.exam_store import ExamStore, open_store
 from tasks.adapters.store.manifest import exam_records, lines_of, manifest_with_splits, read_manifest
+from tasks.adapters.store.settings import read_settings
 from tasks.adapters.store.views import StoredViews, stored_views
 from tasks.adapters.workspace import exam_store_dir
 
@@ -100,15 +100,15 @@ def require_same_preprocessing(store: ExamStore, config: PreprocessConfig) -> No
     Raises:
         StoreError: The version or a setting differs; the message names it.
     """
-    settings = json.loads((store.folder / "store.json").read_text())
-    made_with = PreprocessConfig(**settings["preprocess"])
+    settings = read_settings(store.files)
+    made_with = settings.preprocess
     wanted = preprocess_version(config)
     changed = sorted(name for name in type(config).model_fields if getattr(config, name) != getattr(made_with, name))
-    if settings["preprocess_version"] != wanted or changed:
+    if settings.preprocess_version != wanted or changed:
         raise StoreError(
             "The exam store was made with another preprocessing than this config's",
             expected=f"version {wanted} and the config's settings",
-            got=f"version {settings['preprocess_version']}" + (f"; other {', '.join(changed)}" if changed else ""),
+            got=f"version {settings.preprocess_version}" + (f"; other {', '.join(changed)}" if changed else ""),
             remedy="restore those settings, or ingest again into a new workspace_dir",
         )
 

@@ -42,7 +42,7 @@ def test_the_environment_does_not_choose_how_many_threads_train_the_demo(tmp_pat
 
 def test_a_key_that_is_there_stays(tmp_path: Path) -> None:
     """A resumed demo goes on under the pseudonyms its store was written with."""
-    before = open_key(Workspace(tmp_path).key_path).key_id
+    before = open_key(Workspace(tmp_path).key_path, creates=True).key_id
     place_phantom_key(tmp_path, 0)
     assert open_key(Workspace(tmp_path).key_path).key_id == before
 
@@ -51,7 +51,7 @@ def test_real_mammograms_never_get_the_known_key(tmp_path: Path) -> None:
     """``mammo demo --dicom`` writes real images to another workspace, whose key is random."""
     place_phantom_key(tmp_path, 0)
     real = prediction_config(tmp_path, tmp_path, "cbis-ddsm", tmp_path / "checkpoint").workspace_dir
-    assert open_key(Workspace(real).key_path).key_id != open_key(Workspace(tmp_path).key_path).key_id
+    assert open_key(Workspace(real).key_path, creates=True).key_id != open_key(Workspace(tmp_path).key_path).key_id
 
 
 def test_what_real_input_lacks_is_said_before_the_cohort_is_drawn(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from schemas.errors import ConfigError, StoreBusy
 from schemas.exam import QuarantinedFile
 from schemas.refusal import Refusal
 from tasks.adapters.inbox.ledger import Ledger
+from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.store.exam_store import create_store
 from tasks.adapters.workspace import Workspace, held_lock
@@ -31,11 +32,16 @@ def config(tmp_path: Path) -> Path:
     source_dir.mkdir()
     (source_dir / NAME).write_text("no mammogram")
     (source_dir / "other.dcm").write_text("no mammogram")
-    key = open_key(workspace.key_path)
+    key = open_key(workspace.key_path, creates=True)
     store = create_store(
-        workspace.store_dir, preprocess=PreprocessConfig(), preprocess_version="1", rows_per_shard=4, key_id=key.key_id
+        workspace.store_dir,
+        preprocess=PreprocessConfig(),
+        preprocess_version="1",
+        rows_per_shard=4,
+        key_id=key.key_id,
+        make_ledger=StoreLedger.make,
     )
-    with Ledger(store.ledger_path) as ledger:
+    with StoreLedger(store) as ledger:
         ledger.add_quarantined(
             (QuarantinedFile(file_id=key.file_id(name), refusal=Refusal(rules=codes, what="Refused.")), "1-1")
             for name, codes in ((NAME, ("F05",)), ("other.dcm", ("F05", "F03")))

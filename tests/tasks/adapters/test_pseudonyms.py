@@ -72,19 +72,26 @@ def test_the_key_is_never_shown() -> None:
 def test_open_key_makes_the_key_once(tmp_path: Path) -> None:
     """The first call writes 32 random bytes for the owner alone; the second reads the same."""
     path = tmp_path / "secrets" / "pseudonym.key"
-    made = open_key(path)
+    made = open_key(path, creates=True)
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.stat().st_nlink == 1
     assert path.stat().st_size == KEY_BYTES
     assert open_key(path) == made
     assert list(path.parent.iterdir()) == [path]
-    assert open_key(tmp_path / "other.key") != made
+    assert open_key(tmp_path / "other.key", creates=True) != made
+
+
+def test_a_key_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
+    """Under another key every known patient would be a stranger: only a workspace without a store gets a new one."""
+    with pytest.raises(ConfigError, match=r"is gone.*restore it from a backup"):
+        open_key(tmp_path / "pseudonym.key")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     """Mode 0640 is refused, and the message says how to mend it."""
     path = tmp_path / "pseudonym.key"
-    open_key(path)
+    open_key(path, creates=True)
     path.chmod(0o640)
     with pytest.raises(ConfigError, match="chmod 600"):
         open_key(path)

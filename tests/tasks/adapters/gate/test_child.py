@@ -94,7 +94,7 @@ def request(path: Path, source_dir: Path | None = None) -> PrepareImage:
     """The whole gate for a file in its own folder; the key lies one above."""
     source_dir = source_dir or path.parent
     key_path = source_dir.parent / "key"
-    open_key(key_path)
+    open_key(key_path, creates=True)
     try:
         fingerprint = file_fingerprint(path.lstat())
     except OSError:
@@ -483,7 +483,7 @@ def test_a_poisoned_shard_is_written_without_the_poison(tmp_path: Path, write_so
     faulty(paths[2], paths[2], "memory")
     store = create_store(
         tmp_path / "store", preprocess=SETTINGS, preprocess_version="1", rows_per_shard=4,
-        key_id=open_key(tmp_path / "key").key_id,
+        key_id=open_key(tmp_path / "key", creates=True).key_id,
     )  # fmt: skip
     reserve_rows(store, 4)
     images = tuple(

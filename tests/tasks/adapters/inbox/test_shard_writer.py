@@ -81,7 +81,7 @@ def _job(folder: Path, source_dir: Path, files: Iterable[SourceFile], masks: dic
         preprocess=PREPROCESS,
         preprocess_version=PREPROCESS_VERSION,
         rows_per_shard=8,
-        key_id=open_key(key_path).key_id,
+        key_id=open_key(key_path, creates=True).key_id,
     )
     reserve_rows(store, 8)
     images = tuple(
@@ -221,7 +221,7 @@ def test_headers_give_a_record_or_reasons(cohort_dir: Path, tmp_path: Path) -> N
     good_path.write_bytes(_source_files(cohort_dir)[0].path.read_bytes())
     bad_path.write_text("not an image" * 1000)
     key_path = tmp_path / "pseudonym.key"
-    open_key(key_path)
+    open_key(key_path, creates=True)
     gate = GateSettings(source_dir=tmp_path, profile="phantom", key_path=key_path)
     job = HeaderJob(files=tuple(_source_files(tmp_path)), gate=gate)
     assert [item.record.source_sha256 for item in inspect_files(job) if item.record] == [""]

@@ -1,0 +1,156 @@
+"""The parts of a store belong together: each carries the store's id, and if one is there all must be.
+
+A part that is missing is never made anew beside the others: new arrays would read as black images, a new ledger would give out
+rows that the manifest names, a new key would make strangers of known patients. ``store.json`` is written last, when a store is
+made, and its id last, when a store of a former release is given one: without it nothing counts.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from schemas.errors import StoreError
+from schemas.layout import LESION_MASK, PIXELS
+from tasks.adapters.workspace import StoreFolder, write_atomically
+
+_ID: Final = "store_id"
+_DAMAGE: Final = (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException)
+
+
+def is_unmade(files: StoreFolder) -> bool:
+    """True if nothing of a store is there, or only what a killed maker left."""
+    return files.unfinished_path.exists() or not any(path.exists() for path in (files.settings_path, *files.parts))
+
+
+@contextmanager
+def making(files: StoreFolder) -> Iterator[None]:
+    """Inside, the parts of a new store are written, ``store.json`` last; what a killed maker left is deleted first."""
+    if files.unfinished_path.exists():  # it ended before anybody could put anything into the store
+        shutil.rmtree(files.pixels_dir, ignore_errors=True)
+        for path in (files.ledger_path, files.manifest_path, files.settings_path):
+            path.unlink(missing_ok=True)
+    write_atomically(files.unfinished_path, b"")
+    yield
+    files.unfinished_path.unlink()
+
+
+def require_parts(files: StoreFolder, store_id: str, *, for_writing: bool) -> None:
+    """Checks that the parts are there and of this store; readers need no manifest of it yet, and no ledger that is sound.
+
+    Raises:
+        StoreError: A part is missing, damaged, or belongs to another store.
+    """
+    require_arrays(files, store_id)
+    if (for_writing or store_id) and not files.ledger_path.exists():
+        raise missing_part(files.ledger_path, "restore it from a backup (`mammo restore`), or ingest into a new workspace_dir")
+    if for_writing and store_id:
+        found = _manifest_id(files.manifest_path)
+        if found is not None:
+            require_same(found, store_id, files.manifest_path)
+
+
+def require_arrays(files: StoreFolder, store_id: str) -> None:
+    """Checks that the pixels are there and of this store.
+
+    Raises:
+        StoreError: They are missing, damaged, or belong to another store.
+    """
+    remedy = (
+        "see that the disk they lie on is there; if they are lost: `mammo backup`, then `mammo restore` of that archive makes "
+        "empty ones, and `mammo ingest` reads the files again"
+    )
+    group = files.pixels_dir
+    for path in (group, group / PIXELS, group / LESION_MASK):
+        if not (path / "zarr.json").exists():
+            raise missing_part(path, remedy)
+    try:
+        found = str(_group(files)["attributes"].get(_ID, ""))
+    except _DAMAGE as damage:
+        raise StoreError(
+            f"The description of the arrays in {group} is damaged", expected="zarr metadata", remedy="restore it from a backup"
+        ) from damage
+    if store_id:
+        require_same(found, store_id, group)
+
+
+def require_same(found: str, store_id: str, part: Path) -> None:
+    """Refuses a part of another store.
+
+    Raises:
+        StoreError: It is one.
+    """
+    if found != store_id:
+        raise StoreError(
+            f"{part.name} in {part.parent} belongs to another store",
+            expected=f"the store {store_id[:12]}, as its {StoreFolder(part.parent).settings_path.name} says",
+            got=found[:12] or "a part without an id",
+            remedy="put the right one back, or restore all of them from one backup",
+        )
+
+
+def missing_part(path: Path, remedy: str) -> StoreError:
+    """What to raise where a part is gone; nothing was made in its place."""
+    return StoreError(f"{path.name} of the exam store is gone", expected=path, got="no such file", remedy=remedy)
+
+
+def write_arrays_id(files: StoreFolder, store_id: str) -> None:
+    """Marks the arrays as those of this store."""
+    group = _group(files)
+    group["attributes"] = {**group["attributes"], _ID: store_id}
+    write_atomically(files.pixels_dir / "zarr.json", json.dumps(group, indent=2).encode())
+
+
+def marked_manifest(table: pa.Table, store_id: str) -> bytes:
+    """A manifest's file; with its store's id if that has one."""
+    if store_id:
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _ID.encode(): store_id.encode()})
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink)
+    return bytes(sink.getvalue())
+
+
+def manifest_table(files: StoreFolder, store_id: str, columns: list[str] | None = None) -> pa.Table:
+    """The manifest in force.
+
+    Raises:
+        StoreError: It is damaged, or belongs to another store.
+        FileNotFoundError: Nothing was published yet.
+    """
+    path = files.manifest_path
+    try:
+        table = parquet.read_table(path, columns=columns)
+        found = (table.schema.metadata or {}).get(_ID.encode(), b"").decode()
+    except FileNotFoundError:
+        raise
+    except _DAMAGE as damage:
+        raise StoreError(
+            f"The manifest {path} cannot be read",
+            expected="an undamaged parquet file",
+            got=type(damage).__name__,
+            remedy="`mammo ingest CONFIG.yaml` writes it anew from the ledger",
+        ) from damage
+    if store_id:
+        require_same(found, store_id, path)
+    return table
+
+
+def _manifest_id(path: Path) -> str | None:
+    """The id in a manifest; None if there is none that can be read: ingest writes it anew from the ledger."""
+    try:
+        metadata: dict[bytes, bytes] = parquet.read_schema(path).metadata or {}
+        return metadata.get(_ID.encode(), b"").decode()
+    except _DAMAGE:
+        return None
+
+
+def _group(files: StoreFolder) -> dict[str, Any]:
+    group: dict[str, Any] = json.loads((files.pixels_dir / "zarr.json").read_bytes())
+    return {"attributes": {}, **group}

@@ -1,0 +1,90 @@
+"""``store.json``: what a store was made with, and the id that every part of it carries."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import Field, PositiveInt, ValidationError
+
+from schemas.config.ingest import PreprocessConfig
+from schemas.config.section import Config
+from schemas.errors import StoreError
+from schemas.layout import STORE_VERSION
+from tasks.adapters.workspace import StoreFolder, write_atomically
+
+
+class StoreSettings(Config):
+    """The content of ``store.json``."""
+
+    store_version: str = Field(STORE_VERSION, description="Of the layout")
+    preprocess: PreprocessConfig
+    preprocess_version: str
+    rows_per_shard: PositiveInt = Field(description="Images of one shard, one writer's whole work")
+    pseudonym_key_id: str = Field(description="Names the key of the pseudonyms")
+    store_id: str = Field("", description="Carried by arrays, ledger and manifest too; empty in a store of a former release")
+
+    @property
+    def preprocessing(self) -> str:
+        """Crop mode, version and VOI transform, as checkpoints say it."""
+        return f"{self.preprocess.crop_mode.value}-{self.preprocess_version}"
+
+    def changed(self, other: StoreSettings) -> list[str]:
+        """Names of settings that differ; the id is none."""
+        return sorted(
+            name for name in type(self).model_fields if name != "store_id" and getattr(self, name) != getattr(other, name)
+        )
+
+
+def read_settings(files: StoreFolder) -> StoreSettings:
+    """What a store was made with.
+
+    Raises:
+        StoreError: There is no store, it has another layout, or its ``store.json`` is gone or damaged.
+    """
+    try:
+        content = json.loads(files.settings_path.read_bytes())
+        version = content["store_version"]
+    except FileNotFoundError as missing:
+        others = [path.name for path in files.parts if path.exists()]
+        if others:
+            raise StoreError(
+                f"{files.settings_path.name} of {files.root} is gone",
+                expected=f"it beside {', '.join(others)}",
+                remedy="restore it from a backup (`mammo restore`); nothing was changed",
+            ) from missing
+        raise StoreError(
+            f"There is no exam store at {files.root}",
+            expected=f"a folder with {files.settings_path.name}",
+            remedy="run `mammo ingest` first",
+        ) from missing
+    except (ValueError, KeyError, TypeError) as damage:
+        raise _damaged(files) from damage
+    if version != STORE_VERSION:
+        raise StoreError(
+            "The exam store has another layout",
+            expected=f"store version {STORE_VERSION}",
+            got=version,
+            remedy="ingest again into a new workspace",
+        )
+    try:
+        return StoreSettings.model_validate(content)
+    except ValidationError as damage:
+        raise _damaged(files) from damage
+
+
+def write_settings(files: StoreFolder, settings: StoreSettings) -> None:
+    """Writes ``store.json``; a store is there when this has returned.
+
+    Raises:
+        OSError: The disk is full or gone.
+    """
+    content = settings.model_dump(mode="json", exclude_defaults=False)
+    write_atomically(files.settings_path, json.dumps(content, indent=1).encode())
+
+
+def _damaged(files: StoreFolder) -> StoreError:
+    return StoreError(
+        f"{files.settings_path.name} of {files.root} is damaged",
+        expected="the settings it was made with",
+        remedy="restore it from a backup",
+    )

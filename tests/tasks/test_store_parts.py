@@ -1,0 +1,178 @@
+"""The parts of a store belong together: what is missing is never made anew, what is damaged or foreign is a sentence."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from schemas.config.run import RunConfig
+from schemas.errors import MammoError, StoreError
+from schemas.reports.data import IngestReport
+from tasks.adapters.inbox.store_ledger import StoreLedger
+from tasks.adapters.store.exam_store import open_store, read_row
+from tasks.adapters.store.manifest import published_rows, read_manifest, read_splits
+from tasks.adapters.store.settings import read_settings
+from tasks.adapters.workspace import StoreFolder, Workspace
+
+IngestHere = Callable[[RunConfig], IngestReport]
+MakeConfig = Callable[..., RunConfig]
+
+PARTS = {
+    "settings": lambda workspace: workspace.store.settings_path,
+    "ledger": lambda workspace: workspace.store.ledger_path,
+    "arrays": lambda workspace: workspace.store.pixels_dir,
+    "array": lambda workspace: workspace.store.pixels_dir / "pixels",
+    "key": lambda workspace: workspace.key_path,
+}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory, cohort_dir: Path) -> Path:
+    """One exam of four views."""
+    folder = tmp_path_factory.mktemp("cohort")
+    exam = min(path for path in (cohort_dir / "dicom").iterdir() if path.is_dir())
+    shutil.copytree(exam, folder / "dicom" / exam.name)
+    for name in ("labels.csv", "masks"):
+        copy = shutil.copytree if (cohort_dir / name).is_dir() else shutil.copy
+        copy(cohort_dir / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(
+    tmp_path_factory: pytest.TempPathFactory, cohort: Path, make_config: MakeConfig, ingest_here: IngestHere
+) -> tuple[RunConfig, RunConfig]:
+    """Two workspaces with the same exam, key and settings: nothing but their ids tells their parts apart."""
+    ours = make_config(tmp_path_factory.mktemp("ours"), cohort)
+    theirs = make_config(tmp_path_factory.mktemp("theirs"), cohort)
+    ingest_here(ours)
+    shutil.copy2(Workspace(ours.workspace_dir).key_path, Workspace(theirs.workspace_dir).key_path)
+    ingest_here(theirs)
+    return ours, theirs
+
+
+@pytest.fixture
+def config(made: tuple[RunConfig, RunConfig], tmp_path: Path) -> RunConfig:
+    """A copy of the first workspace, to be damaged."""
+    shutil.copytree(made[0].workspace_dir, tmp_path / "workspace")
+    return made[0].model_copy(update={"workspace_dir": tmp_path / "workspace"})
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _names(workspace: Path) -> set[str]:
+    return {path.relative_to(workspace).as_posix() for path in workspace.rglob("*") if "ledger.sqlite-" not in path.name}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_missing_part_is_not_made_anew(config: RunConfig, ingest_here: IngestHere, part: str) -> None:
+    """Ingest ends with a sentence that names it, and changes nothing: with the part back it goes on as before."""
+    workspace = Workspace(config.workspace_dir)
+    before = _names(config.workspace_dir)
+    missing = PARTS[part](workspace)
+    missing.rename(config.workspace_dir.parent / "away")
+    rest = _names(config.workspace_dir)
+    with pytest.raises(MammoError, match=rf"{missing.name}.* is gone.*Remedy"):
+        ingest_here(config)
+    assert _names(config.workspace_dir) == rest
+    (config.workspace_dir.parent / "away").rename(missing)
+    assert (ingest_here(config).images_published, _names(config.workspace_dir)) == (4, before)
+
+
+@pytest.mark.parametrize("part", ["settings", "ledger", "arrays", "manifest"])
+def test_a_part_of_another_store_is_refused(
+    made: tuple[RunConfig, RunConfig], config: RunConfig, ingest_here: IngestHere, part: str
+) -> None:
+    """The key and the settings are the same, and so are the images: only their ids tell that rows are mixed up."""
+    ours, theirs = Workspace(config.workspace_dir).store, Workspace(made[1].workspace_dir).store
+    source, target = {
+        "settings": (theirs.settings_path, ours.settings_path),
+        "ledger": (theirs.ledger_path, ours.ledger_path),
+        "arrays": (theirs.pixels_dir, ours.pixels_dir),
+        "manifest": (theirs.manifest_path, ours.manifest_path),
+    }[part]
+    _remove(target)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy2(source, target)
+    with pytest.raises(StoreError, match="belongs to another store"):
+        ingest_here(config)
+    if part != "ledger":  # a reader asks it for nothing
+        with pytest.raises(StoreError, match="belongs to another store"):
+            read_manifest(open_store(ours.root))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"damage" * 100, b"[]", b"{}"], ids=["empty", "cut", "noise", "list", "bare"])
+@pytest.mark.parametrize("part", ["settings", "ledger", "group", "array", "manifest", "splits"])
+def test_a_damaged_part_is_a_sentence(config: RunConfig, part: str, content: bytes) -> None:
+    """Never an ArrowInvalid, a KeyError or a JSON error."""
+    workspace = Workspace(config.workspace_dir)
+    path = {
+        "settings": workspace.store.settings_path,
+        "ledger": workspace.store.ledger_path,
+        "group": workspace.store.pixels_dir / "zarr.json",
+        "array": workspace.store.pixels_dir / "pixels" / "zarr.json",
+        "manifest": workspace.store.manifest_path,
+        "splits": workspace.splits_path,
+    }[part]
+    row = min(published_rows(open_store(workspace.store_dir)).values())
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"Expected: .*Remedy: "):
+        store = open_store(workspace.store_dir)
+        read_manifest(store)
+        with StoreLedger(store):
+            pass
+        read_row(store, row)
+        read_splits(workspace.splits_path)
+
+
+def test_a_damaged_manifest_is_written_anew_from_the_ledger(config: RunConfig, ingest_here: IngestHere) -> None:
+    """Nothing of it is known there only."""
+    store = open_store(Workspace(config.workspace_dir).store_dir)
+    before = read_manifest(store)
+    store.manifest_path.write_bytes(b"damage")
+    ingest_here(config)
+    assert read_manifest(store).equals(before)
+
+
+def test_readers_make_nothing(tmp_path: Path) -> None:
+    """Where there is no store there is none afterwards."""
+    with pytest.raises(StoreError, match="There is no exam store"):
+        open_store(tmp_path / "exam_store")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_whose_making_was_killed_is_made_again(
+    tmp_path: Path, cohort: Path, make_config: MakeConfig, ingest_here: IngestHere
+) -> None:
+    """Without its ``store.json`` nothing could be put into it: the next ingest begins anew."""
+    config = make_config(tmp_path / "workspace", cohort)
+    files = Workspace(config.workspace_dir).store
+    (files.pixels_dir / "pixels").mkdir(parents=True)
+    files.ledger_path.write_bytes(b"")
+    files.unfinished_path.write_bytes(b"")
+    assert ingest_here(config).images_published == 4
+    assert not files.unfinished_path.exists()
+
+
+def _ids(files: StoreFolder) -> set[str]:
+    store = open_store(files.root)
+    with StoreLedger(store) as ledger:
+        read_manifest(store)  # refuses one of another id
+        return {store.store_id, ledger.store_id, read_settings(files).store_id}
+
+
+def test_every_part_of_a_store_carries_its_id(made: tuple[RunConfig, RunConfig]) -> None:
+    """One id in each store, another in the other."""
+    ours, theirs = (_ids(Workspace(config.workspace_dir).store) for config in made)
+    assert len(ours) == len(theirs) == 1 and ours != theirs and "" not in ours
