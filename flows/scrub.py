@@ -18,13 +18,14 @@ def scrub(config: RunConfig, repair: bool = False) -> ScrubReport:
 
     Args:
         config: The run whose store to read.
-        repair: Ingest damaged images again from their files; an image whose file is gone leaves the manifest.
+        repair: Ingest damaged images again from their files, or from any file with the same bytes; one without a file leaves
+            the manifest until it, or what was stored, is back.
 
     Raises:
         StoreError: There is damage, and it was not to be repaired or could not be.
     """
     report = scrub_steps(config)
-    if repair and (report.damaged_image_ids or not report.is_manifest_sound):
+    if repair and (report.damaged_image_ids or report.is_incomplete or not report.is_manifest_sound):
         with held_lock(Workspace(config.workspace_dir).store_dir, purpose="scrub --repair", wait_s=config.ingest.lock_wait_s):
             mark_damaged(config, report)
         ingest_steps(config)

@@ -13,8 +13,9 @@ from schemas.errors import StoreError
 from schemas.reports.data import ScrubReport
 from tasks.adapters.cluster import Failed, run_all
 from tasks.adapters.inbox.claims import publishable
+from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
-from tasks.adapters.store.exam_store import ExamStore, drop_unreadable_shards, open_store
+from tasks.adapters.store.exam_store import ExamStore, delete_set_aside, open_store, set_aside_unreadable_shards
 from tasks.adapters.store.manifest import published_rows
 from tasks.adapters.store.verification import Damage, DigestJob, ExpectedImage, find_damage, write_damage_list
 from tasks.adapters.workspace import Workspace
@@ -33,52 +34,68 @@ def read_everything(config: RunConfig, scheduler: str) -> ScrubReport:
         StoreError: There is no store, its ledger cannot be read, or a worker cannot read at all.
     """
     store = adopted(open_store(Workspace(config.workspace_dir).store_dir))
-    images, is_ledger_sound, is_manifest_sound = _expected(store)
+    published, awaited, is_ledger_sound = _expected(store)
+    images = [*published, *awaited]
     jobs = [
         DigestJob(store=store, images=tuple(images[start : start + _IMAGES_PER_JOB]))
         for start in range(0, len(images), _IMAGES_PER_JOB)
     ]
-    damage: list[Damage] = []
+    found: list[Damage] = []
     with progress("scrub", len(images), "images") as tracker:
         for done, result in enumerate(run_all(scheduler, find_damage, jobs), start=1):
             if isinstance(result, Failed):
                 raise StoreError(
                     "The store cannot be read", got=result.error, remedy="see that its disk is there"
                 ) from result.cause
-            damage += result
+            found += result
             tracker.advance_to(min(done * _IMAGES_PER_JOB, len(images)))
+    was_awaited, still_damaged = {image.file_id for image in awaited}, {one.image.file_id for one in found}
+    damage = [one for one in found if one.image.file_id not in was_awaited]
     folder = Workspace(config.workspace_dir).stage_dir("scrub")
     write_damage_list(folder / "damage.csv", damage)
     report = ScrubReport(
         store_dir=store.folder,
-        images_read=len(images),
+        images_read=len(published),
         damaged_image_ids=tuple(sorted({one.image.image_id for one in damage})),
         damaged_file_ids=tuple(sorted({one.image.file_id for one in damage})),
         is_ledger_sound=is_ledger_sound,
-        is_manifest_sound=is_manifest_sound,
+        is_manifest_sound=published_rows(store) == {image.image_id: image.row for image in published},
+        awaited_image_ids=tuple(image.image_id for image in awaited if image.file_id in still_damaged),
+        whole_again_file_ids=tuple(sorted(was_awaited - still_damaged)),
         damage_path=folder / "damage.csv",
     )
     Workspace(config.workspace_dir).write_report("scrub", report)
     show_table("scrub", [{"array": one.array, "image": one.image.image_id, "got": one.got} for one in damage[:1000]], "Damage")
-    logger.info("read %d images, %d of them damaged", len(images), len(report.damaged_image_ids))
+    logger.info("read %d images, %d of them damaged", len(published), len(report.damaged_image_ids))
+    if awaited:
+        logger.warning(
+            "%d images were damaged earlier and are not published; %d of them can be read again, which --repair publishes",
+            len(awaited),
+            len(report.whole_again_file_ids),
+        )
     return report
 
 
 @task(name="mark-damaged", cache_policy=NO_CACHE, persist_result=False)
 def mark_damaged(config: RunConfig, report: ScrubReport) -> None:
-    """Calls the damaged images unwritten: the next ingest reads their files again; without its file an image is unpublished."""
+    """Lets the next ingest read the damaged images' files again; until then they are not published, and nothing is deleted."""
     store = open_store(Workspace(config.workspace_dir).store_dir)
-    drop_unreadable_shards(store, (published_rows(store).get(image_id, 0) for image_id in report.damaged_image_ids))
     with StoreLedger(store) as ledger:
-        ledger.rewrite(report.damaged_file_ids)
+        ledger.mark_whole(report.whole_again_file_ids)
+        ledger.mark_damaged(report.damaged_file_ids)
+        set_aside_unreadable_shards(store, [line.row for line in ledger.damaged_lines()])
 
 
 @task(name="after-repair", cache_policy=NO_CACHE, persist_result=False)
 def after_repair(found: ScrubReport, again: ScrubReport) -> ScrubReport:
     """What the second reading says, with what became of the damage of the first."""
-    published = published_rows(open_store(again.store_dir))
-    lost = [image_id for image_id in found.damaged_image_ids if image_id not in published]
-    repaired = len(found.damaged_image_ids) - len(lost) - len(again.damaged_image_ids)
+    store = open_store(again.store_dir)
+    published = published_rows(store)
+    damaged = {*found.damaged_image_ids, *found.awaited_image_ids}
+    lost = damaged.difference(published)
+    repaired = len(damaged) - len(lost) - len(damaged.intersection(again.damaged_image_ids)) + len(found.whole_again_file_ids)
+    if not lost and not again.damaged_image_ids:
+        delete_set_aside(store)
     return again.model_copy(update={"images_repaired": repaired, "images_lost": len(lost)})
 
 
@@ -104,12 +121,15 @@ def refuse_damage(report: ScrubReport) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _expected(store: ExamStore) -> tuple[Sequence[ExpectedImage], bool, bool]:
-    """What must be stored, by row; whether SQLite finds the ledger sound, and whether the manifest says the same as it."""
+def _expected(store: ExamStore) -> tuple[Sequence[ExpectedImage], Sequence[ExpectedImage], bool]:
+    """What is to be published, by row; what is not because it was found damaged; whether SQLite finds the ledger sound."""
     with StoreLedger(store) as ledger:
         is_ledger_sound = ledger.is_sound()
-        lines = publishable(ledger.manifest_lines()).lines
-    images = [
+        return _images(publishable(ledger.manifest_lines()).lines), _images(ledger.damaged_lines()), is_ledger_sound
+
+
+def _images(lines: Sequence[LedgerLine]) -> list[ExpectedImage]:
+    return [
         ExpectedImage(
             file_id=line.file_id,
             image_id=line.image_id,
@@ -120,4 +140,3 @@ def _expected(store: ExamStore) -> tuple[Sequence[ExpectedImage], bool, bool]:
         )
         for line in lines
     ]
-    return images, is_ledger_sound, published_rows(store) == {image.image_id: image.row for image in images}

@@ -28,9 +28,18 @@ class ScrubReport(Report):
     damaged_file_ids: tuple[str, ...]
     is_ledger_sound: bool = Field(description="SQLite's own integrity check")
     is_manifest_sound: bool = Field(description="The manifest names the images and rows that the ledger does")
-    images_repaired: int = Field(0, description="Damaged images ingested again from their files")
-    images_lost: int = Field(0, description="Damaged images whose files are gone or refused now; not published any more")
+    images_repaired: int = Field(0, description="Damaged images ingested again from their files, or readable again")
+    images_lost: int = Field(
+        0, description="Damaged images whose files are gone or refused now; not published until a file or the bytes are back"
+    )
+    awaited_image_ids: tuple[str, ...] = Field((), description="Found damaged by an earlier repair, and not whole again")
+    whole_again_file_ids: tuple[str, ...] = Field((), description="Found damaged by an earlier repair, and readable now")
     damage_path: ReportPath
+
+    @property
+    def is_incomplete(self) -> bool:
+        """True if an earlier repair left images unpublished, whether or not they can be read by now."""
+        return bool(self.awaited_image_ids or self.whole_again_file_ids)
 
 
 class IngestReport(Report):

@@ -104,6 +104,7 @@ def scan_folder(config: RunConfig) -> Scan:
         raise _no_exams(source_dir, got="no file")
     with StoreLedger(store) as ledger:
         ledger.rewrite(_with_other_mask(config.ingest, ledger, files, pseudonyms))
+        ledger.hand_over({file.file_id for file in files})
         unsettled = [
             file
             for file in files

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from schemas.errors import StoreError
 from tasks.adapters.inbox.ledger import Ledger
+from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import published_rows
 from tasks.adapters.store.parts import manifest_table, marked_manifest, missing_part, require_same, write_arrays_id
@@ -57,9 +61,70 @@ class StoreLedger(Ledger):
             cursor.execute("DELETE FROM identity")
             cursor.execute("INSERT INTO identity (store_id) VALUES (?)", (store_id,))
 
+    # -------------------------------------------------------------------------------------------------------- damage
+
+    def mark_damaged(self, file_ids: Sequence[str]) -> None:
+        """Calls what is stored of these claims damaged: not published, and read again from a file as soon as there is one.
+
+        What is known of them is kept until it is written again: their bytes may come back.
+        """
+        with self._transaction() as cursor:
+            _forget_what_was_written_again(cursor)
+            for file_id in file_ids:
+                cursor.execute(
+                    """INSERT OR REPLACE INTO damaged (file_id, manifest)
+                       SELECT file_id, manifest FROM images WHERE file_id = ? AND manifest IS NOT NULL""",
+                    (file_id,),
+                )
+        self.rewrite(file_ids)
+
+    def damaged_lines(self) -> list[LedgerLine]:
+        """What was stored of claims that are damaged, by row; each has lain unpublished since then."""
+        rows = self._query(
+            """SELECT damaged.manifest, file_id FROM damaged JOIN images USING (file_id)
+               WHERE images.manifest IS NULL ORDER BY row"""
+        )
+        return [LedgerLine(file_id=file_id, stored=json.loads(manifest)) for manifest, file_id in rows]
+
+    def mark_whole(self, file_ids: Sequence[str]) -> None:
+        """Takes the word back: what was stored can be read again, and the next ingest publishes it."""
+        with self._transaction() as cursor:
+            for file_id in file_ids:
+                cursor.execute(
+                    """UPDATE images SET manifest = (SELECT manifest FROM damaged WHERE file_id = images.file_id)
+                       WHERE file_id = ? AND manifest IS NULL""",
+                    (file_id,),
+                )
+            _forget_what_was_written_again(cursor)
+
+    def hand_over(self, present: Collection[str]) -> int:
+        """Gives claims that are to be written, and whose file is gone, to a file with the same bytes; returns how many.
+
+        Args:
+            present: The files that are there.
+        """
+        wanted = self._query(
+            """SELECT images.file_id, copy.file_id FROM images JOIN files USING (file_id)
+               JOIN files AS copy ON copy.image_id = files.image_id AND copy.source_sha256 = files.source_sha256
+               WHERE images.manifest IS NULL AND files.source_sha256 != '' AND copy.state = 'duplicate'"""
+        )
+        heirs = {gone: copy for gone, copy in wanted if gone not in present and copy in present}
+        with self._transaction() as cursor:
+            for gone, copy in heirs.items():
+                for table in ("images", "damaged"):
+                    cursor.execute(f"UPDATE {table} SET file_id = ? WHERE file_id = ?", (copy, gone))  # noqa: S608
+                cursor.execute("UPDATE files SET state = 'accepted' WHERE file_id = ?", (copy,))
+                cursor.execute("UPDATE files SET state = 'duplicate' WHERE file_id = ?", (gone,))
+        return len(heirs)
+
     def _make_tables(self) -> None:
         with self._transaction() as cursor:
             cursor.execute("CREATE TABLE IF NOT EXISTS identity (store_id TEXT NOT NULL)")
+            cursor.execute("CREATE TABLE IF NOT EXISTS damaged (file_id TEXT PRIMARY KEY, manifest TEXT NOT NULL)")
+
+
+def _forget_what_was_written_again(cursor: Any) -> None:
+    cursor.execute("DELETE FROM damaged WHERE file_id NOT IN (SELECT file_id FROM images WHERE manifest IS NULL)")
 
 
 def adopted(store: ExamStore) -> ExamStore:

@@ -30,6 +30,7 @@ from tasks.adapters.store.tensorstore_reader import read_chunk
 from tasks.adapters.workspace import StoreFolder, delete_leftovers
 
 _SAMPLED_ROWS = 64
+_SET_ASIDE = ".damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +220,22 @@ def _shard_file(store: ExamStore, name: str, shard: int) -> ShardFile:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def drop_unreadable_shards(store: ExamStore, rows: Iterable[int]) -> None:
-    """Deletes the shards of these rows whose index is damaged: nothing in them can be read, and no writer could keep a row."""
+def set_aside_unreadable_shards(store: ExamStore, rows: Iterable[int]) -> None:
+    """Renames the shards of these rows whose index is damaged: nothing in them can be read, and no writer could keep a row.
+
+    Their bytes stay until ``delete_set_aside``.
+    """
     for shard in sorted({row // store.rows_per_shard for row in rows}):
         for name in (PIXELS, LESION_MASK):
             path = _shard_path(store, name, shard)
             if path.exists() and not is_index_sound(path, store.rows_per_shard):
-                path.unlink()
+                path.rename(path.with_name(f"{path.name}.{uuid4().hex}{_SET_ASIDE}"))
+
+
+def delete_set_aside(store: ExamStore) -> None:
+    """Deletes the shards that were set aside: call when every image in them is written again."""
+    for path in store.files.pixels_dir.rglob(f"*{_SET_ASIDE}"):
+        path.unlink(missing_ok=True)
 
 
 def crop_digest(crop_HW: NDArray[np.uint16] | NDArray[np.uint8]) -> str:

@@ -20,9 +20,9 @@ from tasks.adapters.store.exam_store import (
     StoredImage,
     create_store,
     crop_digest,
-    drop_unreadable_shards,
     read_row,
     reserve_rows,
+    set_aside_unreadable_shards,
     write_shard,
 )
 from tasks.adapters.store.verification import DigestJob, ExpectedImage, find_damage, write_damage_list
@@ -129,12 +129,12 @@ def test_a_damaged_image_can_be_written_again_and_its_neighbours_stay(store: Exa
     content = bytearray(path.read_bytes())
     content[10] ^= 1
     path.write_bytes(content)
-    drop_unreadable_shards(store, range(8))
+    set_aside_unreadable_shards(store, range(8))
     (row,) = (row for _, row in found(store))
     write_shard(store, 0, [StoredImage(row=row, pixels_HW=crop(row), mask_HW=mask(row) if row == 1 else None)])
     assert found(store) == set()
     path.write_bytes(path.read_bytes()[:-1])
-    drop_unreadable_shards(store, range(8))
+    set_aside_unreadable_shards(store, range(8))
     assert not path.exists() and shard_path(store, PIXELS, 1).exists()
 
 
