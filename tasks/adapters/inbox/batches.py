@@ -22,8 +22,8 @@ from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.ledger import AcceptedFile, Ledger
 from tasks.adapters.inbox.shard_writer import HeaderJob, InspectedFile, PlannedImage, ShardJob, ShardResult
 from tasks.adapters.inbox.source_folder import complete_files, mask_files, source_files
-from tasks.adapters.labels.named_inputs import read_inputs, require_inputs
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
+from tasks.adapters.labels.named_inputs import read_inputs, require_inputs
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
 from tasks.adapters.store.exam_store import ExamStore, create_store, reserve_rows
 from tasks.adapters.store.parts import is_unmade
