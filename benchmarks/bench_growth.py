@@ -38,6 +38,7 @@ from tasks.adapters.cluster import open_cluster, run_all
 from tasks.adapters.dicom.dicom_file import write_mammogram
 from tasks.adapters.dicom.mammogram import MammogramHeader
 from tasks.adapters.gate.child import child_of_this_thread
+from tasks.adapters.inbox.batches import header_batches
 
 SIDE_PX = 256
 PREPROCESS = PreprocessConfig(window_px=(256, 192), erosion_iterations=8, crop_buffer_px=4, jitter_shift_px=8, jitter_size_px=8)
@@ -130,7 +131,7 @@ def measure_scheduler(folder: Path, shards: int) -> dict[str, float]:
     scan = ingest.scan_source.fn(config)
     process = psutil.Process()
     with open_cluster(LocalDask(n_workers=1)) as address:
-        for files in ingest.header_batches(config, scan):
+        for files in header_batches(config, scan):
             ingest.inspect_batch.fn(config, address, files)
         (batch,) = ingest.plan_shards.fn(config, scan)
         list(run_all(address, operator.truth, [batch.jobs[0]] * 100))

@@ -54,7 +54,9 @@ from tasks.adapters.gate.child import GateChild, PreparedImage
 from tasks.adapters.gate.messages import InspectHeader, PrepareImage
 from tasks.adapters.gate.settings import gate_settings
 from tasks.adapters.inbox import shard_writer
+from tasks.adapters.inbox.batches import open_exams
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
+from tasks.adapters.store.exam_store import reserve_rows
 
 GOALS: dict[str, dict[str, float]] = {
     "JPEG 2000": {"own decode": 0.85, "pydicom": 1.0, "released": 3.0},
@@ -267,12 +269,12 @@ def _shard_jobs(folder: Path, paths: list[Path], shards: int) -> list[shard_writ
     """Shards of the same files over and over: planned once, then shifted to the next shard."""
     config = make_config(folder / "dask", paths[0].parent)
     scan = ingest.scan_source.fn(config)
-    store, _ = ingest.open_exams(config)
+    store, _ = open_exams(config)
     images = tuple(
         shard_writer.PlannedImage(file=file, row=row, mask_path=None)
         for row, file in enumerate(scan.unsettled[: store.rows_per_shard])
     )
-    ingest.reserve_rows(store, shards * store.rows_per_shard)
+    reserve_rows(store, shards * store.rows_per_shard)
     return [
         shard_writer.ShardJob(
             store=store, shard=shard, gate=gate_settings(config), preprocess=config.preprocess,

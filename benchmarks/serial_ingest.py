@@ -12,6 +12,7 @@ from schemas.config.network import GMICConfig
 from schemas.config.run import RunConfig
 from schemas.reports.data import IngestReport
 from tasks import ingest
+from tasks.adapters.inbox.batches import comparison_batches, header_batches
 from tasks.publish import publish_exams
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -37,7 +38,7 @@ def ingest_serially(config: RunConfig) -> tuple[IngestReport, dict[str, float]]:
     took: dict[str, float] = {}
     try:
         scan = _timed(took, "scan", lambda: ingest.scan_source.fn(config))
-        for batches_of in (ingest.header_batches, ingest.comparison_batches):
+        for batches_of in (header_batches, comparison_batches):
             for files in batches_of(config, scan):
                 _timed(took, "inspect", lambda files=files: ingest.inspect_batch.fn(config, "", files))
         for shards in _timed(took, "plan", lambda: ingest.plan_shards.fn(config, scan)):
