@@ -217,8 +217,9 @@ def _jpeg_2000(content: bytes) -> CodeStream:
     columns, rows, left, top, tile_columns, tile_rows, tile_left, tile_top = struct.unpack(">8I", content[8:40])
     shape_px = (rows - top, columns - left)
     stream = CodeStream(content=content, family=Family.JPEG_2000, shape_px=shape_px, is_lossless=False)
-    if not tile_columns or not tile_rows:
-        return stream  # no tiling at all: the decoder will say so
+    covers = tile_left <= left < tile_left + tile_columns and tile_top <= top < tile_top + tile_rows
+    if not covers:  # A.5.1; there is a decoder that never ends over such a stream
+        return replace(stream, cut_off="a first tile that does not cover the image's corner")
     tiles = -(-(columns - tile_left) // tile_columns) * -(-(rows - tile_top) // tile_rows)
     transforms: set[int] = set()
     position = _header_end(content, 2, transforms)

@@ -21,7 +21,7 @@ import pydicom.config
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.encaps import generate_frames
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
@@ -311,11 +311,12 @@ def _compressed(dataset: FileDataset, syntax_uid: str) -> DecodedFrame:
         # does not say its size (RLE) makes them grow with what its runs say.
         if not decoder.available_plugins or codec is None or codec.family is not Family.JPEG_LS:
             raise
+    stream = read_code_stream(frame)
     dataset.NumberOfFrames = 1  # 0 counts as 1 here, and not there
+    dataset.PixelData = encapsulate([frame if stream is None else stream.content])  # with its end marker, or it reads beyond
     # pydicom would clear bits above BitsStored; rule X24 wants to see them.
     options: Any = {"raw": True, "correct_unused_bits": False}
     decoded_HW, _ = decoder.as_array(dataset, **options)
-    stream = read_code_stream(frame)
     is_lossless = stream is not None and stream.is_lossless
     return DecodedFrame(pixels_HW=decoded_HW.reshape(shape_px), is_lossless=is_lossless)
 

@@ -114,6 +114,8 @@ def jpegs_2000(stream: bytes) -> Streams:
         yield name, stream[:part] + content + stream[part:]
     size = stream.index(b"\xff\x51")
     yield "tiles of one pixel", stream[: size + 22] + struct.pack(">2L", 1, 1) + stream[size + 30 :]
+    yield "tiles beside the image", stream[: size + 30] + struct.pack(">2L", 0, 128) + stream[size + 38 :]
+    yield "tiles before the image", stream[: size + 22] + struct.pack(">4L", 32, 32, 0, 0) + stream[size + 38 :]
     yield "no tiles", stream[: size + 22] + bytes(8) + stream[size + 30 :]
     yield "signed", stream[: size + 40] + b"\x8f" + stream[size + 41 :]
     yield "38 bits", stream[: size + 40] + b"\x25" + stream[size + 41 :]
