@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmic_model.pixels.breast_mask import RIGHTMOST_IGNORES_TOP, Breast, find_breast
+from gmic_model.pixels.orientation import turned_back, turned_upright
 from gmic_model.pixels.voi import VOI_VERSION
 from gmic_model.pixels.window import (
     DEFAULT_SETTINGS,
@@ -72,8 +73,8 @@ def prepare_view(
     """Crop the breast, bring the chest wall to column 0, find the best window centre.
 
     Args:
-        pixels_HW: (rows, columns) unsigned 16-bit, as decoded, tissue bright. A left breast has its chest wall at column 0, a
-            right one at the last column, as images are stored.
+        pixels_HW: (rows, columns) unsigned 16-bit, tissue bright, upright (``orientation``): a left breast has its chest wall
+            at column 0, a right one at the last column.
         laterality: Side of the breast.
         view_position: Decides how the window is placed.
         settings: Sizes, crop mode, and what to do with a breast larger than the window.
@@ -184,9 +185,9 @@ def standardised(part_HW: NDArray[np.uint16], placement: WindowPlacement, window
 
 
 def crop_like(image_HW: NDArray[ScalarT], geometry: ViewGeometry) -> NDArray[ScalarT]:
-    """Bring a lesion mask of the source image into the stored crop's frame: crop, flip, nearest-neighbour scaling."""
+    """Bring a lesion mask of the source image into the stored crop's frame: crop, turn, flip, nearest-neighbour scaling."""
     top, bottom, left, right = geometry.crop_box_px
-    crop_HW = image_HW[top:bottom, left:right]
+    crop_HW = np.rot90(image_HW[top:bottom, left:right], -geometry.quarter_turns)
     if geometry.is_flipped:
         crop_HW = crop_HW[:, ::-1]
     rows, columns = working_shape_px(geometry)
@@ -324,6 +325,7 @@ def _placed_center(prepared: PreparedView) -> tuple[int, int]:
 
 def _cut_geometry(geometry: ViewGeometry, shape_px: tuple[int, int], cut_px: tuple[int, int, int, int]) -> ViewGeometry:
     """The geometry after rows and columns of the flipped crop were cut off. A shrunk crop is never cut: its scale is 1 here."""
+    quarter_turns, geometry = geometry.quarter_turns, turned_upright(geometry)
     top, bottom, left, right = geometry.crop_box_px
     first_row, last_row, first_column, last_column = cut_px
     if geometry.is_flipped:
@@ -331,11 +333,12 @@ def _cut_geometry(geometry: ViewGeometry, shape_px: tuple[int, int], cut_px: tup
     else:
         left, right = left + first_column, right - (shape_px[1] - last_column)
     row, column = geometry.best_center_px
-    return replace(
+    cut = replace(
         geometry,
         crop_box_px=(top + first_row, bottom - (shape_px[0] - last_row), left, right),
         best_center_px=(row - first_row, column - first_column),
     )
+    return turned_back(cut, quarter_turns)
 
 
 def _standardised_unresized(part_HW: NDArray[np.uint16], placement: WindowPlacement) -> NDArray[np.float32]:

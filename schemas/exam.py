@@ -63,6 +63,7 @@ class Acquisition(StrEnum):
     FFDM = "ffdm"
     SYNTHETIC_2D = "synthetic_2d"
     FILM = "film"
+    LOW_ENERGY = "low_energy"
 
 
 class Photometric(StrEnum):
@@ -148,12 +149,16 @@ class ExamRecord:
         return frozenset() if found is None else frozenset(FINDINGS) - found
 
 
+Box = tuple[int, int, int, int]
+"""(top, bottom, left, right) in pixels, half open."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewGeometry:
     """Where a network window came from, enough to map saliency back to the source image.
 
-    The path of a pixel: source image -> crop box -> left-right flip if ``is_flipped`` -> resize by ``scale`` -> window.
-    All lengths in pixels; boxes are half open.
+    The path of a pixel: source image -> crop box -> clockwise ``quarter_turns`` -> left-right flip if ``is_flipped`` -> resize
+    by ``scale`` -> window. All lengths in pixels; boxes are half open.
 
     Attributes:
         source_shape_px: (rows, columns) of the source image.
@@ -162,15 +167,17 @@ class ViewGeometry:
         scale: Working pixels per source pixel; 1.0 unless an oversized breast is shrunk to the window.
         best_center_px: (row, column) of the window's centre, in the flipped and scaled crop.
         window_px: (rows, columns) of the network input.
+        quarter_turns: 0 unless the source image lies on its side or upside down; images stored by older versions have 0.
     """
 
     source_shape_px: tuple[int, int]
-    crop_box_px: tuple[int, int, int, int]
+    crop_box_px: Box
     is_flipped: bool
     scale: float
     best_center_px: tuple[int, int]
     window_px: tuple[int, int]
     view_position: ViewPosition
+    quarter_turns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

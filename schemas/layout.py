@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from schemas.exam import Finding, FindingType
+from schemas.exam import Acquisition, Finding, FindingType
 
 STORE_VERSION: Final = "2"
 PIXELS: Final = "pixels"
@@ -74,7 +74,7 @@ MANIFEST_COLUMNS: Final = (
     Column(name="patient_id", dtype="string", description="Pseudonym of PatientID"),
     Column(name="laterality", dtype="string", description="Side", allowed=("R", "L")),
     Column(name="view_position", dtype="string", description="View", allowed=("CC", "MLO")),
-    Column(name="acquisition", dtype="string", description="How acquired", allowed=("ffdm", "synthetic_2d", "film")),
+    Column(name="acquisition", dtype="string", description="How acquired", allowed=tuple(kind.value for kind in Acquisition)),
     Column(name="benign", dtype="int64", description="0 absent, 1 present, 255 not known", allowed=(0, 1, 255)),
     Column(name="malignant", dtype="int64", description="0 absent, 1 present, 255 not known", allowed=(0, 1, 255)),
     Column(name="birads", dtype="int64", description="BI-RADS category, 255 not known", allowed=(0, 1, 2, 3, 4, 5, 6, 255)),
@@ -153,6 +153,19 @@ MANIFEST_COLUMNS: Final = (
         severity=Severity.WARN,
     ),
 )
+
+OPTIONAL_COLUMNS: Final = (
+    Column(
+        name="quarter_turns",
+        dtype="int64",
+        description="Clockwise quarter turns between the source's crop and the stored one, before the mirroring",
+        allowed=(0, 1, 2, 3),
+    ),
+)
+"""Integer columns that the manifest has only while one of its images needs it; absent stands for 0 in every line.
+
+So a store of upright images is, to the byte, what older versions wrote, and theirs are read as they are.
+"""
 
 _BY_CATEGORY: Final = (
     "view_position", "acquisition", "benign", "malignant", "birads", "density", "bits_stored", "photometric",

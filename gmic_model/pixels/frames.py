@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gmic_model.pixels.orientation import turned_box, turned_upright
 from gmic_model.pixels.window import Jitter, ScalarT, cut_window, window_placement, working_shape_px
 from schemas.errors import ConfigError
 from schemas.exam import LesionBox, ViewGeometry
@@ -20,7 +21,7 @@ from schemas.exam import LesionBox, ViewGeometry
 def to_source_frame(
     saliency_CIJ: NDArray[np.floating], prepared_geometry: ViewGeometry, shape_px: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Bring saliency maps into the source image's frame: undo window, scaling, flip and crop.
+    """Bring saliency maps into the source image's frame: undo window, scaling, flip, turns and crop.
 
     Nearest-neighbour upsampling, as the paper's section 3.3 does for its localisation metrics.
 
@@ -35,6 +36,10 @@ def to_source_frame(
     findings, grid_rows, grid_columns = saliency_CIJ.shape
     if not saliency_CIJ.size:  # a network without a map
         return np.zeros((findings, *shape_px), np.float32)
+    if turns := prepared_geometry.quarter_turns:
+        turned_px = shape_px[::-1] if turns % 2 else shape_px
+        upright_CHW = to_source_frame(saliency_CIJ, turned_upright(prepared_geometry), turned_px)
+        return np.ascontiguousarray(np.rot90(upright_CHW, turns, axes=(1, 2)))
     row_cell, column_cell = _cells_of_source(prepared_geometry, shape_px, (grid_rows, grid_columns))
     rows, columns = _span(row_cell), _span(column_cell)
     source_CHW = np.zeros((findings, *shape_px), np.float32)
@@ -71,14 +76,15 @@ def boxes_in_crop(boxes: Iterable[LesionBox], geometry: ViewGeometry, shape_px: 
         geometry: Of the prepared view.
         shape_px: (rows, columns) of the stored crop.
     """
-    top, bottom, left, right = geometry.crop_box_px
+    upright = turned_upright(geometry)
+    top, bottom, left, right = upright.crop_box_px
     per_row, per_column = shape_px[0] / (bottom - top), shape_px[1] / (right - left)
     mask_HW = np.zeros(shape_px, np.uint8)
     for box in boxes:
-        columns = (
-            (right - box.right_px, right - box.left_px) if geometry.is_flipped else (box.left_px - left, box.right_px - left)
-        )
-        rows = _pixels_between((box.top_px - top) * per_row, (box.bottom_px - top) * per_row)
+        box_px = (box.top_px, box.bottom_px, box.left_px, box.right_px)
+        first_row, last_row, first, last = turned_box(box_px, geometry.source_shape_px, geometry.quarter_turns)
+        columns = (right - last, right - first) if geometry.is_flipped else (first - left, last - left)
+        rows = _pixels_between((first_row - top) * per_row, (last_row - top) * per_row)
         mask_HW[rows, _pixels_between(columns[0] * per_column, columns[1] * per_column)] = 1
     return mask_HW
 
@@ -100,13 +106,17 @@ def corners_to_source(
     corner_K2 = np.asarray(corner_K2, np.float64)
     placement = window_placement(geometry)
     first_row, _, first_column, _ = placement.on_crop_px
-    top, bottom, left, right = geometry.crop_box_px
+    upright = turned_upright(geometry)
+    top, bottom, left, right = upright.crop_box_px
     working_rows, working_columns = working_shape_px(geometry)
     per_row, per_column = (bottom - top) / working_rows, (right - left) / working_columns
     rows = top + (corner_K2[:, :1] + first_row + np.array([[0, patch_size[0]]])) * per_row  # K, 2
     columns = (corner_K2[:, 1:] + first_column + np.array([[0, patch_size[1]]])) * per_column  # K, 2
     columns = right - columns[:, ::-1] if geometry.is_flipped else left + columns
-    return np.asarray(np.rint(np.concatenate([rows, columns], axis=1)), np.int64)
+    edges_K4 = np.asarray(np.rint(np.concatenate([rows, columns], axis=1)), np.int64)
+    for index, (first_row, last_row, first, last) in enumerate(edges_K4.tolist() if geometry.quarter_turns else ()):
+        edges_K4[index] = turned_box((first_row, last_row, first, last), upright.source_shape_px, -geometry.quarter_turns)
+    return edges_K4
 
 
 def _pixels_between(start: float, stop: float) -> slice:

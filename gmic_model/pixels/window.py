@@ -219,6 +219,7 @@ def window_placement(
 
 
 def working_shape_px(geometry: ViewGeometry) -> tuple[int, int]:
-    """(rows, columns) of the stored crop: the crop box, scaled."""
+    """(rows, columns) of the stored crop: the crop box, turned and scaled."""
     top, bottom, left, right = geometry.crop_box_px
-    return max(1, round((bottom - top) * geometry.scale)), max(1, round((right - left) * geometry.scale))
+    rows, columns = (right - left, bottom - top) if geometry.quarter_turns % 2 else (bottom - top, right - left)
+    return max(1, round(rows * geometry.scale)), max(1, round(columns * geometry.scale))

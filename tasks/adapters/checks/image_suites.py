@@ -9,13 +9,13 @@ in at all is the gate's; pixels are checked through their statistics in the mani
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import pandas as pd
 
 from schemas.exam import LABEL_SOURCES, UNKNOWN_LABEL
-from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, VIEWS_PER_EXAM, Column, Severity
+from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, VIEWS_PER_EXAM, Column, Severity
 from tasks.adapters.checks.check import (
     SAFE_ID,
     Check,
@@ -43,10 +43,13 @@ def manifest_suites(manifest: pd.DataFrame) -> tuple[Suite, ...]:
     breasts = count_by(["exam_id", "laterality"], _with_label_facts(manifest), _BREAST_RECIPES)
     texts, numbers = manifest.filter(_TEXT_NAMES), manifest.drop(columns=_TEXT_NAMES, errors="ignore")
     # Great Expectations copies the whole table for each check, and text is slow to copy: narrow tables cost less.
+    more = [column for column in OPTIONAL_COLUMNS if column.name in manifest]
     return (
-        Suite(name="ingest_images", table=manifest, checks=_TABLE_CHECKS),
+        Suite(name="ingest_images", table=manifest, checks=_table_checks(more)),
         Suite(name="ingest_images", table=texts, checks=_TEXT_CHECKS),
-        Suite(name="ingest_images", table=numbers.assign(**derived_columns(numbers, _IMAGE_RECIPES)), checks=_NUMBER_CHECKS),
+        Suite(
+            name="ingest_images", table=numbers.assign(**derived_columns(numbers, _IMAGE_RECIPES)), checks=_number_checks(more)
+        ),
         Suite(name="exams", table=exams, checks=_EXAM_CHECKS),
         Suite(name="labels", table=breasts, checks=_BREAST_CHECKS),
     )
@@ -89,11 +92,15 @@ _IMAGE_RECIPES: Final = {"stored_limit": Recipe(("bits_stored",), lambda images:
 
 _TEXT_NAMES: Final = [column.name for column in MANIFEST_COLUMNS if column.dtype == "string"]
 
-_TABLE_CHECKS: Final = (
-    table_check("there is an image", "ExpectTableRowCountToBeBetween", min_value=1),
-    table_check("the columns are those of the schema", "ExpectTableColumnsToMatchSet", column_set=list(MANIFEST_NAMES)),
-    *(_type_check(column) for column in MANIFEST_COLUMNS),
-)
+
+def _table_checks(more: Sequence[Column]) -> tuple[Check, ...]:
+    names = [*MANIFEST_NAMES, *(column.name for column in more)]
+    return (
+        table_check("there is an image", "ExpectTableRowCountToBeBetween", min_value=1),
+        table_check("the columns are those of the schema", "ExpectTableColumnsToMatchSet", column_set=names),
+        *(_type_check(column) for column in (*MANIFEST_COLUMNS, *more)),
+    )
+
 
 _TEXT_CHECKS: Final = (
     *(check for column in MANIFEST_COLUMNS if column.name in _TEXT_NAMES for check in _column_checks(column)),
@@ -112,6 +119,11 @@ _NUMBER_CHECKS: Final = (
     is_above("X24: values fit BitsStored", "stored_limit", "pixel_max", or_equal=True),
     is_above("X25: the image is not constant", "pixel_max", "pixel_min"),
 )
+
+
+def _number_checks(more: Sequence[Column]) -> tuple[Check, ...]:
+    return (*_NUMBER_CHECKS, *(check for column in more for check in _column_checks(column)))
+
 
 # ------------------------------------------------------------------------------------------------------------------- exams
 

@@ -164,6 +164,7 @@ def _manifest_line(row: int, ready: PreparedImage) -> dict[str, object]:
         "crop_left_px": left,
         "crop_right_px": right,
         "is_flipped": geometry.is_flipped,
+        **({"quarter_turns": geometry.quarter_turns} if geometry.quarter_turns else {}),  # schemas.layout.OPTIONAL_COLUMNS
         "scale": geometry.scale,
         "best_center_row_px": geometry.best_center_px[0],
         "best_center_column_px": geometry.best_center_px[1],

@@ -213,6 +213,7 @@ def draw_view(
         source_shape_px=geometry.source_shape_px,
         crop_box_px=geometry.crop_box_px,
         is_flipped=geometry.is_flipped,
+        quarter_turns=geometry.quarter_turns,
         scale=geometry.scale,
         best_center_px=geometry.best_center_px,
         window_px=geometry.window_px,

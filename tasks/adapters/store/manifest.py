@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, ExamRecord, Finding, Laterality, QuarantinedFile
-from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, SPLIT_NAMES
+from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SPLIT_NAMES
 from schemas.reports.data import SplitReport
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.parts import manifest_table, marked_manifest
@@ -68,8 +68,10 @@ def _findings(line: pd.Series) -> frozenset[Finding] | None:
 
 def publish(store: ExamStore, lines: Sequence[Mapping[str, object]], quarantined: Sequence[QuarantinedFile]) -> pd.DataFrame:
     """Replaces the manifest and the quarantine list; what the manifest names is visible to readers from now on."""
-    manifest = pd.DataFrame(list(lines), columns=list(MANIFEST_NAMES))
-    manifest = manifest.astype({column.name: column.dtype for column in MANIFEST_COLUMNS})
+    needed = [column.name for column in OPTIONAL_COLUMNS if any(line.get(column.name) for line in lines)]
+    manifest = pd.DataFrame(list(lines), columns=[*MANIFEST_NAMES, *needed]).fillna(dict.fromkeys(needed, 0))
+    dtypes = {column.name: column.dtype for column in (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)}
+    manifest = manifest.astype({name: dtypes[str(name)] for name in manifest.columns})
     table = pa.Table.from_pandas(manifest, preserve_index=False)
     write_atomically(store.manifest_path, marked_manifest(table, store.store_id))
     refused = pd.DataFrame(
@@ -107,6 +109,7 @@ def published_rows(store: ExamStore) -> dict[str, int]:
 def data_version(manifest: pd.DataFrame) -> str:
     """sha256 over what training and evaluation see: images, crops, masks and labels; not where and when they were stored."""
     columns = [name for name in MANIFEST_NAMES if name not in ("row", "gate_warnings", "batch", "batch_date")]
+    columns += [column.name for column in OPTIONAL_COLUMNS if column.name in manifest]
     text = manifest.sort_values("image_id")[columns].to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -82,4 +82,5 @@ def _geometry_of(line: Mapping[str, Any], window_px: tuple[int, int]) -> ViewGeo
         best_center_px=(int(line["best_center_row_px"]), int(line["best_center_column_px"])),
         window_px=window_px,
         view_position=ViewPosition(line["view_position"]),
+        quarter_turns=int(line.get("quarter_turns", 0)),
     )

@@ -15,7 +15,7 @@ from schemas.errors import ConfigError
 from schemas.exam import Laterality, LesionBox, ViewGeometry, ViewPosition
 
 GEOMETRIES = st.builds(
-    lambda rows, columns, top, left, below, beside, is_flipped, scale, center, window, view: ViewGeometry(
+    lambda rows, columns, top, left, below, beside, is_flipped, turns, scale, center, window, view: ViewGeometry(
         source_shape_px=(top + rows + below, left + columns + beside),
         crop_box_px=(top, top + rows, left, left + columns),
         is_flipped=is_flipped,
@@ -23,6 +23,7 @@ GEOMETRIES = st.builds(
         best_center_px=center,
         window_px=window,
         view_position=view,
+        quarter_turns=turns,
     ),
     rows=st.integers(8, 90),
     columns=st.integers(8, 90),
@@ -31,6 +32,7 @@ GEOMETRIES = st.builds(
     below=st.integers(0, 20),
     beside=st.integers(0, 20),
     is_flipped=st.booleans(),
+    turns=st.integers(0, 3),
     scale=st.sampled_from([1.0, 1.0, 0.5, 0.73]),
     center=st.tuples(st.integers(-10, 90), st.integers(-10, 90)),
     window=st.tuples(st.integers(16, 60), st.integers(16, 60)),
@@ -152,14 +154,14 @@ def test_stored_shape_and_geometry_agree() -> None:
 
 @given(geometry=GEOMETRIES, data=st.data())
 def test_a_box_of_the_source_covers_what_a_mask_of_it_covers(geometry: ViewGeometry, data: st.DataObject) -> None:
-    """A box drawn as a mask in the source, cropped and flipped as ingest does, is the box brought into the crop."""
+    """A box drawn as a mask in the source, cropped, turned and flipped as ingest does, is the box brought into the crop."""
     rows, columns = geometry.source_shape_px
     top, left = data.draw(st.integers(0, rows - 2)), data.draw(st.integers(0, columns - 2))
     bottom, right = data.draw(st.integers(top + 1, rows)), data.draw(st.integers(left + 1, columns))
     mask_HW = np.zeros((rows, columns), np.uint8)
     mask_HW[top:bottom, left:right] = 1
     first_row, last_row, first_column, last_column = geometry.crop_box_px
-    crop_HW = mask_HW[first_row:last_row, first_column:last_column]
+    crop_HW = np.rot90(mask_HW[first_row:last_row, first_column:last_column], -geometry.quarter_turns)
     crop_HW = crop_HW[:, ::-1] if geometry.is_flipped else crop_HW
     box = LesionBox(finding=None, top_px=top, bottom_px=bottom, left_px=left, right_px=right)
     assert (boxes_in_crop([box], geometry, crop_HW.shape) == crop_HW).all()

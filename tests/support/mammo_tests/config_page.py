@@ -16,7 +16,7 @@ from schemas import layout
 from schemas.config.run import RunConfig
 from schemas.config.section import Config
 from schemas.config.service import ServiceConfig
-from schemas.layout import MANIFEST_COLUMNS, Column, Severity
+from schemas.layout import MANIFEST_COLUMNS, OPTIONAL_COLUMNS, Column, Severity
 
 _LIMITS: Final = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
 _PLAIN: Final[Mapping[Any, str]] = {bool: "true or false", int: "whole number", float: "number", str: "text"}
@@ -65,7 +65,7 @@ def store_layout_page() -> str:
         ("column", "type", "meaning", "must hold", "if not"),
         (
             (f"`{column.name}`", column.dtype, column.description, _demands(column), _severity(column))
-            for column in MANIFEST_COLUMNS
+            for column in (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)
         ),
     )
     watched = table(
@@ -76,6 +76,7 @@ def store_layout_page() -> str:
         ),
     )
     bits = ", ".join(f"{bit} {finding.value}" for finding, bit in layout.MASK_BITS.items())
+    names = ", ".join(f"`{column.name}`" for column in OPTIONAL_COLUMNS)
     return f"""# The exam store
 
 This page is written from `schemas/layout.py` by `make reference`. It describes layout version {layout.STORE_VERSION}.
@@ -90,7 +91,8 @@ that train-time jitter can reach.
 ## The manifest's columns
 
 A value that breaks a *critical* demand stops `mammo validate`; a *warning* goes into the report. A column that
-may be empty has no value where the source had none.
+may be empty has no value where the source had none. {names} is there only while an image of the manifest needs it; where
+it is absent it is 0 in every line.
 
 {columns}
 ## Columns that are watched from ingest to ingest
