@@ -10,6 +10,7 @@ import hmac
 import os
 import secrets
 import stat
+import unicodedata
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -70,7 +71,8 @@ class Pseudonyms:
         # Each part is preceded by its length: no two lists of parts give the same message, whatever bytes they hold.
         message = domain.encode() + b"\0"
         for part in parts:
-            encoded = part.encode("utf-8", "surrogateescape")
+            # One name in two spellings of Unicode, as two systems write it, is one name.
+            encoded = unicodedata.normalize("NFC", part).encode("utf-8", "surrogateescape")
             message += len(encoded).to_bytes(8, "big") + encoded
         return hmac.digest(self.key, message, "sha256").hex()[:_HEX_DIGITS]
 

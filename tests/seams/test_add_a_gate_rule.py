@@ -16,17 +16,17 @@ def test_the_page_s_steps_add_a_rule(tmp_path: Path) -> None:
     assert len({step.path for step in steps}) == 2
     copy.python("-m", "ruff", "check", *(step.path for step in steps))
     copy.python("-m", "ruff", "format", "--check", *(step.path for step in steps))
-    said = copy.python("-c", "from tasks.adapters.gate.rules.table import RULES; print(RULES['V13'].by, RULES['V13'].demand)")
+    said = copy.python("-c", "from tasks.adapters.gate.rules.table import RULES; print(RULES['V16'].by, RULES['V16'].demand)")
     assert said == "gate.rules.view ViewCodeSequence holds one code\n"
     copy.python("-m", "mammo_tests.reference", "write")
     page = (copy.root / "docs" / "reference" / "gate-rules.md").read_text(encoding="utf-8")
-    assert "| V13 | warn | ViewCodeSequence holds one code | `gate.rules.view` |\n" in page
+    assert "| V16 | warn | ViewCodeSequence holds one code | `gate.rules.view` |\n" in page
     copy.pytest(
         "--noconftest",
         "tests/tasks/adapters/gate/rules",
         "tests/docs/test_reference.py",
         "-k",
-        "V13 or every_rule or test_reference",
+        "V16 or every_rule or test_reference",
     )
 
 
@@ -35,8 +35,8 @@ def test_a_rule_without_an_image_that_breaks_it_is_found(tmp_path: Path) -> None
     copy = copy_of_repository(tmp_path)
     copy.follow(PAGE)
     table = copy.root / "tests" / "tasks" / "adapters" / "gate" / "rules" / "test_table.py"
-    table.write_text("".join(line for line in table.read_text().splitlines(keepends=True) if '"V13"' not in line))
+    table.write_text("".join(line for line in table.read_text().splitlines(keepends=True) if '"V16"' not in line))
     said = copy.failing_pytest(
         "--noconftest", "tests/tasks/adapters/gate/rules/test_table.py", "-k", "has_an_image_that_breaks_it"
     )
-    assert "V13" in said
+    assert "V16" in said

@@ -28,7 +28,7 @@ class Profile:
         title: For whom it is, as users read it.
         relaxed: Rules that neither refuse nor warn.
         mapped: Rules that ``identify`` satisfies; with ``relaxed`` they decide which profile is advised.
-        smallest_side_px: Lower limit of rule X01.
+        smallest_side_px: Lower limit of rule X01 for the longer side.
         identify: Finds patient, exam, side and view of a file.
         not_a_view_pattern: Searched in SeriesDescription and PatientID; a match breaks K08.
         acquisition: How all its images came to be; None = as the header says.

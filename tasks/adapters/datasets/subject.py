@@ -67,14 +67,22 @@ def subject_of(
         sides: Further sources of the side, by name; empty values name nothing.
         views: Further sources of the view, by name; empty values name nothing.
     """
-    all_sides = {"ImageLaterality": header.image_laterality, "Laterality": header.laterality, **sides}
+    named = groups_of(_SIDE_AND_VIEW, header.view_position)
+    all_sides = {
+        "ImageLaterality": header.image_laterality,
+        "Laterality": header.laterality,
+        "ViewPosition": named.get("side", ""),
+        **sides,
+    }
     coded = VIEW_CODES.get(header.view_codes[0].value, "other") if header.view_codes else ""
-    all_views = {"ViewCodeSequence": coded, "ViewPosition": header.view_position, **views}
+    all_views = {"ViewCodeSequence": coded, "ViewPosition": named.get("view", header.view_position), **views}
+    # A series of both breasts says B, a set that does not know says U: neither contradicts an image that says L.
+    is_named = not set(Laterality).isdisjoint(all_sides.values())
     return Subject(
         patient=patient,
         exam=exam,
         is_exam_mapped=exam != header.study_instance_uid,
-        sides={source: value for source, value in all_sides.items() if value},
+        sides={source: value for source, value in all_sides.items() if value and (value in set(Laterality) or not is_named)},
         views={source: value for source, value in all_views.items() if value},
     )
 
@@ -107,6 +115,8 @@ VIEW_CODES: Final = {
     **dict.fromkeys(("399101009", "R-1024B"), "XCCM"),
     "127457009": "specimen",
 }
+_SIDE_AND_VIEW: Final = re.compile(r"^(?P<side>[LR])[ _-]?(?P<view>CC|MLO)$")
+"""ViewPosition (0018,5101) of devices that put the side before it: LCC."""
 _STANDARD_ORIENTATIONS: Final = {
     "A\\R": ("L", "CC"), "P\\L": ("R", "CC"), "A\\FR": ("L", "MLO"), "P\\FL": ("R", "MLO"),
 }  # fmt: skip

@@ -62,6 +62,7 @@ class DicomHeader:
     voi_lut: VoiLut | None
     unreadable: tuple[str, ...]
 
+    specific_character_set: tuple[str, ...] = _attribute("SpecificCharacterSet", ValueKind.TEXTS)
     sop_class_uid: str = _attribute("SOPClassUID", ValueKind.TEXT)
     sop_instance_uid: str = _attribute("SOPInstanceUID", ValueKind.TEXT)
     study_instance_uid: str = _attribute("StudyInstanceUID", ValueKind.TEXT)
@@ -73,6 +74,7 @@ class DicomHeader:
     modality: str = _attribute("Modality", ValueKind.KEYWORD)
     presentation_intent_type: str = _attribute("PresentationIntentType", ValueKind.KEYWORD)
     image_type: tuple[str, ...] = _attribute("ImageType", ValueKind.TEXTS)
+    contrast_bolus_agent: str = _attribute("ContrastBolusAgent", ValueKind.TEXT)
     series_description: str = _attribute("SeriesDescription", ValueKind.TEXT)
     manufacturer: str = _attribute("Manufacturer", ValueKind.TEXT)
     model_name: str = _attribute("ManufacturerModelName", ValueKind.TEXT)

@@ -22,11 +22,14 @@ from dataclasses import dataclass, replace
 from datetime import date
 from io import BufferedReader
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmic_model.pixels.orientation import UPRIGHT, Turn
 from gmic_model.pixels.voi import Window, lut_table, window_table
+from gmic_model.pixels.window import DEFAULT_SETTINGS
 from schemas.config.ingest import VoiMode
 from schemas.errors import DicomError, GateRejection
 from schemas.exam import Acquisition, ImageRecord, Photometric
@@ -36,14 +39,17 @@ from tasks.adapters.dicom.dicom_file import quoting_no_value, read_header_from, 
 from tasks.adapters.dicom.header import MAMMOGRAPHY_FOR_PRESENTATION, DicomHeader, parse_date
 from tasks.adapters.dicom.stored_image import StoredImage
 from tasks.adapters.gate.advice import advise_profile
+from tasks.adapters.gate.orientation import told_by
 from tasks.adapters.gate.rules.file import Opened
-from tasks.adapters.gate.rules.image import EARLIEST_EXAM, Remainder, detector_spacing_mm
-from tasks.adapters.gate.rules.kind import is_synthetic
+from tasks.adapters.gate.rules.image import EARLIEST_EXAM, Remainder, age_years, detector_spacing_mm
+from tasks.adapters.gate.rules.kind import is_low_energy, is_synthetic
 from tasks.adapters.gate.rules.look import Decoded, decoded, look_at
 from tasks.adapters.gate.rules.rule import BLOCK, WARN, Broken, Seen
 from tasks.adapters.gate.rules.table import RULES, broken_rules
 from tasks.adapters.gate.source_file import file_fingerprint, is_unfinished
 from tasks.adapters.pseudonyms import Pseudonyms
+
+_FEWEST_BITS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +58,18 @@ class GatedPixels:
 
     Attributes:
         pixels_HW: Shape (rows, columns): stored values without rescale and window (``raw``), or after the transform that
-            ``preprocess.voi`` names; then MONOCHROME1 inverted, padding values and ranges set to 0.
+            ``preprocess.voi`` names; then MONOCHROME1 inverted, padding values and ranges set to 0, and brought upright.
         pixel_sha256: Digest of the values as decoded, little endian, before any transform.
         warnings: Ids of the pixel rules that warned.
         background_median: Median along the image border away from the chest wall, in the values of ``pixels_HW``.
+        turn: What brought the image of the file upright; its ``source_geometry`` is the way back.
     """
 
     pixels_HW: NDArray[np.uint16]
     pixel_sha256: str
     warnings: tuple[str, ...]
     background_median: float
+    turn: Turn = UPRIGHT
 
 
 @quoting_no_value("F14", "The file cannot be inspected")
@@ -96,6 +104,7 @@ def accept_image(
     pseudonyms: Pseudonyms,
     voi: VoiMode = VoiMode.RAW,
     fingerprint: str | None = None,
+    window_px: tuple[int, int] | None = DEFAULT_SETTINGS.window_px,
 ) -> tuple[ImageRecord, GatedPixels]:
     """Applies every rule to a file that is opened, hashed and parsed once.
 
@@ -106,6 +115,7 @@ def accept_image(
         pseudonyms: Makes the record's identifiers.
         voi: The transform of stored values, ``preprocess.voi``.
         fingerprint: The file's ``file_fingerprint`` when it was found; None = not known.
+        window_px: (rows, columns) of the image that a network will see, for rule X31; None = all of it.
 
     Raises:
         GateRejection: The file is refused, or changed since it was found or while it was read (F07).
@@ -121,7 +131,7 @@ def accept_image(
     before = file_fingerprint(status)
     if len({before, after, fingerprint or before}) > 1:
         _refuse((Broken("F07", "changed while it was read"),), profile)
-    return record, _gated_pixels(stored, header, record, profile, voi)
+    return record, _gated_pixels(stored, header, record, profile, voi, window_px)
 
 
 def _gated_record(
@@ -142,7 +152,14 @@ def _gated_record(
     return _record(header, subject, profile, pseudonyms, source_sha256, _warned(broken))
 
 
-def _gated_pixels(stored: StoredImage, header: DicomHeader, record: ImageRecord, profile: Profile, voi: VoiMode) -> GatedPixels:
+def _gated_pixels(
+    stored: StoredImage,
+    header: DicomHeader,
+    record: ImageRecord,
+    profile: Profile,
+    voi: VoiMode,
+    window_px: tuple[int, int] | None,
+) -> GatedPixels:
     values = decoded(stored.pixels_HW, record.bits_stored)
     raw_HW = values.pixels_HW
     coding = _kept((*broken_rules(replace(stored, pixels_HW=raw_HW)), *broken_rules(values)), profile)
@@ -151,8 +168,16 @@ def _gated_pixels(stored: StoredImage, header: DicomHeader, record: ImageRecord,
     pixels_HW = _dark_background(raw_HW, values_HW, largest, header, record)
     if pixels_HW is not raw_HW:
         _refuse(broken_rules(Decoded(pixels_HW, bits)), profile)  # X25: nothing left but padding
-    rows_face = header.patient_orientation[0] if len(header.patient_orientation) == 2 else ""
-    looked = look_at(pixels_HW, bits, laterality=record.laterality, rows_face=rows_face)
+    turn = told_by(header.patient_orientation, record.laterality).turn or UPRIGHT
+    pixels_HW = turn(pixels_HW)
+    looked = look_at(
+        pixels_HW,
+        bits,
+        laterality=record.laterality,
+        view_position=record.view_position,
+        spacing_mm=record.pixel_spacing_mm,
+        window_px=window_px,
+    )
     broken = _kept(broken_rules(looked), profile)
     _refuse(broken, profile)
     return GatedPixels(
@@ -160,6 +185,7 @@ def _gated_pixels(stored: StoredImage, header: DicomHeader, record: ImageRecord,
         pixel_sha256=hashlib.sha256(raw_HW.astype("<u2", copy=False).data).hexdigest(),
         warnings=_warned((*coding, *broken)),
         background_median=looked.background_median,
+        turn=turn,
     )
 
 
@@ -168,7 +194,8 @@ def _transformed(
 ) -> tuple[NDArray[np.uint16], int, int]:
     """The values, their number of bits and their white after the transform that ``preprocess.voi`` names."""
     if voi is VoiMode.RAW:
-        return raw_HW, record.bits_stored, 2**record.bits_stored - 1
+        bits = _used_bits(raw_HW, record)
+        return raw_HW, bits, 2**bits - 1
     slope = 1.0 if header.rescale_slope is None else header.rescale_slope
     intercept = 0.0 if header.rescale_intercept is None else header.rescale_intercept
     failure = "the file has none"
@@ -189,6 +216,16 @@ def _transformed(
         failure = "it cannot be applied"
     _refuse((Broken("X13", failure),), profile)
     raise AssertionError  # X13 refuses
+
+
+def _used_bits(raw_HW: NDArray[np.uint16], record: ImageRecord) -> int:
+    """Bits that the values span: BitsStored, or fewer of a MONOCHROME1 image that leaves upper ones unused.
+
+    Its air is its brightest. Inverted at a value that it never had, twelve bits stored in sixteen would become a white image.
+    """
+    if record.photometric is Photometric.MONOCHROME2:
+        return record.bits_stored
+    return max(_FEWEST_BITS, min(record.bits_stored, int(raw_HW.max()).bit_length()))
 
 
 # --------------------------------------------------------------------------------------------------------------- files
@@ -289,6 +326,8 @@ def _record(
 def _acquisition(header: DicomHeader, profile: Profile) -> Acquisition:
     if header.sop_class_uid != MAMMOGRAPHY_FOR_PRESENTATION and profile.acquisition is not None:
         return profile.acquisition
+    if is_low_energy(header):
+        return Acquisition.LOW_ENERGY
     return Acquisition.SYNTHETIC_2D if is_synthetic(header) else Acquisition.FFDM
 
 
@@ -298,9 +337,9 @@ def _device_name(text: str) -> str | None:
 
 
 def _age_years(text: str) -> int | None:
-    """PatientAge (0010,1010), an AS value such as 052Y. 000Y is what de-identification leaves; above 89 becomes 90."""
-    match = re.fullmatch(r"(\d{3})Y", text)
-    return min(int(match[1]), 90) or None if match else None
+    """PatientAge (0010,1010). 000Y is what de-identification leaves; above 89 becomes 90."""
+    years = age_years(text)
+    return min(years, 90) or None if years is not None else None
 
 
 def _dark_background(

@@ -155,9 +155,12 @@ def _prepared(request: PrepareImage, memory: mmap.mmap) -> Answer:
         pseudonyms=_pseudonyms(request.gate.key_path),
         voi=request.preprocess.voi,
         fingerprint=request.fingerprint,
+        window_px=None if request.preprocess.oversize == "shrink" else request.preprocess.window_px,
     )
     prepared = prepare_view(gated.pixels_HW, record.laterality, record.view_position, settings=request.preprocess)
     prepared = fit_canvas(prepared, request.canvas_px)
+    # From here on as seen from the file: its masks, its boxes and whoever reads saliency know nothing of a turn.
+    prepared = replace(prepared, geometry=gated.turn.source_geometry(prepared.geometry))
     _store(memory, prepared.pixels_HW, offset=0)
     mask_HW, is_unusable = (None, False) if request.mask_path is None else _stored_mask(request.mask_path, prepared)
     if mask_HW is not None:

@@ -33,7 +33,7 @@ def _identify(header: DicomHeader, relative_path: str) -> Subject:
 PROFILE: Final = Profile(
     name="cbis-ddsm",
     title="CBIS-DDSM film scans from TCIA",
-    relaxed=frozenset({"K02", "L02", "V02", "V11", "X09", "X11"}),
+    relaxed=frozenset({"K02", "L02", "V02", "V11", "X09", "X11", "X31"}),
     mapped=frozenset({"V01"}),
     identify=_identify,
     not_a_view_pattern=re.compile(r"ROI mask|cropped|_(?:CC|MLO)_\d+$", re.IGNORECASE),

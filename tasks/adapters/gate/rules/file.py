@@ -96,8 +96,8 @@ def is_header_readable(seen: Seen) -> str | None:
 
 _OPTIONAL: Final = frozenset(
     {
-        "StudyDate", "PatientAge", "EstimatedRadiographicMagnificationFactor", "ImagerPixelSpacing", "PixelSpacing",
-        "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "RescaleSlope", "RescaleIntercept",
-        "PaddleDescription", "Manufacturer", "ManufacturerModelName", "SeriesDescription",
+        "SpecificCharacterSet", "StudyDate", "PatientAge", "EstimatedRadiographicMagnificationFactor", "ImagerPixelSpacing",
+        "PixelSpacing", "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "RescaleSlope", "RescaleIntercept",
+        "PaddleDescription", "ContrastBolusAgent", "Manufacturer", "ManufacturerModelName", "SeriesDescription",
     }
 )  # fmt: skip

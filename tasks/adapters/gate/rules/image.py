@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -10,9 +11,22 @@ from tasks.adapters.dicom.header import LARGEST_SIDE_PX, DicomHeader
 from tasks.adapters.gate.rules.rule import BLOCK, WARN, Seen, row, rule
 from tasks.adapters.gate.rules.view import magnification
 
+SMALLEST_SIDE_PX: Final = 256
+"""A narrower image shows no breast: at 0.1 mm, an inch."""
 EARLIEST_EXAM: Final = date(1990, 1, 1)
+_AGE: Final = re.compile(r"(?P<number>\d{1,4})\s*(?P<unit>[DWMY]?)", re.IGNORECASE)
+_STANDARD_AGE: Final = re.compile(r"\d{3}[DWMY]")
+_PER_YEAR: Final = {"": 1, "Y": 1, "M": 12, "W": 52, "D": 365}
+_OLDEST_YEARS: Final = 120
 _SPACING_MM: Final = (0.04, 0.2)
 _LUT_SHAPES: Final = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
+
+
+def age_years(text: str) -> int | None:
+    """PatientAge (0010,1010) in whole years; None if it is no age, or one that nobody has."""
+    match = _AGE.fullmatch(text.strip())
+    years = int(match["number"]) // _PER_YEAR[match["unit"].upper()] if match else None
+    return years if years is not None and years <= _OLDEST_YEARS else None
 
 
 def detector_spacing_mm(header: DicomHeader) -> tuple[float, ...]:
@@ -22,12 +36,12 @@ def detector_spacing_mm(header: DicomHeader) -> tuple[float, ...]:
     return header.pixel_spacing_mm if len(header.pixel_spacing_mm) == 2 else ()
 
 
-@rule("X01", BLOCK, f"Rows and Columns from 800 (phantom: 256) to {LARGEST_SIDE_PX}")
+@rule("X01", BLOCK, f"The longer of Rows and Columns from 800, the shorter from 256, to {LARGEST_SIDE_PX}")
 def is_size_sane(seen: Seen) -> str | None:
-    """Smaller images are thumbnails, larger ones bombs."""
+    """Smaller images are thumbnails, larger ones bombs. A crop of a small breast is narrow, so one side may be short."""
     rows, columns = seen.header.rows or 0, seen.header.columns or 0
-    smallest = seen.profile.smallest_side_px
-    is_sane = smallest <= rows <= LARGEST_SIDE_PX and smallest <= columns <= LARGEST_SIDE_PX
+    shorter, longer = sorted((rows, columns))
+    is_sane = shorter >= SMALLEST_SIDE_PX and seen.profile.smallest_side_px <= longer <= LARGEST_SIDE_PX
     return None if is_sane else f"{rows} x {columns}"
 
 
@@ -158,6 +172,15 @@ def is_date_readable(seen: Seen) -> str | None:
 def is_date_not_early(seen: Seen) -> str | None:
     """De-identification leaves 00010101 and 19000101; digital mammography is younger."""
     return "" if seen.exam_date is not None and seen.exam_date < EARLIEST_EXAM else None
+
+
+@rule("T04", WARN, "PatientAge is three digits and D, W, M or Y")
+def is_age_standard(seen: Seen) -> str | None:
+    """PS3.5 6.2, AS. Years without a leading 0 or without their unit are read, what is no age is not."""
+    text = seen.header.patient_age
+    if not text or _STANDARD_AGE.fullmatch(text):
+        return None
+    return "not an age" if age_years(text) is None else "read as years"
 
 
 @rule("T03", WARN, "StudyDate is not after tomorrow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from tasks.adapters.dicom.header import MAMMOGRAPHY_FOR_PRESENTATION, DicomHeader
@@ -12,12 +13,28 @@ _MAMMOGRAPHY_FOR_PROCESSING: Final = "1.2.840.10008.5.1.4.1.1.1.2.1"
 _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame classes, which begin so
 _SYNTHETIC_MARKS: Final = ("GENERATED_2D", "C-VIEW", "C_VIEW", "S-VIEW", "V-PREVIEW", "SYNTH", "INSIGHT 2D", "INTELLIGENT 2D")
 _NO_EXAM: Final = frozenset({"QC", "LOCALIZER", "CALIBRATION"})
+_LOW_ENERGY: Final = "LOW_ENERGY"
+_CONTRAST_KINDS: Final = ("SUBTRACT", "HIGH_ENERGY", "RECOMBIN")  # parts of ImageType's values, PS3.3 C.8.11.7.1.4
+_CONTRAST_MARKS: Final = ("POST_CONTRAST",)
+_NO_CONTRAST: Final = frozenset({"", "NO", "NONE", "N/A"})
+_INTERVENTION: Final = ("STEREO", "BIOPSY", "NEEDLE", "LOCALIZATION", "LOCALISATION", "WIRE", "SPECIMEN", "GALACTO", "DUCTO")
+_INTERVENTION_SERIES: Final = re.compile(
+    r"needle.?(loc|wire)|wire.?(loc|guid)|hook.?wire|locali[sz]ation|stereota|biopsy.?(scout|guid)|specimen|galacto|ductog",
+    re.IGNORECASE,
+)
+_PLAIN_VALUES: Final = frozenset({"", "NONE", "LEFT", "RIGHT", "POST_PROCESSED", "PRE_CONTRAST", "POST_CONTRAST", _LOW_ENERGY})
+"""ImageType's values from the third on that a plain mammogram has; those of synthetic images are ``is_synthetic``'s."""
 
 
 def is_synthetic(header: DicomHeader) -> bool:
     """True if the image was computed from tomosynthesis (C-View, S-View, Insight 2D)."""
     described = " ".join((*header.image_type, header.series_description)).upper().replace("TOMOSYNTH", "TOMO")
     return any(mark in described for mark in _SYNTHETIC_MARKS)
+
+
+def is_low_energy(header: DicomHeader) -> bool:
+    """True if it is the part of a contrast study that looks like a mammogram without contrast."""
+    return any(part.upper() == _LOW_ENERGY for part in header.image_type)
 
 
 @rule("K01", BLOCK, "Not breast tomosynthesis")
@@ -80,11 +97,40 @@ def is_whole_mammogram(seen: Seen) -> str | None:
     return "" if is_part else None
 
 
-@rule("K09", BLOCK, "Not a stereotactic or biopsy image")
-def is_not_stereotactic(seen: Seen) -> str | None:
-    """By ImageType (0008,0008)."""
+@rule("K09", BLOCK, "Not a stereotactic, biopsy, localisation, specimen or duct image")
+def is_no_intervention(seen: Seen) -> str | None:
+    """By ImageType (0008,0008), or by a SeriesDescription (0008,103E) that names the procedure."""
     kinds = [part.upper() for part in seen.header.image_type]
-    return "" if any("STEREO" in part or "BIOPSY" in part for part in kinds) else None
+    if any(mark in part for part in kinds for mark in _INTERVENTION):
+        return "ImageType"
+    return "SeriesDescription" if _INTERVENTION_SERIES.search(seen.header.series_description) else None
+
+
+@rule("K10", BLOCK, "Of contrast mammography the low-energy image alone")
+def is_not_contrast(seen: Seen) -> str | None:
+    """Subtraction, high-energy and recombined images, and those with contrast that do not say which they are."""
+    kinds = [part.upper() for part in seen.header.image_type]
+    if any(mark in part for part in kinds for mark in _CONTRAST_KINDS):
+        return "ImageType"
+    if is_low_energy(seen.header):
+        return None
+    if any(part in _CONTRAST_MARKS for part in kinds):
+        return "ImageType names contrast and no energy"
+    has_agent = seen.header.contrast_bolus_agent.strip().upper() not in _NO_CONTRAST
+    return "ContrastBolusAgent is given, and ImageType names no energy" if has_agent else None
+
+
+@rule("K11", WARN, "Not of a contrast study")
+def is_plain(seen: Seen) -> str | None:
+    """Its low-energy image is accepted and counted apart, as acquisition ``low_energy``."""
+    return "" if is_low_energy(seen.header) else None
+
+
+@rule("K12", WARN, "The values of ImageType from the third on are known ones")
+def is_image_type_known(seen: Seen) -> str | None:
+    """Makers put there what a mammogram is besides: what is not known may be something else."""
+    unknown = [part for part in seen.header.image_type[2:] if part.upper() not in _PLAIN_VALUES]
+    return f"{len(unknown)} unknown values" if unknown and not is_synthetic(seen.header) else None
 
 
 @rule("D01", BLOCK, "BurnedInAnnotation is not YES")

@@ -1,4 +1,4 @@
-"""Rules on decoded pixels (X17, X24-X30, L04): value range, polarity, background, tissue."""
+"""Rules on decoded pixels (X17, X24-X31, L04, L07): value range, polarity, background, tissue, how the breast lies."""
 
 from __future__ import annotations
 
@@ -7,17 +7,29 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.exam import Laterality
+from gmic_model.pixels.orientation import Edge, Lie, lie_of
+from schemas.exam import Laterality, ViewPosition
 from tasks.adapters.gate.rules.rule import BLOCK, WARN, rule
 
 _STRIDE_PX: Final = 4  # every rule below is about shares of the image: one pixel in 16 answers them
 _BORDER_FRACTION: Final = 0.02
 _TISSUE_FRACTION_OF_RANGE: Final = 0.05
+_BREAST_FRACTION_OF_RANGE: Final = 0.15  # the shape of the breast, without the fog of film
 _BRIGHT_FRACTION_OF_RANGE: Final = 0.5
+_EVEN_FRACTION_OF_RANGE: Final = 0.1  # of bright air with noise
+_FLAT_FRACTION_OF_RANGE: Final = 0.02  # of bright air where the chest wall should be: chest muscle is even, too, but not so
+_OUTSHINING_FRACTION: Final = 0.01  # of the image may be brighter than bright air: letters, noise
+_AIR_FRACTION_OF_RANGE: Final = 0.1  # above the darkest surroundings: still air, as fog on film
+_DARK_PERCENTILE: Final = 5
+_BRIGHT_SHARE: Final = 0.1  # of what surrounds the breast, at least, if the image is inverted
+_DARK_SHARE: Final = 0.02  # of it, at most
+_SEEN_FRACTION: Final = 0.95  # the rim of an oblique view is muscle and fold
+_SMALLEST_TISSUE_FRACTION: Final = 0.03
+_SMALLEST_BREAST_CM2: Final = 5.0
+_USUAL_SPACING_MM: Final = 0.1
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -45,67 +57,117 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """What the rules see of an image whose background should be dark.
+    """What the rules see of an image that was brought upright and whose background should be dark.
 
     Attributes:
-        background_median: Median along the image border away from the chest wall, stored values.
-        tissue_fraction: Share of the image clearly brighter than that border.
+        background_median: Median along the image border away from the chest wall, stored values; of a breast that covers that
+            border, the dark end of what surrounds it.
+        is_inverted: True if there is a reason to take the background for bright: an even border that nothing outshines.
+        tissue_fraction: Share of the image clearly brighter than the background.
+        tissue_cm2: Area of that; of a detector of 0.1 mm where no spacing is given.
         saturated_fraction: Share of the tissue at the largest value.
-        chest_wall_side: The half of the image, by its columns, that holds more tissue; None if undecided.
+        lie: How the breast lies, by its pixels.
+        extent_px: (rows, columns) of the image that hold the breast.
+        window_px: (rows, columns) that a network sees; None = whatever there is.
         maximum: Largest value.
         laterality: The side the header names.
-        rows_face: First value of PatientOrientation: where rows run to, ``A`` (anterior, chest wall at column 0) or ``P``; "" =
-            not given, then as PS3.3 orients the side.
+        view_position: The view the header names.
     """
 
     background_median: float
+    is_inverted: bool
     tissue_fraction: float
+    tissue_cm2: float
     saturated_fraction: float
-    chest_wall_side: Laterality | None
+    lie: Lie
+    extent_px: tuple[int, int]
+    window_px: tuple[int, int] | None
     maximum: int
     laterality: Laterality
-    rows_face: str
+    view_position: ViewPosition
 
 
-def look_at(pixels_HW: NDArray[np.uint16], bits_stored: int, *, laterality: Laterality, rows_face: str) -> Looked:
-    """Measures an image after inversion and padding removal. A left breast's chest wall is expected at column 0."""
+def look_at(
+    pixels_HW: NDArray[np.uint16],
+    bits_stored: int,
+    *,
+    laterality: Laterality,
+    view_position: ViewPosition,
+    spacing_mm: float | None = None,
+    window_px: tuple[int, int] | None = None,
+) -> Looked:
+    """Measures an image after inversion, padding removal and turning: a left breast's chest wall is expected at column 0."""
     few_HW = np.ascontiguousarray(pixels_HW[::_STRIDE_PX, ::_STRIDE_PX])
-    background = float(np.median(_air_border(few_HW, laterality)))
     maximum = int(pixels_HW.max())
+    background, is_inverted = _background(few_HW, laterality, maximum)
     # Values are whole numbers: above a limit is above its whole part, and uint16 compares faster.
-    limit = math.floor(background + max(1.0, _TISSUE_FRACTION_OF_RANGE * (maximum - background)))
+    limit = min(math.floor(background + max(1.0, _TISSUE_FRACTION_OF_RANGE * (maximum - background))), 0xFFFF)
     tissue_HW = few_HW > np.uint16(limit)
     tissue_pixels = int(np.count_nonzero(tissue_HW))
     saturated = int(np.count_nonzero(few_HW == 2**bits_stored - 1))
-    left_HW, right_HW = np.hsplit(few_HW, [few_HW.shape[1] // 2])
+    lie = lie_of(few_HW > np.uint16(min(math.floor(background + _BREAST_FRACTION_OF_RANGE * (maximum - background)), 0xFFFF)))
     return Looked(
         background_median=background,
+        is_inverted=is_inverted,
         tissue_fraction=tissue_pixels / tissue_HW.size,
+        tissue_cm2=tissue_pixels * (_STRIDE_PX * (spacing_mm or _USUAL_SPACING_MM) / 10.0) ** 2,
         saturated_fraction=saturated / max(1, tissue_pixels),
-        chest_wall_side=_brighter_side(cv2.mean(left_HW)[0], cv2.mean(right_HW)[0]),
+        lie=lie,
+        extent_px=(lie.extent_px[0] * _STRIDE_PX, lie.extent_px[1] * _STRIDE_PX),
+        window_px=window_px,
         maximum=maximum,
         laterality=laterality,
-        rows_face=rows_face,
+        view_position=view_position,
     )
 
 
-def _air_border(few_HW: NDArray[np.uint16], laterality: Laterality) -> NDArray[np.uint16]:
-    """The strip of columns away from the chest wall: of the two the more even one, whatever the polarity of the image.
+def _background(few_HW: NDArray[np.uint16], laterality: Laterality, maximum: int) -> tuple[float, bool]:
+    """The background's value, and whether it is bright.
+
+    Air is what lies away from the chest wall. Of a large breast there is little of it: the border holds skin and tissue, and
+    its median says nothing. So bright air needs a reason, of which there are two. Either the border is even, and next to
+    nothing in the image is brighter; the chest wall's own border is asked as well, in case the image is mirrored, too. Or what
+    surrounds the breast holds much of what is brightest and nothing of what is darkest, and the middle holds less of it.
 
     The outermost columns are left out: film scans have a frame there.
     """
     width = max(1, round(few_HW.shape[1] * _BORDER_FRACTION))
+    half = few_HW.shape[1] // 2
     left_HW, right_HW = few_HW[:, width : 2 * width], few_HW[:, -2 * width : -width]
-    spread_left, spread_right = (float(np.subtract(*np.percentile(strip, (90, 10)))) for strip in (left_HW, right_HW))
-    if spread_left == spread_right:
-        return right_HW if laterality is Laterality.LEFT else left_HW
-    return left_HW if spread_left < spread_right else right_HW
+    is_left = laterality is Laterality.LEFT
+    away_HW, wall_HW = (right_HW, left_HW) if is_left else (left_HW, right_HW)
+    beside = slice(half, -width) if is_left else slice(width, half)
+    above_HW, below_HW = few_HW[width : 2 * width, beside], few_HW[-2 * width : -width, beside]
+    around_N = np.concatenate([away_HW.ravel(), above_HW.ravel(), below_HW.ravel()])
+    median, dark = float(np.median(away_HW)), float(np.percentile(around_N, _DARK_PERCENTILE))
+    if _is_bright_air(away_HW, few_HW, maximum, _EVEN_FRACTION_OF_RANGE):
+        return median, True
+    if median - dark <= _AIR_FRACTION_OF_RANGE * (maximum - dark) and median <= _BRIGHT_FRACTION_OF_RANGE * maximum:
+        return median, False
+    if dark > _AIR_FRACTION_OF_RANGE * maximum:
+        if _is_bright_air(wall_HW, few_HW, maximum, _FLAT_FRACTION_OF_RANGE):
+            return float(np.median(wall_HW)), True
+        if _is_bright_around(around_N, few_HW, maximum):
+            return float(np.percentile(around_N, 100 - _DARK_PERCENTILE)), True
+    return dark, False
 
 
-def _brighter_side(left: float, right: float) -> Laterality | None:
-    if left > 1.2 * right:
-        return Laterality.LEFT
-    return Laterality.RIGHT if right > 1.2 * left else None
+def _is_bright_air(strip_HW: NDArray[np.uint16], few_HW: NDArray[np.uint16], maximum: int, evenness: float) -> bool:
+    low, median, high = np.percentile(strip_HW, (10, 50, 90))
+    if median <= _BRIGHT_FRACTION_OF_RANGE * maximum or high - low > evenness * maximum:
+        return False
+    brighter = np.count_nonzero(few_HW > median + _TISSUE_FRACTION_OF_RANGE * maximum)
+    return bool(brighter < _OUTSHINING_FRACTION * few_HW.size)
+
+
+def _is_bright_around(around_N: NDArray[np.uint16], few_HW: NDArray[np.uint16], maximum: int) -> bool:
+    low = float(few_HW.min())
+    margin = _TISSUE_FRACTION_OF_RANGE * (maximum - low)
+    rows, columns = few_HW.shape[0] // 4, few_HW.shape[1] // 4
+    middle_HW = few_HW[rows:-rows, columns:-columns]
+    bright, dark = float(np.mean(around_N >= maximum - margin)), float(np.mean(around_N <= low + margin))
+    is_middle_darker = 2.0 * float(np.mean(middle_HW >= maximum - margin)) <= bright
+    return bright >= _BRIGHT_SHARE and dark <= _DARK_SHARE and is_middle_darker
 
 
 def decoded(raw_HW: NDArray[np.uint16], bits_stored: int) -> Decoded:
@@ -144,27 +206,35 @@ def is_not_constant(decoded: Decoded) -> str | None:
     return f"{decoded.minimum} everywhere" if decoded.minimum == decoded.maximum else None
 
 
-@rule("L04", WARN, "The breast lies on the side of the image that laterality and orientation say")
+@rule("L04", BLOCK, "The chest wall lies where laterality and PatientOrientation put it")
 def is_breast_on_its_side(looked: Looked) -> str | None:
-    """Mirrored or mislabelled: a person must look. PatientOrientation goes before what PS3.3 orients the side to."""
-    expected = {"A": Laterality.LEFT, "P": Laterality.RIGHT}.get(looked.rows_face[:1], looked.laterality)
-    found = looked.chest_wall_side
-    return "" if found is not None and {found} != {expected, looked.laterality} else None
+    """Mirrored, turned or mislabelled without a word of it: a person must look. Not asked where pixels do not decide."""
+    expected = Edge.LEFT if looked.laterality is Laterality.LEFT else Edge.RIGHT
+    found = looked.lie.chest_wall
+    if looked.is_inverted or found in (None, expected):
+        return None
+    return f"at the {found.value} edge instead of the {expected.value} one"
 
 
-@rule("X26", BLOCK, "The border away from the chest wall is dark once MONOCHROME1 is inverted")
+@rule("L07", BLOCK, "An oblique view has the chest muscle at its upper edge")
+def is_muscle_above(looked: Looked) -> str | None:
+    """Upside down without a word of it: only an oblique view shows that by its pixels."""
+    if looked.is_inverted or looked.view_position is not ViewPosition.MLO or not looked.lie.has_muscle_below:
+        return None
+    return "at the lower edge"
+
+
+@rule("X26", BLOCK, "The background is dark once MONOCHROME1 is inverted")
 def is_border_dark(looked: Looked) -> str | None:
     """Bright air means that the photometric interpretation is wrong."""
-    is_bright = looked.background_median > _BRIGHT_FRACTION_OF_RANGE * looked.maximum
-    return f"border {looked.background_median:.0f}, largest value {looked.maximum}" if is_bright else None
+    return f"border {looked.background_median:.0f}, largest value {looked.maximum}" if looked.is_inverted else None
 
 
-@rule("X28", BLOCK, "Tissue covers at least 3 %")
+@rule("X28", BLOCK, f"Tissue covers at least 3 % of the image, or {_SMALLEST_BREAST_CM2:g} cm2")
 def is_enough_tissue(looked: Looked) -> str | None:
     """Not asked where the border is bright (X26): tissue is what is brighter than the border."""
-    if is_border_dark(looked) is not None or looked.tissue_fraction >= 0.03:
-        return None
-    return f"{100 * looked.tissue_fraction:.1f} %"
+    is_enough = looked.tissue_fraction >= _SMALLEST_TISSUE_FRACTION or looked.tissue_cm2 >= _SMALLEST_BREAST_CM2
+    return None if looked.is_inverted or is_enough else f"{100 * looked.tissue_fraction:.1f} %, {looked.tissue_cm2:.1f} cm2"
 
 
 @rule("X27", WARN, "That border is 0 once padding is removed")
@@ -183,3 +253,12 @@ def is_some_air(looked: Looked) -> str | None:
 def is_little_saturated(looked: Looked) -> str | None:
     """What is cut off at the largest value is lost."""
     return f"{100 * looked.saturated_fraction:.0f} %" if looked.saturated_fraction >= 0.05 else None
+
+
+@rule("X31", WARN, f"The network's window holds {_SEEN_FRACTION:.0%} of the breast's height and of its width")
+def is_within_window(looked: Looked) -> str | None:
+    """What is larger is cut at the best centre, unless ``preprocess.oversize`` is ``shrink``."""
+    sides = () if looked.window_px is None else zip(looked.extent_px, looked.window_px, strict=True)
+    if looked.window_px is None or all(_SEEN_FRACTION * breast <= window for breast, window in sides):
+        return None
+    return f"{looked.extent_px[0]} x {looked.extent_px[1]} for {looked.window_px[0]} x {looked.window_px[1]}"

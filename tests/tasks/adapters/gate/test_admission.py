@@ -138,10 +138,10 @@ def test_a_saturated_image_warns(tmp_path: Path) -> None:
     assert gated.warnings == ("X30",)
 
 
-def test_the_wrong_side_warns(tmp_path: Path) -> None:
-    """A breast at the left of an image labelled R is accepted with L04: mirrored or mislabelled, a person must look."""
-    _, gated = accept(write(tmp_path / "a.dcm", breast(Laterality.LEFT), laterality=Laterality.RIGHT))
-    assert gated.warnings == ("L04",)
+def test_the_wrong_side_is_refused(tmp_path: Path) -> None:
+    """A breast at the left of an image labelled R is L04: mirrored or mislabelled, a person must look."""
+    path = write(tmp_path / "a.dcm", breast(Laterality.LEFT), laterality=Laterality.RIGHT)
+    assert rejection(path).reason_codes == ("L04",)
 
 
 def test_equal_pixels_have_equal_digests(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from mammo_tests.mammograms import (
 )
 from schemas.config.ingest import GateLimits, VoiMode
 from schemas.errors import GateRejection
-from schemas.exam import Laterality
+from schemas.exam import Laterality, ViewPosition
 from tasks.adapters.checks.image_suites import manifest_suites
 from tasks.adapters.datasets.catalogue import PROFILES
 from tasks.adapters.dicom.dicom_file import read_header
@@ -66,6 +66,10 @@ EDITS: list[tuple[str, Edit]] = [
     ("I04", setting(PatientID="a\\b")),
     ("I04", setting(PatientID="a\x1b[2Jb")),
     ("I05", setting(Manufacturer="<b>ACME</b>")),
+    *(("I07", setting(PatientID=text)) for text in ("12/345", "A+B", "a.b@c")),
+    ("I08", setting(SpecificCharacterSet="ISO_IR 192", PatientID=b"M\xfcller-7")),
+    ("I08", setting(SpecificCharacterSet="ISO_IR 192", IssuerOfPatientID=b"M\xfcnchen")),
+    ("I08", both(removing("SpecificCharacterSet"), setting(AccessionNumber=b"M\xfcller-7"))),
     ("K01", setting(SOPClassUID="1.2.840.10008.5.1.4.1.1.13.1.3")),
     ("K01", setting(ImageType=["DERIVED", "PRIMARY", "TOMO_PROJ"])),
     ("K02", setting(SOPClassUID="1.2.840.10008.5.1.4.1.1.7")),
@@ -76,12 +80,25 @@ EDITS: list[tuple[str, Edit]] = [
     ("K07", setting(SeriesDescription="L CC C-View")),
     ("K08", setting(QualityControlImage="YES")),
     ("K09", setting(ImageType=["DERIVED", "PRIMARY", "STEREO_SCOUT"])),
+    ("K09", setting(SeriesDescription="L CC NEEDLE LOC")),
+    ("K09", setting(SeriesDescription="Wire localisation")),
+    *(
+        ("K10", setting(ImageType=["DERIVED", "PRIMARY", "POST_CONTRAST", energy]))
+        for energy in ("SUBTRACTION", "HIGH_ENERGY", "RECOMBINED")
+    ),
+    ("K10", setting(ImageType=["ORIGINAL", "PRIMARY", "POST_CONTRAST"])),
+    ("K10", setting(ContrastBolusAgent="IODINE")),
+    ("K11", setting(ImageType=["ORIGINAL", "PRIMARY", "POST_CONTRAST", "LOW_ENERGY"], ContrastBolusAgent="IODINE")),
+    ("K12", setting(ImageType=["ORIGINAL", "PRIMARY", "", "ELASTOGRAM"])),
     ("D01", setting(BurnedInAnnotation="YES")),
     ("D02", overlay),
     ("L01", removing("ImageLaterality")),
     ("L01", setting(ImageLaterality="B")),
     ("L02", both(setting(Laterality="L"), removing("ImageLaterality"))),
     ("L03", setting(Laterality="R")),
+    ("L03", setting(ViewPosition="RCC")),
+    ("L06", setting(PatientOrientation=["P", "FL"])),
+    ("L08", setting(Laterality="B")),
     ("V01", view_code("399260004")),
     ("V01", view_code("R-10224")),
     ("V01", removing("ViewPosition", "ViewCodeSequence")),
@@ -95,9 +112,14 @@ EDITS: list[tuple[str, Edit]] = [
     ("V09", setting(BreastImplantPresent="YES")),
     ("V10", setting(PaddleDescription="SPOT 9CM")),
     ("V11", removing("PatientOrientation")),
+    ("V11", setting(PatientOrientation=["CC"])),
+    *(("V13", setting(ViewPosition=text)) for text in ("LCC", "L CC")),
+    *(("V14", modifier(code)) for code in ("399197002", "R-102D4", "399161006", "399011000")),
+    *(("V15", modifier(code)) for code in ("442581004", "1234")),
     ("V12", setting(FieldOfViewHorizontalFlip="YES")),
     ("X01", setting(Rows=65535, Columns=65535)),
-    ("X01", setting(Rows=400)),
+    ("X01", setting(Rows=200)),
+    ("X01", setting(Rows=700, Columns=700)),
     ("X02", setting(NumberOfFrames=str(2**31 - 1))),
     ("X03", setting(SamplesPerPixel=3)),
     ("X04", setting(BitsAllocated=32)),
@@ -117,6 +139,7 @@ EDITS: list[tuple[str, Edit]] = [
     ("T01", setting(StudyDate="00000000")),
     ("T02", setting(StudyDate="00010101")),
     ("T03", setting(StudyDate="29990101")),
+    *(("T04", setting(PatientAge=text)) for text in ("55Y", "055", "-05Y", "150", "fifty")),
 ]
 
 # ------------------------------------------------------------------------------------ how a rule on file or pixels is broken
@@ -128,6 +151,16 @@ Make = Callable[[Path], Path]
 def pixels(pixels_HW: NDArray[np.uint16], laterality: Laterality = Laterality.LEFT) -> Make:
     """A sound header over these pixels."""
     return lambda folder: write(folder / "a.dcm", pixels_HW, laterality=laterality)
+
+
+def lying(pixels_HW: NDArray[np.uint16], directions: list[str]) -> Make:
+    """Pixels that lie as PatientOrientation says."""
+    return lambda folder: write(folder / "a.dcm", pixels_HW, edit=setting(PatientOrientation=directions))
+
+
+def oblique(pixels_HW: NDArray[np.uint16]) -> Make:
+    """A sound header of an MLO view over these pixels."""
+    return lambda folder: write(folder / "a.dcm", pixels_HW, view_position=ViewPosition.MLO)
 
 
 def content(change: Callable[[bytes], bytes], name: str = "a.dcm") -> Make:
@@ -182,6 +215,13 @@ def without_air() -> NDArray[np.uint16]:
     return pixels_HW
 
 
+def oblique_breast() -> NDArray[np.uint16]:
+    """A breast below the chest muscle, which is a wedge from the upper edge down along the chest wall."""
+    rows, columns = np.indices((800, 800))
+    is_breast = np.hypot((rows - 400) / 250, columns / 480) < 1
+    return np.where(columns < 350 * (1 - (rows / 760) ** 2), 3200, np.where(is_breast, 2000, 0)).astype(np.uint16)
+
+
 def speck() -> NDArray[np.uint16]:
     """10,000 of 640,000 pixels: 1.6 %."""
     pixels_HW = np.zeros((800, 800), np.uint16)
@@ -233,6 +273,9 @@ FILES: list[tuple[str, Make]] = [
     ("F12", content(lambda sound: hostile.with_syntax(sound, ""))),
     ("F13", content(lambda sound: hostile.with_syntax(sound, hostile.DEFLATE))),
     ("L04", pixels(breast(), Laterality.RIGHT)),
+    ("L04", pixels(np.rot90(breast()).copy())),
+    ("L05", lying(np.rot90(breast()).copy(), ["R", "P"])),
+    ("L07", oblique(oblique_breast()[::-1].copy())),
     ("X12", encoded("1.2.840.10008.1.2.4.50", jpeg_baseline, bits=8)),
     ("P01", encoded("1.2.840.10008.1.2.4.50", jpeg_baseline, bits=8)),
     ("P01", encoded(hostile.JPEG_LL, jpeg_baseline, bits=8)),
@@ -252,6 +295,7 @@ FILES: list[tuple[str, Make]] = [
     ("X28", pixels(speck())),
     ("X29", pixels(without_air())),
     ("X30", pixels(saturated())),
+    ("X31", pixels(breast(Laterality.LEFT, (4000, 3000)))),
 ]
 
 # ---------------------------------------------------------------------------------- how a rule is broken that others apply
