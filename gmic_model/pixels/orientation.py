@@ -139,10 +139,12 @@ def lie_of(tissue_HW: NDArray[np.bool_]) -> Lie:
         Edge.BOTTOM: float(breast_HW[-rim_rows:].mean()),
     }
     across, along = _heavier(share_W, Edge.LEFT, Edge.RIGHT), _heavier(share_H, Edge.TOP, Edge.BOTTOM)
-    # A breast cut off at two opposite edges has its chest wall at neither.
+    # A breast cut off at two opposite edges has its chest wall at neither. But if those are the left and the right edge, one of
+    # them may be the wall of a breast that fills the image, and the upper one an oblique view's.
     walls = [edge for edge, share in contact.items() if contact[_OPPOSITE[edge]] <= _MOST_BEHIND * share]
     wall = max(walls, key=lambda edge: contact[edge], default=Edge.LEFT)
-    rival = max((contact[edge] for edge in walls if edge is not wall), default=0.0)
+    rivals = [edge for edge in contact if edge is not wall and (edge in walls or edge in (Edge.LEFT, Edge.RIGHT))]
+    rival = max(contact[edge] for edge in rivals)
     is_cut_off = wall in walls and contact[wall] >= max(_LEAST_CONTACT, _AGAINST * rival)
     # An oblique view's upper half is the heavier one, too: an edge above or below asks for more.
     is_there = wall is across or (wall is along and (across is None or contact[wall] >= _FAR_AGAINST * rival))

@@ -91,8 +91,8 @@ that train-time jitter can reach.
 ## The manifest's columns
 
 A value that breaks a *critical* demand stops `mammo validate`; a *warning* goes into the report. A column that
-may be empty has no value where the source had none. {names} is there only while an image of the manifest needs it; where
-it is absent it is 0 in every line.
+may be empty has no value where the source had none. {names} is there only while an image of the
+manifest needs it; where it is absent it is 0 in every line.
 
 {columns}
 ## Columns that are watched from ingest to ingest

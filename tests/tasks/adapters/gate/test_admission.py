@@ -144,6 +144,47 @@ def test_the_wrong_side_is_refused(tmp_path: Path) -> None:
     assert rejection(path).reason_codes == ("L04",)
 
 
+@pytest.mark.parametrize(
+    ("text", "years"),
+    [
+        ("055Y", 55),
+        ("55Y", 55),
+        ("055", 55),
+        ("55", 55),
+        ("660M", 55),
+        ("020D", None),
+        ("000Y", None),
+        ("095Y", 90),
+        ("55 y", 55),
+    ]
+    + [(text, None) for text in ("-05Y", "-5", "150Y", "550Y", "fifty", "5.5", "")],
+)
+def test_an_age_is_read_or_left_out(tmp_path: Path, text: str, years: int | None) -> None:
+    """Years without their zero or unit are years; what nobody's age is, is none, and never a wrong one."""
+    assert inspect(write(tmp_path / "a.dcm", edit=setting(PatientAge=text))).patient_age_years == years
+
+
+def test_one_identifier_in_two_encodings_is_one_patient(tmp_path: Path) -> None:
+    """Latin-1, UTF-8 and UTF-8 with a combining accent spell one name; undecodable bytes are refused, not replaced."""
+    spellings = [("ISO_IR 100", b"M\xfcller"), ("ISO_IR 192", b"M\xc3\xbcller"), ("ISO_IR 192", b"Mu\xcc\x88ller")]
+    edits = [setting(SpecificCharacterSet=name, PatientID=raw, IssuerOfPatientID=raw) for name, raw in spellings]
+    assert len({inspect(write(tmp_path / "a.dcm", edit=edit)).patient_id for edit in edits}) == 1
+    assert PSEUDONYMS.accession_id("\u00e9") == PSEUDONYMS.accession_id("e\u0301")
+    undecodable = [("ISO_IR 192", b"M\xfcller"), ("", b"M\xfcller"), ("ISO_IR 6", b"M\xc3\xbcller"), ("KOI8", b"M\xfcller")]
+    for name, raw in undecodable:
+        path = write(tmp_path / "a.dcm", edit=setting(SpecificCharacterSet=name, PatientID=raw))
+        assert rejection(path).reason_codes == ("I08",)
+
+
+def test_the_low_energy_image_of_a_contrast_study_is_named(tmp_path: Path) -> None:
+    """It is accepted with a warning, as an acquisition of its own; an agent that was not given is none."""
+    edit = setting(ImageType=["ORIGINAL", "PRIMARY", "POST_CONTRAST", "LOW_ENERGY"], ContrastBolusAgent="IODINE")
+    record = inspect(write(tmp_path / "a.dcm", edit=edit))
+    assert (record.acquisition, record.gate_warnings) == (Acquisition.LOW_ENERGY, ("K11",))
+    for agent in ("", "NONE"):
+        assert inspect(write(tmp_path / "a.dcm", edit=setting(ContrastBolusAgent=agent))).gate_warnings == ()
+
+
 def test_equal_pixels_have_equal_digests(tmp_path: Path) -> None:
     """Another UID changes the file's digest and not the pixels': copies under new identifiers are found by it."""
     record, gated = accept(write(tmp_path / "a.dcm"))
