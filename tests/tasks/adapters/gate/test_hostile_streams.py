@@ -177,7 +177,7 @@ def test_hostile_streams_cost_their_file_and_nothing_else(tmp_path: Path, write_
     (tmp_path / "in").mkdir()
     sound_path, path = write_sound(tmp_path / "in" / "sound.dcm"), tmp_path / "in" / "a.dcm"
     sound, syntax = sound_path.read_bytes(), KINDS[kind][0]
-    open_key(tmp_path / "key")
+    open_key(tmp_path / "key", creates=True)
     outcomes: Counter[str] = Counter()
     wrong = []
     with GateChild(GateLimits(timeout_s=30)) as child:
