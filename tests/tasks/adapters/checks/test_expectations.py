@@ -236,6 +236,14 @@ def test_breaches_are_found_with_their_severity_and_nothing_else(group: str) -> 
     assert failed(check_manifest(manifest, suites=[suite])) == expected
 
 
+def test_a_column_that_some_images_need_is_checked_where_it_is() -> None:
+    """A manifest with turned images meets every check; five quarter turns are none."""
+    turned = clean_manifest().assign(quarter_turns=2)
+    assert failed(check_manifest(turned, suites=["ingest_images"])) == {}
+    broken = failed(check_manifest(set_value("quarter_turns", 5, 0)(turned), suites=["ingest_images"]))
+    assert broken == {("ingest_images", "quarter_turns is one of 0, 1, 2, 3"): ("critical", 1)}
+
+
 def test_missing_column_is_an_error_of_its_checks_and_no_crash() -> None:
     """What needs pixel_sha256 cannot be computed: not met, with an error; the rest is checked."""
     results = check_manifest(clean_manifest().drop(columns="pixel_sha256"), suites=["exams"])

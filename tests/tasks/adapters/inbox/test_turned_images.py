@@ -81,7 +81,7 @@ def test_whichever_way_it_lies_the_same_is_stored(tmp_path: Path, laterality: La
         preprocess=SETTINGS,
         preprocess_version=PREPROCESS_VERSION,
         rows_per_shard=len(LIES),
-        key_id=open_key(key_path).key_id,
+        key_id=open_key(key_path, creates=True).key_id,
     )
     reserve_rows(store, len(LIES))
     gate = GateSettings(source_dir=tmp_path, profile="clinical-strict", key_path=key_path)
