@@ -147,6 +147,14 @@ VERBS: Final = (
         name="ingest",
         group=ONE_STAGE,
         help="Bring DICOM exams into the exam store.",
+        flags=(
+            Flag(
+                option="--allow-withdrawals",
+                help="Publish although more than ingest.max_withdrawn_fraction of the images would go",
+                kind=bool,
+                config_key="ingest.allow_withdrawals",
+            ),
+        ),
         deployment=Deployment(
             about="Bring new exams of the inbox into the exam store: every night, and when exams arrive. It asks its ledger "
             "what is new, so a run too many does nothing and a missed event is made up for by the next run.",

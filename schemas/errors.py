@@ -5,6 +5,8 @@ MammoError
 ├── NoExamsFound          the source folder holds no readable exam                         exit 3
 ├── DicomError            a file cannot be read as DICOM, or its pixels cannot be decoded  exit 3
 │   └── GateRejection     readable, but an acquisition rule refuses it (reason codes)      exit 3
+├── SourceUnavailable     files cannot be read at the moment; the next run reads them      exit 75
+│   └── FileDeferred      one such file: the share, the disk or memory failed, not the file  exit 75
 ├── GateChildFailed       the process that reads foreign files cannot be started           exit 1
 ├── LabelError            labels cannot be read, or join to no exam                        exit 3
 ├── ValidationFailed      a blocking data check failed                                     exit 4
@@ -13,6 +15,7 @@ MammoError
 ├── CheckpointError       weights or training state are missing, altered or of another config  exit 6
 ├── TrainingError         training cannot start or stopped on bad numbers                  exit 7
 └── TooManyFailures       more images failed than ``max_failed_fraction`` allows           exit 8
+    └── TooManyWithdrawn  more published images would go than ``max_withdrawn_fraction``     exit 8
 
 A message says what is wrong, what was expected, what was found and what to do. It never quotes a DICOM value that could
 identify a patient.
@@ -20,7 +23,8 @@ identify a patient.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import errno
+from typing import ClassVar, Final
 
 from schemas.refusal import Refusal, in_words
 
@@ -100,6 +104,45 @@ class GateRejection(DicomError):
         return self.refusal.rules
 
 
+class SourceUnavailable(MammoError):
+    """Files cannot be read at the moment. Nothing about them is settled: the next run reads them."""
+
+    exit_code = 75
+
+
+class FileDeferred(SourceUnavailable):
+    """One file that cannot be read at the moment: what failed is the share, the disk or the machine, not the file.
+
+    Attributes:
+        reason: What failed: an error's name such as ``EIO``, or words. Never a path: it may spell a name.
+    """
+
+    reason: str = ""
+
+    @classmethod
+    def because(cls, reason: str) -> FileDeferred:
+        """The error for a reason."""
+        error = cls("The file cannot be read at the moment", got=reason, remedy="the next ingest reads it again")
+        error.reason = reason
+        return error
+
+
+_OF_CONTENT: Final = frozenset({None, errno.EBADF, errno.EFBIG, errno.EINVAL, errno.EOVERFLOW, errno.ESPIPE})
+"""What a file's own bytes can lead a reader to: seeking to nowhere, writing where nothing may be written."""
+
+
+def deferred_by(error: OSError) -> FileDeferred | None:
+    """The deferral that an operating system's error means; None if the file's content can be its cause."""
+    if error.errno in _OF_CONTENT:
+        return None
+    return FileDeferred.because("time-out" if isinstance(error, TimeoutError) else error_name(error))
+
+
+def error_name(error: OSError) -> str:
+    """``EIO`` and the like: what may be told of an operating system's error, whose message quotes the path."""
+    return errno.errorcode.get(error.errno or 0, type(error).__name__)
+
+
 class GateChildFailed(MammoError):
     """The process that reads foreign files cannot be started: the installation is at fault, not a file."""
 
@@ -144,3 +187,7 @@ class TooManyFailures(MammoError):
     """More images failed than the config allows."""
 
     exit_code = 8
+
+
+class TooManyWithdrawn(TooManyFailures):
+    """More published images would be withdrawn than the config allows; what was published stays."""

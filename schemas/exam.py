@@ -198,6 +198,18 @@ class QuarantinedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeferredFile:
+    """A file that could not be read at the moment, named by pseudonym: nothing is said of its content.
+
+    Attributes:
+        reason: What failed, as ``EIO`` or in words; see ``schemas.errors.FileDeferred``.
+    """
+
+    file_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BreastLabel:
     """What a row of the labels file says of its breast; None = not known.
 

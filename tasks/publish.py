@@ -16,7 +16,7 @@ from schemas.exam import QuarantinedFile
 from schemas.reports.data import IngestReport
 from tasks.adapters.inbox.batches import Scan, open_exams
 from tasks.adapters.inbox.claims import publishable, write_leakage_list
-from tasks.adapters.inbox.publication import ingest_report, labels_of, manifest_line, refuse_run
+from tasks.adapters.inbox.publication import alert, ingest_report, labels_of, manifest_line, refuse_run, require_few_withdrawals
 from tasks.adapters.inbox.quarantine import find_sources
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.labels.lesion_boxes import read_boxes
@@ -40,17 +40,21 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
 
     Raises:
         NoExamsFound: Every file was refused; the list of them is written.
+        SourceUnavailable: Nothing is published, and some files could not be read.
+        TooManyWithdrawn: The manifest would lose more images than ``ingest.max_withdrawn_fraction`` allows: it stays as it was.
         TooManyFailures: More files were refused than ``ingest.max_failed_fraction`` allows; the list of them is written.
         LabelError: The labels cannot be read, or none joins to an exam.
     """
     store, pseudonyms = open_exams(config)
     with StoreLedger(store) as ledger:
         found = publishable(ledger.manifest_lines())
+        deferred, explained = ledger.deferred(), ledger.taken_away() | {line.image_id for line in ledger.damaged_lines()}
         refused = [*(file for file in ledger.quarantined() if file.file_id in scan.file_ids), *found.refused]
+    published_before = published_rows(store)
+    require_few_withdrawals(config.ingest, found, published_before, explained=explained)
     write_leakage_list(store.files.leakage_path, found.twins)
     joined = labels_of(config.ingest, found.lines, pseudonyms)
     boxes = {} if config.ingest.boxes_csv is None else read_boxes(config.ingest.boxes_csv, pseudonyms)
-    published_before = published_rows(store)
     manifest = publish(store, [manifest_line(line, joined, boxes) for line in found.lines], refused)
     if boxes:
         logger.info("%d of %d images with lesion boxes are published", manifest["lesion_boxes"].notna().sum(), len(boxes))
@@ -61,14 +65,14 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
         published={line.image_id for line in found.lines},
         with_unusable_mask={line.image_id for line in found.lines if line.is_mask_unusable},
     )
-    report = ingest_report(store, scan, found, manifest, refused, joined, published_before).model_copy(
+    report = ingest_report(store, scan, found, manifest, refused, joined, published_before, deferred).model_copy(
         update={"contact_sheet_path": _draw_contact_sheet(config, refused, pseudonyms), **asdict(inputs)}
     )
     save_report(config, Stage.INGEST, report)
     _show_gate_results(report)
-    _alert(report)
+    alert(report)
     add_to_run_name(f"{report.images_published}-images-{report.images_new}-new-{report.files_quarantined}-refused")
-    refuse_run(config.ingest, report, len(refused), store)
+    refuse_run(config.ingest, report, scan, refused, store)
     return report
 
 
@@ -90,37 +94,13 @@ def _draw_contact_sheet(config: RunConfig, refused: Sequence[QuarantinedFile], p
     )
 
 
-def _alert(report: IngestReport) -> None:
-    """What somebody must look at, although the run goes on."""
-    if report.images_contested:
-        logger.error(
-            "ALERT I06: %d SOPInstanceUIDs came with different images, patients or exams; none of them is used. "
-            "See `mammo quarantine list --reason I06`",
-            report.images_contested,
-        )
-    if report.masks_unusable or report.masks_unmatched or report.boxes_unmatched:
-        logger.warning(
-            "Of %d masks %d cannot be used and %d are of no published image; boxes of %d images are of no published image. "
-            "See docs/reference/labels.md",
-            report.masks_found,
-            report.masks_unusable,
-            report.masks_unmatched,
-            report.boxes_unmatched,
-        )
-    if report.images_withdrawn:
-        logger.warning("%d images that were published are not any more", report.images_withdrawn)
-    if report.images_without_source:
-        logger.info(
-            "%d published images have no file in the source folder any more; they are kept", report.images_without_source
-        )
-
-
 def _show_gate_results(report: IngestReport) -> None:
     rows = [{"outcome": "published", "rule": "", "images": report.images_published}]
     rows += [{"outcome": "refused", "rule": rule, "images": count} for rule, count in report.quarantined_by_reason.items()]
     rows += (
         [{"outcome": "ALERT: contested", "rule": "I06", "images": report.images_contested}] if report.images_contested else []
     )
+    rows += [{"outcome": "deferred", "rule": why, "images": count} for why, count in report.deferred_by_reason.items()]
     rows += [{"outcome": "warned", "rule": rule, "images": count} for rule, count in report.warnings_by_rule.items()]
     show_table("gate-results", rows, f"Gate results of {report.files_found} files")
     logger.info(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
+
+from schemas.errors import SourceUnavailable
 
 RETRY_DELAYS_S = (5.0, 30.0, 120.0)
 
@@ -30,7 +32,8 @@ _PASSING = frozenset(
 def is_transient(error: BaseException | None) -> bool:
     """True if the error, or one that it was raised from, is of a kind that passes by itself."""
     return any(
-        isinstance(each, ConnectionError | TimeoutError) or (isinstance(each, OSError) and each.errno in _PASSING)
+        isinstance(each, ConnectionError | TimeoutError | SourceUnavailable)
+        or (isinstance(each, OSError) and each.errno in _PASSING)
         for each in _chain(error)
     )
 
@@ -38,6 +41,14 @@ def is_transient(error: BaseException | None) -> bool:
 def failed_transiently(task: Any, run: Any, state: Any) -> bool:
     """A ``retry_condition_fn``."""
     return is_transient(state.result(raise_on_failure=False) if state.is_failed() else None)
+
+
+TRIED_AGAIN: Final[dict[str, Any]] = {
+    "retries": len(RETRY_DELAYS_S),
+    "retry_delay_seconds": list(RETRY_DELAYS_S),
+    "retry_condition_fn": failed_transiently,
+}
+"""Arguments of ``@task`` for a task whose passing failures are tried again."""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

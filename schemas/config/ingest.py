@@ -144,6 +144,13 @@ class IngestConfig(Config):
     exams_per_shard: PositiveInt = Field(4, description="Exams written by one writer into one zarr shard; 4 views each")
     shards_per_batch: PositiveInt = Field(64, description="Shards in one visible, retryable Prefect task")
     max_failed_fraction: Fraction = Field(0.5, description="Above this share of quarantined files the run fails")
+    max_deferred_fraction: Fraction = Field(
+        0.2, description="Above this share of files that cannot be read at the moment the run ends with code 75 and is retried"
+    )
+    max_withdrawn_fraction: Fraction = Field(
+        0.2, description="A manifest without more than this share of the images published before is not published"
+    )
+    allow_withdrawals: bool = Field(False, description="Publish a manifest that withdraws any share of the images")
     file_timeout_s: float = Field(60.0, gt=0, description="A file that takes longer to read or decode is refused (F10)")
     lock_wait_s: float = Field(
         0.0, ge=0, description="Wait this long for another run that writes the store; 0 = give up at once"

@@ -29,7 +29,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from gmic_model.pixels.voi import VoiLut
-from schemas.errors import DicomError, GateRejection
+from schemas.errors import DicomError, GateRejection, MammoError, SourceUnavailable, deferred_by
 from tasks.adapters.dicom.code_stream import Family, read_code_stream
 from tasks.adapters.dicom.frame_codecs import CODECS, SYNTAXES, DecodedFrame, read_frame
 from tasks.adapters.dicom.header import LARGEST_SIDE_PX, MAMMOGRAPHY_FOR_PRESENTATION, Code, DicomHeader, ValueKind
@@ -53,18 +53,24 @@ def quoting_no_value(reason_code: str, what: str) -> Callable[[Callable[_P, _T]]
 
     Every ``Exception`` is caught, because theirs are many (AttributeError to RecursionError, a class for each codec) and quote
     what they could not parse: only the class is named. An error of ours would be taken for the file's, so what is decorated is
-    short, and the tests of its functions are what finds such an error. What is no ``Exception`` passes.
+    short, and the tests of its functions are what finds such an error. What is no ``Exception`` passes. An error of the disk or
+    the share is none of the file's: it becomes a deferral.
     """
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
         @wraps(function)
         def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            rejection: MammoError
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
                     return function(*args, **kwargs)
-                except DicomError:
+                except (DicomError, SourceUnavailable):
                     raise
+                except OSError as error:
+                    rejection = deferred_by(error) or GateRejection(
+                        what, reason_codes=(reason_code,), got=type(error).__name__, remedy="copy or export the file again"
+                    )
                 except MemoryError:
                     rejection = GateRejection(what, reason_codes=("F11",), got="more than this machine's memory")
                 except Exception as error:

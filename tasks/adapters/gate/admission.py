@@ -12,11 +12,12 @@ lifted here and nowhere else. No message holds a value that could identify a pat
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -31,14 +32,13 @@ from gmic_model.pixels.orientation import UPRIGHT, Turn
 from gmic_model.pixels.voi import Window, lut_table, window_table
 from gmic_model.pixels.window import DEFAULT_SETTINGS
 from schemas.config.ingest import VoiMode
-from schemas.errors import DicomError, GateRejection
+from schemas.errors import DicomError, FileDeferred, GateRejection, error_name
 from schemas.exam import Acquisition, ImageRecord, Photometric
 from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT, Profile
 from tasks.adapters.datasets.subject import Subject
 from tasks.adapters.dicom.dicom_file import quoting_no_value, read_header_from, read_image_from
 from tasks.adapters.dicom.header import MAMMOGRAPHY_FOR_PRESENTATION, DicomHeader, parse_date
 from tasks.adapters.dicom.stored_image import StoredImage
-from tasks.adapters.gate.advice import advise_profile
 from tasks.adapters.gate.orientation import told_by
 from tasks.adapters.gate.rules.file import Opened
 from tasks.adapters.gate.rules.image import EARLIEST_EXAM, Remainder, age_years, detector_spacing_mm
@@ -74,7 +74,12 @@ class GatedPixels:
 
 @quoting_no_value("F14", "The file cannot be inspected")
 def inspect_header(
-    path: Path, *, source_dir: Path, profile: Profile, pseudonyms: Pseudonyms, with_digest: bool = True
+    path: Path,
+    *,
+    source_dir: Path,
+    profile: Profile,
+    pseudonyms: Pseudonyms,
+    with_digest: bool = True,
 ) -> ImageRecord:
     """Applies the file and header rules; reads no pixels.
 
@@ -87,6 +92,7 @@ def inspect_header(
 
     Raises:
         GateRejection: The file is refused; ``reason_codes`` names every rule that refuses it.
+        FileDeferred: It cannot be read at the moment.
     """
     with _opened(path, source_dir) as (file, odd):
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest() if with_digest else ""
@@ -105,6 +111,7 @@ def accept_image(
     voi: VoiMode = VoiMode.RAW,
     fingerprint: str | None = None,
     window_px: tuple[int, int] | None = DEFAULT_SETTINGS.window_px,
+    when_read: Callable[[], None] = lambda: None,
 ) -> tuple[ImageRecord, GatedPixels]:
     """Applies every rule to a file that is opened, hashed and parsed once.
 
@@ -116,13 +123,16 @@ def accept_image(
         voi: The transform of stored values, ``preprocess.voi``.
         fingerprint: The file's ``file_fingerprint`` when it was found; None = not known.
         window_px: (rows, columns) of the image that a network will see, for rule X31; None = all of it.
+        when_read: Called when every byte was read once: from then on the file's content is what takes time.
 
     Raises:
         GateRejection: The file is refused, or changed since it was found or while it was read (F07).
+        FileDeferred: It cannot be read at the moment.
     """
     with _opened(path, source_dir) as (file, odd):
         status = os.fstat(file.fileno())
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        when_read()
         header = read_header_from(file, with_voi_lut=voi is VoiMode.VOI_LUT)
         remaining_bytes = status.st_size - file.tell()
         record = _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, remaining_bytes, odd)
@@ -241,14 +251,16 @@ def _opened(path: Path, source_dir: Path) -> Iterator[tuple[BufferedReader, tupl
         _refuse((Broken("F07", "a name for unfinished files"),), CLINICAL_STRICT)
     if not path.parent.resolve().is_relative_to(source_dir.resolve()):
         _refuse((Broken("F01", "outside the source folder"),), CLINICAL_STRICT)
-    failure = ""
+    failure: OSError | None = None
     try:
         # O_NONBLOCK: opening a pipe must not wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        failure = os.strerror(error.errno or 0)
-    if failure:  # outside the except block: the system's error quotes the path, which may name a patient
-        _refuse((Broken("F01", failure),), CLINICAL_STRICT)
+        failure = error
+    if failure is not None:  # outside the except block: the system's error quotes the path, which may name a patient
+        if failure.errno not in _NO_REGULAR_FILE:
+            raise FileDeferred.because(error_name(failure))
+        _refuse((Broken("F01", os.strerror(failure.errno or 0)),), CLINICAL_STRICT)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         _refuse((Broken("F01", "not a regular file"),), CLINICAL_STRICT)
@@ -259,6 +271,10 @@ def _opened(path: Path, source_dir: Path) -> Iterator[tuple[BufferedReader, tupl
         _refuse(broken, CLINICAL_STRICT)
         file.seek(0)
         yield file, broken
+
+
+_NO_REGULAR_FILE: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
+"""How links, sockets and devices answer to being opened; every other answer is the disk's or the share's."""
 
 
 # ------------------------------------------------------------------------------------------------------------ verdicts
@@ -282,7 +298,7 @@ def _refuse(broken: tuple[Broken, ...], profile: Profile) -> None:
         reason_codes=codes,
         expected="; ".join(f"{code} {RULES[code].demand}" for code in codes),
         got="; ".join(f"{rule.rule_id} {rule.got}" for rule in refusing if rule.got) or None,
-        remedy=advise_profile(codes) or "docs/reference/gate-rules.md tells what to do about each rule",
+        remedy="docs/reference/gate-rules.md tells what to do about each rule",
     )
 
 

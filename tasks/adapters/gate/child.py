@@ -2,6 +2,10 @@
 
     child = child_of_this_thread(limits)
     image = child.prepare(PrepareImage(...))      raises GateRejection: F10 took too long, F11 too much memory or a crash
+                                                  raises FileDeferred: what failed was not the file
+
+A file is deferred, not refused, when the disk or the share answers with an error, when a time-out comes while its bytes are
+awaited, and when somebody else ends the child: the kernel that is out of memory, or an operator.
 
 One child serves one thread, file after file, and is started again after a crash, a time-out, trouble with memory, or
 ``files_per_child`` files. It is a plain subprocess: Dask's workers are daemonic and may have no children by multiprocessing.
@@ -21,6 +25,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -29,12 +34,15 @@ from numpy.typing import NDArray
 
 from gmic_model.preprocess import PreparedView
 from schemas.config.ingest import GateLimits
-from schemas.errors import GateChildFailed, GateRejection
+from schemas.errors import FileDeferred, GateChildFailed, GateRejection
 from schemas.exam import ImageRecord
 from tasks.adapters.gate.messages import (
     ANSWER,
     LENGTH,
+    MEMORY,
     PIXELS_BYTES,
+    READ_AT,
+    SHARED_BYTES,
     Answer,
     DrawThumbnail,
     InspectHeader,
@@ -47,6 +55,9 @@ from tasks.adapters.interpreter import import_path, python_command
 logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_S: Final = 60.0
+_FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Signals that no decoder's crash raises: the kernel out of memory sends the first, people and batch systems the others."""
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 # One thread per library: a pool per core would take the address space that is meant for the file. Set before numpy is imported.
 _BOOT: Final = """
 import os, sys, json
@@ -80,11 +91,15 @@ class PreparedImage:
 
 
 class _Lost(Exception):
-    """The child died or did not answer in time; says which, so that the file gets its reason code."""
+    """The child died or did not answer in time; says which, so that the file gets its reason code.
 
-    def __init__(self, code: str, got: str) -> None:
+    Attributes:
+        deferral: Why it is not the file's doing; "" = it is.
+    """
+
+    def __init__(self, code: str, got: str, *, deferral: str = "") -> None:
         super().__init__(got)
-        self.code, self.got = code, got
+        self.code, self.got, self.deferral = code, got, deferral
 
 
 class GateChild:
@@ -118,6 +133,7 @@ class GateChild:
 
         Raises:
             GateRejection: The file is refused, or broke the child (F10, F11).
+            FileDeferred: It cannot be read at the moment.
         """
         record = self._ask(request).record
         if record is None:
@@ -129,6 +145,7 @@ class GateChild:
 
         Raises:
             GateRejection: The file is refused, or broke the child (F10, F11).
+            FileDeferred: It cannot be read at the moment.
         """
         answer = self._ask(request)
         if answer.record is None or answer.geometry is None:
@@ -177,17 +194,19 @@ class GateChild:
                 self.close()
                 # A crash may be the late effect of an earlier file: only a fresh child's crash is this file's doing.
                 if is_fresh or lost.code == "F10":
-                    raise _refusal(lost) from None
+                    raise FileDeferred.because(lost.deferral) if lost.deferral else _refusal(lost) from None
                 continue
             except BaseException:  # Ctrl-C while waiting: the answer on its way must not be taken for the next file's
                 self.close()
                 raise
             self._files_served += 1
             self._is_worn = answer.is_worn or self._files_served >= self.limits.files_per_child
-            if answer.refusal is not None and "F11" in answer.refusal.rules:
+            if answer.deferral == MEMORY or (answer.refusal is not None and "F11" in answer.refusal.rules):
                 self.close()
                 if not is_fresh:  # earlier files may have left too little
                     continue
+            if answer.deferral:
+                raise FileDeferred.because(answer.deferral)
             if answer.refusal is not None:
                 raise GateRejection.of(answer.refusal)
             return answer
@@ -200,8 +219,8 @@ class GateChild:
         ours, theirs = socket.socketpair()
         pixels_fd = os.memfd_create("gate-pixels")
         try:
-            os.ftruncate(pixels_fd, PIXELS_BYTES)
-            self._connection, self._memory = ours, mmap.mmap(pixels_fd, PIXELS_BYTES)
+            os.ftruncate(pixels_fd, SHARED_BYTES)
+            self._connection, self._memory = ours, mmap.mmap(pixels_fd, SHARED_BYTES)
             numbers = (theirs.fileno(), pixels_fd, os.getpid(), self.limits.memory_bytes)
             self._process = subprocess.Popen(
                 python_command("-c", _BOOT, json.dumps(import_path()), *map(str, numbers)),
@@ -232,13 +251,29 @@ class GateChild:
     def _exchange(self, request: Request) -> Answer:
         deadline_s = time.monotonic() + self.limits.timeout_s
         content = pickle.dumps(request)
-        assert self._connection is not None  # noqa: S101  # started just before
+        assert self._connection is not None and self._memory is not None  # noqa: S101  # started just before
+        self._memory[READ_AT] = 0
+        computed_before_s = self._computed_s()
         try:
             self._connection.settimeout(self.limits.timeout_s)
             self._connection.sendall(LENGTH.pack(len(content)) + content)
         except OSError:
             raise self._death() from None
-        return self._receive(deadline_s)
+        try:
+            return self._receive(deadline_s)
+        except _Lost as lost:
+            has_waited = self._computed_s() - computed_before_s < self.limits.timeout_s / 2
+            if lost.code == "F10" and not self._memory[READ_AT] and has_waited:
+                raise _Lost("F10", lost.got, deferral="time-out") from None
+            raise
+
+    def _computed_s(self) -> float:
+        """Processor time of the child: one that waits for a disk uses none, one that is led in circles uses all."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S  # utime and stime, proc(5)
 
     def _receive(self, deadline_s: float) -> Answer:
         assert self._connection is not None  # noqa: S101  # started just before
@@ -262,7 +297,7 @@ class GateChild:
         except subprocess.TimeoutExpired:
             return _Lost("F11", "the reader stopped answering")
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        return _Lost("F11", f"the reader {how}")
+        return _Lost("F11", f"the reader {how}", deferral=signal.Signals(-code).name if -code in _FROM_OUTSIDE else "")
 
     def _shared(self, shape_px: tuple[int, int], dtype: type[np.uint16 | np.uint8], *, offset: int) -> NDArray[Any]:
         """A copy of an image in the shared memory."""

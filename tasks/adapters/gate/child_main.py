@@ -13,6 +13,7 @@ import pickle
 import resource
 import signal
 import socket
+import stat
 import sys
 from dataclasses import replace
 from functools import lru_cache
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmic_model.preprocess import PreparedView, crop_like, fit_canvas, prepare_view
-from schemas.errors import DicomError, GateRejection
+from schemas.errors import DicomError, FileDeferred, GateRejection, MammoError, deferred_by
 from schemas.exam import ImageRecord
 from schemas.refusal import Refusal
 from tasks.adapters.datasets.catalogue import profile_named
@@ -33,7 +34,9 @@ from tasks.adapters.gate.admission import GatedPixels, accept_image, inspect_hea
 from tasks.adapters.gate.messages import (
     ANSWER,
     LENGTH,
-    PIXELS_BYTES,
+    MEMORY,
+    READ_AT,
+    SHARED_BYTES,
     Answer,
     DrawThumbnail,
     InspectHeader,
@@ -51,20 +54,23 @@ def serve(socket_fd: int, pixels_fd: int, parent_pid: int, memory_bytes: int) ->
 
     Args:
         socket_fd: A connected stream socket.
-        pixels_fd: ``PIXELS_BYTES`` of shared memory.
+        pixels_fd: ``SHARED_BYTES`` of shared memory.
         parent_pid: Who started this process.
         memory_bytes: Address space that may be taken beyond what this process has now.
     """
     _die_with(parent_pid)
     cv2.setNumThreads(1)
-    memory = mmap.mmap(pixels_fd, PIXELS_BYTES)
+    memory = mmap.mmap(pixels_fd, SHARED_BYTES)
     start_bytes = _address_space_bytes()
-    _limit_resources(start_bytes + memory_bytes)
+    is_limit_ours = _limit_resources(start_bytes + memory_bytes)
     with socket.socket(fileno=socket_fd) as connection:
         _send(connection, Answer())  # ready
         while (request := receive(connection)) is not None:
             # The parent made these bytes: unpickling them is safe. The way back is not, and is JSON.
             answer = _answer(cast("Request", pickle.loads(request)), memory)  # noqa: S301
+            is_out_of_memory = answer.refusal is not None and "F11" in answer.refusal.rules
+            if is_out_of_memory and not (is_limit_ours and _available_bytes() >= memory_bytes):
+                answer = Answer(deferral=MEMORY)
             _send(connection, replace(answer, is_worn=_address_space_bytes() > start_bytes + memory_bytes // 2))
 
 
@@ -95,7 +101,17 @@ def _address_space_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def _limit_resources(address_space_bytes: int) -> None:
+def _available_bytes() -> int:
+    """What the machine could still give (proc(5), MemAvailable); as much as one likes where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return sys.maxsize
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), sys.maxsize)
+
+
+def _limit_resources(address_space_bytes: int) -> bool:
+    """Sets the limits; False if the system allows less memory than one file may take."""
     limits = {
         resource.RLIMIT_AS: address_space_bytes,
         resource.RLIMIT_FSIZE: 0,  # no file of any length can be written; the shared memory is sized already
@@ -106,6 +122,7 @@ def _limit_resources(address_space_bytes: int) -> None:
         lowest = value if allowed == resource.RLIM_INFINITY else min(value, allowed)
         resource.setrlimit(limit, (lowest, lowest))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    return resource.getrlimit(resource.RLIMIT_AS)[0] == address_space_bytes
 
 
 # ------------------------------------------------------------------------------------------------------------- answers
@@ -116,6 +133,8 @@ def _answer(request: Request, memory: mmap.mmap) -> Answer:
 
     ``BaseException`` is caught on purpose: a decoder that raises SystemExit or KeyboardInterrupt must not end the child, or its
     file would be read twice and called F11. Nothing is hidden by it: the refusal names the class of what was raised.
+
+    An error of the disk, or one of ours that is not about the file (the key is gone), is a deferral: it tells nothing of it.
     """
     try:
         match request:
@@ -130,9 +149,15 @@ def _answer(request: Request, memory: mmap.mmap) -> Answer:
         return Answer(refusal=refusal if refusal.rules else replace(refusal, rules=("F14",)))
     except DicomError as error:
         return Answer(refusal=Refusal(rules=("F14",), what=str(error)))
+    except FileDeferred as deferred:
+        return Answer(deferral=deferred.reason)
+    except MammoError as error:
+        return Answer(deferral=type(error).__name__)
     except MemoryError:
         return Answer(refusal=Refusal(rules=("F11",), what="The file needs more memory than one file may take."))
     except BaseException as error:
+        if isinstance(error, OSError) and (deferral := deferred_by(error)) is not None:
+            return Answer(deferral=deferral.reason)
         # Only the class: the message of a foreign exception may quote the patient.
         return Answer(refusal=Refusal(rules=("X22",), what="The file cannot be prepared", got=type(error).__name__))
 
@@ -156,6 +181,7 @@ def _prepared(request: PrepareImage, memory: mmap.mmap) -> Answer:
         voi=request.preprocess.voi,
         fingerprint=request.fingerprint,
         window_px=None if request.preprocess.oversize == "shrink" else request.preprocess.window_px,
+        when_read=lambda: memory.__setitem__(READ_AT, 1),
     )
     prepared = prepare_view(gated.pixels_HW, record.laterality, record.view_position, settings=request.preprocess)
     prepared = fit_canvas(prepared, request.canvas_px)
@@ -186,24 +212,26 @@ def _image_answer(
 
 def _stored_mask(mask_path: Path, prepared: PreparedView) -> tuple[NDArray[np.uint8] | None, bool]:
     """The lesion bits in the stored crop's frame (None where there are none), and whether the mask file is unusable."""
-    if not _is_png(mask_path):
+    content = _png(mask_path)
+    if not content:
         return None, True
-    mask_HW = cast("NDArray[np.uint8] | None", cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED))
+    mask_HW = cast("NDArray[np.uint8] | None", cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED))
     if mask_HW is None or mask_HW.shape != prepared.geometry.source_shape_px or mask_HW.max() > 0b11:
         return None, True
     crop_HW = crop_like(mask_HW, prepared.geometry)
     return (np.ascontiguousarray(crop_HW, dtype=np.uint8) if crop_HW.any() else None), False
 
 
-def _is_png(path: Path) -> bool:
-    """By its first bytes: OpenCV reads lossy pictures under that name too, and would wait for a pipe."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return file.read(8) == b"\x89PNG\r\n\x1a\n"
-    except OSError:
-        return False
+def _png(path: Path) -> bytes:
+    """A picture's bytes; none if it is no PNG by its first bytes: OpenCV reads lossy pictures under that name too.
+
+    Raises:
+        OSError: The disk does not give them. That is no unusable mask: the image would be without it for good.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        return b""
+    content = path.read_bytes()
+    return content if content.startswith(b"\x89PNG\r\n\x1a\n") else b""
 
 
 def _thumbnail(request: DrawThumbnail, memory: mmap.mmap) -> Answer:

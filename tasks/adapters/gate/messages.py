@@ -21,6 +21,17 @@ PIXELS_BYTES: Final = 3 * LARGEST_SIDE_PX**2
 """Shared memory: a uint16 image of the largest size and its uint8 mask. Only what was written takes up memory."""
 
 
+READ_AT: Final = PIXELS_BYTES
+"""Index in the shared memory of a byte that is 1 when the child has read the whole file; the parent sets it to 0 before."""
+
+
+SHARED_BYTES: Final = PIXELS_BYTES + 1
+
+
+MEMORY: Final = "memory"
+"""``Answer.deferral`` where the machine, not the file's limit, had too little."""
+
+
 LARGEST_MESSAGE_BYTES: Final = 1_000_000
 
 
@@ -73,16 +84,18 @@ Request = InspectHeader | PrepareImage | DrawThumbnail
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the child reports. Refused, or the fields that the request asks for.
+    """What the child reports. Refused, deferred, or the fields that the request asks for.
 
     Attributes:
         refusal: Why the file is refused; None if it is not.
+        deferral: What kept the file from being read (``FileDeferred.reason``); "" = nothing.
         shape_px: (rows, columns) of the image in the shared memory: uint16 for ``PrepareImage``, uint8 for ``DrawThumbnail``.
         has_mask: True if a uint8 mask of the same shape follows the image.
         is_mask_unusable: True if the mask file could not be read, has another shape than the image, or values above 3.
     """
 
     refusal: Refusal | None = None
+    deferral: str = ""
     record: ImageRecord | None = None
     shape_px: tuple[int, int] = (0, 0)
     geometry: ViewGeometry | None = None

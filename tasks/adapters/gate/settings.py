@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
 from schemas.config.ingest import GateLimits
 from schemas.config.run import RunConfig
@@ -25,6 +30,42 @@ class GateSettings:
     profile: str
     key_path: Path
     limits: GateLimits = field(default_factory=GateLimits)
+
+    @property
+    def refuses_under(self) -> str:
+        """What a refusal depends on besides the file: it is settled under this, and under another the file is read again."""
+        limits = f"{self.limits.timeout_s:g}s {self.limits.memory_bytes >> 20}MiB"
+        return f"{self.profile} {limits} {rules_version()}"
+
+
+_DECIDING_PACKAGES: Final = (
+    "gmic_model", "gmic_model.pixels", "tasks.adapters.datasets", "tasks.adapters.datasets.sets", "tasks.adapters.dicom",
+    "tasks.adapters.gate", "tasks.adapters.gate.rules",
+)  # fmt: skip
+_DECIDING_LIBRARIES: Final = ("imagecodecs", "numpy", "opencv-python-headless", "pydicom", "pyjpegls")
+
+
+@cache
+def rules_version() -> str:
+    """Digest of all that decides whether a file is refused: the sources of gate, decoders and profiles, and their libraries.
+
+    An upgrade changes it, so what an older version refused is read again; nobody has to remember to raise a number.
+    """
+    digest = hashlib.sha256()
+    for package in _DECIDING_PACKAGES:
+        for source in sorted(files(package).iterdir(), key=lambda entry: entry.name):
+            if source.name.endswith(".py"):
+                digest.update(source.read_bytes())
+    for library in _DECIDING_LIBRARIES:
+        digest.update(f"{library} {_version(library)}".encode())
+    return digest.hexdigest()[:12]
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # installed without its metadata, or as another build
+        return ""
 
 
 def gate_settings(config: RunConfig) -> GateSettings:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gmic_model.preprocess import preprocess_version
 from schemas.config.ingest import IngestConfig
 from schemas.config.run import RunConfig
-from schemas.errors import MammoError, NoExamsFound, StoreError
-from schemas.exam import QuarantinedFile
+from schemas.errors import ConfigError, MammoError, NoExamsFound, SourceUnavailable, StoreError, error_name
+from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
-from schemas.refusal import Refusal
 from tasks.adapters.cluster import Failed
 from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.gate.settings import gate_settings
 from tasks.adapters.gate.source_file import SourceFile
-from tasks.adapters.inbox.ledger import AcceptedFile, Ledger
+from tasks.adapters.inbox.ledger import Ledger
+from tasks.adapters.inbox.lines import AcceptedFile
 from tasks.adapters.inbox.shard_writer import HeaderJob, InspectedFile, PlannedImage, ShardJob, ShardResult
 from tasks.adapters.inbox.source_folder import complete_files, mask_files, source_files
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
@@ -42,11 +44,13 @@ class Scan:
         file_ids: Every file there.
         unsettled: Files to read: new, changed, not finished by an earlier run, or with another lesion mask than before.
         still_copied: Files that somebody is writing; left for the next run.
+        unreadable: Folders and files that could not be looked at, by error (``source_folder.Listing``).
     """
 
     file_ids: frozenset[str]
     unsettled: tuple[SourceFile, ...]
     still_copied: int = 0
+    unreadable: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,42 +79,40 @@ class ShardBatch:
     jobs: tuple[ShardJob, ...]
 
 
-def require_folder(source_dir: Path) -> None:
-    """Says at once that there is nothing to ingest.
-
-    Raises:
-        NoExamsFound: There is no such folder.
-    """
-    if not source_dir.is_dir():
-        raise _no_exams(source_dir, got="a file" if source_dir.is_file() else "no such folder")
-
-
 def scan_folder(config: RunConfig) -> Scan:
     """Lists the files that the ledger has not settled.
 
     Raises:
         NoExamsFound: The folder is missing or holds no file.
-        ConfigError: There is no such profile.
+        SourceUnavailable: The folder, or all that is in it, cannot be looked at now.
+        ConfigError: There is no such profile, or the workspace lies in the source folder.
         StoreError: The workspace's store was made with other settings.
         LabelError: Labels, boxes or masks that the config names are not there, or cannot be read.
     """
+    profile_named(config.ingest.profile)
     source_dir = config.ingest.source_dir
-    profile = profile_named(config.ingest.profile).name
     require_folder(source_dir)
     require_inputs(config.ingest)
+    if config.workspace_dir.resolve().is_relative_to(source_dir.resolve()):
+        raise ConfigError(
+            "The workspace lies inside the source folder: what a run writes would be taken for exams",
+            expected="two folders, none of them inside the other",
+            remedy="set workspace_dir to a folder outside ingest.source_dir",
+        )
     store, pseudonyms = open_exams(config)
-    files = source_files(source_dir, pseudonyms)
+    listing = source_files(source_dir, pseudonyms)
+    files = listing.files
+    if not files and listing.unreadable:
+        raise _unavailable("The source folder cannot be looked through", listing.unreadable)
     if not files:
         raise _no_exams(source_dir, got="no file")
     with StoreLedger(store) as ledger:
-        ledger.rewrite(_with_other_mask(config.ingest, ledger, files, pseudonyms))
+        ledger.forget_deferrals()
+        ledger.renew(_with_other_mask(config.ingest, ledger, files, pseudonyms))
         ledger.hand_over({file.file_id for file in files})
-        unsettled = [
-            file
-            for file in files
-            if not ledger.is_known(file.file_id, file.fingerprint)
-            and not ledger.is_known(file.file_id, _refused_fingerprint(file.fingerprint, profile))
-        ]
+        known = ((file.file_id, file.fingerprint) for file in files)
+        settled = ledger.settled(known, gate_settings(config).refuses_under)
+    unsettled = [file for file in files if file.file_id not in settled]
     if unsettled:
         read_inputs(config.ingest, pseudonyms)
     complete = complete_files(unsettled, settle_s=config.ingest.settle_s)
@@ -124,6 +126,46 @@ def scan_folder(config: RunConfig) -> Scan:
         file_ids=frozenset(file.file_id for file in files),
         unsettled=tuple(complete),
         still_copied=len(unsettled) - len(complete),
+        unreadable=listing.unreadable,
+    )
+
+
+def require_folder(source_dir: Path) -> None:
+    """Says at once that there is nothing to ingest.
+
+    Raises:
+        NoExamsFound: There is no such folder.
+        SourceUnavailable: It cannot be opened.
+    """
+    failure = ""
+    try:
+        os.scandir(source_dir).close()
+    except FileNotFoundError:
+        raise _no_exams(source_dir, got="no such folder") from None
+    except NotADirectoryError:
+        raise _no_exams(source_dir, got="a file") from None
+    except OSError as error:
+        failure = error_name(error)
+    if failure:
+        raise _unavailable("The source folder cannot be opened", {failure: 1})
+
+
+def require_readable(config: RunConfig, deferred: Sequence[DeferredFile], files: int) -> None:
+    """Says when so many of a batch's files cannot be read that the share must be gone, so that the batch is tried again.
+
+    Raises:
+        SourceUnavailable: More than ``ingest.max_deferred_fraction`` of them.
+    """
+    if len(deferred) > config.ingest.max_deferred_fraction * files:
+        reasons = Counter(file.reason for file in deferred)
+        raise _unavailable(f"{len(deferred)} of {files} files cannot be read at the moment", reasons)
+
+
+def _unavailable(what: str, reasons: Mapping[str, int]) -> SourceUnavailable:
+    return SourceUnavailable(
+        what,
+        got=", ".join(f"{reason}: {count}" for reason, count in reasons.items()),
+        remedy="see that the share is there and may be read, then run again; nothing of them is settled, nothing is withdrawn",
     )
 
 
@@ -269,11 +311,6 @@ def not_written(failed: Sequence[Failed[ShardJob]], shards: int) -> StoreError:
     )
 
 
-def _refused_fingerprint(fingerprint: str, profile: str) -> str:
-    """A refusal is settled for one profile: under another the file is read again."""
-    return f"{fingerprint} {profile}"
-
-
 def halves_of_header_job(job: HeaderJob) -> tuple[HeaderJob, ...]:
     """Divides a job under suspicion, so that the one file at fault is found."""
     middle = len(job.files) // 2
@@ -286,24 +323,30 @@ def halves_of_shard_job(job: ShardJob) -> tuple[ShardJob, ...]:
     return tuple(replace(job, images=images) for images in (job.images[:middle], job.images[middle:]) if images)
 
 
-def refuse_killers(ledger: Ledger, config: RunConfig, files: Sequence[SourceFile], error: str) -> None:
-    """Enters files under which worker after worker was killed."""
-    why = Refusal(rules=("F10",), what=f"Not read: {error}")
-    _refuse_files(ledger, config, [(QuarantinedFile(file_id=file.file_id, refusal=why), file.fingerprint) for file in files])
+def defer_killers(ledger: Ledger, files: Sequence[SourceFile]) -> list[DeferredFile]:
+    """Enters files under which worker after worker was killed: a worker opens no foreign file, so memory is what lacks."""
+    deferred = [DeferredFile(file_id=file.file_id, reason="worker killed") for file in files]
+    ledger.add_deferred(deferred)
+    return deferred
 
 
-def _refuse_files(ledger: Ledger, config: RunConfig, files: Iterable[tuple[QuarantinedFile, str]]) -> None:
-    """Enters refusals; a file that changed while it was read is no refusal: it is left for the next run."""
-    profile = config.ingest.profile
-    refused = list(files)
-    ledger.leave(file.file_id for file, _ in refused if file.reason_codes == ("F07",))
-    ledger.add_quarantined(
-        [(file, _refused_fingerprint(fingerprint, profile)) for file, fingerprint in refused if file.reason_codes != ("F07",)]
-    )
+def _enter_unread(
+    ledger: Ledger,
+    config: RunConfig,
+    refused: Sequence[tuple[QuarantinedFile, str]],
+    deferred: Sequence[DeferredFile],
+) -> list[DeferredFile]:
+    """Enters refusals and deferrals, and returns these: a file that changed while it was read is one, no refusal."""
+    changed = [file for file, _ in refused if file.reason_codes == ("F07",)]
+    all_deferred = [*deferred, *(DeferredFile(file_id=file.file_id, reason="changed while it was read") for file in changed)]
+    ledger.add_deferred(all_deferred)
+    under = gate_settings(config).refuses_under
+    ledger.add_quarantined([(file, f"{fingerprint} {under}") for file, fingerprint in refused if file.reason_codes != ("F07",)])
+    return all_deferred
 
 
-def enter_headers(ledger: Ledger, config: RunConfig, inspected: Sequence[InspectedFile]) -> int:
-    """Enters what the headers of some files gave; returns the number accepted."""
+def enter_headers(ledger: Ledger, config: RunConfig, inspected: Sequence[InspectedFile]) -> tuple[int, list[DeferredFile]]:
+    """Enters what the headers of some files gave; returns the number accepted, and the files that could not be read."""
     accepted = [
         AcceptedFile(
             file_id=item.file.file_id,
@@ -315,13 +358,25 @@ def enter_headers(ledger: Ledger, config: RunConfig, inspected: Sequence[Inspect
         for item in inspected
         if item.record is not None
     ]
-    _refuse_files(ledger, config, [(item.refused, item.file.fingerprint) for item in inspected if item.refused is not None])
+    deferred = _enter_unread(
+        ledger,
+        config,
+        [(item.refused, item.file.fingerprint) for item in inspected if item.refused is not None],
+        [item.deferred for item in inspected if item.deferred is not None],
+    )
     ledger.add_accepted(accepted)
-    return len(accepted)
+    return len(accepted), deferred
 
 
-def enter_shard(ledger: Ledger, config: RunConfig, result: ShardResult) -> int:
-    """Enters a shard that is on disk; returns the number of images written."""
-    _refuse_files(ledger, config, result.refused)
+def enter_shard(ledger: Ledger, config: RunConfig, result: ShardResult) -> list[DeferredFile]:
+    """Enters a shard that is on disk; returns the files that could not be read."""
+    deferred = _enter_unread(ledger, config, result.refused, result.deferred)
     ledger.add_written(result.written)
-    return len(result.written)
+    return deferred
+
+
+def unwritten_jobs(ledger: Ledger, batch: ShardBatch) -> list[ShardJob]:
+    """The batch's jobs without the images that are written: what a retry has left to do."""
+    unwritten = ledger.unwritten_rows()
+    jobs = (replace(job, images=tuple(image for image in job.images if image.file.file_id in unwritten)) for job in batch.jobs)
+    return [job for job in jobs if job.images]

@@ -14,75 +14,17 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from schemas.errors import StoreError
-from schemas.exam import QuarantinedFile
+from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.refusal import Refusal
-from tasks.adapters.inbox.lines import LedgerLine
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS files (
-    file_id TEXT PRIMARY KEY,
-    fingerprint TEXT NOT NULL,          -- size and modification time: unchanged means not read again
-    state TEXT NOT NULL,                -- accepted, duplicate (same bytes as an accepted one), quarantined, discarded
-    image_id TEXT,
-    source_sha256 TEXT NOT NULL,        -- '' = not known yet: an accepted file that nothing was compared with, until written
-    attempts INTEGER NOT NULL DEFAULT 0,    -- times its header was read, or reading it ended in a refusal
-    reason_codes TEXT NOT NULL DEFAULT '',
-    message TEXT NOT NULL DEFAULT ''    -- of a refusal: Refusal.parts
-);
-CREATE TABLE IF NOT EXISTS images (
-    file_id TEXT PRIMARY KEY,           -- several files may claim one image
-    image_id TEXT NOT NULL,
-    exam_id TEXT NOT NULL,
-    row INTEGER UNIQUE,                 -- NULL until planned
-    batch INTEGER,                      -- the plan that gave the row out
-    mask_fingerprint TEXT NOT NULL DEFAULT '',  -- of the lesion mask it was written with; '' = none
-    pixel_sha256 TEXT,
-    manifest TEXT                       -- JSON of the manifest line; NULL until written to the store
-);
-CREATE INDEX IF NOT EXISTS files_by_image ON files (image_id);
-CREATE INDEX IF NOT EXISTS files_undigested ON files (file_id) WHERE source_sha256 = '' AND state = 'accepted';
-CREATE INDEX IF NOT EXISTS images_by_image ON images (image_id);
-CREATE INDEX IF NOT EXISTS images_unwritten ON images (file_id) WHERE manifest IS NULL;
-CREATE TABLE IF NOT EXISTS given_out (batch INTEGER PRIMARY KEY, rows INTEGER NOT NULL, planned_utc TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS releases (
-    file_id TEXT NOT NULL,
-    reason_codes TEXT NOT NULL,         -- why the file had been refused
-    reason TEXT NOT NULL,               -- why a person wants it read again, or never used
-    released_utc TEXT NOT NULL
-);
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptedFile:
-    """A file whose header the gate accepted; its digest is "" if nobody needed it yet."""
-
-    file_id: str
-    fingerprint: str
-    image_id: str
-    exam_id: str
-    source_sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenImage:
-    """An image that is in the store.
-
-    Attributes:
-        line: Its manifest line.
-        mask_fingerprint: Of the lesion mask file it was written with; ``''`` = none.
-    """
-
-    line: Mapping[str, object]
-    mask_fingerprint: str = ""
+from tasks.adapters.inbox.ledger_tables import TABLES, give_up_claim, is_settled, state_of
+from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, WrittenImage
 
 
 class Ledger:
@@ -100,7 +42,7 @@ class Ledger:
             self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(_TABLES)
+            self._connection.executescript(TABLES)
 
     def __enter__(self) -> Self:
         return self
@@ -143,14 +85,28 @@ class Ledger:
 
     # ---------------------------------------------------------------------------------------------------------- files
 
-    def is_known(self, file_id: str, fingerprint: str) -> bool:
+    def settled(self, files: Iterable[tuple[str, str]], refuses_under: str = "") -> set[str]:
+        """Of files and their fingerprints those whose fate is settled: seen with the same size and modification time.
+
+        Args:
+            files: Pairs of file_id and fingerprint.
+            refuses_under: What a refusal depends on besides the file; those under anything else are not settled.
+        """
+        found, remaining = set(), iter(files)
+        while some := dict(islice(remaining, _FILES_PER_QUERY)):
+            rows = self._query(
+                f"""SELECT file_id, fingerprint, state, manifest IS NOT NULL FROM files LEFT JOIN images USING (file_id)
+                    WHERE file_id IN ({",".join("?" * len(some))})""",  # noqa: S608  # question marks only
+                list(some),
+            )
+            for file_id, fingerprint, state, is_written in rows:
+                if is_settled(some[file_id], fingerprint, state, refuses_under, is_written=bool(is_written)):
+                    found.add(file_id)
+        return found
+
+    def is_known(self, file_id: str, fingerprint: str, refuses_under: str = "") -> bool:
         """True if this file was seen with the same size and modification time, and its fate is settled."""
-        found = self._query(
-            """SELECT 1 FROM files LEFT JOIN images USING (file_id) WHERE files.file_id = ? AND fingerprint = ?
-               AND (state IN ('duplicate', 'quarantined', 'discarded') OR manifest IS NOT NULL)""",
-            (file_id, fingerprint),
-        )
-        return bool(found)
+        return file_id in self.settled([(file_id, fingerprint)], refuses_under)
 
     def add_accepted(self, files: Iterable[AcceptedFile]) -> None:
         """Registers accepted headers, each as a claim to its image.
@@ -161,8 +117,9 @@ class Ledger:
         """
         with self._transaction() as cursor:
             for file in files:
-                _give_up_claim(cursor, file.file_id, unless=file)
-                state = _state_of(cursor, file)
+                cursor.execute("DELETE FROM deferred WHERE file_id = ?", (file.file_id,))
+                give_up_claim(cursor, file.file_id, unless=file)
+                state = state_of(cursor, file)
                 cursor.execute(
                     """INSERT INTO files (file_id, fingerprint, state, image_id, source_sha256, attempts)
                        VALUES (?, ?, ?, ?, ?, 1)
@@ -195,7 +152,8 @@ class Ledger:
         """Registers refused files with their fingerprints; a refused file gives up its claim."""
         with self._transaction() as cursor:
             for file, fingerprint in files:
-                _give_up_claim(cursor, file.file_id)
+                cursor.execute("DELETE FROM deferred WHERE file_id = ?", (file.file_id,))
+                give_up_claim(cursor, file.file_id)
                 cursor.execute(
                     """INSERT INTO files (file_id, fingerprint, state, source_sha256, attempts, reason_codes, message)
                        VALUES (?, ?, 'quarantined', '', 1, ?, ?)
@@ -205,12 +163,21 @@ class Ledger:
                     (file.file_id, fingerprint, " ".join(file.reason_codes), file.refusal.parts),
                 )
 
-    def leave(self, file_ids: Iterable[str]) -> None:
-        """Forgets files that changed while they were read: the next run finds them complete, or leaves them again."""
+    def forget_deferrals(self) -> None:
+        """At the start of a run: what kept files from being read then says nothing of now."""
         with self._transaction() as cursor:
-            for file_id in file_ids:
-                _give_up_claim(cursor, file_id)
-                cursor.execute("DELETE FROM files WHERE file_id = ?", (file_id,))
+            cursor.execute("DELETE FROM deferred")
+
+    def add_deferred(self, files: Iterable[DeferredFile]) -> None:
+        """Registers files that could not be read at the moment. What is known of them stays: claims, rows, refusals."""
+        with self._transaction() as cursor:
+            rows = [(file.file_id, file.reason) for file in files]
+            cursor.executemany("INSERT OR REPLACE INTO deferred (file_id, reason) VALUES (?, ?)", rows)
+
+    def deferred(self) -> list[DeferredFile]:
+        """The files that the last run could not read, by id."""
+        rows = self._query("SELECT file_id, reason FROM deferred ORDER BY file_id")
+        return [DeferredFile(file_id=file_id, reason=reason) for file_id, reason in rows]
 
     def quarantined(self) -> list[QuarantinedFile]:
         """Every refused file, by id."""
@@ -255,6 +222,10 @@ class Ledger:
                         "INSERT INTO releases (file_id, reason_codes, reason, released_utc) VALUES (?, ?, ?, ?)",
                         (file.file_id, "discarded " + " ".join(file.reason_codes), reason, released_utc),
                     )
+
+    def taken_away(self) -> frozenset[str]:
+        """Images of which a person said that a file is not to be used: that they go is no accident."""
+        return frozenset(image for (image,) in self._query("SELECT image_id FROM files WHERE state = 'discarded'") if image)
 
     def releases(self, file_id: str) -> list[tuple[str, str, str]]:
         """Earlier releases of a file, oldest first: (reason codes, reason, UTC time)."""
@@ -317,6 +288,8 @@ class Ledger:
                 ],
             )
             recorded = cursor.rowcount
+            for table in ("deferred", "superseded"):
+                cursor.executemany(f"DELETE FROM {table} WHERE file_id = ?", [(file_id,) for file_id in written])  # noqa: S608
             cursor.executemany(
                 "UPDATE files SET source_sha256 = ? WHERE file_id = ? AND source_sha256 = ''",
                 [(image.line["source_sha256"], file_id) for file_id, image in written.items() if "source_sha256" in image.line],
@@ -335,15 +308,29 @@ class Ledger:
         return {file_id: (image_id, fingerprint) for file_id, image_id, fingerprint in found}
 
     def rewrite(self, file_ids: Iterable[str]) -> None:
-        """Calls written claims unwritten: the next run reads their files again and writes the same rows."""
+        """Calls written claims unwritten: what is stored of them is damaged. The next run reads their files again."""
         with self._transaction() as cursor:
-            cursor.executemany("UPDATE images SET manifest = NULL WHERE file_id = ?", [(file_id,) for file_id in file_ids])
+            for file_id in file_ids:
+                cursor.execute("DELETE FROM superseded WHERE file_id = ?", (file_id,))
+                cursor.execute("UPDATE images SET manifest = NULL WHERE file_id = ?", (file_id,))
+
+    def renew(self, file_ids: Iterable[str]) -> None:
+        """Lets the next run write these claims anew, into the same rows; until then what is stored of them is published."""
+        with self._transaction() as cursor:
+            for file_id in file_ids:
+                cursor.execute(
+                    """INSERT OR REPLACE INTO superseded (file_id, manifest)
+                       SELECT file_id, manifest FROM images WHERE file_id = ? AND manifest IS NOT NULL""",
+                    (file_id,),
+                )
+                cursor.execute("UPDATE images SET manifest = NULL WHERE file_id = ?", (file_id,))
 
     def manifest_lines(self) -> list[LedgerLine]:
         """Every written claim, by row."""
         rows = self._query(
-            """SELECT manifest, file_id, images.batch, substr(planned_utc, 1, 10) FROM images
-               LEFT JOIN given_out USING (batch) WHERE manifest IS NOT NULL ORDER BY row"""
+            """SELECT coalesce(images.manifest, superseded.manifest) AS line, file_id, images.batch, substr(planned_utc, 1, 10)
+               FROM images LEFT JOIN superseded USING (file_id) LEFT JOIN given_out USING (batch)
+               WHERE line IS NOT NULL ORDER BY row"""
         )
         # One document: its lines share their keys and repeated texts, which halves the memory of a million lines.
         stored: list[dict[str, object]] = json.loads(f"[{','.join(row[0] for row in rows)}]")
@@ -353,35 +340,7 @@ class Ledger:
         ]
 
 
-def _give_up_claim(cursor: sqlite3.Cursor, file_id: str, *, unless: AcceptedFile | None = None) -> None:
-    """Forgets the image a file claims, and its duplicates: the next scan reads those again, one may take its place.
-
-    ``unless`` it holds the same as when it was registered: told by digests, and where one is missing by fingerprint and image.
-    """
-    query = "SELECT images.image_id, source_sha256, fingerprint FROM images JOIN files USING (file_id) WHERE file_id = ?"
-    for image_id, sha256, fingerprint in cursor.execute(query, (file_id,)).fetchall():
-        if unless is not None and sha256 and unless.source_sha256:
-            is_same = sha256 == unless.source_sha256
-        else:
-            is_same = unless is not None and (fingerprint, image_id) == (unless.fingerprint, unless.image_id)
-        if is_same:
-            return
-        cursor.execute("DELETE FROM images WHERE file_id = ?", (file_id,))
-        cursor.execute("DELETE FROM files WHERE state = 'duplicate' AND image_id = ? AND source_sha256 = ?", (image_id, sha256))
-
-
-def _state_of(cursor: sqlite3.Cursor, file: AcceptedFile) -> str:
-    """What a file is beside the files that hold its very bytes; accepted while that is not known."""
-    if not file.source_sha256:
-        return "accepted"
-    same = cursor.execute(
-        """SELECT state FROM files WHERE image_id = ? AND source_sha256 = ? AND (file_id != ? OR state = 'discarded')""",
-        (file.image_id, file.source_sha256, file.file_id),
-    ).fetchall()
-    states = {state for (state,) in same}
-    if "discarded" in states:
-        return "discarded"
-    return "duplicate" if "accepted" in states else "accepted"
+_FILES_PER_QUERY: Final = 500
 
 
 def copy_database(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""A stored image as the ledger knows it: the values that decide what is published, by name and with their type."""
+"""What goes into the ledger and what comes out of it: accepted files, written images, and the line of each stored image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,30 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from schemas.exam import Laterality
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedFile:
+    """A file whose header the gate accepted; its digest is "" if nobody needed it yet."""
+
+    file_id: str
+    fingerprint: str
+    image_id: str
+    exam_id: str
+    source_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenImage:
+    """An image that is in the store.
+
+    Attributes:
+        line: Its manifest line.
+        mask_fingerprint: Of the lesion mask file it was written with; ``''`` = none.
+    """
+
+    line: Mapping[str, object]
+    mask_fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -9,11 +10,12 @@ from datetime import date
 import pandas as pd
 
 from schemas.config.ingest import IngestConfig
-from schemas.errors import NoExamsFound, TooManyFailures
-from schemas.exam import UNKNOWN_LABEL, BreastLabel, LesionBox, QuarantinedFile
+from schemas.errors import NoExamsFound, SourceUnavailable, TooManyFailures, TooManyWithdrawn
+from schemas.exam import UNKNOWN_LABEL, BreastLabel, DeferredFile, LesionBox, QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
 from schemas.reports.data import IngestReport
 from tasks.adapters.gate.advice import advise_profile
+from tasks.adapters.gate.rules.table import is_of_another_kind
 from tasks.adapters.inbox.batches import Scan
 from tasks.adapters.inbox.claims import Publishable
 from tasks.adapters.inbox.lines import LedgerLine
@@ -24,6 +26,8 @@ from tasks.adapters.labels.lesion_boxes import box_texts
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import data_version
+
+logger = logging.getLogger(__name__)
 
 
 def labels_of(config: IngestConfig, lines: Sequence[LedgerLine], pseudonyms: Pseudonyms) -> LabelJoin:
@@ -74,6 +78,29 @@ def _label_columns(label: BreastLabel | None) -> dict[str, object]:
     }
 
 
+def require_few_withdrawals(
+    config: IngestConfig, found: Publishable, published_before: Mapping[str, int], *, explained: frozenset[str]
+) -> None:
+    """Says when a manifest would lose so many images that something else than their files must be wrong.
+
+    Args:
+        config: How many may go.
+        found: What would be published.
+        published_before: The images of the manifest in force.
+        explained: Images that a person took away (``Ledger.taken_away``), and those whose stored pixels are damaged.
+
+    Raises:
+        TooManyWithdrawn: More than ``ingest.max_withdrawn_fraction`` of the published images would go.
+    """
+    withdrawn = set(published_before).difference((line.image_id for line in found.lines), explained)
+    if len(withdrawn) > config.max_withdrawn_fraction * len(published_before) and not config.allow_withdrawals:
+        raise TooManyWithdrawn(
+            f"{len(withdrawn)} of {len(published_before)} published images would be withdrawn; nothing was published",
+            expected=f"at most {config.max_withdrawn_fraction:.0%}",
+            remedy="see `mammo quarantine list` for why; if they are to go, run `mammo ingest --allow-withdrawals`",
+        )
+
+
 def ingest_report(
     store: ExamStore,
     scan: Scan,
@@ -82,6 +109,7 @@ def ingest_report(
     refused: Sequence[QuarantinedFile],
     joined: LabelJoin,
     published_before: Mapping[str, int],
+    deferred: Sequence[DeferredFile],
 ) -> IngestReport:
     """What this run found, published and refused."""
     by_reason = Counter(code for file in refused for code in file.reason_codes)
@@ -98,6 +126,10 @@ def ingest_report(
         images_contested=found.contested,
         images_without_source=sum(line.file_id not in scan.file_ids for line in found.lines),
         files_still_copied=scan.still_copied,
+        files_deferred=len(deferred),
+        deferred_by_reason=dict(Counter(file.reason for file in deferred).most_common()),
+        paths_unreadable=dict(scan.unreadable),
+        files_not_ours=sum(is_of_another_kind(file.reason_codes) for file in refused),
         exams=len(views),
         exams_incomplete=int((views < VIEWS_PER_EXAM).sum()),
         files_quarantined=len(refused),
@@ -111,26 +143,70 @@ def ingest_report(
     )
 
 
-def refuse_run(config: IngestConfig, report: IngestReport, refused: int, store: ExamStore) -> None:
+def refuse_run(
+    config: IngestConfig, report: IngestReport, scan: Scan, refused: Sequence[QuarantinedFile], store: ExamStore
+) -> None:
     """Ends the run with an error when too much was refused; what was accepted is published all the same.
 
+    Only files that this run read count, and of them only those that could have been mammograms.
+
     Raises:
+        SourceUnavailable: Nothing is published, and some files could not be read.
         NoExamsFound: Every file was refused.
         TooManyFailures: More were refused than ``ingest.max_failed_fraction`` allows.
     """
     reasons = ", ".join(f"{code}: {count}" for code, count in report.quarantined_by_reason.items())
     remedy = report.advice or f"see {store.quarantine_path} and docs/reference/gate-rules.md"
+    if not report.images_published and report.files_deferred:
+        raise SourceUnavailable(
+            f"No exam in {config.source_dir} can be used yet: {report.files_deferred} files cannot be read at the moment",
+            got=", ".join(f"{reason}: {count}" for reason, count in report.deferred_by_reason.items()),
+            remedy="see that the share is there and may be read, then run again",
+        )
     if not report.images_published:
         raise NoExamsFound(
-            f"No exam in {config.source_dir} can be used: all {refused} files were refused",
+            f"No exam in {config.source_dir} can be used: all {len(refused)} files were refused",
             expected=f"mammograms that the profile {config.profile} allows",
             got=reasons,
             remedy=remedy,
         )
-    if refused > config.max_failed_fraction * report.files_found:
+    of_another_kind = {file.file_id for file in refused if is_of_another_kind(file.reason_codes)}
+    failed = {file.file_id for file in refused} - of_another_kind
+    failed &= {file.file_id for file in scan.unsettled}
+    ours = len(scan.file_ids) - len(of_another_kind)
+    if len(failed) > config.max_failed_fraction * ours:
         raise TooManyFailures(
-            f"{refused} of {report.files_found} files were refused",
+            f"{len(failed)} of {ours} files were refused",
             expected=f"at most {config.max_failed_fraction:.0%}",
             got=reasons,
             remedy=remedy,
+        )
+
+
+def alert(report: IngestReport) -> None:
+    """What somebody must look at, although the run goes on."""
+    if report.images_contested:
+        logger.error(
+            "ALERT I06: %d SOPInstanceUIDs came with different images, patients or exams; none of them is used. "
+            "See `mammo quarantine list --reason I06`",
+            report.images_contested,
+        )
+    if report.masks_unusable or report.masks_unmatched or report.boxes_unmatched:
+        logger.warning(
+            "Of %d masks %d cannot be used and %d are of no published image; boxes of %d images are of no published image. "
+            "See docs/reference/labels.md",
+            report.masks_found,
+            report.masks_unusable,
+            report.masks_unmatched,
+            report.boxes_unmatched,
+        )
+    if report.files_deferred:
+        logger.warning("%d files could not be read and are left for the next run", report.files_deferred)
+    if report.paths_unreadable:
+        logger.warning("%d folders or files could not be looked at", sum(report.paths_unreadable.values()))
+    if report.images_withdrawn:
+        logger.warning("%d images that were published are not any more", report.images_withdrawn)
+    if report.images_without_source:
+        logger.info(
+            "%d published images have no file in the source folder any more; they are kept", report.images_without_source
         )

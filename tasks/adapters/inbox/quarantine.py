@@ -16,4 +16,4 @@ def find_sources(source_dir: Path, file_ids: Iterable[str], pseudonyms: Pseudony
     for the terminal of whoever asks, never for a log, a page or the ledger.
     """
     wanted = set(file_ids)
-    return {file.file_id: file.path for file in source_files(source_dir, pseudonyms) if file.file_id in wanted}
+    return {file.file_id: file.path for file in source_files(source_dir, pseudonyms).files if file.file_id in wanted}

@@ -1,7 +1,8 @@
 """What a Dask worker does: read headers through the gate, and fill one shard from DICOM files. No Prefect, no ledger.
 
 Foreign files are opened in the gate's child process only. A bad file is a quarantined record, never an error of its shard,
-whatever it does to the child; only trouble with our own store, disk or installation raises.
+whatever it does to the child, and one that cannot be read at the moment is a deferred record; only trouble with our own store,
+disk or installation raises.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from pathlib import Path
 import cv2
 
 from schemas.config.ingest import PreprocessConfig
-from schemas.errors import DicomError, GateRejection
-from schemas.exam import ImageRecord, QuarantinedFile
+from schemas.errors import DicomError, FileDeferred, GateRejection
+from schemas.exam import DeferredFile, ImageRecord, QuarantinedFile
 from schemas.refusal import Refusal
 from tasks.adapters.gate.child import PreparedImage, child_of_this_thread
 from tasks.adapters.gate.messages import InspectHeader, PrepareImage
 from tasks.adapters.gate.settings import GateSettings
 from tasks.adapters.gate.source_file import SourceFile
-from tasks.adapters.inbox.ledger import WrittenImage
+from tasks.adapters.inbox.lines import WrittenImage
 from tasks.adapters.store.exam_store import ExamStore, StoredImage, crop_digest, write_shard
 
 logger = logging.getLogger(__name__)
@@ -43,11 +44,12 @@ class HeaderJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectedFile:
-    """One header's fate: a record, or the reasons against it."""
+    """One header's fate: a record, the reasons against it, or why it could not be read."""
 
     file: SourceFile
-    record: ImageRecord | None
-    refused: QuarantinedFile | None
+    record: ImageRecord | None = None
+    refused: QuarantinedFile | None = None
+    deferred: DeferredFile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +75,12 @@ class ShardJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardResult:
-    """What a shard's writer reports: written images by file id (labels join later), and refused files with fingerprints."""
+    """What a shard's writer reports: written images by file id (labels join later), refused files with fingerprints, others."""
 
     shard: int
     written: dict[str, WrittenImage]
     refused: tuple[tuple[QuarantinedFile, str], ...]
+    deferred: tuple[DeferredFile, ...] = ()
 
 
 def inspect_files(job: HeaderJob) -> tuple[InspectedFile, ...]:
@@ -85,12 +88,13 @@ def inspect_files(job: HeaderJob) -> tuple[InspectedFile, ...]:
     child = child_of_this_thread(job.gate.limits)
     inspected = []
     for file in job.files:
-        record, refused = None, None
         try:
             record = child.inspect(InspectHeader(path=file.path, gate=job.gate, with_digest=job.with_digest))
+            inspected.append(InspectedFile(file=file, record=record))
         except DicomError as error:
-            refused = refusal(file, error)
-        inspected.append(InspectedFile(file=file, record=record, refused=refused))
+            inspected.append(InspectedFile(file=file, refused=refusal(file, error)))
+        except FileDeferred as error:
+            inspected.append(InspectedFile(file=file, deferred=DeferredFile(file_id=file.file_id, reason=error.reason)))
     return tuple(inspected)
 
 
@@ -102,20 +106,27 @@ def write_exam_shard(job: ShardJob) -> ShardResult:
     """
     written: dict[str, WrittenImage] = {}
     refused: list[tuple[QuarantinedFile, str]] = []
-    write_shard(job.store, job.shard, _stored_images(job, written, refused))
-    return ShardResult(shard=job.shard, written=written, refused=tuple(refused))
+    deferred: list[DeferredFile] = []
+    write_shard(job.store, job.shard, _stored_images(job, written, refused, deferred))
+    return ShardResult(shard=job.shard, written=written, refused=tuple(refused), deferred=tuple(deferred))
 
 
 def _stored_images(
-    job: ShardJob, written: dict[str, WrittenImage], refused: list[tuple[QuarantinedFile, str]]
+    job: ShardJob,
+    written: dict[str, WrittenImage],
+    refused: list[tuple[QuarantinedFile, str]],
+    deferred: list[DeferredFile],
 ) -> Iterator[StoredImage]:
-    """Prepares one image after another; enters each in ``written`` or in ``refused``."""
+    """Prepares one image after another; enters each in ``written``, ``refused`` or ``deferred``."""
     child = child_of_this_thread(job.gate.limits)
     for image in job.images:
         try:
             ready = child.prepare(_request(job, image))
         except DicomError as error:
             refused.append((refusal(image.file, error), image.file.fingerprint))
+            continue
+        except FileDeferred as error:
+            deferred.append(DeferredFile(file_id=image.file.file_id, reason=error.reason))
             continue
         if ready.is_mask_unusable:
             logger.warning("the lesion mask of image %s cannot be used; it goes on without one", ready.record.image_id)

@@ -2,6 +2,9 @@
 
 Nothing is opened here; only names, sizes and times are looked at.
 
+What cannot be listed (a folder without permission, an over-long path, a share that is gone) is counted by its error's name; no
+error leaves this module with a path in it, for a path may spell a name.
+
 A file is taken when its size and times have not changed for a while: whoever copies it may be slow, and nothing in a file's
 first half says that there will be a second.
 """
@@ -10,28 +13,46 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.errors import SourceUnavailable, error_name
 from tasks.adapters.gate.source_file import SourceFile, file_fingerprint, is_unfinished
 from tasks.adapters.pseudonyms import Pseudonyms
 
 
-def source_files(source_dir: Path, pseudonyms: Pseudonyms) -> list[SourceFile]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What a source folder holds.
+
+    Attributes:
+        files: In the order of their paths.
+        unreadable: Folders and files that could not be looked at, counted by error, as ``{"EACCES": 1}``.
+    """
+
+    files: tuple[SourceFile, ...]
+    unreadable: Mapping[str, int]
+
+
+def source_files(source_dir: Path, pseudonyms: Pseudonyms) -> Listing:
     """Every file below the folder, in the order of paths; links and pipes too, which the gate refuses.
 
     Left out: what has a leading dot (also folders: `.Trash`, macOS' `._x`), names for unfinished files, DICOMDIR.
     """
-    found = []
-    for path in sorted(Path(entry.path) for entry in _walk(source_dir)):
+    found, unreadable = [], Counter[str]()
+    for path in sorted(Path(entry.path) for entry in _walk(source_dir, unreadable)):
         try:
             status = path.lstat()
         except FileNotFoundError:  # taken away while we looked
             continue
+        except OSError as error:
+            unreadable[error_name(error)] += 1
+            continue
         file_id = pseudonyms.file_id(path.relative_to(source_dir).as_posix())
         found.append(SourceFile(file_id=file_id, path=path, fingerprint=file_fingerprint(status)))
-    return found
+    return Listing(files=tuple(found), unreadable=unreadable)
 
 
 def complete_files(files: Sequence[SourceFile], *, settle_s: float) -> list[SourceFile]:
@@ -47,12 +68,26 @@ def complete_files(files: Sequence[SourceFile], *, settle_s: float) -> list[Sour
 
 
 def mask_files(masks_dir: Path, pseudonyms: Pseudonyms) -> Mapping[str, tuple[Path, str]]:
-    """Lesion masks by image pseudonym, each with its fingerprint."""
-    masks = ((path, path.lstat()) for path in sorted(masks_dir.glob("*.png")))
+    """Lesion masks by image pseudonym, each with its fingerprint.
+
+    Raises:
+        SourceUnavailable: The folder or a mask cannot be looked at: nobody may take that for "no mask".
+    """
+    failure = ""
+    try:
+        with os.scandir(masks_dir) as entries:
+            found = sorted(Path(entry.path) for entry in entries if entry.name.endswith(".png"))
+        masks = [(path, path.lstat()) for path in found]
+    except FileNotFoundError:
+        masks = []
+    except OSError as error:
+        failure = error_name(error)
+    if failure:  # outside the except block: the system's error quotes a path
+        raise SourceUnavailable("The lesion masks cannot be read at the moment", got=failure, remedy="run again")
     return {pseudonyms.image_id(path.stem): (path, file_fingerprint(status)) for path, status in masks}
 
 
-def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _walk(folder: Path, unreadable: Counter[str]) -> Iterator[os.DirEntry[str]]:
     """The one walk over a source folder: every finished file below it; a folder that goes meanwhile holds nothing."""
     pending = [folder]
     while pending:
@@ -60,21 +95,36 @@ def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
             entries = os.scandir(pending.pop())
         except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as error:
+            unreadable[error_name(error)] += 1
+            continue
         with entries:
-            for entry in entries:
+            for entry in _entries(entries, unreadable):
                 if is_unfinished(entry.name) or entry.name == "DICOMDIR":
                     continue
-                # A link is a file to refuse, not a folder to follow.
-                if entry.is_dir(follow_symlinks=False):
+                try:  # a link is a file to refuse, not a folder to follow
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                except OSError as error:
+                    unreadable[error_name(error)] += 1
+                    continue
+                if is_folder:
                     pending.append(Path(entry.path))
                 else:
                     yield entry
 
 
+def _entries(entries: Iterator[os.DirEntry[str]], unreadable: Counter[str]) -> Iterator[os.DirEntry[str]]:
+    """A folder's entries, up to where the disk stops giving them."""
+    try:
+        yield from entries
+    except OSError as error:
+        unreadable[error_name(error)] += 1
+
+
 def _touched_s(file: SourceFile) -> float:
     try:
         status = file.path.lstat()
-    except FileNotFoundError:
+    except OSError:
         return time.time()
     # ctime: a copy may be given its original's mtime, nothing sets ctime.
     return max(status.st_mtime, status.st_ctime)
@@ -83,7 +133,7 @@ def _touched_s(file: SourceFile) -> float:
 def _is_unchanged(file: SourceFile) -> bool:
     try:
         return file_fingerprint(file.path.lstat()) == file.fingerprint
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
@@ -99,10 +149,10 @@ class InboxState:
 def inbox_state(folder: Path) -> InboxState:
     """Looks through a folder and its subfolders; a folder that is not there holds nothing."""
     files, size_bytes, newest_ns = 0, 0, 0
-    for entry in _walk(folder):
+    for entry in _walk(folder, Counter()):  # what cannot be listed is for ingest to count
         try:
             status = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:  # moved away while we looked: the next look sees it
+        except OSError:  # moved away while we looked, or not to be looked at: the next look sees it
             continue
         files += 1
         size_bytes += status.st_size

@@ -20,7 +20,7 @@ from typing import Final
 import cv2
 
 from schemas.config.ingest import GateLimits
-from schemas.errors import DicomError
+from schemas.errors import DicomError, SourceUnavailable
 from schemas.exam import QuarantinedFile
 from tasks.adapters.gate.child import GateChild
 from tasks.adapters.gate.messages import DrawThumbnail
@@ -120,7 +120,7 @@ def _picture(file: QuarantinedFile, path: Path | None, child: GateChild | None) 
         return None, "No picture here: `mammo quarantine sheet` draws it."
     try:
         grey_HW = child.thumbnail(DrawThumbnail(path=path, side_px=PICTURE_SIDE_PX))
-    except DicomError:
+    except (DicomError, SourceUnavailable):
         return None, "No picture: its pixels do not decode."
     _, jpeg = cv2.imencode(".jpg", grey_HW, [cv2.IMWRITE_JPEG_QUALITY, 80])
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode('ascii')}", ""

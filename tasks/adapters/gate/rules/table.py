@@ -7,7 +7,7 @@ E exam. ``docs/reference/gate-rules.md`` shows this table to users; it is genera
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -28,6 +28,15 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
 def demand(rule_id: str) -> str:
     """What a rule demands, in words; ids of another version of this program are told as such."""
     return RULES[rule_id].demand if rule_id in RULES else "A rule that this version does not know"
+
+
+def is_of_another_kind(rule_ids: Collection[str]) -> bool:
+    """True if a file refused by these rules is a whole object of another kind, as every export of an archive holds some.
+
+    Raw images, tomosynthesis, captures, reports, ultrasound: they are recognised, and nobody has lost a mammogram. K06 is not
+    among them: an object that contradicts itself may be one.
+    """
+    return any(rule_id.startswith("K") and rule_id != "K06" for rule_id in rule_ids)
 
 
 def broken_rules(seen: object) -> tuple[Broken, ...]:

@@ -25,7 +25,7 @@ from mammo_tests.mammograms import (
     setting,
     write,
 )
-from schemas.errors import GateRejection
+from schemas.errors import FileDeferred, GateRejection
 from schemas.exam import Acquisition, Laterality, Photometric, ViewPosition
 from tasks.adapters.datasets.catalogue import PROFILES
 from tasks.adapters.gate.admission import inspect_header
@@ -194,13 +194,16 @@ def test_equal_pixels_have_equal_digests(tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_files_are_refused(tmp_path: Path) -> None:
-    """Symbolic link, pipe and folder are F01, a hard link F02, an absent file F01; none of them hangs."""
+    """Symbolic link, pipe and folder are F01, a hard link F02; none of them hangs. An absent file is nobody's fault."""
     target = write(tmp_path / "a.dcm")
     (tmp_path / "link.dcm").symlink_to(target)
     os.mkfifo(tmp_path / "pipe.dcm")
     (tmp_path / "folder.dcm").mkdir()
-    for name in ("link.dcm", "pipe.dcm", "folder.dcm", "absent.dcm"):
+    for name in ("link.dcm", "pipe.dcm", "folder.dcm"):
         assert rejection(tmp_path / name).reason_codes == ("F01",)
+    with pytest.raises(FileDeferred) as caught:
+        rejection(tmp_path / "absent.dcm")
+    assert caught.value.reason == "ENOENT"
     (tmp_path / "hard.dcm").hardlink_to(target)
     assert rejection(target).reason_codes == ("F02",)
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 import pytest
 
 from gmic_model.preprocess import fit_canvas, prepare_view
 from mammo_tests import hostile
+from mammo_tests.faulty_codec import FAULTY_CODEC, faulty
 from schemas.config.ingest import GateLimits, LocalDask, PreprocessConfig
-from schemas.errors import GateRejection
+from schemas.errors import FileDeferred, GateRejection
 from tasks.adapters.cluster import Failed, open_cluster, run_all
 from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.gate.admission import accept_image
@@ -38,40 +41,7 @@ from tasks.adapters.store.exam_store import create_store, read_row, reserve_rows
 WriteSound = Callable[..., Path]
 
 SETTINGS = PreprocessConfig(window_px=(320, 288), erosion_iterations=10, jitter_shift_px=0, jitter_size_px=0)
-JPEG_LS = "1.2.840.10008.1.2.4.80"
 GIB = 1 << 30
-
-# Stands before the real imagecodecs on the child's path: a comment in a JPEG-LS stream makes the "decoder" misbehave.
-FAULTY_CODEC = """
-import importlib, os, signal, sys, time
-here = sys.path.index(os.path.dirname(__file__))
-folder = sys.path.pop(here)
-del sys.modules["imagecodecs"]
-real = importlib.import_module("imagecodecs")
-sys.path.insert(here, folder)  # for the children of this process
-decode = real.jpegls_decode
-
-def jpegls_decode(stream, *args, **kwargs):
-    fault = bytes(stream).split(b"FAULT:")[1].split(b";")[0].decode() if b"FAULT:" in bytes(stream) else ""
-    if fault == "exit": os._exit(0)
-    if fault == "segfault": os.kill(os.getpid(), signal.SIGSEGV)
-    if fault == "hang": time.sleep(600)
-    if fault == "spin":
-        while True: pass
-    if fault == "memory": hoard = [bytearray(50 << 20) for _ in range(200)]
-    if fault == "leak": real.hoard = [bytearray(b"x") * (50 << 20) for _ in range(8)]
-    if fault == "raise": raise RuntimeError("CANARYNAME")
-    if fault == "systemexit": sys.exit("CANARYNAME")
-    if fault == "interrupt": raise KeyboardInterrupt("CANARYNAME")
-    if fault == "print": print("CANARYNAME" * 9999, flush=True); os.write(1, b"x" * 99999); os.write(2, b"x" * 99999)
-    if fault == "nonsense": os.write(int(sys.argv[2]), b"\\x05\\0\\0\\0{\\"a\\"")
-    if fault == "file": open(os.environ["MARK"], "wb").write(b"x" * 99)
-    if fault == "later": signal.signal(signal.SIGALRM, lambda *_: os._exit(3)); signal.setitimer(signal.ITIMER_REAL, 0.15)
-    return decode(stream, *args, **kwargs)
-
-real.jpegls_decode = jpegls_decode
-sys.modules["imagecodecs"] = real
-"""
 
 
 @pytest.fixture(scope="module")
@@ -116,20 +86,6 @@ def in_process(path: Path) -> PreparedImage:
         record=record, prepared=fit_canvas(prepared, asked.canvas_px), mask_HW=None, is_mask_unusable=False,
         pixel_sha256=gated.pixel_sha256, warnings=gated.warnings, background_median=gated.background_median,
     )  # fmt: skip
-
-
-def faulty(sound_path: Path, path: Path, fault: str) -> Path:
-    """A sound image in JPEG-LS whose comment names a fault."""
-    import io
-
-    import pydicom
-
-    sound = sound_path.read_bytes()
-    stream = bytes(imagecodecs.jpegls_encode(pydicom.dcmread(io.BytesIO(sound)).pixel_array))
-    text = f"FAULT:{fault};".encode()
-    commented = stream[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + stream[2:]
-    path.write_bytes(hostile.recoded(sound, JPEG_LS, commented))
-    return path
 
 
 def codes(child: GateChild, path: Path) -> tuple[str, ...]:
@@ -181,8 +137,6 @@ def test_a_mask_comes_back_in_the_crop_s_frame(tmp_path: Path, child: GateChild,
 
 
 def _with_mask(asked: PrepareImage, mask_path: Path) -> PrepareImage:
-    from dataclasses import replace
-
     return replace(asked, mask_path=mask_path)
 
 
@@ -352,7 +306,7 @@ def _attempts_in_another_process(tmp_path: Path, sound: Path, poison: Path) -> i
         sys.path.remove({str(tmp_path / "codec")!r})
         import pickle
         from tasks.adapters.gate.child import GateChild
-        from schemas.errors import GateRejection
+        from schemas.errors import FileDeferred, GateRejection
         sys.path.insert(0, {str(tmp_path / "codec")!r})
         child = GateChild()
         for asked in pickle.loads(Path({str(tmp_path / "asked")!r}).read_bytes()):
@@ -366,6 +320,104 @@ def _attempts_in_another_process(tmp_path: Path, sound: Path, poison: Path) -> i
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
     return int(done.stdout)
+
+
+# ------------------------------------------------------------------------------------------- the environment's failures
+
+
+def deferral(child: GateChild, asked: PrepareImage | InspectHeader) -> str:
+    """Why a file cannot be read at the moment; the message names no path."""
+    with pytest.raises(FileDeferred) as caught:
+        child.prepare(asked) if isinstance(asked, PrepareImage) else child.inspect(asked)
+    assert str(asked.path) not in str(caught.value) and caught.value.__cause__ is None
+    return caught.value.reason
+
+
+def test_a_disk_s_error_is_not_the_file_s_fault(tmp_path: Path, child: GateChild, write_sound: WriteSound) -> None:
+    """EIO from a real read, a file that is gone, a key that is gone: deferred; the child goes on with the next file."""
+    key_path = tmp_path / "key"
+    open_key(key_path, creates=True)
+    gate = GateSettings(source_dir=Path("/proc/self"), profile="phantom", key_path=key_path)
+    memory = Path("/proc/self/mem")  # a regular file whose first byte cannot be read
+    assert deferral(child, InspectHeader(path=memory, gate=gate)) == "EIO"
+    (tmp_path / "in").mkdir()
+    sound = write_sound(tmp_path / "in" / "a.dcm")
+    assert deferral(child, replace(request(sound), path=sound.with_name("gone.dcm"))) == "ENOENT"
+    keyless = GateSettings(source_dir=sound.parent, profile="phantom", key_path=tmp_path / "locked")
+    (tmp_path / "locked").write_bytes(b"too short")
+    assert deferral(child, InspectHeader(path=sound, gate=keyless)) == "ConfigError"
+    masked = replace(request(sound), mask_path=tmp_path / "gone.png")
+    assert deferral(child, masked) == "ENOENT", "an image must not be stored without the mask that the disk does not give"
+    assert child.prepare(request(sound)).record
+
+
+def test_a_file_that_nobody_may_read_is_deferred(write_sound: WriteSound) -> None:
+    """Mode 000 says nothing of the content. Asked as another user where this one is root, whom no mode keeps out."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        path = write_sound(folder / "a.dcm")
+        key = open_key(folder / "key", creates=True)
+        path.chmod(0)
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            with pytest.raises(FileDeferred) as caught:
+                accept_image(path, source_dir=folder, profile=profile_named("phantom"), pseudonyms=key)
+        finally:
+            os.seteuid(user)
+    assert caught.value.reason == "EACCES" and name not in str(caught.value)
+
+
+def test_a_reader_that_waits_for_its_file_is_deferred(tmp_path: Path, write_sound: WriteSound) -> None:
+    """A time-out before the file's bytes came, without computing: the share hangs. A hang after that is F10, as ever."""
+    path = write_sound(tmp_path / "a.dcm")
+    with GateChild(GateLimits(timeout_s=3)) as child:
+        while child.pid is None:
+            with contextlib.suppress(GateRejection, FileDeferred):  # a busy machine: not even the start was quick enough
+                child.inspect(InspectHeader(path=path, gate=request(path).gate))
+        os.kill(child.pid, signal.SIGSTOP)
+        assert deferral(child, request(path)) == "time-out"
+
+
+@pytest.mark.usefixtures("faulty_path")
+def test_a_child_that_others_end_is_no_file_s_fault(tmp_path: Path, write_sound: WriteSound) -> None:
+    """SIGKILL, as from a kernel out of memory, over one file: deferred. A crash by a decoder's own signal stays F11."""
+    (tmp_path / "in").mkdir()
+    sound = write_sound(tmp_path / "in" / "sound.dcm")
+    with GateChild(GateLimits(timeout_s=30)) as child:
+        child.prepare(request(sound))
+        assert deferral(child, request(faulty(sound, tmp_path / "in" / "a.dcm", "killed"))) == "SIGKILL"
+        assert codes(child, faulty(sound, tmp_path / "in" / "b.dcm", "segfault")) == ("F11",)
+
+
+def test_a_machine_with_less_memory_than_a_file_may_take_defers(tmp_path: Path, write_sound: WriteSound) -> None:
+    """A batch system's limit below ours: what does not fit says nothing of the file, which is F11 where ours is the limit."""
+    (tmp_path / "codec").mkdir()
+    (tmp_path / "codec" / "imagecodecs.py").write_text(FAULTY_CODEC)
+    (tmp_path / "in").mkdir()
+    path = faulty(write_sound(tmp_path / "sound.dcm"), tmp_path / "in" / "a.dcm", "memory")
+    (tmp_path / "asked").write_bytes(pickle.dumps(request(path)))
+    script = f"""
+        import pickle, resource, sys
+        from pathlib import Path
+        from schemas.config.ingest import GateLimits
+        from schemas.errors import FileDeferred, GateRejection
+        from tasks.adapters.gate.child import GateChild
+        sys.path.insert(0, {str(tmp_path / "codec")!r})
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        asked = pickle.loads(Path({str(tmp_path / "asked")!r}).read_bytes())
+        for memory_bytes in (64 << 30, 640 << 20):
+            try:
+                GateChild(GateLimits(memory_bytes=memory_bytes)).prepare(asked)
+            except FileDeferred as deferred:
+                print(deferred.reason)
+            except GateRejection as refused:
+                print(refused.reason_codes[0])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["memory", "F11"], done.stderr
 
 
 def test_a_killed_child_is_replaced(tmp_path: Path, write_sound: WriteSound) -> None:

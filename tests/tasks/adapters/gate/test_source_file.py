@@ -20,7 +20,7 @@ def test_an_unfinished_name_is_one_everywhere(tmp_path: Path, name: str) -> None
     path = write(tmp_path / "a.dcm").rename(tmp_path / name)
     assert is_unfinished(name)
     assert inbox_state(tmp_path).files == 0
-    assert source_files(tmp_path, PSEUDONYMS) == []
+    assert source_files(tmp_path, PSEUDONYMS).files == ()
     assert rejection(path).reason_codes == ("F07",)
     assert name.startswith(".") or path.suffix in RULES["F07"].demand
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import StoreError
-from schemas.exam import QuarantinedFile
+from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.refusal import Refusal
-from tasks.adapters.inbox.ledger import AcceptedFile, Ledger, WrittenImage
+from tasks.adapters.inbox.ledger import Ledger
+from tasks.adapters.inbox.lines import AcceptedFile, WrittenImage
 
 REPOSITORY = Path(__file__).parents[4]
 NOW = "2026-01-02T03:04:05+00:00"
@@ -232,12 +233,43 @@ def test_discarded_content_never_comes_back(ledger: Ledger) -> None:
     assert ledger.releases("Fwrong") == [("discarded F14 P02", "of the phantom", NOW)]
 
 
-def test_a_file_left_alone_is_as_if_it_had_not_been_seen(ledger: Ledger) -> None:
-    """It changed while it was read: its claim and row are gone, and it is neither settled nor refused."""
+def test_a_deferral_changes_nothing_that_is_known(ledger: Ledger) -> None:
+    """Claim, row and published line stay, a refusal stays settled; the next run forgets what kept the file from being read."""
     ledger.add_accepted([_file("a")])
     ledger.plan_rows(4, planned_utc=NOW)
-    ledger.leave(["Fa", "Fnone"])
-    assert not ledger.is_known("Fa", "1-1") and ledger.quarantined() == [] and ledger.unwritten_rows() == {}
+    _write(ledger, Fa={"row": 0})
+    ledger.add_quarantined([(_refused("b"), "1-1")])
+    ledger.add_deferred([DeferredFile(file_id=file_id, reason="EIO") for file_id in ("Fa", "Fb", "Fnew")])
+    assert [file.file_id for file in ledger.deferred()] == ["Fa", "Fb", "Fnew"]
+    assert ledger.is_known("Fa", "1-1") and ledger.is_known("Fb", "1-1") and not ledger.is_known("Fnew", "1-1")
+    assert _lines(ledger) == [{"row": 0}] and ledger.quarantined() == [_refused("b")]
+    ledger.add_quarantined([(_refused("new"), "1-1")])
+    assert [file.file_id for file in ledger.deferred()] == ["Fa", "Fb"]
+    ledger.forget_deferrals()
+    assert ledger.deferred() == []
+
+
+def test_a_refusal_is_settled_under_what_it_depends_on(ledger: Ledger) -> None:
+    """Another profile, limit or version of the rules reads the file again; so does what an older release settled."""
+    ledger.add_quarantined([(_refused("a"), "1-1 strict 60s r1"), (_refused("old"), "1-1 strict")])
+    files = [("Fa", "1-1"), ("Fold", "1-1")]
+    assert ledger.settled(files, "strict 60s r1") == {"Fa"}
+    assert ledger.settled(files, "strict 60s r2") == ledger.settled(files, "strict 90s r1") == set()
+
+
+def test_what_is_written_anew_is_published_until_it_is(ledger: Ledger) -> None:
+    """A claim whose mask changed keeps its line while its file cannot be read; damage, or another image, does not."""
+    ledger.add_accepted([_file("a"), _file("b"), _file("c")])
+    ledger.plan_rows(4, planned_utc=NOW)
+    _write(ledger, Fa={"row": 0}, Fb={"row": 1}, Fc={"row": 2})
+    ledger.renew(["Fa", "Fb", "Fc"])
+    assert not ledger.is_known("Fa", "1-1") and len(ledger.unwritten_rows()) == 3
+    assert _lines(ledger) == [{"row": 0}, {"row": 1}, {"row": 2}]
+    ledger.renew(["Fa"])  # once more, before it was written
+    _write(ledger, Fa={"row": 0, "scale": 2})
+    ledger.rewrite(["Fb"])
+    ledger.add_accepted([_file("c", image="other", at="2-2")])
+    assert _lines(ledger) == [{"row": 0, "scale": 2}]
 
 
 def test_attempts_are_counted_over_runs(ledger: Ledger, tmp_path: Path) -> None:
@@ -478,5 +510,7 @@ def test_it_has_no_column_for_an_identifier(ledger: Ledger, tmp_path: Path) -> N
         "files": ["file_id", "fingerprint", "state", "image_id", "source_sha256", "attempts", "reason_codes", "message"],
         "images": ["file_id", "image_id", "exam_id", "row", "batch", "mask_fingerprint", "pixel_sha256", "manifest"],
         "given_out": ["batch", "rows", "planned_utc"],
+        "deferred": ["file_id", "reason"],
+        "superseded": ["file_id", "manifest"],
         "releases": ["file_id", "reason_codes", "reason", "released_utc"],
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import logging
 import os
-import signal
 import struct
+import sys
 import traceback
 from collections.abc import Callable, Collection
 from datetime import date
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from gmic_model.preprocess import prepare_view
 from mammo_tests import code_streams, hostile
+from mammo_tests.faulty_codec import FAULTY_CODEC, faulty
 from mammo_tests.mammograms import (
     CANARIES,
     Edit,
@@ -35,18 +36,21 @@ from mammo_tests.mammograms import (
     view_code,
     write,
 )
-from schemas.config.ingest import GateLimits, VoiMode
+from schemas.config.ingest import GateLimits, PreprocessConfig, VoiMode
 from schemas.errors import GateRejection
 from schemas.exam import Laterality, ViewPosition
 from tasks.adapters.checks.image_suites import manifest_suites
 from tasks.adapters.datasets.catalogue import PROFILES
 from tasks.adapters.dicom.dicom_file import read_header
 from tasks.adapters.gate.child import GateChild
-from tasks.adapters.gate.messages import DrawThumbnail
+from tasks.adapters.gate.messages import DrawThumbnail, PrepareImage
 from tasks.adapters.gate.rules.rule import BLOCK, WARN, Seen, row, rule
 from tasks.adapters.gate.rules.table import GROUPS, RULES, broken_rules, demand
+from tasks.adapters.gate.settings import GateSettings
+from tasks.adapters.gate.source_file import file_fingerprint
 from tasks.adapters.inbox.claims import publishable
 from tasks.adapters.inbox.lines import LedgerLine
+from tasks.adapters.pseudonyms import open_key
 
 ROOT = Path(__file__).parents[5]
 
@@ -302,17 +306,20 @@ FILES: list[tuple[str, Make]] = [
 
 
 def too_slow(folder: Path) -> Collection[str]:
-    """A reader that stands still."""
-    path = write(folder / "a.dcm")
-    with GateChild(GateLimits(timeout_s=0.5)) as child:
-        while child.pid is None:
-            try:
-                child.thumbnail(DrawThumbnail(path=path, side_px=8))
-            except GateRejection:  # a busy machine: not even the start was quick enough
-                continue
-        os.kill(child.pid, signal.SIGSTOP)
+    """A decoder that never returns, when the file's bytes are read."""
+    (folder / "codec").mkdir()
+    (folder / "codec" / "imagecodecs.py").write_text(FAULTY_CODEC)
+    sound = write(folder / "a.dcm")
+    open_key(folder / "key", creates=True)
+    gate = GateSettings(source_dir=folder, profile="phantom", key_path=folder / "key")
+    asked = PrepareImage(
+        path=faulty(sound, folder / "b.dcm", "hang"), gate=gate, fingerprint=file_fingerprint((folder / "b.dcm").lstat()),
+        preprocess=PreprocessConfig(), canvas_px=PreprocessConfig().canvas_px, mask_path=None,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch, GateChild(GateLimits(timeout_s=4)) as child:
+        patch.setattr(sys, "path", [str(folder / "codec"), *sys.path])
         with pytest.raises(GateRejection) as caught:
-            child.thumbnail(DrawThumbnail(path=path, side_px=8))
+            child.prepare(asked)
     return caught.value.reason_codes
 
 

@@ -1,0 +1,104 @@
+"""The ledger's tables, and what a row means beside the others.
+
+A table that is added here is made in old ledgers when they are opened; a column cannot be added so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from tasks.adapters.inbox.lines import AcceptedFile
+
+
+class Cursor(Protocol):
+    """Of the ledger's database, inside a transaction: ``ledger`` alone knows which library it is."""
+
+    def execute(self, sql: str, values: Sequence[object] = (), /) -> Any:
+        """Executes one statement."""
+
+
+TABLES: Final = """
+CREATE TABLE IF NOT EXISTS files (
+    file_id TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,          -- size and modification time: unchanged means not read again;
+                                        -- of a refusal also what it depends on besides: GateSettings.refuses_under
+    state TEXT NOT NULL,                -- accepted, duplicate (same bytes as an accepted one), quarantined, discarded
+    image_id TEXT,
+    source_sha256 TEXT NOT NULL,        -- '' = not known yet: an accepted file that nothing was compared with, until written
+    attempts INTEGER NOT NULL DEFAULT 0,    -- times its header was read, or reading it ended in a refusal
+    reason_codes TEXT NOT NULL DEFAULT '',
+    message TEXT NOT NULL DEFAULT ''    -- of a refusal: Refusal.parts
+);
+CREATE TABLE IF NOT EXISTS images (
+    file_id TEXT PRIMARY KEY,           -- several files may claim one image
+    image_id TEXT NOT NULL,
+    exam_id TEXT NOT NULL,
+    row INTEGER UNIQUE,                 -- NULL until planned
+    batch INTEGER,                      -- the plan that gave the row out
+    mask_fingerprint TEXT NOT NULL DEFAULT '',  -- of the lesion mask it was written with; '' = none
+    pixel_sha256 TEXT,
+    manifest TEXT                       -- JSON of the manifest line; NULL until written to the store
+);
+CREATE INDEX IF NOT EXISTS files_by_image ON files (image_id);
+CREATE INDEX IF NOT EXISTS files_undigested ON files (file_id) WHERE source_sha256 = '' AND state = 'accepted';
+CREATE INDEX IF NOT EXISTS images_by_image ON images (image_id);
+CREATE INDEX IF NOT EXISTS images_unwritten ON images (file_id) WHERE manifest IS NULL;
+CREATE TABLE IF NOT EXISTS given_out (batch INTEGER PRIMARY KEY, rows INTEGER NOT NULL, planned_utc TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS files_discarded ON files (source_sha256) WHERE state = 'discarded';
+CREATE TABLE IF NOT EXISTS deferred (   -- of the last run only
+    file_id TEXT PRIMARY KEY,
+    reason TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS superseded ( -- what is published of a claim that is to be written anew, until it is
+    file_id TEXT PRIMARY KEY,
+    manifest TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS releases (
+    file_id TEXT NOT NULL,
+    reason_codes TEXT NOT NULL,         -- why the file had been refused
+    reason TEXT NOT NULL,               -- why a person wants it read again, or never used
+    released_utc TEXT NOT NULL
+);
+"""
+
+
+def is_settled(fingerprint: str, known: str, state: str, refuses_under: str, *, is_written: bool) -> bool:
+    """True if a file of this fingerprint need not be read, by what the ledger holds of it."""
+    if state == "quarantined":
+        return known == f"{fingerprint} {refuses_under}".rstrip()
+    # A file that was refused before it was discarded carries what it was refused under: nothing of that matters any more.
+    is_same = known.partition(" ")[0] == fingerprint if state == "discarded" else known == fingerprint
+    return is_same and (is_written or state in ("duplicate", "discarded"))
+
+
+def give_up_claim(cursor: Cursor, file_id: str, *, unless: AcceptedFile | None = None) -> None:
+    """Forgets the image a file claims, and its duplicates: the next scan reads those again, one may take its place.
+
+    ``unless`` it holds the same as when it was registered: told by digests, and where one is missing by fingerprint and image.
+    """
+    query = "SELECT images.image_id, source_sha256, fingerprint FROM images JOIN files USING (file_id) WHERE file_id = ?"
+    for image_id, sha256, fingerprint in cursor.execute(query, (file_id,)).fetchall():
+        if unless is not None and sha256 and unless.source_sha256:
+            is_same = sha256 == unless.source_sha256
+        else:
+            is_same = unless is not None and (fingerprint, image_id) == (unless.fingerprint, unless.image_id)
+        if is_same:
+            return
+        cursor.execute("DELETE FROM images WHERE file_id = ?", (file_id,))
+        cursor.execute("DELETE FROM superseded WHERE file_id = ?", (file_id,))
+        cursor.execute("DELETE FROM files WHERE state = 'duplicate' AND image_id = ? AND source_sha256 = ?", (image_id, sha256))
+
+
+def state_of(cursor: Cursor, file: AcceptedFile) -> str:
+    """What a file is beside the files that hold its very bytes; accepted while that is not known."""
+    if not file.source_sha256:
+        return "accepted"
+    same = cursor.execute(
+        """SELECT state FROM files WHERE image_id = ? AND source_sha256 = ? AND (file_id != ? OR state = 'discarded')""",
+        (file.image_id, file.source_sha256, file.file_id),
+    ).fetchall()
+    states = {state for (state,) in same}
+    if "discarded" in states:
+        return "discarded"
+    return "duplicate" if "accepted" in states else "accepted"
