@@ -14,7 +14,7 @@ from deployments.configuration import load_config
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError
 from schemas.exam import QuarantinedFile
-from tasks.adapters.inbox.claims import publishable
+from tasks.adapters.inbox.claims import publishable, rivals
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.workspace import Workspace, held_lock
 
@@ -102,6 +102,9 @@ def discard(
     reason: Annotated[str, typer.Option(help="Why; kept in the ledger, so name no patient")],
 ) -> None:
     """Never use these files' content again, under whatever name it comes; the next ingest publishes what they contested."""
+    from tasks.adapters.inbox.quarantine import source_digests
+    from tasks.adapters.pseudonyms import open_key
+
     cleaned = _cleaned(reason, act="discard")
     run = load_config(config)
     with held_lock(Workspace(run.workspace_dir).store_dir, purpose="quarantine discard"), _ledger(run) as ledger:
@@ -114,8 +117,32 @@ def discard(
                 remedy="see `mammo quarantine list`",
             )
         moment = datetime.now(UTC).isoformat(timespec="seconds")
-        ledger.discard([known[file_id] for file_id in dict.fromkeys(file_ids)], reason=cleaned, released_utc=moment)
+        digests = source_digests(run.ingest.source_dir, file_ids, open_key(Workspace(run.workspace_dir).key_path))
+        ledger.discard(
+            [known[file_id] for file_id in dict.fromkeys(file_ids)], reason=cleaned, released_utc=moment, digests=digests
+        )
     typer.echo(f"discarded {len(set(file_ids))} files; run `mammo ingest` to publish what they contested")
+
+
+@app.command()
+def keep(
+    config: ConfigPath,
+    file_id: Annotated[str, typer.Argument(help="The right one of the files that contradict each other (I06)")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the ledger, so name no patient")],
+) -> None:
+    """Say which of the files of one SOPInstanceUID is right: the others are discarded, the next ingest publishes it."""
+    cleaned = _cleaned(reason, act="choice")
+    run = load_config(config)
+    with held_lock(Workspace(run.workspace_dir).store_dir, purpose="quarantine keep"), _ledger(run) as ledger:
+        others = rivals(ledger.manifest_lines(), file_id)
+        if not others:
+            raise ConfigError(
+                "No other file contradicts this one",
+                got=_shown_ids([file_id]),
+                remedy="see `mammo quarantine list --reason I06`",
+            )
+        ledger.discard(others, reason=cleaned, released_utc=datetime.now(UTC).isoformat(timespec="seconds"))
+    typer.echo(f"discarded the {len(others)} files that contradict it; run `mammo ingest` to publish it")
 
 
 @app.command()

@@ -70,7 +70,7 @@ class IngestReport(Report):
     deferred_by_reason: dict[str, int] = Field({}, description="What kept them from being read, such as EIO")
     paths_unreadable: dict[str, int] = Field({}, description="Folders and files that could not be listed, by error")
     images_copied: int = Field(0, description="Images that came again in another file with the same pixels; one is used")
-    images_contested: int = Field(0, description="SOPInstanceUIDs with different images, patients or exams: none is used")
+    images_contested: int = Field(0, description="SOPInstanceUIDs whose files contradict each other: none is used")
     images_withdrawn: int = Field(0, description="Published before this run and not any more")
     images_without_source: int = Field(0, description="Published, their file gone from the source folder: kept")
     contact_sheet_path: ReportPath | None = Field(None, description="Every refused file with its reasons and a small picture")

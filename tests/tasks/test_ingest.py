@@ -92,6 +92,48 @@ def test_one_uid_under_two_patients_refuses_both(config: RunConfig, two_exams: P
     assert (report.images_published, report.images_contested) == (7, 1)
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"ViewPosition": "other"},
+        {"PatientAge": "033Y"},
+        {"StudyDate": "20010203"},
+        {"AccessionNumber": "A-1"},
+        {"Manufacturer": "Another maker"},
+        {"PixelPaddingValue": 1500},
+    ],
+    ids=lambda attributes: next(iter(attributes)),
+)
+def test_one_uid_with_other_facts_is_a_contradiction_until_one_is_kept(
+    config: RunConfig, two_exams: Path, tmp_path: Path, ingest_here: IngestHere, attributes: dict[str, object]
+) -> None:
+    """Same pixels, another view, age, date, accession number, maker or padding: a correction counts, by a person's word."""
+    original = images(two_exams)[0]
+    dataset = pydicom.dcmread(original)
+    if "ViewPosition" in attributes:
+        others = (pydicom.dcmread(path) for path in images(two_exams))
+        other = next(each for each in others if each.get("ViewPosition") != dataset.get("ViewPosition"))
+        attributes = {name: other[name].value for name in ("ViewPosition", "ViewCodeSequence") if name in other}
+    if "PixelPaddingValue" in attributes:
+        dataset.add_new("PixelPaddingValue", "US", 1500)
+        attributes = {}
+        dataset.add_new("PixelPaddingRangeLimit", "US", 3000)
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    first = ingest_here(config)
+    dataset.save_as(two_exams / "dicom" / "corrected.dcm")
+    second = ingest_here(config)
+    assert (second.images_published, second.images_contested) == (7, 1), second.quarantined_by_reason
+    path = tmp_path / "config.yaml"
+    path.write_text(config.model_dump_json())
+    right = _file_id(config, "corrected.dcm")
+    said = CliRunner().invoke(quarantine, ["keep", str(path), right, "--reason", "corrected"], catch_exceptions=False)
+    assert said.exit_code == 0, said.output
+    third = ingest_here(config)
+    assert (third.images_published, third.images_contested) == (8, 0) and third.data_version != first.data_version
+    assert CliRunner().invoke(quarantine, ["keep", str(path), right, "--reason", "again"]).exit_code != 0
+
+
 def test_an_image_sent_again_is_used_once(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
     """Byte for byte, and once more with another header: the same pixels, one image, nothing refused."""
     shutil.copy(images(two_exams)[0], two_exams / "dicom" / "same.dcm")
@@ -134,6 +176,39 @@ def _file_id(config: RunConfig, name: str) -> str:
     from tasks.adapters.pseudonyms import open_key
 
     return open_key(Workspace(config.workspace_dir).key_path).file_id(name)
+
+
+def test_what_was_discarded_does_not_come_back(
+    config: RunConfig, two_exams: Path, tmp_path: Path, ingest_here: IngestHere
+) -> None:
+    """A file that one profile refuses and a person discards: not read under another profile, nor used under another name."""
+    wrong = images(two_exams)[0]
+    strict = config.model_copy(update={"ingest": config.ingest.model_copy(update={"file_memory_mib": 641})})
+    altered(wrong, wrong, BurnedInAnnotation="YES")
+    assert ingest_here(strict).quarantined_by_reason == {"D01": 1}
+    path = tmp_path / "config.yaml"
+    path.write_text(strict.model_dump_json())
+    file_id = _file_id(config, wrong.relative_to(two_exams / "dicom").as_posix())
+    said = CliRunner().invoke(quarantine, ["discard", str(path), file_id, "--reason", "wrong"], catch_exceptions=False)
+    assert said.exit_code == 0, said.output
+    assert scan_source.fn(config).unsettled == (), "other limits or profiles do not bring it back"
+    with closing(sqlite3.connect(Workspace(config.workspace_dir).store_dir / "ledger.sqlite")) as connection:
+        connection.execute("UPDATE files SET source_sha256 = ? WHERE file_id = ?", (_digest(images(two_exams)[1]), file_id))
+        connection.commit()  # as if the discarded bytes were those of a sound image
+    sound = images(two_exams)[1]
+    sound.rename(sound.with_name("another name.dcm"))
+    report = ingest_here(config)
+    assert report.files_quarantined == 0
+    assert _ledger_counts_of("discarded", config) == 2
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _ledger_counts_of(state: str, config: RunConfig) -> int:
+    with closing(sqlite3.connect(Workspace(config.workspace_dir).store_dir / "ledger.sqlite")) as connection:
+        return int(connection.execute("SELECT count(*) FROM files WHERE state = ?", (state,)).fetchone()[0])
 
 
 # ---------------------------------------------------------------------------------------------------- still coming, F07

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from schemas.exam import QuarantinedFile
 from schemas.refusal import Refusal
@@ -29,8 +30,8 @@ class Publishable:
 
     Attributes:
         lines: Those to publish, by row.
-        copies: Images that came again with the same pixels in another file; the first stored is used.
-        contested: SOPInstanceUIDs under which different images, patients or exams came: none of them is used.
+        copies: Images that came again in another file with all that is published of them; the first stored is used.
+        contested: SOPInstanceUIDs under which files came that contradict each other: none of them is used.
         twins: Images left out because another SOPInstanceUID has their pixels.
         refused: The files of contested images and of twins, for the quarantine list.
     """
@@ -50,7 +51,7 @@ def publishable(lines: Sequence[LedgerLine]) -> Publishable:
     settled: list[LedgerLine] = []
     contested: list[list[LedgerLine]] = []
     for claims in claims_by_image.values():
-        if len({(claim.pixel_sha256, claim.patient_id, claim.exam_id) for claim in claims}) == 1:
+        if not differing(claims):
             settled.append(min(claims, key=_row))
         else:
             contested.append(claims)
@@ -64,24 +65,62 @@ def publishable(lines: Sequence[LedgerLine]) -> Publishable:
     )
 
 
+NOT_COMPARED: Final = frozenset(
+    {
+        # Where and when a claim was stored, and the file that it came in: of copies these differ.
+        "row", "batch", "batch_date", "source_sha256", "transfer_syntax_uid", "gate_warnings",
+        # The lesion mask is found by the image, so it is one; one claim may have been written before it came.
+        "has_lesion_mask", "mask_sha256", "is_mask_unusable",
+        # Computed from the pixels, by whatever version stored them; what reaches a network is compared as written_sha256.
+        "crop_top_px", "crop_bottom_px", "crop_left_px", "crop_right_px", "scale", "best_center_row_px",
+        "best_center_column_px", "stored_rows_px", "stored_columns_px", "pixel_min", "pixel_max", "pixel_mean",
+        "background_median", "tissue_fraction", "is_flipped", "quarter_turns",
+    }
+)  # fmt: skip
+"""What claims to one image may differ in. Everything else that is published, or that labels are joined by, must be equal."""
+
+_IN_WORDS: Final = {
+    "pixel_sha256": "pixels", "written_sha256": "stored pixels", "patient_id": "a patient", "exam_id": "an exam",
+    "laterality": "a side", "view_position": "a view", "exam_date": "a date", "patient_age_years": "an age",
+    "accession_id": "an accession number",
+}  # fmt: skip
+
+
+def differing(claims: Sequence[LedgerLine]) -> list[str]:
+    """Names of what claims to one image contradict each other in.
+
+    What only one of two releases wrote is no contradiction: a name counts where every claim has it.
+    """
+    first, *others = claims
+    return [
+        name
+        for name, value in first.stored.items()
+        if name not in NOT_COMPARED and any(name in other.stored and other.stored[name] != value for other in others)
+    ]
+
+
+def rivals(lines: Sequence[LedgerLine], file_id: str) -> list[QuarantinedFile]:
+    """The other files of the contested image that this one claims: those to discard where it is the right one."""
+    of_image = next((line.image_id for line in lines if line.file_id == file_id), None)
+    claims = [line for line in lines if line.image_id == of_image]
+    if len(claims) < 2 or not differing(claims):
+        return []
+    return [_contradiction(claim, claims) for claim in claims if claim.file_id != file_id]
+
+
 def _row(line: LedgerLine) -> int:
     return line.row
 
 
 def _contradiction(claim: LedgerLine, claims: Sequence[LedgerLine]) -> QuarantinedFile:
-    differing = [
-        word
-        for name, word in (("pixel_sha256", "pixels"), ("patient_id", "a patient"), ("exam_id", "an exam"))
-        if len({other.stored[name] for other in claims}) > 1
-    ]
+    names = [_IN_WORDS.get(name, name) for name in differing(claims)]
     others = ", ".join(sorted(other.file_id for other in claims if other is not claim))
     return QuarantinedFile(
         file_id=claim.file_id,
         refusal=Refusal(
             rules=("I06",),
-            what=f"Another file has the same SOPInstanceUID and other {' and '.join(differing)}: {others}. "
-            "None of them is used",
-            remedy="find out which is right, then `mammo quarantine discard` the others and ingest again",
+            what=f"Another file has the same SOPInstanceUID and {' and '.join(names)}: {others}. None of them is used",
+            remedy="find out which is right, then `mammo quarantine keep` it and ingest again",
         ),
     )
 

@@ -204,8 +204,17 @@ class Ledger:
                 )
         return released
 
-    def discard(self, files: Sequence[QuarantinedFile], *, reason: str, released_utc: str) -> None:
-        """Never uses the content of these files again, whatever the path it comes under; who asked why is kept for good."""
+    def discard(
+        self, files: Sequence[QuarantinedFile], *, reason: str, released_utc: str, digests: Mapping[str, str] | None = None
+    ) -> None:
+        """Never uses the content of these files again, whatever the path it comes under; who asked why is kept for good.
+
+        Args:
+            files: What is wrong.
+            reason: Why; name no patient.
+            released_utc: When it was said.
+            digests: file_id -> digest of its bytes, of files that were refused before they were digested.
+        """
         with self._transaction() as cursor:
             for file in files:
                 claim = cursor.execute(
@@ -213,6 +222,10 @@ class Ledger:
                 ).fetchone()
                 if claim is not None:
                     cursor.execute("DELETE FROM images WHERE file_id = ?", (file.file_id,))
+                    digest = (digests or {}).get(file.file_id, "")
+                    cursor.execute(
+                        "UPDATE files SET source_sha256 = ? WHERE file_id = ? AND source_sha256 = ''", (digest, file.file_id)
+                    )
                     cursor.execute(
                         """UPDATE files SET state = 'discarded'
                            WHERE file_id = ? OR state = 'duplicate' AND image_id = ? AND source_sha256 = ?""",
@@ -294,6 +307,15 @@ class Ledger:
                 "UPDATE files SET source_sha256 = ? WHERE file_id = ? AND source_sha256 = ''",
                 [(image.line["source_sha256"], file_id) for file_id, image in written.items() if "source_sha256" in image.line],
             )
+            discarded = cursor.execute(
+                f"""SELECT file_id FROM files WHERE state = 'accepted' AND source_sha256 != '' AND source_sha256 IN
+                    (SELECT source_sha256 FROM files WHERE state = 'discarded')
+                    AND file_id IN ({",".join("?" * len(written))})""",  # noqa: S608  # question marks only
+                list(written),
+            ).fetchall()
+            for (file_id,) in discarded:  # its digest was not known before: the content of a discarded file, come again
+                cursor.execute("DELETE FROM images WHERE file_id = ?", (file_id,))
+                cursor.execute("UPDATE files SET state = 'discarded' WHERE file_id = ?", (file_id,))
             if recorded != len(written):
                 raise StoreError(
                     "A written shard holds images that the ledger does not know",

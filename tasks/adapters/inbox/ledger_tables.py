@@ -95,8 +95,9 @@ def state_of(cursor: Cursor, file: AcceptedFile) -> str:
     if not file.source_sha256:
         return "accepted"
     same = cursor.execute(
-        """SELECT state FROM files WHERE image_id = ? AND source_sha256 = ? AND (file_id != ? OR state = 'discarded')""",
-        (file.image_id, file.source_sha256, file.file_id),
+        """SELECT state FROM files WHERE image_id = ? AND source_sha256 = ? AND file_id != ?
+           UNION ALL SELECT state FROM files WHERE source_sha256 = ? AND state = 'discarded'""",
+        (file.image_id, file.source_sha256, file.file_id, file.source_sha256),
     ).fetchall()
     states = {state for (state,) in same}
     if "discarded" in states:

@@ -187,7 +187,7 @@ def alert(report: IngestReport) -> None:
     """What somebody must look at, although the run goes on."""
     if report.images_contested:
         logger.error(
-            "ALERT I06: %d SOPInstanceUIDs came with different images, patients or exams; none of them is used. "
+            "ALERT I06: %d SOPInstanceUIDs came with files that contradict each other; none of them is used. "
             "See `mammo quarantine list --reason I06`",
             report.images_contested,
         )

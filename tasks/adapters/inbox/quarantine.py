@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from tasks.adapters.inbox.source_folder import source_files
@@ -17,3 +21,13 @@ def find_sources(source_dir: Path, file_ids: Iterable[str], pseudonyms: Pseudony
     """
     wanted = set(file_ids)
     return {file.file_id: file.path for file in source_files(source_dir, pseudonyms).files if file.file_id in wanted}
+
+
+def source_digests(source_dir: Path, file_ids: Iterable[str], pseudonyms: Pseudonyms) -> dict[str, str]:
+    """sha256 of files of a source folder, by pseudonym; files that are gone, or cannot be read now, are left out."""
+    digests = {}
+    for file_id, path in find_sources(source_dir, file_ids, pseudonyms).items():
+        with suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                digests[file_id] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.adapters.gate.rules.rule import BLOCK, WARN, row
 
-row("I06", BLOCK, "A SOPInstanceUID comes with one image and one patient only", by="inbox.claims")
+row("I06", BLOCK, "A SOPInstanceUID comes with one image, patient, exam, side, view, date and age only", by="inbox.claims")
 row("C01", BLOCK, "A breast is found in the image", by="gmic_model.preprocess")
 row("E01", WARN, "An exam has all four standard views", by="checks.image_suites")
 row("E02", WARN, "An exam has one image per view; where a view comes twice, both are used", by="checks.image_suites")

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import imagecodecs
 import pydicom
+import pytest
 
 from mammo_tests import hostile
+from schemas.layout import MANIFEST_NAMES
 from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.gate.admission import accept_image
-from tasks.adapters.inbox.claims import one_of_each, refusals, write_leakage_list
+from tasks.adapters.inbox.claims import NOT_COMPARED, one_of_each, publishable, refusals, write_leakage_list
 from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.pseudonyms import Pseudonyms
 
 WriteSound = Callable[..., Path]
+
+
+LABEL_NAMES = frozenset(("benign", "malignant", "birads", "label_source", "density", "finding_type", "lesion_boxes"))
 
 
 def line(row: int, image: str, exam: str, patient: str, digest: str) -> LedgerLine:
@@ -79,3 +85,25 @@ def test_another_header_and_compression_hide_no_twin(tmp_path: Path, write_sound
     assert first_pixels.pixel_sha256 == second_pixels.pixel_sha256
     assert first.image_id != second.image_id and first.patient_id != second.patient_id
     assert first.source_sha256 != second.source_sha256
+
+
+@pytest.mark.parametrize("name", sorted(set(MANIFEST_NAMES) - LABEL_NAMES - NOT_COMPARED - {"image_id"}))
+def test_a_claim_that_differs_in_anything_published_is_a_contradiction(name: str) -> None:
+    """One column after the other: none of the two is used, and the message names the file that is the other one."""
+    one, other = line(1, "I1", "E1", "P1", "same"), line(2, "I1", "E1", "P1", "same")
+    stored = {**one.stored, "laterality": "R", name: "x"}
+    claims = [replace(one, file_id="F1", stored=stored), replace(other, file_id="F2", stored={**stored, "row": 2, name: "y"})]
+    found = publishable(claims)
+    assert (found.lines, found.contested) == ((), 1)
+    assert "F2" in found.refused[0].refusal.what
+
+
+@pytest.mark.parametrize("name", sorted(NOT_COMPARED - {"row"}))
+def test_a_copy_may_differ_in_where_and_how_it_was_stored(name: str) -> None:
+    """Another compression, another crop by another release: the first stored is used."""
+    one = line(1, "I1", "E1", "P1", "same")
+    claims = [
+        replace(one, stored={**one.stored, name: "x"}),
+        replace(one, file_id="F2", stored={**one.stored, "row": 2, name: "y"}),
+    ]
+    assert [kept.row for kept in publishable(claims).lines] == [1]
