@@ -41,7 +41,7 @@ def ingest_steps(config: RunConfig, submit: Submit | None = None) -> IngestRepor
     with held_lock(store_dir, purpose="ingest", wait_s=config.ingest.lock_wait_s):
         scan: Scan = submit.one(scan_source, config)
         if scan.unsettled:
-            with open_cluster(config.ingest.dask) as scheduler:
+            with open_cluster(config.ingest.dask, files=len(scan.unsettled)) as scheduler:
                 for batches_of in (header_batches, comparison_batches):
                     submit.each(inspect_batch, config, scheduler, batches_of(config, scan))
                 submit.each(ingest_batch, config, scheduler, submit.one(plan_shards, config, scan))

@@ -72,6 +72,9 @@ class LocalDask(Config):
     memory_limit: str = Field(
         "3GiB", description="Memory limit of a process; above it the process is ended and its work redone"
     )
+    files_without_workers: NonNegativeInt = Field(
+        8, description="Up to so many new files the run itself brings in: to start processes for them would cost more"
+    )
 
 
 class ExistingDask(Config):

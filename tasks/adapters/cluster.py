@@ -1,7 +1,9 @@
 """Dask: a cluster by config, and a sliding window of plain futures over it. The only module that imports Dask.
 
 One future is one zarr shard: its writer is alone with it, a killed worker's shard is redone by another, and a shard that keeps
-killing workers fails alone. Workers are processes here, SLURM jobs or Kubernetes pods; the contract is the same.
+killing workers fails alone. Workers are processes here, SLURM jobs or Kubernetes pods; the contract is the same. A handful of
+files is brought in by one thread of this process: to start workers would cost more than their work. Dask is imported late, for
+that case does without it.
 """
 
 from __future__ import annotations
@@ -15,13 +17,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast
-
-import dask
-from distributed import CancelledError, Client, KilledWorker, LocalCluster, as_completed
-from distributed.comm.core import CommClosedError
+from typing import Any, Final, Generic, TypeVar, cast
 
 from schemas.config.ingest import DaskConfig, ExistingDask, KubernetesDask, LocalDask, SlurmDask
 from schemas.errors import ConfigError, MammoError
@@ -67,9 +66,17 @@ class Failed(Generic[Item]):
     cause: BaseException | None = field(default=None, repr=False, compare=False)
 
 
+_THREADS: Final[dict[str, ThreadPoolExecutor]] = {}
+"""The one thread behind each address that stands for this process."""
+
+
 @contextmanager
-def open_cluster(config: DaskConfig) -> Iterator[str]:
+def open_cluster(config: DaskConfig, *, files: int | None = None) -> Iterator[str]:
     """Yields a scheduler address; a cluster of our own ends with the block.
+
+    Args:
+        config: Which cluster.
+        files: How many there are to work on, if that is known: for a few, local workers are not started.
 
     Raises:
         ConfigError: The extra that this kind of cluster needs is not installed.
@@ -77,12 +84,31 @@ def open_cluster(config: DaskConfig) -> Iterator[str]:
     if isinstance(config, ExistingDask):
         yield config.address
         return
+    if isinstance(config, LocalDask) and files is not None and files <= config.files_without_workers:
+        with _thread_of_this_process() as address:
+            yield address
+        return
+    import dask
+
     with _own_environment(), dask.config.set(_OWN_CLUSTER):
         cluster = _own_cluster(config)
         try:
             yield cluster.scheduler_address
         finally:
             _close(cluster)
+
+
+@contextmanager
+def _thread_of_this_process() -> Iterator[str]:
+    """An address behind which one thread works: tasks that run beside each other share it, and with it the gate's child."""
+    address = f"this-process-{uuid.uuid4().hex}"
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mammo-ingest") as thread:
+        _THREADS[address] = thread
+        try:
+            yield address
+        finally:
+            del _THREADS[address]
+            thread.shutdown(cancel_futures=True)
 
 
 def _close(cluster: Any) -> None:
@@ -113,6 +139,8 @@ def _own_cluster(config: LocalDask | SlurmDask | KubernetesDask) -> Any:
         with _named_extra("kubernetes"):
             from dask_kubernetes.operator import KubeCluster
         return KubeCluster(custom_cluster_spec=kubernetes_spec(config), namespace=config.namespace, quiet=True)
+    from distributed import LocalCluster
+
     cluster = LocalCluster(
         n_workers=config.n_workers,
         threads_per_worker=1,
@@ -222,6 +250,11 @@ def run_all(
     Raises:
         OSError: The scheduler cannot be reached, or was lost on the way; results yielded so far are good.
     """
+    if address in _THREADS:
+        yield from (_THREADS[address].submit(_tried, work, item).result() for item in items)
+        return
+    from distributed import Client, KilledWorker
+
     with Client(address, set_as_default=False) as client, _telling_when_nobody_works(client):
         suspects: list[Item] = []
         for item, outcome in _outcomes(client, work, items, in_flight=_sliding_window(client)):
@@ -237,6 +270,19 @@ def run_all(
                     suspects.append(part)
                 else:
                     yield Failed(part, _in_words(outcome), outcome) if isinstance(outcome, BaseException) else outcome
+
+
+def _tried(work: Callable[[Item], Result], item: Item) -> Result | Failed[Item]:
+    """What Dask does with an item, without Dask: an error costs a retry, the last one is the item's."""
+    for _ in range(_RETRIES):
+        try:
+            return work(item)
+        except Exception:  # noqa: S112  # whatever it was, the next try tells
+            continue
+    try:
+        return work(item)
+    except Exception as error:  # the same
+        return Failed(item, _in_words(error), error)
 
 
 @contextmanager
@@ -283,6 +329,9 @@ def _outcomes(
     client: Any, work: Callable[[Item], Result], items: Iterable[Item], *, in_flight: Callable[[], int]
 ) -> Iterator[tuple[Item, Result | BaseException]]:
     """Each item with its result or its error; takes more items when one is done, up to ``in_flight()`` at a time."""
+    from distributed import CancelledError, as_completed
+    from distributed.comm.core import CommClosedError
+
     remaining = iter(items)
     item_by_key: dict[str, Item] = {}
 
@@ -310,7 +359,7 @@ def _outcomes(
 
 def _in_words(error: BaseException) -> str:
     """What may be told of an error: a foreign message can quote a path, and a path can spell a name."""
-    if isinstance(error, KilledWorker):
+    if type(error).__name__ == "KilledWorker":  # Dask's, which may not have been imported
         return "its worker process was killed again and again: memory or a crashing decoder"
     if isinstance(error, MammoError):
         return str(error)

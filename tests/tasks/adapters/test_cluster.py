@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Thread, get_ident
+from threading import enumerate as enumerate_threads
 
 import pytest
 from distributed import Client, LocalCluster
@@ -43,6 +45,51 @@ def test_every_item_gets_its_result(address: str) -> None:
     results = [result for result in run_all(address, square, range(30)) if not isinstance(result, Failed)]
     assert sorted(value for value, _ in results) == [number * number for number in range(30)]
     assert os.getpid() not in {pid for _, pid in results}
+
+
+def test_a_few_files_are_worked_on_in_this_process_one_at_a_time(tmp_path: Path) -> None:
+    """No worker is started: two tasks at once share one thread, which lives as long as the cluster would."""
+    seen: list[tuple[int, int, int]] = []
+
+    def noted(number: int) -> int:
+        seen.append((number, os.getpid(), get_ident()))
+        return number
+
+    with open_cluster(LocalDask(n_workers=2), files=8) as here:
+        second = Thread(target=lambda: list(run_all(here, noted, range(3, 6))))
+        second.start()
+        assert list(run_all(here, noted, range(3))) == [0, 1, 2]
+        second.join()
+        (thread,) = {ident for _, _, ident in seen}
+        assert thread in {each.ident for each in enumerate_threads()}
+    assert sorted(number for number, _, _ in seen) == list(range(6)) and {pid for _, pid, _ in seen} == {os.getpid()}
+    assert thread not in {each.ident for each in enumerate_threads()}
+
+
+@pytest.mark.parametrize(("files", "limit"), [(9, 8), (1, 0), (None, 8)])
+def test_more_files_or_an_unknown_number_have_workers(files: int | None, limit: int) -> None:
+    """Up to ``files_without_workers`` the run itself does it."""
+    config = LocalDask(n_workers=1, memory_limit="1GiB", files_without_workers=limit)
+    with open_cluster(config, files=files) as somewhere:
+        assert list(run_all(somewhere, lambda number: os.getpid(), [0])) != [os.getpid()]
+
+
+def test_in_this_process_an_item_that_raises_fails_alone_after_two_more_tries() -> None:
+    """As with workers: an error costs a retry, the last one is the item's, in words that quote no path."""
+    tries: dict[int, int] = {}
+
+    def flaky(number: int) -> int:
+        tries[number] = tries.get(number, 0) + 1
+        if number == 1 and tries[number] < 3:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), "/a/path/JANE_DOE.dcm")
+        if number == 2:
+            raise ValueError("JANE_DOE")
+        return number
+
+    with open_cluster(LocalDask(n_workers=2), files=1) as here:
+        first, second, third = run_all(here, flaky, [0, 1, 2])
+    assert (first, second) == (0, 1) and tries == {0: 1, 1: 3, 2: 3}
+    assert isinstance(third, Failed) and (third.item, third.error) == (2, "ValueError") and isinstance(third.cause, ValueError)
 
 
 def test_a_worker_s_own_complaints_stay_out_of_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
