@@ -22,7 +22,7 @@ from deployments.words import prediction_text, summary_text
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import MammoError
 from schemas.reports.pages import PredictReport
-from tasks.adapters.interpreter import SAFE_ENVIRONMENT, path_without
+from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON, path_without
 
 EXIT_CODES = (
     "Exit codes: 0 done; 2 config or usage; 3 input (no exams, unreadable files, labels); 4 data checks failed; 5 store; "
@@ -37,7 +37,7 @@ Force = Annotated[list[Stage] | None, typer.Option("--force", help="Run this sta
 
 def main() -> None:
     """Runs the command line; every error of ours is one message and its exit code."""
-    os.environ.update(SAFE_ENVIRONMENT)
+    os.environ.update(THREADS_SLEEP_SOON | os.environ | SAFE_ENVIRONMENT)
     signal.signal(signal.SIGTERM, end_like_ctrl_c)
     try:
         app()

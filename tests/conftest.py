@@ -18,12 +18,13 @@ from deployments.cli import main
 from deployments.server.prefect_server import PREFECT_DEFAULTS, prefect_server
 from schemas.config.ingest import PhantomConfig
 from schemas.config.run import RunConfig
+from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-# Prefect reads its environment when a test module first imports it: the same settings as under the command line.
-for _name, _value in PREFECT_DEFAULTS.items():
+# Prefect and torch read their environment when a test module first imports them: the same settings as under the command line.
+for _name, _value in (PREFECT_DEFAULTS | THREADS_SLEEP_SOON).items():
     os.environ.setdefault(_name, _value)
 
 MakeConfig = Callable[..., RunConfig]
@@ -240,7 +241,8 @@ def mammo(prefect_api: str, capfd: pytest.CaptureFixture[str], monkeypatch: pyte
 
     def run(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["mammo", *map(str, arguments)])
-        monkeypatch.setenv("PYTHONSAFEPATH", "1")  # as the command sets it; undone when the test is over
+        for name, value in (THREADS_SLEEP_SOON | SAFE_ENVIRONMENT).items():
+            monkeypatch.setenv(name, value)  # as the command sets it; undone when the test is over
         capfd.readouterr()
         try:
             main()

@@ -22,7 +22,7 @@ _CHOSEN_BY_USER = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABA
 def place_new_database(home: Path, environment: Mapping[str, str]) -> bool:
     """Puts the kept empty database into a home that has none; True if it is a home for which one should be kept."""
     path, kept = home / "prefect.db", kept_database(environment)
-    if path.exists() or any(environment.get(name) for name in _CHOSEN_BY_USER):
+    if path.exists() or _is_chosen_by_user(environment):
         return False
     if not kept.exists():
         return True
@@ -37,6 +37,11 @@ def place_new_database(home: Path, environment: Mapping[str, str]) -> bool:
     return False
 
 
+def has_database(home: Path, environment: Mapping[str, str]) -> bool:
+    """True if a server of this home works on a database that Prefect has made, here or for another workspace."""
+    return (home / "prefect.db").exists() and not _is_chosen_by_user(environment)
+
+
 def keep_new_database(home: Path, environment: Mapping[str, str]) -> None:
     """Keeps a copy of the database that a server has just made, before anybody has used it."""
     kept = kept_database(environment)
@@ -46,6 +51,10 @@ def keep_new_database(home: Path, environment: Mapping[str, str]) -> None:
         copy_database(home / "prefect.db", aside)
         aside.chmod(0o600)
         aside.replace(kept)
+
+
+def _is_chosen_by_user(environment: Mapping[str, str]) -> bool:
+    return any(environment.get(name) for name in _CHOSEN_BY_USER)
 
 
 def kept_database(environment: Mapping[str, str]) -> Path:

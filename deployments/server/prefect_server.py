@@ -22,8 +22,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-from deployments.server.new_database import keep_new_database, place_new_database
+from deployments.server.new_database import has_database, keep_new_database, place_new_database
 from schemas.errors import MammoError
 from tasks.adapters.interpreter import python_command
 
@@ -33,6 +34,7 @@ AUTH_FILE = "auth"
 
 _START_TIMEOUT_S = 600.0
 _PR_SET_PDEATHSIG = 1
+_BLOCK_TYPES: Final = ("PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION")
 
 # No telemetry, no promotional content, no silent throw-away server; readable results next to the data.
 PREFECT_DEFAULTS = {
@@ -98,7 +100,7 @@ def _own_server(home: Path, *, is_protected: bool) -> Iterator[str]:
         address = running_server(home)
         process = None
         if address is None:
-            process, address = _start_server(home)
+            process, address = _start_server(home, is_protected=is_protected)
         users = _lock(home / "server.users", fcntl.LOCK_SH)
     os.environ["PREFECT_API_URL"] = f"{address}/api"
     try:
@@ -124,16 +126,17 @@ def use_auth_string(path: Path, environment: MutableMapping[str, str], *, is_pro
         environment["PREFECT_API_AUTH_STRING"] = environment["PREFECT_SERVER_API_AUTH_STRING"]
 
 
-def _start_server(home: Path) -> tuple[subprocess.Popen[bytes], str]:
+def _start_server(home: Path, *, is_protected: bool) -> tuple[subprocess.Popen[bytes], str]:
     """Starts a server; on the usual port if it is free, so that the UI's address is the same every time.
 
     A port that was free a moment ago may be taken by another command's server when ours binds it. Ours ends then and the
     other one answers in its place, which only its ``home`` tells: hence a second try, on a port that nobody else wants.
     """
     is_first = place_new_database(home, os.environ)
+    environment = server_environment(home, os.environ, is_protected=is_protected)
     for port in (free_port(USUAL_PORT, 0), free_port(0)):
         address = f"http://127.0.0.1:{port}"
-        process = _spawn_server(home, port, address)
+        process = _spawn_server(home, port, address, environment)
         try:
             if _waited_until_ready(process, address, home):
                 if is_first:
@@ -151,17 +154,39 @@ def _start_server(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     )
 
 
-def _spawn_server(home: Path, port: int, address: str) -> subprocess.Popen[bytes]:
+# As ``python -m prefect``, its large imports made at once: see ``tasks.adapters.interpreter``, which may not be importable.
+_BOOT: Final = """
+import gc, runpy
+gc.disable()
+import prefect.server.api.server
+gc.freeze()
+gc.enable()
+runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+"""
+
+
+def server_environment(home: Path, environment: Mapping[str, str], *, is_protected: bool) -> dict[str, str]:
+    """What a server of ours is told beyond what this process is.
+
+    Prefect compares the block types of all installed packages with the database's, which is a fifth of its start. Those that we
+    use are in every database, and the server of ``mammo serve`` looks for others.
+    """
+    if is_protected or not has_database(home, environment):
+        return dict(environment)
+    return {**dict.fromkeys(_BLOCK_TYPES, "false"), **environment}
+
+
+def _spawn_server(home: Path, port: int, address: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with (home / "server.log").open("ab") as log:
         return subprocess.Popen(
-            python_command("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)),
+            python_command("-c", _BOOT, "server", "start", "--host", "127.0.0.1", "--port", str(port)),
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches the flow first, and the server when the flow has ended
             preexec_fn=end_with_parent,
             umask=0o077,  # its database holds every parameter and log line
-            env={**os.environ, "PREFECT_API_URL": f"{address}/api", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"},
+            env={**environment, "PREFECT_API_URL": f"{address}/api", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"},
         )
 
 

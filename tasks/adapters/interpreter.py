@@ -6,17 +6,42 @@ that is installed: a file tasks.py or torch.py that lies there would run instead
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 SAFE_ENVIRONMENT: Final = {"PYTHONSAFEPATH": "1"}
 """For interpreters that a library starts on our behalf: Dask's nannies, a Prefect worker's flow runs, multiprocessing."""
 
+THREADS_SLEEP_SOON: Final = {"GOMP_SPINCOUNT": "1000"}
+"""How often a thread of torch looks for its next work before it sleeps. libgomp's 300,000 take the core from the thread that is
+waited for: beside other work, two threads then took five times as long as one. libgomp lowers it by itself only
+where its own process has more threads than cores, which is not so when other programs have the cores. It is read when torch is
+imported."""
+
 
 def python_command(*arguments: str) -> list[str]:
     """The command that starts this interpreter again, without the working directory on its module path."""
     return [sys.executable, "-P", *arguments]
+
+
+@contextmanager
+def imported_at_once() -> Iterator[None]:
+    """Inside, large libraries are imported without looking for garbage among what they make, which is there to stay.
+
+    Python's collector otherwise goes through it over and over: a fifth of the time that torch or Prefect takes to import.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not gc.get_freeze_count():  # once a process: what is garbage at that moment stays
+            gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 def import_path() -> list[str]:

@@ -63,7 +63,9 @@ _BOOT: Final = """
 import os, sys, json
 os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
 sys.path[:] = json.loads(sys.argv[1])
-from tasks.adapters.gate.child_main import serve
+from tasks.adapters.interpreter import imported_at_once
+with imported_at_once():
+    from tasks.adapters.gate.child_main import serve
 serve(*(int(argument) for argument in sys.argv[2:]))
 """
 

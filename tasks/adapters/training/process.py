@@ -19,17 +19,13 @@ from typing import Any, Final
 
 import schemas.errors
 from schemas.errors import MammoError, TrainingError
-from tasks.adapters.interpreter import SAFE_ENVIRONMENT, import_path, python_command
+from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON, import_path, python_command
 from tasks.adapters.training.request import MARK, TrainingRequest
 from tasks.adapters.workspace import write_atomically
 
 logger = logging.getLogger(__name__)
 
 _LINES_KEPT = 40
-_THREADS_SLEEP_SOON: Final = {"GOMP_SPINCOUNT": "1000"}
-"""How often a thread of torch looks for its next work before it sleeps. libgomp's 300,000 take the core from the thread that is
-waited for: beside other work, two threads then took five times as long as one. libgomp lowers it by itself only
-where its own process has more threads than cores, which is not so when other programs have the cores."""
 # torchrun's own process: argv is parent's pid, then what torchrun gets.
 _BOOT_TORCHRUN: Final = """
 import ctypes, os, signal, sys
@@ -46,7 +42,9 @@ import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 if os.getppid() != int(sys.argv[1]) and (int(sys.argv[1]) or os.getppid() == 1):
     os._exit(1)
-from tasks.adapters.training.process_main import main
+from tasks.adapters.interpreter import imported_at_once
+with imported_at_once():
+    from tasks.adapters.training.process_main import main
 main(sys.argv[2])
 """
 
@@ -107,7 +105,7 @@ def _environment(gpu: int | None) -> dict[str, str]:
     changes = {**SAFE_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(import_path()), "GLOO_SOCKET_IFNAME": "lo"}
     if gpu is not None:
         changes["CUDA_VISIBLE_DEVICES"] = str(gpu)
-    return {**_THREADS_SLEEP_SOON, **os.environ, **changes}
+    return {**THREADS_SLEEP_SOON, **os.environ, **changes}
 
 
 def _listened(

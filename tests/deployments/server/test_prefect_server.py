@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from deployments.server import prefect_server as services
-from deployments.server.prefect_server import prefect_server
+from deployments.server.prefect_server import prefect_server, server_environment
 from schemas.errors import MammoError
 
 
@@ -198,6 +198,18 @@ def test_a_server_ends_with_a_killed_command(pair: tuple[Served, Served], until:
     served.process.wait()
     assert until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
     assert not answers(served.address)
+
+
+def test_a_command_s_server_does_not_look_for_block_types_that_its_database_has(tmp_path: Path) -> None:
+    """A new database is given them, a service looks for those of newly installed packages, and what the user says counts."""
+    look = "PREFECT_SERVER_REGISTER_BLOCKS_ON_START"
+    assert look not in server_environment(tmp_path, {}, is_protected=False)
+    (tmp_path / "prefect.db").touch()
+    assert server_environment(tmp_path, {}, is_protected=False)[look] == "false"
+    assert server_environment(tmp_path, {look: "true"}, is_protected=False)[look] == "true"
+    assert look not in server_environment(tmp_path, {}, is_protected=True)
+    chosen = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql+asyncpg://elsewhere"}
+    assert look not in server_environment(tmp_path, chosen, is_protected=False)
 
 
 # ---------------------------------------------------------------------------------------------------------- who may ask
