@@ -9,7 +9,6 @@ from schemas.config.training import PretrainConfig
 from schemas.errors import ConfigError
 from schemas.reports.data import SplitReport
 from schemas.reports.training import PretrainEpoch, PretrainReport
-from tasks.adapters.models.checkpoints import epoch_dir, latest_checkpoint
 from tasks.adapters.provenance import file_sha256, provenance
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import Purpose, TrainingRequest, checkpoint_about, kept_checkpoint_sha256
@@ -33,6 +32,8 @@ def pretrain_network(config: RunConfig, splits: SplitReport) -> PretrainReport:
         ConfigError: The config has no pretrain section.
         TrainingError: No training exam has a BI-RADS category 0, 1 or 2.
     """
+    from tasks.adapters.models.checkpoints import epoch_dir, latest_checkpoint  # torch: a finished stage does without
+
     fit = _required(config)
     identity = hashlib.sha256(
         "".join([config.preprocess.sha256(), fit.identity(), splits.data_version, file_sha256(splits.splits_path)]).encode()

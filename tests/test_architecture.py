@@ -23,6 +23,7 @@ PRIVATE_IN_TESTS = {"tests/tasks/test_evaluate.py: _refuse_other_splits"}
 INTERPRETER_HOME = ROOT / "tasks" / "adapters" / "interpreter.py"
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 60
+LONGEST_STAGE = 120
 LISTS_OF_LIKE_THINGS = {"tasks", "flows", "tasks/adapters/datasets/sets", "tasks/adapters/gate/rules"}
 STAGES = ({*deployed_flows()} - {"pipeline"}) | {"publish", "report"}  # the last two are steps of others
 WITHOUT_MEMORY = {
@@ -140,6 +141,12 @@ def test_no_folder_holds_more_than_ten_modules() -> None:
 def test_the_tasks_folder_holds_stages_only() -> None:
     """What is no stage of the pipeline, and does not serve all of them, belongs to an adapter."""
     assert {path.stem for path in (ROOT / "tasks").glob("*.py")} <= STAGES | {"__init__", "artifacts", "retries", "stage"}
+
+
+def test_a_stage_is_thin() -> None:
+    """Open, call, write, report: what is about the noun is in the noun's folder."""
+    lines = {path.stem: len(path.read_text().splitlines()) for path in (ROOT / "tasks").glob("*.py") if path.stem in STAGES}
+    assert {stem: count for stem, count in lines.items() if count > LONGEST_STAGE} == {}
 
 
 def test_a_skipped_stage_is_skipped_by_its_decorator() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 from gmic_model.metrics.bootstrap import Bootstrap, patient_weights, percentile_ends
@@ -81,6 +80,8 @@ def fit_temperature(probability_B: ArrayLike, label_B: ArrayLike) -> Temperature
     counts = {"breasts": len(known.score_B), "positive_breasts": positives}
     if positives in (0, len(known.score_B)):
         return TemperatureFit(temperature=None, reason="one class only", **counts)
+    from scipy.optimize import minimize_scalar  # a quarter of a second to import, for those who only apply temperatures
+
     logit_B = to_logit(known.score_B)
     low, high = np.log(TEMPERATURE_LIMITS)
 

@@ -30,13 +30,12 @@ from torch import Tensor
 from gmic_model.weights import from_nyu_state_dict
 from schemas.config.network import NetworkConfig
 from schemas.errors import CheckpointError
+from tasks.adapters.models.model_files import SIDECAR, WEIGHTS
 from tasks.adapters.workspace import sync, write_atomically
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = "weights.safetensors"
 TRAINING = "training.safetensors"
-SIDECAR = "checkpoint.json"
 
 _NETWORK = TypeAdapter[NetworkConfig](NetworkConfig)
 

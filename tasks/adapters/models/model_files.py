@@ -9,13 +9,17 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from schemas.config.evaluation import EvaluateConfig
 from schemas.errors import CheckpointError
 from schemas.reports.evaluation import TemperatureFile
 from schemas.reports.report import Anchor
-from schemas.reports.training import EnsembleFile, EnsembleMember
-from tasks.adapters.models.checkpoints import SIDECAR, WEIGHTS
+from schemas.reports.training import EnsembleFile, EnsembleMember, TrainReport
 from tasks.adapters.workspace import found_below, write_atomically
 
+WEIGHTS = "weights.safetensors"
+"""Of a checkpoint; read and written by ``checkpoints``."""
+SIDECAR = "checkpoint.json"
+"""Beside the weights: what they are, and their digest."""
 TEMPERATURE = "temperature.json"
 """See ``schemas.reports.pages.TemperatureFile``."""
 
@@ -44,6 +48,22 @@ def write_ensemble(path: Path, members: Iterable[EnsembleMember]) -> None:
     """Writes the file that ``read_ensemble`` reads; members below its folder are named relative to it."""
     anchor = Anchor(path.parent, aliases=(path.parent.resolve(),))
     write_atomically(path, EnsembleFile(checkpoints=tuple(members)).model_dump_json(indent=1, context=anchor).encode())
+
+
+def evaluated_members(config: EvaluateConfig, trained: TrainReport | None) -> tuple[EnsembleMember, ...]:
+    """The weights to evaluate: those that the config names, else those that training made.
+
+    Raises:
+        CheckpointError: A named checkpoint or ensemble file is not there.
+    """
+    if config.ensemble is not None:
+        return read_ensemble(config.ensemble)
+    if config.checkpoints:
+        return members_of(config.checkpoints)
+    if trained is None:
+        raise ValueError("neither the config nor training names weights")
+    tuning = next((epoch.tuning_malignant_auroc for epoch in trained.epochs if epoch.epoch == trained.best_epoch), None)
+    return (EnsembleMember(path=trained.checkpoint_path, sha256=trained.checkpoint_sha256, tuning_malignant_auroc=tuning),)
 
 
 def members_of(folders: Sequence[Path]) -> tuple[EnsembleMember, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os.path
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,14 +14,19 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 
+from gmic_model.learning.learner import choose_device
+from gmic_model.networks.network import FindingsNetwork
+from gmic_model.networks.registry import config_of
 from gmic_model.pictures.panel import figure4_panel
 from gmic_model.pixels.frames import corners_to_source, mask_to_window, to_source_frame
 from gmic_model.preprocess import network_input
 from schemas.config.network import NetworkConfig
+from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, Laterality, ViewPosition
 from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, ImageScore, PredictReport
 from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS
-from tasks.adapters.scoring.scored_views import ScoredView, ViewsReadOnce
+from tasks.adapters.scoring.scored_views import ScoredView, ViewsReadOnce, score_rows
+from tasks.adapters.store.views import StoredViews
 from tasks.adapters.workspace import write_atomically
 
 PANEL_WIDTH_PX = 1600
@@ -230,3 +235,23 @@ def draw_view(
         scores=scores,
         labels=labels,
     )
+
+
+def score_and_draw(
+    config: RunConfig,
+    network: FindingsNetwork,
+    views: StoredViews,
+    lines: Sequence[Mapping[str, Any]],
+    folder: Path,
+    drawn: Callable[[int], None],
+) -> tuple[list[ScoredView], list[ExplainedImage]]:
+    """Image by image, so that one picture is in memory at a time; ``drawn`` is told after each how many are done."""
+    kept = ViewsReadOnce(views)
+    by_row = {int(line["row"]): line for line in lines}
+    scored, images = [], []
+    for view in score_rows(network, kept, list(by_row), batch_images=1, device=choose_device(config.train)):
+        scored.append(view)
+        images.append(draw_view(view, by_row[view.row], kept, config_of(network), folder))
+        kept.let_go(view.row)
+        drawn(len(scored))
+    return scored, images

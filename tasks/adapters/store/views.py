@@ -1,8 +1,8 @@
-"""The views of an exam as a network wants them, read from the store by row."""
+"""The views of an exam as a network wants them, read from the store by row; and which of an exam's views are not there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gmic_model.preprocess import PreparedView
 from schemas.config.training import StoreReader
-from schemas.exam import ViewGeometry, ViewPosition
+from schemas.exam import Laterality, ViewGeometry, ViewPosition
 from schemas.layout import LESION_MASK
 from tasks.adapters.store.exam_store import ExamStore, damaged_row, read_row
 from tasks.adapters.store.manifest import lines_of
@@ -84,3 +84,20 @@ def _geometry_of(line: Mapping[str, Any], window_px: tuple[int, int]) -> ViewGeo
         view_position=ViewPosition(line["view_position"]),
         quarter_turns=int(line.get("quarter_turns", 0)),
     )
+
+
+def missing_views(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """A sentence for each exam that lacks standard views."""
+    standard = {(side.value, view.value) for side in Laterality for view in ViewPosition}
+    present: dict[str, set[tuple[str, str]]] = {}
+    for line in lines:
+        present.setdefault(str(line["exam_id"]), set()).add((str(line["laterality"]), str(line["view_position"])))
+    sentences = []
+    for exam_id, found in sorted(present.items()):
+        absent = sorted(f"{side}-{view}" for side, view in standard - found)
+        if absent:
+            sentences.append(
+                f"Exam {exam_id} has {len(found)} of 4 standard views: {', '.join(absent)} missing; "
+                "a breast's score is the mean of the views that are there."
+            )
+    return tuple(sentences)

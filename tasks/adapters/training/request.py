@@ -1,6 +1,7 @@
 """What a task tells a training process, how the process marks what it answers, and what it leaves in its folder.
 
-Each line that is meant for the task begins with ``MARK``; anything else on standard output is some library talking.
+Each line that is meant for the task begins with ``MARK``; anything else on standard output is some library talking. Checkpoints
+bring torch, and are imported when one is read: a task whose training is finished reads none.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from schemas.config.training import FitConfig, PretrainConfig
 from schemas.errors import CheckpointError
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EpochRecord, PretrainReport, TrainReport
-from tasks.adapters.models.checkpoints import epoch_dir, latest_checkpoint, load_checkpoint
 from tasks.adapters.provenance import file_sha256, provenance
 
 MARK: Final = "@mammo "
@@ -91,6 +91,8 @@ def training_report(request: TrainingRequest) -> TrainReport:
     Raises:
         CheckpointError: The best epoch's checkpoint is gone.
     """
+    from tasks.adapters.models.checkpoints import epoch_dir
+
     records = finished_epochs(request.run_dir)
     best = max(record.epoch for record in records if record.is_best)
     pointed = [record.epoch for record in records if record.is_best_localization]
@@ -110,6 +112,8 @@ def training_report(request: TrainingRequest) -> TrainReport:
 
 def finished_epochs(run_dir: Path) -> tuple[EpochRecord, ...]:
     """The training curve so far."""
+    from tasks.adapters.models.checkpoints import latest_checkpoint
+
     checkpoint = latest_checkpoint(run_dir)
     return () if checkpoint is None else tuple(EpochRecord(**record) for record in checkpoint.sidecar["epochs"])
 
@@ -120,6 +124,8 @@ def kept_checkpoint_sha256(checkpoint: Path) -> str:
     Raises:
         CheckpointError: They are gone.
     """
+    from tasks.adapters.models.checkpoints import load_checkpoint
+
     if not checkpoint.exists():
         raise CheckpointError(
             "The best epoch's checkpoint is gone",

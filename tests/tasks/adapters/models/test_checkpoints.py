@@ -29,9 +29,7 @@ from schemas.config.network import GMICConfig, GMICVariant
 from schemas.config.training import TrainConfig
 from schemas.errors import CheckpointError
 from tasks.adapters.models.checkpoints import (
-    SIDECAR,
     TRAINING,
-    WEIGHTS,
     epoch_dir,
     flatten_training,
     import_released,
@@ -43,6 +41,7 @@ from tasks.adapters.models.checkpoints import (
     save_checkpoint,
     trained_weights,
 )
+from tasks.adapters.models.model_files import SIDECAR, WEIGHTS
 
 REPOSITORY = Path(__file__).parents[4]
 MODEL = GMICConfig(image_size=(64, 48), patch_size=(16, 16), K=2, local_dim=8, attention_dim=8)

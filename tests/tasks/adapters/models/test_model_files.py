@@ -11,9 +11,10 @@ import pytest
 from schemas.errors import CheckpointError
 from schemas.reports.evaluation import TemperatureFile, TemperatureFit
 from schemas.reports.training import EnsembleMember
-from tasks.adapters.models.checkpoints import SIDECAR, WEIGHTS
 from tasks.adapters.models.model_files import (
+    SIDECAR,
     TEMPERATURE,
+    WEIGHTS,
     ensemble_sha256,
     members_of,
     read_ensemble,

@@ -23,7 +23,8 @@ from schemas.errors import CheckpointError
 from schemas.layout import MANIFEST_COLUMNS
 from schemas.reports.report import Provenance
 from schemas.reports.training import EnsembleMember, TrainReport
-from tasks.adapters.models.checkpoints import SIDECAR, load_checkpoint, save_checkpoint
+from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
+from tasks.adapters.models.model_files import SIDECAR
 from tasks.adapters.models.networks import load_member, load_network, load_trained
 from tasks.adapters.scoring.scored_views import ViewsReadOnce, score_rows, score_rows_of_each
 from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, store_preprocessing, write_shard

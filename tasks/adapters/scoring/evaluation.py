@@ -1,0 +1,212 @@
+"""Everything that evaluate measures: scores of the test and tuning images, their tables, and the measures of each finding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gmic_model.learning.learner import choose_device, seed_prediction
+from gmic_model.metrics.bootstrap import Bootstrap
+from gmic_model.networks.registry import config_of
+from schemas.config.evaluation import EvaluateConfig
+from schemas.config.run import RunConfig
+from schemas.errors import StoreError
+from schemas.exam import FINDINGS, Finding, Split
+from schemas.reports.data import SplitReport
+from schemas.reports.evaluation import FindingMetrics
+from schemas.reports.training import EnsembleMember
+from tasks.adapters.models.model_files import ensemble_sha256
+from tasks.adapters.models.networks import load_member
+from tasks.adapters.scoring.localized_views import (
+    LocalizedView,
+    annotated_rows,
+    annotations_of,
+    localize,
+    mean_f1,
+    with_localization,
+)
+from tasks.adapters.scoring.model_ranking import with_models, with_ranking
+from tasks.adapters.scoring.score_tables import BREAST, breasts_of, exams_of, image_table, labelled
+from tasks.adapters.scoring.scored_views import score_rows_of_each
+from tasks.adapters.scoring.screening import with_screening_metrics
+from tasks.adapters.store.exam_store import ExamStore, open_store, store_preprocessing
+from tasks.adapters.store.manifest import manifest_with_splits, read_manifest
+from tasks.adapters.store.views import stored_views
+from tasks.adapters.workspace import exam_store_dir, write_atomically
+
+ENSEMBLE = "ensemble"
+"""Name of the mean of several models' scores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluatedImages:
+    """Manifest lines: the test images are reported; on the tuning images thresholds, temperature and a model are chosen."""
+
+    store: ExamStore
+    test: pd.DataFrame
+    tuning: pd.DataFrame
+
+    @classmethod
+    def of(cls, config: RunConfig, splits: SplitReport) -> EvaluatedImages:
+        """Those of the workspace's store.
+
+        Raises:
+            StoreError: The test split is empty.
+        """
+        store = open_store(exam_store_dir(config))
+        manifest = manifest_with_splits(splits, read_manifest(store))
+        test, tuning = (manifest[manifest["split"] == part.value].reset_index(drop=True) for part in (Split.TEST, Split.TUNING))
+        if test.empty:
+            raise StoreError("The test split is empty", expected="at least one patient", remedy="raise split.test_fraction")
+        return cls(store=store, test=test, tuning=tuning)
+
+    def __len__(self) -> int:
+        return len(self.test) + len(self.tuning)
+
+
+# ------------------------------------------------------------------------------------------------------------ scoring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scored:
+    """What ``S`` models say of the same rows, and how their saliency lies on what is annotated."""
+
+    rows: list[int]
+    score_SNC: NDArray[np.float64]
+    localized_S: list[list[LocalizedView]]
+
+
+def _score(
+    config: RunConfig, members: Sequence[EnsembleMember], images: EvaluatedImages, scored: Callable[[int], None]
+) -> _Scored:
+    window_px = config.preprocess.window_px
+    preprocessing, read_as = store_preprocessing(images.store), config.evaluate.read_as
+    networks = [load_member(one, read_as=read_as, window_px=window_px, preprocessing=preprocessing) for one in members]
+    both = pd.concat([images.test, images.tuning], ignore_index=True)
+    views = stored_views(images.store, both, window_px)
+    annotated, rows = annotated_rows(both), [int(row) for row in both["row"]]
+    scores: list[list[NDArray[np.float64]]] = []
+    localized_S: list[list[LocalizedView]] = [[] for _ in networks]
+    device = choose_device(config.train)
+    seed_prediction(config.evaluate.seed)  # the random rows of Table 1 draw patches in every pass
+    for of_models in score_rows_of_each(networks, views, rows, batch_images=config.evaluate.batch_images, device=device):
+        scores.append([view.score_C for view in of_models])
+        row = of_models[0].row
+        annotations = annotations_of(annotated[row], views) if row in annotated else []
+        for network, view, localized in zip(networks, of_models, localized_S, strict=True):
+            localized += localize(view, annotations, config_of(network).patch_px)
+        scored(len(scores))
+    return _Scored(rows=rows, score_SNC=np.array(scores).swapaxes(0, 1), localized_S=localized_S)  # (N, S, C) -> (S, N, C)
+
+
+def _localizing_model(localized_S: Sequence[Sequence[LocalizedView]], tuning_rows: set[int]) -> int:
+    """The model with the best malignant F1 on the tuning split (paper 3.3); the first where nothing is annotated there."""
+    f1_S = [mean_f1(localized, Finding.MALIGNANT, tuning_rows) for localized in localized_S]
+    return max(range(len(f1_S)), key=lambda model: -1.0 if f1_S[model] is None else float(f1_S[model] or 0.0))
+
+
+def _names(members: Sequence[EnsembleMember]) -> list[str]:
+    return [f"model-{index}" for index in range(1, len(members) + 1)] if len(members) > 1 else ["model"]
+
+
+# ------------------------------------------------------------------------------------------------- tables and measures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Scores per image: what is reported (one model, or the mean of several), and each of several models.
+
+    Attributes:
+        test_images: Manifest lines of what is reported.
+        localizing: Which model's saliency is reported; an index of ``localized_S``.
+        localization_model: Its name.
+    """
+
+    test_images: pd.DataFrame
+    test: pd.DataFrame
+    tuning: pd.DataFrame
+    models: pd.DataFrame
+    breasts: pd.DataFrame
+    exams: pd.DataFrame
+    localized_S: list[list[LocalizedView]]
+    localizing: int
+    localization_model: str
+
+    @classmethod
+    def of(
+        cls,
+        config: RunConfig,
+        members: Sequence[EnsembleMember],
+        images: EvaluatedImages,
+        data_version: str,
+        scored: Callable[[int], None],
+    ) -> Evaluation:
+        """Scores the images; ``scored`` is told after each how many are done.
+
+        Raises:
+            CheckpointError: Weights are missing, were altered, or are of another image size or preprocessing.
+        """
+        found = _score(config, members, images, scored)
+
+        def table(lines: pd.DataFrame, score_NC: NDArray[np.float64], model: str, sha256: str) -> pd.DataFrame:
+            return image_table(lines, found.rows, score_NC, model=model, sha256=sha256, data_version=data_version)
+
+        names = _names(members)
+        reported = ENSEMBLE if len(members) > 1 else names[0]
+        mean_NC, sha256 = found.score_SNC.mean(axis=0), ensemble_sha256(members)
+        tables = [
+            table(images.test, score_NC, name, member.sha256)
+            for score_NC, name, member in zip(found.score_SNC, names, members, strict=True)
+        ]
+        of_test = table(images.test, mean_NC, reported, sha256)
+        breasts = breasts_of(pd.concat([of_test, *tables], ignore_index=True) if len(members) > 1 else of_test)
+        localizing = _localizing_model(found.localized_S, set(images.tuning["row"]))
+        return cls(
+            test_images=images.test,
+            test=of_test,
+            tuning=table(images.tuning, mean_NC, reported, sha256),
+            models=pd.concat(tables, ignore_index=True),
+            breasts=breasts,
+            exams=exams_of(breasts),
+            localized_S=found.localized_S,
+            localizing=localizing,
+            localization_model=names[localizing],
+        )
+
+    def write_tables(self, folder: Path) -> Path:
+        """Leaves every table as parquet and CSV; returns the one of test images."""
+        tables = {"scores": self.test, "breast_scores": self.breasts, "exam_scores": self.exams, "tuning_scores": self.tuning}
+        if self.models["model"].nunique() > 1:
+            tables["model_scores"] = self.models
+        for name, table in tables.items():
+            write_atomically(folder / f"{name}.parquet", table.to_parquet(index=False))
+            write_atomically(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6f").encode())
+        return folder / "scores.parquet"
+
+    def measured(self, config: EvaluateConfig) -> dict[str, FindingMetrics]:
+        """The measures of each finding, by its name."""
+        return {finding.value: self._measure(finding, config) for finding in FINDINGS}
+
+    def _measure(self, finding: Finding, config: EvaluateConfig) -> FindingMetrics:
+        bootstrap = Bootstrap(resamples=config.bootstrap_resamples, confidence=config.confidence, seed=config.seed)
+        reported = self.test["model"].iloc[0]
+        of_models = {
+            str(name): labelled(table, finding, (*BREAST, "model_sha256"))
+            for name, table in self.breasts.groupby("model", sort=False)
+        }
+        breasts = of_models.pop(reported)
+        exams = labelled(self.exams[self.exams["model"] == reported], finding, ("patient_id", "exam_id"))
+        metrics = with_ranking(breasts, exams, bootstrap)
+        metrics = with_localization(metrics, finding, self.localized_S[self.localizing], self.test_images, bootstrap)
+        if of_models:
+            alone = [
+                with_localization(metrics, finding, localized, self.test_images, bootstrap) for localized in self.localized_S
+            ]
+            metrics = with_models(metrics, breasts, of_models, alone, bootstrap)
+        tuning = self.tuning if self.tuning.empty else breasts_of(self.tuning)
+        return with_screening_metrics(metrics, breasts, labelled(tuning, finding, BREAST), self.test_images, config)
