@@ -89,6 +89,7 @@ def open_cluster(config: DaskConfig, *, files: int | None = None) -> Iterator[st
             yield address
         return
     import dask
+    import distributed  # noqa: F401  # its defaults are set now: inside the block they would go with the block
 
     with _own_environment(), dask.config.set(_OWN_CLUSTER):
         cluster = _own_cluster(config)
