@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ def test_a_run_is_found_by_its_tags(prefect_api: str, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_a_locked_database_is_waited_for(prefect_api: str) -> None:
-    """Another program holds the server's SQLite file for three seconds (fault 17): the run that begins meanwhile completes."""
+    """Another program holds the server's SQLite file (fault 17): the run that begins meanwhile completes, after it lets go."""
     from prefect import flow, task
     from prefect.client.orchestration import get_client
 
@@ -55,16 +56,23 @@ def test_a_locked_database_is_waited_for(prefect_api: str) -> None:
         return work()
 
     script = (
-        "import sqlite3, sys, time; database = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)\n"
-        "database.execute('BEGIN EXCLUSIVE'); print('held', flush=True); time.sleep(3); database.execute('ROLLBACK')"
+        "import sqlite3, sys; database = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)\n"
+        "database.execute('BEGIN EXCLUSIVE'); print('held', flush=True); sys.stdin.read(); database.execute('ROLLBACK')"
     )
     path = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
-    holder = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
+    holder = subprocess.Popen([sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert prefect_api and holder.stdout is not None and holder.stdout.readline() == b"held\n"
-    began_s = time.monotonic()
+    let_go_s: list[float] = []
+
+    def let_go() -> None:
+        let_go_s.append(time.monotonic())
+        assert holder.stdin is not None
+        holder.stdin.close()
+
+    Timer(3, let_go).start()
     state = goes_on(return_state=True)
+    assert let_go_s and time.monotonic() > let_go_s[0], "the lock held nobody up: nothing is proven"
     assert holder.wait(timeout=60) == 0
-    assert time.monotonic() - began_s > 2.5, "the lock held nobody up: nothing is proven"
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(state.state_details.flow_run_id).state.is_completed()
 

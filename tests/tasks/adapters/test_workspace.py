@@ -161,19 +161,21 @@ def test_stages_have_a_folder_each(tmp_path: Path) -> None:
 
 def test_a_second_writer_can_wait_for_its_turn(tmp_path: Path) -> None:
     """With ``wait_s`` it gets the lock as soon as the first has ended, and gives up when that takes too long."""
-    holder = subprocess.Popen([sys.executable, "-c", _HOLD, str(tmp_path / "store"), "2"], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    command = [sys.executable, "-c", _HOLD, str(tmp_path / "store")]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdin is not None and holder.stdout is not None and holder.stdout.readline() == "held\n"
     with pytest.raises(StoreBusy), held_lock(tmp_path / "store", purpose="train", wait_s=0.2):
         pass
+    threading.Timer(0.5, holder.stdin.close).start()
     with held_lock(tmp_path / "store", purpose="train", wait_s=60):
         assert holder.wait(timeout=90) == 0
 
 
 _HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from tasks.adapters.workspace import held_lock
 with held_lock(Path(sys.argv[1]), purpose="ingest"):
     print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.read()
 """

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from gmic_model.preprocess import fit_canvas, prepare_view
@@ -141,7 +142,7 @@ def _with_mask(asked: PrepareImage, mask_path: Path) -> PrepareImage:
 
 
 def test_every_hostile_file_is_gated(tmp_path: Path, write_sound: WriteSound) -> None:
-    """Over 140 malformed files: refused with known codes or rightly accepted, in under a minute and 1 GiB, by few children."""
+    """Over 140 malformed files: refused with known codes or rightly accepted, by few children in a minute of CPU and 1 GiB."""
     (tmp_path / "set").mkdir()
     sound_path = write_sound(tmp_path / "sound.dcm")
     sound_sha256 = in_process(sound_path).pixel_sha256
@@ -149,7 +150,8 @@ def test_every_hostile_file_is_gated(tmp_path: Path, write_sound: WriteSound) ->
     assert len(cases) >= 60
     outcomes: Counter[str] = Counter()
     wrong: list[str] = []
-    start_s, peak_bytes, pids = time.monotonic(), 0, set()
+    peak_bytes, pids = 0, set()
+    spent_s: dict[int | None, float] = {}
     ended_before_bytes = _ended_children_peak_bytes()
     with GateChild(GateLimits(timeout_s=10)) as child:
         for case in cases:
@@ -171,6 +173,7 @@ def test_every_hostile_file_is_gated(tmp_path: Path, write_sound: WriteSound) ->
                     wrong.append(f"{case.path.name!r}: other pixels")
             pids.add(child.pid)
             peak_bytes = max(peak_bytes, _peak_bytes(child.pid))
+            spent_s[child.pid] = _cpu_s(child.pid)
     # Children that ended inside a case. The system keeps one peak for all that ever ended: other tests' larger ones hide ours,
     # and a child counts from its fork on, as large as this process; ours then is bounded by its address space limit alone.
     if (ended_bytes := _ended_children_peak_bytes()) > max(ended_before_bytes, _peak_bytes(os.getpid())):
@@ -178,13 +181,13 @@ def test_every_hostile_file_is_gated(tmp_path: Path, write_sound: WriteSound) ->
     assert wrong == []
     assert {path.name for path in tmp_path.iterdir()} == {"key", "set", "sound.dcm"}  # nothing is where a UID pointed
     assert outcomes["refused"] > 100 and outcomes["accepted"] > 5
-    assert time.monotonic() - start_s < 60
+    assert sum(spent_s.values()) < 60
     assert peak_bytes < GIB
     assert len(pids - {None}) <= 6
 
 
 def test_bombs_are_refused_before_they_go_off(tmp_path: Path, write_sound: WriteSound) -> None:
-    """Dimensions, frames, run lengths, deflate, code streams, nesting (faults 6-8): each under a second, all below 200 MB."""
+    """Dimensions, frames, run lengths, deflate, code streams, nesting (faults 6-8): a second of CPU at most, below 200 MB."""
     (tmp_path / "set").mkdir()
     cases = {case.path.stem: case for case in hostile.write_hostile_set(tmp_path / "set", write_sound(tmp_path / "sound.dcm"))}
     bombs = (
@@ -199,11 +202,19 @@ def test_bombs_are_refused_before_they_go_off(tmp_path: Path, write_sound: Write
     with GateChild() as child:
         child.thumbnail(DrawThumbnail(path=tmp_path / "sound.dcm", side_px=8))  # started and warm
         for name in bombs:
-            start_s = time.monotonic()
+            before_s = _cpu_s(child.pid)
             with pytest.raises(GateRejection):
                 child.prepare(request(cases[name].path, tmp_path / "set"))
-            assert time.monotonic() - start_s < 1, name
+            assert _cpu_s(child.pid) - before_s < 1, name
         assert _peak_bytes(child.pid) < 200_000_000
+
+
+def _cpu_s(pid: int | None) -> float:
+    """What a child has spent; 0 if it has ended. Not the time by the clock: other programs may have the cores."""
+    try:
+        return sum(psutil.Process(pid).cpu_times()[:2]) if pid is not None else 0.0
+    except psutil.Error:
+        return 0.0
 
 
 def _ended_children_peak_bytes() -> int:
@@ -247,7 +258,7 @@ def test_a_hang_ends_at_the_time_limit(tmp_path: Path, write_sound: WriteSound, 
         child.prepare(request(sound))
         start_s = time.monotonic()
         assert codes(child, faulty(sound, tmp_path / "in" / "a.dcm", fault)) == ("F10",)
-        assert 1.9 < time.monotonic() - start_s < 6
+        assert 1.9 < time.monotonic() - start_s < 60  # asleep it would be 600, spinning for ever
         child.prepare(request(sound))
 
 
@@ -259,7 +270,9 @@ def test_an_earlier_file_s_damage_is_not_the_next_file_s_fault(tmp_path: Path, w
     with GateChild() as child:
         child.prepare(request(faulty(sound, tmp_path / "in" / "later.dcm", "later")))
         first_pid = child.pid
-        time.sleep(0.3)
+        assert first_pid is not None
+        os.kill(first_pid, signal.SIGALRM)  # what the earlier file left behind goes off
+        _await(lambda: psutil.Process(first_pid).status() == psutil.STATUS_ZOMBIE)
         child.prepare(request(sound))
         assert child.pid != first_pid
 
@@ -519,7 +532,7 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path, write_sound: WriteSoun
 
 
 def _await(is_so: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < deadline_s
         time.sleep(0.02)

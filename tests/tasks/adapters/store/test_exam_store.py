@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -316,23 +317,40 @@ def test_data_version_survives_the_disk(store: ExamStore) -> None:
 # -------------------------------------------------------------------------------------------------------------- faults
 
 _WRITER = """
-import importlib.util, os, signal, sys, time
+import importlib.util, os, sys
 from pathlib import Path
 sys.path[:0] = [sys.argv[1]]
 spec = importlib.util.spec_from_file_location("store_facts", sys.argv[2])
 facts = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(facts)
 for line in sys.stdin:
-    folder, kill_after_s = line.split()
+    folder, killed_at, moment_s = line.split()
     pid = os.fork()
     if pid == 0:
+        steps = facts.count_steps(int(killed_at), float(moment_s))
         facts.fill(Path(folder))
+        Path(folder + ".steps").write_text(str(len(steps)))
         os._exit(0)
-    if float(kill_after_s) > 0:
-        time.sleep(float(kill_after_s))
-        os.kill(pid, signal.SIGKILL)
     print(os.waitpid(pid, 0)[1], flush=True)
 """
+_STEPS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link"}
+
+
+def count_steps(killed_at: int, moment_s: float) -> list[str]:
+    """What this process does with files from now on; it kills itself a moment after the step of this number (0 = never).
+
+    So that a kill meets the same work on every machine: one that comes from outside after some time meets more or less of it.
+    """
+    steps: list[str] = []
+
+    def note(event: str, arguments: object) -> None:
+        if event in _STEPS:
+            steps.append(event)
+            if len(steps) == killed_at:
+                threading.Timer(moment_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    sys.addaudithook(note)
+    return steps
 
 
 def fill(folder: Path) -> None:
@@ -354,10 +372,10 @@ def writer() -> Iterator[subprocess.Popen[str]]:
         process.stdin.close()
 
 
-def _run(writer: subprocess.Popen[str], folder: Path, *, kill_after_s: float = 0.0) -> int:
+def _run(writer: subprocess.Popen[str], folder: Path, *, killed_at: int = 0, moment_s: float = 0.0) -> int:
     assert writer.stdin is not None
     assert writer.stdout is not None
-    writer.stdin.write(f"{folder} {kill_after_s}\n")
+    writer.stdin.write(f"{folder} {killed_at} {moment_s}\n")
     writer.stdin.flush()
     return int(writer.stdout.readline())
 
@@ -370,17 +388,16 @@ def _digest(store: ExamStore) -> list[bytes]:
 
 
 def test_kill_at_twelve_moments_shows_no_torn_row_and_a_rerun_mends_all(writer: subprocess.Popen[str], tmp_path: Path) -> None:
-    """SIGKILL at random times of writing and publishing: what the manifest names is whole; the rerun equals a calm run."""
-    assert _run(writer, tmp_path / "warm") == 0
-    started = time.monotonic()
+    """SIGKILL at random steps of writing and publishing: what the manifest names is whole; the rerun equals a calm run."""
     assert _run(writer, tmp_path / "calm") == 0
-    calm_s = time.monotonic() - started
+    steps = int((tmp_path / "calm.steps").read_text())
     calm = _digest(open_store(tmp_path / "calm"))
     moments = random.Random(11)  # noqa: S311  no secret
     folder = tmp_path / "killed"
     seen, killed = [], 0
     for kill in range(12):
-        killed += _run(writer, folder, kill_after_s=moments.uniform(0.02, 0.9) * calm_s) == signal.SIGKILL
+        killed_at = moments.randint(1, steps // 3 if folder.exists() else steps - 1)  # what is written is not written again
+        killed += _run(writer, folder, killed_at=killed_at, moment_s=moments.uniform(0.0, 0.003)) == signal.SIGKILL
         if (folder / "manifest.parquet").exists():
             store = open_store(folder)
             lines = read_manifest(store)
