@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from deployments.server.prefect_server import prefect_server
 from deployments.verbs import GROUPS, VERBS, Verb
 from deployments.words import prediction_text, summary_text
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import MammoError
+from schemas.errors import MammoError, StoreError
 from schemas.reports.pages import PredictReport
 from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON, path_without
 
@@ -38,12 +39,18 @@ Force = Annotated[list[Stage] | None, typer.Option("--force", help="Run this sta
 def main() -> None:
     """Runs the command line; every error of ours is one message and its exit code."""
     os.environ.update(THREADS_SLEEP_SOON | os.environ | SAFE_ENVIRONMENT)
+    os.umask(0o077)  # what it writes, and what it starts writes, is the owner's: masks and scores are of patients
     signal.signal(signal.SIGTERM, end_like_ctrl_c)
     try:
         app()
     except MammoError as error:
         typer.echo(f"mammo: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        typer.echo("mammo: the disk is full; make room and run the same command again, what is finished is kept", err=True)
+        sys.exit(StoreError.exit_code)
     except KeyboardInterrupt:
         typer.echo("mammo: interrupted; run the same command again to go on", err=True)
         sys.exit(130)

@@ -267,7 +267,7 @@ VERBS: Final = (
     Verb(
         name="backup",
         group=UPKEEP,
-        help="Write ledger, manifest, pseudonym key and server database to one archive, mode 0600; runs may go on meanwhile.",
+        help="Write what cannot be made again to one archive, mode 0600: all but pixels; runs may go on meanwhile.",
         runs="deployments.commands.backup:backup",
     ),
     Verb(

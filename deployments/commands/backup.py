@@ -1,7 +1,8 @@
-"""``mammo backup`` and ``mammo restore``: what cannot be made again. Pixels can be, checkpoints are files to copy.
+"""``mammo backup`` and ``mammo restore``: what cannot be made again. Pixels can be: ingest reads the source files once more.
 
-In the archive: the ledger, the manifest, the store's description, the pseudonym key and the embedded server's database. With
-the key in it, it is as secret as the key. A PostgreSQL server is backed up by ``pg_dump`` (docs/how-to/run-on-a-cluster.md).
+In the archive: the store without its pixels, the pseudonym key, the splits, the weights in force with their reports, and the
+embedded server's history. With the key in it, it is as secret as the key. It says what it holds, and what must be read again.
+A PostgreSQL server is backed up by ``pg_dump`` (docs/how-to/run-on-a-cluster.md).
 """
 
 from __future__ import annotations
@@ -9,91 +10,244 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
+import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Annotated, BinaryIO, cast
 
 import typer
 
 from deployments.server.prefect_server import running_server
+from schemas.config.run import Stage
 from schemas.errors import ConfigError, StoreError
+from schemas.reports.report import Report
+from schemas.reports.training import PretrainReport, SearchReport, TrainReport
 from tasks.adapters.inbox.ledger import copy_database
-from tasks.adapters.workspace import Workspace, held_lock, sync, write_atomically
+from tasks.adapters.workspace import Workspace, held_lock, replaced
 
-_DATABASES = ("exam_store/ledger.sqlite", "prefect/prefect.db")
-_FILES = ("exam_store/manifest.parquet", "exam_store/store.json", "exam_store/quarantine.csv", "pseudonym.key", "prefect/auth")
+_CHUNK_BYTES = 2**20
 _DIGESTS = "SHA256SUMS.json"
+_CONTENT = "CONTENT.json"
+_LEFT_OUT = (
+    "pixels: `mammo ingest` reads the source files again, `mammo scrub` compares them",
+    "checkpoints that no report names, and a search's trials besides its best",
+    "pages, scores and panels: `mammo evaluate`, `explain` and `predict` make them again",
+    "the source files and the labels",
+)
 
 WorkspaceDir = Annotated[Path, typer.Argument(help="The workspace")]
 Archive = Annotated[Path, typer.Argument(help="The archive, a .tar file")]
 
 
 def backup(workspace: WorkspaceDir, archive: Archive) -> None:
-    """Write ledger, manifest, pseudonym key and server database to one archive, mode 0600; runs may go on meanwhile."""
-    if not (workspace / _DATABASES[0]).exists():
+    """Write ledger, manifest, key, splits, weights in force and server database to one archive, 0600; runs may go on."""
+    files = Workspace(workspace)
+    if not files.store.ledger_path.exists():
         raise ConfigError(f"There is no ledger in {workspace}", expected="a workspace with an exam store")
-    with tempfile.TemporaryDirectory(dir=archive.resolve().parent) as folder:
-        content = dict(_content(workspace, Path(folder)))
-    digests = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-    aside = archive.with_name(f".{archive.name}.part")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        with tarfile.open(fileobj=file, mode="w") as tar:
-            for name, data in {_DIGESTS: json.dumps(digests).encode(), **content}.items():
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(data), 0o600
-                tar.addfile(entry, io.BytesIO(data))
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(archive)
-    sync(archive.resolve().parent)
-    typer.echo(f"{archive}: {', '.join(content)}. It holds the pseudonym key: keep it as secret as the key.")
+    digests: dict[str, str] = {}
+    with (
+        tempfile.TemporaryDirectory(dir=archive.resolve().parent) as folder,
+        replaced(archive) as file,
+        tarfile.open(fileobj=file, mode="w") as tar,
+    ):
+        for name, path in _sources(files, Path(folder)):
+            with path.open("rb") as source:
+                digests[name] = _add(tar, name, source)
+        content = {"holds": sorted(digests), "not_in_it": list(_LEFT_OUT)}
+        digests[_CONTENT] = _add(tar, _CONTENT, io.BytesIO(json.dumps(content, indent=1).encode()))
+        _add(tar, _DIGESTS, io.BytesIO(json.dumps(digests).encode()))
+    typer.echo(f"{archive}: {_in_words(digests)}. It holds the pseudonym key: keep it as secret as the key.")
+    _say_what_is_left_out()
 
 
 def restore(archive: Archive, workspace: WorkspaceDir) -> None:
     """Put an archive's content back into a workspace that nobody uses; what is there is replaced.
 
-    The manifest in the archive names what readers see; images written after the backup are ingested again by the next run.
+    Images whose pixels are not on the disk are read again by the next ingest, into the same rows. What was written after the
+    backup is ingested again too.
     """
-    content = _checked(archive)
-    home = workspace / "prefect"
-    if (address := running_server(home)) is not None:
+    files = Workspace(workspace.resolve())
+    if (address := running_server(files.server_dir)) is not None:
         raise StoreError("The workspace's server is running", got=address, remedy="stop `mammo serve` and other commands first")
-    with held_lock(Workspace(workspace.resolve()).store_dir, purpose="restore"):
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name, data in content.items():
-            path = workspace / name
-            for suffix in ("-wal", "-shm"):  # of the database that is replaced: they would be played into the new one
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-            write_atomically(path, data)
-            path.chmod(0o600)
-    typer.echo(f"Restored {', '.join(content)} into {workspace}.")
+    with held_lock(files.store_dir, purpose="restore"), _opened(archive) as tar:
+        names = _checked(tar, archive)
+        _refuse_other_pixels(tar, files)
+        for entry in tar.getmembers():
+            if entry.name in names:
+                path = files.root / entry.name
+                for suffix in ("-wal", "-shm"):  # of the database that is replaced: they would be played into the new one
+                    path.with_name(path.name + suffix).unlink(missing_ok=True)
+                with replaced(path) as file:
+                    shutil.copyfileobj(_content(tar, entry), file)
+        again, images = _mark_what_is_not_there(files)
+    typer.echo(f"Restored {_in_words(dict.fromkeys(names, ''))} into {workspace}.")
+    typer.echo(f"{again} of {images} images must be read again: run `mammo ingest`, then `mammo scrub`.")
+    _say_what_is_left_out()
 
 
-def _content(workspace: Path, aside: Path) -> Iterator[tuple[str, bytes]]:
-    for name in _DATABASES:
-        if (workspace / name).exists():
-            copy = aside / Path(name).name
-            copy_database(workspace / name, copy)
-            yield name, copy.read_bytes()
-    for name in _FILES:
-        if (workspace / name).exists():
-            yield name, (workspace / name).read_bytes()
+# ------------------------------------------------------------------------------------------------------- what is in it
 
 
-def _checked(archive: Path) -> dict[str, bytes]:
-    """The archive's files, none of them altered and none of a name that we do not write."""
+def _sources(files: Workspace, aside: Path) -> Iterator[tuple[str, Path]]:
+    """Name in the archive and file to read. The ledger is copied after the manifest: it may know more, never less."""
+    store = files.store
+    plain = [store.settings_path, store.manifest_path, store.quarantine_path, store.leakage_path, files.key_path]
+    plain += [files.server_auth_path, files.report_path(Stage.INGEST)]
+    for stage in (Stage.VALIDATE, Stage.SPLIT):
+        plain += sorted(path for path in files.stage_dir(stage).glob("*") if not path.name.startswith("."))
+    for path in dict.fromkeys((*plain, *_weights(files))):
+        if path.is_file():
+            yield path.relative_to(files.root).as_posix(), path
+    studies = sorted(files.stage_dir(Stage.SEARCH).glob("*/study.sqlite"))
+    for index, path in enumerate((store.ledger_path, files.server_database_path, *studies)):
+        if path.exists():
+            copy = aside / f"{index}.sqlite"
+            copy_database(path, copy)
+            yield path.relative_to(files.root).as_posix(), copy
+            copy.unlink()
+
+
+def _weights(files: Workspace) -> Iterator[Path]:
+    """Reports of the stages that train, and the checkpoints in force that they name, if these lie in the workspace."""
+    for stage, kind in ((Stage.PRETRAIN, PretrainReport), (Stage.TRAIN, TrainReport), (Stage.SEARCH, SearchReport)):
+        try:
+            report = files.read_report(stage, kind)
+        except (OSError, ValueError):
+            continue
+        yield from (files.report_path(stage), files.done_path(stage))
+        for path in _named_weights(report):
+            if path.is_relative_to(files.root):
+                yield from sorted(each for each in (path, *path.glob("*")) if each.is_file())
+
+
+def _named_weights(report: Report) -> Iterator[Path]:
+    if isinstance(report, SearchReport):
+        yield from (report.ensemble_path, *(model.checkpoint_path for model in report.best))
+    if isinstance(report, PretrainReport | TrainReport):
+        yield report.checkpoint_path
+    if isinstance(report, TrainReport) and report.localization_checkpoint_path is not None:
+        yield report.localization_checkpoint_path
+
+
+def _add(tar: tarfile.TarFile, name: str, source: BinaryIO) -> str:
+    """Streams a file into the archive; its digest."""
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = source.seek(0, io.SEEK_END), 0o600
+    source.seek(0)
+    reading = _Digesting(source)
+    tar.addfile(entry, cast("IO[bytes]", reading))
+    return reading.sha256.hexdigest()
+
+
+class _Digesting:
+    """A file whose bytes are digested as they are read."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source, self.sha256 = source, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        chunk = self._source.read(size)
+        self.sha256.update(chunk)
+        return chunk
+
+
+def _in_words(names: Mapping[str, str]) -> str:
+    return ", ".join(name for name in names if name not in (_CONTENT, _DIGESTS))
+
+
+def _say_what_is_left_out() -> None:
+    for line in _LEFT_OUT:
+        typer.echo(f"  not in it: {line}")
+
+
+# --------------------------------------------------------------------------------------------------------- reading one
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
-        with tarfile.open(archive) as tar:
-            content = {entry.name: file.read() for entry in tar if (file := tar.extractfile(entry)) is not None}
-        digests = json.loads(content.pop(_DIGESTS))
+        tar = tarfile.open(archive)  # noqa: SIM115  # closed below; what goes wrong inside the block is not the archive's
+    except (OSError, tarfile.TarError) as unreadable:
+        raise _no_backup(archive, unreadable) from unreadable
+    with tar:
+        yield tar
+
+
+def _checked(tar: tarfile.TarFile, archive: Path) -> frozenset[str]:
+    """Names of the archive's files, none of them altered and none of a name that we do not write."""
+    found: dict[str, str] = {}
+    try:
+        for entry in tar.getmembers():
+            found[entry.name] = _digest(_content(tar, entry))
+        digests = json.loads(_content(tar, tar.getmember(_DIGESTS)).read())
     except (OSError, KeyError, ValueError, tarfile.TarError) as unreadable:
-        got = type(unreadable).__name__
-        raise StoreError(f"{archive} is no backup", expected="an archive of `mammo backup`", got=got) from unreadable
-    is_ours = set(content) == set(digests) <= {*_DATABASES, *_FILES}
-    if not is_ours or any(hashlib.sha256(data).hexdigest() != digests[name] for name, data in content.items()):
+        raise _no_backup(archive, unreadable) from unreadable
+    del found[_DIGESTS]
+    names = frozenset(found) - {_CONTENT}
+    if len(found) + 1 != len(tar.getmembers()) or found != digests or not all(map(_is_ours, names)):
         raise StoreError(f"{archive} is damaged", expected="the digests it carries", remedy="take an older backup")
-    return content
+    return names
+
+
+def _digest(file: IO[bytes]) -> str:
+    reading = _Digesting(file)
+    while reading.read(_CHUNK_BYTES):
+        pass
+    return reading.sha256.hexdigest()
+
+
+def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
+    file = tar.extractfile(entry) if entry.isreg() else None
+    if file is None:
+        raise tarfile.TarError(f"{entry.name} is no file")
+    return file
+
+
+def _is_ours(name: str) -> bool:
+    path, root = PurePosixPath(name), Workspace(Path())
+    folders = {each.name for each in (root.store_dir, root.server_dir, *map(root.stage_dir, Stage))}
+    if path.is_absolute() or ".." in path.parts:
+        return False
+    return name == root.key_path.name or (len(path.parts) > 1 and path.parts[0] in folders)
+
+
+def _no_backup(archive: Path, cause: Exception) -> StoreError:
+    return StoreError(f"{archive} is no backup", expected="an archive of `mammo backup`", got=type(cause).__name__)
+
+
+def _refuse_other_pixels(tar: tarfile.TarFile, files: Workspace) -> None:
+    """Before anything is replaced: pixels that lie in the workspace must be of the archive's store."""
+    from tasks.adapters.store.parts import require_arrays  # late: zarr and pandas take a second
+
+    if not files.store.pixels_dir.exists():
+        return
+    try:
+        name = files.store.settings_path.relative_to(files.root).as_posix()
+        store_id = str(json.loads(_content(tar, tar.getmember(name)).read()).get("store_id", ""))
+    except KeyError:
+        return
+    require_arrays(files.store, store_id)
+
+
+def _mark_what_is_not_there(files: Workspace) -> tuple[int, int]:
+    """Lets the next ingest read every image whose pixels are not on the disk; how many, and of how many."""
+    from tasks.adapters.inbox.store_ledger import StoreLedger
+    from tasks.adapters.store.exam_store import is_written, make_arrays, open_store
+    from tasks.adapters.store.settings import read_settings
+
+    if not files.store.settings_path.exists():
+        return 0, 0
+    settings = read_settings(files.store)
+    if not files.store.pixels_dir.exists():
+        make_arrays(files.store, settings)
+    store = open_store(files.store_dir)
+    with StoreLedger(store) as ledger:
+        lines = ledger.manifest_lines()
+        gone = [line.file_id for line in lines if not is_written(store, line.row, with_mask=line.mask_sha256 is not None)]
+        ledger.mark_damaged(gone)
+        awaited = len(ledger.damaged_lines())
+    return awaited, awaited + len(lines) - len(gone)

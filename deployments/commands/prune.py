@@ -17,9 +17,9 @@ import typer
 from deployments.configuration import load_config
 from deployments.server.prefect_server import prefect_server
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import StoreError
+from schemas.errors import StoreBusy, StoreError
 from schemas.reports.training import TrainReport
-from tasks.adapters.workspace import Workspace
+from tasks.adapters.workspace import Workspace, held_lock, is_held
 
 _PAGE = 200
 
@@ -55,7 +55,8 @@ def prune_workspace(config: RunConfig, age: timedelta, *, is_dry: bool) -> Prune
     trainings = tuple(_old_trainings(config, oldest_s))
     if not is_dry:
         for folder in trainings:
-            shutil.rmtree(folder)
+            with suppress(StoreBusy), held_lock(folder, purpose="prune"):  # somebody goes on with it since we looked
+                shutil.rmtree(folder)
     return Pruned(runs=runs, artifacts=artifacts, trainings=trainings)
 
 
@@ -102,7 +103,7 @@ async def _pages(read: Any) -> Any:
 
 
 def _old_trainings(config: RunConfig, oldest_s: float) -> Iterator[Path]:
-    """Training folders, save the one whose weights are in force and those that a config names."""
+    """Training folders, save the one whose weights are in force, those that a config names and those that go on now."""
     from tasks.stage import load_report
 
     kept = set() if config.checkpoint is None else {config.checkpoint.resolve().parent}
@@ -110,5 +111,5 @@ def _old_trainings(config: RunConfig, oldest_s: float) -> Iterator[Path]:
         kept.add(load_report(config, Stage.TRAIN, TrainReport).run_dir.resolve())
     folder = Workspace(config.workspace_dir).stage_dir(Stage.TRAIN.value)
     for path in sorted(each for each in folder.glob("*") if each.is_dir() and each.resolve() not in kept):
-        if max((file.stat().st_mtime for file in path.rglob("*")), default=0.0) < oldest_s:
+        if not is_held(path) and max((file.stat().st_mtime for file in path.rglob("*")), default=0.0) < oldest_s:
             yield path

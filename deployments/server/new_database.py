@@ -15,13 +15,14 @@ from pathlib import Path
 
 from schemas.errors import StoreError
 from tasks.adapters.inbox.ledger import copy_database
+from tasks.adapters.workspace import SERVER_DATABASE
 
 _CHOSEN_BY_USER = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 
 
 def place_new_database(home: Path, environment: Mapping[str, str]) -> bool:
     """Puts the kept empty database into a home that has none; True if it is a home for which one should be kept."""
-    path, kept = home / "prefect.db", kept_database(environment)
+    path, kept = home / SERVER_DATABASE, kept_database(environment)
     if path.exists() or _is_chosen_by_user(environment):
         return False
     if not kept.exists():
@@ -30,7 +31,8 @@ def place_new_database(home: Path, environment: Mapping[str, str]) -> bool:
     aside.unlink(missing_ok=True)
     try:
         copy_database(kept, aside)
-    except StoreError:  # it is damaged: Prefect makes one, which takes its place
+    except StoreError:  # it is damaged: Prefect makes one, which takes its place; or the disk is full
+        aside.unlink(missing_ok=True)
         return True
     aside.chmod(0o600)
     aside.replace(path)
@@ -48,7 +50,7 @@ def keep_new_database(home: Path, environment: Mapping[str, str]) -> None:
     aside = kept.with_name(f".{kept.name}.{os.getpid()}.part")
     with suppress(StoreError, OSError):  # no cache folder: the next workspace waits as this one did
         kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        copy_database(home / "prefect.db", aside)
+        copy_database(home / SERVER_DATABASE, aside)
         aside.chmod(0o600)
         aside.replace(kept)
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import errno
 import fcntl
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,14 +27,14 @@ from pathlib import Path
 from typing import Final
 
 from deployments.server.new_database import has_database, keep_new_database, place_new_database
-from schemas.errors import MammoError
+from schemas.errors import MammoError, StoreError
 from tasks.adapters.interpreter import python_command
+from tasks.adapters.workspace import SERVER_AUTH, SERVER_DATABASE, Workspace, place_secret, sqlite_url
 
 USUAL_PORT = 4200
-AUTH_FILE = "auth"
-"""In the server's home, 0600: ``user:password`` that the UI and every client give."""
-
 _START_TIMEOUT_S = 600.0
+_LEAST_ROOM_BYTES = 2**20
+_FULL = (b"database or disk is full", b"No space left on device", b"Disk quota exceeded")
 _PR_SET_PDEATHSIG = 1
 _BLOCK_TYPES: Final = ("PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION")
 
@@ -69,13 +71,15 @@ def prefect_server(workspace_dir: Path, *, is_protected: bool = False) -> Iterat
 
     Raises:
         MammoError: The server did not come up, or the configured one does not answer.
+        StoreError: The disk of our own server is full: it can neither start nor write down what a run does.
     """
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(workspace_dir / "prefect" / "results"))
+    os.environ.setdefault("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(Workspace(workspace_dir).server_dir / "results"))
     configured = configured_api_url(os.environ)
     if configured is None:
-        with _own_server(workspace_dir / "prefect", is_protected=is_protected) as address:
+        home = Workspace(workspace_dir).server_dir
+        with _full_disk_in_words(home), _own_server(home, is_protected=is_protected) as address:
             yield address
         return
     address = configured.removesuffix("/").removesuffix("/api")
@@ -90,11 +94,42 @@ def prefect_server(workspace_dir: Path, *, is_protected: bool = False) -> Iterat
 
 
 @contextmanager
+def _full_disk_in_words(home: Path) -> Iterator[None]:
+    """What a server on a full disk answers tells nobody why: an internal error, or nothing."""
+    log_path = home / "server.log"
+    before = log_path.stat().st_size if log_path.exists() else 0
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as failed:
+        if not _is_full(home, log_path, before):
+            raise
+        raise StoreError(
+            "The disk of the workspace's Prefect server is full",
+            expected=f"room for {home / SERVER_DATABASE}",
+            got=type(failed).__name__,
+            remedy="make room and run the same command again: what is finished is kept; `mammo prune` deletes old history",
+        ) from failed
+
+
+def _is_full(home: Path, log_path: Path, before: int) -> bool:
+    """True if there is no room left, or the server has said so since."""
+    try:
+        with log_path.open("rb") as log:
+            log.seek(before)
+            said = log.read()
+        return any(words in said for words in _FULL) or shutil.disk_usage(home).free < _LEAST_ROOM_BYTES
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
 def _own_server(home: Path, *, is_protected: bool) -> Iterator[str]:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.chmod(0o700)
     os.environ["PREFECT_HOME"] = str(home)
-    use_auth_string(home / AUTH_FILE, os.environ, is_protected=is_protected)
+    use_auth_string(home / SERVER_AUTH, os.environ, is_protected=is_protected)
     _reach_loopback_directly(os.environ)
     with _locked(home / "server.lock", fcntl.LOCK_EX):  # of two commands that begin together one starts the server
         address = running_server(home)
@@ -117,9 +152,7 @@ def _own_server(home: Path, *, is_protected: bool) -> Iterator[str]:
 def use_auth_string(path: Path, environment: MutableMapping[str, str], *, is_protected: bool) -> None:
     """Server and clients of this process and its children agree on the auth string, if there is one."""
     if is_protected and not path.exists() and not environment.get("PREFECT_SERVER_API_AUTH_STRING"):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"mammo:{secrets.token_urlsafe(24)}")
+        place_secret(path, f"mammo:{secrets.token_urlsafe(24)}".encode())
     if path.exists():
         environment["PREFECT_SERVER_API_AUTH_STRING"] = path.read_text().strip()
     if environment.get("PREFECT_SERVER_API_AUTH_STRING"):
@@ -186,8 +219,20 @@ def _spawn_server(home: Path, port: int, address: str, environment: Mapping[str,
             start_new_session=True,  # Ctrl-C reaches the flow first, and the server when the flow has ended
             preexec_fn=end_with_parent,
             umask=0o077,  # its database holds every parameter and log line
-            env={**environment, "PREFECT_API_URL": f"{address}/api", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"},
+            env={
+                **_database(home),
+                **environment,
+                "PREFECT_API_URL": f"{address}/api",
+                "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+            },
         )
+
+
+def _database(home: Path) -> dict[str, str]:
+    """What Prefect must be told of its database: it makes an address of its home, in which these end or change the path."""
+    if not {"?", "%"} & set(str(home)):
+        return {}
+    return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": sqlite_url(home / SERVER_DATABASE, driver="sqlite+aiosqlite")}
 
 
 def _waited_until_ready(process: subprocess.Popen[bytes], address: str, home: Path) -> bool:

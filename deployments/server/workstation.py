@@ -12,13 +12,14 @@ from pathlib import Path
 
 import psutil
 
-from deployments.server.prefect_server import AUTH_FILE, configured_api_url, end_with_parent, prefect_server
+from deployments.server.prefect_server import configured_api_url, end_with_parent, prefect_server
 from deployments.server.registration import POOLS, register
 from schemas.config.run import RunConfig
 from schemas.config.service import ServiceConfig
 from schemas.errors import ConfigError
 from tasks.adapters.inbox.source_folder import InboxWatch, inbox_state
 from tasks.adapters.interpreter import python_command
+from tasks.adapters.workspace import SERVER_AUTH, Workspace
 
 ARRIVED = "mammo.exams.arrived"
 _SECONDS_TO_END = 20.0
@@ -42,13 +43,13 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
         MammoError: The server or the deployments could not be set up.
     """
     _refuse_what_is_not_one_machine(service)
-    home = config.workspace_dir / "prefect"
+    home = Workspace(config.workspace_dir).server_dir
     os.umask(0o077)  # what it writes, and what its runs write, is the owner's
     os.environ.update(_WORKER_ENVIRONMENT)
     with prefect_server(config.workspace_dir, is_protected=True) as address:
         register(config, service, home)
         with _workers(service, home) as workers:
-            asks = f"   (it asks for the line in {home / AUTH_FILE})" if (home / AUTH_FILE).exists() else ""
+            asks = f"   (it asks for the line in {home / SERVER_AUTH})" if (home / SERVER_AUTH).exists() else ""
             say(f"Prefect UI: {address}{asks}")
             say(f"Inbox: {config.ingest.source_dir}   (Ctrl-C stops everything)")
             _watch(config, service, workers)

@@ -16,6 +16,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from schemas.errors import ConfigError
+from tasks.adapters.workspace import place_secret
 
 KEY_BYTES = 32
 _HEX_DIGITS = 24  # 96 bits: no collision to expect below 10^14 identifiers
@@ -116,20 +117,7 @@ def place_key(path: Path, key: bytes) -> None:
     Raises:
         OSError: The folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
-        # A link fails if the name exists: of two processes that start together one makes the key and both read the same.
-        path.hardlink_to(aside)
-    except FileExistsError:
-        pass
-    finally:
-        aside.unlink(missing_ok=True)
+    place_secret(path, key)
 
 
 def _read_key(path: Path) -> bytes:

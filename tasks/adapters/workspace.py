@@ -5,21 +5,26 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreBusy
 from schemas.reports.report import Anchor, Report
 
 AnyReport = TypeVar("AnyReport", bound=Report)
+
+SERVER_DATABASE = "prefect.db"
+SERVER_AUTH = "auth"
+"""In the server's home, 0600: ``user:password`` that the UI and every client give."""
 
 _SECONDS_BETWEEN_TRIES = 0.5
 
@@ -100,12 +105,12 @@ class Workspace:
     @property
     def server_database_path(self) -> Path:
         """The embedded server's history."""
-        return self.server_dir / "prefect.db"
+        return self.server_dir / SERVER_DATABASE
 
     @property
     def server_auth_path(self) -> Path:
         """``user:password`` of the server, 0600, if it asks for it."""
-        return self.server_dir / "auth"
+        return self.server_dir / SERVER_AUTH
 
     @property
     def splits_path(self) -> Path:
@@ -190,6 +195,13 @@ def found_below(folder: Path, written: Path) -> Path:
     return folder.joinpath(*parts[len(parts) - parts[::-1].index(folder.name) :])
 
 
+def sqlite_url(path: Path, *, driver: str = "sqlite") -> str:
+    """SQLAlchemy's address of a database file: in it a question mark ends the path, and a percent sign begins a code."""
+    from sqlalchemy import URL  # late: most commands need no address
+
+    return URL.create(driver, database=str(path)).render_as_string()
+
+
 def exam_store_dir(config: RunConfig) -> Path:
     """The store that a run reads: its workspace's, or another workspace's that it names."""
     return config.store_dir or Workspace(config.workspace_dir).store_dir
@@ -201,17 +213,53 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: The disk is full or the folder cannot be written; nothing is changed then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the path's place when the block ends well; the owner's only, from its first byte on.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; nothing is changed then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        with aside.open("wb") as file:
-            file.write(content)
+        with _opened_for_the_owner(aside) as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def place_secret(path: Path, content: bytes) -> None:
+    """Writes a secret, 0600, where there is none; of several who do so at once, all find the same one afterwards.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with _opened_for_the_owner(aside) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # a link fails where the name exists
+            path.hardlink_to(aside)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def _opened_for_the_owner(path: Path) -> BinaryIO:
+    path.unlink(missing_ok=True)  # a killed writer's, of another mode perhaps
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def delete_leftovers(folder: Path) -> None:
@@ -266,6 +314,18 @@ def held_lock(folder: Path, *, purpose: str, wait_s: float = 0.0) -> Iterator[No
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since_utc": _now_utc()}
         os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """True if a process holds the folder now; leaves no trace."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _locks(descriptor)
     finally:
         os.close(descriptor)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -35,12 +33,3 @@ def ingest_here(scheduler: str) -> IngestHere:
         return ingest_steps(config.model_copy(update={"ingest": section}), submit=PlainSubmit())
 
     return ingest
-
-
-@pytest.fixture
-def two_exams(tmp_path: Path, cohort_dir: Path) -> Path:
-    """A cohort folder with the first two exams, their labels and masks; file names still spell names."""
-    folder = tmp_path / "cohort"
-    exams = sorted(path for path in (cohort_dir / "dicom").iterdir() if path.is_dir())
-    shutil.copytree(cohort_dir, folder, ignore=shutil.ignore_patterns(*(exam.name for exam in exams[2:]), "CANARY-*"))
-    return folder

@@ -222,6 +222,7 @@ def shard_batches(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
     """Gives every accepted image its row, grows the store, and divides the unwritten shards into tasks."""
     store, pseudonyms = open_exams(config)
     with StoreLedger(store) as ledger:
+        ledger.hand_over(scan.file_ids)
         ledger.plan_rows(store.rows_per_shard, planned_utc=datetime.now(UTC).isoformat(timespec="seconds"))
         reserve_rows(store, ledger.row_count())
         delete_leftovers(Workspace(config.workspace_dir).contact_sheet_path.parent)  # of the contact sheet

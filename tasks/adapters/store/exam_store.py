@@ -232,6 +232,12 @@ def set_aside_unreadable_shards(store: ExamStore, rows: Iterable[int]) -> None:
                 path.rename(path.with_name(f"{path.name}.{uuid4().hex}{_SET_ASIDE}"))
 
 
+def is_written(store: ExamStore, row: int, *, with_mask: bool) -> bool:
+    """True if the shards that hold a row are there: says nothing of their content, and takes no time."""
+    names = (PIXELS, LESION_MASK) if with_mask else (PIXELS,)
+    return all(_shard_path(store, name, row // store.rows_per_shard).exists() for name in names)
+
+
 def delete_set_aside(store: ExamStore) -> None:
     """Deletes the shards that were set aside: call when every image in them is written again."""
     for path in store.files.pixels_dir.rglob(f"*{_SET_ASIDE}"):

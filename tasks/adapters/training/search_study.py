@@ -34,7 +34,7 @@ from tasks.adapters.models.checkpoints import delete_checkpoints
 from tasks.adapters.training.mlflow_log import mark_stopped, training_key
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import TrainingRequest, training_identity, training_report
-from tasks.adapters.workspace import found_below, held_lock
+from tasks.adapters.workspace import found_below, held_lock, sqlite_url
 
 _STORED_NAMES: Final = MappingProxyType({path: path.rpartition(".")[2] for path in PAPER_RANGES})
 """What the paper's parameters are called in a study's database: studies of before there were paths go on."""
@@ -197,7 +197,7 @@ class SearchStudy:
             pruner = optuna.pruners.MedianPruner(self.config.pruning_startup_trials, self.config.pruning_warmup_epochs)
         return optuna.create_study(
             study_name=self.config.study,
-            storage=self.config.storage_url or f"sqlite:///{self.folder / 'study.sqlite'}",
+            storage=self.config.storage_url or sqlite_url(self.folder / "study.sqlite"),
             direction="maximize",
             sampler=optuna.samplers.RandomSampler(seed=self.config.seed),
             pruner=pruner,

@@ -18,6 +18,7 @@ from deployments.commands.prune import Pruned, prune_workspace
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.report import Provenance
 from schemas.reports.training import TrainReport
+from tasks.adapters.workspace import held_lock
 from tasks.stage import save_report
 
 AGE = timedelta(days=30)
@@ -93,6 +94,15 @@ def test_what_is_old_goes_and_what_is_young_or_in_use_stays(config: RunConfig, h
     trainings = {path.name for path in (config.workspace_dir / "train").iterdir() if path.is_dir()}
     assert trainings == {"named", "in-force", "young"}
     assert _counted(prune_workspace(config, AGE, is_dry=False)) == (0, set())
+
+
+def test_a_training_that_goes_on_is_kept_at_any_age(config: RunConfig, history: dict[str, UUID]) -> None:
+    """Its process holds the lock of its folder, and has written nothing for long."""
+    with held_lock(config.workspace_dir / "train" / "superseded", purpose="train"):
+        _grow_old(config.workspace_dir, but=("young",))
+        assert _counted(prune_workspace(config, AGE, is_dry=False)) == (2, set())
+    _grow_old(config.workspace_dir, but=("young",))
+    assert _counted(prune_workspace(config, AGE, is_dry=True)) == (0, {"superseded"})
 
 
 # ---------------------------------------------------------------------------------------------------------------------

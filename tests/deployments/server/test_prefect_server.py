@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ import pytest
 
 from deployments.server import prefect_server as services
 from deployments.server.prefect_server import prefect_server, server_environment
-from schemas.errors import MammoError
+from schemas.errors import MammoError, StoreError
 
 
 @pytest.fixture(autouse=True)
@@ -250,3 +251,48 @@ def test_a_server_that_asks_for_an_auth_string_is_recognised(tmp_path: Path, mon
     assert asked[-1] == "Basic dXNlcjp3b3Jk"
     server.shutdown()
     server.server_close()
+
+
+# ------------------------------------------------------------------------------------------------------- where it writes
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("name", ["what?now=1", "100%25 sure#1"])
+def test_a_workspace_of_any_name_holds_its_own_history(tmp_path: Path, name: str) -> None:
+    """A question mark ends the path in a database's address, and a percent sign begins a code: nothing lands beside it."""
+    (tmp_path / "no-profile").mkdir()
+    with prefect_server(tmp_path / name):
+        pass
+    assert (tmp_path / name / "prefect" / "prefect.db").stat().st_size > 100_000
+    assert {path.name for path in tmp_path.iterdir()} == {name, "no-profile"}
+
+
+@pytest.mark.e2e
+def test_a_full_disk_under_the_server_is_a_sentence(tmp_path: Path) -> None:
+    """Full before it starts, and full while a command works: exit code 5 and what to do; with room it goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        (disk / "ws").mkdir()
+        _fill(disk / "filled")
+        with pytest.raises(StoreError, match=r"Prefect server is full.*make room"), prefect_server(disk / "ws"):
+            pass
+        (disk / "filled").unlink()
+        with pytest.raises(StoreError, match=r"Prefect server is full.*Got: RuntimeError"), prefect_server(disk / "ws"):
+            _fill(disk / "filled")
+            raise RuntimeError("what a client makes of the server's answer")
+        (disk / "filled").unlink()
+        del os.environ["PREFECT_API_URL"]
+        with pytest.raises(RuntimeError), prefect_server(disk / "ws"):
+            raise RuntimeError("there is room: it is something else")
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def _fill(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import StoreBusy
-from tasks.adapters.workspace import Workspace, held_lock, write_atomically
+from tasks.adapters.workspace import Workspace, held_lock, place_secret, replaced, write_atomically
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -179,3 +180,40 @@ with held_lock(Path(sys.argv[1]), purpose="ingest"):
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+def test_what_is_written_is_the_owners_alone_from_its_first_byte(tmp_path: Path) -> None:
+    """Whatever the umask: a file that is replaced, one that was readable before, and a secret that is placed once."""
+    before = os.umask(0)
+    try:
+        path = tmp_path / "folder" / "report.json"
+        with replaced(path) as file:
+            file.write(b"first")
+            assert [stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()] == [0o600]
+        path.chmod(0o644)
+        write_atomically(path, b"second")
+        place_secret(tmp_path / "key", b"first")
+        place_secret(tmp_path / "key", b"second")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert (tmp_path / "key").read_bytes() == b"first"
+
+
+NAMES = {
+    *("exam_store", "store.json", "manifest.parquet", "ledger.sqlite", "quarantine.csv", "leakage.csv", "pixels.zarr"),
+    *("pseudonym.key", "prefect.db", "splits.parquet", "report.json", "done", "contact_sheet.html"),
+}
+
+
+def test_the_names_of_a_workspace_have_one_home() -> None:
+    """No other module spells a file or folder of a workspace: it asks ``Workspace``."""
+    spelt = {
+        f"{path.relative_to(REPOSITORY)}:{node.lineno}"
+        for room in ("deployments", "flows", "gmic_model", "schemas", "tasks")
+        for path in (REPOSITORY / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and NAMES & set(node.value.split("/"))
+    }
+    assert {place.partition(":")[0] for place in spelt} == {"tasks/adapters/workspace.py"}, sorted(spelt)
