@@ -79,7 +79,7 @@ def measure(path: Path) -> str:
         exams_by_day={(patient_id, pseudonyms.shifted_date(patient_id, _day(0))): (exam_id,)},
         exams_by_accession={},
     )
-    joined = join_labels(labels, [(exam_id, Laterality.RIGHT)], patient_by_exam={exam_id: patient_id})
+    joined = join_labels(labels, [(exam_id, Laterality.RIGHT)], patients_by_exam={exam_id: (patient_id,)})
     took_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
     assert joined.matched == 1
     return f"{took_s:.1f} s (CPU {cpu_s:.1f} s), peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB"

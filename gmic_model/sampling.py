@@ -22,7 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def split_patients(
-    exams: Sequence[ExamRecord], fractions: Mapping[Split, float], *, seed: int, kept: Mapping[str, Split] | None = None
+    exams: Sequence[ExamRecord],
+    fractions: Mapping[Split, float],
+    *,
+    seed: int,
+    kept: Mapping[str, Split] | None = None,
+    person_by_patient: Mapping[str, str] | None = None,
 ) -> dict[str, Split]:
     """Give every patient one split, stratified by the worst finding known of any of the patient's breasts.
 
@@ -37,6 +42,8 @@ def split_patients(
         fractions: Share of patients by split, adding to 1; a split of share 0 or left out gets nobody.
         seed: Another seed, another division; nothing else but the set of patients and their findings matters.
         kept: Splits given earlier, when the cohort was smaller. They stay; new patients go where most are lacking.
+        person_by_patient: Patients who may be one person under several pseudonyms: they are divided as one. If they were given
+            different splits earlier, all go where a network may have seen them: train before tuning before test.
 
     Returns:
         Split by patient pseudonym, in the order of the pseudonyms.
@@ -45,20 +52,23 @@ def split_patients(
         ConfigError: A fraction is negative, or they do not add to 1.
     """
     _check_fractions(fractions)
+    persons = person_by_patient or {}
+    patient_ids = {exam.patient_id for exam in exams}
+    kept = _kept_by_person(kept or {}, persons)
     strata: dict[_Stratum, list[str]] = defaultdict(list)
-    for patient_id, stratum in _stratum_by_patient(exams).items():
-        strata[stratum].append(patient_id)
-    split_by_patient: dict[str, Split] = {}
+    for person_id, stratum in _stratum_by_person(exams, persons).items():
+        strata[stratum].append(person_id)
+    split_by_person: dict[str, Split] = {}
     for patients in strata.values():
         patients.sort(key=lambda patient_id: _keyed_order(patient_id, seed))
         earlier = {patient_id: kept[patient_id] for patient_id in patients if kept and patient_id in kept}
-        split_by_patient.update(earlier)
+        split_by_person.update(earlier)
         new = [patient_id for patient_id in patients if patient_id not in earlier]
         start = 0
         for split, count in _lacking(_apportion(len(patients), fractions), earlier.values(), len(new)).items():
-            split_by_patient.update(dict.fromkeys(new[start : start + count], split))
+            split_by_person.update(dict.fromkeys(new[start : start + count], split))
             start += count
-    return dict(sorted(split_by_patient.items()))
+    return {patient_id: split_by_person[persons.get(patient_id, patient_id)] for patient_id in sorted(patient_ids)}
 
 
 class EpochSampler:
@@ -167,12 +177,23 @@ def _stratum(exam: ExamRecord, known: Sequence[Finding]) -> _Stratum:
     return _Stratum.UNKNOWN
 
 
-def _stratum_by_patient(exams: Sequence[ExamRecord]) -> dict[str, _Stratum]:
-    known, stratum_by_patient = known_findings(exams), dict[str, _Stratum]()
+def _stratum_by_person(exams: Sequence[ExamRecord], persons: Mapping[str, str]) -> dict[str, _Stratum]:
+    """Of every person, who is the patient unless ``persons`` says that several patients are one."""
+    known, stratum_by_person = known_findings(exams), dict[str, _Stratum]()
     for exam in exams:
-        before = stratum_by_patient.get(exam.patient_id, _Stratum.UNKNOWN)
-        stratum_by_patient[exam.patient_id] = max(before, _stratum(exam, known))
-    return stratum_by_patient
+        person_id = persons.get(exam.patient_id, exam.patient_id)
+        stratum_by_person[person_id] = max(stratum_by_person.get(person_id, _Stratum.UNKNOWN), _stratum(exam, known))
+    return stratum_by_person
+
+
+def _kept_by_person(kept: Mapping[str, Split], persons: Mapping[str, str]) -> dict[str, Split]:
+    """The earlier split of each person: the one of which most was seen, where its patients were divided."""
+    seen_first = tuple(Split).index
+    by_person: dict[str, Split] = {}
+    for patient_id, split in kept.items():
+        person_id = persons.get(patient_id, patient_id)
+        by_person[person_id] = min(by_person.get(person_id, split), split, key=seen_first)
+    return by_person
 
 
 def _keyed_order(patient_id: str, seed: int) -> tuple[bytes, str]:

@@ -90,6 +90,7 @@ class ImageRecord:
         patient_age_years: PatientAge (0010,1010), 90 stands for 90 and above; None = not given.
         gate_warnings: Ids of the rules that warned.
         accession_id: Pseudonym of AccessionNumber (0008,0050), by which labels may name the exam; None = not given.
+        bare_patient_id: Pseudonym of PatientID alone: it finds those of whom some files lack the issuer.
     """
 
     image_id: str
@@ -111,6 +112,7 @@ class ImageRecord:
     patient_age_years: int | None
     gate_warnings: tuple[str, ...]
     accession_id: str | None = None
+    bare_patient_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

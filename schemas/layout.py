@@ -8,6 +8,7 @@ The writer makes its table from ``MANIFEST_COLUMNS`` and the data checks are gen
       manifest.parquet          one line per published image, ``row`` = index R; replaced atomically
       quarantine.csv            one line per refused file, by pseudonym
       leakage.csv               images left out because another image has their pixels, by pseudonym
+      same_patient.csv          patients who share a PatientID under several issuers, by pseudonym; only if there are any
       ledger.sqlite             what was seen, where it went; the truth for resuming
       store.json                layout version, canvas, preprocessing, pseudonym key id, store id
       lock                      held by the one writer

@@ -24,6 +24,7 @@ from tasks.adapters.labels.named_inputs import count_inputs
 from tasks.adapters.pages.contact_sheet import write_contact_sheet
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.manifest import publish, published_rows
+from tasks.adapters.store.same_patient import same_patients, write_same_patients
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import add_to_run_name, show_table
 from tasks.stage import save_report
@@ -53,6 +54,8 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
     published_before = published_rows(store)
     require_few_withdrawals(config.ingest, found, published_before, explained=explained)
     write_leakage_list(store.files.leakage_path, found.twins)
+    same = same_patients((line.patient_id, line.bare_patient_id) for line in found.lines)
+    write_same_patients(store.files, same)
     joined = labels_of(config.ingest, found.lines, pseudonyms)
     boxes = {} if config.ingest.boxes_csv is None else read_boxes(config.ingest.boxes_csv, pseudonyms)
     manifest = publish(store, [manifest_line(line, joined, boxes) for line in found.lines], refused)
@@ -66,7 +69,11 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
         with_unusable_mask={line.image_id for line in found.lines if line.is_mask_unusable},
     )
     report = ingest_report(store, scan, found, manifest, refused, joined, published_before, deferred).model_copy(
-        update={"contact_sheet_path": _draw_contact_sheet(config, refused, pseudonyms), **asdict(inputs)}
+        update={
+            "contact_sheet_path": _draw_contact_sheet(config, refused, pseudonyms),
+            "patients_of_one_id": len(same),
+            **asdict(inputs),
+        }
     )
     save_report(config, Stage.INGEST, report)
     _show_gate_results(report)

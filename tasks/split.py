@@ -15,7 +15,8 @@ from schemas.reports.data import IngestReport, SplitCount, SplitReport
 from tasks.adapters.checks.expectations import check_splits
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import data_version, exam_records, read_manifest, read_splits
-from tasks.adapters.workspace import Workspace, write_atomically
+from tasks.adapters.store.same_patient import read_same_patients
+from tasks.adapters.workspace import StoreFolder, Workspace, write_atomically
 from tasks.artifacts import show_table
 from tasks.stage import load_report, report_path, stage
 
@@ -40,9 +41,19 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
         Split.TRAIN: 1.0 - config.split.tuning_fraction - config.split.test_fraction,
     }
     kept = _earlier_splits(config)
-    by_patient = sampling.split_patients(exam_records(manifest), fractions, seed=config.split.seed, kept=kept)
+    persons = read_same_patients(StoreFolder(ingested.store_dir))
+    by_patient = sampling.split_patients(
+        exam_records(manifest), fractions, seed=config.split.seed, kept=kept, person_by_patient=persons
+    )
+    moved = sum(kept.get(patient_id, part) is not part for patient_id, part in by_patient.items())
+    if moved:
+        logger.warning(
+            "%d patients leave their split: they share their PatientID with one of whom a network may have learnt", moved
+        )
     splits = pd.DataFrame({"patient_id": list(by_patient), "split": [part.value for part in by_patient.values()]})
-    failed = [check for check in check_splits(manifest, splits) if not check.is_met and check.severity == Severity.BLOCK]
+    failed = [
+        check for check in check_splits(manifest, splits, persons) if not check.is_met and check.severity == Severity.BLOCK
+    ]
     if failed:
         raise ValidationFailed(
             "The splits leak",

@@ -59,6 +59,9 @@ class IngestReport(Report):
     orphan_labels: int = Field(description="Label rows that join to no exam")
     unlabelled_breasts: int
     orphan_contradictions: int = Field(0, description="Breasts or exams among the orphans that are labelled in two ways")
+    patients_of_one_id: int = Field(
+        0, description="Patients who share their PatientID with another under another issuer, or none: split as one"
+    )
     masks_found: int = Field(0, description="Files in masks_dir")
     masks_unusable: int = Field(0, description="Masks that are no PNG, of another size or with values above 3, or misnamed")
     masks_unmatched: int = Field(0, description="Masks of no published image")

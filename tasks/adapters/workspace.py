@@ -61,6 +61,11 @@ class StoreFolder:
         return self.root / "leakage.csv"
 
     @property
+    def same_patient_path(self) -> Path:
+        """Patients who share a PatientID; not there if nobody does."""
+        return self.root / "same_patient.csv"
+
+    @property
     def pixels_dir(self) -> Path:
         """The arrays."""
         return self.root / "pixels.zarr"

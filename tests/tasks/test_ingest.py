@@ -26,8 +26,9 @@ from schemas.config.run import RunConfig
 from schemas.reports.data import IngestReport
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
+from tasks.adapters.store.same_patient import read_same_patients
 from tasks.adapters.store.views import stored_views
-from tasks.adapters.workspace import Workspace
+from tasks.adapters.workspace import StoreFolder, Workspace
 from tasks.ingest import scan_source
 
 IngestHere = Callable[[RunConfig], IngestReport]
@@ -406,3 +407,23 @@ def test_labels_find_their_exam_by_accession(config: RunConfig, two_exams: Path,
     assert sorted(manifest.groupby("exam_id")["malignant"].max()) == [0, 1]
     stored = [path for path in report.store_dir.rglob("*") if path.is_file()]
     assert not [path for path in stored if b"ACC-" in path.read_bytes()]
+
+
+def test_a_woman_whose_issuer_is_missing_in_some_exams_is_divided_as_one(
+    config: RunConfig, two_exams: Path, ingest_here: IngestHere, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One PatientID with an issuer and without: two pseudonyms, a warning, one person; labels without issuer find both."""
+    header = "patient_id,study_instance_uid,laterality,benign,malignant,label_source"
+    lines = [header]
+    for number, exam in enumerate(sorted({path.parent for path in images(two_exams)})):
+        for path in sorted(exam.glob("*.dcm")):
+            altered(path, path, PatientID="CANARY-7", **({"IssuerOfPatientID": "HOSPITAL"} if number else {}))
+        uid = pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID
+        lines += [f"CANARY-7,{uid},{side},0,{number},biopsy" for side in "RL"]
+    (two_exams / "labels.csv").write_text("\n".join(lines))
+    report = ingest_here(config)
+    assert (report.patients_of_one_id, report.labelled_breasts) == (2, 4)
+    assert "2 patients share their PatientID" in caplog.text and "CANARY" not in caplog.text
+    persons = read_same_patients(StoreFolder(report.store_dir))
+    assert set(persons) == set(read_manifest(open_store(report.store_dir))["patient_id"])
+    assert len(persons) == 2 and len(set(persons.values())) == 1

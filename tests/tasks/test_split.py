@@ -11,10 +11,13 @@ from schemas.config.ingest import PreprocessConfig
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreError, ValidationFailed
 from schemas.exam import Finding, Laterality, Split
-from schemas.layout import MANIFEST_COLUMNS, SPLIT_NAMES
+from schemas.layout import MANIFEST_COLUMNS, SPLIT_NAMES, Severity
 from schemas.reports.data import IngestReport, SplitReport
+from tasks.adapters.checks.expectations import check_splits
 from tasks.adapters.store.exam_store import create_store
 from tasks.adapters.store.manifest import data_version, exam_records, manifest_with_splits, publish
+from tasks.adapters.store.same_patient import same_patients, write_same_patients
+from tasks.adapters.workspace import StoreFolder
 from tasks.split import count_splits, split_patients
 from tasks.stage import load_report, save_report
 
@@ -216,3 +219,49 @@ def test_splits_that_are_gone_are_a_store_error(divided: tuple[IngestReport, Spl
     report = divided[1].model_copy(update={"splits_path": tmp_path / "splits.parquet"})
     with pytest.raises(StoreError, match="mammo split"):
         manifest_with_splits(report, pd.DataFrame(_cohort(2)))
+
+
+# ------------------------------------------------------------------------------------- one PatientID, several issuers
+
+
+def test_patients_of_one_patient_id_are_divided_as_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Ten women, each with an exam that lacks the issuer: twenty pseudonyms, and no woman in two splits."""
+    lines = _cohort()
+    ingested = _ingested(tmp_path, lines)
+    persons = same_patients((str(line["patient_id"]), f"P{int(str(line['patient_id'])[1:]) % 10:02d}") for line in lines)
+    apart = divide(_config(tmp_path), ingested)
+    before = dict(pd.read_parquet(apart.splits_path).to_numpy().tolist())
+    assert any(before[f"P{number:02d}"] != before[f"P{number + 10:02d}"] for number in range(10)), "else nothing is proved"
+
+    write_same_patients(StoreFolder(ingested.store_dir), persons)
+    together = divide(_config(tmp_path), ingested)
+    after = dict(pd.read_parquet(together.splits_path).to_numpy().tolist())
+    seen_first = list(Split)
+    for number in range(10):
+        pair = f"P{number:02d}", f"P{number + 10:02d}"
+        assert {after[one] for one in pair} == {min((before[one] for one in pair), key=seen_first.index)}
+    assert "leave their split" in caplog.text
+    assert failing(ingested, together, persons) == set()
+    assert failing(ingested, apart_again(tmp_path, together, before), persons) == {
+        "R62: patients of one PatientID are in one split"
+    }
+
+
+def apart_again(workspace: Path, report: SplitReport, splits: dict[str, str]) -> SplitReport:
+    """A report of splits that leak."""
+    path = workspace / "leaking.parquet"
+    pd.DataFrame({"patient_id": list(splits), "split": list(splits.values())}).to_parquet(path, index=False)
+    return report.model_copy(update={"splits_path": path})
+
+
+def failing(ingested: IngestReport, report: SplitReport, persons: dict[str, str]) -> set[str]:
+    """Blocking checks of the leakage audit that are not met."""
+    manifest = pd.read_parquet(ingested.store_dir / "manifest.parquet")
+    checks = check_splits(manifest, pd.read_parquet(report.splits_path), persons)
+    return {check.check for check in checks if not check.is_met and check.severity == Severity.BLOCK}
+
+
+def test_patients_share_a_person_by_their_patient_id_alone() -> None:
+    """With an issuer, without, and as an older version stored it; who shares with nobody is not named."""
+    lines = [("PA", "P1"), ("P1", "P1"), ("PB", "P2"), ("P2", None), ("PC", "P3"), ("PC", "P3"), ("PD", None)]
+    assert same_patients(lines) == {"P1": "P1", "PA": "P1", "P2": "P2", "PB": "P2"}

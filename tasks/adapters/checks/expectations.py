@@ -37,14 +37,17 @@ def check_manifest(manifest: pd.DataFrame, *, suites: Collection[str] = MANIFEST
     return _run_suites([suite for suite in every if suite.name in suites])
 
 
-def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame) -> tuple[CheckResult, ...]:
+def check_splits(
+    manifest: pd.DataFrame, splits: pd.DataFrame, person_by_patient: Mapping[str, str] | None = None
+) -> tuple[CheckResult, ...]:
     """Run the suite ``splits``: the leakage audit (rule R62) and whether each split can be measured on.
 
     Args:
         manifest: The published images.
         splits: ``patient_id`` and ``split``, one line per patient.
+        person_by_patient: Patients who share a PatientID under several issuers.
     """
-    return _run_suites(split_suites(manifest, splits))
+    return _run_suites(split_suites(manifest, splits, person_by_patient or {}))
 
 
 def _run_suites(suites: Sequence[Suite]) -> tuple[CheckResult, ...]:

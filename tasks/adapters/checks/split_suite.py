@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import pandas as pd
@@ -21,11 +22,11 @@ from tasks.adapters.checks.check import (
 )
 
 
-def split_suites(manifest: pd.DataFrame, splits: pd.DataFrame) -> tuple[Suite, ...]:
+def split_suites(manifest: pd.DataFrame, splits: pd.DataFrame, person_by_patient: Mapping[str, str]) -> tuple[Suite, ...]:
     """Suite ``splits``: on the table itself, on its patients, and on what each split holds."""
     return (
         Suite(name="splits", table=splits, checks=_SPLIT_TABLE_CHECKS),
-        Suite(name="splits", table=_patient_table(manifest, splits), checks=_PATIENT_CHECKS),
+        Suite(name="splits", table=_patient_table(manifest, splits, person_by_patient), checks=_PATIENT_CHECKS),
         Suite(name="splits", table=_split_sizes(manifest, splits), checks=_SIZE_CHECKS),
     )
 
@@ -49,6 +50,7 @@ _PATIENT_CHECKS: Final = (
     between("R62: no patient has two", "lines_of_patient", Severity.BLOCK, None, 1),
     between("R62: the patient's exams are in one split each", "splits_of_an_exam", Severity.BLOCK, None, 1),
     between("R62: the patient's images are in one split each", "splits_of_an_image", Severity.BLOCK, None, 1),
+    between("R62: patients of one PatientID are in one split", "splits_of_a_person", Severity.BLOCK, None, 1),
     between("every patient of the table has an image", "images", Severity.WARN, 1, None),
 )
 
@@ -63,17 +65,20 @@ _SIZE_CHECKS: Final = tuple(
 )
 
 
-def _patient_table(manifest: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+def _patient_table(manifest: pd.DataFrame, splits: pd.DataFrame, person_by_patient: Mapping[str, str]) -> pd.DataFrame:
     """One line per patient of either table; without the columns to join by, an empty one on which every check errs."""
     if not has_columns(splits, SPLIT_NAMES) or not has_columns(manifest, ("patient_id",)):
         return pd.DataFrame()
     joined = manifest.merge(splits[list(SPLIT_NAMES)], on="patient_id", how="left")
+    joined["person"] = joined["patient_id"].map(person_by_patient)  # empty for all others
     recipes = {
+        "most_of_person": Recipe(("person",), lambda images: images.groupby("person")["split"].transform("nunique")),
         "most_of_exam": Recipe(("exam_id",), lambda images: images.groupby("exam_id")["split"].transform("nunique")),
         "most_of_image": Recipe(("pixel_sha256",), lambda images: holders(images, "split")),
     }
     joined = joined.assign(**derived_columns(joined, recipes))
     most = {
+        "splits_of_a_person": Recipe(("most_of_person",), lambda groups: groups["most_of_person"].max()),
         "splits_of_an_exam": Recipe(("most_of_exam",), lambda groups: groups["most_of_exam"].max()),
         "splits_of_an_image": Recipe(("most_of_image",), lambda groups: groups["most_of_image"].max()),
     }

@@ -335,6 +335,7 @@ def _record(
         exam_date=pseudonyms.shifted_date(patient_id, exam_date) if exam_date and exam_date >= EARLIEST_EXAM else None,
         patient_age_years=_age_years(header.patient_age),
         gate_warnings=gate_warnings,
+        bare_patient_id=pseudonyms.patient_id(subject.patient),
         accession_id=pseudonyms.accession_id(header.accession_number) if header.accession_number.strip() else None,
     )
 

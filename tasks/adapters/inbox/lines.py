@@ -40,8 +40,9 @@ class LedgerLine:
     Attributes:
         batch: Which ingest planned its row, counted from 1; None in ledgers from before rows were planned in batches.
         batch_date: When that ingest planned its rows, ISO 8601.
-        stored: What was written beside the pixels, by the manifest's column; ``accession_id`` and ``is_mask_unusable`` too,
-            which are not published. It is the dictionary that the ledger keeps as JSON: a million of them share their keys.
+        stored: What was written beside the pixels, by the manifest's column; ``accession_id``, ``bare_patient_id`` and
+            ``is_mask_unusable`` too, which are not published. It is the dictionary that the ledger keeps as JSON: a million of
+            them share their keys.
     """
 
     file_id: str
@@ -116,6 +117,12 @@ class LedgerLine:
         """Digest of the stored lesion mask; None = there is none."""
         digest = self.stored["mask_sha256"]
         return None if digest is None else str(digest)
+
+    @property
+    def bare_patient_id(self) -> str | None:
+        """Pseudonym of PatientID without its issuer; None in lines of older versions."""
+        text = self.stored.get("bare_patient_id")
+        return None if text is None else str(text)
 
     @property
     def is_mask_unusable(self) -> bool:

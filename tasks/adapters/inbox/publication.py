@@ -52,7 +52,9 @@ def labels_of(config: IngestConfig, lines: Sequence[LedgerLine], pseudonyms: Pse
         exams_by_day={day: tuple(sorted(exams)) for day, exams in exams_by_day.items()},
         exams_by_accession={accession: tuple(sorted(exams)) for accession, exams in exams_by_accession.items()},
     )
-    return join_labels(labels, breasts, patient_by_exam={line.exam_id: line.patient_id for line in lines})
+    return join_labels(
+        labels, breasts, patients_by_exam={line.exam_id: (line.patient_id, line.bare_patient_id) for line in lines}
+    )
 
 
 def manifest_line(line: LedgerLine, joined: LabelJoin, boxes: Mapping[str, tuple[LesionBox, ...]]) -> dict[str, object]:
@@ -190,6 +192,12 @@ def alert(report: IngestReport) -> None:
             "ALERT I06: %d SOPInstanceUIDs came with files that contradict each other; none of them is used. "
             "See `mammo quarantine list --reason I06`",
             report.images_contested,
+        )
+    if report.patients_of_one_id:
+        logger.warning(
+            "%d patients share their PatientID with another under another IssuerOfPatientID, or none: probably files of the "
+            "same women lack the issuer. They are kept apart by name and never divided between splits",
+            report.patients_of_one_id,
         )
     if report.masks_unusable or report.masks_unmatched or report.boxes_unmatched:
         logger.warning(

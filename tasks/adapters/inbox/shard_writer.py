@@ -205,4 +205,5 @@ _COPIED = (
     "model_name",
     "patient_age_years",
     "accession_id",  # not published: labels are joined by it
+    "bare_patient_id",  # not published: patients are held against each other by it
 )

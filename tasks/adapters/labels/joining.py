@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.errors import LabelError
@@ -36,13 +36,16 @@ class LabelJoin:
         return self.labels.label_of(breast)
 
 
-def join_labels(labels: Labels, breasts: Iterable[Breast], *, patient_by_exam: Mapping[str, str] | None = None) -> LabelJoin:
+def join_labels(
+    labels: Labels, breasts: Iterable[Breast], *, patients_by_exam: Mapping[str, Sequence[str | None]] | None = None
+) -> LabelJoin:
     """Put labels and breasts together (rule R60): orphans on either side are counted, never guessed.
 
     Args:
         labels: As ``read_labels`` gives them.
         breasts: (exam, side) of every breast that has an image; repetitions do not matter.
-        patient_by_exam: If given, a label must name the patient its exam belongs to.
+        patients_by_exam: If given, a label must name the patient its exam belongs to, by one of these pseudonyms: with the
+            issuer, or the PatientID alone where the labels file gives none.
 
     Raises:
         LabelError: Lines contradict each other about a breast that has an image, or about the patient of its exam; there are
@@ -62,7 +65,7 @@ def join_labels(labels: Labels, breasts: Iterable[Breast], *, patient_by_exam: M
             remedy="check that labels_csv and source_dir are of the same data set, and that study_instance_uid was not rounded "
             "or cut by a spreadsheet; every label must be for an exam, and a side of it, that was published",
         )
-    _check_patients(labels, matched, patient_by_exam or {})
+    _check_patients(labels, matched, patients_by_exam or {})
     return LabelJoin(
         labels=labels,
         matched=len(matched),
@@ -72,11 +75,11 @@ def join_labels(labels: Labels, breasts: Iterable[Breast], *, patient_by_exam: M
     )
 
 
-def _check_patients(labels: Labels, breasts: Iterable[Breast], patient_by_exam: Mapping[str, str]) -> None:
+def _check_patients(labels: Labels, breasts: Iterable[Breast], patients_by_exam: Mapping[str, Sequence[str | None]]) -> None:
     strangers = 0
     for exam_id, _ in breasts:
         named = labels.patient_of(exam_id)
-        strangers += patient_by_exam.get(exam_id, named) != named
+        strangers += exam_id in patients_by_exam and named not in patients_by_exam[exam_id]
     if strangers:
         raise LabelError(
             "Labels name another patient than their exam does",

@@ -360,7 +360,7 @@ def test_importing_the_adapter_does_not_import_great_expectations() -> None:
 def test_every_check_is_documented() -> None:
     """docs/reference/data-checks.md names each rule; the checks made from the schema's columns it describes by kind."""
     pages = " ".join((Path(__file__).parents[4] / "docs" / "reference" / "data-checks.md").read_text(encoding="utf-8").split())
-    suites = (*manifest_suites(clean_manifest()), *split_suites(clean_manifest(), clean_splits(clean_manifest())))
+    suites = (*manifest_suites(clean_manifest()), *split_suites(clean_manifest(), clean_splits(clean_manifest()), {}))
     names = {
         check.name for suite in suites for check in suite.checks if check.column not in MANIFEST_NAMES or ":" in check.name
     }

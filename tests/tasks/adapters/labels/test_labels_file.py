@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -375,14 +375,14 @@ def test_join_counts_both_sides(labelled: set[Breast], present: set[Breast]) -> 
     assert joined.unlabelled == len(present - labelled)
 
 
-@pytest.mark.parametrize("patients", [{"E1": "Q"}, {"E1": "P", "E2": "Q"}])
-def test_labels_of_other_patients_are_refused(patients: Mapping[str, str]) -> None:
+@pytest.mark.parametrize("patients", [{"E1": ("Q", None)}, {"E1": ("Q", "P"), "E2": ("Q", "R")}])
+def test_labels_of_other_patients_are_refused(patients: Mapping[str, Sequence[str | None]]) -> None:
     """A label whose exam belongs to somebody else shows that the file's columns slipped."""
     present = [("E1", Laterality.LEFT), ("E2", Laterality.LEFT)]
     labels = labels_of(present)
     with pytest.raises(LabelError, match=r"another patient than their exam.*Got: 1 labels"):
-        join_labels(labels, present, patient_by_exam=patients)
-    assert join_labels(labels, present, patient_by_exam={"E1": "P", "E2": "P"}).orphans == 0
+        join_labels(labels, present, patients_by_exam=patients)
+    assert join_labels(labels, present, patients_by_exam={"E1": ("P", None), "E2": ("Q", "P")}).orphans == 0
 
 
 def test_density_and_finding_type_are_read_where_they_are_given(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""Patients who are probably one: the same PatientID came with and without its issuer, or with two spellings of it.
+
+IssuerOfPatientID (0010,0021) is part of a patient's pseudonym, so a file that lacks it makes a second patient of the same
+woman. Nobody can tell such files from two women who have one number in two hospitals; but whoever may be one person is never
+divided between training and test. The list lies beside the manifest, which stays as it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from tasks.adapters.workspace import StoreFolder, write_atomically
+
+_COLUMNS = ("patient_id", "person_id")
+
+
+def same_patients(patients: Iterable[tuple[str, str | None]]) -> dict[str, str]:
+    """Patient to person, for those patients alone who share their PatientID with another.
+
+    Args:
+        patients: Pseudonym of PatientID with its issuer, and that of PatientID alone, which names the person; None in images
+            that older versions stored.
+    """
+    members: defaultdict[str, set[str]] = defaultdict(set)
+    for patient_id, bare_patient_id in patients:
+        members[bare_patient_id or patient_id].add(patient_id)
+    return {
+        patient_id: person_id
+        for person_id, patient_ids in sorted(members.items())
+        if len(patient_ids) > 1
+        for patient_id in sorted(patient_ids)
+    }
+
+
+def write_same_patients(files: StoreFolder, person_by_patient: Mapping[str, str]) -> None:
+    """Replaces the list; without anybody to name there is none."""
+    path = files.same_patient_path
+    if not person_by_patient:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows(person_by_patient.items())
+    write_atomically(path, text.getvalue().encode())
+
+
+def read_same_patients(files: StoreFolder) -> dict[str, str]:
+    """Patient to person; empty where no two patients share a PatientID."""
+    try:
+        with files.same_patient_path.open(newline="", encoding="utf-8") as file:
+            return {line["patient_id"]: line["person_id"] for line in csv.DictReader(file)}
+    except FileNotFoundError:
+        return {}
