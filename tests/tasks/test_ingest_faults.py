@@ -276,19 +276,39 @@ def test_a_late_view_joins_its_exam(two_exams: Path, tmp_path: Path, make_config
     assert rows.items() <= published_rows(open_store(second.store_dir)).items()
 
 
+def test_an_exam_of_two_patients_does_not_stop_the_run(
+    two_exams: Path, tmp_path: Path, make_config: MakeConfig, ingest_here: IngestHere
+) -> None:
+    """One image of an exam names another patient: that exam is quarantined as a whole, the other one is published."""
+    path = min((two_exams / "dicom").rglob("*.dcm"))
+    dataset = pydicom.dcmread(path)
+    dataset.PatientID = "SOMEBODY"
+    dataset.save_as(path)
+    report = ingest_here(make_config(tmp_path / "workspace", two_exams))
+    assert (report.images_published, report.exams) == (4, 1) and report.quarantined_by_reason == {"E04": 4}
+
+
 def test_same_pixels_under_new_uids_are_used_once_and_listed(
     two_exams: Path, tmp_path: Path, make_config: MakeConfig, ingest_here: IngestHere
 ) -> None:
-    """A copy as another patient's (fault 11): one is used, the leakage list says they share nothing."""
+    """A copy in the same exam (fault 11) is left out; as another patient's neither is used: they share nothing."""
     path = min((two_exams / "dicom").rglob("*.dcm"))
     dataset = pydicom.dcmread(path)
     dataset.PatientID, dataset.StudyInstanceUID, dataset.SOPInstanceUID = "SOMEBODY", "2.25.9", "2.25.99"
     dataset.file_meta.MediaStorageSOPInstanceUID = "2.25.99"
     dataset.save_as(two_exams / "dicom" / "copy.dcm")
     report = ingest_here(make_config(tmp_path / "workspace", two_exams))
+    assert report.images_published == 7 and report.quarantined_by_reason == {"E03": 2}
+    leaks = (report.store_dir / "leakage.csv").read_text().splitlines()
+    assert len(leaks) == 3 and all(leak.startswith("nothing,,") for leak in leaks[1:])
+    dataset.PatientID, dataset.StudyInstanceUID = (
+        pydicom.dcmread(path)[key].value for key in ("PatientID", "StudyInstanceUID")
+    )
+    dataset.save_as(two_exams / "dicom" / "copy.dcm")
+    report = ingest_here(make_config(tmp_path / "workspace", two_exams))
     assert report.images_published == 8 and report.quarantined_by_reason == {"E03": 1}
     leaks = (report.store_dir / "leakage.csv").read_text().splitlines()
-    assert len(leaks) == 2 and leaks[1].startswith("nothing,")
+    assert len(leaks) == 2 and leaks[1].startswith("exam,")
 
 
 def test_a_path_in_an_identifier_leads_nowhere(

@@ -5,7 +5,8 @@ published leaves the manifest when a later file contradicts it. Files are not re
 
 The same mammogram under two patients would stand in two splits, and a network would be tested on what it has learnt. Public
 sets have such pairs (CMMD: five; CBIS-DDSM: across its official splits). The digest is of decoded values, so another
-compression or another header hides nothing. Of such images one is used, the others are on the leakage list.
+compression or another header hides nothing. Of such images of one patient one is used; of
+those of two patients none, for nobody can tell whose it is. What is left out is on the leakage list.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Publishable:
         copies: Images that came again in another file with all that is published of them; the first stored is used.
         contested: SOPInstanceUIDs under which files came that contradict each other: none of them is used.
         twins: Images left out because another SOPInstanceUID has their pixels.
-        refused: The files of contested images and of twins, for the quarantine list.
+        refused: The files of contested images, of exams of two patients or dates, and of twins, for the quarantine list.
     """
 
     lines: tuple[LedgerLine, ...]
@@ -55,13 +56,41 @@ def publishable(lines: Sequence[LedgerLine]) -> Publishable:
             settled.append(min(claims, key=_row))
         else:
             contested.append(claims)
-    kept, twins = one_of_each(sorted(settled, key=_row))
+    whole, mixed = whole_exams(sorted(settled, key=_row))
+    kept, twins = one_of_each(whole)
     return Publishable(
         lines=tuple(kept),
         copies=len(lines) - len(settled) - sum(map(len, contested)),
         contested=len(contested),
         twins=tuple(twins),
-        refused=(*(_contradiction(claim, claims) for claims in contested for claim in claims), *refusals(twins)),
+        refused=(
+            *(_contradiction(claim, claims) for claims in contested for claim in claims),
+            *map(_mixed_exam, mixed),
+            *refusals(twins),
+        ),
+    )
+
+
+def whole_exams(lines: Sequence[LedgerLine]) -> tuple[list[LedgerLine], list[LedgerLine]]:
+    """Divides lines into those of exams of one patient and one date, and the others (E04); order is kept."""
+    owners: defaultdict[str, set[str]] = defaultdict(set)
+    dates: defaultdict[str, set[object]] = defaultdict(set)
+    for line in lines:
+        owners[line.exam_id].add(line.patient_id)
+        if line.stored.get("exam_date") is not None:
+            dates[line.exam_id].add(line.stored["exam_date"])
+    mixed = {exam_id for exam_id, patients in owners.items() if len(patients) > 1 or len(dates[exam_id]) > 1}
+    return [line for line in lines if line.exam_id not in mixed], [line for line in lines if line.exam_id in mixed]
+
+
+def _mixed_exam(line: LedgerLine) -> QuarantinedFile:
+    return QuarantinedFile(
+        file_id=line.file_id,
+        refusal=Refusal(
+            rules=("E04",),
+            what="Images under this StudyInstanceUID are of two patients, or of two days. None of the exam is used",
+            remedy="find out which are right, then `mammo quarantine discard` the others and ingest again",
+        ),
     )
 
 
@@ -130,7 +159,8 @@ class PixelTwin:
     """One image that is left out because another has its pixels; pseudonyms only.
 
     Attributes:
-        kept_image_id: The image of the lowest row, which was stored first: later arrivals do not change what is used.
+        kept_image_id: The image of the lowest row, which was stored first: later arrivals do not change what is used. ``""``
+            where two patients have the image: nobody can tell whose it is, and none is used.
         shares: What the two have in common besides the pixels: ``exam``, ``patient`` or ``nothing`` (leakage).
     """
 
@@ -142,14 +172,18 @@ class PixelTwin:
 
 
 def one_of_each(lines: Sequence[LedgerLine]) -> tuple[list[LedgerLine], list[PixelTwin]]:
-    """Divides manifest lines into those to publish, one per pixel digest, and the twins left out; order is kept."""
+    """Divides manifest lines into those to publish, at most one per pixel digest, and those left out; order is kept."""
     first_by_digest: dict[str, LedgerLine] = {}
+    persons: defaultdict[str, set[str]] = defaultdict(set)
     for line in sorted(lines, key=lambda line: line.row):
         first_by_digest.setdefault(line.pixel_sha256, line)
+        persons[line.pixel_sha256].add(line.bare_patient_id or line.patient_id)
     kept, twins = [], []
     for line in lines:
         first = first_by_digest[line.pixel_sha256]
-        if first.image_id == line.image_id:
+        if len(persons[line.pixel_sha256]) > 1:
+            twins.append(_of_two_patients(line))
+        elif first.image_id == line.image_id:
             kept.append(line)
         else:
             twins.append(_twin(first, line))
@@ -163,8 +197,12 @@ def refusals(twins: Sequence[PixelTwin]) -> list[QuarantinedFile]:
             file_id=twin.left_out_file_id,
             refusal=Refusal(
                 rules=("E03",),
-                what=f"Left out: image {twin.kept_image_id} has the same pixels; the two share {_SHARED[twin.shares]}",
-                remedy="remove the copy, or find out whose image it is",
+                what=f"Left out: image {twin.kept_image_id} has the same pixels; the two share {_SHARED[twin.shares]}"
+                if twin.kept_image_id
+                else "Left out: an image of another patient has the same pixels, and none of them is used",
+                remedy="remove the copy"
+                if twin.kept_image_id
+                else "find out whose image it is, then `mammo quarantine discard` the others and ingest again",
             ),
         )
         for twin in twins
@@ -191,5 +229,15 @@ def _twin(first: LedgerLine, line: LedgerLine) -> PixelTwin:
         kept_image_id=first.image_id,
         left_out_image_id=line.image_id,
         left_out_file_id=line.file_id,
-        shares=shares if first.patient_id == line.patient_id else "nothing",
+        shares=shares,
+    )
+
+
+def _of_two_patients(line: LedgerLine) -> PixelTwin:
+    return PixelTwin(
+        pixel_sha256=line.pixel_sha256,
+        kept_image_id="",
+        left_out_image_id=line.image_id,
+        left_out_file_id=line.file_id,
+        shares="nothing",
     )

@@ -37,36 +37,69 @@ def line(row: int, image: str, exam: str, patient: str, digest: str) -> LedgerLi
 
 
 def test_the_first_stored_is_kept_and_the_others_say_what_they_share() -> None:
-    """Rows decide, not the order of the lines; another patient is leakage, the same exam a double export."""
+    """Rows decide, not the order of the lines; the same exam is a double export."""
     lines = [
-        line(9, "I9", "E3", "P2", "same"), line(1, "I1", "E1", "P1", "same"), line(2, "I2", "E1", "P1", "same"),
+        line(1, "I1", "E1", "P1", "same"), line(2, "I2", "E1", "P1", "same"),
         line(3, "I3", "E1", "P1", "other"), line(4, "I4", "E2", "P1", "same"),
     ]  # fmt: skip
     kept, twins = one_of_each(lines)
     assert [item.image_id for item in kept] == ["I1", "I3"]
-    assert {twin.left_out_image_id: twin.shares for twin in twins} == {"I9": "nothing", "I2": "exam", "I4": "patient"}
+    assert {twin.left_out_image_id: twin.shares for twin in twins} == {"I2": "exam", "I4": "patient"}
     assert {twin.kept_image_id for twin in twins} == {"I1"}
+
+
+def test_of_two_patients_images_none_is_used() -> None:
+    """Nobody can tell whose it is, whichever came first; who shares a PatientID but for the issuer is one patient."""
+    shared = [line(1, "I1", "E1", "P1", "same"), line(2, "I2", "E2", "P2", "same"), line(3, "I3", "E1", "P1", "other")]
+    kept, twins = one_of_each(shared)
+    assert [item.image_id for item in kept] == ["I3"]
+    assert [(twin.left_out_image_id, twin.kept_image_id, twin.shares) for twin in twins] == [
+        ("I1", "", "nothing"),
+        ("I2", "", "nothing"),
+    ]
+    one_woman = [replace(item, stored={**item.stored, "bare_patient_id": "P1"}) for item in shared]
+    assert [item.image_id for item in one_of_each(one_woman)[0]] == ["I1", "I3"]
+
+
+def test_an_exam_of_two_patients_or_dates_is_left_out_alone() -> None:
+    """E04: every image of that exam is quarantined, the other exams are published; a missing date contradicts nothing."""
+
+    def dated(item: LedgerLine, day: str | None) -> LedgerLine:
+        return replace(item, stored={**item.stored, "exam_date": day})
+
+    found = publishable([
+        dated(line(1, "I1", "E1", "P1", "a"), "2020-01-01"), dated(line(2, "I2", "E1", "P2", "b"), "2020-01-01"),
+        dated(line(3, "I3", "E2", "P3", "c"), "2020-01-01"), dated(line(4, "I4", "E2", "P3", "d"), "2020-01-02"),
+        dated(line(5, "I5", "E3", "P4", "e"), "2020-01-01"), dated(line(6, "I6", "E3", "P4", "f"), None),
+    ])  # fmt: skip
+    assert [item.image_id for item in found.lines] == ["I5", "I6"]
+    assert [(file.file_id, file.reason_codes) for file in found.refused] == [(f"F{n}", ("E04",)) for n in range(1, 5)]
 
 
 def test_later_copies_do_not_change_what_is_used() -> None:
     """A copy that comes in a later ingest gets a later row: the published image stays."""
     first = [line(1, "I5", "E1", "P1", "same")]
-    kept, _ = one_of_each([*first, line(20, "I1", "E9", "P9", "same")])
+    kept, _ = one_of_each([*first, line(20, "I1", "E9", "P1", "same")])
     assert kept == first
 
 
 def test_twins_are_refused_and_listed(tmp_path: Path) -> None:
     """E03 for the file that is left out, and a list with leakage between patients first."""
-    lines = [line(1, "I1", "E1", "P1", "a"), line(2, "I2", "E1", "P1", "a"), line(3, "I3", "E9", "P9", "a")]
+    lines = [
+        line(1, "I1", "E1", "P1", "a"), line(2, "I2", "E1", "P1", "a"),
+        line(3, "I3", "E3", "P3", "b"), line(4, "I4", "E9", "P9", "b"),
+    ]  # fmt: skip
     _, twins = one_of_each(lines)
     assert [(file.file_id, file.reason_codes) for file in refusals(twins)] == [
         ("F2", ("E03",)),
         ("F3", ("E03",)),
+        ("F4", ("E03",)),
     ]
     write_leakage_list(tmp_path / "leakage.csv", twins)
     assert (tmp_path / "leakage.csv").read_text().splitlines() == [
         "shares,kept_image_id,left_out_image_id,pixel_sha256",
-        "nothing,I1,I3,a",
+        "nothing,,I3,b",
+        "nothing,,I4,b",
         "exam,I1,I2,a",
     ]
 

@@ -384,7 +384,7 @@ OTHERS: dict[str, Callable[[Path], Collection[str]]] = {
     "E01": lambda folder: checked(laterality=["R"] * 4),
     "E02": lambda folder: checked(view_position=["CC"] * 4),
     "E03": lambda folder: published({}, {"image_id": "J"}),
-    "E04": lambda folder: checked(patient_id=["P", "P", "P", "Q"]),
+    "E04": lambda folder: published({}, {"image_id": "J", "pixel_sha256": "q", "patient_id": "Q"}),
 }
 
 
