@@ -92,7 +92,6 @@ def scan_folder(config: RunConfig) -> Scan:
     profile_named(config.ingest.profile)
     source_dir = config.ingest.source_dir
     require_folder(source_dir)
-    require_inputs(config.ingest)
     if config.workspace_dir.resolve().is_relative_to(source_dir.resolve()):
         raise ConfigError(
             "The workspace lies inside the source folder: what a run writes would be taken for exams",
@@ -106,6 +105,7 @@ def scan_folder(config: RunConfig) -> Scan:
         raise _unavailable("The source folder cannot be looked through", listing.unreadable)
     if not files:
         raise _no_exams(source_dir, got="no file")
+    require_inputs(config.ingest)
     with StoreLedger(store) as ledger:
         ledger.forget_deferrals()
         ledger.renew(_with_other_mask(config.ingest, ledger, files, pseudonyms))

@@ -119,7 +119,7 @@ def test_every_image_is_stored_with_its_manifest_line(cohort_dir: Path, tmp_path
     assert len(result.written) == 8
     assert sorted(line["row"] for line in _lines(result)) == list(range(8))  # type: ignore[type-var]
     assert set(result.written) == {f"F{index}" for index in range(8)}
-    unpublished = {"accession_id", "is_mask_unusable"}
+    unpublished = {"accession_id", "bare_patient_id", "is_mask_unusable"}
     assert all(set(line) == set(MANIFEST_NAMES) - LABEL_COLUMNS - BATCH_COLUMNS | unpublished for line in _lines(result))
     _published(job.store, result)
     views = stored_views(job.store, read_manifest(job.store), PREPROCESS.window_px)
