@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import tempfile
 from pathlib import Path
 
-from tasks.adapters.inbox.source_folder import InboxState, InboxWatch, inbox_state
+import pytest
+
+from mammo_tests.mammograms import PSEUDONYMS
+from tasks.adapters.inbox.source_folder import InboxState, InboxWatch, inbox_state, source_files
 
 
 def test_a_state_counts_what_ingest_would_read(tmp_path: Path) -> None:
@@ -54,3 +59,40 @@ def test_what_lies_there_at_the_start_is_told_and_an_empty_inbox_is_not() -> Non
     watch = InboxWatch(settle_s=1, longest_wait_s=60)
     assert [watch.arrived(InboxState(4, 4, 9), second) for second in range(4)] == [False, True, False, False]
     assert not any(watch.arrived(InboxState(0, 0, 0), second) for second in range(4, 9))
+
+
+def test_a_path_that_is_too_long_is_counted_and_not_named(tmp_path: Path) -> None:
+    """Folders that another system nested deeper than a path may be long: the rest is listed, the watch goes on."""
+    source_dir = tmp_path / "in"
+    source_dir.mkdir()
+    (source_dir / "a.dcm").write_text("x")
+    here = os.open(source_dir, os.O_RDONLY)
+    for _ in range(25):
+        os.mkdir("JANE" * 50, dir_fd=here)
+        deeper = os.open("JANE" * 50, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    os.close(here)
+    try:
+        listing = source_files(source_dir, PSEUDONYMS)
+        assert [file.path.name for file in listing.files] == ["a.dcm"]
+        assert listing.unreadable == {"ENAMETOOLONG": 1}
+        assert inbox_state(source_dir).files == 1
+    finally:
+        subprocess.run(["rm", "-rf", str(source_dir)], check=True)  # shutil cannot, for the same reason
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user whom a folder keeps out")
+def test_a_folder_without_permission_is_counted_and_not_named() -> None:
+    """As `lost+found` on a disk of its own: what is beside it is listed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "a.dcm").write_text("x")
+        (folder / "lost+found").mkdir(mode=0o700)
+        os.seteuid(65534)
+        try:
+            listing = source_files(folder, PSEUDONYMS)
+        finally:
+            os.seteuid(0)
+    assert [file.path.name for file in listing.files] == ["a.dcm"] and listing.unreadable == {"EACCES": 1}
