@@ -137,7 +137,7 @@ def test_masks_that_cannot_be_used_or_are_of_no_image_are_counted(
 
 
 def test_masks_that_are_no_files_are_counted(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
-    """A folder and a pipe with a mask's name hold no mask, and nothing waits for them. (A link to nowhere is deferred.)"""
+    """A folder and a pipe with a mask's name hold no mask, and nothing waits for them; a link to nowhere is deferred."""
     masks_dir = two_exams / "masks"
     shutil.rmtree(masks_dir)
     masks_dir.mkdir()
