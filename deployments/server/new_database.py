@@ -41,7 +41,7 @@ def place_new_database(home: Path, environment: Mapping[str, str]) -> bool:
 
 def has_database(home: Path, environment: Mapping[str, str]) -> bool:
     """True if a server of this home works on a database that Prefect has made, here or for another workspace."""
-    return (home / "prefect.db").exists() and not _is_chosen_by_user(environment)
+    return (home / SERVER_DATABASE).exists() and not _is_chosen_by_user(environment)
 
 
 def keep_new_database(home: Path, environment: Mapping[str, str]) -> None:
