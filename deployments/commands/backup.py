@@ -43,7 +43,10 @@ Archive = Annotated[Path, typer.Argument(help="The archive, a .tar file")]
 
 
 def backup(workspace: WorkspaceDir, archive: Archive) -> None:
-    """Write ledger, manifest, key, splits, weights in force and server database to one archive, 0600; runs may go on."""
+    """Write what cannot be made again to one archive, mode 0600: all but pixels; runs may go on meanwhile.
+
+    These are ledger, manifest, key, splits, weights in force and the server's database.
+    """
     files = Workspace(workspace)
     if not files.store.ledger_path.exists():
         raise ConfigError(f"There is no ledger in {workspace}", expected="a workspace with an exam store")

@@ -35,17 +35,17 @@ _ZYGOTE = """
 import os, signal, sys, threading
 sys.path[:0] = sys.argv[1:]
 import distributed
-import tasks.ingest
 from deployments.cli import end_like_ctrl_c
 from flows.ingest import ingest_steps
 from mammo_tests.plain_tasks import PlainSubmit
 from schemas.config.run import RunConfig
 from schemas.errors import MammoError
+from tasks.adapters.inbox import batches
 
 def kill_after_progress(workspace, moment_s):
     before = settled(workspace)  # of this module's test
     for name in ("enter_headers", "enter_shard"):
-        def entered(*given, enter=getattr(tasks.ingest, name)):
+        def entered(*given, enter=getattr(batches, name)):
             answer = enter(*given)
             if settled(workspace) == before:
                 return answer
@@ -53,7 +53,7 @@ def kill_after_progress(workspace, moment_s):
                 os.killpg(os.getpgid(0), signal.SIGKILL)
             threading.Timer(moment_s, os.killpg, (os.getpgid(0), signal.SIGKILL)).start()
             return answer
-        setattr(tasks.ingest, name, entered)
+        setattr(batches, name, entered)
 
 def main():
     for line in sys.stdin:
