@@ -32,10 +32,10 @@ def split_patients(
     """Give every patient one split, stratified by the worst finding known of any of the patient's breasts.
 
     Strata, worst first: malignant, benign, known to be without any finding that the labels speak of, known to be without a part
-    of them, nothing known. Within each, patients are ordered by
-    a digest of seed and pseudonym and divided by largest remainder, so a split is off its exact share by less than one patient
-    per stratum. A stratum with at least as many patients as there are splits gives each of them at least one: the smallest
-    split of a small cohort would otherwise have no positive to measure on.
+    of them, nothing known. Within each, patients are ordered by a digest of seed and pseudonym and divided by largest
+    remainder, so a split is off its exact share by less than one patient per stratum. A stratum with at least as many patients
+    as there are splits gives each of them at least one: the smallest split of a small cohort would otherwise have no positive
+    to measure on.
 
     Args:
         exams: In any order; a patient may have several.

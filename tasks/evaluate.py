@@ -45,7 +45,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
 
     members = evaluated_members(config.evaluate, trained)
     if trained is not None and not config.evaluate.names_weights:
-        _refuse_other_splits(splits, trained)
+        refuse_other_splits(splits, trained)
     images = EvaluatedImages.of(config, splits)
     with progress("evaluate", len(images), "images") as tracker:
         evaluation = Evaluation.of(config, members, images, splits.data_version, tracker.advance_to)
@@ -69,7 +69,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _refuse_other_splits(splits: SplitReport, trained: TrainReport) -> None:
+def refuse_other_splits(splits: SplitReport, trained: TrainReport) -> None:
     """Test patients of these splits may have been training patients of those."""
     if trained.splits_sha256 and trained.splits_sha256 != file_sha256(splits.splits_path):
         raise StoreError(

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from schemas.config.section import Config, Fraction, SizePx
+from schemas.config.section import ADDED_LATER, Config, Fraction, SizePx
 
 
 class CropMode(StrEnum):
@@ -73,7 +73,9 @@ class LocalDask(Config):
         "3GiB", description="Memory limit of a process; above it the process is ended and its work redone"
     )
     files_without_workers: NonNegativeInt = Field(
-        8, description="Up to so many new files the run itself brings in: to start processes for them would cost more"
+        8,
+        json_schema_extra=ADDED_LATER,
+        description="Up to so many new files the run itself brings in: to start processes for them would cost more",
     )
 
 
@@ -148,12 +150,18 @@ class IngestConfig(Config):
     shards_per_batch: PositiveInt = Field(64, description="Shards in one visible, retryable Prefect task")
     max_failed_fraction: Fraction = Field(0.5, description="Above this share of quarantined files the run fails")
     max_deferred_fraction: Fraction = Field(
-        0.2, description="Above this share of files that cannot be read at the moment the run ends with code 75 and is retried"
+        0.2,
+        json_schema_extra=ADDED_LATER,
+        description="Above this share of files that cannot be read at the moment the run ends with code 75 and is retried",
     )
     max_withdrawn_fraction: Fraction = Field(
-        0.2, description="A manifest without more than this share of the images published before is not published"
+        0.2,
+        json_schema_extra=ADDED_LATER,
+        description="A manifest without more than this share of the images published before is not published",
     )
-    allow_withdrawals: bool = Field(False, description="Publish a manifest that withdraws any share of the images")
+    allow_withdrawals: bool = Field(
+        False, json_schema_extra=ADDED_LATER, description="Publish a manifest that withdraws any share of the images"
+    )
     file_timeout_s: float = Field(60.0, gt=0, description="A file that takes longer to read or decode is refused (F10)")
     lock_wait_s: float = Field(
         0.0, ge=0, description="Wait this long for another run that writes the store; 0 = give up at once"

@@ -13,7 +13,7 @@ from schemas.errors import StoreError
 from schemas.reports.evaluation import FindingMetrics
 from schemas.reports.report import Interval
 from tasks.adapters.scoring.metrics_table import metrics_markdown
-from tasks.evaluate import _refuse_other_splits
+from tasks.evaluate import refuse_other_splits
 
 
 def _metrics(auroc: float | None) -> dict[str, FindingMetrics]:
@@ -38,7 +38,7 @@ def test_a_network_is_not_judged_on_patients_it_may_have_seen(tmp_path: Path) ->
     path.write_bytes(b"first")
     digest = hashlib.sha256(b"first").hexdigest()
     splits, trained = SimpleNamespace(splits_path=path), SimpleNamespace(splits_sha256=digest)
-    _refuse_other_splits(splits, trained)  # type: ignore[arg-type]
+    refuse_other_splits(splits, trained)  # type: ignore[arg-type]
     path.write_bytes(b"second")
     with pytest.raises(StoreError, match="another division of the patients"):
-        _refuse_other_splits(splits, trained)  # type: ignore[arg-type]
+        refuse_other_splits(splits, trained)  # type: ignore[arg-type]

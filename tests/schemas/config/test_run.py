@@ -41,6 +41,17 @@ def test_a_config_cannot_be_changed(config: Config) -> None:
         setattr(config, next(iter(type(config).model_fields)), None)
 
 
+def test_a_field_added_after_a_release_is_in_the_digest_only_where_it_is_used() -> None:
+    """At its default it is left out, as if it were not there; another value gives another digest. A config's JSON has it."""
+    at_default, written_out, used = (
+        _run(train=train) for train in ({}, {"negatives_shortfall": 0.5}, {"negatives_shortfall": 1.0})
+    )
+    assert at_default.sha256() == written_out.sha256() != used.sha256()
+    assert "negatives_shortfall" not in at_default.identity_content()["train"]
+    assert used.identity_content()["train"]["negatives_shortfall"] == 1.0
+    assert at_default.model_dump(mode="json")["train"]["negatives_shortfall"] == 0.5
+
+
 def test_the_digest_does_not_see_the_yamls_order_spelling_or_defaults() -> None:
     """Key order, 1e-4 or 0.0001, an integer for a square and a default written out give one digest; another value another."""
     first = yaml.safe_load(
