@@ -70,5 +70,5 @@ def explain_exams(config: RunConfig, splits: SplitReport, trained: TrainReport, 
 
 def _digest(evaluated: EvaluationReport) -> str:
     """Of what the pages say: numbers, not when they were made."""
-    said = [metrics.model_dump_json() for _, metrics in sorted(evaluated.by_finding.items())]
+    said = [metrics.said() for _, metrics in sorted(evaluated.by_finding.items())]
     return hashlib.sha256("".join(said).encode()).hexdigest()

@@ -7,12 +7,43 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, SerializationInfo, ValidationInfo
+from pydantic.fields import FieldInfo
+
+ADDED_TO_REPORT: dict[str, Any] = {"added_later": True}
+"""``json_schema_extra`` of a report's field that a release did not have: see ``Report.said``."""
 
 
 class Report(BaseModel):
     """Frozen; equal results give equal reports."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def said(self) -> str:
+        """The report as JSON for keys: fields that were added after a release are left out while they have their default.
+
+        So what was made of a former release's report is still recognised as made of this one, which is that report read again.
+        """
+        return self.model_dump_json(exclude=_added_at_default(self))
+
+
+def _added_at_default(value: object) -> dict[Any, Any]:
+    """What ``said`` leaves out, as pydantic's ``exclude`` takes it."""
+    parts: dict[Any, Any]
+    if isinstance(value, Report):
+        fields = type(value).model_fields
+        parts = {name: getattr(value, name) for name in fields}
+        added = {name for name, field in fields.items() if "added_later" in _extra(field)}
+        left_out = {name for name in added if parts[name] == fields[name].get_default(call_default_factory=True)}
+    elif isinstance(value, tuple | dict):
+        parts, left_out = dict(value) if isinstance(value, dict) else dict(enumerate(value)), set()
+    else:
+        return {}
+    inside = {name: found for name, part in parts.items() if name not in left_out and (found := _added_at_default(part))}
+    return {**inside, **dict.fromkeys(left_out, True)}
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    return dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +87,7 @@ class Interval(Report):
     high: float | None
 
 
-def measured(title: str, meaning: str, *, digits: int = 3, default: Any = ...) -> Any:
+def measured(title: str, meaning: str, *, digits: int = 3, default: Any = ..., is_added: bool = False) -> Any:
     """A field that the report page draws by itself, because it exists.
 
     Args:
@@ -64,8 +95,10 @@ def measured(title: str, meaning: str, *, digits: int = 3, default: Any = ...) -
         meaning: A sentence on what it says, printed beside it.
         digits: Decimals shown.
         default: Of reports that were written before the field existed.
+        is_added: True if a release had no such field: see ``Report.said``.
     """
-    return Field(default, title=title, description=meaning, json_schema_extra={"digits": digits})
+    extra = {"digits": digits, **(ADDED_TO_REPORT if is_added else {})}
+    return Field(default, title=title, description=meaning, json_schema_extra=extra)
 
 
 class Provenance(Report):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from schemas.reports.data import CheckResult, SplitCount, SplitReport, ValidationReport
-from schemas.reports.report import Interval, Report
+from schemas.reports.report import ADDED_TO_REPORT, Interval, Report, measured
 from schemas.reports.training import EpochRecord
 
 
@@ -50,6 +50,23 @@ def test_a_report_survives_json_and_is_frozen() -> None:
         report.data_version = "e"  # type: ignore[misc]
     undefined = Interval(value=None, low=None, high=None)
     assert Interval.model_validate_json(undefined.model_dump_json()) == undefined
+
+
+def test_what_a_report_said_is_the_same_where_a_field_was_added_later() -> None:
+    """At its default an added field is not said, at any depth, so keys made of former reports hold; another value is said."""
+
+    class Inner(Report):
+        value: int
+        added: str = Field("", json_schema_extra=ADDED_TO_REPORT)
+
+    class Outer(Report):
+        inner: tuple[Inner, ...]
+        by_name: dict[str, Inner]
+        added: int = measured("Added", "Later", default=0, is_added=True)
+
+    former = Outer(inner=(Inner(value=1),), by_name={"a": Inner(value=2)})
+    assert former.said() == '{"inner":[{"value":1}],"by_name":{"a":{"value":2}}}'
+    assert '"added":"x"' in former.model_copy(update={"inner": (Inner(value=1, added="x"),)}).said()
 
 
 def test_failed_checks_divide_into_blocking_and_warnings() -> None:
