@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from schemas.config.network import TableRow
-from schemas.config.section import Config, Fraction
+from schemas.config.section import FORMER_DEFAULT, Config, Fraction
 
 
 class SplitConfig(Config):
@@ -24,10 +24,6 @@ class SplitConfig(Config):
         return self
 
 
-READERS_SPECIFICITY = 0.853
-"""Mean specificity of the public reader study's 14 readers, recall above probability 0.02."""
-
-
 class EvaluateConfig(Config):
     """Breast-level metrics on the test split."""
 
@@ -40,7 +36,9 @@ class EvaluateConfig(Config):
     confidence: float = Field(0.95, gt=0, lt=1, description="Confidence level of the intervals")
     specificities: tuple[Fraction, ...] = Field((0.80, 0.90, 0.95), description="Operating points: sensitivity at these")
     readers_specificity: Fraction | None = Field(
-        READERS_SPECIFICITY, description="Also the sensitivity at the readers' mean specificity; null = leave it out"
+        None,
+        json_schema_extra={FORMER_DEFAULT: 0.853},
+        description="Also the sensitivity at the mean specificity of those who read these exams; null = leave it out",
     )
     sensitivities: tuple[Fraction, ...] = Field((0.80, 0.90), description="Operating points: specificity at these")
     calibration_bins: PositiveInt = Field(10, description="Bins of the reliability curve, with equal numbers of breasts")
@@ -48,7 +46,7 @@ class EvaluateConfig(Config):
         10, description="A group with fewer patients with, or without, the finding gets counts only"
     )
     subgroup_specificity: Fraction = Field(
-        0.90, description="One of specificities: groups are compared at the threshold that keeps it on the whole test split"
+        0.90, description="One of specificities: groups and errors are told at the threshold that keeps it on the tuning split"
     )
     batch_images: PositiveInt = Field(4, description="Images scored at once")
     seed: NonNegativeInt = Field(0, description="Seed of the bootstrap resamples")
@@ -57,6 +55,16 @@ class EvaluateConfig(Config):
     def _names_weights_once(self) -> EvaluateConfig:
         if self.checkpoints and self.ensemble is not None:
             raise ValueError("name the weights in checkpoints or in ensemble, not in both")
+        return self
+
+    @model_validator(mode="after")
+    def _compares_groups_at_an_operating_point(self) -> EvaluateConfig:
+        if self.subgroup_specificity not in self.specificities:
+            known = ", ".join(f"{one:g}" for one in self.specificities) or "none"
+            raise ValueError(
+                f"subgroup_specificity {self.subgroup_specificity:g} must be one of specificities ({known}): "
+                "groups are compared and errors told at one of the operating points; add it there, or name one that is there"
+            )
         return self
 
     @property

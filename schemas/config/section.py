@@ -22,6 +22,9 @@ from pydantic import (
 ADDED_LATER: dict[str, Any] = {"added_later": True}
 """``json_schema_extra`` of a field that a released config did not have: see ``Config.identity_content``."""
 
+FORMER_DEFAULT = "former_default"
+"""Key in the ``json_schema_extra`` of a field whose default a release changed; with it stands what it was before."""
+
 _IDENTITY = "identity"
 
 
@@ -37,7 +40,8 @@ class Config(BaseModel):
     def identity_content(self, mode: Literal["json", "python"] = "json") -> dict[str, Any]:
         """What digests and keys are made of: fields that were added after a release are left out while they have their default.
 
-        So what was made before there was the field is still recognised, and a run that uses it is told apart.
+        So what was made before there was the field is still recognised, and a run that uses it is told apart. A field whose
+        default was changed stands there with the former one, as long as nobody names a value; a named former one is marked.
         """
         return self.model_dump(mode=mode, context=_IDENTITY)
 
@@ -52,6 +56,12 @@ class Config(BaseModel):
             for name, field in fields.items()
             if field.json_schema_extra is ADDED_LATER and getattr(self, name) == field.get_default(call_default_factory=True)
         }
+        for name, field in fields.items():
+            if isinstance(field.json_schema_extra, dict) and FORMER_DEFAULT in field.json_schema_extra:
+                former = field.json_schema_extra[FORMER_DEFAULT]
+                is_default = getattr(self, name) == field.get_default(call_default_factory=True)
+                named = {"named": content[name]} if content[name] == former else content[name]
+                content[name] = former if is_default else named
         return {name: value for name, value in content.items() if name not in at_default}
 
 

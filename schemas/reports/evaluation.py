@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from schemas.reports.report import Interval, Provenance, Report, ReportPath, measured
+from schemas.reports.report import ADDED_TO_REPORT, Interval, Provenance, Report, ReportPath, measured
 from schemas.reports.training import EnsembleMember
 
 
@@ -133,7 +133,7 @@ class SubgroupMetrics(Report):
     positive_breasts: int
     too_few: str | None = Field(None, description="Why no metric is given; None = enough")
     auroc: Interval
-    sensitivity: Interval = Field(description="At the threshold of the whole test split, not of the group")
+    sensitivity: Interval = Field(description="At one threshold for all groups, as in use")
     specificity: Interval
 
 
@@ -161,7 +161,10 @@ class FindingMetrics(Report):
     temperature: TemperatureFit | None = None
     subgroups: tuple[SubgroupMetrics, ...] = ()
     subgroup_threshold: float | None = measured(
-        "Threshold of subgroups", "Where subgroup sensitivity and specificity are read", default=None
+        "Threshold of subgroups", "Where subgroup sensitivity and specificity are read, and errors told", default=None
+    )
+    subgroup_threshold_basis: str = Field(
+        "", json_schema_extra=ADDED_TO_REPORT, description="Where that comes from; empty in former reports: the test breasts"
     )
     subgroups_not_recorded: tuple[str, ...] = Field((), description="Attributes that the store does not record")
     exams: int = measured("Exams", "With a known label: present if it is in a breast", default=0)

@@ -5,7 +5,7 @@ The arithmetic is in ``gmic_model``; here is which columns of the manifest make 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,9 @@ def with_screening_metrics(
     bootstrap = Bootstrap(resamples=config.bootstrap_resamples, confidence=config.confidence, seed=config.seed)
     score_B, label_B, patient_B = _arrays(breasts)
     temperature = fit_temperature(*_arrays(tuning)[:2])
-    points = _operating_points(breasts, tuning, config, bootstrap)
-    aim = ("specificity", config.subgroup_specificity)
-    threshold = next((point.threshold for point in points if (point.criterion, point.target) == aim), None)
+    chosen = _chosen_on_tuning(tuning, config)
+    points = _operating_points(breasts, chosen, config, bootstrap)
+    threshold = chosen.get(config.subgroup_specificity)
     drawn: dict[str, Any] = {"bins": config.calibration_bins, "bootstrap": bootstrap}
     scaled = None
     if temperature.temperature is not None:
@@ -56,6 +56,7 @@ def with_screening_metrics(
             "temperature": temperature,
             "subgroups": lines,
             "subgroup_threshold": threshold,
+            "subgroup_threshold_basis": _on_tuning(config.subgroup_specificity),
             "subgroups_not_recorded": absent,
         }
     )
@@ -69,25 +70,32 @@ def _arrays(breasts: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.int6
     )
 
 
+def _on_tuning(specificity: float) -> str:
+    return f"specificity {specificity:.2f} on the tuning split"
+
+
+def _chosen_on_tuning(tuning: pd.DataFrame, config: EvaluateConfig) -> dict[float, float | None]:
+    """The threshold that keeps each specificity on the tuning breasts; empty where these have one class only."""
+    alone = Bootstrap(resamples=0, confidence=config.confidence, seed=0)
+    points = points_at_specificity(*_arrays(tuning), config.specificities, bootstrap=alone)
+    return {point.target: point.threshold for point in points}
+
+
 def _operating_points(
-    breasts: pd.DataFrame, tuning: pd.DataFrame, config: EvaluateConfig, bootstrap: Bootstrap
+    breasts: pd.DataFrame, chosen: Mapping[float, float | None], config: EvaluateConfig, bootstrap: Bootstrap
 ) -> tuple[OperatingPoint, ...]:
     """Targets met on the test split, then thresholds chosen on the tuning split: what use would have given."""
     test = _arrays(breasts)
     points = points_at_specificity(*test, config.specificities, bootstrap=bootstrap)
     if config.readers_specificity is not None:
-        basis = "the readers' mean specificity"
+        basis = f"specificity {config.readers_specificity:g}, the readers' as the config names it"
         points += points_at_specificity(*test, [config.readers_specificity], bootstrap=bootstrap, basis=basis)
     points += points_at_sensitivity(*test, config.sensitivities, bootstrap=bootstrap)
     if not points:
         return ()
-    chosen = points_at_specificity(
-        *_arrays(tuning), config.specificities, bootstrap=Bootstrap(resamples=0, confidence=bootstrap.confidence, seed=0)
-    )
-    for choice in chosen:
-        if choice.threshold is not None:
-            basis = f"specificity {choice.target:.2f} on the tuning split"
-            point = point_at_threshold(*test, choice.threshold, bootstrap=bootstrap, basis=basis)
+    for specificity, threshold in chosen.items():
+        if threshold is not None:
+            point = point_at_threshold(*test, threshold, bootstrap=bootstrap, basis=_on_tuning(specificity))
             points += (point,) if point is not None else ()
     return points
 

@@ -52,6 +52,26 @@ def test_a_field_added_after_a_release_is_in_the_digest_only_where_it_is_used() 
     assert at_default.model_dump(mode="json")["train"]["negatives_shortfall"] == 0.5
 
 
+def test_a_default_that_changed_after_a_release_leaves_digests_as_they_were() -> None:
+    """Nobody's finished work is another because a default changed; who names the former default is told apart from it."""
+    unnamed, named, other = (_run(evaluate=evaluate).evaluate.identity_content() for evaluate in (
+        {}, {"readers_specificity": 0.853}, {"readers_specificity": 0.9},
+    ))  # fmt: skip
+    assert unnamed["readers_specificity"] == 0.853 and other["readers_specificity"] == 0.9
+    assert named["readers_specificity"] == {"named": 0.853}
+    assert (
+        _run().evaluate.readers_specificity is None
+        and _run().model_dump(mode="json")["evaluate"]["readers_specificity"] is None
+    )
+
+
+def test_groups_are_compared_at_an_operating_point_that_is_there() -> None:
+    """A specificity that is none of the operating points is refused in a sentence: it gave no threshold, in silence."""
+    with pytest.raises(ValidationError, match=r"subgroup_specificity 0.85 must be one of specificities \(0.8, 0.9, 0.95\)"):
+        _run(evaluate={"subgroup_specificity": 0.85})
+    assert _run(evaluate={"subgroup_specificity": 0.85, "specificities": [0.85]}).evaluate.subgroup_specificity == 0.85
+
+
 def test_the_digest_does_not_see_the_yamls_order_spelling_or_defaults() -> None:
     """Key order, 1e-4 or 0.0001, an integer for a square and a default written out give one digest; another value another."""
     first = yaml.safe_load(

@@ -27,12 +27,13 @@ from tasks.adapters.store.views import StoredViews, missing_views
 
 def gallery_note(config: RunConfig, trained: TrainReport, evaluated: EvaluationReport) -> GalleryNote:
     """What all pages of one gallery say."""
-    has_threshold = any(metrics.subgroup_threshold is not None for metrics in evaluated.by_finding.values())
+    told = [metrics for metrics in evaluated.by_finding.values() if metrics.subgroup_threshold is not None]
+    split = "the tuning split" if any(metrics.subgroup_threshold_basis for metrics in told) else "the test breasts"
     return GalleryNote(
         model=f"Weights {trained.checkpoint_sha256[:12]}, data {evaluated.provenance.data_version[:12]}, "
         f"code {evaluated.provenance.code_version}.",
         confidence=f"{config.evaluate.confidence:.0%}",
-        specificity=f"{config.evaluate.subgroup_specificity:.2f}" if has_threshold else "not defined",
+        specificity=f"{config.evaluate.subgroup_specificity:.2f} on {split}" if told else "not defined",
     )
 
 

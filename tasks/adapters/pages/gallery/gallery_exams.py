@@ -22,7 +22,7 @@ LABELS = {0: "absent", 1: "present", UNKNOWN_LABEL: "not known"}
 
 
 def find_failures(scores: pd.DataFrame, by_finding: Mapping[str, FindingMetrics], most: int) -> tuple[Failure, ...]:
-    """The worst false negatives and false positives of each finding, at the threshold where groups are compared.
+    """The worst false negatives and false positives of each finding, at the threshold that was chosen on the tuning split.
 
     Args:
         scores: One line per test image, with labels.

@@ -93,7 +93,7 @@ class GalleryNote:
     Attributes:
         model: A sentence on weights and data.
         confidence: Of the intervals, as ``95%``.
-        specificity: Whose threshold tells errors, as ``0.90``; ``not defined`` if there is none.
+        specificity: Whose threshold tells errors, as ``0.90 on the tuning split``; ``not defined`` if there is none.
     """
 
     model: str

@@ -12,7 +12,7 @@ from schemas.reports.report import Interval
 from tasks.adapters.scoring.screening import with_screening_metrics
 
 UNDEFINED = Interval(value=None, low=None, high=None)
-CONFIG = EvaluateConfig(bootstrap_resamples=30)
+CONFIG = EvaluateConfig(bootstrap_resamples=30, readers_specificity=0.87)
 
 
 def _breasts(seed: int, exams: int = 60, prevalence: float = 0.3) -> pd.DataFrame:
@@ -63,7 +63,7 @@ def test_thresholds_of_use_come_from_the_tuning_split(measured: FindingMetrics) 
     is_positive = test["label"] == 1
     assert point.sensitivity.value == pytest.approx((test.loc[is_positive, "score"] >= point.threshold).mean())
     assert [one.criterion for one in measured.operating_points] == ["specificity"] * 4 + ["sensitivity"] * 2 + ["threshold"] * 3
-    assert measured.operating_points[3].basis == "the readers' mean specificity"
+    assert measured.operating_points[3].basis == "specificity 0.87, the readers' as the config names it"
 
 
 def test_temperature_is_fitted_on_the_tuning_split(measured: FindingMetrics) -> None:
@@ -83,7 +83,23 @@ def test_groups_follow_the_manifest(measured: FindingMetrics) -> None:
     assert lines["age", "not known"] == 2 and lines["age", "under 40"] == 18
     for attribute in ("vendor", "acquisition", "age", "views of the breast"):
         assert sum(count for (name, _), count in lines.items() if name == attribute) == 120
-    assert measured.subgroup_threshold == measured.operating_points[1].threshold
+
+
+def test_groups_and_errors_are_told_at_a_threshold_of_the_tuning_split(measured: FindingMetrics) -> None:
+    """It is the tuning split's operating point, not the one that was picked on the very breasts it then judges."""
+    of_tuning = next(one for one in measured.operating_points if one.basis == "specificity 0.90 on the tuning split")
+    assert measured.subgroup_threshold == of_tuning.threshold != measured.operating_points[1].threshold
+    assert measured.subgroup_threshold_basis == of_tuning.basis
+    (acquisition,) = (line for line in measured.subgroups if line.attribute == "acquisition")
+    assert acquisition.sensitivity.value == of_tuning.sensitivity.value
+
+
+def test_no_readers_stand_beside_exams_that_they_did_not_read(measured: FindingMetrics) -> None:
+    """The public reader study's mean specificity is not an operating point of other data unless a config names one."""
+    test = _breasts(1)
+    unnamed = with_screening_metrics(_metrics(), test, _breasts(2), _images(test), EvaluateConfig(bootstrap_resamples=30))
+    assert len(unnamed.operating_points) == len(measured.operating_points) - 1
+    assert not any("readers" in point.basis for point in unnamed.operating_points)
 
 
 def test_finding_types_stand_against_the_same_negatives() -> None:
