@@ -20,12 +20,26 @@ from tasks.stage import GPU_TAG, load_report, stage
 logger = logging.getLogger(__name__)
 
 
+def _read_formerly(config: RunConfig, splits: SplitReport, trained: TrainReport | None) -> tuple[str, ...] | None:
+    """Without the splits, as before their digest was read: an evaluation that scored the very patients of these splits."""
+    from tasks.adapters.scoring.score_tables import is_of_splits  # tables: only where the present key is not found
+
+    if not is_of_splits(Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value), splits):
+        return None
+    return ensemble_sha256(evaluated_members(config.evaluate, trained)), splits.data_version
+
+
 @stage(
     Stage.EVALUATE,
     version=3,
     sections=("evaluate",),
-    reads=lambda config, splits, trained: (ensemble_sha256(evaluated_members(config.evaluate, trained)), splits.data_version),
+    reads=lambda config, splits, trained: (
+        ensemble_sha256(evaluated_members(config.evaluate, trained)),
+        splits.data_version,
+        file_sha256(splits.splits_path),
+    ),
     tags=(GPU_TAG,),
+    read_formerly=_read_formerly,
 )
 def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainReport | None) -> EvaluationReport:
     """Scores the test split and measures; scores go to parquet and CSV, per image, breast and exam.
@@ -60,7 +74,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         by_finding=by_finding,
         exams=images.test["exam_id"].nunique(),
         images=len(images.test),
-        provenance=provenance(config, splits.data_version, seed=config.evaluate.seed),
+        provenance=provenance(config, splits, seed=config.evaluate.seed),
     )
     show_markdown("metrics", metrics_markdown(report.by_finding, _metrics_before(config)), "Breast-level metrics, test split")
     return report

@@ -6,12 +6,13 @@ import hashlib
 import logging
 
 from schemas.config.run import RunConfig, Stage
+from schemas.errors import StoreError
 from schemas.exam import Split
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.pages import ExplainReport
 from schemas.reports.training import TrainReport
-from tasks.adapters.provenance import now
+from tasks.adapters.provenance import file_sha256, now
 from tasks.adapters.workspace import Workspace, exam_store_dir
 from tasks.artifacts import progress, show_link
 from tasks.stage import GPU_TAG, stage
@@ -31,8 +32,9 @@ def explain_exams(config: RunConfig, splits: SplitReport, trained: TrainReport, 
 
     Raises:
         CheckpointError: The weights were altered.
-        StoreError: The store is missing or damaged.
+        StoreError: The store is missing or damaged, or the evaluation is of another division of the patients.
     """
+    _refuse_other_splits(splits, evaluated)
     # A finished stage does without what draws.
     import pandas as pd
 
@@ -68,7 +70,20 @@ def explain_exams(config: RunConfig, splits: SplitReport, trained: TrainReport, 
     return ExplainReport(output_dir=folder, images=images, failures=shown, gallery_path=index_path)
 
 
+def _refuse_other_splits(splits: SplitReport, evaluated: EvaluationReport) -> None:
+    """An exam that was test then may be training now, and its page would say a score of then."""
+    judged_on = evaluated.provenance.splits_sha256
+    if judged_on and judged_on != file_sha256(splits.splits_path):
+        raise StoreError(
+            "The evaluation is of another division of the patients",
+            expected="the present splits",
+            got=f"splits {judged_on[:12]}...",
+            remedy="run `mammo evaluate CONFIG.yaml` first",
+        )
+
+
 def _digest(evaluated: EvaluationReport) -> str:
-    """Of what the pages say: numbers, not when they were made."""
+    """Of what the pages say: numbers, not when they were made; and of the splits that they are of, where these are known."""
     said = [metrics.said() for _, metrics in sorted(evaluated.by_finding.items())]
+    said.append(evaluated.provenance.splits_sha256)
     return hashlib.sha256("".join(said).encode()).hexdigest()

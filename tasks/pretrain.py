@@ -59,7 +59,7 @@ def pretrain_network(config: RunConfig, splits: SplitReport) -> PretrainReport:
         epochs=tuple(records),
         best_epoch=best,
         train_exams=splits.counts["train"].exams,
-        provenance=provenance(config, splits.data_version, seed=fit.seed),
+        provenance=provenance(config, splits, seed=fit.seed),
     )
     show_table("pretraining-curve", [record.model_dump() for record in records], f"{len(records)} epochs, best {best}")
     return report

@@ -69,9 +69,11 @@ class StageTask(Generic[Inputs, ReportType]):
         sections: tuple[str, ...],
         reads: Callable[Concatenate[RunConfig, Inputs], tuple[str, ...]],
         tags: tuple[str, ...],
+        read_formerly: Callable[Concatenate[RunConfig, Inputs], tuple[str, ...] | None] | None = None,
     ) -> None:
         self.body = body
         self._stage, self._version, self._sections, self._reads = stage, version, sections, reads
+        self._read_formerly = read_formerly
         self._report_type: type[ReportType] = get_type_hints(body)["return"]
         functools.update_wrapper(self, body)
 
@@ -109,16 +111,32 @@ class StageTask(Generic[Inputs, ReportType]):
 
         A section's paths are left out: what lies there is named by its digest among the rest.
         """
-        sections = {name: _content(getattr(config, name), lambda _: None) for name in self._sections}
-        return self._named([self._version, sections, self._reads(config, *inputs, **named)])
+        return self._key(config, self._reads(config, *inputs, **named))
 
-    def _former_key(self, place: Path, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs) -> str:
+    def _key(self, config: RunConfig, read: tuple[str, ...]) -> str:
+        sections = {name: _content(getattr(config, name), lambda _: None) for name in self._sections}
+        return self._named([self._version, sections, read])
+
+    def _key_at(self, place: Path, config: RunConfig, read: tuple[str, ...]) -> str:
         """What a former release called the same work: the workspace's place was a part of it, and so were all paths."""
         here = Anchor(config.workspace_dir, aliases=(config.workspace_dir.resolve(),))
         sections = {
             name: _content(getattr(config, name), lambda path: str(place / here.relative(path))) for name in self._sections
         }
-        return self._named([self._version, str(place), sections, self._reads(config, *inputs, **named)])
+        return self._named([self._version, str(place), sections, read])
+
+    def _is_key(self, done_key: str, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs) -> bool:
+        """True for what this release or a former one called this very work."""
+        read = self._reads(config, *inputs, **named)
+        if done_key == self._key(config, read):
+            return True
+        formerly = None if self._read_formerly is None else self._read_formerly(config, *inputs, **named)
+        if formerly is not None and done_key == self._key(config, formerly):
+            return True
+        place = Workspace(config.workspace_dir).former_root(self._stage.value, self._report_type)
+        if place is None:
+            return False
+        return done_key in {self._key_at(place, config, each) for each in (read, formerly) if each is not None}
 
     def _named(self, parts: list[object]) -> str:
         return f"{self._stage.value}-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]}"
@@ -148,10 +166,8 @@ class StageTask(Generic[Inputs, ReportType]):
             done_key, _, run_id = self._done_path(config).read_text().partition(" ")
             if forced_in not in (None, run_id):
                 return None
-            if done_key != self.key(config, *inputs, **named):
-                former_root = workspace.former_root(self._stage.value, self._report_type)
-                if former_root is None or done_key != self._former_key(former_root, config, *inputs, **named):
-                    return None
+            if not self._is_key(done_key, config, *inputs, **named):
+                return None
             report = workspace.read_report(self._stage.value, self._report_type)
             inside = [path for path in named_paths(report.model_dump()) if path.is_relative_to(workspace.root)]
             return report if all(path.exists() for path in inside) else None
@@ -166,6 +182,7 @@ def stage(
     sections: tuple[str, ...],
     reads: Callable[Concatenate[RunConfig, Inputs], tuple[str, ...]],
     tags: tuple[str, ...] = (),
+    read_formerly: Callable[Concatenate[RunConfig, Inputs], tuple[str, ...] | None] | None = None,
 ) -> Callable[[Callable[Concatenate[RunConfig, Inputs], ReportType]], StageTask[Inputs, ReportType]]:
     """Makes a stage of a function from the config and earlier stages' reports to this stage's report.
 
@@ -175,8 +192,10 @@ def stage(
         sections: Names of the ``RunConfig`` sections that the stage depends on.
         reads: From the function's arguments to the digests of what it reads.
         tags: Prefect's tags of the task, for limits on the server.
+        read_formerly: The digests that a former release's key was made of, where the folder's results are of this very work
+            all the same; None = they are not, or it cannot be told.
     """
-    return lambda body: StageTask(body, name, version, sections, reads, tags)
+    return lambda body: StageTask(body, name, version, sections, reads, tags, read_formerly)
 
 
 def _run_id() -> str:

@@ -83,7 +83,7 @@ def write_table1(config: RunConfig, splits: SplitReport, evaluated: dict[TableRo
         confidence=config.evaluate.confidence,
         resamples=config.evaluate.bootstrap_resamples,
         markdown_path=folder / "table1.md",
-        provenance=provenance(config, splits.data_version, seed=config.evaluate.seed),
+        provenance=provenance(config, splits, seed=config.evaluate.seed),
     )
     markdown = table1_markdown(report)
     write_atomically(report.markdown_path, markdown.encode())

@@ -106,7 +106,8 @@ class Provenance(Report):
 
     code_version: str
     config_sha256: str
-    data_version: str = Field(description="sha256 over the published images, labels and splits it was made from")
+    data_version: str = Field(description="sha256 over the published images and labels it was made from")
     preprocess_version: str
     seed: int
     created_utc: str
+    splits_sha256: str = Field("", description="Of the table of splits; empty in what a former release made")

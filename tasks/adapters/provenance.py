@@ -11,18 +11,24 @@ from gmic_model.preprocess import preprocess_version
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.run import RunConfig
 from schemas.errors import StoreError
+from schemas.reports.data import SplitReport
 from schemas.reports.report import Provenance
 
 
-def provenance(config: RunConfig, data_version: str, *, seed: int) -> Provenance:
-    """What every result carries."""
+def provenance(config: RunConfig, splits: SplitReport, *, seed: int) -> Provenance:
+    """What every result carries.
+
+    Raises:
+        StoreError: The table of splits is gone.
+    """
     return Provenance(
         code_version=version("mammography-gmic"),
         config_sha256=config.sha256(),
-        data_version=data_version,
+        data_version=splits.data_version,
         preprocess_version=config_preprocessing(config.preprocess),
         seed=seed,
         created_utc=now().isoformat(timespec="seconds"),
+        splits_sha256=file_sha256(splits.splits_path),
     )
 
 

@@ -163,8 +163,9 @@ def _cautions(report: PipelineReport, config: RunConfig) -> list[str]:
         ("data", trained.data_version, evaluated.data_version),
         ("code", trained.code_version, evaluated.code_version),
         ("preprocessing", trained.preprocess_version, evaluated.preprocess_version),
+        ("splits", trained.splits_sha256, evaluated.splits_sha256),
     ):
-        if first != second:
+        if first != second and first and second:  # a former release did not say the splits
             cautions.append(f"Training and evaluation used different {what} versions: see provenance.")
     for finding in page_findings(report.evaluation.by_finding):
         positives = report.evaluation.by_finding[finding].positive_breasts

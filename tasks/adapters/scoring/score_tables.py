@@ -6,14 +6,18 @@ Every line has the weights' digest, the data version and the gate's warnings: a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from gmic_model.metrics.ranking import breast_scores
-from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding
+from schemas.errors import StoreError
+from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding, Split
+from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
+from tasks.adapters.store.manifest import read_splits
 
 IMAGE_COLUMNS = (
     "row", "image_id", "exam_id", "patient_id", "laterality", "view_position", "benign", "malignant", "gate_warnings",
@@ -88,6 +92,19 @@ def read_breast_scores(evaluated: EvaluationReport) -> pd.DataFrame:
     """
     breasts = pd.read_parquet(evaluated.scores_path.with_name("breast_scores.parquet"))
     return breasts[breasts["model_sha256"] == evaluated.model_sha256].reset_index(drop=True)
+
+
+def is_of_splits(folder: Path, splits: SplitReport) -> bool:
+    """True if an evaluation's tables hold the test and tuning patients of these splits, and no other."""
+    try:
+        split_of: dict[str, str] = dict(read_splits(splits.splits_path).itertuples(index=False, name=None))
+        for split, name in ((Split.TEST, "scores"), (Split.TUNING, "tuning_scores")):
+            scored = set(pd.read_parquet(folder / f"{name}.parquet", columns=["patient_id"])["patient_id"])
+            if len(scored) != splits.counts[split.value].patients or any(split_of.get(one) != split.value for one in scored):
+                return False
+    except (OSError, ValueError, KeyError, StoreError):
+        return False
+    return True
 
 
 def labelled(table: pd.DataFrame, finding: Finding, kept: Sequence[str]) -> pd.DataFrame:

@@ -105,7 +105,7 @@ def training_report(request: TrainingRequest) -> TrainReport:
         best_epoch=best,
         train_exams=request.splits.counts["train"].exams,
         splits_sha256=file_sha256(request.splits.splits_path),
-        provenance=provenance(request.config, request.splits.data_version, seed=request.config.train.seed),
+        provenance=provenance(request.config, request.splits, seed=request.config.train.seed),
         localization_checkpoint_path=epoch_dir(request.run_dir, max(pointed)) if pointed else None,
     )
 
@@ -138,6 +138,6 @@ def kept_checkpoint_sha256(checkpoint: Path) -> str:
 def checkpoint_about(config: RunConfig, splits: SplitReport, *, seed: int) -> dict[str, Any]:
     """What every checkpoint says of itself."""
     return {
-        "provenance": provenance(config, splits.data_version, seed=seed).model_dump(),
+        "provenance": provenance(config, splits, seed=seed).model_dump(),
         "preprocess": config.preprocess.model_dump(mode="json"),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +83,24 @@ def make_store(config: RunConfig, *, exams: int = 12, with_masks: bool = True, m
             lines.append(_line(row, exam, laterality, position, is_malignant, has_mask=mask_HW is not None))
         write_shard(store, exam, images)
     manifest = publish(store, lines, [])
-    patients = [f"P{exam:03d}" for exam in range(exams)]
     tuning = (0, 3, 7, 11)  # of each twelve: two with the square, two without
-    parts = [Split.TUNING.value if exam % 12 in tuning else Split.TRAIN.value for exam in range(exams)]
-    path = config.workspace_dir / "split" / "splits.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame({"patient_id": patients, "split": parts}).to_parquet(path, index=False)
-    count = SplitCount(patients=exams, exams=exams, images=4 * exams, benign_breasts=0, malignant_breasts=1)
-    counts = {part.value: count for part in Split}
-    report = SplitReport(splits_path=path, data_version=data_version(manifest), counts=counts)
-    path.with_name("report.json").write_text(report.model_dump_json())
+    parts = [Split.TUNING if exam % 12 in tuning else Split.TRAIN for exam in range(exams)]
+    report = divided(config.workspace_dir / "split" / "splits.parquet", parts, data_version(manifest))
+    report.splits_path.with_name("report.json").write_text(report.model_dump_json())
     return report
+
+
+def divided(path: Path, parts: Sequence[Split], version: str) -> SplitReport:
+    """The store's patients in these splits, in their order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    patients = [f"P{exam:03d}" for exam in range(len(parts))]
+    pd.DataFrame({"patient_id": patients, "split": [part.value for part in parts]}).to_parquet(path, index=False)
+    counts = {
+        part.value: SplitCount(patients=size, exams=size, images=4 * size, benign_breasts=0, malignant_breasts=1)
+        for part in Split
+        for size in [parts.count(part)]
+    }
+    return SplitReport(splits_path=path, data_version=version, counts=counts)
 
 
 def request(config: RunConfig, splits: SplitReport, **changes: Any) -> TrainingRequest:
@@ -124,6 +132,7 @@ def _line(row: int, exam: int, laterality: str, position: str, is_malignant: boo
         "malignant": int(is_malignant),
         "birads": 0 if is_malignant else 1 + exam % 2,
         "has_lesion_mask": has_mask,
+        "lesion_boxes": None,
         "source_rows_px": WINDOW_PX[0],
         "source_columns_px": WINDOW_PX[1],
         "crop_top_px": 0,
