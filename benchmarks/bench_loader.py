@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmic_model.learning.batches import ExamViews, network_batch
+from gmic_model.learning.exam_loader import ExamViews, network_batch
 from gmic_model.preprocess import preprocess_version
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.training import StoreReader

@@ -37,7 +37,7 @@ from released_recipe import window_from_png
 from serial_ingest import ingest_serially, make_config
 from torch.utils.data import DataLoader, Dataset
 
-from gmic_model.learning.batches import ExamViews, batches_of, loaded, network_batch, stored_batches
+from gmic_model.learning.exam_loader import ExamViews, batches_of, loaded, network_batch, stored_batches
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.training import StoreReader
 from schemas.exam import Laterality

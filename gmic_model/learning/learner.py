@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gmic_model.learning.batches import Batch
+from gmic_model.learning.exam_loader import Batch
 from gmic_model.learning.processes import ALONE, Processes, shared_network
 from gmic_model.model import GMICOutput
 from gmic_model.networks.registry import build_network, network_loss

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gmic_model.learning.batches import Batch
+from gmic_model.learning.exam_loader import Batch
 from gmic_model.learning.learner import Learner, assembled_learner, choose_device, copied
 from gmic_model.learning.processes import ALONE, Processes
 from gmic_model.loss import birads_loss

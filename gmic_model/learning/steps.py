@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gmic_model.learning.batches import Batch, ExamViews, loaded
+from gmic_model.learning.exam_loader import Batch, ExamViews, loaded
 from gmic_model.learning.learner import Device, Learner
 from gmic_model.learning.processes import ALONE, Processes
 from gmic_model.learning.step_plan import PlannedStep

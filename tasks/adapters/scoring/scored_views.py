@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gmic_model.learning.batches import ExamViews, batches_of, loaded
+from gmic_model.learning.exam_loader import ExamViews, batches_of, loaded
 from gmic_model.learning.learner import Device, predict_batches
 from gmic_model.model import GMICOutput
 from gmic_model.networks.network import FindingsNetwork

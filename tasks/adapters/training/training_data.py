@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from gmic_model.learning.batches import ExamViews
+from gmic_model.learning.exam_loader import ExamViews
 from gmic_model.learning.step_plan import ShuffledExams
 from gmic_model.networks.birads_classifier import BIRADS_GROUPS, birads_group
 from gmic_model.preprocess import preprocess_version

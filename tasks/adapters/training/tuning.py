@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmic_model.learning.batches import Batch, ExamViews, batches_of, loaded
+from gmic_model.learning.exam_loader import Batch, ExamViews, batches_of, loaded
 from gmic_model.learning.learner import Device, Learner, averaged_weights, predict_batches
 from gmic_model.learning.pretraining import predict_groups
 from gmic_model.learning.processes import Processes

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gmic_model.learning.batches import Batch, ExamViews
+from gmic_model.learning.exam_loader import Batch, ExamViews
 from gmic_model.learning.learner import (
     Learner,
     averaged_weights,

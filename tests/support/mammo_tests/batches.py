@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from gmic_model.learning.batches import Batch
+from gmic_model.learning.exam_loader import Batch
 from gmic_model.learning.steps import Part
 
 

@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gmic_model.learning.batches import Batch
+from gmic_model.learning.exam_loader import Batch
 from gmic_model.learning.learner import Learner, new_learner, random_state, set_random_state
 from gmic_model.learning.steps import train_steps
 from gmic_model.model import GMIC

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gmic_model.learning.batches import ExamViews, loaded
+from gmic_model.learning.exam_loader import ExamViews, loaded
 from gmic_model.networks.registry import build_network
 from gmic_model.preprocess import PreparedView, network_input
 from schemas.config.ingest import PreprocessConfig

@@ -12,7 +12,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmic_model.learning.batches import Batch, ExamViews, batches_of, join_exams, loaded, network_batch, standardised_on_device
+from gmic_model.learning.exam_loader import (
+    Batch,
+    ExamViews,
+    batches_of,
+    join_exams,
+    loaded,
+    network_batch,
+    standardised_on_device,
+)
 from gmic_model.pixels.window import draw_jitter
 from gmic_model.preprocess import PreparedView, network_input
 from schemas.config.ingest import PreprocessConfig
