@@ -240,7 +240,7 @@ def _mark_what_is_not_there(files: Workspace) -> tuple[int, int]:
     """Lets the next ingest read every image whose pixels are not on the disk; how many, and of how many."""
     from tasks.adapters.inbox.store_ledger import StoreLedger
     from tasks.adapters.store.exam_store import is_written, make_arrays, open_store
-    from tasks.adapters.store.settings import read_settings
+    from tasks.adapters.store.store_settings import read_settings
 
     if not files.store.settings_path.exists():
         return 0, 0

@@ -20,7 +20,7 @@ from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.store.exam_store import crop_digest, open_store, read_row
 from tasks.adapters.store.manifest import lines_of, read_manifest
 from tasks.adapters.store.parts import manifest_table, marked_manifest, write_arrays_id
-from tasks.adapters.store.settings import read_settings
+from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.workspace import StoreFolder, Workspace, named_paths
 from tasks.stage import load_report
 

@@ -333,7 +333,7 @@ def test_a_path_in_an_identifier_leads_nowhere(
 
 def test_a_worker_that_a_file_kills_costs_that_file(scheduler: str) -> None:
     """The halves of a shard's job hold its images once each, down to one; a job of one cannot be divided (fault 32)."""
-    from tasks.adapters.gate.settings import GateSettings
+    from tasks.adapters.gate.gate_settings import GateSettings
     from tasks.adapters.gate.source_file import SourceFile
     from tasks.adapters.inbox.batches import halves_of_header_job
     from tasks.adapters.inbox.shard_writer import HeaderJob

@@ -14,7 +14,7 @@ from schemas.reports.data import IngestReport
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.store.exam_store import open_store, read_row
 from tasks.adapters.store.manifest import published_rows, read_manifest, read_splits
-from tasks.adapters.store.settings import read_settings
+from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.workspace import StoreFolder, Workspace
 
 IngestHere = Callable[[RunConfig], IngestReport]

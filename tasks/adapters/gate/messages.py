@@ -15,7 +15,7 @@ from schemas.config.ingest import PreprocessConfig
 from schemas.exam import ImageRecord, ViewGeometry
 from schemas.refusal import Refusal
 from tasks.adapters.dicom.header import LARGEST_SIDE_PX
-from tasks.adapters.gate.settings import GateSettings
+from tasks.adapters.gate.gate_settings import GateSettings
 
 PIXELS_BYTES: Final = 3 * LARGEST_SIDE_PX**2
 """Shared memory: a uint16 image of the largest size and its uint8 mask. Only what was written takes up memory."""

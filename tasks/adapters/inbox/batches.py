@@ -18,7 +18,7 @@ from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
 from tasks.adapters.cluster import Failed
 from tasks.adapters.datasets.catalogue import profile_named
-from tasks.adapters.gate.settings import gate_settings
+from tasks.adapters.gate.gate_settings import gate_settings
 from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.lines import AcceptedFile

@@ -19,8 +19,8 @@ from schemas.errors import DicomError, FileDeferred, GateRejection
 from schemas.exam import DeferredFile, ImageRecord, QuarantinedFile
 from schemas.refusal import Refusal
 from tasks.adapters.gate.child import PreparedImage, child_of_this_thread
+from tasks.adapters.gate.gate_settings import GateSettings
 from tasks.adapters.gate.messages import InspectHeader, PrepareImage
-from tasks.adapters.gate.settings import GateSettings
 from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.lines import WrittenImage
 from tasks.adapters.store.exam_store import ExamStore, StoredImage, crop_digest, write_shard

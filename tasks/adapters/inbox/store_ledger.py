@@ -16,7 +16,7 @@ from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import published_rows
 from tasks.adapters.store.parts import manifest_table, marked_manifest, missing_part, require_same, write_arrays_id
-from tasks.adapters.store.settings import read_settings, write_settings
+from tasks.adapters.store.store_settings import read_settings, write_settings
 from tasks.adapters.workspace import write_atomically
 
 _REMEDY = "restore it from a backup (`mammo restore`), or ingest into a new workspace_dir"

@@ -24,8 +24,8 @@ from schemas.config.training import StoreReader
 from schemas.errors import StoreError
 from schemas.layout import LESION_MASK, PIXELS
 from tasks.adapters.store.parts import is_unmade, making, require_parts, write_arrays_id
-from tasks.adapters.store.settings import StoreSettings, read_settings, write_settings
 from tasks.adapters.store.shard_file import COMPRESSION_LEVEL, COMPRESSOR, ShardFile, is_index_sound
+from tasks.adapters.store.store_settings import StoreSettings, read_settings, write_settings
 from tasks.adapters.store.tensorstore_reader import read_chunk
 from tasks.adapters.workspace import StoreFolder, delete_leftovers
 

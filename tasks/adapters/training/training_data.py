@@ -21,7 +21,7 @@ from schemas.exam import FINDINGS, Split
 from schemas.reports.data import SplitReport
 from tasks.adapters.store.exam_store import ExamStore, open_store
 from tasks.adapters.store.manifest import exam_records, lines_of, manifest_with_splits, read_manifest
-from tasks.adapters.store.settings import read_settings
+from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.store.views import StoredViews, stored_views
 from tasks.adapters.workspace import exam_store_dir
 

@@ -20,8 +20,8 @@ from mammo_tests.code_streams import END, LOSSLESS, LOSSY
 from schemas.config.ingest import GateLimits, PreprocessConfig
 from schemas.errors import GateRejection
 from tasks.adapters.gate.child import GateChild
+from tasks.adapters.gate.gate_settings import GateSettings
 from tasks.adapters.gate.messages import PrepareImage
-from tasks.adapters.gate.settings import GateSettings
 from tasks.adapters.gate.source_file import file_fingerprint
 from tasks.adapters.pseudonyms import open_key
 

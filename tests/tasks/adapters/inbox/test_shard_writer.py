@@ -20,7 +20,7 @@ from schemas.exam import ViewGeometry
 from schemas.layout import LESION_MASK, MANIFEST_NAMES
 from tasks.adapters.datasets.phantom_cohort import write_cohort
 from tasks.adapters.dicom.dicom_file import read_header, read_pixels
-from tasks.adapters.gate.settings import GateSettings
+from tasks.adapters.gate.gate_settings import GateSettings
 from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.shard_writer import (
     HeaderJob,

@@ -16,7 +16,7 @@ from mammo_tests.mammograms import breast, setting, write
 from schemas.config.ingest import PreprocessConfig
 from schemas.exam import Laterality, LesionBox, ViewPosition
 from schemas.layout import MANIFEST_COLUMNS
-from tasks.adapters.gate.settings import GateSettings
+from tasks.adapters.gate.gate_settings import GateSettings
 from tasks.adapters.gate.source_file import SourceFile, file_fingerprint
 from tasks.adapters.inbox.shard_writer import PlannedImage, ShardJob, write_exam_shard
 from tasks.adapters.pseudonyms import open_key

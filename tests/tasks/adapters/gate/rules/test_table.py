@@ -43,10 +43,10 @@ from tasks.adapters.checks.image_suites import manifest_suites
 from tasks.adapters.datasets.catalogue import PROFILES
 from tasks.adapters.dicom.dicom_file import read_header
 from tasks.adapters.gate.child import GateChild
+from tasks.adapters.gate.gate_settings import GateSettings
 from tasks.adapters.gate.messages import DrawThumbnail, PrepareImage
 from tasks.adapters.gate.rules.rule import BLOCK, WARN, Seen, row, rule
 from tasks.adapters.gate.rules.table import GROUPS, RULES, broken_rules, demand
-from tasks.adapters.gate.settings import GateSettings
 from tasks.adapters.gate.source_file import file_fingerprint
 from tasks.adapters.inbox.claims import publishable
 from tasks.adapters.inbox.lines import LedgerLine
