@@ -1,7 +1,8 @@
 """Transfer syntaxes and their decoders: imagecodecs, called directly. The only module that imports imagecodecs.
 
 ``SYNTAXES`` is the list of what is read: another syntax is a row there. imagecodecs decodes faster than pydicom's plug-ins
-(benchmarks/bench_decode.py) and releases the GIL; behind pydicom's own plug-in interface it would lose 4 ms an image to copies.
+(benchmarks/ingest/bench_decode.py) and releases the GIL; behind pydicom's own plug-in interface it would lose 4 ms an image
+to copies.
 What a code stream says of itself is read before a byte of it is decoded (``code_stream``): its size, its loss, its end.
 """
 

@@ -1,7 +1,7 @@
 """Goals G5 to G8: size of the store, random reads, and the training loader, against blosc files and PNG files in turns.
 
-    taskset -c 0 env OMP_NUM_THREADS=1 python benchmarks/bench_store.py [--exams 4] [--rounds 5] [--image MAMMOGRAM.dcm ...]
-    env OMP_NUM_THREADS=1 python benchmarks/bench_store.py --loaders        # G7, G8: needs two cores
+    taskset -c 0 env OMP_NUM_THREADS=1 python -m benchmarks.store.bench_store [--exams 4] [--image MAMMOGRAM.dcm ...]
+    env OMP_NUM_THREADS=1 python -m benchmarks.store.bench_store --loaders        # G7, G8: needs two cores
 
 Bytes are compared with the source's pixels (rows x columns x 2); bytes and random reads with the same arrays, canvas and all,
 as PNG (OpenCV's default level). The PNG loader is the released recipe's, on the crops: read, flip, window with random shift and
@@ -32,11 +32,11 @@ import pandas as pd
 import torch
 from numcodecs.blosc import Blosc
 from numpy.typing import NDArray
-from phantom_dicoms import SHAPE_PX, write_image, write_phantom_dicoms
-from released_recipe import window_from_png
-from serial_ingest import ingest_serially, make_config
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.ingest.phantom_dicoms import SHAPE_PX, write_image, write_phantom_dicoms
+from benchmarks.ingest.released_recipe import window_from_png
+from benchmarks.ingest.serial_ingest import ingest_serially, make_config
 from gmic_model.learning.exam_loader import ExamViews, batches_of, loaded, network_batch, stored_batches
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.training import StoreReader

@@ -1,6 +1,6 @@
 """How often the patch with most attention touches the lesion, over the annotated test views of a finished workspace.
 
-python benchmarks/attention_on_lesions.py demo
+python -m benchmarks.evaluation.attention_on_lesions demo
 """
 
 from __future__ import annotations

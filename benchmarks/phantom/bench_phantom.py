@@ -1,6 +1,6 @@
 """Seconds per phantom image on one core, drawn and written as DICOM with its mask.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_phantom.py
+    OMP_NUM_THREADS=1 python -m benchmarks.phantom.bench_phantom
 
 Writes a one-exam cohort per size into a temporary folder and prints drawing alone and the whole of it, wall clock.
 """
@@ -14,8 +14,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gmic_model.phantom.drawing import VIEWS, draw_exam, plan_exam
 from schemas.config.ingest import PhantomConfig

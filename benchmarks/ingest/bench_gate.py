@@ -1,6 +1,6 @@
 """The price of the gate's child process: whole shards ingested with it and without it, in turns, on one core.
 
-    taskset -c 0 env OMP_NUM_THREADS=1 python benchmarks/bench_gate.py [--exams 2] [--rounds 5]
+    taskset -c 0 env OMP_NUM_THREADS=1 python -m benchmarks.ingest.bench_gate [--exams 2] [--rounds 5]
 
 Each round ingests every image of every transfer syntax: gate, decode, crop, manifest line, shard on disk. Prints CPU time (this
 process and its children) and wall time per image, medians of the rounds, the child's share, what starting a child costs, and
@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-from phantom_dicoms import write_phantom_dicoms
 
+from benchmarks.ingest.phantom_dicoms import write_phantom_dicoms
 from gmic_model.preprocess import fit_canvas, prepare_view
 from schemas.config.ingest import GateLimits, PreprocessConfig
 from schemas.errors import GateRejection

@@ -5,7 +5,7 @@ patch by patch with one image minimum each, and torch's own BatchNorm. Each path
 thread, round after round; a child's figure is the least process time of its repeats, so that a busy machine disturbs little.
 "memory kept" is ``tasks.adapters.allocator``, which the network's processes use; the reference is measured with it too.
 
-    PYTHONPATH=. taskset -c 1 python benchmarks/bench_model.py [--rounds 3] [--repeats 3] [--bf16]
+    taskset -c 1 python -m benchmarks.network.bench_model [--rounds 3] [--repeats 3] [--bf16]
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Goals G2, G3 and G9, and the gate's share: ingest against its own decoder, pydicom's default, the released recipe, and Dask.
 
-    taskset -c 0 env OMP_NUM_THREADS=1 python benchmarks/bench_ingest.py [--exams 4] [--rounds 5] [--syntaxes "JPEG lossless"]
-    taskset -c 0 env OMP_NUM_THREADS=1 python benchmarks/bench_ingest.py --image MAMMOGRAM.dcm      # another image's pixels
-    env OMP_NUM_THREADS=1 python benchmarks/bench_ingest.py --dask [--shards 12]                   # G9: needs two cores
+    taskset -c 0 env OMP_NUM_THREADS=1 python -m benchmarks.ingest.bench_ingest [--exams 4] [--syntaxes "JPEG lossless"]
+    taskset -c 0 env OMP_NUM_THREADS=1 python -m benchmarks.ingest.bench_ingest --image MAMMOGRAM.dcm  # other pixels
+    env OMP_NUM_THREADS=1 python -m benchmarks.ingest.bench_ingest --dask [--shards 12]                   # G9: needs two cores
 
 Ingest is everything: headers through the gate, ledger, rows, then decode, gate, crop, pseudonyms, digests, shard and ledger, on
 a tmpfs. It runs in turns with the others, on the same files; ratios are of the medians of the rounds' wall times, CPU times
@@ -31,16 +31,16 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
-from bench_decode import default_pixels, default_plugin
-from bench_gate import cpu_s_of
 from numpy.typing import NDArray
-from phantom_dicoms import SYNTAXES, write_image, write_phantom_dicoms
 from pydicom import dcmread
 from pydicom.encaps import generate_frames
-from released_recipe import AS_DESCRIBED, GENTLE, PngWriters
-from released_recipe import run as released_recipe
-from serial_ingest import ingest_serially, make_config
 
+from benchmarks.ingest.bench_decode import default_pixels, default_plugin
+from benchmarks.ingest.bench_gate import cpu_s_of
+from benchmarks.ingest.phantom_dicoms import SYNTAXES, write_image, write_phantom_dicoms
+from benchmarks.ingest.released_recipe import AS_DESCRIBED, GENTLE, PngWriters
+from benchmarks.ingest.released_recipe import run as released_recipe
+from benchmarks.ingest.serial_ingest import ingest_serially, make_config
 from gmic_model.preprocess import fit_canvas, prepare_view
 from schemas.config.ingest import LocalDask
 from schemas.exam import ImageRecord

@@ -3,7 +3,7 @@
 The store is written here: breasts of noise that fill 60 % of the width. One thread reads, as each of the loader's does.
 Growth: the same number of images in random order from a store of 1x, 4x and 16x rows.
 
-    PYTHONPATH=. taskset -c 1 python benchmarks/bench_loader.py [--full-images 24] [--growth-images 64]
+    taskset -c 1 python -m benchmarks.store.bench_loader [--full-images 24] [--growth-images 64]
 """
 
 from __future__ import annotations

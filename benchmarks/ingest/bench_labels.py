@@ -1,6 +1,6 @@
 """A million label lines: how long they take to be read and put to breasts, and how much memory; every ingest does it.
 
-    python benchmarks/bench_labels.py [--lines 1000000]
+    python -m benchmarks.ingest.bench_labels [--lines 1000000]
 
 Two lines an exam, two exams a patient, named by StudyInstanceUID, by StudyDate and, in any order, by StudyInstanceUID with one
 line an exam, which is the most that the reader has to remember. Each is read in a process of its own; its peak counts Python
@@ -100,7 +100,12 @@ def main() -> None:
             path = Path(folder) / f"{name}.csv"
             with path.open("w", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in table(arguments.lines))
-            ended = subprocess.run([sys.executable, __file__, "--read", str(path)], capture_output=True, text=True, check=True)
+            ended = subprocess.run(
+                [sys.executable, "-m", "benchmarks.ingest.bench_labels", "--read", str(path)],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
             print(f"{name:10s} {ended.stdout.strip()}", flush=True)
 
 

@@ -1,7 +1,7 @@
 """What Prefect costs: 300 batches against their ingest time, growth of server and database, and the requests of the UI's pages.
 
-    python benchmarks/bench_orchestration.py                       # SQLite, an embedded server
-    python benchmarks/bench_orchestration.py --database URL        # postgresql+asyncpg://user@host:port/name, empty
+    python -m benchmarks.operations.bench_orchestration                       # SQLite, an embedded server
+    python -m benchmarks.operations.bench_orchestration --database URL        # postgresql+asyncpg://user@host:port/name, empty
 
 A million images are 300 batches of 3,333; what Prefect adds to them is to stay below 3 % of the ingest time. The payload
 sleeps: what is measured is everything around it.

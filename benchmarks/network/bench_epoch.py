@@ -1,6 +1,6 @@
 """A whole epoch as the store grows 1x, 4x and 16x: training, tuning and checkpoint. An image's time should not know the others.
 
-    PYTHONPATH=. OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/bench_epoch.py [--exams 16] [--epochs 2]
+    OMP_NUM_THREADS=1 taskset -c 1 python -m benchmarks.network.bench_epoch [--exams 16] [--epochs 2]
 
 Exams of four views of 192 x 128 pixels, one in four tunes, half of the others have a finding: an epoch shows all of them.
 Images are small, so that what grows with their number shows beside the network. "A further image" leaves out what an epoch
@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from bench_loader import manifest_line
 
+from benchmarks.store.bench_loader import manifest_line
 from gmic_model.learning.processes import ALONE
 from gmic_model.preprocess import preprocess_version
 from schemas.config.run import RunConfig

@@ -3,8 +3,8 @@
 Each case is a child process with its own time limit, and tells every measurement at once: a case that runs out of memory or
 time leaves the table with what it had. The most telling cases come first. Needs this repository, torch, numpy and pydantic:
 
-    PYTHONPATH=. python benchmarks/bench_model_gpu.py --json result.json        # one GPU
-    PYTHONPATH=. python benchmarks/bench_model_gpu.py --device cpu --small      # does the script work? a minute
+    python -m benchmarks.network.bench_model_gpu --json result.json        # one GPU
+    python -m benchmarks.network.bench_model_gpu --device cpu --small      # does the script work? a minute
 
 The reference is ``bench_model.ReferenceGMIC``: contiguous fp32 eager, three-channel patch stem, a gather patch by patch.
 """
@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_model import ReferenceGMIC, mammogram_like
-from model_table import Record, summary
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.network.bench_model import ReferenceGMIC, mammogram_like
+from benchmarks.network.model_table import Record, summary
 from gmic_model.loss import gmic_loss
 from gmic_model.model import GMIC, GMICConfig, MultipleInstanceModule, pool_top_t
 from gmic_model.roi import find_corners, gather_patches
@@ -130,7 +130,7 @@ def run_children(names: list[str], arguments: argparse.Namespace) -> list[Record
 
 def run_child(case: Case, limit_s: float, arguments: argparse.Namespace) -> tuple[str, str]:
     """What the child printed, and why it ended ("" = well)."""
-    command = [sys.executable, __file__, "--device", arguments.device, "--child", case.name]
+    command = [sys.executable, "-m", "benchmarks.network.bench_model_gpu", "--device", arguments.device, "--child", case.name]
     try:
         child = subprocess.run(
             [*command, *(["--small"] if arguments.small else [])], capture_output=True, text=True, timeout=limit_s, check=False

@@ -1,6 +1,6 @@
 """The plan for 1,000,000 images from this machine's measurements: docs/explanation/a-million-images.md quotes it.
 
-    python benchmarks/million_plan.py numbers.json [--images 1000000]
+    python -m benchmarks.ingest.million_plan numbers.json [--images 1000000]
 
 ``numbers.json`` is filled by ``bench_ingest.py --syntaxes all``, ``bench_ingest.py --dask``, ``bench_store.py`` and
 ``bench_growth.py`` (twice, once with ``--scheduler``), each with ``--json numbers.json``. More than two cores were never

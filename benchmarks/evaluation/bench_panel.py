@@ -1,6 +1,6 @@
 """A Figure 4 panel and a gallery picture, drawn directly, against the release's way: one 500-dpi matplotlib figure an image.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_panel.py
+    OMP_NUM_THREADS=1 python -m benchmarks.evaluation.bench_panel
 
 The baseline is written here from its description (4 + K pictures in a row, 30 x 3 inches, 500 dpi, saved tight as PNG); it
 needs matplotlib, which the package does not. Prints CPU seconds, medians of runs in turn, for a 2944 x 1920 window and 6

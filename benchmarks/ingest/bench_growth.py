@@ -1,7 +1,7 @@
 """Whether the cost of an image stays the same: from 500 to 8,000 images, and with 0, 1 and 10 earlier ingests in the ledger.
 
-    taskset -c 0 env OMP_NUM_THREADS=1 python benchmarks/bench_growth.py [--counts 500 2000 8000] [--earlier 10]
-    env OMP_NUM_THREADS=1 python benchmarks/bench_growth.py --scheduler 5000      # Dask's overhead and memory, two cores
+    taskset -c 0 env OMP_NUM_THREADS=1 python -m benchmarks.ingest.bench_growth [--counts 500 2000 8000] [--earlier 10]
+    env OMP_NUM_THREADS=1 python -m benchmarks.ingest.bench_growth --scheduler 5000      # Dask's overhead and memory, two cores
 
 Small images (256 x 256), so that what grows with their number shows: a full-size image costs ten times as much, its share of
 scan, ledger and manifest stays the same. Drawing and writing the DICOM files is not counted. All steps of the flow run in this
@@ -27,9 +27,9 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
-from bench_gate import cpu_s_of
-from serial_ingest import ingest_serially, make_config
 
+from benchmarks.ingest.bench_gate import cpu_s_of
+from benchmarks.ingest.serial_ingest import ingest_serially, make_config
 from schemas.config.ingest import LocalDask, PreprocessConfig
 from schemas.config.run import RunConfig
 from schemas.exam import Laterality, ViewPosition

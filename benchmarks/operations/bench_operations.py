@@ -1,7 +1,7 @@
 """What a workstation's people wait for: the start of an ingest after an arrival, and the UI's pages over 10,000 task runs.
 
-    python benchmarks/bench_operations.py arrivals      # a real `mammo serve`; exams are moved into its inbox
-    python benchmarks/bench_operations.py pages         # SQLite and PostgreSQL, filled with the same history
+    python -m benchmarks.operations.bench_operations arrivals      # a real `mammo serve`; exams are moved into its inbox
+    python -m benchmarks.operations.bench_operations pages         # SQLite and PostgreSQL, filled with the same history
 
 The pages are loaded once by headless Chromium, which says what they ask the server; each of these requests is then repeated.
 """
@@ -175,7 +175,11 @@ def print_pages(folder: Path) -> None:
             use_own_server(folder, url)
             with prefect_server(home):
                 pass  # makes the tables
-            subprocess.run([sys.executable, __file__, "--fill"], check=True, env={**os.environ, "PREFECT_API_URL": ""})
+            subprocess.run(
+                [sys.executable, "-m", "benchmarks.operations.bench_operations", "--fill"],
+                check=True,
+                env={**os.environ, "PREFECT_API_URL": ""},
+            )
             use_own_server(folder, url)
             with prefect_server(home) as address:
                 ask = asker(address)

@@ -1,6 +1,6 @@
 """Breast crop: the exact one-pass way against the released steps in scipy, on one thread, results compared.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_crop.py
+    OMP_NUM_THREADS=1 python -m benchmarks.ingest.bench_crop
 
 Prints milliseconds, medians of interleaved runs, for a synthetic 3328 x 2560 breast that fills about a third of the image.
 """

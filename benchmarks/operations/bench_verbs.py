@@ -1,6 +1,6 @@
 """What a person waits for: CPU seconds of `mammo predict` of one exam, and of verbs that have nothing left to do.
 
-    python benchmarks/bench_verbs.py [--times 3] [--repository OTHER_CHECKOUT]
+    python -m benchmarks.operations.bench_verbs [--times 3] [--repository OTHER_CHECKOUT]
 
 Makes ten phantom patients of 384 x 288 pixels and trains one epoch, then runs each command as a process of its own, with all
 its children: the server, the gate's child, Dask's workers. Bytecode is written by an untimed run first. ``--repository``
@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-OURS = Path(__file__).parents[1]
+OURS = Path(__file__).parents[2]
 FINISHED = ("validate", "split", "train", "evaluate", "explain")
 PARTS = {"child_main": "gate's child", "prefect": "server", "spawn_main": "Dask's workers", "process_main": "training"}
 SECONDS_BETWEEN_LOOKS = 0.05

@@ -1,6 +1,6 @@
 """Goal G1: our decoding against pydicom's default with the plug-ins that are installed, in turns, pixels compared.
 
-    taskset -c 0 env OMP_NUM_THREADS=1 python benchmarks/bench_decode.py [--exams 1] [--rounds 5] [--image MAMMOGRAM.dcm]
+    taskset -c 0 env OMP_NUM_THREADS=1 python -m benchmarks.ingest.bench_decode [--exams 1] [--rounds 5] [--image MAMMOGRAM.dcm]
 
 pydicom tries its plug-ins in its own order, python-gdcm first where it is installed. The project does not depend on python-gdcm
 nor on pylibjpeg-libjpeg (GPL); the goals were set with python-gdcm, so install it (and pylibjpeg, which the pylibjpeg-*
@@ -24,9 +24,9 @@ import cv2
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from phantom_dicoms import write_image, write_phantom_dicoms
 from pydicom.pixels.decoders.base import get_decoder
 
+from benchmarks.ingest.phantom_dicoms import write_image, write_phantom_dicoms
 from tasks.adapters.dicom import dicom_file
 from tasks.adapters.dicom.dicom_file import read_pixels
 

@@ -1,6 +1,6 @@
 """Draws the two figures of docs/explanation/phantom.md.
 
-python benchmarks/phantom_figures.py docs/figures
+python -m benchmarks.phantom.phantom_figures docs/figures
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gmic_model.phantom.drawing import draw_exam, plan_exam
 from gmic_model.phantom.lesions import SPOT_PX, Spot, SpotKind, SpotStyle, draw_spot

@@ -1,6 +1,6 @@
 """Patient-clustered bootstrap intervals: the vectorised way against a loop over scikit-learn, one thread, same resamples.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_bootstrap.py
+    OMP_NUM_THREADS=1 python -m benchmarks.evaluation.bench_bootstrap
 
 Prints, for the size of the public reader study (1,440 breasts of 720 exams, 61 positive) and of a larger test split, seconds
 of both ways, their ratio, and the largest difference of any resample. The loop is timed on fewer resamples and scaled, as it is

@@ -1,6 +1,6 @@
 """Is the class of a phantom finding in its fine detail? Patch classifiers at native resolution and after fourfold reduction.
 
-    python benchmarks/phantom_detail_experiment.py [--difficulty 0.5] [--exams 200] [--json FILE]
+    python -m benchmarks.phantom.phantom_detail_experiment [--difficulty 0.5] [--exams 200] [--json FILE]
 
 Draws exams, cuts patches centred on malignant and benign findings and on normal glandular knots, trains the same small network
 on them as they are and after 4x area reduction (and enlargement back), and prints AUROCs on patches of held-out patients with
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,8 +20,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gmic_model.phantom.drawing import draw_view, plan_exam
 from schemas.exam import Finding, Laterality, ViewPosition
