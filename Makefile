@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/mammo demo $(DEMO)
 
 test: $(VENV)/installed
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 # What another Python, and the packages it has in its own versions, could break: arithmetic, DICOM, store, pages, one flow on a
 # real server. CI runs it on the newest Python that is installed: make test-quick VENV=build/second-python PYTHON=python3.13

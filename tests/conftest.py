@@ -31,6 +31,31 @@ MakeConfig = Callable[..., RunConfig]
 
 TINY_PX = (384, 288)
 
+LONGEST_FIRST = (
+    "flows/test_pipeline.py",
+    "training/test_process.py",
+    "flows/test_search.py",
+    "server/test_workstation.py",
+    "tasks/test_ingest_faults.py",
+    "training/test_search_study.py",
+    "flows/test_bad_input.py",
+    "flows/test_backup.py",
+    "server/test_prefect_server.py",
+    "gate/test_child.py",
+    "benchmarks/test_bench_model_gpu.py",
+)
+"""Modules of more than half a minute. A module stays with one worker: a long one begun last would leave the others idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long modules begin first, with ``--no-loadscope-reorder``; the order within a module stays."""
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.as_posix()
+        return next((place for place, end in enumerate(LONGEST_FIRST) if path.endswith(end)), len(LONGEST_FIRST))
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

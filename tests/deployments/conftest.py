@@ -23,6 +23,7 @@ import pydicom
 import pytest
 import yaml
 
+from mammo_tests.foreign_modules import ForeignFolder, foreign_folder, unsafe
 from schemas.config.ingest import PhantomConfig
 from schemas.config.run import RunConfig
 
@@ -41,6 +42,7 @@ class Workstation:
     address: str
     said: list[str]
     notices: list[dict[str, Any]]
+    foreign: ForeignFolder
 
     def arrive(self, exams: slice, *, name: str) -> int:
         """Moves whole exams of the cohort into the inbox, in one rename, and returns the number of files."""
@@ -199,20 +201,22 @@ def workstation(
     url_path.write_text(f"http://127.0.0.1:{port}/notice")
     notice = {"kind": "webhook", "url_file": str(url_path)}
     service_path.write_text(yaml.safe_dump({"settle_s": 1.0, "silence_s": SILENCE_S, "notice": notice}))
-    command = [sys.executable, "-m", "deployments.cli", "serve", str(config_path), "--service", str(service_path)]
+    foreign = foreign_folder(tmp_path_factory.mktemp("foreign"))
+    command = [str(Path(sys.executable).with_name("mammo")), "serve", str(config_path), "--service", str(service_path)]
     process = subprocess.Popen(
         command,
+        cwd=foreign.path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=clean_environment(folder / "no-profile"),
+        env=unsafe(clean_environment(folder / "no-profile")),
         preexec_fn=_hear_ctrl_c,
     )
     assert process.stdout is not None
     said = [process.stdout.readline()]
     assert said[0].startswith("Prefect UI: http://127.0.0.1:"), said[0] + process.stdout.read()
     served = RunConfig.model_validate(content)
-    yield Workstation(process, served, config_path, said[0].split()[2], said, notices)
+    yield Workstation(process, served, config_path, said[0].split()[2], said, notices, foreign)
     if process.poll() is None:
         process.terminate()
     process.wait(timeout=120)

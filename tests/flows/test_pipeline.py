@@ -29,6 +29,7 @@ from flows.ingest import ingest
 from flows.pipeline import pipeline
 from flows.predict import predict
 from flows.table1 import table1
+from mammo_tests.foreign_modules import ForeignFolder, foreign_folder, unsafe
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError, ConfigError
 from schemas.reports.training import EpochRecord
@@ -37,6 +38,7 @@ from tasks.adapters.store.manifest import read_manifest
 
 pytestmark = pytest.mark.e2e
 
+MAMMO = Path(sys.executable).with_name("mammo")
 STAGES = ("validate", "split", "train", "evaluate", "explain")
 RunFlow = Callable[[Any, RunConfig], Any]
 MakeConfig = Callable[..., RunConfig]
@@ -340,14 +342,15 @@ KILL_WHEN: dict[str, Callable[[RunConfig], bool]] = {
 }
 
 
-def kill_pipeline(config: RunConfig, config_path: Path, is_time: Callable[[RunConfig], bool]) -> str:
-    """Runs ``mammo pipeline`` and kills it without warning at a moment; returns what it had printed."""
+def kill_pipeline(config: RunConfig, config_path: Path, is_time: Callable[[RunConfig], bool], foreign: ForeignFolder) -> str:
+    """Runs ``mammo pipeline`` where foreign modules lie, kills it without warning at a moment; returns what it had printed."""
     with (config_path.with_suffix(".log")).open("a+") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "deployments.cli", "pipeline", str(config_path)],
+            [str(MAMMO), "pipeline", str(config_path)],
+            cwd=foreign.path,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env=unsafe({**os.environ, "OMP_NUM_THREADS": "1"}),
         )
         deadline = time.monotonic() + 300  # a busy machine takes its time
         while not is_time(config):
@@ -373,9 +376,11 @@ def resumed(
     config_path = tmp_path_factory.mktemp("configs") / "killed.yaml"
     config_path.write_text(killed.model_dump_json())
     facts = {}
+    foreign = foreign_folder(tmp_path_factory.mktemp("foreign"))
     for moment, is_time in KILL_WHEN.items():
-        output = kill_pipeline(killed, config_path, is_time)
+        output = kill_pipeline(killed, config_path, is_time, foreign)
         facts[moment] = images_written(killed)
+    assert foreign.who_ran() == {}  # server, nannies, gate children and trainings: none looks where the user stands
     return run_flow(pipeline, killed), killed, facts, output
 
 

@@ -123,6 +123,11 @@ def test_exams_that_arrive_are_ingested_and_the_failure_after_it_is_told(worksta
     assert (len(workstation.runs("ingest")), len(workstation.runs("predict"))) == (1, 1)  # an event starts one run
 
 
+def test_a_workstation_runs_our_modules(workstation: Any) -> None:
+    """It was started where foreign ones lie: server, registration, workers, and the runs that the arrival began."""
+    assert workstation.foreign.who_ran() == {}
+
+
 # -------------------------------------------------------------------------------------------------------------- failures
 
 

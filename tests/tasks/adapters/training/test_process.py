@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from gmic_model.learning.processes import ALONE
+from mammo_tests.foreign_modules import foreign_folder
 from mammo_tests.training_store import make_store, request, small_config, with_baseline
 from schemas.errors import CheckpointError, ConfigError, StoreBusy, StoreError, TrainingError
 from schemas.reports.data import SplitReport
@@ -103,7 +104,9 @@ def test_twelve_kills_at_random_moments_do_not_change_the_curve(stored: tuple[Pa
     assert outcomes[0] == outcomes[1]
 
 
-def test_two_processes_learn_what_one_does(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_does(
+    stored: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same global batch over two gloo processes, batch statistics over both: the loss curves differ by less than 1e-5.
 
     At the paper's learning rate, rising, with two parts a step, clipped gradients and the running mean of the weights, which
@@ -115,7 +118,11 @@ def test_two_processes_learn_what_one_does(stored: tuple[Path, SplitReport], tmp
     config = small_config(workspace, **fit)
     serve(request(config, splits, run_dir=tmp_path / "1"), ALONE)
     config = small_config(workspace, **fit, processes=2, sync_batch_norm=True)
+    foreign = foreign_folder(tmp_path)
+    monkeypatch.chdir(foreign.path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     run(request(config, splits, run_dir=tmp_path / "2"))  # torchrun
+    assert foreign.who_ran() == {}
     assert_equal_curves(curve(tmp_path / "1"), curve(tmp_path / "2"))
 
 
