@@ -204,6 +204,14 @@ VERBS: Final = (
         name="evaluate",
         group=ONE_STAGE,
         help="Measure the trained network on the test split.",
+        flags=(
+            Flag(
+                option="--leave-out-seen",
+                help="Leave out patients whom the weights were trained or tuned on, and say how many; refused without it",
+                kind=bool,
+                config_key="evaluate.leave_out_seen",
+            ),
+        ),
         can_force=True,
         deployment=Deployment(
             about="Measure the trained network on the test split, every month, and compare with the evaluation before.",

@@ -15,9 +15,9 @@ def summary_text(verb: str, report: Report) -> str:
     content: dict[str, Any] = report.model_dump(mode="json")
     places = [f"{key}: {value}" for key, value in content.items() if key.endswith(("_dir", "_path"))]
     if isinstance(report, EvaluationReport):
-        from tasks.adapters.scoring.metrics_table import metrics_markdown
+        from tasks.adapters.scoring.metrics_table import metrics_markdown, patients_sentence
 
-        return metrics_markdown(report.by_finding)
+        return f"{metrics_markdown(report.by_finding)}\n\n{patients_sentence(report.patients)}"
     if isinstance(report, SearchReport):
         places.append(f"evaluate them: {report.next_command}")
     return f"{verb} done. " + ", ".join(places)

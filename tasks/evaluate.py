@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreError
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport, FindingMetrics, TemperatureFile
-from schemas.reports.training import EnsembleMember, TrainReport
-from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members, write_temperature
+from schemas.reports.training import TrainReport
+from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members, keep_temperature
 from tasks.adapters.provenance import file_sha256, provenance
-from tasks.adapters.scoring.metrics_table import metrics_markdown
+from tasks.adapters.scoring.metrics_table import metrics_markdown, patients_sentence
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_markdown
 from tasks.stage import GPU_TAG, load_report, stage
@@ -44,7 +44,8 @@ def _read_formerly(config: RunConfig, splits: SplitReport, trained: TrainReport 
 def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainReport | None) -> EvaluationReport:
     """Scores the test split and measures; scores go to parquet and CSV, per image, breast and exam.
 
-    The tuning split is scored too: temperature, use thresholds and the model for localisation are chosen there.
+    The tuning split is scored too: temperature, use thresholds and the model for localisation are chosen there. Patients whom
+    the weights have seen are refused, or left out if the config says so.
 
     Args:
         config: The run.
@@ -53,19 +54,30 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
 
     Raises:
         StoreError: The test split is empty, or the network was trained on another division of the patients.
-        CheckpointError: Weights are missing, were altered, or are of another image size or preprocessing.
+        CheckpointError: Weights are missing, were altered, are of another image size or preprocessing, or have seen patients
+            whom they would be judged by.
     """
     from tasks.adapters.scoring.evaluation import EvaluatedImages, Evaluation  # torch: a finished stage does without
 
     members = evaluated_members(config.evaluate, trained)
-    if trained is not None and not config.evaluate.names_weights:
-        refuse_other_splits(splits, trained)
-    images = EvaluatedImages.of(config, splits)
+    own = None if config.evaluate.names_weights else trained
+    are_of_splits = own is not None and own.splits_sha256 == file_sha256(splits.splits_path)
+    images = EvaluatedImages.of(config, splits, members, are_of_splits=are_of_splits)
+    if own is not None and not images.patients.is_checked:
+        refuse_other_splits(splits, own)
     with progress("evaluate", len(images), "images") as tracker:
         evaluation = Evaluation.of(config, members, images, splits.data_version, tracker.advance_to)
     scores_path = evaluation.write_tables(Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value))
     by_finding = evaluation.measured(config.evaluate)
-    _keep_temperature(config, members, splits, by_finding)
+    fits = {finding: metrics.temperature for finding, metrics in by_finding.items() if metrics.temperature is not None}
+    fitted = TemperatureFile(checkpoint_sha256=ensemble_sha256(members), data_version=splits.data_version, by_finding=fits)
+    keep_temperature(
+        scores_path.parent,
+        members,
+        fitted,
+        are_unseen=images.patients.is_checked,
+        is_of_weights=config.evaluate.read_as is None,  # read as another row of Table 1 they give other scores
+    )
     report = EvaluationReport(
         scores_path=scores_path,
         model_sha256=ensemble_sha256(members),
@@ -75,8 +87,10 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         exams=images.test["exam_id"].nunique(),
         images=len(images.test),
         provenance=provenance(config, splits, seed=config.evaluate.seed),
+        patients=images.patients,
     )
-    show_markdown("metrics", metrics_markdown(report.by_finding, _metrics_before(config)), "Breast-level metrics, test split")
+    table = metrics_markdown(report.by_finding, _metrics_before(config))
+    show_markdown("metrics", f"{table}\n\n{patients_sentence(report.patients)}", "Breast-level metrics, test split")
     return report
 
 
@@ -99,15 +113,3 @@ def _metrics_before(config: RunConfig) -> Mapping[str, FindingMetrics] | None:
         return load_report(config, Stage.EVALUATE, EvaluationReport).by_finding
     except StoreError:  # none yet, or of an older version
         return None
-
-
-def _keep_temperature(
-    config: RunConfig, members: Sequence[EnsembleMember], splits: SplitReport, by_finding: Mapping[str, FindingMetrics]
-) -> None:
-    """Leaves the fitted temperatures in the stage's folder, and beside the weights they belong to if these are one model's."""
-    fits = {finding: metrics.temperature for finding, metrics in by_finding.items() if metrics.temperature is not None}
-    kept = TemperatureFile(checkpoint_sha256=ensemble_sha256(members), data_version=splits.data_version, by_finding=fits)
-    write_temperature(Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value), kept)
-    # Weights read as another row of Table 1 give other scores: their temperature is not that of the weights.
-    if len(members) == 1 and config.evaluate.read_as is None:
-        write_temperature(members[0].path, kept)

@@ -47,8 +47,8 @@ def explain_exams(config: RunConfig, splits: SplitReport, trained: TrainReport, 
 
     store = open_store(exam_store_dir(config))
     manifest = manifest_with_splits(splits, read_manifest(store))
-    test = manifest[manifest["split"] == Split.TEST.value]
     scores = pd.read_parquet(evaluated.scores_path)
+    test = manifest[(manifest["split"] == Split.TEST.value) & manifest["image_id"].isin(scores["image_id"])]
     failures = find_failures(scores, evaluated.by_finding, config.explain.failures)
     chosen = choose_exams(test, failures, config.explain.exams)
     folder = Workspace(config.workspace_dir).stage_dir(Stage.EXPLAIN.value)

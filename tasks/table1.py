@@ -17,7 +17,7 @@ from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.table1 import PAPER_AUROC, Table1Report, Table1Row
 from schemas.reports.training import TrainReport
 from tasks.adapters.provenance import provenance
-from tasks.adapters.scoring.table1_rows import table1_cell, table1_markdown
+from tasks.adapters.scoring.table1_rows import require_same_breasts, table1_cell, table1_markdown
 from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import show_markdown
 
@@ -61,7 +61,12 @@ def variants_to_train(config: RunConfig) -> list[TableRow]:
 
 @task(name="write-table1", cache_policy=NO_CACHE, persist_result=False)
 def write_table1(config: RunConfig, splits: SplitReport, evaluated: dict[TableRow, EvaluationReport]) -> Table1Report:
-    """Puts the rows together; leaves ``table1/table1.md`` and ``table1/report.json``."""
+    """Puts the rows together; leaves ``table1/table1.md`` and ``table1/report.json``.
+
+    Raises:
+        StoreError: The rows were judged by different patients.
+    """
+    require_same_breasts(evaluated)
     folder = Workspace(config.workspace_dir).stage_dir("table1")
     gmic = evaluated.get(TableRow.GMIC)
     rows = tuple(
@@ -71,6 +76,7 @@ def write_table1(config: RunConfig, splits: SplitReport, evaluated: dict[TableRo
             models=len(evaluated[row].models),
             model_sha256=tuple(member.sha256 for member in evaluated[row].models),
             by_finding={finding.value: table1_cell(config, row, finding, evaluated[row], gmic) for finding in FINDINGS},
+            patients=evaluated[row].patients,
         )
         for row in PAPER_AUROC
         if row in evaluated

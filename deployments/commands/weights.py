@@ -29,6 +29,8 @@ def import_weights(
 def verify(folder: Annotated[Path, typer.Argument(help="A checkpoint folder")]) -> None:
     """Read a checkpoint and check its digests."""
     from tasks.adapters.models.checkpoints import load_checkpoint
+    from tasks.adapters.models.seen_patients import read_seen_patients
 
     checkpoint = load_checkpoint(folder, with_training=True)
-    typer.echo(f"{folder}: intact, sha256 {checkpoint.sha256}, {checkpoint.model_config.title}")
+    seen = "says" if read_seen_patients(folder) is not None else "does not say"
+    typer.echo(f"{folder}: intact, sha256 {checkpoint.sha256}, {checkpoint.model_config.title}, {seen} whom it was trained on")

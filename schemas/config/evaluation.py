@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from schemas.config.network import TableRow
-from schemas.config.section import FORMER_DEFAULT, Config, Fraction
+from schemas.config.section import ADDED_LATER, FORMER_DEFAULT, Config, Fraction
 
 
 class SplitConfig(Config):
@@ -47,6 +47,12 @@ class EvaluateConfig(Config):
     )
     subgroup_specificity: Fraction = Field(
         0.90, description="One of specificities: groups and errors are told at the threshold that keeps it on the tuning split"
+    )
+    leave_out_seen: bool = Field(
+        False,
+        description="Test and tuning patients whom the weights were trained on, and test patients they were tuned on, are left "
+        "out and counted; false = weights that have seen such patients are refused",
+        json_schema_extra=ADDED_LATER,
     )
     batch_images: PositiveInt = Field(4, description="Images scored at once")
     seed: NonNegativeInt = Field(0, description="Seed of the bootstrap resamples")

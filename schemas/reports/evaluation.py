@@ -119,7 +119,7 @@ class TemperatureFile(Report):
 
     checkpoint_sha256: str
     data_version: str
-    fitted_on: str = "breast-level scores of the tuning split"
+    fitted_on: str = Field("breast-level scores of the tuning split", description="Also whether the weights had seen these")
     by_finding: dict[str, TemperatureFit]
 
 
@@ -178,6 +178,15 @@ class FindingMetrics(Report):
     boxes: BoxLocalization | None = Field(None, description="Images that have boxes and no mask")
 
 
+class JudgedPatients(Report):
+    """Whether the weights had seen the patients whom they are judged on, and who was left out for it."""
+
+    is_checked: bool = Field(description="True if every patient was looked up, and no weights were trained or tuned on them")
+    not_checked: str = Field("", description="Why it is not known, in words")
+    test_left_out: int = Field(0, description="Test patients left out, because weights were trained or tuned on them")
+    tuning_left_out: int = Field(0, description="Tuning patients left out, because weights were trained on them")
+
+
 class EvaluationReport(Report):
     """What ``evaluate`` measured on the test split. With several models, ``by_finding`` is of their mean score."""
 
@@ -189,3 +198,7 @@ class EvaluationReport(Report):
     exams: int
     images: int
     provenance: Provenance
+    patients: JudgedPatients = Field(
+        JudgedPatients(is_checked=False, not_checked="the release that evaluated them did not look"),
+        description="Whether the weights had seen them",
+    )

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from schemas.config.network import TableRow
 from schemas.exam import Finding
-from schemas.reports.evaluation import AurocDifference, ModelSpread
+from schemas.reports.evaluation import AurocDifference, JudgedPatients, ModelSpread
 from schemas.reports.report import Interval, Provenance, Report, ReportPath
 
 
@@ -65,6 +65,7 @@ class Table1Row(Report):
     models: int
     model_sha256: tuple[str, ...]
     by_finding: dict[str, Table1Cell]
+    patients: JudgedPatients | None = Field(None, description="Whether the weights had seen them; None = nobody looked")
 
 
 class Table1Report(Report):

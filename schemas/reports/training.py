@@ -21,6 +21,14 @@ class EnsembleFile(Report):
     checkpoints: tuple[EnsembleMember, ...] = Field(min_length=1)
 
 
+class SeenPatients(Report):
+    """``patients.json`` beside the weights: whom they were trained and tuned on, as digests of pseudonyms, sorted."""
+
+    pseudonym_key_id: str = Field(description="Names the key of the pseudonyms: stores of another key cannot be compared")
+    trained: tuple[str, ...] = Field(description="Patients whose exams moved the weights, those of pre-training too")
+    tuned: tuple[str, ...] = Field(description="Patients who chose among the weights")
+
+
 class EpochRecord(Report):
     """One line of the training curve."""
 

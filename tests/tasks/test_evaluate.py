@@ -8,19 +8,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import divided, make_store, small_config
 from schemas.config.evaluation import EvaluateConfig
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import StoreError
+from schemas.errors import CheckpointError, StoreError
 from schemas.exam import Split
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import FindingMetrics
 from schemas.reports.report import Interval
 from tasks.adapters.models.checkpoints import save_checkpoint
-from tasks.adapters.scoring.metrics_table import metrics_markdown
+from tasks.adapters.models.model_files import read_temperature
+from tasks.adapters.models.seen_patients import seen_patients
+from tasks.adapters.scoring.metrics_table import metrics_markdown, patients_sentence
 from tasks.adapters.workspace import Workspace
 from tasks.evaluate import evaluate_network, refuse_other_splits
 from tasks.explain import explain_exams
@@ -57,61 +60,89 @@ def test_a_network_is_not_judged_on_patients_it_may_have_seen(tmp_path: Path) ->
 
 # ------------------------------------------------------------------------------------- one store, one network, two divisions
 
+_TEST, _TUNING, _TRAIN = Split.TEST, Split.TUNING, Split.TRAIN
+
 
 @dataclass(frozen=True)
 class Judged:
-    """A store of twelve patients, its weights, and two divisions of the patients.
+    """A store of twelve patients and two divisions of them.
 
     Attributes:
-        config: Names the weights.
-        first: P000 to P003 judge, P004 to P007 tune, the rest trains.
-        second: P008 to P011 judge, the rest as before.
+        first: P000 to P003 judge, P004 to P007 tune, the rest trains: what the weights were made of.
+        second: P002, P003, P006 and P008 judge; P000, P001, P007 and P009 tune.
     """
 
-    config: RunConfig
+    workspace: Path
     first: SplitReport
     second: SplitReport
+
+    def config(self, weights: str, *, leave_out_seen: bool = False) -> RunConfig:
+        """The run that evaluates some weights."""
+        named = EvaluateConfig(checkpoints=(self.workspace / weights,), bootstrap_resamples=10, leave_out_seen=leave_out_seen)
+        return small_config(self.workspace).model_copy(update={"evaluate": named})
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    """Fresh weights: nothing is trained here."""
+    """Fresh weights, once with a list of whom they were trained on, once without, as a former release left them."""
     workspace = tmp_path_factory.mktemp("judged")
     config = small_config(workspace)
     version = make_store(config, with_masks=False).data_version
     weights = build_network(config.model).state_dict()
-    save_checkpoint(workspace / "weights", weights=weights, training={}, model=config.model, about={})
-    named = EvaluateConfig(checkpoints=(workspace / "weights",), bootstrap_resamples=10)
+    trained, tuned = ([f"P{number:03d}" for number in numbers] for numbers in (range(8, 12), range(4, 8)))
+    listed = seen_patients("key", {}, trained=trained, tuned=tuned)
+    for name, patients in (("listed", listed), ("unlisted", None)):
+        save_checkpoint(workspace / name, weights=weights, training={}, model=config.model, about={}, patients=patients)
+    first = (*[_TEST] * 4, *[_TUNING] * 4, *[_TRAIN] * 4)
+    second = (_TUNING, _TUNING, _TEST, _TEST, _TRAIN, _TRAIN, _TEST, _TUNING, _TEST, _TUNING, _TRAIN, _TRAIN)
     return Judged(
-        config=config.model_copy(update={"evaluate": named}),
-        first=divided(workspace / "first.parquet", _PARTS, version),
-        second=divided(workspace / "second.parquet", _PARTS[::-1], version),
+        workspace, divided(workspace / "first.parquet", first, version), divided(workspace / "second.parquet", second, version)
     )
-
-
-_PARTS = (*[Split.TEST] * 4, *[Split.TUNING] * 4, *[Split.TRAIN] * 4)
 
 
 def test_named_weights_are_evaluated_again_when_the_patients_are_divided_anew(judged: Judged) -> None:
-    """Same config, weights and data: the table of the former test patients is not given out for that of the present ones."""
-    config, done_path = judged.config, Workspace(judged.config.workspace_dir).done_path("evaluate")
+    """Same config, weights and data: the table of the former test patients is not given out for that of the present ones.
+
+    Whom these weights have seen is not known: the report says so, and no temperature is left beside them.
+    """
+    config, done_path = judged.config("unlisted"), Workspace(judged.workspace).done_path("evaluate")
     report = save_report(config, Stage.EVALUATE, evaluate_network.body(config, judged.first, None))
     assert report.provenance.splits_sha256 == hashlib.sha256(judged.first.splits_path.read_bytes()).hexdigest()
     former = stage(Stage.EVALUATE, version=3, sections=("evaluate",), reads=lambda *_: (report.model_sha256, "data"))
-    at_data = (
-        judged.first.model_copy(update={"data_version": "data"}),
-        judged.second.model_copy(update={"data_version": "data"}),
-    )
-    for key in (evaluate_network.key(config, at_data[0], None), former(evaluate_network.body).key(config, at_data[0], None)):
+    first, second = (splits.model_copy(update={"data_version": "data"}) for splits in (judged.first, judged.second))
+    for key in (evaluate_network.key(config, first, None), former(evaluate_network.body).key(config, first, None)):
         done_path.write_text(f"{key} run")
         with without_work():
-            assert evaluate_network(config, at_data[0], None) == report
+            assert evaluate_network(config, first, None) == report
             with pytest.raises(NotFinished):
-                evaluate_network(config, at_data[1], None)
+                evaluate_network(config, second, None)
+
+    assert not report.patients.is_checked
+    assert patients_sentence(report.patients).startswith("It is not known whether the weights had seen these patients: 1 of 1")
+    assert not (judged.workspace / "unlisted" / "temperature.json").exists()
+    kept = read_temperature(judged.workspace / "evaluate", report.model_sha256)
+    assert "not known whether the weights were trained on these" in kept.fitted_on
+
+
+def test_weights_are_not_judged_by_patients_whom_they_have_seen(judged: Judged) -> None:
+    """One of the four test patients was trained on and one tuned on, one tuning patient trained on: refused, or left out."""
+    found = "of 4 test patients 1 trained on and 1 tuned on; of 4 tuning patients 1 trained on"
+    with pytest.raises(CheckpointError, match=f"have seen patients.*{found}.*--leave-out-seen"):
+        evaluate_network.body(judged.config("listed"), judged.second, None)
+    assert not (judged.workspace / "listed" / "temperature.json").exists()
+
+    report = evaluate_network.body(judged.config("listed", leave_out_seen=True), judged.second, None)
+    assert (report.patients.is_checked, report.patients.test_left_out, report.patients.tuning_left_out) == (True, 2, 1)
+    assert report.exams == 2 and report.images == 8
+    for name, patients in (("scores", {"P002", "P003"}), ("tuning_scores", {"P000", "P001", "P007"})):
+        assert set(pd.read_parquet(report.scores_path.with_name(f"{name}.parquet"))["patient_id"]) == patients
+    assert "2 patients of the test split, 1 of the tuning split" in patients_sentence(report.patients)
+    kept = read_temperature(judged.workspace / "listed", report.model_sha256)
+    assert kept.by_finding["malignant"].breasts == 6  # of three patients
 
 
 def test_an_exam_is_not_explained_by_an_evaluation_of_other_splits(judged: Judged) -> None:
     """Its test exams are not those of today: their pages would say scores of then."""
     made = SimpleNamespace(provenance=SimpleNamespace(splits_sha256="0" * 64))
     with pytest.raises(StoreError, match=r"another division of the patients.*mammo evaluate"):
-        explain_exams.body(judged.config, judged.first, None, made)  # type: ignore[arg-type]
+        explain_exams.body(judged.config("listed"), judged.first, None, made)  # type: ignore[arg-type]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from schemas.config.network import TableRow
 from schemas.config.run import RunConfig
-from schemas.reports.evaluation import AurocDifference, ModelSpread
+from schemas.errors import StoreError
+from schemas.reports.evaluation import AurocDifference, EvaluationReport, ModelSpread
 from schemas.reports.report import Interval, Provenance
 from schemas.reports.table1 import PAPER_AUROC, Table1Cell, Table1Report, Table1Row
 from schemas.reports.training import TrainReport
-from tasks.adapters.scoring.table1_rows import table1_markdown
+from tasks.adapters.scoring.table1_rows import require_same_breasts, table1_markdown
 from tasks.table1 import evaluation_run, row_checkpoints, training_run, variants_to_train
 
 PROVENANCE = Provenance(
@@ -93,6 +95,22 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
     assert "| gmic-loc | 3 | 0.885 | 0.800 (0.700-0.900) ± 0.010 | 0.777 | not defined (one class only) |" in text
     assert "-0.050 (-0.090 to -0.010), p = 0.012" in text
     assert "| malignant | 0 | no test image has a mask |" in text and "20 of 90 test breasts" in text
+
+
+def test_rows_of_different_patients_are_no_table(tmp_path: Path) -> None:
+    """A row that left out whom its weights had seen was judged by fewer breasts than the others."""
+    evaluated = {}
+    for row, patients in ((TableRow.GMIC, ["P1", "P2"]), (TableRow.NOATTN, ["P1"])):
+        folder = tmp_path / row.value
+        folder.mkdir()
+        breasts = pd.DataFrame({"patient_id": patients, "exam_id": patients, "laterality": "L", "model_sha256": "a"})
+        breasts.to_parquet(folder / "breast_scores.parquet")
+        evaluated[row] = EvaluationReport(
+            scores_path=folder / "scores.parquet", model_sha256="a", by_finding={}, exams=1, images=4, provenance=PROVENANCE
+        )
+    with pytest.raises(StoreError, match=r"different patients.*gmic 2 breasts, gmic-noattn 1 breasts"):
+        require_same_breasts(evaluated)
+    require_same_breasts({TableRow.GMIC: evaluated[TableRow.GMIC]})
 
 
 def test_paper_numbers_are_those_of_table_1() -> None:

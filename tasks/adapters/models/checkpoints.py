@@ -3,7 +3,8 @@
     run_dir/
       epoch-0003/weights.safetensors     the network, ours to share
       epoch-0003/training.safetensors    optimiser moments and random states, to continue bit for bit
-      epoch-0003/checkpoint.json         sha256 of both, model config, provenance, training curve
+      epoch-0003/patients.json           whom the network was trained and tuned on, as digests (``seen_patients``)
+      epoch-0003/checkpoint.json         sha256 of these, model config, provenance, training curve
       partial-0004-000120/               the same after 120 steps of epoch 4 (train.checkpoint_steps)
 
 A checkpoint folder is filled aside and renamed; loaders check both digests (a flipped bit loads silently otherwise).
@@ -30,7 +31,8 @@ from torch import Tensor
 from gmic_model.weights import from_nyu_state_dict
 from schemas.config.network import NetworkConfig
 from schemas.errors import CheckpointError
-from tasks.adapters.models.model_files import SIDECAR, WEIGHTS
+from schemas.reports.training import SeenPatients
+from tasks.adapters.models.model_files import PATIENTS, SIDECAR, WEIGHTS
 from tasks.adapters.workspace import sync, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,7 @@ def save_checkpoint(
     training: Mapping[str, Tensor],
     model: NetworkConfig,
     about: Mapping[str, Any],
+    patients: SeenPatients | None = None,
 ) -> str:
     """Writes a checkpoint folder aside and renames it; returns the weights' sha256.
 
@@ -105,6 +108,10 @@ def save_checkpoint(
             if tensors:
                 save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, aside / name)
                 digests[name] = _synced_sha256(aside / name)
+        if patients is not None:
+            content = patients.model_dump_json().encode()
+            write_atomically(aside / PATIENTS, content)
+            digests[PATIENTS] = hashlib.sha256(content).hexdigest()
         sidecar = {"sha256": digests, "model": model.model_dump(mode="json"), **about}
         write_atomically(aside / SIDECAR, json.dumps(sidecar, indent=1).encode())
         if folder.exists():

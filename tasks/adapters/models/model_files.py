@@ -20,6 +20,8 @@ WEIGHTS = "weights.safetensors"
 """Of a checkpoint; read and written by ``checkpoints``."""
 SIDECAR = "checkpoint.json"
 """Beside the weights: what they are, and their digest."""
+PATIENTS = "patients.json"
+"""Beside the weights: see ``schemas.reports.training.SeenPatients``."""
 TEMPERATURE = "temperature.json"
 """See ``schemas.reports.pages.TemperatureFile``."""
 
@@ -82,6 +84,26 @@ def ensemble_sha256(members: Sequence[EnsembleMember]) -> str:
     return hashlib.sha256("\n".join(member.sha256 for member in members).encode()).hexdigest()
 
 
+def keep_temperature(
+    folder: Path, members: Sequence[EnsembleMember], fitted: TemperatureFile, *, are_unseen: bool, is_of_weights: bool
+) -> None:
+    """Leaves the fitted temperatures in an evaluation's folder, and beside the weights that they belong to.
+
+    Args:
+        folder: The evaluation's.
+        members: What was evaluated; the mean of several models has no weights of its own.
+        fitted: The temperatures.
+        are_unseen: The weights are known not to have been trained on the patients of the fit; otherwise the file says so.
+        is_of_weights: The scores are those that the weights give to everybody.
+    """
+    if not are_unseen:
+        said = f"{fitted.fitted_on}; not known whether the weights were trained on these patients"
+        fitted = fitted.model_copy(update={"fitted_on": said})
+    write_temperature(folder, fitted)
+    if len(members) == 1 and are_unseen and is_of_weights:
+        write_temperature(members[0].path, fitted)
+
+
 def write_temperature(folder: Path, kept: TemperatureFile) -> None:
     """Leaves the fitted temperatures in a folder."""
     write_atomically(folder / TEMPERATURE, kept.model_dump_json(indent=1).encode())
@@ -100,7 +122,8 @@ def read_temperature(folder: Path, sha256: str) -> TemperatureFile:
             f"No temperature is kept in {folder}",
             expected=TEMPERATURE,
             got=type(missing).__name__,
-            remedy="run `mammo evaluate` on these weights: it fits one on the tuning split; or leave `calibrated` off",
+            remedy="run `mammo evaluate` on these weights: it fits one on the tuning split, and leaves it here if it is known "
+            "that they were not trained on its patients; or leave `calibrated` off",
         ) from missing
     if kept.checkpoint_sha256 != sha256:
         raise CheckpointError(

@@ -27,6 +27,7 @@ from tasks.adapters.pages.charts.training_curves import loss_chart, tuning_chart
 from tasks.adapters.pages.measures import measured_tables
 from tasks.adapters.pages.panels import exam_links, explained_panels, page_findings, predicted_panels
 from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, write_page
+from tasks.adapters.scoring.metrics_table import patients_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ def render_report(
         whiskers=_whiskers(report),
         measures=tuple(measured_tables(_by_shown_finding(report), title="Breasts, exams and images")),
         cautions=_cautions(report, config),
+        patients_said=patients_sentence(report.evaluation.patients),
         flow=steps,
         flow_drawn=flow_chart(steps, split_ends(report)),
         refused=_by_rule(report.ingest.quarantined_by_reason),
@@ -156,6 +158,9 @@ def _cautions(report: PipelineReport, config: RunConfig) -> list[str]:
         cautions.append(
             "The exams are synthetic (phantom): these numbers say whether the software works, nothing about patients."
         )
+    patients = report.evaluation.patients
+    if not patients.is_checked or patients.test_left_out or patients.tuning_left_out:
+        cautions.append(patients_sentence(patients))
     if report.validation.blocking:
         cautions.append(f"{len(report.validation.blocking)} blocking data checks failed: see data checks.")
     trained, evaluated = report.train.provenance, report.evaluation.provenance

@@ -18,10 +18,11 @@ from schemas.config.run import RunConfig
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, Finding, Split
 from schemas.reports.data import SplitReport
-from schemas.reports.evaluation import FindingMetrics
+from schemas.reports.evaluation import FindingMetrics, JudgedPatients
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.model_files import ensemble_sha256
 from tasks.adapters.models.networks import load_member
+from tasks.adapters.models.seen_patients import SeenBy
 from tasks.adapters.scoring.localized_views import (
     LocalizedView,
     annotated_rows,
@@ -36,6 +37,8 @@ from tasks.adapters.scoring.scored_views import score_rows_of_each
 from tasks.adapters.scoring.screening import with_screening_metrics
 from tasks.adapters.store.exam_store import ExamStore, open_store, store_preprocessing
 from tasks.adapters.store.manifest import manifest_with_splits, read_manifest
+from tasks.adapters.store.same_patient import read_same_patients
+from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.store.views import stored_views
 from tasks.adapters.workspace import exam_store_dir, write_atomically
 
@@ -45,25 +48,48 @@ ENSEMBLE = "ensemble"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluatedImages:
-    """Manifest lines: the test images are reported; on the tuning images thresholds, temperature and a model are chosen."""
+    """Manifest lines: the test images are reported; on the tuning images thresholds, temperature and a model are chosen.
+
+    Attributes:
+        patients: Whether the weights had seen them.
+    """
 
     store: ExamStore
     test: pd.DataFrame
     tuning: pd.DataFrame
+    patients: JudgedPatients
 
     @classmethod
-    def of(cls, config: RunConfig, splits: SplitReport) -> EvaluatedImages:
-        """Those of the workspace's store.
+    def of(
+        cls, config: RunConfig, splits: SplitReport, members: Sequence[EnsembleMember], *, are_of_splits: bool = False
+    ) -> EvaluatedImages:
+        """Those of the workspace's store, without patients whom the weights have seen if the config leaves these out.
+
+        Args:
+            config: The run.
+            splits: Of its store.
+            members: The weights.
+            are_of_splits: They are known to have been trained on these splits.
 
         Raises:
             StoreError: The test split is empty.
+            CheckpointError: The weights were trained or tuned on test patients, or trained on tuning patients.
         """
         store = open_store(exam_store_dir(config))
         manifest = manifest_with_splits(splits, read_manifest(store))
-        test, tuning = (manifest[manifest["split"] == part.value].reset_index(drop=True) for part in (Split.TEST, Split.TUNING))
+        test, tuning = (manifest[manifest["split"] == part.value] for part in (Split.TEST, Split.TUNING))
+        seen = SeenBy.of(members, read_settings(store.files).pseudonym_key_id, read_same_patients(store.files))
+        judging, choosing = (frozenset(lines["patient_id"]) for lines in (test, tuning))
+        patients = seen.judged(judging, choosing, are_of_splits=are_of_splits, leaves_out=config.evaluate.leave_out_seen)
+        test = test[~test["patient_id"].isin(seen.at_all(judging))].reset_index(drop=True)
+        tuning = tuning[~tuning["patient_id"].isin(seen.in_training(choosing))].reset_index(drop=True)
         if test.empty:
-            raise StoreError("The test split is empty", expected="at least one patient", remedy="raise split.test_fraction")
-        return cls(store=store, test=test, tuning=tuning)
+            raise StoreError(
+                "The test split is empty",
+                expected="at least one patient" + (" whom the weights have not seen" if patients.test_left_out else ""),
+                remedy="raise split.test_fraction" + (" and train anew" if patients.test_left_out else ""),
+            )
+        return cls(store=store, test=test, tuning=tuning, patients=patients)
 
     def __len__(self) -> int:
         return len(self.test) + len(self.tuning)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from schemas.reports.evaluation import FindingMetrics
+from schemas.reports.evaluation import FindingMetrics, JudgedPatients
 from schemas.reports.report import Interval
 
 
@@ -25,6 +25,17 @@ def metrics_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[s
             mean = f"{name}, mean of {len(metrics.models)} models"
             lines.append(f"| {mean} | {counts} | {interval_text(auroc.mean)} | {interval_text(auprc.mean)} | - |")
     return "\n".join(lines)
+
+
+def patients_sentence(patients: JudgedPatients) -> str:
+    """Whether the weights had seen whom they were judged on, and how many were left out for it."""
+    said = "The weights were neither trained nor tuned on these patients: each was looked up."
+    if not patients.is_checked:
+        said = f"It is not known whether the weights had seen these patients: {patients.not_checked}."
+    if patients.test_left_out or patients.tuning_left_out:
+        said += f" Left out, because the weights had seen them: {patients.test_left_out} patients of the test split"
+        said += f", {patients.tuning_left_out} of the tuning split."
+    return said
 
 
 def _difference_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[str, FindingMetrics]) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gmic_model.metrics.bootstrap import Bootstrap
 from schemas.config.network import TableRow
 from schemas.config.run import RunConfig
+from schemas.errors import StoreError
 from schemas.exam import Finding
 from schemas.reports.evaluation import AurocDifference, EvaluationReport, ModelSpread
 from schemas.reports.report import Interval
 from schemas.reports.table1 import PAPER_AUROC, PAPER_LOCALIZATION, Table1Cell, Table1Report, Table1Row
-from tasks.adapters.scoring.metrics_table import interval_text
+from tasks.adapters.scoring.metrics_table import interval_text, patients_sentence
 from tasks.adapters.scoring.model_ranking import paired_difference
 from tasks.adapters.scoring.score_tables import BREAST, labelled, read_breast_scores
 
@@ -36,6 +39,7 @@ def table1_markdown(report: Table1Report) -> str:
         "",
         "; ".join(f"{name}: {report.positive_breasts[name]} of {count} test breasts" for name, count in report.breasts.items())
         + f". Intervals: {report.confidence:.0%}, {report.resamples:,} resamples of patients, these models.",
+        *_patients_lines(report),
         "Research use only.",
     ]
     return "\n".join(lines) + "\n"
@@ -58,6 +62,36 @@ def table1_cell(
         localization_precision=UNDEFINED if found is None else found.precision,
         localization_recall=UNDEFINED if found is None else found.recall,
     )
+
+
+def require_same_breasts(evaluated: Mapping[TableRow, EvaluationReport]) -> None:
+    """Rows that leave out different patients, because their weights had seen these, cannot stand in one table.
+
+    Raises:
+        StoreError: They were judged by different patients.
+    """
+    breasts = {
+        row: frozenset(read_breast_scores(report)[list(BREAST)].itertuples(index=False, name=None))
+        for row, report in evaluated.items()
+    }
+    if len(set(breasts.values())) > 1:
+        raise StoreError(
+            "The rows of Table 1 were judged by different patients",
+            expected="the same test breasts for each row",
+            got=", ".join(f"{row.value} {len(found)} breasts" for row, found in breasts.items()),
+            remedy="name weights that were trained on the same splits, in table1.checkpoints",
+        )
+
+
+def _patients_lines(report: Table1Report) -> list[str]:
+    """What is known of the patients, once where it is the same for all rows."""
+    rows_by_sentence: dict[str, list[str]] = {}
+    for row in report.rows:
+        if row.patients is not None:
+            rows_by_sentence.setdefault(patients_sentence(row.patients), []).append(row.variant.value)
+    if len(rows_by_sentence) == 1:
+        return list(rows_by_sentence)
+    return [f"{', '.join(rows)}: {sentence}" for sentence, rows in rows_by_sentence.items()]
 
 
 def _difference(

@@ -222,6 +222,7 @@ def _save(training: Training, folder: Path, records: Sequence[Epoch], at: _Progr
         weights=learner.weights(),
         training=flatten_training(learner.optimizer, random_by_rank, trained),
         model=training.model,
+        patients=training.data.seen,
         about={
             **training.about,
             "identity": training.identity,

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from schemas.exam import Finding
 from schemas.reports.training import EpochRecord, PretrainEpoch
 from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.models.checkpoints import delete_checkpoints, load_checkpoint
+from tasks.adapters.models.seen_patients import joined, read_seen_patients
 from tasks.adapters.training.loop import Epoch, EpochFacts, Training, run_training_loop
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.training.tensorboard_log import Tracker
@@ -86,6 +88,7 @@ def _training(request: TrainingRequest, processes: Processes) -> Training:
     data = training_data(config, request.splits)
     learner = new_learner(config.model, config.train, processes=processes)
     if request.pretrained is not None:
+        data = replace(data, seen=joined(data.seen, read_seen_patients(request.pretrained)))
         take_pretrained(learner, config.model, load_checkpoint(request.pretrained).weights)
 
     def measure_epoch(facts: EpochFacts, before: Sequence[EpochRecord], curves: Tracker) -> EpochRecord:

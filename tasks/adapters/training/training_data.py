@@ -19,8 +19,11 @@ from schemas.config.training import FitConfig, PretrainConfig
 from schemas.errors import StoreError, TrainingError
 from schemas.exam import FINDINGS, Split
 from schemas.reports.data import SplitReport
+from schemas.reports.training import SeenPatients
+from tasks.adapters.models.seen_patients import seen_patients
 from tasks.adapters.store.exam_store import ExamStore, open_store
 from tasks.adapters.store.manifest import exam_records, lines_of, manifest_with_splits, read_manifest
+from tasks.adapters.store.same_patient import read_same_patients
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.store.views import StoredViews, stored_views
 from tasks.adapters.workspace import exam_store_dir
@@ -43,12 +46,14 @@ class TrainingData:
         train: The training exams' views with jitter.
         tuning: Tuning lines of the manifest, each view's line once.
         views: Reader of both.
+        seen: Who they are; None = the weights to begin with do not say whom they have seen.
     """
 
     sampler: DrawsEpochs
     train: ExamViews
     tuning: pd.DataFrame
     views: StoredViews
+    seen: SeenPatients | None
 
 
 def training_data(config: RunConfig, splits: SplitReport) -> TrainingData:
@@ -142,4 +147,10 @@ def _data(
         jitter=config.preprocess,
         seed=fit.seed,
     )
-    return TrainingData(sampler, train, tuning.reset_index(drop=True), views)
+    seen = seen_patients(
+        read_settings(store.files).pseudonym_key_id,
+        read_same_patients(store.files),
+        trained=training["patient_id"].unique(),
+        tuned=tuning["patient_id"].unique(),
+    )
+    return TrainingData(sampler, train, tuning.reset_index(drop=True), views, seen)

@@ -26,7 +26,7 @@ from schemas.config.ingest import IngestConfig, PhantomConfig
 from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, Finding
 from schemas.reports.data import CheckResult, IngestReport, SplitCount, SplitReport, ValidationReport
-from schemas.reports.evaluation import EvaluationReport, FindingMetrics
+from schemas.reports.evaluation import EvaluationReport, FindingMetrics, JudgedPatients
 from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, ImageScore, PipelineReport, PredictReport
 from schemas.reports.report import Interval, Provenance
 from schemas.reports.training import EpochRecord, TrainReport
@@ -598,6 +598,18 @@ def test_an_interval_may_lack_ends(render: Callable[..., str]) -> None:
     assert "0.750 interval not defined: too few patients" in text
 
 
+def test_patients_are_called_unseen_only_if_they_were_looked_up(render: Callable[..., str], tmp_path: Path) -> None:
+    """Of a former release's evaluation it is not known; whom the weights had seen is counted where it was left out."""
+    page = render()
+    assert "never saw" not in page and "of other patients" not in page
+    assert "not known whether the model saw these patients" in page
+    patients = JudgedPatients(is_checked=True, test_left_out=5, tuning_left_out=2)
+    page = render(evaluation=make_report(tmp_path).evaluation.model_copy(update={"patients": patients}))
+    assert "of patients the model never saw" in page and "not known whether" not in page
+    summary = page.partition('id="cohort"')[0]
+    assert "5 patients of the test split, 2 of the tuning split" in summary
+
+
 def test_cautions_come_before_numbers(render: Callable[..., str]) -> None:
     """Synthetic data, few positives and mixed versions are told in the summary; a clean clinical run has none of them."""
     text = render(train=make_report_train(data_version="other"))
@@ -605,7 +617,10 @@ def test_cautions_come_before_numbers(render: Callable[..., str]) -> None:
     assert "different data versions" in text
     assert "test breasts have a malignant finding" in text
     many = {f: _finding_metrics(_scores(f, breasts=600)) for f in FINDINGS}
-    evaluation = EvaluationReport(scores_path=Path("s"), by_finding=many, exams=300, images=1200, provenance=_provenance())
+    evaluation = EvaluationReport(
+        scores_path=Path("s"), by_finding=many, exams=300, images=1200, provenance=_provenance(),
+        patients=JudgedPatients(is_checked=True),
+    )  # fmt: skip
     assert "Before quoting" not in render(evaluation=evaluation, config={"phantom": None})
 
 

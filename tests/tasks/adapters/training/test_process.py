@@ -20,7 +20,10 @@ from mammo_tests.foreign_modules import foreign_folder
 from mammo_tests.training_store import make_store, request, small_config, with_baseline
 from schemas.errors import CheckpointError, ConfigError, StoreBusy, StoreError, TrainingError
 from schemas.reports.data import SplitReport
+from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.checkpoints import latest_checkpoint
+from tasks.adapters.models.seen_patients import SeenBy
+from tasks.adapters.store.manifest import read_splits
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.process_main import serve
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
@@ -334,3 +337,9 @@ def test_pretraining_hands_its_network_to_training(stored: tuple[Path, SplitRepo
     for name, pretrained in (("fresh", None), ("pretrained", pretraining.run_dir / "epoch-0001")):
         serve(request(config, splits, run_dir=tmp_path / name, pretrained=pretrained), ALONE)
     assert curve(tmp_path / "fresh")[0]["train_loss"] != curve(tmp_path / "pretrained")[0]["train_loss"]
+    split_of = read_splits(splits.splits_path).groupby("split")["patient_id"].agg(frozenset)
+    for name in ("fresh", "pretrained"):
+        last = max((tmp_path / name).glob("epoch-*"))
+        seen = SeenBy.of([EnsembleMember(path=last, sha256="")], "key", {})
+        everybody = split_of["train"] | split_of["tuning"]
+        assert seen.in_training(everybody) == split_of["train"] and seen.at_all(everybody) == everybody
