@@ -273,6 +273,12 @@ VERBS: Final = (
         runs="deployments.commands.quarantine:app",
     ),
     Verb(
+        name="withdraw",
+        group=UPKEEP,
+        help="Take images, exams or patients out for good: not published again, crops overwritten, their pages deleted.",
+        runs="deployments.commands.withdraw:withdraw",
+    ),
+    Verb(
         name="backup",
         group=UPKEEP,
         help="Write what cannot be made again to one archive, mode 0600: all but pixels; runs may go on meanwhile.",

@@ -14,6 +14,7 @@ from schemas.config.run import RunConfig
 from schemas.reports.data import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.inbox.batches import Scan, comparison_batches, header_batches
+from tasks.adapters.pages.withdrawn import finish_withdrawals
 from tasks.adapters.workspace import Workspace, held_lock
 from tasks.artifacts import run_name
 from tasks.ingest import ingest_batch, inspect_batch, plan_shards, scan_source
@@ -39,6 +40,7 @@ def ingest_steps(config: RunConfig, submit: Submit | None = None) -> IngestRepor
     submit = submit or PrefectSubmit()
     store_dir = Workspace(config.workspace_dir).store_dir
     with held_lock(store_dir, purpose="ingest", wait_s=config.ingest.lock_wait_s):
+        finish_withdrawals(Workspace(config.workspace_dir))
         scan: Scan = submit.one(scan_source, config)
         if scan.unsettled:
             with open_cluster(config.ingest.dask, files=len(scan.unsettled)) as scheduler:

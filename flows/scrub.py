@@ -8,6 +8,7 @@ from flows.ingest import ingest_steps
 from schemas.config.run import RunConfig
 from schemas.reports.data import ScrubReport
 from tasks.adapters.cluster import open_cluster
+from tasks.adapters.pages.withdrawn import finish_withdrawals
 from tasks.adapters.workspace import Workspace, held_lock
 from tasks.scrub import after_repair, mark_damaged, read_everything, refuse_damage
 
@@ -40,4 +41,5 @@ def scrub_steps(config: RunConfig) -> ScrubReport:
         held_lock(Workspace(config.workspace_dir).store_dir, purpose="scrub", wait_s=config.ingest.lock_wait_s),
         open_cluster(config.ingest.dask) as scheduler,
     ):
+        finish_withdrawals(Workspace(config.workspace_dir))
         return read_everything(config, scheduler)

@@ -15,10 +15,18 @@ from schemas.config.run import RunConfig, Stage
 from schemas.exam import QuarantinedFile
 from schemas.reports.data import IngestReport
 from tasks.adapters.inbox.batches import Scan, open_exams
-from tasks.adapters.inbox.claims import publishable, write_leakage_list
-from tasks.adapters.inbox.publication import alert, ingest_report, labels_of, manifest_line, refuse_run, require_few_withdrawals
+from tasks.adapters.inbox.claims import write_leakage_list
+from tasks.adapters.inbox.publication import (
+    alert,
+    gate_rows,
+    ingest_report,
+    labels_of,
+    manifest_line,
+    outcome,
+    refuse_run,
+    require_few_withdrawals,
+)
 from tasks.adapters.inbox.quarantine import find_sources
-from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.labels.lesion_boxes import read_boxes
 from tasks.adapters.labels.named_inputs import count_inputs
 from tasks.adapters.pages.contact_sheet import write_contact_sheet
@@ -47,12 +55,10 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
         LabelError: The labels cannot be read, or none joins to an exam.
     """
     store, pseudonyms = open_exams(config)
-    with StoreLedger(store) as ledger:
-        found = publishable(ledger.manifest_lines())
-        deferred, explained = ledger.deferred(), ledger.taken_away() | {line.image_id for line in ledger.damaged_lines()}
-        refused = [*(file for file in ledger.quarantined() if file.file_id in scan.file_ids), *found.refused]
+    what = outcome(store, scan)
+    found, refused = what.found, what.refused
     published_before = published_rows(store)
-    require_few_withdrawals(config.ingest, found, published_before, explained=explained)
+    require_few_withdrawals(config.ingest, found, published_before, explained=what.explained)
     write_leakage_list(store.files.leakage_path, found.twins)
     same = same_patients((line.patient_id, line.bare_patient_id) for line in found.lines)
     write_same_patients(store.files, same)
@@ -68,7 +74,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
         published={line.image_id for line in found.lines},
         with_unusable_mask={line.image_id for line in found.lines if line.is_mask_unusable},
     )
-    report = ingest_report(store, scan, found, manifest, refused, joined, published_before, deferred).model_copy(
+    report = ingest_report(store, scan, what, manifest, joined, published_before).model_copy(
         update={
             "contact_sheet_path": _draw_contact_sheet(config, refused, pseudonyms),
             "patients_of_one_id": len(same),
@@ -102,14 +108,7 @@ def _draw_contact_sheet(config: RunConfig, refused: Sequence[QuarantinedFile], p
 
 
 def _show_gate_results(report: IngestReport) -> None:
-    rows = [{"outcome": "published", "rule": "", "images": report.images_published}]
-    rows += [{"outcome": "refused", "rule": rule, "images": count} for rule, count in report.quarantined_by_reason.items()]
-    rows += (
-        [{"outcome": "ALERT: contested", "rule": "I06", "images": report.images_contested}] if report.images_contested else []
-    )
-    rows += [{"outcome": "deferred", "rule": why, "images": count} for why, count in report.deferred_by_reason.items()]
-    rows += [{"outcome": "warned", "rule": rule, "images": count} for rule, count in report.warnings_by_rule.items()]
-    show_table("gate-results", rows, f"Gate results of {report.files_found} files")
+    show_table("gate-results", gate_rows(report), f"Gate results of {report.files_found} files")
     logger.info(
         "published %d images of %d exams (%d new), refused %d files",
         report.images_published,

@@ -14,7 +14,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Annotated, BinaryIO, cast
 
@@ -31,6 +31,7 @@ from tasks.adapters.workspace import Workspace, held_lock, replaced
 _CHUNK_BYTES = 2**20
 _DIGESTS = "SHA256SUMS.json"
 _CONTENT = "CONTENT.json"
+_WITHDRAWN = Workspace(Path()).store.withdrawn_path.as_posix()
 _LEFT_OUT = (
     "pixels: `mammo ingest` reads the source files again, `mammo scrub` compares them",
     "checkpoints that no report names, and a search's trials besides its best",
@@ -76,8 +77,9 @@ def restore(archive: Archive, workspace: WorkspaceDir) -> None:
     if (address := running_server(files.server_dir)) is not None:
         raise StoreError("The workspace's server is running", got=address, remedy="stop `mammo serve` and other commands first")
     with held_lock(files.store_dir, purpose="restore"), _opened(archive) as tar:
-        names = _checked(tar, archive)
+        names = _checked(tar, archive) - {_WITHDRAWN}
         _refuse_other_pixels(tar, files)
+        _keep_withdrawals(tar, files)
         for entry in tar.getmembers():
             if entry.name in names:
                 path = files.root / entry.name
@@ -97,8 +99,8 @@ def restore(archive: Archive, workspace: WorkspaceDir) -> None:
 def _sources(files: Workspace, aside: Path) -> Iterator[tuple[str, Path]]:
     """Name in the archive and file to read. The ledger is copied after the manifest: it may know more, never less."""
     store = files.store
-    plain = [store.settings_path, store.manifest_path, store.quarantine_path, store.leakage_path, files.key_path]
-    plain += [files.server_auth_path, files.report_path(Stage.INGEST)]
+    plain = [store.settings_path, store.manifest_path, store.quarantine_path, store.leakage_path, store.withdrawn_path]
+    plain += [files.key_path, files.server_auth_path, files.report_path(Stage.INGEST)]
     for stage in (Stage.VALIDATE, Stage.SPLIT):
         plain += sorted(path for path in files.stage_dir(stage).glob("*") if not path.name.startswith("."))
     for path in dict.fromkeys((*plain, *_weights(files))):
@@ -236,9 +238,27 @@ def _refuse_other_pixels(tar: tarfile.TarFile, files: Workspace) -> None:
     require_arrays(files.store, store_id)
 
 
+def _keep_withdrawals(tar: tarfile.TarFile, files: Workspace) -> None:
+    """What was withdrawn stays so: the archive's withdrawals join those of the workspace, which an older archive lacks."""
+    from tasks.adapters.inbox.store_ledger import StoreLedger
+    from tasks.adapters.inbox.withdrawals.withdrawal import add_to_log, parsed, read_log
+    from tasks.adapters.store.exam_store import open_store
+
+    path = files.store.withdrawn_path
+    kept = [_content(tar, entry).read() for entry in tar.getmembers() if entry.name == _WITHDRAWN]
+    with suppress(StoreError), StoreLedger(open_store(files.store_dir)) as ledger:  # it may be what the backup is to mend
+        kept.append("\n".join(ledger.withdrawals()).encode())
+    try:
+        read_log(files.store)
+    except StoreError:
+        path.replace(path.with_name(f"{path.name}.damaged"))
+    add_to_log(files.store, [withdrawal for content in kept for withdrawal in parsed(content)])
+
+
 def _mark_what_is_not_there(files: Workspace) -> tuple[int, int]:
     """Lets the next ingest read every image whose pixels are not on the disk; how many, and of how many."""
     from tasks.adapters.inbox.store_ledger import StoreLedger
+    from tasks.adapters.pages.withdrawn import finish_withdrawals
     from tasks.adapters.store.exam_store import is_written, make_arrays, open_store
     from tasks.adapters.store.store_settings import read_settings
 
@@ -247,6 +267,7 @@ def _mark_what_is_not_there(files: Workspace) -> tuple[int, int]:
     settings = read_settings(files.store)
     if not files.store.pixels_dir.exists():
         make_arrays(files.store, settings)
+    finish_withdrawals(files)
     store = open_store(files.store_dir)
     with StoreLedger(store) as ledger:
         lines = ledger.manifest_lines()

@@ -33,7 +33,7 @@ def reader_study(
 ) -> None:
     """Figure 3: readers, model, hybrids, ROC points and the multi-reader multi-case comparison, all with intervals."""
     # Imported late: pandas and scipy would slow down every other verb.
-    from deployments.commands.reader_study_text import reader_study_text
+    from deployments.reader_study_text import reader_study_text
     from gmic_model.metrics.bootstrap import Bootstrap
     from gmic_model.reader_study.study import StudyOptions, analyse_reader_study
     from tasks.adapters.pages.reader_study_figure import render_figure

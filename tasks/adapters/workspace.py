@@ -66,6 +66,11 @@ class StoreFolder:
         return self.root / "same_patient.csv"
 
     @property
+    def withdrawn_path(self) -> Path:
+        """Who withdrew what, when and why; not there if nobody did. Lines are added and never taken out."""
+        return self.root / "withdrawn.jsonl"
+
+    @property
     def pixels_dir(self) -> Path:
         """The arrays."""
         return self.root / "pixels.zarr"

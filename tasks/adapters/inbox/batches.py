@@ -25,6 +25,7 @@ from tasks.adapters.inbox.lines import AcceptedFile
 from tasks.adapters.inbox.shard_writer import HeaderJob, InspectedFile, PlannedImage, ShardJob, ShardResult
 from tasks.adapters.inbox.source_folder import complete_files, mask_files, source_files
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
+from tasks.adapters.inbox.withdrawals.withdrawal import names_of_record
 from tasks.adapters.labels.named_inputs import read_inputs, require_inputs
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
 from tasks.adapters.store.exam_store import ExamStore, create_store, reserve_rows
@@ -346,19 +347,22 @@ def _enter_unread(
     return all_deferred
 
 
-def enter_headers(ledger: Ledger, config: RunConfig, inspected: Sequence[InspectedFile]) -> tuple[int, list[DeferredFile]]:
+def enter_headers(ledger: StoreLedger, config: RunConfig, inspected: Sequence[InspectedFile]) -> tuple[int, list[DeferredFile]]:
     """Enters what the headers of some files gave; returns the number accepted, and the files that could not be read."""
-    accepted = [
-        AcceptedFile(
-            file_id=item.file.file_id,
-            fingerprint=item.file.fingerprint,
-            image_id=item.record.image_id,
-            exam_id=item.record.exam_id,
-            source_sha256=item.record.source_sha256,
-        )
-        for item in inspected
-        if item.record is not None
-    ]
+    gone = ledger.withdrawn_names()
+    accepted, withdrawn = list[AcceptedFile](), list[AcceptedFile]()
+    for item in inspected:
+        if item.record is not None:
+            is_withdrawn = bool(gone) and not gone.isdisjoint(names_of_record(item.record))
+            (withdrawn if is_withdrawn else accepted).append(
+                AcceptedFile(
+                    file_id=item.file.file_id,
+                    fingerprint=item.file.fingerprint,
+                    image_id=item.record.image_id,
+                    exam_id=item.record.exam_id,
+                    source_sha256=item.record.source_sha256,
+                )
+            )
     deferred = _enter_unread(
         ledger,
         config,
@@ -366,6 +370,7 @@ def enter_headers(ledger: Ledger, config: RunConfig, inspected: Sequence[Inspect
         [item.deferred for item in inspected if item.deferred is not None],
     )
     ledger.add_accepted(accepted)
+    ledger.add_withdrawn(withdrawn)
     return len(accepted), deferred
 
 

@@ -238,7 +238,8 @@ class Ledger:
 
     def taken_away(self) -> frozenset[str]:
         """Images of which a person said that a file is not to be used: that they go is no accident."""
-        return frozenset(image for (image,) in self._query("SELECT image_id FROM files WHERE state = 'discarded'") if image)
+        found = self._query("SELECT image_id FROM files WHERE state IN ('discarded', 'withdrawn')")
+        return frozenset(image for (image,) in found if image)
 
     def releases(self, file_id: str) -> list[tuple[str, str, str]]:
         """Earlier releases of a file, oldest first: (reason codes, reason, UTC time)."""

@@ -23,7 +23,8 @@ CREATE TABLE IF NOT EXISTS files (
     file_id TEXT PRIMARY KEY,
     fingerprint TEXT NOT NULL,          -- size and modification time: unchanged means not read again;
                                         -- of a refusal also what it depends on besides: GateSettings.refuses_under
-    state TEXT NOT NULL,                -- accepted, duplicate (same bytes as an accepted one), quarantined, discarded
+    state TEXT NOT NULL,                -- accepted, duplicate (same bytes as an accepted one), quarantined, discarded,
+                                        -- withdrawn
     image_id TEXT,
     source_sha256 TEXT NOT NULL,        -- '' = not known yet: an accepted file that nothing was compared with, until written
     attempts INTEGER NOT NULL DEFAULT 0,    -- times its header was read, or reading it ended in a refusal
@@ -63,13 +64,16 @@ CREATE TABLE IF NOT EXISTS releases (
 """
 
 
+_NEVER_USED: Final = ("discarded", "withdrawn")
+
+
 def is_settled(fingerprint: str, known: str, state: str, refuses_under: str, *, is_written: bool) -> bool:
     """True if a file of this fingerprint need not be read, by what the ledger holds of it."""
     if state == "quarantined":
         return known == f"{fingerprint} {refuses_under}".rstrip()
     # A file that was refused before it was discarded carries what it was refused under: nothing of that matters any more.
-    is_same = known.partition(" ")[0] == fingerprint if state == "discarded" else known == fingerprint
-    return is_same and (is_written or state in ("duplicate", "discarded"))
+    is_same = known.partition(" ")[0] == fingerprint if state in _NEVER_USED else known == fingerprint
+    return is_same and (is_written or state == "duplicate" or state in _NEVER_USED)
 
 
 def give_up_claim(cursor: Cursor, file_id: str, *, unless: AcceptedFile | None = None) -> None:

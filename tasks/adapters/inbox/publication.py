@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import pandas as pd
 
@@ -17,8 +19,10 @@ from schemas.reports.data import IngestReport
 from tasks.adapters.gate.advice import advise_profile
 from tasks.adapters.gate.rules.table import is_of_another_kind
 from tasks.adapters.inbox.batches import Scan
-from tasks.adapters.inbox.claims import Publishable
+from tasks.adapters.inbox.claims import Publishable, publishable
 from tasks.adapters.inbox.lines import LedgerLine
+from tasks.adapters.inbox.store_ledger import StoreLedger
+from tasks.adapters.inbox.withdrawals.removal import find, take_out
 from tasks.adapters.labels.joining import LabelJoin, join_labels
 from tasks.adapters.labels.labels import Labels
 from tasks.adapters.labels.labels_file import read_labels
@@ -28,6 +32,46 @@ from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import data_version
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of all files, by the ledger.
+
+    Attributes:
+        found: What may be published, and what not.
+        refused: Files of this scan that are in quarantine, and those of images that are not published.
+        deferred: Files that could not be read at the moment.
+        explained: Images of which a person took a file away, and those whose stored pixels are damaged: that they go is no
+            accident.
+        withdrawn: Files of this scan that show something that was withdrawn.
+    """
+
+    found: Publishable
+    refused: tuple[QuarantinedFile, ...]
+    deferred: tuple[DeferredFile, ...]
+    explained: frozenset[str]
+    withdrawn: int
+
+
+def outcome(store: ExamStore, scan: Scan) -> Outcome:
+    """Asks the ledger; what turns out to be withdrawn only now that its pixels are known is taken out of the store first.
+
+    Raises:
+        StoreError: The ledger cannot be read.
+    """
+    with StoreLedger(store) as ledger:
+        names = ledger.withdrawn_names()
+        if names and find(ledger, names).file_ids:
+            take_out(store, ledger, names)
+        found = publishable(ledger.manifest_lines())
+        return Outcome(
+            found=found,
+            refused=(*(file for file in ledger.quarantined() if file.file_id in scan.file_ids), *found.refused),
+            deferred=tuple(ledger.deferred()),
+            explained=ledger.taken_away().union(line.image_id for line in ledger.damaged_lines()),
+            withdrawn=len(ledger.withdrawn_files() & scan.file_ids),
+        )
 
 
 def labels_of(config: IngestConfig, lines: Sequence[LedgerLine], pseudonyms: Pseudonyms) -> LabelJoin:
@@ -103,37 +147,44 @@ def require_few_withdrawals(
         )
 
 
+def manifest_sizes(manifest: pd.DataFrame) -> dict[str, Any]:
+    """What a report says of what is published, by its field."""
+    views = manifest.assign(view=manifest["laterality"] + manifest["view_position"]).groupby("exam_id")["view"].nunique()
+    return {
+        "data_version": data_version(manifest),
+        "images_published": len(manifest),
+        "exams": len(views),
+        "exams_incomplete": int((views < VIEWS_PER_EXAM).sum()),
+    }
+
+
 def ingest_report(
     store: ExamStore,
     scan: Scan,
-    found: Publishable,
+    what: Outcome,
     manifest: pd.DataFrame,
-    refused: Sequence[QuarantinedFile],
     joined: LabelJoin,
     published_before: Mapping[str, int],
-    deferred: Sequence[DeferredFile],
 ) -> IngestReport:
     """What this run found, published and refused."""
+    found, refused, deferred = what.found, what.refused, what.deferred
     by_reason = Counter(code for file in refused for code in file.reason_codes)
     warnings = Counter(code for codes in manifest["gate_warnings"] for code in codes.split())
-    views = manifest.assign(view=manifest["laterality"] + manifest["view_position"]).groupby("exam_id")["view"].nunique()
     return IngestReport(
         store_dir=store.folder,
-        data_version=data_version(manifest),
+        **manifest_sizes(manifest),
         files_found=len(scan.file_ids),
-        images_published=len(manifest),
         images_new=len(set(manifest["image_id"]).difference(published_before)),
         images_withdrawn=len(set(published_before).difference(manifest["image_id"])),
         images_copied=found.copies,
         images_contested=found.contested,
         images_without_source=sum(line.file_id not in scan.file_ids for line in found.lines),
         files_still_copied=scan.still_copied,
+        files_withdrawn=what.withdrawn,
         files_deferred=len(deferred),
         deferred_by_reason=dict(Counter(file.reason for file in deferred).most_common()),
         paths_unreadable=dict(scan.unreadable),
         files_not_ours=sum(is_of_another_kind(file.reason_codes) for file in refused),
-        exams=len(views),
-        exams_incomplete=int((views < VIEWS_PER_EXAM).sum()),
         files_quarantined=len(refused),
         quarantined_by_reason=dict(by_reason.most_common()),
         warnings_by_rule=dict(warnings.most_common()),
@@ -167,9 +218,9 @@ def refuse_run(
         )
     if not report.images_published:
         raise NoExamsFound(
-            f"No exam in {config.source_dir} can be used: all {len(refused)} files were refused",
+            f"No exam in {config.source_dir} can be used: {_all_of_them(report, len(refused))}",
             expected=f"mammograms that the profile {config.profile} allows",
-            got=reasons,
+            got=reasons or None,
             remedy=remedy,
         )
     of_another_kind = {file.file_id for file in refused if is_of_another_kind(file.reason_codes)}
@@ -183,6 +234,25 @@ def refuse_run(
             got=reasons,
             remedy=remedy,
         )
+
+
+def _all_of_them(report: IngestReport, refused: int) -> str:
+    if not report.files_withdrawn:
+        return f"all {refused} files were refused"
+    return f"{refused} files were refused, {report.files_withdrawn} are of images that were withdrawn"
+
+
+def gate_rows(report: IngestReport) -> list[dict[str, object]]:
+    """The table of what became of the files, for people."""
+    rows: list[dict[str, object]] = [{"outcome": "published", "rule": "", "images": report.images_published}]
+    rows += [{"outcome": "refused", "rule": rule, "images": count} for rule, count in report.quarantined_by_reason.items()]
+    rows += [{"outcome": "deferred", "rule": why, "images": count} for why, count in report.deferred_by_reason.items()]
+    rows += [{"outcome": "warned", "rule": rule, "images": count} for rule, count in report.warnings_by_rule.items()]
+    if report.images_contested:
+        rows.append({"outcome": "ALERT: contested", "rule": "I06", "images": report.images_contested})
+    if report.files_withdrawn:
+        rows.append({"outcome": "withdrawn", "rule": "", "images": report.files_withdrawn})
+    return rows
 
 
 def alert(report: IngestReport) -> None:

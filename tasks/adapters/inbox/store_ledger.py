@@ -1,9 +1,9 @@
-"""The ledger of a store: it carries the store's id, and what is known of damaged images outlives their damage."""
+"""The ledger of a store: it carries the store's id, what is known of damaged images, and what was withdrawn."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from schemas.errors import StoreError
 from tasks.adapters.inbox.ledger import Ledger
-from tasks.adapters.inbox.lines import LedgerLine
+from tasks.adapters.inbox.ledger_tables import give_up_claim
+from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import published_rows
 from tasks.adapters.store.parts import manifest_table, marked_manifest, missing_part, require_same, write_arrays_id
@@ -117,8 +118,78 @@ class StoreLedger(Ledger):
                 cursor.execute("UPDATE files SET state = 'duplicate' WHERE file_id = ?", (gone,))
         return len(heirs)
 
+    # ----------------------------------------------------------------------------------------------------- withdrawals
+
+    def withdrawals(self) -> list[str]:
+        """The lines of the log of withdrawals that have taken effect, oldest first."""
+        return [str(line) for (line,) in self._query("SELECT line FROM withdrawals ORDER BY rowid")]
+
+    def withdrawn_names(self) -> frozenset[str]:
+        """Everything that was withdrawn, by its names."""
+        return frozenset(name for (name,) in self._query("SELECT name FROM withdrawn_names"))
+
+    def claims(self) -> list[tuple[str, str, str]]:
+        """file_id, image_id and exam_id of every claim, written or not."""
+        return [(str(a), str(b), str(c)) for a, b, c in self._query("SELECT file_id, image_id, exam_id FROM images")]
+
+    def claim_of(self, file_id: str) -> str | None:
+        """The image that a file is of, as far as that is known."""
+        found = self._query("SELECT image_id FROM files WHERE file_id = ? AND image_id IS NOT NULL", (file_id,))
+        return str(found[0][0]) if found else None
+
+    def rows(self) -> frozenset[int]:
+        """The rows of all claims."""
+        return frozenset(row for (row,) in self._query("SELECT row FROM images WHERE row IS NOT NULL"))
+
+    def withdraw(self, file_ids: Iterable[str], image_ids: Iterable[str]) -> None:
+        """Forgets what is known of these files and images, but that they are withdrawn; what held it is overwritten."""
+        with self._translated():
+            self._connection.execute("PRAGMA secure_delete=ON")
+        with self._transaction() as cursor:
+            for image_id in image_ids:
+                cursor.execute("UPDATE files SET state = 'withdrawn' WHERE image_id = ? AND state != 'discarded'", (image_id,))
+                for table in ("superseded", "damaged"):
+                    cursor.execute(
+                        f"DELETE FROM {table} WHERE file_id IN (SELECT file_id FROM images WHERE image_id = ?)",  # noqa: S608
+                        (image_id,),
+                    )
+                cursor.execute("DELETE FROM images WHERE image_id = ?", (image_id,))
+            for file_id in file_ids:
+                for table in ("images", "superseded", "damaged", "deferred"):
+                    cursor.execute(f"DELETE FROM {table} WHERE file_id = ?", (file_id,))  # noqa: S608
+                cursor.execute("UPDATE files SET state = 'withdrawn', message = '' WHERE file_id = ?", (file_id,))
+        with self._translated():
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def add_withdrawn(self, files: Iterable[AcceptedFile]) -> None:
+        """Registers files whose header shows something that was withdrawn: they claim nothing, and are not read again."""
+        with self._transaction() as cursor:
+            for file in files:
+                give_up_claim(cursor, file.file_id)
+                cursor.execute("DELETE FROM deferred WHERE file_id = ?", (file.file_id,))
+                cursor.execute(
+                    """INSERT INTO files (file_id, fingerprint, state, image_id, source_sha256, attempts)
+                       VALUES (?, ?, 'withdrawn', ?, '', 1)
+                       ON CONFLICT (file_id) DO UPDATE SET fingerprint = excluded.fingerprint, state = 'withdrawn',
+                       image_id = excluded.image_id, attempts = attempts + 1, reason_codes = '', message = ''""",
+                    (file.file_id, file.fingerprint, file.image_id),
+                )
+
+    def enter_withdrawals(self, entries: Iterable[tuple[str, Iterable[str]]]) -> None:
+        """Says that lines of the log, given with their names, have taken effect: pixels overwritten, claims and pages gone."""
+        with self._transaction() as cursor:
+            for line, names in entries:
+                cursor.execute("INSERT OR IGNORE INTO withdrawals (line) VALUES (?)", (line,))
+                cursor.executemany("INSERT OR IGNORE INTO withdrawn_names (name) VALUES (?)", [(name,) for name in names])
+
+    def withdrawn_files(self) -> frozenset[str]:
+        """Files of something that was withdrawn."""
+        return frozenset(file_id for (file_id,) in self._query("SELECT file_id FROM files WHERE state = 'withdrawn'"))
+
     def _make_tables(self) -> None:
         with self._transaction() as cursor:
+            cursor.execute("CREATE TABLE IF NOT EXISTS withdrawals (line TEXT PRIMARY KEY)")
+            cursor.execute("CREATE TABLE IF NOT EXISTS withdrawn_names (name TEXT PRIMARY KEY)")
             cursor.execute("CREATE TABLE IF NOT EXISTS identity (store_id TEXT NOT NULL)")
             cursor.execute("CREATE TABLE IF NOT EXISTS damaged (file_id TEXT PRIMARY KEY, manifest TEXT NOT NULL)")
 

@@ -30,7 +30,8 @@ from tasks.adapters.store.tensorstore_reader import read_chunk
 from tasks.adapters.workspace import StoreFolder, delete_leftovers
 
 _SAMPLED_ROWS = 64
-_SET_ASIDE = ".damaged"
+SET_ASIDE = ".damaged"
+"""Ending of a shard's file that nobody can read and that is kept until its images are written again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ def write_shard(store: ExamStore, shard: int, images: Iterable[StoredImage]) -> 
         images: Taken one at a time, so that one image is in memory.
     """
     start = shard * store.rows_per_shard
-    with _shard_file(store, LESION_MASK, shard) as masks, _shard_file(store, PIXELS, shard) as pixels:
+    with shard_file(store, LESION_MASK, shard) as masks, shard_file(store, PIXELS, shard) as pixels:
         for image in images:
             pixels.add(image.row - start, image.pixels_HW)
             if image.mask_HW is None:
@@ -207,12 +208,14 @@ def write_shard(store: ExamStore, shard: int, images: Iterable[StoredImage]) -> 
                 masks.add(image.row - start, image.mask_HW)
 
 
-def _shard_path(store: ExamStore, name: str, shard: int) -> Path:
+def shard_path(store: ExamStore, name: str, shard: int) -> Path:
+    """Where an array keeps one of its shards."""
     return store.files.pixels_dir / name / "c" / str(shard) / "0" / "0"
 
 
-def _shard_file(store: ExamStore, name: str, shard: int) -> ShardFile:
-    path = _shard_path(store, name, shard)
+def shard_file(store: ExamStore, name: str, shard: int) -> ShardFile:
+    """A writer of one shard of an array."""
+    path = shard_path(store, name, shard)
     dtype = np.uint16 if name == PIXELS else np.uint8
     return ShardFile(path, rows=store.rows_per_shard, canvas_px=store.canvas_px, dtype=dtype)
 
@@ -227,20 +230,20 @@ def set_aside_unreadable_shards(store: ExamStore, rows: Iterable[int]) -> None:
     """
     for shard in sorted({row // store.rows_per_shard for row in rows}):
         for name in (PIXELS, LESION_MASK):
-            path = _shard_path(store, name, shard)
+            path = shard_path(store, name, shard)
             if path.exists() and not is_index_sound(path, store.rows_per_shard):
-                path.rename(path.with_name(f"{path.name}.{uuid4().hex}{_SET_ASIDE}"))
+                path.rename(path.with_name(f"{path.name}.{uuid4().hex}{SET_ASIDE}"))
 
 
 def is_written(store: ExamStore, row: int, *, with_mask: bool) -> bool:
     """True if the shards that hold a row are there: says nothing of their content, and takes no time."""
     names = (PIXELS, LESION_MASK) if with_mask else (PIXELS,)
-    return all(_shard_path(store, name, row // store.rows_per_shard).exists() for name in names)
+    return all(shard_path(store, name, row // store.rows_per_shard).exists() for name in names)
 
 
 def delete_set_aside(store: ExamStore) -> None:
     """Deletes the shards that were set aside: call when every image in them is written again."""
-    for path in store.files.pixels_dir.rglob(f"*{_SET_ASIDE}"):
+    for path in store.files.pixels_dir.rglob(f"*{SET_ASIDE}"):
         path.unlink(missing_ok=True)
 
 

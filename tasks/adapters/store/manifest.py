@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,22 @@ def publish(store: ExamStore, lines: Sequence[Mapping[str, object]], quarantined
     )
     write_atomically(store.quarantine_path, refused.to_csv(index=False).encode())
     return manifest
+
+
+def unpublish(store: ExamStore, image_ids: Collection[str]) -> int:
+    """Takes images out of the manifest in force; how many were in it. Labels and all other lines stay as they are.
+
+    Raises:
+        StoreError: The manifest is damaged or of another store.
+    """
+    try:
+        table = manifest_table(store.files, store.store_id)
+    except FileNotFoundError:
+        return 0
+    stays = [image_id not in image_ids for image_id in table["image_id"].to_pylist()]
+    if not all(stays):
+        write_atomically(store.manifest_path, marked_manifest(table.filter(pa.array(stays)), store.store_id))
+    return len(stays) - sum(stays)
 
 
 def read_manifest(store: ExamStore) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final
@@ -119,6 +120,37 @@ class ShardFile:
             for row in np.flatnonzero(~self._settled & (index_R2[:, 0] != _MISSING)):
                 earlier.seek(int(index_R2[row, 0]))
                 self._append(int(row), earlier.read(int(index_R2[row, 1])))
+
+
+def written_rows(path: Path, rows: int) -> list[int]:
+    """Indices in the shard of the images that it holds.
+
+    Raises:
+        StoreError: Its index is damaged.
+    """
+    with path.open("rb") as file:
+        return [int(row) for row in np.flatnonzero(_read_index(file, rows, path)[:, 0] != _MISSING)]
+
+
+def overwrite_rows(path: Path, rows: int, overwritten: Sequence[int]) -> None:
+    """Writes zeros over the bytes of some images, where they lie on the disk; the index goes on naming them.
+
+    Zeros match no checksum, so whoever reads such a row is told of damage: first take it out of the manifest, and afterwards
+    ``drop`` it. What a file system keeps besides (snapshots, what a disk moves by itself) is not in our hands.
+
+    Raises:
+        OSError: The disk refuses.
+        StoreError: The index is damaged.
+    """
+    with path.open("r+b") as file:
+        index_R2 = _read_index(file, rows, path)
+        for row in overwritten:
+            offset, length = (int(number) for number in index_R2[row])
+            if offset != _MISSING:
+                file.seek(offset)
+                file.write(bytes(length))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def is_index_sound(path: Path, rows: int) -> bool:
