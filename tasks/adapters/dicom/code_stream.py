@@ -22,8 +22,8 @@ _SOF_MARKERS: Final = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 _SOF3, _SOF55, _DHT, _SOS, _DRI = 0xC3, 0xF7, 0xC4, 0xDA, 0xDD
 _COD, _COC, _SOT, _SOD = 0x52, 0x53, 0x90, 0x93
 _REVERSIBLE: Final = 1  # the 5-3 wavelet; 0 is the 9-7
-_HOLE: Final = b"\0" * 1024
-"""No coder writes so many zeros on end: a part of the file that was never written. Empty packets are single zero bytes."""
+_MOST_ZEROS: Final = 1023
+"""No coder writes more zeros on end, but for empty packets, each of which is one: else a part of the file was never written."""
 
 
 class Family(StrEnum):
@@ -221,22 +221,25 @@ def _jpeg_2000(content: bytes) -> CodeStream:
     if not covers:  # A.5.1; there is a decoder that never ends over such a stream
         return replace(stream, cut_off="a first tile that does not cover the image's corner")
     tiles = -(-(columns - tile_left) // tile_columns) * -(-(rows - tile_top) // tile_rows)
-    transforms: set[int] = set()
-    position = _header_end(content, 2, transforms)
+    styles = _Styles(side_px=(min(tile_columns, columns), min(tile_rows, rows)))
+    position = _header_end(content, 2, styles)
     parts: Counter[int] = Counter()
     parts_wanted: dict[int, int] = {}
+    data: list[tuple[int, int]] = []
     while content[position : position + 2] == b"\xff\x90" and position + 12 <= len(content):
         tile, length, _, wanted = struct.unpack(">HLBB", content[position + 4 : position + 12])
-        _header_end(content, position + 12, transforms)
+        start = _header_end(content, position + 12, styles)
         parts[tile] += 1
         parts_wanted[tile] = max(wanted, parts_wanted.get(tile, 0))
         if length == 0:  # up to the end
             end = content.rfind(_END, position)
             position = end if end >= 0 and not any(content[end + 2 :]) else len(content)
+            data.append((start, position))
             break
         if length < 14 or position + length > len(content):
             return replace(stream, cut_off=f"a tile-part of {length} bytes in {len(content) - position}")
         position += length
+        data.append((start, position))
     rest = content[position:]
     has_end = rest[:2] == _END
     # In coded data 0xFF is followed by less than 0x90: an end marker inside the last tile-part closes what was cut.
@@ -244,25 +247,64 @@ def _jpeg_2000(content: bytes) -> CodeStream:
         return replace(stream, cut_off="neither a tile-part nor an end marker where one should be")
     if len(parts) < tiles or any(parts[tile] < wanted for tile, wanted in parts_wanted.items()):
         return replace(stream, cut_off=f"{len(parts)} of {tiles} tiles, {sum(parts.values())} tile-parts")
-    if _HOLE in content:
+    most_zeros = _MOST_ZEROS + styles.most_packets(components=int.from_bytes(content[40:42], "big"))
+    hole = bytes(min(most_zeros, len(content)) + 1)
+    if any(content.find(hole, start, end) >= 0 for start, end in data):
         return replace(stream, cut_off="a hole of zeros in the coded data")
     return replace(
         stream,
         content=content if has_end else content[:position] + _END,
-        is_lossless=transforms == {_REVERSIBLE},
+        is_lossless=styles.transforms == {_REVERSIBLE},
         has_end=has_end,
         oddities=() if has_end else ("no end marker",),
     )
 
 
-def _header_end(content: bytes, position: int, transforms: set[int]) -> int:
-    """Where a main or tile-part header ends; adds the wavelets it names (A.6.1, A.6.2: the last byte before precincts)."""
+class _Styles:
+    """What coding styles (COD and COC, in main and tile-part headers) say, as far as it is needed here.
+
+    Attributes:
+        side_px: (columns, rows) of the largest tile.
+        transforms: The wavelets.
+    """
+
+    def __init__(self, *, side_px: tuple[int, int]) -> None:
+        self.side_px = side_px
+        self.transforms: set[int] = set()
+        self._layers = 1
+        self._precincts = 1
+
+    def add(self, parameters: bytes, *, has_precincts: bool, layers: int = 1) -> None:
+        """Enters the parameters SPcod or SPcoc (A.6.1): levels, code blocks, their style, wavelet, precincts."""
+        self.transforms.add(parameters[4] if len(parameters) > 4 else 0)
+        self._layers = max(self._layers, layers)
+        levels, exponents = min([*parameters[:1], _MOST_LEVELS]), parameters[5:] if has_precincts else b""
+        precincts = 0
+        for resolution in range(levels + 1):
+            exponent = exponents[resolution] if resolution < len(exponents) else 0xFF
+            across, down = (side >> (levels - resolution) for side in self.side_px)
+            precincts += ((across >> (exponent & 0xF)) + 2) * ((down >> (exponent >> 4)) + 2)  # 2: what is begun on both sides
+        self._precincts = max(self._precincts, precincts)
+
+    def most_packets(self, components: int) -> int:
+        """A tile has no more packets: one for each layer, component, resolution and precinct (B.6, B.9)."""
+        return self._layers * components * self._precincts
+
+
+_MOST_LEVELS: Final = 32  # A.6.1
+
+
+def _header_end(content: bytes, position: int, styles: _Styles) -> int:
+    """Where a main or tile-part header ends; enters the coding styles that it holds."""
     while position + 4 <= len(content) and content[position] == 0xFF and content[position + 1] not in (_SOT, _SOD):
         marker, length = content[position + 1], int.from_bytes(content[position + 2 : position + 4], "big")
+        segment = content[position + 4 : position + 2 + length]
         if marker == _COD:
-            transforms.add(content[position + 13] if position + 13 < len(content) else 0)
+            styles.add(
+                segment[5:], has_precincts=bool(segment[:1] and segment[0] & 1), layers=int.from_bytes(segment[2:4], "big")
+            )
         elif marker == _COC:
-            at = position + (10 if int.from_bytes(content[40:42], "big") < 257 else 11)
-            transforms.add(content[at] if at < len(content) else 0)
+            at = 1 if int.from_bytes(content[40:42], "big") < 257 else 2
+            styles.add(segment[at + 1 :], has_precincts=bool(segment[at : at + 1] and segment[at] & 1))
         position += 2 + length
     return position

@@ -75,6 +75,28 @@ def rle(pixels_HW: NDArray[np.uint16], surplus: bytes = b"") -> bytes:
     return struct.pack("<16L", 2, 64, 64 + len(segments[0]), *[0] * 13) + b"".join(segments)
 
 
+def beside_empty_tile(stream: bytes, *, side_px: int, precinct_bits: int, layers: int = 1) -> tuple[bytes, int]:
+    """A JPEG 2000 of one square tile as the right one of two, and the number of packets of the left one, which are all empty.
+
+    An empty packet is one bit 0 (15444-1, B.10.3), so a byte 0. OpenJPEG reads it and never writes it; other coders do.
+    """
+    style, part = stream.index(b"\xff\x52"), stream.index(b"\xff\x90")
+    levels = stream[style + 9]
+    header = stream[:8] + struct.pack(">L", 2 * side_px) + stream[12:24] + struct.pack(">L", side_px) + stream[28:part]
+    precincts = bytes([precinct_bits << 4 | precinct_bits]) * (levels + 1)
+    own = (
+        bytes([stream[style + 4] | 1, stream[style + 5]])
+        + struct.pack(">H", layers)
+        + stream[style + 8 : style + 14]
+        + precincts
+    )
+    sides = [-(-(side_px >> level) // (1 << precinct_bits)) for level in (levels, *range(levels - 1, -1, -1))]
+    packets = layers * sum(side**2 for side in sides)
+    own_style = b"\xff\x52" + struct.pack(">H", len(own) + 2) + own
+    left = struct.pack(">HHHLBB", 0xFF90, 10, 0, 14 + len(own_style) + packets, 0, 1) + own_style + b"\xff\x93" + bytes(packets)
+    return header + left + stream[part : part + 4] + b"\0\1" + stream[part + 6 :], packets
+
+
 def only_without_end(stream: bytes) -> Iterator[tuple[str, bytes]]:
     """Whole streams that lack their end marker alone, or have something behind it."""
     yield "no end marker", stream[:-2]

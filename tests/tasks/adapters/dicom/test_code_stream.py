@@ -70,6 +70,24 @@ def test_a_stream_that_lacks_its_end_marker_alone_is_fine(kind: str, has_air: bo
         assert read.is_lossless and ("no end marker" in read.oddities) == name.startswith("no end"), name
 
 
+@pytest.mark.parametrize(("precinct_bits", "layers"), [(3, 1), (4, 8)])
+def test_empty_packets_are_no_hole(precinct_bits: int, layers: int) -> None:
+    """Thousands of zeros on end are what small precincts and many layers of air come to; a longer hole is refused still."""
+    right_HW = np.random.default_rng(0).integers(0, 4096, (256, 256)).astype(np.uint16)
+    stream, packets = code_streams.beside_empty_tile(
+        code_streams.j2k(right_HW), side_px=256, precinct_bits=precinct_bits, layers=layers
+    )
+    assert packets > 1300 and bytes(packets) in stream
+    read = read_frame(stream, code_streams.J2K, shape_px=(256, 512), bits_allocated=16)
+    np.testing.assert_array_equal(read.pixels_HW[:, 256:], right_HW)
+    assert set(read.pixels_HW[:, :256].flat) == {1 << 15}, "no coefficients: the middle of sixteen bits"
+    hole = len(stream) - 40_000
+    with pytest.raises(GateRejection, match="a hole of zeros"):
+        read_frame(
+            stream[:hole] + bytes(30_000) + stream[hole + 30_000 :], code_streams.J2K, shape_px=(256, 512), bits_allocated=16
+        )
+
+
 @pytest.mark.parametrize("kind", LOSSLESS)
 @pytest.mark.parametrize("has_air", [True, False])
 def test_a_stream_that_ends_before_its_image_is_refused(kind: str, has_air: bool) -> None:
