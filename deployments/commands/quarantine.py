@@ -27,13 +27,20 @@ FileId = Annotated[str, typer.Argument(help="F and 24 hex digits, as `list` show
 @app.command("list")
 def list_refused(
     config: ConfigPath,
-    reason: Annotated[str | None, typer.Option(help="Only files refused by this rule, such as X21")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Only files refused by this rule, such as X21, or deferred for this reason, such as EIO")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
-    """List the refused files by pseudonym, with the rules that refused them."""
-    refused = [file for file in _refused(load_config(config)) if reason is None or reason in file.reason_codes]
+    """List the refused files by pseudonym, with the rules that refused them; and those that could not be read."""
+    run = load_config(config)
+    with _ledger(run) as ledger:
+        refused = [file for file in _refused_by(ledger) if reason is None or reason in file.reason_codes]
+        deferred = [file for file in ledger.deferred() if reason in (None, file.reason)]
     if as_json:
-        typer.echo(json.dumps([{"file_id": file.file_id, "reason_codes": file.reason_codes} for file in refused], indent=1))
+        lines: list[dict[str, object]] = [{"file_id": file.file_id, "reason_codes": file.reason_codes} for file in refused]
+        lines += [{"file_id": file.file_id, "deferred": file.reason} for file in deferred]
+        typer.echo(json.dumps(lines, indent=1))
         return
     from tasks.adapters.gate.rules.table import demand
 
@@ -44,6 +51,12 @@ def list_refused(
         typer.echo(f"{count:6d} x {code}: {demand(code)}")
     if not refused:
         typer.echo("no file is refused")
+    for each in deferred:
+        typer.echo(f"{each.file_id}  deferred: {each.reason}")
+    for why, count in Counter(each.reason for each in deferred).most_common():
+        typer.echo(
+            f"{count:6d} x {why}: could not be read in the last ingest; the next one reads it, nothing is to be released"
+        )
 
 
 @app.command()
@@ -58,11 +71,16 @@ def show(
     from tasks.adapters.gate.rules.table import demand
 
     run = load_config(config)
-    file = _one(run, file_id)
-    typer.echo(file.file_id)
-    for code in file.reason_codes:
-        typer.echo(f"{code}: {demand(code)}")
-    typer.echo(file.refusal.text)
+    with _ledger(run) as ledger:
+        deferred = {each.file_id: each.reason for each in ledger.deferred()}
+    if file_id in deferred:
+        typer.echo(f"{file_id}\nCould not be read in the last ingest: {deferred[file_id]}. The next one reads it.")
+    else:
+        file = _one(run, file_id)
+        typer.echo(file.file_id)
+        for code in file.reason_codes:
+            typer.echo(f"{code}: {demand(code)}")
+        typer.echo(file.refusal.text)
     with _ledger(run) as ledger:
         for codes, reason, moment in ledger.releases(file_id):
             typer.echo(f"released {moment}, was {codes}: {reason}")

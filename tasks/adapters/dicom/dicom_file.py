@@ -106,13 +106,22 @@ def read_header_from(file: BinaryIO, *, with_voi_lut: bool = False) -> DicomHead
     return _header(dcmread(file, stop_before_pixels=True, specific_tags=_HEADER_TAGS), meta, with_voi_lut=with_voi_lut)
 
 
-def _read_meta(file: BinaryIO) -> FileMetaDataset:
+@quoting_no_value("F14", "The file meta information cannot be read")
+def read_class_uid(file: BinaryIO) -> str:
+    """MediaStorageSOPClassUID (0002,0002): the kind of object, also where nothing else can be read; "" = none."""
+    return str(_meta(file).get("MediaStorageSOPClassUID") or "").strip(" \0")
+
+
+def _meta(file: BinaryIO) -> FileMetaDataset:
     file.seek(128)
     if file.read(4) != b"DICM":
         raise GateRejection("This is not a DICOM file", reason_codes=("F05",), remedy="move other files out of the folder")
-    meta = FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2))
-    syntax = str(meta.get("TransferSyntaxUID") or "")
-    if not syntax:
+    return FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2))
+
+
+def _read_meta(file: BinaryIO) -> FileMetaDataset:
+    meta = _meta(file)
+    if not (syntax := str(meta.get("TransferSyntaxUID") or "")):
         raise GateRejection("The file meta information names no transfer syntax", reason_codes=("F12",), remedy="export again")
     if syntax not in SYNTAXES:
         raise GateRejection(
@@ -131,10 +140,9 @@ def _header(dataset: Dataset, meta: FileMetaDataset, *, with_voi_lut: bool) -> D
     # Some anonymised sets drop the attribute and keep the file meta information's.
     values["sop_class_uid"] = values["sop_class_uid"] or str(meta.get("MediaStorageSOPClassUID") or "")
     views, modifiers = _view_codes(dataset, unreadable)
-    syntax_uid = str(meta.TransferSyntaxUID)
     return DicomHeader(
-        transfer_syntax_uid=syntax_uid,
-        is_compressed=SYNTAXES[syntax_uid].codec is not None,
+        transfer_syntax_uid=str(meta.TransferSyntaxUID),
+        is_compressed=SYNTAXES[str(meta.TransferSyntaxUID)].codec is not None,
         media_storage_sop_instance_uid=str(meta.get("MediaStorageSOPInstanceUID") or ""),
         view_codes=views,
         view_modifier_codes=modifiers,

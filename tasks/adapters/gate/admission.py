@@ -40,6 +40,7 @@ from tasks.adapters.dicom.dicom_file import quoting_no_value, read_header_from, 
 from tasks.adapters.dicom.header import MAMMOGRAPHY_FOR_PRESENTATION, DicomHeader, parse_date
 from tasks.adapters.dicom.stored_image import StoredImage
 from tasks.adapters.gate.orientation import told_by
+from tasks.adapters.gate.other_kinds import named_by_its_class
 from tasks.adapters.gate.rules.file import Opened
 from tasks.adapters.gate.rules.image import EARLIEST_EXAM, Remainder, age_years, detector_spacing_mm
 from tasks.adapters.gate.rules.kind import is_low_energy, is_synthetic
@@ -94,7 +95,7 @@ def inspect_header(
         GateRejection: The file is refused; ``reason_codes`` names every rule that refuses it.
         FileDeferred: It cannot be read at the moment.
     """
-    with _opened(path, source_dir) as (file, odd):
+    with _opened(path, source_dir, profile) as (file, odd):
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest() if with_digest else ""
         header = read_header_from(file)
         remaining_bytes = os.fstat(file.fileno()).st_size - file.tell()
@@ -129,7 +130,7 @@ def accept_image(
         GateRejection: The file is refused, or changed since it was found or while it was read (F07).
         FileDeferred: It cannot be read at the moment.
     """
-    with _opened(path, source_dir) as (file, odd):
+    with _opened(path, source_dir, profile) as (file, odd):
         status = os.fstat(file.fileno())
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         when_read()
@@ -242,7 +243,7 @@ def _used_bits(raw_HW: NDArray[np.uint16], record: ImageRecord) -> int:
 
 
 @contextmanager
-def _opened(path: Path, source_dir: Path) -> Iterator[tuple[BufferedReader, tuple[Broken, ...]]]:
+def _opened(path: Path, source_dir: Path, profile: Profile) -> Iterator[tuple[BufferedReader, tuple[Broken, ...]]]:
     """Opens a file after the file rules, with those that it breaks and is let in all the same.
 
     What is checked is the open file, so nobody can swap it in between.
@@ -264,7 +265,7 @@ def _opened(path: Path, source_dir: Path) -> Iterator[tuple[BufferedReader, tupl
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         _refuse((Broken("F01", "not a regular file"),), CLINICAL_STRICT)
-    with os.fdopen(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file, named_by_its_class(file, profile):
         status = os.fstat(descriptor)
         opened = Opened(links=status.st_nlink, size_bytes=status.st_size, start=file.read(132))
         broken = broken_rules(opened)

@@ -38,6 +38,7 @@ _NO_PICTURE: Final = {
     "K02": "a secondary capture may hold burned-in text",
     "K04": "not a mammogram: may hold burned-in text",
     "K05": "not a mammogram: may hold burned-in text",
+    "F04": "too large to be drawn",
     "F10": "reading it took too long",
     "F11": "reading it broke the reader",
 }

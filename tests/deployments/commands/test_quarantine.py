@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from deployments.commands.quarantine import app
 from schemas.config.ingest import PreprocessConfig
 from schemas.errors import ConfigError, StoreBusy
-from schemas.exam import QuarantinedFile
+from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.refusal import Refusal
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.store_ledger import StoreLedger
@@ -71,6 +71,24 @@ def test_list_names_files_by_pseudonym_with_reasons(config: Path) -> None:
     assert "CANARY" not in shown and "other" not in shown
     (only,) = json.loads(run("list", config, "--reason", "F03", "--json"))
     assert only == {"file_id": file_id(config, "other.dcm"), "reason_codes": ["F05", "F03"]}
+
+
+def test_files_that_could_not_be_read_are_listed_too(config: Path) -> None:
+    """By pseudonym, counted by reason; they are not refused, so there is nothing to release."""
+    ids = [file_id(config, name) for name in ("a", "b", "c")]
+    with Ledger(Workspace(config.parent / "workspace").store.ledger_path) as ledger:
+        ledger.add_deferred(
+            DeferredFile(file_id=name, reason=why) for name, why in zip(ids, ("EIO", "EIO", "EACCES"), strict=True)
+        )
+    shown = run("list", config)
+    assert all(f"{name}  deferred: " in shown for name in ids)
+    assert "2 x EIO: could not be read in the last ingest" in shown and "2 x F05" in shown
+    listed = json.loads(run("list", config, "--json"))
+    assert len(listed) == 5 and {"file_id": ids[2], "deferred": "EACCES"} in listed
+    assert json.loads(run("list", config, "--reason", "EACCES", "--json")) == [{"file_id": ids[2], "deferred": "EACCES"}]
+    assert "EIO. The next one reads it" in run("show", config, ids[0])
+    with pytest.raises(ConfigError, match="not refused"):
+        run("release", config, ids[0], "--reason", "none")
 
 
 def test_show_tells_why_and_where_only_on_request(config: Path) -> None:

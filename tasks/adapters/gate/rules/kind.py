@@ -37,11 +37,20 @@ def is_low_energy(header: DicomHeader) -> bool:
     return any(part.upper() == _LOW_ENERGY for part in header.image_type)
 
 
+def rule_against_class(sop_class_uid: str) -> str | None:
+    """The rule that refuses a class of objects as such, whatever else is in the file; None for mammograms, and for no class."""
+    if sop_class_uid in ("", MAMMOGRAPHY_FOR_PRESENTATION):
+        return None
+    if sop_class_uid.startswith(_SECONDARY_CAPTURE):
+        return "K02"
+    return {_TOMOSYNTHESIS: "K01", _MAMMOGRAPHY_FOR_PROCESSING: "K03"}.get(sop_class_uid, "K04")
+
+
 @rule("K01", BLOCK, "Not breast tomosynthesis")
 def is_not_tomosynthesis(seen: Seen) -> str | None:
     """By its class, or by ImageType: some devices store slices and projections one by one as mammograms."""
     header = seen.header
-    if header.sop_class_uid == _TOMOSYNTHESIS:
+    if rule_against_class(header.sop_class_uid) == "K01":
         return ""
     is_part = any(part.upper().startswith("TOMO") for part in header.image_type)
     if is_part and header.sop_class_uid == MAMMOGRAPHY_FOR_PRESENTATION and not is_synthetic(header):
@@ -52,21 +61,20 @@ def is_not_tomosynthesis(seen: Seen) -> str | None:
 @rule("K02", BLOCK, "Not a secondary capture")
 def is_not_a_capture(seen: Seen) -> str | None:
     """Screenshots, scanned films and whatever else a workstation saved."""
-    return "" if seen.header.sop_class_uid.startswith(_SECONDARY_CAPTURE) else None
+    return "" if rule_against_class(seen.header.sop_class_uid) == "K02" else None
 
 
 @rule("K03", BLOCK, "Not a FOR PROCESSING object")
 def is_processed(seen: Seen) -> str | None:
     """The detector's values before the maker's processing look different from everything a reader sees."""
-    return "" if seen.header.sop_class_uid == _MAMMOGRAPHY_FOR_PROCESSING else None
+    return "" if rule_against_class(seen.header.sop_class_uid) == "K03" else None
 
 
 @rule("K04", BLOCK, "A Digital Mammography X-Ray Image - For Presentation")
 def is_mammography(seen: Seen) -> str | None:
     """PS3.3 A.26; the classes that K01 to K03 name are theirs."""
     sop_class = seen.header.sop_class_uid
-    named = (MAMMOGRAPHY_FOR_PRESENTATION, _TOMOSYNTHESIS, _MAMMOGRAPHY_FOR_PROCESSING)
-    return None if sop_class in named or sop_class.startswith(_SECONDARY_CAPTURE) else ""
+    return "" if not sop_class or rule_against_class(sop_class) == "K04" else None
 
 
 @rule("K05", BLOCK, "Modality is MG")
