@@ -9,7 +9,7 @@ from gmic_model.model import GMIC
 from gmic_model.networks.birads_classifier import BIRADSClassifier
 from gmic_model.networks.registry import NETWORKS, build_network, config_of, give_backbone, network_loss
 from schemas.config.network import GMICConfig, NetworkConfig, ResNet22Config
-from schemas.config.training import LossForm, TrainConfig
+from schemas.config.training import TrainConfig
 from schemas.errors import ConfigError
 
 SIZE = (192, 128)
@@ -39,24 +39,6 @@ def test_a_network_predicts_and_its_loss_trains_all_of_it(config: NetworkConfig)
     loss = network_loss(config, TrainConfig())
     loss.of(output, torch.ones(2, config.findings)).backward()  # type: ignore[no-untyped-call]
     assert not loss.has_idle_weights and all(weight.grad is not None for weight in network.parameters())
-
-
-def test_the_baseline_averages_its_activation_map() -> None:
-    """ResNet-22: the mean of the map's logits is the prediction's logit, and its loss is one BCE."""
-    torch.manual_seed(0)
-    network = build_network(CONFIGS[1]).eval()
-    with torch.no_grad():
-        output = network(torch.randn(2, 1, *SIZE))
-        loss = network_loss(CONFIGS[1], TrainConfig()).of(output, torch.ones(2, 2))
-    torch.testing.assert_close(torch.logit(output.saliency_NCIJ).mean((2, 3)), torch.logit(output.y_NC))
-    assert loss.item() == pytest.approx(-output.y_NC.log().sum(1).mean().item(), rel=1e-5)
-
-
-def test_a_fusion_branch_that_is_not_trained_is_said() -> None:
-    """The paper's loss has no ``y_fusion``: several processes must know that its weights get no gradient."""
-    config = GMICConfig.released(image_size=SIZE, patch_size=64, K=4)
-    assert network_loss(config, TrainConfig(loss_form=LossForm.PAPER)).has_idle_weights
-    assert not network_loss(config, TrainConfig()).has_idle_weights
 
 
 @pytest.mark.parametrize("config", CONFIGS[:2], ids=lambda config: config.title)

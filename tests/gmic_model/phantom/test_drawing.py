@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 
 from gmic_model.phantom.drawing import VIEWS, DrawnView, ExamPlan, draw_exam, draw_view, plan_exam
-from gmic_model.phantom.lesions import SPOT_PX, Spot, SpotKind, SpotStyle, draw_spot
 from schemas.errors import ConfigError
 from schemas.exam import FINDINGS, Finding, Laterality, ViewPosition
 
@@ -122,29 +120,6 @@ def test_exams_of_a_patient_look_alike_and_others_do_not() -> None:
     assert float(np.mean(same)) > float(np.mean(other)) + 0.2
 
 
-def test_parenchyma_has_a_power_law_near_one_over_f_cubed() -> None:
-    """The mean radial power of tissue falls with a log-log slope of -3 +- 0.5 between periods of 64 and 6 pixels."""
-    powers = []
-    for seed in range(4):
-        plan = plan_exam(
-            image_size_px=(1024, 768),
-            findings={},
-            difficulty=0.0,
-            patient_rng=np.random.default_rng((seed, 0)),
-            exam_rng=np.random.default_rng((seed, 1)),
-        )
-        image = draw_view(plan, Laterality.LEFT, ViewPosition.CC).pixels_HW.astype(np.float64)
-        square_PQ = image[384:640, 60:316]
-        window_PQ = np.hanning(256)[:, None] * np.hanning(256)[None, :]
-        powers.append(np.abs(np.fft.fft2((square_PQ - square_PQ.mean()) * window_PQ)) ** 2)
-    frequency = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.fftfreq(256)[None, :])
-    edges = np.geomspace(1 / 64, 1 / 6, 9)
-    mean_power = np.mean(powers, axis=0)
-    radial = [mean_power[(frequency >= low) & (frequency < high)].mean() for low, high in pairwise(edges)]
-    slope = np.polyfit(np.log(np.sqrt(edges[:-1] * edges[1:])), np.log(radial), 1)[0]
-    assert -3.5 < slope < -2.5
-
-
 def test_findings_do_not_change_the_number_of_spots() -> None:
     """A finding takes a knot's place: on average, breasts with and without one have as many spots, so a count tells nothing."""
     counts: dict[int, list[int]] = {0: [], 1: []}
@@ -160,60 +135,6 @@ def test_findings_do_not_change_the_number_of_spots() -> None:
         counts[0].append(len(plan.spots[Laterality.RIGHT]))
     # Poisson(1.5): standard error of the difference of two means of 150 is sqrt(2 * 1.5 / 150) = 0.14.
     assert abs(np.mean(counts[0]) - np.mean(counts[1])) < 0.45
-
-
-def _spots(finding: Finding | None, kind: SpotKind, difficulty: float, count: int) -> NDArray[np.float32]:
-    rng = np.random.default_rng(31)  # the same sizes for every class
-    spots = [
-        Spot(
-            kind=kind,
-            finding=finding,
-            depth_px=0.0,
-            across_px=(0.0, 0.0),
-            core_px=rng.uniform(10.0, 18.0),
-            contrast=1.0,
-            shape_seed=int(rng.integers(2**40)),
-        )
-        for _ in range(count)
-    ]
-    return np.stack([draw_spot(spot, SpotStyle.of_difficulty(difficulty), view_index=0).added_PQ for spot in spots])
-
-
-def _reduced(spot_NPQ: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    side = SPOT_PX // factor
-    reduced_NPQ: NDArray[np.float32] = spot_NPQ.reshape(-1, side, factor, side, factor).mean(axis=(2, 4))  # (N, side, side)
-    return reduced_NPQ
-
-
-@pytest.mark.parametrize("kind", list(SpotKind))
-@pytest.mark.parametrize("other", [Finding.BENIGN, None])
-def test_class_is_lost_in_fourfold_reduction_at_the_default_difficulty(kind: SpotKind, other: Finding | None) -> None:
-    """The same shapes drawn as two classes: 4x reduction takes all but a 25th of their difference's share of the energy."""
-    malignant_NPQ, other_NPQ = _spots(Finding.MALIGNANT, kind, 0.5, 12), _spots(other, kind, 0.5, 12)
-    difference_share = {}
-    for factor in (1, 4):
-        here, there = _reduced(malignant_NPQ, factor), _reduced(other_NPQ, factor)
-        difference_share[factor] = float(((here - there) ** 2).sum() / ((here**2).sum() + (there**2).sum()))
-    assert difference_share[1] > 0.012
-    assert difference_share[4] < difference_share[1] / 25
-
-
-@pytest.mark.parametrize("kind", list(SpotKind))
-def test_bold_lesions_differ_also_when_reduced(kind: SpotKind) -> None:
-    """At difficulty 0 the class leaks into low frequencies on purpose: the mean gray level of malignant spots is higher."""
-    malignant = _reduced(_spots(Finding.MALIGNANT, kind, 0.0, 12), 4).mean()
-    knot = _reduced(_spots(None, kind, 0.0, 12), 4).mean()
-    assert malignant > 1.5 * knot
-
-
-def test_detail_grows_fainter_with_difficulty() -> None:
-    """The fine detail's energy falls from difficulty 0 over 0.5 to 1."""
-    energy = []
-    for difficulty in (0.0, 0.5, 1.0):
-        spot_NPQ = _spots(Finding.MALIGNANT, SpotKind.MASS, difficulty, 6)
-        smooth = np.stack([cv2.GaussianBlur(spot_PQ, (0, 0), 3.0) for spot_PQ in spot_NPQ])
-        energy.append(float(((spot_NPQ - smooth) ** 2).mean()))
-    assert energy[0] > 1.5 * energy[1] > 2.0 * energy[2]
 
 
 def test_lesions_keep_their_size_in_pixels_in_larger_images() -> None:
