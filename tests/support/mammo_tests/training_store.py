@@ -16,6 +16,7 @@ from schemas.config.run import RunConfig
 from schemas.exam import Split
 from schemas.layout import MANIFEST_COLUMNS
 from schemas.reports.data import SplitCount, SplitReport
+from tasks.adapters.models.checkpoints import latest_checkpoint
 from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, write_shard
 from tasks.adapters.store.manifest import data_version, publish
 from tasks.adapters.training.request import Purpose, TrainingRequest
@@ -146,3 +147,10 @@ def _line(row: int, exam: int, laterality: str, position: str, is_malignant: boo
         "stored_rows_px": WINDOW_PX[0],
         "stored_columns_px": WINDOW_PX[1],
     }
+
+
+def curve(run_dir: Path) -> list[dict[str, Any]]:
+    """The epochs that the newest checkpoint knows, without what depends on the machine."""
+    checkpoint = latest_checkpoint(run_dir)
+    epochs = [] if checkpoint is None else checkpoint.sidecar["epochs"]
+    return [{name: value for name, value in epoch.items() if name not in ("images_per_s", "memory_mib")} for epoch in epochs]

@@ -64,20 +64,6 @@ def test_phantom_labels_are_of_the_schema(tmp_path: Path) -> None:
     assert len(read_labels(path, PSEUDONYMS)) == 2 * len(exams)
 
 
-@pytest.mark.parametrize(("text", "known"), [("", None), ("0", False), ("1", True), ("0.0", False), ("1.0", True)])
-def test_empty_stays_unknown(tmp_path: Path, text: str, known: bool | None) -> None:
-    """Empty is not known, never absent; 1.0 is how pandas writes 1 beside an empty field."""
-    (label,) = read(tmp_path, f"P,1.2,L,{text},{text},,followup,")
-    assert (label.benign, label.malignant, label.birads) == (known, known, None)
-
-
-@pytest.mark.parametrize(("text", "category"), [("0", 0), ("6", 6), ("4A", 4), ("4c", 4), ("3.0", 3), ("", None)])
-def test_birads_categories_are_read(tmp_path: Path, text: str, category: int | None) -> None:
-    """BI-RADS 4 comes with and without its letter."""
-    (label,) = read(tmp_path, f"P,1.2,L,0,0,{text},birads_proxy,")
-    assert label.birads == category
-
-
 @pytest.mark.parametrize(
     ("line", "column", "expected"),
     [
@@ -383,22 +369,3 @@ def test_labels_of_other_patients_are_refused(patients: Mapping[str, Sequence[st
     with pytest.raises(LabelError, match=r"another patient than their exam.*Got: 1 labels"):
         join_labels(labels, present, patients_by_exam=patients)
     assert join_labels(labels, present, patients_by_exam={"E1": ("P", None), "E2": ("Q", "P")}).orphans == 0
-
-
-def test_density_and_finding_type_are_read_where_they_are_given(tmp_path: Path) -> None:
-    """Density by letter or number; a finding type of the schema; empty is not known."""
-    header = f"{HEADER},density,finding_type"
-    first, second, third = read(
-        tmp_path,
-        "7,1.2,R,0,1,5,biopsy,,C,mass",
-        "7,1.2,L,0,0,1,biopsy,,4,",
-        "8,1.3,L,0,0,1,biopsy,,,Calcification",
-        header=header,
-    )
-    assert (first.density, first.finding_type) == ("c", "mass")
-    assert (second.density, second.finding_type) == ("d", None)
-    assert (third.density, third.finding_type) == (None, "calcification")
-    for value in ("e,mass", "a,tumour CANARY"):
-        with pytest.raises(LabelError, match=r"line 2, column (density|finding_type)") as refused:
-            read(tmp_path, f"7,1.2,R,0,1,5,biopsy,,{value}", header=header)
-        assert "CANARY" not in str(refused.value)

@@ -17,26 +17,15 @@ import pytest
 
 from gmic_model.learning.processes import ALONE
 from mammo_tests.foreign_modules import foreign_folder
-from mammo_tests.training_store import make_store, request, small_config, with_baseline
-from schemas.errors import CheckpointError, ConfigError, StoreBusy, StoreError, TrainingError
+from mammo_tests.training_store import curve, make_store, request, small_config, with_baseline
+from schemas.errors import ConfigError, StoreBusy, StoreError, TrainingError
 from schemas.reports.data import SplitReport
-from schemas.reports.training import EnsembleMember
-from tasks.adapters.models.checkpoints import latest_checkpoint
-from tasks.adapters.models.seen_patients import SeenBy
-from tasks.adapters.store.manifest import read_splits
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.process_main import serve
-from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
+from tasks.adapters.training.request import TrainingRequest
 from tasks.adapters.workspace import held_lock
 
 ROOT = Path(__file__).parents[4]
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SplitReport]:
-    """A workspace with a small store and its splits."""
-    workspace = tmp_path_factory.mktemp("workspace")
-    return workspace, make_store(small_config(workspace))
 
 
 def run(asked: TrainingRequest) -> list[Mapping[str, Any]]:
@@ -44,67 +33,6 @@ def run(asked: TrainingRequest) -> list[Mapping[str, Any]]:
     said: list[Mapping[str, Any]] = []
     run_training(asked, said.append)
     return said
-
-
-def curve(run_dir: Path) -> list[dict[str, Any]]:
-    """The epochs that the newest checkpoint knows, without what depends on the machine."""
-    checkpoint = latest_checkpoint(run_dir)
-    epochs = [] if checkpoint is None else checkpoint.sidecar["epochs"]
-    return [{name: value for name, value in epoch.items() if name not in ("images_per_s", "memory_mib")} for epoch in epochs]
-
-
-# A process that has imported everything and forks a training again and again: kills do not cost an import each.
-_KILLER = """
-import json, os, random, signal, sys, time
-sys.path[:0] = [sys.argv[1]]
-from tasks.adapters.training.process_main import main
-seconds, kills = float(sys.argv[3]), 0
-chance = random.Random(5)
-while True:
-    started, pid = time.monotonic(), os.fork()
-    if pid == 0:
-        main(sys.argv[2])
-        os._exit(0)
-    if kills < 12:
-        time.sleep(chance.uniform(0.2, 1.0) * seconds)
-        if os.waitpid(pid, os.WNOHANG) == (0, 0):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        kills += 1
-        continue
-    sys.exit(os.waitpid(pid, 0)[1])
-"""
-
-
-def test_twelve_kills_at_random_moments_do_not_change_the_curve(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
-    """Killed without warning twelve times, within steps, evaluation and writing: every loss and weight is the same bit for bit.
-
-    Weights are averaged and the rate rises, so both sets of weights and the position must come back. The ResNet-22 has no
-    random patches: ``test_checkpoints`` shows that the random state comes back.
-    """
-    workspace, splits = stored
-    config = small_config(workspace, epochs=5, checkpoint_steps=1, ema_decay=0.9, warmup_steps=3, keep_checkpoints=1)
-    config = with_baseline(config)
-    outcomes = []
-    for name in ("unbroken", "killed"):
-        asked = request(config, splits, run_dir=tmp_path / name)
-        asked.run_dir.mkdir()
-        request_path = tmp_path / f"{name}.json"
-        request_path.write_text(asked.model_dump_json())
-        started = time.monotonic()
-        if name == "unbroken":
-            command = "import sys; from tasks.adapters.training.process_main import main; main(sys.argv[2])"
-            subprocess.run([sys.executable, "-c", command, str(ROOT), str(request_path)], check=True, cwd=ROOT, timeout=600)
-            epoch_s = (time.monotonic() - started) / 12  # about half of it is imports
-        else:
-            command = [sys.executable, "-c", _KILLER, str(ROOT), str(request_path), f"{epoch_s:.2f}"]
-            subprocess.run(command, check=True, cwd=ROOT, timeout=600)
-        checkpoint = latest_checkpoint(asked.run_dir)
-        assert checkpoint is not None and checkpoint.folder.name == "epoch-0004"
-        outcomes.append((curve(asked.run_dir), checkpoint.sidecar["sha256"]))
-        assert not [path.name for path in asked.run_dir.iterdir() if path.name.startswith((".", "partial"))]
-    assert len(outcomes[0][0]) == 5
-    assert outcomes[0] == outcomes[1]
 
 
 def test_two_processes_learn_what_one_does(
@@ -236,39 +164,7 @@ def test_idle_threads_of_a_training_sleep_soon(
     assert seen == [asked_for or "1000"]
 
 
-# ------------------------------------------------------------------------------------------------------------- bad input
-
-
-def test_a_diverging_loss_names_its_rows_and_keeps_the_last_good_checkpoint(
-    stored: tuple[Path, SplitReport], tmp_path: Path
-) -> None:
-    """One good epoch; then the optimiser's moments are made infinite: exit with the store rows, epoch 0 is untouched."""
-    workspace, splits = stored
-    run_dir = tmp_path / "run"
-    serve(request(small_config(workspace, epochs=1), splits, run_dir=run_dir), ALONE)
-    kept = {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()}
-    config = small_config(workspace, epochs=1, learning_rate=1e30)
-    with pytest.raises(TrainingError, match=r"is not a finite number.*on store rows \[\d+, .*last good checkpoint is kept"):
-        serve(request(config, splits, run_dir=tmp_path / "other"), ALONE)
-    assert {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()} == kept
-    assert not list((tmp_path / "other").glob("epoch-*"))
-
-
-def test_a_checkpoint_of_another_config_is_refused_and_left_alone(
-    stored: tuple[Path, SplitReport], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Another learning rate does not continue the run; the folder keeps its bytes. More loader threads do continue it."""
-    workspace, splits = stored
-    run_dir = tmp_path / "run"
-    serve(request(small_config(workspace, epochs=1), splits, run_dir=run_dir), ALONE)
-    before = {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()}
-    with pytest.raises(CheckpointError, match=r"is a checkpoint of another training.*--force train; nothing was changed"):
-        serve(request(small_config(workspace, epochs=1, learning_rate=2e-3), splits, run_dir=run_dir), ALONE)
-    assert {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()} == before
-    capsys.readouterr()
-    serve(request(small_config(workspace, epochs=1, keep_checkpoints=3), splits, run_dir=run_dir), ALONE)
-    said = [json.loads(line.removeprefix(MARK)) for line in capsys.readouterr().out.splitlines()]
-    assert [message["kind"] for message in said] == ["start"] and said[0]["epochs_done"] == 1
+# ---------------------------------------------------------------------------------------------------------- bad input
 
 
 def test_a_store_of_another_preprocessing_is_refused(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
@@ -303,43 +199,3 @@ def test_splits_without_positives_fewer_patches_and_a_held_folder_are_said(
         serve(request(many, splits, run_dir=tmp_path / "many"), ALONE)
     with held_lock(tmp_path / "held", purpose="train"), pytest.raises(StoreBusy, match="is in use"):
         run(request(config, splits, run_dir=tmp_path / "held"))  # through the process: its error arrives with its type
-
-
-def test_a_full_disk_stops_training_with_the_last_checkpoint_whole(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
-    """A file system with room for one checkpoint: the second epoch cannot be kept; the first still verifies."""
-    workspace, splits = stored
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=250m", "tmpfs", str(small)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    try:
-        asked = request(small_config(workspace, epochs=3), splits, run_dir=small / "run")
-        with pytest.raises(CheckpointError, match=r"cannot be written.*room for \d+ MiB.*Remedy: make room"):
-            serve(asked, ALONE)
-        assert len(curve(asked.run_dir)) == 1
-        assert not [path.name for path in asked.run_dir.iterdir() if path.name.startswith(".")]
-    finally:
-        subprocess.run(["umount", "-l", str(small)], check=True)
-
-
-def test_pretraining_hands_its_network_to_training(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
-    """BI-RADS categories are learnt; training that begins with those weights has another first epoch than without them."""
-    workspace, splits = stored
-    content = small_config(workspace, epochs=1).model_dump()
-    train = {name: content["train"][name] for name in ("batch_exams", "num_threads", "device", "tracking")}
-    config = type(small_config(workspace)).model_validate({**content, "pretrain": {"epochs": 2, **train}})
-    pretraining = request(config, splits, purpose=Purpose.PRETRAIN, run_dir=tmp_path / "pretrain")
-    serve(pretraining, ALONE)
-    epochs = curve(pretraining.run_dir)
-    assert [epoch["epoch"] for epoch in epochs] == [0, 1] and epochs[1]["tuning_loss"] is not None
-    assert epochs[0]["train_loss"] == pytest.approx(1.0986, abs=0.2)  # ln 3: three groups, a head that knows nothing
-    for name, pretrained in (("fresh", None), ("pretrained", pretraining.run_dir / "epoch-0001")):
-        serve(request(config, splits, run_dir=tmp_path / name, pretrained=pretrained), ALONE)
-    assert curve(tmp_path / "fresh")[0]["train_loss"] != curve(tmp_path / "pretrained")[0]["train_loss"]
-    split_of = read_splits(splits.splits_path).groupby("split")["patient_id"].agg(frozenset)
-    for name in ("fresh", "pretrained"):
-        last = max((tmp_path / name).glob("epoch-*"))
-        seen = SeenBy.of([EnsembleMember(path=last, sha256="")], "key", {})
-        everybody = split_of["train"] | split_of["tuning"]
-        assert seen.in_training(everybody) == split_of["train"] and seen.at_all(everybody) == everybody

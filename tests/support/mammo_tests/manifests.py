@@ -1,0 +1,116 @@
+"""Manifests that meet every check, and ways to break them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import pandas as pd
+
+from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, VIEWS_PER_EXAM
+from schemas.reports.data import CheckResult
+
+VIEWS = (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))
+Breakage = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def digest(*words: object) -> str:
+    """A digest of anything."""
+    return hashlib.sha256(repr(words).encode()).hexdigest()
+
+
+def line_of(row: int) -> dict[str, object]:
+    """One image of a clean store: 4 views an exam, 2 exams a patient, exams 0-2 of 6 malignant, benign, without by turns."""
+    exam, (laterality, view_position) = row // VIEWS_PER_EXAM, VIEWS[row % VIEWS_PER_EXAM]
+    patient = exam // 2
+    finding = patient % 3 if laterality == "R" else 2
+    return {
+        "row": row,
+        "image_id": "I" + digest("image", row)[:24],
+        "exam_id": "E" + digest("exam", exam)[:24],
+        "patient_id": "P" + digest("patient", patient)[:24],
+        "laterality": laterality,
+        "view_position": view_position,
+        "acquisition": "ffdm",
+        "benign": int(finding == 1),
+        "malignant": int(finding == 0),
+        "birads": 5 if finding == 0 else 2,
+        "label_source": "biopsy",
+        "density": "b",
+        "finding_type": None,
+        "lesion_boxes": None,
+        "has_lesion_mask": finding != 2,
+        "mask_sha256": digest("mask", row) if finding != 2 else None,
+        "written_sha256": digest("stored", row),
+        "batch": 1,
+        "batch_date": "2026-01-02",
+        "source_sha256": digest("file", row),
+        "pixel_sha256": digest("pixels", row),
+        "source_rows_px": 3328,
+        "source_columns_px": 2560,
+        "bits_stored": 12,
+        "photometric": "MONOCHROME2",
+        "transfer_syntax_uid": "1.2.840.10008.1.2.4.70",
+        "pixel_spacing_mm": 0.07,
+        "manufacturer": None,
+        "model_name": "Phantom",
+        "exam_date": f"2019-0{1 + exam % 2}-01",
+        "patient_age_years": 50.0 + exam % 2,
+        "gate_warnings": "",
+        "crop_top_px": 100,
+        "crop_bottom_px": 3000,
+        "crop_left_px": 0,
+        "crop_right_px": 1500,
+        "is_flipped": laterality == "R",
+        "scale": 1.0,
+        "best_center_row_px": 1450,
+        "best_center_column_px": -200,
+        "stored_rows_px": 2900,
+        "stored_columns_px": 1500,
+        "pixel_min": 0,
+        "pixel_max": 4095,
+        "pixel_mean": 1200.5,
+        "background_median": 0.0,
+        "tissue_fraction": 0.4,
+    }
+
+
+def as_manifest(lines: list[dict[str, object]]) -> pd.DataFrame:
+    """Typed as the store's writer types it."""
+    manifest = pd.DataFrame(lines, columns=list(MANIFEST_NAMES))
+    return manifest.astype({column.name: column.dtype for column in MANIFEST_COLUMNS})
+
+
+def clean_manifest(images: int = 72) -> pd.DataFrame:
+    """18 exams of 9 patients: 3 each with malignant, benign and no findings."""
+    return as_manifest([line_of(row) for row in range(images)])
+
+
+def clean_splits(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Each split gets one patient of each kind: patients 0-2, 3-5, 6-8."""
+    patients = list(dict.fromkeys(manifest["patient_id"]))
+    return pd.DataFrame({"patient_id": patients, "split": ["train"] * 3 + ["tuning"] * 3 + ["test"] * 3})
+
+
+def failed(results: tuple[CheckResult, ...]) -> dict[tuple[str, str], tuple[str, int]]:
+    """(suite, start of the check or column) of what is not met."""
+    return {(one.suite, f"{one.column} {one.check}"): (one.severity, one.unexpected_count) for one in results if not one.is_met}
+
+
+def set_value(column: str, value: str | float | None, *rows: int) -> Breakage:
+    """A breakage: these rows get this value."""
+
+    def broken(manifest: pd.DataFrame) -> pd.DataFrame:
+        return manifest.assign(**{column: manifest[column].where(~manifest.index.isin(rows), value)})
+
+    return broken
+
+
+def copy_value(column: str, source: int, *rows: int) -> Breakage:
+    """A breakage: these rows get the value of another."""
+    return lambda manifest: set_value(column, manifest[column][source], *rows)(manifest)
+
+
+def append_line(splits: pd.DataFrame, patient_id: object, split: str) -> pd.DataFrame:
+    """One more line of the split table."""
+    return pd.concat([splits, pd.DataFrame({"patient_id": [patient_id], "split": [split]})], ignore_index=True)
