@@ -24,12 +24,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from schemas.exam import Acquisition, Finding, FindingType
+from schemas.exam import UNKNOWN_LABEL, Acquisition, Finding, FindingType
 
 STORE_VERSION: Final = "2"
 PIXELS: Final = "pixels"
 LESION_MASK: Final = "lesion_mask"
 VIEWS_PER_EXAM: Final = 4
+LABELS: Final = (0, 1, UNKNOWN_LABEL)
+"""Values of a finding's column: absent, present, not known."""
 
 
 class Severity(StrEnum):
@@ -77,9 +79,9 @@ MANIFEST_COLUMNS: Final = (
     Column(name="laterality", dtype="string", description="Side", allowed=("R", "L")),
     Column(name="view_position", dtype="string", description="View", allowed=("CC", "MLO")),
     Column(name="acquisition", dtype="string", description="How acquired", allowed=tuple(kind.value for kind in Acquisition)),
-    Column(name="benign", dtype="int64", description="0 absent, 1 present, 255 not known", allowed=(0, 1, 255)),
-    Column(name="malignant", dtype="int64", description="0 absent, 1 present, 255 not known", allowed=(0, 1, 255)),
-    Column(name="birads", dtype="int64", description="BI-RADS category, 255 not known", allowed=(0, 1, 2, 3, 4, 5, 6, 255)),
+    Column(name="benign", dtype="int64", description="0 absent, 1 present, 255 not known", allowed=LABELS),
+    Column(name="malignant", dtype="int64", description="0 absent, 1 present, 255 not known", allowed=LABELS),
+    Column(name="birads", dtype="int64", description="BI-RADS category, 255 not known", allowed=(*range(7), UNKNOWN_LABEL)),
     Column(name="label_source", dtype="string", description="Where the label comes from", is_nullable=True),
     Column(
         name="density", dtype="string", description="BI-RADS breast density", is_nullable=True, allowed=("a", "b", "c", "d")

@@ -33,6 +33,7 @@ TINY_PX = (384, 288)
 
 LONGEST_FIRST = (
     "flows/test_pipeline.py",
+    "training/test_loop.py",
     "training/test_process.py",
     "flows/test_search.py",
     "server/test_workstation.py",

@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,37 @@ WITHOUT_MEMORY = {
     "predict": "asks its table of scores, image by image",
     "report": "is cheap, and its page says when it was made",
     "table1": "is made of other stages' memories",
+}
+SHARED_STEMS = {  # beside the stages: one noun in two rooms, or a section of the config and the report that answers it
+    "calibration": "what a score means as a probability: computed, and drawn",
+    "evaluation": "what is measured of scores: asked for, reported, computed",
+    "network": "a network: its config, and what the registry knows of it",
+    "orientation": "how an image lies: in its pixels, and by its header",
+    "quarantine": "refused files: the folder's, and the verb's",
+    "reader_study": "the reader study: reported, and drawn",
+    "service": "a workstation that stays up: its settings, and its verbs",
+    "training": "a training: its config, and its report",
+    "weights": "released weights: their names, and the verb that brings them in",
+}
+HOMES = {  # a fact that several modules need is written down here, and nowhere else
+    "exam_store": "tasks/adapters/workspace.py",
+    "store.json": "tasks/adapters/workspace.py",
+    "manifest.parquet": "tasks/adapters/workspace.py",
+    "splits.parquet": "tasks/adapters/workspace.py",
+    "ledger.sqlite": "tasks/adapters/workspace.py",
+    "quarantine.csv": "tasks/adapters/workspace.py",
+    "pixels.zarr": "tasks/adapters/workspace.py",
+    "pseudonym.key": "tasks/adapters/workspace.py",
+    "report.json": "tasks/adapters/workspace.py",
+    "done": "tasks/adapters/workspace.py",
+    ".part": "tasks/adapters/workspace.py",
+    ".crdownload": "tasks/adapters/gate/source_file.py",
+    "weights.safetensors": "tasks/adapters/models/model_files.py",
+    "checkpoint.json": "tasks/adapters/models/model_files.py",
+    "ensemble.json": "tasks/adapters/models/model_files.py",
+    "labels.csv": "tasks/adapters/datasets/phantom_cohort.py",
+    "top_t": "schemas/config/network.py",
+    "not known": "schemas/exam.py",
 }
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
@@ -138,6 +170,85 @@ def test_no_folder_holds_more_than_ten_modules() -> None:
     assert {folder: count for folder, count in counted.items() if count > 10 and folder not in LISTS_OF_LIKE_THINGS} == {}
 
 
+def test_a_module_of_one_importer_is_tested_by_itself() -> None:
+    """A module that only a neighbour imports has a test file of its own; without one it belongs to that neighbour.
+
+    Rules are excepted: ``test_table`` breaks every one of them, whatever module it is in.
+    """
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in MODULES if path.stem != "__init__"}
+    importers: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for imported in _imported(ast.parse(path.read_text())) & modules.keys() - {name}:
+            importers[imported].add(name)
+    tested = {path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [
+        f"{name}, for {importer}"
+        for name, (importer, *others) in ((name, sorted(found)) for name, found in importers.items() if found)
+        if not others
+        and importer.rpartition(".")[0] == name.rpartition(".")[0] != "tasks.adapters.gate.rules"
+        and f"{'/'.join(name.split('.')[:-1])}/test_{name.split('.')[-1]}.py" not in tested
+    ] == []
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    """Every module that is imported, and every name, which may be a module."""
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_no_module_is_named_like_a_library() -> None:
+    """Neither of Python nor of a dependency: beside the module it would be another thing under the same name."""
+    pinned = {re.split("[=; ]", line)[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    libraries = sys.stdlib_module_names | {
+        name for name, owners in packages_distributions().items() if pinned & {owner.lower() for owner in owners}
+    }
+    assert {"json", "torch", "prefect"} <= libraries
+    names = {path.stem for path in MODULES} | {part for path in MODULES for part in path.relative_to(ROOT).parts[:-1]}
+    assert names & libraries == set()
+
+
+def test_a_stem_stands_for_one_noun() -> None:
+    """Whoever knows a module's name knows what it is about; where two rooms speak of one noun, it is said which."""
+    counted = Counter(path.stem for path in MODULES if path.stem != "__init__")
+    shared = {stem for stem, count in counted.items() if count > 1} - STAGES
+    assert shared == SHARED_STEMS.keys()
+
+
+@pytest.mark.parametrize("literal", HOMES)
+def test_a_fact_is_written_down_in_its_home_only(literal: str) -> None:
+    """A file's name, an ending, a searched field: a second place that knows it would have to be found at every change."""
+    written = {
+        path.relative_to(ROOT).as_posix()
+        for path, text in _texts()
+        if literal in text and any(_says(constant, literal) for constant in _strings(ast.parse(text)))
+    }
+    assert written == {HOMES[literal]}
+
+
+def _says(constant: str, literal: str) -> bool:
+    """True if the text is the literal, or a path or name that ends with it."""
+    return constant.endswith(literal) if literal.startswith(".") else constant.rpartition("/")[2] == literal
+
+
+def _strings(tree: ast.Module) -> Iterator[str]:
+    """The strings of a module's code; docstrings speak of names and use none."""
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            yield node.value
+
+
+@pytest.mark.parametrize(
+    "line", ['path / "exam_store"', 'f"{folder}/exam_store"', 'Path("workspace/exam_store")', '{"dir": "exam_store"}']
+)
+def test_a_fact_in_a_second_place_is_found(line: str) -> None:
+    """The test above can fail."""
+    assert any(_says(constant, "exam_store") for constant in _strings(ast.parse(f"where = {line}")))
+
+
 def test_the_tasks_folder_holds_stages_only() -> None:
     """What is no stage of the pipeline, and does not serve all of them, belongs to an adapter."""
     assert {path.stem for path in (ROOT / "tasks").glob("*.py")} <= STAGES | {"__init__", "artifacts", "retries", "stage"}
@@ -231,8 +342,6 @@ def _style_faults(path: Path, tree: ast.Module) -> Iterator[str]:
         yield "no module docstring"
     if path.stem in FORBIDDEN_NAMES:
         yield "a name that says nothing"
-    if path.stem in sys.stdlib_module_names:
-        yield "a stdlib module has this name"
     if path.stem == "__init__" and len(tree.body) != 1:
         yield "__init__.py holds a docstring, nothing else"
     called = set(_calls(tree))

@@ -62,15 +62,22 @@ def run_demo(*, workspace: Path, dicom_dir: Path | None, profile: str, seed: int
 
 def demo_config(workspace: Path, seed: int) -> RunConfig:
     """The shipped demo config, in another place and with another seed."""
+    from tasks.adapters.datasets.phantom_cohort import (  # late: it draws, and the rest does not
+        DICOM_DIR,
+        LABELS_FILE,
+        MASKS_DIR,
+    )
+
+    cohort = workspace / "cohort"
     return load_config(
         Path("demo.yaml"),
         {
             "workspace_dir": str(workspace),
-            "phantom.output_dir": str(workspace / "cohort"),
+            "phantom.output_dir": str(cohort),
             "phantom.seed": seed,
-            "ingest.source_dir": str(workspace / "cohort" / "dicom"),
-            "ingest.labels_csv": str(workspace / "cohort" / "labels.csv"),
-            "ingest.masks_dir": str(workspace / "cohort" / "masks"),
+            "ingest.source_dir": str(cohort / DICOM_DIR),
+            "ingest.labels_csv": str(cohort / LABELS_FILE),
+            "ingest.masks_dir": str(cohort / MASKS_DIR),
             "split.seed": seed,
             "train.seed": seed,
         },

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from schemas.errors import StoreError
 from tasks.adapters.inbox.ledger import copy_database
-from tasks.adapters.workspace import SERVER_DATABASE
+from tasks.adapters.workspace import SERVER_DATABASE, aside_of
 
 _CHOSEN_BY_USER = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 
@@ -27,7 +27,7 @@ def place_new_database(home: Path, environment: Mapping[str, str]) -> bool:
         return False
     if not kept.exists():
         return True
-    aside = path.with_name(".prefect.db.part")
+    aside = aside_of(path)
     aside.unlink(missing_ok=True)
     try:
         copy_database(kept, aside)
@@ -47,7 +47,7 @@ def has_database(home: Path, environment: Mapping[str, str]) -> bool:
 def keep_new_database(home: Path, environment: Mapping[str, str]) -> None:
     """Keeps a copy of the database that a server has just made, before anybody has used it."""
     kept = kept_database(environment)
-    aside = kept.with_name(f".{kept.name}.{os.getpid()}.part")
+    aside = aside_of(kept, os.getpid())
     with suppress(StoreError, OSError):  # no cache folder: the next workspace waits as this one did
         kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         copy_database(home / SERVER_DATABASE, aside)

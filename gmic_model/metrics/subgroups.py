@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.operating_points import point_at_threshold
 from gmic_model.metrics.ranking import Metric, bootstrap_interval, known_breasts
+from schemas.exam import NOT_KNOWN
 from schemas.reports.evaluation import SubgroupMetrics
 from schemas.reports.report import Interval
 
-NOT_KNOWN = "not known"
 MINIMUM_PATIENTS = 10
 """A group's metrics need this many patients with the finding and as many without: below, an interval says next to nothing."""
 _AGE_BANDS = ((40, "under 40"), (50, "40 to 49"), (60, "50 to 59"), (70, "60 to 69"))

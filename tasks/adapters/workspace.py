@@ -14,13 +14,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Final, TypeVar
 
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreBusy
 from schemas.reports.report import Anchor, Report
 
 AnyReport = TypeVar("AnyReport", bound=Report)
+
+UNFINISHED: Final = ".part"
+"""Ending of what this program is still writing."""
 
 SERVER_DATABASE = "prefect.db"
 SERVER_AUTH = "auth"
@@ -217,6 +220,16 @@ def exam_store_dir(config: RunConfig) -> Path:
     return config.store_dir or Workspace(config.workspace_dir).store_dir
 
 
+def aside_of(path: Path, tag: object = "") -> Path:
+    """Where a file or folder is written before it takes its place: beside it, hidden, and unfinished by its name.
+
+    Args:
+        path: The place.
+        tag: What tells several writers apart; without it a writer finds what a killed one left.
+    """
+    return path.with_name(f".{path.name}{f'.{tag}' if tag else ''}{UNFINISHED}")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes aside, syncs and renames: readers see the old file or the new one, never a part, also after a power cut.
 
@@ -235,7 +248,7 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         OSError: The disk is full or the folder cannot be written; nothing is changed then.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    aside = aside_of(path, f"{os.getpid()}-{threading.get_ident()}")
     try:
         with _opened_for_the_owner(aside) as file:
             yield file
@@ -254,7 +267,7 @@ def place_secret(path: Path, content: bytes) -> None:
         OSError: The folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    aside = aside_of(path, secrets.token_hex(4))
     try:
         with _opened_for_the_owner(aside) as file:
             file.write(content)

@@ -27,6 +27,7 @@ from schemas.exam import Finding, Laterality, ViewPosition
 from schemas.reports.data import PhantomReport
 from tasks.adapters.dicom.dicom_file import write_mammogram
 from tasks.adapters.dicom.mammogram import MammogramHeader
+from tasks.adapters.workspace import aside_of
 
 LABEL_COLUMNS = (
     "patient_id",
@@ -40,6 +41,11 @@ LABEL_COLUMNS = (
     "label_date",
 )
 """One row per breast; dates are ISO 8601, laterality R or L, findings 0 or 1."""
+
+LABELS_FILE = "labels.csv"
+DICOM_DIR = "dicom"
+MASKS_DIR = "masks"
+"""What a cohort's folder holds."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +91,7 @@ def write_cohort(config: PhantomConfig, *, on_progress: Callable[[int, int], Non
         for was_drawn in _write_exam(config, exam):
             done, written = done + 1, written + was_drawn
             on_progress(done, total)
-    _write_bytes(config.output_dir / "labels.csv", labels_csv(exams).encode())
+    _write_bytes(config.output_dir / LABELS_FILE, labels_csv(exams).encode())
     _log.info("Phantom cohort complete: %d images, %d of them drawn by this run", total, written)
     return PhantomReport(
         output_dir=config.output_dir,
@@ -189,7 +195,7 @@ def _write_exam(config: PhantomConfig, exam: CohortExam) -> Iterator[bool]:
     """Write what is missing of an exam; yields for each view whether it was drawn now."""
     tag = _cohort_tag(config)
     key = (tag, exam.patient_number, exam.exam_number)
-    exam_dir = config.output_dir / "dicom" / hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+    exam_dir = config.output_dir / DICOM_DIR / hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     exam_dir.mkdir(parents=True, exist_ok=True)
     plan: ExamPlan | None = None
     for side, view in VIEWS:
@@ -222,7 +228,7 @@ def _write_view(
         is_encoded, png = cv2.imencode(".png", drawn.lesion_mask_HW, [cv2.IMWRITE_PNG_COMPRESSION, 1])
         if not is_encoded:
             raise OSError("a lesion mask could not be encoded as PNG")
-        _write_bytes(config.output_dir / "masks" / f"{sop_instance_uid}.png", png.tobytes())
+        _write_bytes(config.output_dir / MASKS_DIR / f"{sop_instance_uid}.png", png.tobytes())
     header = MammogramHeader(
         patient_id=exam.patient_id,
         patient_name=f"PHANTOM^{exam.patient_number:06d}",
@@ -243,7 +249,7 @@ def _write_view(
 def _claim(config: PhantomConfig) -> None:
     """Name the cohort in its folder, and refuse a folder that holds another one: mixed cohorts would have wrong labels."""
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    (config.output_dir / "masks").mkdir(exist_ok=True)
+    (config.output_dir / MASKS_DIR).mkdir(exist_ok=True)
     claim_path = config.output_dir / "cohort.json"
     claim = {"generator_version": GENERATOR_VERSION, "config": config.model_dump(mode="json", exclude={"output_dir"})}
     text = json.dumps(claim, indent=1, sort_keys=True) + "\n"
@@ -254,7 +260,7 @@ def _claim(config: PhantomConfig) -> None:
             got="a cohort.json with other values",
             remedy="choose another output_dir, or delete this one",
         )
-    if not claim_path.exists() and (config.output_dir / "dicom").exists():
+    if not claim_path.exists() and (config.output_dir / DICOM_DIR).exists():
         raise ConfigError(
             "phantom.output_dir holds DICOM files that no phantom cohort claims",
             expected="an empty folder or a phantom cohort",
@@ -277,7 +283,7 @@ def _uid(tag: str, *parts: object) -> str:
 
 def _write_bytes(path: Path, content: bytes) -> None:
     """Write aside, sync, rename."""
-    aside = path.with_name(f".{path.name}.part")
+    aside = aside_of(path)
     with aside.open("wb") as file:
         file.write(content)
         file.flush()

@@ -36,6 +36,7 @@ from tasks.adapters.dicom.header import LARGEST_SIDE_PX, MAMMOGRAPHY_FOR_PRESENT
 from tasks.adapters.dicom.lookup_table import read_lut
 from tasks.adapters.dicom.mammogram import FIXED_ATTRIBUTES, PHANTOM_ORIENTATIONS, PHANTOM_VIEW_CODES, MammogramHeader
 from tasks.adapters.dicom.stored_image import StoredImage
+from tasks.adapters.workspace import aside_of
 
 _UNREADABLE_VALUE = (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, OverflowError)
 
@@ -361,7 +362,7 @@ def write_mammogram(path: Path, pixels_HW: NDArray[np.uint16], header: Mammogram
     dataset = _mammogram(header)
     dataset.Rows, dataset.Columns = pixels_HW.shape
     little_endian_HW = np.ascontiguousarray(pixels_HW, "<u2")
-    aside = path.with_name(f".{path.name}.part")
+    aside = aside_of(path)
     with aside.open("wb") as file:
         dataset.save_as(file, enforce_file_format=True)
         # PixelData (7FE0,0010) comes last: appended here, because pydicom would copy the 17 MB several times.

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-_ENDINGS: Final = (".crdownload", ".filepart", ".part", ".partial", ".tmp")
+from tasks.adapters.workspace import UNFINISHED
+
+_ENDINGS: Final = (".crdownload", ".filepart", UNFINISHED, ".partial", ".tmp")
 """What browsers, file transfer programs and this program call a file that they are still writing."""
 
 UNFINISHED_NAMES: Final = f"a leading dot or an ending {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]} in its name"

@@ -33,7 +33,7 @@ from schemas.config.network import NetworkConfig
 from schemas.errors import CheckpointError
 from schemas.reports.training import SeenPatients
 from tasks.adapters.models.model_files import PATIENTS, SIDECAR, WEIGHTS
-from tasks.adapters.workspace import sync, write_atomically
+from tasks.adapters.workspace import UNFINISHED, aside_of, sync, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +97,8 @@ def save_checkpoint(
     Raises:
         CheckpointError: No room on the disk, or it cannot be written; nothing appears under ``folder`` then.
     """
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old.part")
+    aside = aside_of(folder, os.getpid())
+    replaced = aside_of(folder, f"{os.getpid()}.old")
     for leftover in (aside, replaced):
         shutil.rmtree(leftover, ignore_errors=True)
     aside.mkdir(parents=True, mode=0o700)
@@ -186,7 +186,7 @@ def prune_partials(run_dir: Path, *, keep: Path | None = None) -> None:
     for folder in run_dir.glob("partial-*"):
         if folder != keep:
             shutil.rmtree(folder)
-    for leftover in (*run_dir.glob(".epoch-*.part"), *run_dir.glob(".partial-*.part")):
+    for leftover in (*run_dir.glob(f".epoch-*{UNFINISHED}"), *run_dir.glob(f".partial-*{UNFINISHED}")):
         shutil.rmtree(leftover)
 
 

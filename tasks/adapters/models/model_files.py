@@ -22,6 +22,8 @@ SIDECAR = "checkpoint.json"
 """Beside the weights: what they are, and their digest."""
 PATIENTS = "patients.json"
 """Beside the weights: see ``schemas.reports.training.SeenPatients``."""
+ENSEMBLE = "ensemble.json"
+"""In a search's folder: the models that it chose."""
 TEMPERATURE = "temperature.json"
 """See ``schemas.reports.pages.TemperatureFile``."""
 

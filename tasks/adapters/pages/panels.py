@@ -22,9 +22,9 @@ from gmic_model.pixels.frames import corners_to_source, mask_to_window, to_sourc
 from gmic_model.preprocess import network_input
 from schemas.config.network import NetworkConfig
 from schemas.config.run import RunConfig
-from schemas.exam import FINDINGS, UNKNOWN_LABEL, Laterality, ViewPosition
+from schemas.exam import FINDINGS, Laterality, ViewPosition
 from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, ImageScore, PredictReport
-from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS
+from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, label_text
 from tasks.adapters.scoring.scored_views import ScoredView, ViewsReadOnce, score_rows
 from tasks.adapters.store.views import StoredViews
 from tasks.adapters.workspace import write_atomically
@@ -35,7 +35,6 @@ PAGE_IMAGES_BYTES = 10_000_000
 """Bytes of JPEG embedded in one page; base64 adds a third, so a page stays below 15 MB."""
 EXAMPLE_EXAMS: Final = 2
 """Exams shown beside those that went wrong; the gallery has all."""
-_LABEL = {0: "absent", 1: "present", UNKNOWN_LABEL: "not known"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +124,7 @@ def _explained_panel(budget: _ImageBudget, image: ExplainedImage) -> Panel:
         exam_id=image.exam_id,
         title=f"{LATERALITY.get(image.laterality, image.laterality)} {image.view_position}",
         scores=tuple(
-            (finding, image.scores.get(finding), _LABEL.get(image.labels.get(finding, UNKNOWN_LABEL), "not known"))
+            (finding, image.scores.get(finding), label_text(image.labels.get(finding)))
             for finding in page_findings({*image.scores, *image.labels})
         ),
     )

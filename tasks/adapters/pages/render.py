@@ -10,11 +10,14 @@ from pathlib import Path
 
 import jinja2
 
-from schemas.exam import Finding
+from schemas.exam import NOT_KNOWN, UNKNOWN_LABEL, Finding
 from schemas.reports.report import Interval
 from tasks.adapters.workspace import write_atomically
 
+PRESENT = "present"
+"""A label's word on a page; the others are in ``label_text``."""
 LATERALITY = {"R": "Right", "L": "Left"}
+_LABELS = {0: "absent", 1: PRESENT}
 PAGE_FINDINGS = (Finding.MALIGNANT, Finding.BENIGN)
 """The order on a page: what matters most comes first."""
 
@@ -41,9 +44,14 @@ def write_page(path: Path, template: str, /, *, script: str | None = None, **val
     return len(page)
 
 
-def known_text(text: str | None, *, unknown: str = "not known") -> str:
+def known_text(text: str | None, *, unknown: str = NOT_KNOWN) -> str:
     """What a page says of a value that may not be known: one word for all pages."""
     return unknown if text is None else text
+
+
+def label_text(label: int | None) -> str:
+    """A breast's label in words; one that is missing is not known."""
+    return known_text(_LABELS.get(UNKNOWN_LABEL if label is None else label))
 
 
 def render_template(template: str, /, **context: object) -> str:

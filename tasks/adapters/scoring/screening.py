@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.calibration import apply_temperature, calibration_report, fit_temperature
 from gmic_model.metrics.operating_points import point_at_threshold, points_at_sensitivity, points_at_specificity
-from gmic_model.metrics.subgroups import NOT_KNOWN, age_bands, subgroup_metrics, view_counts
+from gmic_model.metrics.subgroups import age_bands, subgroup_metrics, view_counts
 from schemas.config.evaluation import EvaluateConfig
+from schemas.exam import NOT_KNOWN
 from schemas.reports.evaluation import FindingMetrics, OperatingPoint, SubgroupMetrics
 
 FINDING_TYPE = "finding type"

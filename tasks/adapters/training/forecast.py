@@ -11,7 +11,7 @@ from schemas.config.run import RunConfig
 from schemas.config.training import GpuWorkers
 from schemas.errors import ConfigError, TrainingError
 from schemas.reports.training import EnsembleMember, SearchedModel, SearchForecast, SearchReport
-from tasks.adapters.models.model_files import write_ensemble
+from tasks.adapters.models.model_files import ENSEMBLE, write_ensemble
 from tasks.adapters.training.search_study import SearchStudy, TrialRecord
 from tasks.adapters.workspace import write_atomically
 
@@ -103,7 +103,7 @@ def search_report(
             remedy="see their errors above; narrow the ranges of the learning rate if all of them diverged",
         )
     models = tuple(_model(record) for record in best[: config.search.ensemble_size])
-    ensemble_path = study.folder / "ensemble.json"
+    ensemble_path = study.folder / ENSEMBLE
     report = SearchReport(
         study_dir=study.folder,
         ensemble_path=ensemble_path,

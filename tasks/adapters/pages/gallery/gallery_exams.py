@@ -14,11 +14,9 @@ from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding, Laterality
 from schemas.reports.evaluation import CalibrationBin, FindingMetrics
 from schemas.reports.pages import Failure, FailureKind
 from tasks.adapters.pages.gallery.gallery_page import BreastScore, GalleryExam, GalleryView
-from tasks.adapters.pages.render import PAGE_FINDINGS
+from tasks.adapters.pages.render import PAGE_FINDINGS, label_text
 from tasks.adapters.scoring.score_tables import breast_table
 from tasks.adapters.store.manifest import lines_of
-
-LABELS = {0: "absent", 1: "present", UNKNOWN_LABEL: "not known"}
 
 
 def find_failures(scores: pd.DataFrame, by_finding: Mapping[str, FindingMetrics], most: int) -> tuple[Failure, ...]:
@@ -119,7 +117,7 @@ class ExamNotes:
                         finding=finding,
                         score=score,
                         view_scores=tuple(of_breast[f"{finding.value}_score"].tolist()),
-                        label=LABELS[label],
+                        label=label_text(label),
                         similar=self._similar(finding, score),
                         verdict=self._verdict(finding, score, label),
                     )

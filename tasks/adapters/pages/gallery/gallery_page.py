@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from gmic_model.pictures.hanging import Box, HungView, ScaleBar, scale_bar, shares_of_height
 from gmic_model.pictures.panel import FINDING_COLORS
-from schemas.exam import FINDINGS, Finding, Laterality, ViewPosition
+from schemas.exam import FINDINGS, NOT_KNOWN, Finding, Laterality, ViewPosition
 from schemas.reports.evaluation import CalibrationBin
-from tasks.adapters.pages.render import PAGE_FINDINGS, write_page
+from tasks.adapters.pages.render import PAGE_FINDINGS, PRESENT, write_page
 
 logger = logging.getLogger(__name__)
 
@@ -185,14 +185,14 @@ class _Entry:
     @classmethod
     def of(cls, exam: GalleryExam, place: int, page_bytes: int) -> _Entry:
         scores = {one: [breast.score for breast in exam.breasts if breast.finding == one] for one in FINDINGS}
-        present = [f"{one.laterality} {one.finding}" for one in exam.breasts if one.label == "present"]
-        unknown = any(one.label == "not known" for one in exam.breasts)
+        present = [f"{one.laterality} {one.finding}" for one in exam.breasts if one.label == PRESENT]
+        unknown = any(one.label == NOT_KNOWN for one in exam.breasts)
         return cls(
             exam_id=exam.exam_id,
             place=place,
             views=len(exam.views),
             scores={finding: max(found, default=None) for finding, found in scores.items()},
-            labels=tuple(present or (["not known"] if unknown else ["no finding"])),
+            labels=tuple(present or ([NOT_KNOWN] if unknown else ["no finding"])),
             verdicts=tuple(f"{one.laterality} {one.finding}: {one.verdict}" for one in exam.breasts if one.verdict),
             warnings=exam.warnings,
             page_bytes=page_bytes,
