@@ -70,10 +70,10 @@ def forget_pages(workspace: Workspace, names: Collection[str]) -> None:
     explained = workspace.stage_dir(Stage.EXPLAIN.value)
     if any(_names_in(path.name, images, exams) for path in explained.rglob("*")):
         shutil.rmtree(explained)
-    _forget_tables(workspace.stage_dir(Stage.EVALUATE.value), images)
-    for folder, content in ((Stage.REPORT.value, "report.json"), ("scrub", "report.json")):
-        if _speaks_of(workspace.stage_dir(folder) / content, names):
-            shutil.rmtree(workspace.stage_dir(folder))
+    _forget_tables(workspace, images)
+    for stage in (Stage.REPORT.value, "scrub"):
+        if _speaks_of(workspace.report_path(stage), names):
+            shutil.rmtree(workspace.stage_dir(stage))
     workspace.contact_sheet_path.unlink(missing_ok=True)
     _forget_predictions(workspace, images)
     _count_again(workspace)
@@ -98,11 +98,12 @@ def _tables(folder: Path) -> Iterator[Path]:
     yield from sorted((*folder.glob("*.parquet"), *folder.glob("*.csv")))
 
 
-def _forget_tables(evaluated: Path, images: Collection[str]) -> None:
+def _forget_tables(workspace: Workspace, images: Collection[str]) -> None:
     """The tables of an evaluation that scored one of them; its measures are of all together, and stay."""
+    evaluated = workspace.stage_dir(Stage.EVALUATE.value)
     scored = [path for path in evaluated.glob("*scores.parquet") if _has_any(path, images)]
     if scored:
-        for path in (*_tables(evaluated), evaluated / "done"):
+        for path in (*_tables(evaluated), workspace.done_path(Stage.EVALUATE.value)):
             path.unlink(missing_ok=True)
 
 
