@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 
-from gmic_model import sampling
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ValidationFailed
 from schemas.exam import Split
 from schemas.layout import Severity
-from schemas.reports.data import IngestReport, SplitCount, SplitReport
+from schemas.reports.data import IngestReport, SplitReport
 from tasks.adapters.checks.expectations import check_splits
-from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.inbox.store_ledger import StoreLedger
+from tasks.adapters.labels.division import count_splits, divide, settings_sha256
+from tasks.adapters.labels.split_file import GivenSplits, given_splits, split_file_sha256
+from tasks.adapters.pseudonyms import open_key
+from tasks.adapters.store.exam_store import ExamStore, open_store
 from tasks.adapters.store.manifest import data_version, exam_records, read_manifest, read_splits
 from tasks.adapters.store.same_patient import read_same_patients
-from tasks.adapters.workspace import StoreFolder, Workspace, write_atomically
+from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import show_table
 from tasks.stage import load_report, report_path, stage
 
 logger = logging.getLogger(__name__)
 
 
-@stage(Stage.SPLIT, version=2, sections=("split",), reads=lambda config, ingested: (ingested.data_version,))
+@stage(
+    Stage.SPLIT,
+    version=2,
+    sections=("split",),
+    reads=lambda config, ingested: (
+        ingested.data_version,
+        *(() if config.split.file is None else (split_file_sha256(config.split.file),)),
+    ),
+)
 def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
-    """Divides the patients, stratified by their worst known finding, and audits the result.
+    """Divides the patients, stratified by their worst known finding or as ``split.file`` says, and audits the result.
 
     A patient keeps the split of an earlier run with the same settings, also while no image of it is published: a network
     may have been trained on it. Another seed or share makes another division.
@@ -34,22 +47,19 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
         ValidationFailed: A patient, exam or image would be in two splits.
         StoreError: The splits of an earlier run are gone or damaged.
     """
-    manifest = read_manifest(open_store(ingested.store_dir))
-    fractions = {
-        Split.TUNING: config.split.tuning_fraction,
-        Split.TEST: config.split.test_fraction,
-        Split.TRAIN: 1.0 - config.split.tuning_fraction - config.split.test_fraction,
-    }
+    store = open_store(ingested.store_dir)
+    published = read_manifest(store)
     kept = _earlier_splits(config)
-    persons = read_same_patients(StoreFolder(ingested.store_dir))
-    by_patient = sampling.split_patients(
-        exam_records(manifest), fractions, seed=config.split.seed, kept=kept, person_by_patient=persons
+    persons = read_same_patients(store.files)
+    given = None if config.split.file is None else _given(config, config.split.file, store, published, persons)
+    by_patient = divide(
+        exam_records(published), config.split, given=None if given is None else given.by_patient, kept=kept, persons=persons
     )
     moved = sum(kept.get(patient_id, part) is not part for patient_id, part in by_patient.items())
     if moved:
-        logger.warning(
-            "%d patients leave their split: they share their PatientID with one of whom a network may have learnt", moved
-        )
+        why = "they share their PatientID with one of another split" if given is None else "split.file says so"
+        logger.warning("%d patients leave their split, of whom a network may have learnt: %s", moved, why)
+    manifest = published[published["patient_id"].isin(by_patient)]
     splits = pd.DataFrame({"patient_id": list(by_patient), "split": [part.value for part in by_patient.values()]})
     failed = [
         check for check in check_splits(manifest, splits, persons) if not check.is_met and check.severity == Severity.BLOCK
@@ -62,7 +72,7 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
             remedy="remove images that stand in several patients' exams (docs/reference/data-checks.md), then split again",
         )
     path = Workspace(config.workspace_dir).splits_path
-    absent = {patient_id: part.value for patient_id, part in kept.items() if patient_id not in by_patient}
+    absent = {patient_id: part.value for patient_id, part in kept.items() if patient_id not in set(published["patient_id"])}
     known = pd.concat([splits, pd.DataFrame(absent.items(), columns=list(splits.columns))])
     write_atomically(path, known.sort_values("patient_id").to_parquet(index=False))
     counts = count_splits(manifest.merge(splits, on="patient_id"))
@@ -70,11 +80,24 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
     logger.info("split %d patients: %s", len(splits), ", ".join(f"{name} {count.patients}" for name, count in counts.items()))
     return SplitReport(
         splits_path=path,
-        data_version=data_version(manifest),
+        data_version=data_version(published),
         counts=counts,
-        settings_sha256=config.split.sha256(),
+        settings_sha256=settings_sha256(config.split),
         patients_kept=len(kept.keys() & by_patient.keys()),
+        divided_by="external" if config.split.external else "seed" if given is None else "file",
+        file_sha256=given.sha256 if given else "",
+        patients_left_out=published["patient_id"].nunique() - len(by_patient),
+        file_patients_unknown=given.unknown if given else 0,
     )
+
+
+def _given(config: RunConfig, path: Path, store: ExamStore, published: pd.DataFrame, persons: Mapping[str, str]) -> GivenSplits:
+    """What the split file says of the published patients; the store's ledger knows them without their issuers too."""
+    patients: set[tuple[str, str | None]] = {(patient_id, None) for patient_id in published["patient_id"]}
+    with StoreLedger(store) as ledger:
+        patients |= {known for known in ledger.patients() if (known[0], None) in patients}
+    pseudonyms = open_key(Workspace(config.workspace_dir).key_path)
+    return given_splits(path, pseudonyms, patients, persons)
 
 
 def _earlier_splits(config: RunConfig) -> dict[str, Split]:
@@ -88,23 +111,7 @@ def _earlier_splits(config: RunConfig) -> dict[str, Split]:
         return {}
     earlier = load_report(config, Stage.SPLIT, SplitReport)
     is_abandoned = Stage.SPLIT in config.force and not earlier.splits_path.exists()
-    if earlier.settings_sha256 != config.split.sha256() or is_abandoned:
+    if earlier.settings_sha256 != settings_sha256(config.split) or is_abandoned:
         return {}
     table = read_splits(earlier.splits_path)
     return {str(patient_id): Split(part) for patient_id, part in zip(table["patient_id"], table["split"], strict=True)}
-
-
-def count_splits(manifest: pd.DataFrame) -> dict[str, SplitCount]:
-    """Sizes by split of a manifest with its ``split`` column."""
-    counts = {}
-    for part in Split:
-        lines = manifest[manifest["split"] == part.value]
-        breasts = lines.drop_duplicates(["exam_id", "laterality"])
-        counts[part.value] = SplitCount(
-            patients=lines["patient_id"].nunique(),
-            exams=lines["exam_id"].nunique(),
-            images=len(lines),
-            benign_breasts=int((breasts["benign"] == 1).sum()),
-            malignant_breasts=int((breasts["malignant"] == 1).sum()),
-        )
-    return counts

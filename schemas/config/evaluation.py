@@ -11,11 +11,32 @@ from schemas.config.section import ADDED_LATER, FORMER_DEFAULT, Config, Fraction
 
 
 class SplitConfig(Config):
-    """Patients into train, tuning and test."""
+    """Patients into train, tuning and test. The word ``external`` instead of a section makes every patient a test patient."""
 
-    tuning_fraction: Fraction = Field(0.15, description="Share of patients that choose epoch and thresholds")
-    test_fraction: Fraction = Field(0.25, description="Share of patients that judge")
+    tuning_fraction: Fraction = Field(
+        0.15, description="Share of patients that choose epoch and thresholds; of a file's training patients, if it names none"
+    )
+    test_fraction: Fraction = Field(0.25, description="Share of patients that judge; not asked if a file or external says so")
     seed: NonNegativeInt = Field(0, description="Another seed divides otherwise")
+    file: Path | None = Field(
+        None,
+        json_schema_extra=ADDED_LATER,
+        description="CSV that says which patient trains, tunes or tests; see docs/reference/split-file.md",
+    )
+    external: bool = Field(
+        False, json_schema_extra=ADDED_LATER, description="Every patient tests: weights of another site are judged here"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _external_in_a_word(cls, value: object) -> object:
+        return {"external": True} if value == "external" else value
+
+    @model_validator(mode="after")
+    def _divides_in_one_way(self) -> SplitConfig:
+        if self.file is not None and self.external:
+            raise ValueError("a file divides the patients, or all of them are external; name one of the two")
+        return self
 
     @model_validator(mode="after")
     def _leaves_training_patients(self) -> SplitConfig:

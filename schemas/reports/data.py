@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from schemas.layout import Severity
@@ -130,3 +132,9 @@ class SplitReport(Report):
     counts: dict[str, SplitCount]
     settings_sha256: str = Field("", description="Digest of the split section: earlier splits are kept only under the same")
     patients_kept: int = Field(0, description="Patients whose split was given by an earlier run")
+    divided_by: Literal["seed", "file", "external"] = Field(
+        "seed", description="What divides: the section's seed, split.file, or nothing (external: all test)"
+    )
+    file_sha256: str = Field("", description="Digest of split.file")
+    patients_left_out: int = Field(0, description="Patients whom split.file keeps out of every split")
+    file_patients_unknown: int = Field(0, description="Patients of split.file who have no image in the store")

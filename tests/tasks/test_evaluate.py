@@ -15,7 +15,7 @@ from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import divided, make_store, small_config
 from schemas.config.evaluation import EvaluateConfig
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import CheckpointError, StoreError
+from schemas.errors import CheckpointError, StoreError, TrainingError
 from schemas.exam import Split
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import FindingMetrics
@@ -24,6 +24,7 @@ from tasks.adapters.models.checkpoints import save_checkpoint
 from tasks.adapters.models.model_files import read_temperature
 from tasks.adapters.models.seen_patients import seen_patients
 from tasks.adapters.scoring.metrics_table import metrics_markdown, patients_sentence
+from tasks.adapters.training.training_data import training_data
 from tasks.adapters.workspace import Workspace
 from tasks.evaluate import evaluate_network, refuse_other_splits
 from tasks.explain import explain_exams
@@ -98,6 +99,19 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     return Judged(
         workspace, divided(workspace / "first.parquet", first, version), divided(workspace / "second.parquet", second, version)
     )
+
+
+def test_weights_are_judged_where_nobody_tunes(judged: Judged) -> None:
+    """At another site every patient tests: nothing is chosen on them, and no temperature is left."""
+    version = judged.first.data_version
+    external = divided(judged.workspace / "external.parquet", [_TEST] * 12, version)
+    report = evaluate_network.body(judged.config("unlisted"), external, None)
+    assert report.exams == 12
+    malignant = report.by_finding["malignant"]
+    assert malignant.breasts == 24 and malignant.temperature is not None and malignant.temperature.temperature is None
+    assert malignant.auroc.value is not None
+    with pytest.raises(TrainingError, match="nobody to train on"):
+        training_data(judged.config("unlisted"), external)
 
 
 def test_named_weights_are_evaluated_again_when_the_patients_are_divided_anew(judged: Judged) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from schemas.config.evaluation import SplitConfig
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreError, ValidationFailed
@@ -14,11 +15,15 @@ from schemas.exam import Finding, Laterality, Split
 from schemas.layout import MANIFEST_COLUMNS, SPLIT_NAMES, Severity
 from schemas.reports.data import IngestReport, SplitReport
 from tasks.adapters.checks.expectations import check_splits
+from tasks.adapters.inbox.store_ledger import StoreLedger
+from tasks.adapters.labels.division import count_splits
+from tasks.adapters.pseudonyms import Pseudonyms, place_key
 from tasks.adapters.store.exam_store import create_store
 from tasks.adapters.store.manifest import data_version, exam_records, manifest_with_splits, publish
 from tasks.adapters.store.same_patient import same_patients, write_same_patients
+from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.workspace import StoreFolder
-from tasks.split import count_splits, split_patients
+from tasks.split import split_patients
 from tasks.stage import load_report, save_report
 
 UNKNOWN = 255
@@ -265,3 +270,70 @@ def test_patients_share_a_person_by_their_patient_id_alone() -> None:
     """With an issuer, without, and as an older version stored it; who shares with nobody is not named."""
     lines = [("PA", "P1"), ("P1", "P1"), ("PB", "P2"), ("P2", None), ("PC", "P3"), ("PC", "P3"), ("PD", None)]
     assert same_patients(lines) == {"P1": "P1", "PA": "P1", "P2": "P2", "PB": "P2"}
+
+
+# --------------------------------------------------------------------------------------------------- divided by others
+
+
+_PSEUDONYMS = Pseudonyms(b"k" * 32)
+_TWENTY = {f"P{number:02d}": _PSEUDONYMS.patient_id(f"W{number:02d}") for number in range(20)}
+
+
+def _given_config(workspace: Path, parts: dict[str, str]) -> RunConfig:
+    """The run whose patients are divided by a file with these splits by PatientID."""
+    path = workspace / "official.csv"
+    path.write_text("patient_id,split\n" + "".join(f"{patient},{part}\n" for patient, part in parts.items()))
+    return RunConfig.model_validate(
+        {"workspace_dir": workspace, "ingest": {"source_dir": "s"}, "split": {"file": path, "tuning_fraction": 0.2}}
+    )
+
+
+@pytest.fixture
+def official(tmp_path: Path) -> tuple[Path, IngestReport]:
+    """A workspace of twenty patients under the pseudonyms of a key."""
+    place_key(tmp_path / "pseudonym.key", _PSEUDONYMS.key)
+    lines = [{**line, "patient_id": _TWENTY[str(line["patient_id"])]} for line in _cohort()]
+    ingested = _ingested(tmp_path, lines)
+    StoreLedger.make(ingested.store_dir / "ledger.sqlite", read_settings(StoreFolder(ingested.store_dir)).store_id)
+    return tmp_path, ingested
+
+
+def test_an_official_division_is_followed_and_its_tuning_patients_are_drawn(official: tuple[Path, IngestReport]) -> None:
+    """Five test, one is left out, fourteen train four of whom tune; they stay when the file changes."""
+    workspace, ingested = official
+    parts = {f"W{number:02d}": "test" if number % 4 == 0 else "training" for number in range(20)} | {"W01": "left out"}
+    config = _given_config(workspace, parts)
+    report = divide(config, ingested)
+    splits = pd.read_parquet(report.splits_path).set_index("patient_id")["split"]
+    assert set(splits[splits == "test"].index) == {_TWENTY[f"P{number:02d}"] for number in range(0, 20, 4)}
+    assert _TWENTY["P01"] not in splits.index
+    assert report.counts["tuning"].patients == 4 and report.counts["train"].patients == 10
+    assert (report.divided_by, report.patients_left_out, report.file_patients_unknown) == ("file", 1, 0)
+    assert report.counts["tuning"].malignant_breasts == 1  # stratified
+
+    key = split_patients.key(config, ingested)
+    changed = _given_config(workspace, {**parts, "W01": "training", "W02": "test", "W99": "test"})
+    assert split_patients.key(changed, ingested) != key
+    again = divide(changed, ingested)
+    now = pd.read_parquet(again.splits_path).set_index("patient_id")["split"]
+    assert now[_TWENTY["P02"]] == "test" and _TWENTY["P01"] in now.index
+    stayed = [patient for patient in splits.index if patient != _TWENTY["P02"]]
+    assert (now[stayed] == splits[stayed]).all()
+    assert again.file_patients_unknown == 1
+
+
+def test_external_patients_all_test(divided: tuple[IngestReport, SplitReport]) -> None:
+    """The word stands for the section; there is nobody to train on."""
+    ingested, first = divided
+    config = RunConfig.model_validate(
+        {"workspace_dir": first.splits_path.parents[1] / "external", "ingest": {"source_dir": "s"}, "split": "external"}
+    )
+    report = split_patients.body(config, ingested)
+    assert {part: count.patients for part, count in report.counts.items()} == {"train": 0, "tuning": 0, "test": 20}
+    assert report.divided_by == "external"
+
+
+def test_patients_are_divided_in_one_way() -> None:
+    """A file and the word external contradict each other."""
+    with pytest.raises(ValueError, match="name one of the two"):
+        SplitConfig(file=Path("official.csv"), external=True)

@@ -64,6 +64,13 @@ class StoreLedger(Ledger):
 
     # -------------------------------------------------------------------------------------------------------- damage
 
+    def patients(self) -> set[tuple[str, str | None]]:
+        """Of each written image's patient the pseudonym, and that of the PatientID without its issuer.
+
+        The second is None in images that former releases stored.
+        """
+        return {(line.patient_id, line.bare_patient_id) for line in self.manifest_lines()}
+
     def mark_damaged(self, file_ids: Sequence[str]) -> None:
         """Calls what is stored of these claims damaged: not published, and read again from a file as soon as there is one.
 

@@ -125,7 +125,17 @@ def _open(config: RunConfig, splits: SplitReport) -> tuple[ExamStore, pd.DataFra
     store = open_store(exam_store_dir(config))
     require_same_preprocessing(store, config.preprocess)
     manifest = manifest_with_splits(splits, read_manifest(store))
-    return store, manifest[manifest["split"] == Split.TRAIN.value], manifest[manifest["split"] == Split.TUNING.value]
+    training, tuning = (manifest[manifest["split"] == part.value] for part in (Split.TRAIN, Split.TUNING))
+    if training.empty:
+        raise TrainingError(
+            "There is nobody to train on",
+            expected="patients of the train split",
+            got="every patient tests (split: external)" if config.split.external else "none",
+            remedy="judge weights of elsewhere: name them in evaluate.checkpoints and run `mammo evaluate CONFIG.yaml`"
+            if config.split.external
+            else "give training patients in split.file, or make room in split.test_fraction",
+        )
+    return store, training, tuning
 
 
 def _data(

@@ -1,0 +1,80 @@
+"""How a store's patients are divided: by the seed, by a file, or not at all where weights of another site are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from gmic_model import sampling
+from schemas.config.evaluation import SplitConfig
+from schemas.exam import ExamRecord, Split
+from schemas.reports.data import SplitCount
+
+
+def divide(
+    exams: Sequence[ExamRecord],
+    split: SplitConfig,
+    *,
+    given: Mapping[str, Split | None] | None,
+    kept: Mapping[str, Split],
+    persons: Mapping[str, str],
+) -> dict[str, Split]:
+    """The split of each patient, by pseudonym; whom a file leaves out is not there.
+
+    Where a file names nobody who tunes, as most official divisions do, ``tuning_fraction`` of its training patients do, drawn
+    like all others: stratified, by the seed, and as an earlier run drew them.
+
+    Args:
+        exams: The published ones, of all patients.
+        split: How to divide.
+        given: What the file says of each patient; None if there is no file.
+        kept: What an earlier run with the same settings gave.
+        persons: Patients who may be one person are divided as one.
+
+    Raises:
+        ConfigError: The shares are out of range.
+    """
+    if split.external:
+        return dict.fromkeys(sorted({exam.patient_id for exam in exams}), Split.TEST)
+    if given is None:
+        shares = {Split.TUNING: split.tuning_fraction, Split.TEST: split.test_fraction}
+        shares[Split.TRAIN] = 1.0 - sum(shares.values())
+        return sampling.split_patients(exams, shares, seed=split.seed, kept=kept, person_by_patient=persons)
+    divided = {patient_id: part for patient_id, part in sorted(given.items()) if part is not None}
+    training = {patient_id for patient_id, part in divided.items() if part is Split.TRAIN}
+    if training and Split.TUNING not in divided.values():
+        drawn = sampling.split_patients(
+            [exam for exam in exams if exam.patient_id in training],
+            {Split.TUNING: split.tuning_fraction, Split.TRAIN: 1.0 - split.tuning_fraction},
+            seed=split.seed,
+            kept={patient_id: part for patient_id, part in kept.items() if patient_id in training and part is not Split.TEST},
+            person_by_patient=persons,
+        )
+        divided |= drawn
+    return divided
+
+
+def settings_sha256(split: SplitConfig) -> str:
+    """Names the way of dividing: a patient keeps the split of an earlier run that divided in the same way.
+
+    A file may grow with the cohort, and its place is nobody's business: that there is one counts, and no more.
+    """
+    return split.sha256() if split.file is None else split.model_copy(update={"file": Path("given")}).sha256()
+
+
+def count_splits(manifest: pd.DataFrame) -> dict[str, SplitCount]:
+    """Sizes by split of a manifest with its ``split`` column."""
+    counts = {}
+    for part in Split:
+        lines = manifest[manifest["split"] == part.value]
+        breasts = lines.drop_duplicates(["exam_id", "laterality"])
+        counts[part.value] = SplitCount(
+            patients=lines["patient_id"].nunique(),
+            exams=lines["exam_id"].nunique(),
+            images=len(lines),
+            benign_breasts=int((breasts["benign"] == 1).sum()),
+            malignant_breasts=int((breasts["malignant"] == 1).sum()),
+        )
+    return counts
