@@ -35,6 +35,7 @@ LONGEST_FIRST = (
     "flows/test_pipeline.py",
     "training/test_loop.py",
     "training/test_process.py",
+    "training/test_loop.py",
     "flows/test_search.py",
     "server/test_workstation.py",
     "tasks/test_ingest_faults.py",
