@@ -15,9 +15,9 @@ def summary_text(verb: str, report: Report) -> str:
     content: dict[str, Any] = report.model_dump(mode="json")
     places = [f"{key}: {value}" for key, value in content.items() if key.endswith(("_dir", "_path"))]
     if isinstance(report, EvaluationReport):
-        from tasks.adapters.scoring.metrics_table import metrics_markdown, patients_sentence
+        from tasks.adapters.scoring.metrics_table import evaluation_text
 
-        return f"{metrics_markdown(report.by_finding)}\n\n{patients_sentence(report.patients)}"
+        return evaluation_text(report)
     if isinstance(report, SearchReport):
         places.append(f"evaluate them: {report.next_command}")
     return f"{verb} done. " + ", ".join(places)
@@ -34,9 +34,9 @@ def prediction_text(report: PredictReport) -> str:
 
 def demo_text(report: PipelineReport, predicted: PredictReport | None, *, minutes: float) -> str:
     """What the demo prints at its end."""
-    from tasks.adapters.scoring.metrics_table import metrics_markdown
+    from tasks.adapters.scoring.metrics_table import evaluation_text
 
-    lines = ["", metrics_markdown(report.evaluation.by_finding), ""]
+    lines = ["", evaluation_text(report.evaluation), ""]
     if predicted is not None:
         lines += [
             "Real mammograms through this demo network, which has seen synthetic images only: the scores mean nothing.",

@@ -18,6 +18,6 @@ from tasks.stage import load_report
 def explain(config: RunConfig) -> ExplainReport:
     """Annotated input, patch map, saliency maps, patches with their attention; a page per exam as radiologists hang it."""
     splits = load_report(config, Stage.SPLIT, SplitReport)
-    trained = load_report(config, Stage.TRAIN, TrainReport)
     evaluated = load_report(config, Stage.EVALUATE, EvaluationReport)
+    trained = None if evaluated.models else load_report(config, Stage.TRAIN, TrainReport)
     return explain_exams(config, splits, trained, evaluated)

@@ -12,7 +12,7 @@ from schemas.reports.evaluation import EvaluationReport, FindingMetrics, Tempera
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members, keep_temperature
 from tasks.adapters.provenance import file_sha256, provenance
-from tasks.adapters.scoring.metrics_table import metrics_markdown, patients_sentence
+from tasks.adapters.scoring.metrics_table import evaluation_sentences, metrics_markdown
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_markdown
 from tasks.stage import GPU_TAG, load_report, stage
@@ -88,9 +88,10 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         images=len(images.test),
         provenance=provenance(config, splits, seed=config.evaluate.seed),
         patients=images.patients,
+        networks=evaluation.networks,
     )
     table = metrics_markdown(report.by_finding, _metrics_before(config))
-    show_markdown("metrics", f"{table}\n\n{patients_sentence(report.patients)}", "Breast-level metrics, test split")
+    show_markdown("metrics", f"{table}\n\n{evaluation_sentences(report)}", "Breast-level metrics, test split")
     return report
 
 

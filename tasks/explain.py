@@ -12,7 +12,9 @@ from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.pages import ExplainReport
 from schemas.reports.training import TrainReport
+from tasks.adapters.models.model_files import drawn_member
 from tasks.adapters.provenance import file_sha256, now
+from tasks.adapters.scoring.metrics_table import SHORT
 from tasks.adapters.workspace import Workspace, exam_store_dir
 from tasks.artifacts import progress, show_link
 from tasks.stage import GPU_TAG, stage
@@ -24,30 +26,45 @@ logger = logging.getLogger(__name__)
     Stage.EXPLAIN,
     version=2,
     sections=("explain", "evaluate"),
-    reads=lambda config, splits, trained, evaluated: (trained.checkpoint_sha256, splits.data_version, _digest(evaluated)),
+    reads=lambda config, splits, trained, evaluated: (
+        drawn_member(evaluated, trained).sha256,
+        splits.data_version,
+        _digest(evaluated),
+    ),
     tags=(GPU_TAG,),
 )
-def explain_exams(config: RunConfig, splits: SplitReport, trained: TrainReport, evaluated: EvaluationReport) -> ExplainReport:
+def explain_exams(
+    config: RunConfig, splits: SplitReport, trained: TrainReport | None, evaluated: EvaluationReport
+) -> ExplainReport:
     """Draws panels, arrays and gallery pages of some test exams, the worst errors first.
+
+    Maps and patches are those of the weights that were evaluated, whatever was trained; of several, those of the ones whose
+    localisation was measured. Every score is the evaluation's.
+
+    Args:
+        config: The run.
+        splits: Of its store.
+        trained: Asked only for the weights of a former release's evaluation that names none.
+        evaluated: Whose scores and weights.
 
     Raises:
         CheckpointError: The weights were altered.
         StoreError: The store is missing or damaged, or the evaluation is of another division of the patients.
     """
     _refuse_other_splits(splits, evaluated)
+    drawn = drawn_member(evaluated, trained)
     # A finished stage does without what draws.
-    import pandas as pd
-
     from tasks.adapters.pages.gallery.drawn_exams import draw_exams, gallery_note
     from tasks.adapters.pages.gallery.gallery_exams import ExamNotes, choose_exams, find_failures
     from tasks.adapters.pages.gallery.gallery_page import GalleryExams
+    from tasks.adapters.scoring.score_tables import read_image_scores
     from tasks.adapters.store.exam_store import open_store
     from tasks.adapters.store.manifest import lines_of, manifest_with_splits, read_manifest
     from tasks.adapters.store.views import stored_views
 
     store = open_store(exam_store_dir(config))
     manifest = manifest_with_splits(splits, read_manifest(store))
-    scores = pd.read_parquet(evaluated.scores_path)
+    scores = read_image_scores(evaluated)
     test = manifest[(manifest["split"] == Split.TEST.value) & manifest["image_id"].isin(scores["image_id"])]
     failures = find_failures(scores, evaluated.by_finding, config.explain.failures)
     chosen = choose_exams(test, failures, config.explain.exams)
@@ -56,18 +73,25 @@ def explain_exams(config: RunConfig, splits: SplitReport, trained: TrainReport, 
         folder=folder / "gallery",
         exam_ids=tuple(chosen["exam_id"].unique()),
         created=now(),
-        note=gallery_note(config, trained, evaluated),
+        note=gallery_note(config, drawn, evaluated),
     )
     gallery.clear()
     views = stored_views(store, manifest, config.preprocess.window_px)
     notes = ExamNotes(scores=scores, by_finding=evaluated.by_finding)
     with progress("explain", len(chosen), "images") as tracker:
-        images = draw_exams(config, trained, views, lines_of(chosen), notes, gallery, tracker.advance_to)
+        images = draw_exams(config, drawn, views, lines_of(chosen), notes, gallery, tracker.advance_to)
     index_path = gallery.write_index(test_exams=test["exam_id"].nunique())
-    show_link("panels", folder, f"{len(images)} panels")
+    show_link("panels", folder, f"{len(images)} panels, weights {drawn.sha256[:SHORT]}")
     show_link("gallery", index_path, f"{len(gallery.exam_ids)} exams as radiologists hang them")
     shown = tuple(failure for failure in failures if failure.exam_id in gallery.exam_ids)
-    return ExplainReport(output_dir=folder, images=images, failures=shown, gallery_path=index_path)
+    return ExplainReport(
+        output_dir=folder,
+        images=images,
+        failures=shown,
+        gallery_path=index_path,
+        model_sha256=drawn.sha256,
+        scored_sha256=evaluated.model_sha256,
+    )
 
 
 def _refuse_other_splits(splits: SplitReport, evaluated: EvaluationReport) -> None:
@@ -86,4 +110,6 @@ def _digest(evaluated: EvaluationReport) -> str:
     """Of what the pages say: numbers, not when they were made; and of the splits that they are of, where these are known."""
     said = [metrics.said() for _, metrics in sorted(evaluated.by_finding.items())]
     said.append(evaluated.provenance.splits_sha256)
+    if len(evaluated.models) > 1:  # one model is named by what is drawn
+        said.append(evaluated.model_sha256)
     return hashlib.sha256("".join(said).encode()).hexdigest()

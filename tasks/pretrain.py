@@ -61,7 +61,11 @@ def pretrain_network(config: RunConfig, splits: SplitReport) -> PretrainReport:
         train_exams=splits.counts["train"].exams,
         provenance=provenance(config, splits, seed=fit.seed),
     )
-    show_table("pretraining-curve", [record.model_dump() for record in records], f"{len(records)} epochs, best {best}")
+    show_table(
+        "pretraining-curve",
+        [record.model_dump() for record in records],
+        f"{len(records)} epochs, best {best}, weights {report.checkpoint_sha256[:12]}",
+    )
     return report
 
 

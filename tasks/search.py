@@ -95,7 +95,12 @@ def summarise_search(config: RunConfig, forecast: SearchForecast | None) -> Sear
     report = search_report(config, study, records, forecast)
     write_search_page(report.page_path, config.name, records, report, now(), config.search)
     rows = [
-        {"trial": model.trial, "tuning_malignant_auroc": model.tuning_malignant_auroc, **model.parameters}
+        {
+            "trial": model.trial,
+            "tuning_malignant_auroc": model.tuning_malignant_auroc,
+            "weights": model.checkpoint_sha256[:12],
+            **model.parameters,
+        }
         for model in report.best
     ]
     show_table("search-best", rows, f"Best {len(rows)} of {report.trials_complete} trials")

@@ -45,7 +45,7 @@ def train_network(config: RunConfig, splits: SplitReport, pretrained: PretrainRe
         run_training(request, lambda message: show_message(tracker, message))
     report = training_report(request)
     rows = [record.model_dump() for record in report.epochs]
-    show_table("training-curve", rows, f"{len(rows)} epochs, best {report.best_epoch}")
+    show_table("training-curve", rows, f"{len(rows)} epochs, best {report.best_epoch}, weights {report.checkpoint_sha256[:12]}")
     return report
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from schemas.config.network import NetworkConfig
 from schemas.reports.report import ADDED_TO_REPORT, Interval, Provenance, Report, ReportPath, measured
 from schemas.reports.training import EnsembleMember
 
@@ -202,3 +203,4 @@ class EvaluationReport(Report):
         JudgedPatients(is_checked=False, not_checked="the release that evaluated them did not look"),
         description="Whether the weights had seen them",
     )
+    networks: tuple[NetworkConfig, ...] = Field((), description="Of each of the models, as they were read; empty = not said")

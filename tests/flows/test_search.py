@@ -103,6 +103,7 @@ def test_a_killed_search_goes_on_with_the_trial_it_lost(tmp_path: Path, run_flow
     ready = load_config(Path(ran.report.next_command.removeprefix("mammo evaluate ")))
     assert ready.evaluate.ensemble == ran.report.ensemble_path
     page = ran.report.page_path.read_text()
+    assert all(model.checkpoint_sha256[:12] in page for model in ran.report.best)
     assert page.count("<polyline") == 4 and page.count("train.learning_rate</t") >= 2 and "script-src" not in page
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
 

@@ -10,16 +10,18 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import divided, make_store, small_config
-from schemas.config.evaluation import EvaluateConfig
+from schemas.config.evaluation import EvaluateConfig, ExplainConfig
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError, StoreError, TrainingError
 from schemas.exam import Split
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import FindingMetrics
 from schemas.reports.report import Interval
+from schemas.reports.training import TrainReport
 from tasks.adapters.models.checkpoints import save_checkpoint
 from tasks.adapters.models.model_files import read_temperature
 from tasks.adapters.models.seen_patients import seen_patients
@@ -77,10 +79,11 @@ class Judged:
     first: SplitReport
     second: SplitReport
 
-    def config(self, weights: str, *, leave_out_seen: bool = False) -> RunConfig:
+    def config(self, *weights: str, leave_out_seen: bool = False) -> RunConfig:
         """The run that evaluates some weights."""
-        named = EvaluateConfig(checkpoints=(self.workspace / weights,), bootstrap_resamples=10, leave_out_seen=leave_out_seen)
-        return small_config(self.workspace).model_copy(update={"evaluate": named})
+        checkpoints = tuple(self.workspace / name for name in weights)
+        named = EvaluateConfig(checkpoints=checkpoints, bootstrap_resamples=10, leave_out_seen=leave_out_seen)
+        return small_config(self.workspace).model_copy(update={"evaluate": named, "explain": ExplainConfig(exams=1)})
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +92,12 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     workspace = tmp_path_factory.mktemp("judged")
     config = small_config(workspace)
     version = make_store(config, with_masks=False).data_version
-    weights = build_network(config.model).state_dict()
+    torch.manual_seed(0)
+    weights, others = (build_network(config.model).state_dict() for _ in range(2))
     trained, tuned = ([f"P{number:03d}" for number in numbers] for numbers in (range(8, 12), range(4, 8)))
     listed = seen_patients("key", {}, trained=trained, tuned=tuned)
-    for name, patients in (("listed", listed), ("unlisted", None)):
-        save_checkpoint(workspace / name, weights=weights, training={}, model=config.model, about={}, patients=patients)
+    for name, tensors, patients in (("listed", weights, listed), ("unlisted", weights, None), ("other", others, listed)):
+        save_checkpoint(workspace / name, weights=tensors, training={}, model=config.model, about={}, patients=patients)
     first = (*[_TEST] * 4, *[_TUNING] * 4, *[_TRAIN] * 4)
     second = (_TUNING, _TUNING, _TEST, _TEST, _TRAIN, _TRAIN, _TEST, _TUNING, _TEST, _TUNING, _TRAIN, _TRAIN)
     return Judged(
@@ -153,6 +157,33 @@ def test_weights_are_not_judged_by_patients_whom_they_have_seen(judged: Judged) 
     assert "2 patients of the test split, 1 of the tuning split" in patients_sentence(report.patients)
     kept = read_temperature(judged.workspace / "listed", report.model_sha256)
     assert kept.by_finding["malignant"].breasts == 6  # of three patients
+
+
+def test_pictures_are_of_the_weights_that_were_evaluated(judged: Judged) -> None:
+    """Of two weights the scores are their mean, the maps those whose saliency was measured; what was trained is not asked."""
+    config = judged.config("listed", "other")
+    report = evaluate_network.body(config, judged.first, None)
+    trained = TrainReport(
+        checkpoint_path=judged.workspace / "trained", checkpoint_sha256="7" * 64, run_dir=judged.workspace, epochs=(),
+        best_epoch=0, train_exams=0, provenance=report.provenance,
+    )  # fmt: skip
+    explained = explain_exams.body(config, judged.first, trained, report)
+    drawn = report.models[int(report.localization_model[-1]) - 1]
+    assert (explained.model_sha256, explained.scored_sha256) == (drawn.sha256, report.model_sha256)
+    scores = pd.read_parquet(report.scores_path).set_index("image_id")
+    assert [image.scores["malignant"] for image in explained.images] == [
+        scores.loc[image.image_id, "malignant_score"] for image in explained.images
+    ]
+    assert explained.gallery_path is not None
+    for page in explained.gallery_path.parent.glob("*.html"):
+        said = page.read_text()
+        assert f"Maps and patches: weights {drawn.sha256[:12]}" in said and trained.checkpoint_sha256[:12] not in said
+        assert f"together {report.model_sha256[:12]}: model-1 {report.models[0].sha256[:12]}" in said
+
+    alone = report.model_copy(update={"models": report.models[:1], "model_sha256": report.models[0].sha256})
+    assert explain_exams.key(config, judged.first, trained, alone) != explain_exams.key(config, judged.first, trained, report)
+    with pytest.raises(StoreError, match=r"does not hold the scores that were reported.*mammo evaluate"):
+        explain_exams.body(config, judged.first, trained, alone)  # another evaluation wrote over its scores
 
 
 def test_an_exam_is_not_explained_by_an_evaluation_of_other_splits(judged: Judged) -> None:

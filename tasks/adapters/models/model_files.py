@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from schemas.config.evaluation import EvaluateConfig
 from schemas.errors import CheckpointError
-from schemas.reports.evaluation import TemperatureFile
+from schemas.reports.evaluation import EvaluationReport, TemperatureFile
 from schemas.reports.report import Anchor
 from schemas.reports.training import EnsembleFile, EnsembleMember, TrainReport
 from tasks.adapters.workspace import found_below, write_atomically
@@ -77,6 +77,29 @@ def members_of(folders: Sequence[Path]) -> tuple[EnsembleMember, ...]:
         CheckpointError: A folder is no checkpoint.
     """
     return tuple(_member(folder) for folder in folders)
+
+
+def model_names(members: Sequence[EnsembleMember]) -> list[str]:
+    """What tables and pages call the weights of an evaluation."""
+    return [f"model-{index}" for index in range(1, len(members) + 1)] if len(members) > 1 else ["model"]
+
+
+def drawn_member(evaluated: EvaluationReport, trained: TrainReport | None) -> EnsembleMember:
+    """The weights whose maps and patches stand beside an evaluation's numbers: of several, those whose saliency it measured.
+
+    Args:
+        evaluated: The evaluation.
+        trained: What the evaluation of a former release is of if it names no weights.
+
+    Raises:
+        CheckpointError: Nobody names the weights.
+    """
+    if evaluated.models:
+        by_name = dict(zip(model_names(evaluated.models), evaluated.models, strict=True))
+        return by_name.get(evaluated.localization_model, evaluated.models[0])
+    if trained is None:
+        raise CheckpointError("The evaluation names no weights", remedy="run `mammo evaluate CONFIG.yaml` again")
+    return EnsembleMember(path=trained.checkpoint_path, sha256=trained.checkpoint_sha256)
 
 
 def ensemble_sha256(members: Sequence[EnsembleMember]) -> str:

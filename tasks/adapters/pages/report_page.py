@@ -16,9 +16,11 @@ from typing import Any
 
 from schemas.config.run import RunConfig
 from schemas.exam import Split
-from schemas.reports.evaluation import FindingMetrics
+from schemas.reports.evaluation import EvaluationReport, FindingMetrics
 from schemas.reports.pages import PipelineReport, PredictReport
+from schemas.reports.training import EnsembleMember
 from tasks.adapters.gate.rules.table import demand
+from tasks.adapters.models.model_files import model_names
 from tasks.adapters.pages.charts.calibration import calibration_chart, slider
 from tasks.adapters.pages.charts.cohort_flow import cohort_steps, flow_chart, split_ends
 from tasks.adapters.pages.charts.curves import FindingScores, Whisker, pr_chart, roc_chart, whisker
@@ -27,7 +29,7 @@ from tasks.adapters.pages.charts.training_curves import loss_chart, tuning_chart
 from tasks.adapters.pages.measures import measured_tables
 from tasks.adapters.pages.panels import exam_links, explained_panels, page_findings, predicted_panels
 from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, write_page
-from tasks.adapters.scoring.metrics_table import patients_sentence
+from tasks.adapters.scoring.metrics_table import drawn_sentence, patients_sentence, weights_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ def render_report(
     Raises:
         OSError: The page cannot be written.
     """
+    report = report.model_copy(update={"evaluation": _naming_its_weights(report)})
     ordered = sorted(scores, key=lambda scored: PAGE_FINDINGS.index(scored.finding))
     epochs = report.train.epochs
     steps = cohort_steps(report)
@@ -74,7 +77,7 @@ def render_report(
         whiskers=_whiskers(report),
         measures=tuple(measured_tables(_by_shown_finding(report), title="Breasts, exams and images")),
         cautions=_cautions(report, config),
-        patients_said=patients_sentence(report.evaluation.patients),
+        **_attribution(report, config),
         flow=steps,
         flow_drawn=flow_chart(steps, split_ends(report)),
         refused=_by_rule(report.ingest.quarantined_by_reason),
@@ -129,6 +132,34 @@ def render_prediction(
     return output_path
 
 
+def _naming_its_weights(report: PipelineReport) -> EvaluationReport:
+    """The evaluation with its weights: a former release's may name none, and is then of what was trained."""
+    evaluated, trained = report.evaluation, report.train
+    if evaluated.models:
+        return evaluated
+    member = EnsembleMember(path=trained.checkpoint_path, sha256=trained.checkpoint_sha256)
+    return evaluated.model_copy(update={"models": (member,), "model_sha256": member.sha256})
+
+
+def _attribution(report: PipelineReport, config: RunConfig) -> dict[str, Any]:
+    """Whose numbers and pictures the page shows, and whether these weights had seen the patients."""
+    evaluated, is_of_training = report.evaluation, _is_of_training(report)
+    networks = evaluated.networks or ((config.model,) if is_of_training else ())
+    return {
+        "patients_said": patients_sentence(evaluated.patients),
+        "is_of_training": is_of_training,
+        "weights_said": weights_sentence(evaluated),
+        "drawn_said": drawn_sentence(evaluated, report.explanation.model_sha256 or report.train.checkpoint_sha256),
+        "weights": list(zip(model_names(evaluated.models), (one.sha256 for one in evaluated.models), strict=True)),
+        "networks": [network for place, network in enumerate(networks) if network not in networks[:place]],
+    }
+
+
+def _is_of_training(report: PipelineReport) -> bool:
+    """True if the evaluated weights are those that the run trained, and no other."""
+    return report.evaluation.model_sha256 == report.train.checkpoint_sha256
+
+
 def _by_shown_finding(report: PipelineReport) -> dict[str, FindingMetrics]:
     """Metrics by the finding's name, in the order of a page."""
     by_finding = report.evaluation.by_finding
@@ -164,12 +195,13 @@ def _cautions(report: PipelineReport, config: RunConfig) -> list[str]:
     if report.validation.blocking:
         cautions.append(f"{len(report.validation.blocking)} blocking data checks failed: see data checks.")
     trained, evaluated = report.train.provenance, report.evaluation.provenance
-    for what, first, second in (
+    compared = (
         ("data", trained.data_version, evaluated.data_version),
         ("code", trained.code_version, evaluated.code_version),
         ("preprocessing", trained.preprocess_version, evaluated.preprocess_version),
         ("splits", trained.splits_sha256, evaluated.splits_sha256),
-    ):
+    )
+    for what, first, second in compared if _is_of_training(report) else ():
         if first != second and first and second:  # a former release did not say the splits
             cautions.append(f"Training and evaluation used different {what} versions: see provenance.")
     for finding in page_findings(report.evaluation.by_finding):

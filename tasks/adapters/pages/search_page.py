@@ -85,4 +85,9 @@ def _line(record: TrialRecord, axes: Sequence[Axis], paths: Sequence[str], is_be
     values = [*(record.parameters[path] for path in paths), record.auroc or 0.0]
     points = " ".join(f"{axis.x_px:.1f},{axis.y_px(value):.1f}" for axis, value in zip(axes, values, strict=True))
     words = ", ".join(f"{path} {record.parameters[path]:.3g}" for path in paths)
-    return TrialLine(record.number, points, is_best, f"trial {record.number}: AUROC {record.auroc:.3f}, {words}")
+    return TrialLine(
+        record.number,
+        points,
+        is_best,
+        f"trial {record.number}: AUROC {record.auroc:.3f}, weights {record.sha256[:12]}, {words}",
+    )

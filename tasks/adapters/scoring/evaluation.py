@@ -14,13 +14,14 @@ from gmic_model.learning.learner import choose_device, seed_prediction
 from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.networks.registry import config_of
 from schemas.config.evaluation import EvaluateConfig
+from schemas.config.network import NetworkConfig
 from schemas.config.run import RunConfig
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, Finding, Split
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import FindingMetrics, JudgedPatients
 from schemas.reports.training import EnsembleMember
-from tasks.adapters.models.model_files import ensemble_sha256
+from tasks.adapters.models.model_files import ensemble_sha256, model_names
 from tasks.adapters.models.networks import load_member
 from tasks.adapters.models.seen_patients import SeenBy
 from tasks.adapters.scoring.localized_views import (
@@ -102,6 +103,7 @@ class EvaluatedImages:
 class _Scored:
     """What ``S`` models say of the same rows, and how their saliency lies on what is annotated."""
 
+    networks: tuple[NetworkConfig, ...]
     rows: list[int]
     score_SNC: NDArray[np.float64]
     localized_S: list[list[LocalizedView]]
@@ -127,17 +129,18 @@ def _score(
         for network, view, localized in zip(networks, of_models, localized_S, strict=True):
             localized += localize(view, annotations, config_of(network).patch_px)
         scored(len(scores))
-    return _Scored(rows=rows, score_SNC=np.array(scores).swapaxes(0, 1), localized_S=localized_S)  # (N, S, C) -> (S, N, C)
+    return _Scored(
+        networks=tuple(config_of(network) for network in networks),
+        rows=rows,
+        score_SNC=np.array(scores).swapaxes(0, 1),  # (N, S, C) -> (S, N, C)
+        localized_S=localized_S,
+    )
 
 
 def _localizing_model(localized_S: Sequence[Sequence[LocalizedView]], tuning_rows: set[int]) -> int:
     """The model with the best malignant F1 on the tuning split (paper 3.3); the first where nothing is annotated there."""
     f1_S = [mean_f1(localized, Finding.MALIGNANT, tuning_rows) for localized in localized_S]
     return max(range(len(f1_S)), key=lambda model: -1.0 if f1_S[model] is None else float(f1_S[model] or 0.0))
-
-
-def _names(members: Sequence[EnsembleMember]) -> list[str]:
-    return [f"model-{index}" for index in range(1, len(members) + 1)] if len(members) > 1 else ["model"]
 
 
 # ------------------------------------------------------------------------------------------------- tables and measures
@@ -148,11 +151,13 @@ class Evaluation:
     """Scores per image: what is reported (one model, or the mean of several), and each of several models.
 
     Attributes:
+        networks: Of each model.
         test_images: Manifest lines of what is reported.
         localizing: Which model's saliency is reported; an index of ``localized_S``.
         localization_model: Its name.
     """
 
+    networks: tuple[NetworkConfig, ...]
     test_images: pd.DataFrame
     test: pd.DataFrame
     tuning: pd.DataFrame
@@ -182,7 +187,7 @@ class Evaluation:
         def table(lines: pd.DataFrame, score_NC: NDArray[np.float64], model: str, sha256: str) -> pd.DataFrame:
             return image_table(lines, found.rows, score_NC, model=model, sha256=sha256, data_version=data_version)
 
-        names = _names(members)
+        names = model_names(members)
         reported = ENSEMBLE if len(members) > 1 else names[0]
         mean_NC, sha256 = found.score_SNC.mean(axis=0), ensemble_sha256(members)
         tables = [
@@ -193,6 +198,7 @@ class Evaluation:
         breasts = breasts_of(pd.concat([of_test, *tables], ignore_index=True) if len(members) > 1 else of_test)
         localizing = _localizing_model(found.localized_S, set(images.tuning["row"]))
         return cls(
+            networks=found.networks,
             test_images=images.test,
             test=of_test,
             tuning=table(images.tuning, mean_NC, reported, sha256),

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from schemas.reports.evaluation import FindingMetrics, JudgedPatients
+from schemas.reports.evaluation import EvaluationReport, FindingMetrics, JudgedPatients
 from schemas.reports.report import Interval
+from tasks.adapters.models.model_files import model_names
+
+SHORT = 12
+"""Characters of a digest that people are shown."""
 
 
 def metrics_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[str, FindingMetrics] | None = None) -> str:
@@ -25,6 +29,35 @@ def metrics_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[s
             mean = f"{name}, mean of {len(metrics.models)} models"
             lines.append(f"| {mean} | {counts} | {interval_text(auroc.mean)} | {interval_text(auprc.mean)} | - |")
     return "\n".join(lines)
+
+
+def evaluation_text(evaluated: EvaluationReport) -> str:
+    """The table and what must be said with it, for a terminal."""
+    return f"{metrics_markdown(evaluated.by_finding)}\n\n{evaluation_sentences(evaluated)}"
+
+
+def evaluation_sentences(evaluated: EvaluationReport) -> str:
+    """Whose numbers these are, and whether they had seen the patients."""
+    return f"{weights_sentence(evaluated)} {patients_sentence(evaluated.patients)}"
+
+
+def weights_sentence(evaluated: EvaluationReport) -> str:
+    """Whose numbers an evaluation's are, by short digests; of several weights also whose localisation was measured."""
+    if len(evaluated.models) < 2:
+        return f"Weights {evaluated.model_sha256[:SHORT] or 'not known'}."
+    named = zip(model_names(evaluated.models), evaluated.models, strict=True)
+    return (
+        f"Mean score of {len(evaluated.models)} weights, together {evaluated.model_sha256[:SHORT]}: "
+        + ", ".join(f"{name} {member.sha256[:SHORT]}" for name, member in named)
+        + f". Localisation is that of {evaluated.localization_model}."
+    )
+
+
+def drawn_sentence(evaluated: EvaluationReport, drawn_sha256: str) -> str:
+    """Whose scores and whose maps and patches stand beside each other in pictures."""
+    if len(evaluated.models) < 2 and drawn_sha256 == evaluated.model_sha256:
+        return weights_sentence(evaluated)
+    return f"Maps and patches: weights {drawn_sha256[:SHORT]}. Scores: {weights_sentence(evaluated)}"
 
 
 def patients_sentence(patients: JudgedPatients) -> str:

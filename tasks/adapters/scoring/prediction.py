@@ -23,12 +23,14 @@ from tasks.adapters.workspace import Workspace, write_atomically
 def scored_before(folder: Path, weights: str, manifest: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Path, ...]]:
     """Rows, scores and panels of images that these very weights have scored and that are still in the store.
 
-    A row is given out once (``inbox.ledger``): the same row is the same image. Anything odd means: score all again.
+    A row is given out once (``inbox.ledger``): the same row is the same image. Anything odd means: score all again. What other
+    weights left is forgotten before their pictures are drawn over, so that a run that is broken off leaves no mixture.
     """
     columns = ["row", *SCORE_COLUMNS]
     nothing = pd.DataFrame(columns=columns), ()
     try:
         if (folder / "weights").read_text() != weights:
+            (folder / "weights").unlink()
             return nothing
         table = pd.read_parquet(folder / "scores.parquet")
         report = Workspace(folder.parent).read_report(folder.name, PredictReport)

@@ -94,6 +94,27 @@ def read_breast_scores(evaluated: EvaluationReport) -> pd.DataFrame:
     return breasts[breasts["model_sha256"] == evaluated.model_sha256].reset_index(drop=True)
 
 
+def read_image_scores(evaluated: EvaluationReport) -> pd.DataFrame:
+    """The table of test images that an evaluation left.
+
+    Raises:
+        StoreError: It is gone, or of other weights: an evaluation that was broken off wrote over it.
+    """
+    try:
+        scores = pd.read_parquet(evaluated.scores_path)
+        found = sorted(set(scores["model_sha256"]))
+    except (OSError, ValueError, KeyError) as damage:
+        found, scores = [type(damage).__name__], None
+    if scores is None or (evaluated.model_sha256 and found != [evaluated.model_sha256]):
+        raise StoreError(
+            f"{evaluated.scores_path} does not hold the scores that were reported",
+            expected=f"those of weights {evaluated.model_sha256[:12]}",
+            got=", ".join(one[:12] for one in found),
+            remedy="run `mammo evaluate CONFIG.yaml` again",
+        )
+    return scores
+
+
 def is_of_splits(folder: Path, splits: SplitReport) -> bool:
     """True if an evaluation's tables hold the test and tuning patients of these splits, and no other."""
     try:

@@ -12,7 +12,7 @@ from schemas.exam import Finding
 from schemas.reports.evaluation import AurocDifference, EvaluationReport, ModelSpread
 from schemas.reports.report import Interval
 from schemas.reports.table1 import PAPER_AUROC, PAPER_LOCALIZATION, Table1Cell, Table1Report, Table1Row
-from tasks.adapters.scoring.metrics_table import interval_text, patients_sentence
+from tasks.adapters.scoring.metrics_table import SHORT, interval_text, patients_sentence
 from tasks.adapters.scoring.model_ranking import paired_difference
 from tasks.adapters.scoring.score_tables import BREAST, labelled, read_breast_scores
 
@@ -39,6 +39,7 @@ def table1_markdown(report: Table1Report) -> str:
         "",
         "; ".join(f"{name}: {report.positive_breasts[name]} of {count} test breasts" for name, count in report.breasts.items())
         + f". Intervals: {report.confidence:.0%}, {report.resamples:,} resamples of patients, these models.",
+        *(f"{row.variant.value}: weights {', '.join(sha256[:SHORT] for sha256 in row.model_sha256)}." for row in report.rows),
         *_patients_lines(report),
         "Research use only.",
     ]

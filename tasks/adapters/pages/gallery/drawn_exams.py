@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,22 +16,23 @@ from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, Laterality, ViewPosition
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.pages import ExplainedImage
-from schemas.reports.training import TrainReport
-from tasks.adapters.models.networks import load_trained
+from schemas.reports.training import EnsembleMember
+from tasks.adapters.models.networks import load_member
 from tasks.adapters.pages.gallery.gallery_exams import ExamNotes
 from tasks.adapters.pages.gallery.gallery_page import GalleryExams, GalleryNote, GalleryView
 from tasks.adapters.pages.panels import draw_view
+from tasks.adapters.scoring.metrics_table import SHORT, drawn_sentence
 from tasks.adapters.scoring.scored_views import ScoredView, ViewsReadOnce, score_rows
 from tasks.adapters.store.exam_store import store_preprocessing
 from tasks.adapters.store.views import StoredViews, missing_views
 
 
-def gallery_note(config: RunConfig, trained: TrainReport, evaluated: EvaluationReport) -> GalleryNote:
+def gallery_note(config: RunConfig, drawn: EnsembleMember, evaluated: EvaluationReport) -> GalleryNote:
     """What all pages of one gallery say."""
     told = [metrics for metrics in evaluated.by_finding.values() if metrics.subgroup_threshold is not None]
     split = "the tuning split" if any(metrics.subgroup_threshold_basis for metrics in told) else "the test breasts"
     return GalleryNote(
-        model=f"Weights {trained.checkpoint_sha256[:12]}, data {evaluated.provenance.data_version[:12]}, "
+        model=f"{drawn_sentence(evaluated, drawn.sha256)} Data {evaluated.provenance.data_version[:SHORT]}, "
         f"code {evaluated.provenance.code_version}.",
         confidence=f"{config.evaluate.confidence:.0%}",
         specificity=f"{config.evaluate.subgroup_specificity:.2f} on {split}" if told else "not defined",
@@ -39,7 +41,7 @@ def gallery_note(config: RunConfig, trained: TrainReport, evaluated: EvaluationR
 
 def draw_exams(
     config: RunConfig,
-    trained: TrainReport,
+    drawn_weights: EnsembleMember,
     views: StoredViews,
     lines: Sequence[Mapping[str, Any]],
     notes: ExamNotes,
@@ -50,10 +52,10 @@ def draw_exams(
 
     Args:
         config: The run.
-        trained: Whose weights.
+        drawn_weights: Whose maps and patches.
         views: Where the pixels are.
         lines: Manifest lines of the exams that are shown; an exam's lines follow one another.
-        notes: What is known of each exam.
+        notes: What is known of each exam, with the scores that stand on all its pictures.
         gallery: Where the pages go; the panels go to the folder above.
         drawn: The progress.
 
@@ -61,7 +63,7 @@ def draw_exams(
         CheckpointError: The weights were altered.
         StoreError: The store is missing or damaged.
     """
-    network = load_trained(trained, preprocessing=store_preprocessing(views.store))
+    network = load_member(drawn_weights, read_as=config.evaluate.read_as, preprocessing=store_preprocessing(views.store))
     kept = ViewsReadOnce(views)
     by_row = {int(line["row"]): line for line in lines}
     images: list[ExplainedImage] = []
@@ -70,6 +72,7 @@ def draw_exams(
         network, kept, list(by_row), batch_images=config.evaluate.batch_images, device=choose_device(config.train)
     ):
         line = by_row[view.row]
+        view = replace(view, score_C=notes.score_C(line["image_id"]))  # of several weights their mean, as everywhere else
         of_exam = [one for one in lines if one["exam_id"] == line["exam_id"]]
         images.append(draw_view(view, line, kept, config_of(network), gallery.folder.parent))
         hung.append(_hung(view, line, kept, config_of(network), config.explain.picture_rows_px, images[-1]))

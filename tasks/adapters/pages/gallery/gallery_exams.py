@@ -8,6 +8,7 @@ from itertools import chain, zip_longest
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gmic_model.metrics.ranking import breast_scores
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding, Laterality
@@ -15,7 +16,7 @@ from schemas.reports.evaluation import CalibrationBin, FindingMetrics
 from schemas.reports.pages import Failure, FailureKind
 from tasks.adapters.pages.gallery.gallery_page import BreastScore, GalleryExam, GalleryView
 from tasks.adapters.pages.render import PAGE_FINDINGS, label_text
-from tasks.adapters.scoring.score_tables import breast_table
+from tasks.adapters.scoring.score_tables import SCORE_COLUMNS, breast_table
 from tasks.adapters.store.manifest import lines_of
 
 
@@ -88,6 +89,12 @@ class ExamNotes:
 
     scores: pd.DataFrame
     by_finding: Mapping[str, FindingMetrics]
+
+    def score_C(self, image_id: str) -> NDArray[np.float64]:
+        """What the evaluation gave an image."""
+        line = self.scores.loc[self.scores["image_id"] == image_id, list(SCORE_COLUMNS)]
+        score_C: NDArray[np.float64] = line.to_numpy(np.float64)[0]
+        return score_C
 
     def exam(self, exam_id: str, views: Sequence[GalleryView], warnings: Sequence[str]) -> GalleryExam:
         """The exam with its breasts' scores; gate warnings are named with their view."""

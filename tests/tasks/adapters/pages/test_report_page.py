@@ -23,13 +23,14 @@ from gmic_model.metrics.curve_bands import CurveBand
 from gmic_model.metrics.ranking import auprc, auroc, bootstrap_interval
 from schemas.config.evaluation import EvaluateConfig
 from schemas.config.ingest import IngestConfig, PhantomConfig
+from schemas.config.network import ResNet22Config
 from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, Finding
 from schemas.reports.data import CheckResult, IngestReport, SplitCount, SplitReport, ValidationReport
 from schemas.reports.evaluation import EvaluationReport, FindingMetrics, JudgedPatients
 from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, ImageScore, PipelineReport, PredictReport
 from schemas.reports.report import Interval, Provenance
-from schemas.reports.training import EpochRecord, TrainReport
+from schemas.reports.training import EnsembleMember, EpochRecord, TrainReport
 from tasks.adapters.pages.charts.curves import FindingScores, pr_chart, roc_chart
 from tasks.adapters.pages.panels import PANEL_WIDTH_PX
 from tasks.adapters.pages.report_page import render_prediction, render_report
@@ -608,6 +609,32 @@ def test_patients_are_called_unseen_only_if_they_were_looked_up(render: Callable
     assert "of patients the model never saw" in page and "not known whether" not in page
     summary = page.partition('id="cohort"')[0]
     assert "5 patients of the test split, 2 of the tuning split" in summary
+
+
+def test_a_page_is_of_the_weights_that_were_evaluated(render: Callable[..., str], tmp_path: Path) -> None:
+    """Weights that the config names: each section says their digest; of what the run trained there is a sentence alone."""
+    report = make_report(tmp_path)
+    trained, named = report.train.checkpoint_sha256, "4c" * 32
+    own = render()
+    assert f"epoch 11 were kept, <code>{trained[:12]}" in own and "Training by epoch" in own
+    evaluation = report.evaluation.model_copy(
+        update={
+            "model_sha256": named,
+            "models": (EnsembleMember(path=tmp_path, sha256=named),),
+            "networks": (ResNet22Config(kind="resnet-22", image_size=(96, 64)),),
+        }
+    )
+    explanation = report.explanation.model_copy(update={"model_sha256": named, "scored_sha256": named})
+    page = render(evaluation=evaluation, explanation=explanation, train=make_report_train(data_version="other"))
+    assert page.count(trained[:12]) == 1 and f"This run trained weights <code>{trained[:12]}" in page
+    for words in ("were kept", "Training by epoch", "different data versions", "Epoch 11", "<code>gmic</code>"):
+        assert words not in page, words
+    assert "<code>resnet-22</code>; input 96 × 64" in page
+    sections = (
+        "performance", "operating", "calibration", "subgroups", "localisation", "measures", "failures", "gallery", "card",
+    )  # fmt: skip
+    for section in sections:
+        assert f"Weights {named[:12]}." in page.partition(f'<section id="{section}"')[2].partition("</section>")[0], section
 
 
 def test_cautions_come_before_numbers(render: Callable[..., str]) -> None:

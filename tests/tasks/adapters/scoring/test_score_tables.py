@@ -11,6 +11,7 @@ import pytest
 from schemas.exam import Finding
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.report import Provenance
+from tasks.adapters.scoring.prediction import scored_before
 from tasks.adapters.scoring.score_tables import (
     BREAST,
     breast_table,
@@ -110,3 +111,10 @@ def test_the_breast_table_on_disk_is_that_of_the_reported_score(images: pd.DataF
     for finding in Finding:
         found = labelled(read_breast_scores(evaluated), finding, BREAST)
         pd.testing.assert_frame_equal(found, breast_table(images, finding))
+
+
+def test_scores_of_other_weights_are_forgotten_before_their_pictures_are_drawn_over(tmp_path: Path) -> None:
+    """A prediction that is broken off leaves pictures of both weights: none of them is taken for the former ones' later."""
+    (tmp_path / "weights").write_text("former")
+    known, panels = scored_before(tmp_path, "present", pd.DataFrame({"row": [0]}))
+    assert known.empty and panels == () and not (tmp_path / "weights").exists()
