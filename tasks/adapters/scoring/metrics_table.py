@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from schemas.exam import NOT_KNOWN
 from schemas.reports.evaluation import EvaluationReport, FindingMetrics, JudgedPatients
 from schemas.reports.report import Interval
 from tasks.adapters.models.model_files import model_names
@@ -44,7 +45,7 @@ def evaluation_sentences(evaluated: EvaluationReport) -> str:
 def weights_sentence(evaluated: EvaluationReport) -> str:
     """Whose numbers an evaluation's are, by short digests; of several weights also whose localisation was measured."""
     if len(evaluated.models) < 2:
-        return f"Weights {evaluated.model_sha256[:SHORT] or 'not known'}."
+        return f"Weights {evaluated.model_sha256[:SHORT] or NOT_KNOWN}."
     named = zip(model_names(evaluated.models), evaluated.models, strict=True)
     return (
         f"Mean score of {len(evaluated.models)} weights, together {evaluated.model_sha256[:SHORT]}: "
