@@ -48,6 +48,16 @@ class Watch(StrEnum):
     NUMBER = "number"  # by tenths of the earlier values
 
 
+class Source(StrEnum):
+    """Who says what a column holds of an image."""
+
+    HEADER = "header"  # DicomHeader's field of this name, by way of ImageRecord's, both as they are
+    RECORD = "record"  # ImageRecord: the header, judged by the gate, under pseudonyms
+    CROP = "crop"  # the pixels as they were decoded, cropped and stored
+    LABELS = "labels"  # the labels and boxes files
+    LEDGER = "ledger"  # the ingest that brought the image
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """One manifest column and what must hold for it.
@@ -58,6 +68,8 @@ class Column:
         allowed: Closed set of values, if there is one.
         minimum, maximum: Inclusive limits in the column's unit.
         severity: What a violation of limits or set does.
+        source: Who says it. A column of the header needs no line of code but its field in ``DicomHeader`` and ``ImageRecord``.
+        example: A value as it may stand there.
     """
 
     name: str
@@ -69,22 +81,72 @@ class Column:
     minimum: float | None = None
     maximum: float | None = None
     severity: Severity = Severity.BLOCK
+    source: Source = Source.CROP
+    example: str | int | float | None = None
 
 
 MANIFEST_COLUMNS: Final = (
-    Column(name="row", dtype="int64", description="Index R in the store", is_unique=True, minimum=0),
-    Column(name="image_id", dtype="string", description="Pseudonym of SOPInstanceUID", is_unique=True),
-    Column(name="exam_id", dtype="string", description="Pseudonym of StudyInstanceUID"),
-    Column(name="patient_id", dtype="string", description="Pseudonym of PatientID"),
-    Column(name="laterality", dtype="string", description="Side", allowed=("R", "L")),
-    Column(name="view_position", dtype="string", description="View", allowed=("CC", "MLO")),
-    Column(name="acquisition", dtype="string", description="How acquired", allowed=tuple(kind.value for kind in Acquisition)),
-    Column(name="benign", dtype="int64", description="0 absent, 1 present, 255 not known", allowed=LABELS),
-    Column(name="malignant", dtype="int64", description="0 absent, 1 present, 255 not known", allowed=LABELS),
-    Column(name="birads", dtype="int64", description="BI-RADS category, 255 not known", allowed=(*range(7), UNKNOWN_LABEL)),
-    Column(name="label_source", dtype="string", description="Where the label comes from", is_nullable=True),
+    Column(name="row", dtype="int64", description="Index R in the store", is_unique=True, minimum=0, example=0),
     Column(
-        name="density", dtype="string", description="BI-RADS breast density", is_nullable=True, allowed=("a", "b", "c", "d")
+        name="image_id",
+        dtype="string",
+        description="Pseudonym of SOPInstanceUID",
+        is_unique=True,
+        source=Source.RECORD,
+        example="I0f3a",
+    ),
+    Column(name="exam_id", dtype="string", description="Pseudonym of StudyInstanceUID", source=Source.RECORD, example="E51c2"),
+    Column(name="patient_id", dtype="string", description="Pseudonym of PatientID", source=Source.RECORD, example="P9b07"),
+    Column(name="laterality", dtype="string", description="Side", allowed=("R", "L"), source=Source.RECORD, example="R"),
+    Column(name="view_position", dtype="string", description="View", allowed=("CC", "MLO"), source=Source.RECORD, example="CC"),
+    Column(
+        name="acquisition",
+        dtype="string",
+        description="How acquired",
+        allowed=tuple(kind.value for kind in Acquisition),
+        source=Source.RECORD,
+        example="ffdm",
+    ),
+    Column(
+        name="benign",
+        dtype="int64",
+        description="0 absent, 1 present, 255 not known",
+        allowed=LABELS,
+        source=Source.LABELS,
+        example=0,
+    ),
+    Column(
+        name="malignant",
+        dtype="int64",
+        description="0 absent, 1 present, 255 not known",
+        allowed=LABELS,
+        source=Source.LABELS,
+        example=1,
+    ),
+    Column(
+        name="birads",
+        dtype="int64",
+        description="BI-RADS category, 255 not known",
+        allowed=(*range(7), UNKNOWN_LABEL),
+        source=Source.LABELS,
+        example=5,
+    ),
+    Column(
+        name="label_source",
+        dtype="string",
+        description="Where the label comes from",
+        is_nullable=True,
+        source=Source.LABELS,
+        example="biopsy",
+    ),
+    Column(
+        name="density",
+        dtype="string",
+        description="BI-RADS breast density",
+        is_nullable=True,
+        allowed=("a", "b", "c", "d"),
+        source=Source.LABELS,
+        example="b",
     ),
     Column(
         name="finding_type",
@@ -92,18 +154,67 @@ MANIFEST_COLUMNS: Final = (
         description="What the breast's finding looks like",
         is_nullable=True,
         allowed=tuple(kind.value for kind in FindingType),
+        source=Source.LABELS,
+        example="mass",
     ),
-    Column(name="lesion_boxes", dtype="string", description="LesionBox.text of each box, '; ' between", is_nullable=True),
-    Column(name="has_lesion_mask", dtype="bool", description="True if lesion_mask holds this image's lesions"),
-    Column(name="mask_sha256", dtype="string", description="Digest of the stored lesion mask", is_nullable=True),
-    Column(name="source_sha256", dtype="string", description="Digest of the DICOM file"),
-    Column(name="pixel_sha256", dtype="string", description="Digest of the decoded image"),
-    Column(name="written_sha256", dtype="string", description="Digest of the stored crop: what `mammo scrub` compares"),
-    Column(name="source_rows_px", dtype="int64", description="Rows of the source image", minimum=64, maximum=8192),
-    Column(name="source_columns_px", dtype="int64", description="Columns of the source image", minimum=64, maximum=8192),
-    Column(name="bits_stored", dtype="int64", description="BitsStored", minimum=8, maximum=16),
-    Column(name="photometric", dtype="string", description="As in the source", allowed=("MONOCHROME1", "MONOCHROME2")),
-    Column(name="transfer_syntax_uid", dtype="string", description="Encoding of the source"),
+    Column(
+        name="lesion_boxes",
+        dtype="string",
+        description="LesionBox.text of each box, '; ' between",
+        is_nullable=True,
+        source=Source.LABELS,
+        example="malignant 10 20 30 40",
+    ),
+    Column(name="has_lesion_mask", dtype="bool", description="True if lesion_mask holds this image's lesions", example=True),
+    Column(
+        name="mask_sha256", dtype="string", description="Digest of the stored lesion mask", is_nullable=True, example="d" * 64
+    ),
+    Column(
+        name="source_sha256", dtype="string", description="Digest of the DICOM file", source=Source.RECORD, example="a" * 64
+    ),
+    Column(name="pixel_sha256", dtype="string", description="Digest of the decoded image", example="b" * 64),
+    Column(
+        name="written_sha256",
+        dtype="string",
+        description="Digest of the stored crop: what `mammo scrub` compares",
+        example="c" * 64,
+    ),
+    Column(
+        name="source_rows_px",
+        dtype="int64",
+        description="Rows of the source image",
+        minimum=64,
+        maximum=8192,
+        source=Source.RECORD,
+        example=3328,
+    ),
+    Column(
+        name="source_columns_px",
+        dtype="int64",
+        description="Columns of the source image",
+        minimum=64,
+        maximum=8192,
+        source=Source.RECORD,
+        example=2560,
+    ),
+    Column(
+        name="bits_stored", dtype="int64", description="BitsStored", minimum=8, maximum=16, source=Source.HEADER, example=12
+    ),
+    Column(
+        name="photometric",
+        dtype="string",
+        description="As in the source",
+        allowed=("MONOCHROME1", "MONOCHROME2"),
+        source=Source.RECORD,
+        example="MONOCHROME2",
+    ),
+    Column(
+        name="transfer_syntax_uid",
+        dtype="string",
+        description="Encoding of the source",
+        source=Source.HEADER,
+        example="1.2.840.10008.1.2.4.70",
+    ),
     Column(
         name="pixel_spacing_mm",
         dtype="float64",
@@ -112,10 +223,28 @@ MANIFEST_COLUMNS: Final = (
         minimum=0.03,
         maximum=0.5,
         severity=Severity.WARN,
+        source=Source.RECORD,
+        example=0.07,
     ),
-    Column(name="manufacturer", dtype="string", description="Manufacturer", is_nullable=True),
-    Column(name="model_name", dtype="string", description="ManufacturerModelName", is_nullable=True),
-    Column(name="exam_date", dtype="string", description="Shifted per patient, ISO 8601", is_nullable=True),
+    Column(
+        name="manufacturer", dtype="string", description="Manufacturer", is_nullable=True, source=Source.RECORD, example="ACME"
+    ),
+    Column(
+        name="model_name",
+        dtype="string",
+        description="ManufacturerModelName",
+        is_nullable=True,
+        source=Source.RECORD,
+        example="Phantom",
+    ),
+    Column(
+        name="exam_date",
+        dtype="string",
+        description="Shifted per patient, ISO 8601",
+        is_nullable=True,
+        source=Source.RECORD,
+        example="2019-03-05",
+    ),
     Column(
         name="patient_age_years",
         dtype="float64",
@@ -124,29 +253,51 @@ MANIFEST_COLUMNS: Final = (
         minimum=18,
         maximum=90,
         severity=Severity.WARN,
+        source=Source.RECORD,
+        example=54.0,
     ),
-    Column(name="gate_warnings", dtype="string", description="Ids of rules that warned, space separated"),
-    Column(name="batch", dtype="int64", description="Which ingest brought the image, counted from 1", minimum=1),
-    Column(name="batch_date", dtype="string", description="When that ingest planned its rows, ISO 8601, UTC"),
-    Column(name="crop_top_px", dtype="int64", description="Crop box in the source", minimum=0),
-    Column(name="crop_bottom_px", dtype="int64", description="Crop box in the source, exclusive", minimum=1),
-    Column(name="crop_left_px", dtype="int64", description="Crop box in the source", minimum=0),
-    Column(name="crop_right_px", dtype="int64", description="Crop box in the source, exclusive", minimum=1),
-    Column(name="is_flipped", dtype="bool", description="True if mirrored to bring the chest wall to column 0"),
-    Column(name="scale", dtype="float64", description="Stored pixels per source pixel", minimum=0.05, maximum=1.0),
-    Column(name="best_center_row_px", dtype="int64", description="Window centre in the stored crop"),
-    Column(name="best_center_column_px", dtype="int64", description="Window centre in the stored crop"),
-    Column(name="stored_rows_px", dtype="int64", description="Rows of the stored crop", minimum=1),
-    Column(name="stored_columns_px", dtype="int64", description="Columns of the stored crop", minimum=1),
-    Column(name="pixel_min", dtype="int64", description="Smallest stored value", minimum=0),
-    Column(name="pixel_max", dtype="int64", description="Largest stored value", minimum=1, maximum=65535),
-    Column(name="pixel_mean", dtype="float64", description="Mean of the crop", minimum=0.0),
+    Column(
+        name="gate_warnings",
+        dtype="string",
+        description="Ids of rules that warned, space separated",
+        source=Source.RECORD,
+        example="V11",
+    ),
+    Column(
+        name="batch",
+        dtype="int64",
+        description="Which ingest brought the image, counted from 1",
+        minimum=1,
+        source=Source.LEDGER,
+        example=1,
+    ),
+    Column(
+        name="batch_date",
+        dtype="string",
+        description="When that ingest planned its rows, ISO 8601, UTC",
+        source=Source.LEDGER,
+        example="2026-01-02",
+    ),
+    Column(name="crop_top_px", dtype="int64", description="Crop box in the source", minimum=0, example=100),
+    Column(name="crop_bottom_px", dtype="int64", description="Crop box in the source, exclusive", minimum=1, example=3000),
+    Column(name="crop_left_px", dtype="int64", description="Crop box in the source", minimum=0, example=0),
+    Column(name="crop_right_px", dtype="int64", description="Crop box in the source, exclusive", minimum=1, example=1500),
+    Column(name="is_flipped", dtype="bool", description="True if mirrored to bring the chest wall to column 0", example=True),
+    Column(name="scale", dtype="float64", description="Stored pixels per source pixel", minimum=0.05, maximum=1.0, example=1.0),
+    Column(name="best_center_row_px", dtype="int64", description="Window centre in the stored crop", example=1450),
+    Column(name="best_center_column_px", dtype="int64", description="Window centre in the stored crop", example=-200),
+    Column(name="stored_rows_px", dtype="int64", description="Rows of the stored crop", minimum=1, example=2900),
+    Column(name="stored_columns_px", dtype="int64", description="Columns of the stored crop", minimum=1, example=1500),
+    Column(name="pixel_min", dtype="int64", description="Smallest stored value", minimum=0, example=0),
+    Column(name="pixel_max", dtype="int64", description="Largest stored value", minimum=1, maximum=65535, example=4095),
+    Column(name="pixel_mean", dtype="float64", description="Mean of the crop", minimum=0.0, example=1200.5),
     Column(
         name="background_median",
         dtype="float64",
         description="Median along the image border away from the chest wall",
         severity=Severity.WARN,
         maximum=4096.0,
+        example=0.0,
     ),
     Column(
         name="tissue_fraction",
@@ -155,6 +306,7 @@ MANIFEST_COLUMNS: Final = (
         minimum=0.03,
         maximum=0.97,
         severity=Severity.WARN,
+        example=0.4,
     ),
 )
 
@@ -164,9 +316,10 @@ OPTIONAL_COLUMNS: Final = (
         dtype="int64",
         description="Clockwise quarter turns between the source's crop and the stored one, before the mirroring",
         allowed=(0, 1, 2, 3),
+        example=1,
     ),
 )
-"""Integer columns that the manifest has only while one of its images needs it; absent stands for 0 in every line.
+"""Columns that the manifest has only while one of its images needs it; absent stands for 0, or not known if it may be empty.
 
 So a store of upright images is, to the byte, what older versions wrote, and theirs are read as they are.
 """
@@ -181,6 +334,8 @@ WATCHED_COLUMNS: Final = {
 }
 """Columns whose distribution is compared from ingest to ingest."""
 
+HEADER_NAMES: Final = tuple(column.name for column in (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS) if column.source is Source.HEADER)
+"""Columns that hold an attribute of the header as it is: numbers and UIDs, never free text, which may name somebody."""
 MANIFEST_NAMES: Final = tuple(column.name for column in MANIFEST_COLUMNS)
 SPLIT_NAMES: Final = ("patient_id", "split")
 

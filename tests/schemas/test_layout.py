@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from schemas.exam import UNKNOWN_LABEL, Acquisition, Finding, Laterality, Photometric, ViewPosition
-from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, SPLIT_NAMES, Column
+from schemas.exam import UNKNOWN_LABEL, Acquisition, Finding, ImageRecord, Laterality, Photometric, ViewPosition
+from schemas.layout import HEADER_NAMES, MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SPLIT_NAMES, Column, Source
+from tasks.adapters.dicom.header import DicomHeader
 
 BY_NAME = {column.name: column for column in MANIFEST_COLUMNS}
 
@@ -31,6 +32,25 @@ def test_a_columns_limits_and_type_agree(column: Column) -> None:
         assert {type(value) for value in column.allowed} == {str if column.dtype == "string" else int}
     if column.dtype in ("int64", "bool"):
         assert not column.is_nullable
+
+
+@pytest.mark.parametrize("column", (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS), ids=lambda column: column.name)
+def test_an_example_is_what_the_column_demands(column: Column) -> None:
+    """It is of the type, within limits and set: a builder of lines may use it as it is."""
+    assert column.example is not None
+    assert pd.Series([column.example]).astype(column.dtype)[0] == column.example
+    assert column.allowed is None or column.example in column.allowed
+    assert column.minimum is None or float(column.example) >= column.minimum
+    assert column.maximum is None or float(column.example) <= column.maximum
+
+
+def test_a_column_of_the_header_is_in_both_records_and_no_free_text() -> None:
+    """The gate copies it by its name, unread: text may name somebody, and only an encoding's UID is known to be none."""
+    for name in HEADER_NAMES:
+        assert name in ImageRecord.__dataclass_fields__ and name in DicomHeader.__dataclass_fields__
+    text = [column.name for column in MANIFEST_COLUMNS if column.source is Source.HEADER and column.dtype == "string"]
+    assert text == ["transfer_syntax_uid"]
+    assert not any(column.dtype == "string" for column in OPTIONAL_COLUMNS if column.source is Source.HEADER)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from gmic_model.pixels.window import DEFAULT_SETTINGS
 from schemas.config.ingest import VoiMode
 from schemas.errors import DicomError, FileDeferred, GateRejection, error_name
 from schemas.exam import Acquisition, ImageRecord, Photometric
+from schemas.layout import HEADER_NAMES
 from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT, Profile
 from tasks.adapters.datasets.subject import Subject
 from tasks.adapters.dicom.dicom_file import quoting_no_value, read_header_from, read_image_from
@@ -327,9 +328,7 @@ def _record(
         source_sha256=source_sha256,
         rows_px=header.rows,
         columns_px=header.columns,
-        bits_stored=header.bits_stored,
         photometric=Photometric(header.photometric_interpretation),
-        transfer_syntax_uid=header.transfer_syntax_uid,
         pixel_spacing_mm=spacing_mm[0] if spacing_mm and spacing_mm[0] > 0 else None,
         manufacturer=_device_name(header.manufacturer),
         model_name=_device_name(header.model_name),
@@ -338,6 +337,7 @@ def _record(
         gate_warnings=gate_warnings,
         bare_patient_id=pseudonyms.patient_id(subject.patient),
         accession_id=pseudonyms.accession_id(header.accession_number) if header.accession_number.strip() else None,
+        **{name: getattr(header, name) for name in HEADER_NAMES},
     )
 
 

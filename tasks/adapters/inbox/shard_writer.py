@@ -17,6 +17,7 @@ import cv2
 from schemas.config.ingest import PreprocessConfig
 from schemas.errors import DicomError, FileDeferred, GateRejection
 from schemas.exam import DeferredFile, ImageRecord, QuarantinedFile
+from schemas.layout import MANIFEST_COLUMNS, OPTIONAL_COLUMNS, Source
 from schemas.refusal import Refusal
 from tasks.adapters.gate.child import PreparedImage, child_of_this_thread
 from tasks.adapters.gate.gate_settings import GateSettings
@@ -130,9 +131,7 @@ def _stored_images(
             continue
         if ready.is_mask_unusable:
             logger.warning("the lesion mask of image %s cannot be used; it goes on without one", ready.record.image_id)
-        written[image.file.file_id] = WrittenImage(
-            line=_manifest_line(image.row, ready), mask_fingerprint=image.mask_fingerprint
-        )
+        written[image.file.file_id] = WrittenImage(line=stored_line(image.row, ready), mask_fingerprint=image.mask_fingerprint)
         yield StoredImage(row=image.row, pixels_HW=ready.prepared.pixels_HW, mask_HW=ready.mask_HW)
 
 
@@ -153,13 +152,14 @@ def _request(job: ShardJob, image: PlannedImage) -> PrepareImage:
     )
 
 
-def _manifest_line(row: int, ready: PreparedImage) -> dict[str, object]:
+def stored_line(row: int, ready: PreparedImage) -> dict[str, object]:
+    """What the ledger keeps of an image that is stored, by the manifest's column; see ``LedgerLine.stored``."""
     record, prepared = ready.record, ready.prepared
     geometry = prepared.geometry
     top, bottom, left, right = geometry.crop_box_px
     known = asdict(record)
     return {
-        **{name: known[name] for name in _COPIED},
+        **{name: known[name] for name in _COPIED if known[name] is not None or name not in _OPTIONAL},
         "row": row,
         "exam_date": None if record.exam_date is None else record.exam_date.isoformat(),
         "source_rows_px": record.rows_px,
@@ -190,20 +190,12 @@ def _manifest_line(row: int, ready: PreparedImage) -> dict[str, object]:
 
 
 _COPIED = (
-    "image_id",
-    "exam_id",
-    "patient_id",
-    "laterality",
-    "view_position",
-    "acquisition",
-    "source_sha256",
-    "bits_stored",
-    "photometric",
-    "transfer_syntax_uid",
-    "pixel_spacing_mm",
-    "manufacturer",
-    "model_name",
-    "patient_age_years",
+    *(
+        column.name
+        for column in (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)
+        if column.source in (Source.HEADER, Source.RECORD) and column.name in ImageRecord.__dataclass_fields__
+    ),
     "accession_id",  # not published: labels are joined by it
     "bare_patient_id",  # not published: patients are held against each other by it
 )
+_OPTIONAL = frozenset(column.name for column in OPTIONAL_COLUMNS)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, ExamRecord, Finding, Laterality, QuarantinedFile
-from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SPLIT_NAMES
+from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SPLIT_NAMES, Column
 from schemas.reports.data import SplitReport
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.parts import manifest_table, marked_manifest
@@ -68,8 +68,9 @@ def _findings(line: pd.Series) -> frozenset[Finding] | None:
 
 def publish(store: ExamStore, lines: Sequence[Mapping[str, object]], quarantined: Sequence[QuarantinedFile]) -> pd.DataFrame:
     """Replaces the manifest and the quarantine list; what the manifest names is visible to readers from now on."""
-    needed = [column.name for column in OPTIONAL_COLUMNS if any(line.get(column.name) for line in lines)]
-    manifest = pd.DataFrame(list(lines), columns=[*MANIFEST_NAMES, *needed]).fillna(dict.fromkeys(needed, 0))
+    columns = [column for column in OPTIONAL_COLUMNS if any(_says(line, column) for line in lines)]
+    needed, whole = [column.name for column in columns], [column.name for column in columns if not column.is_nullable]
+    manifest = pd.DataFrame(list(lines), columns=[*MANIFEST_NAMES, *needed]).fillna(dict.fromkeys(whole, 0))
     dtypes = {column.name: column.dtype for column in (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)}
     manifest = manifest.astype({name: dtypes[str(name)] for name in manifest.columns})
     table = pa.Table.from_pandas(manifest, preserve_index=False)
@@ -80,6 +81,12 @@ def publish(store: ExamStore, lines: Sequence[Mapping[str, object]], quarantined
     )
     write_atomically(store.quarantine_path, refused.to_csv(index=False).encode())
     return manifest
+
+
+def _says(line: Mapping[str, object], column: Column) -> bool:
+    """True if the line has something to say in an optional column."""
+    value = line.get(column.name)
+    return value is not None if column.is_nullable else bool(value)
 
 
 def unpublish(store: ExamStore, image_ids: Collection[str]) -> int:

@@ -62,9 +62,17 @@ def store_layout_page() -> str:
     files = (layout.__doc__ or "").split("\n\n", 2)[2].rstrip()
     drawing = "\n".join(line.removeprefix("    ") for line in files.splitlines())
     columns = table(
-        ("column", "type", "meaning", "must hold", "if not"),
+        ("column", "type", "meaning", "from", "for example", "must hold", "if not"),
         (
-            (f"`{column.name}`", column.dtype, column.description, _demands(column), _severity(column))
+            (
+                f"`{column.name}`",
+                column.dtype,
+                column.description,
+                column.source.value,
+                _example(column),
+                _demands(column),
+                _severity(column),
+            )
             for column in (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)
         ),
     )
@@ -91,8 +99,10 @@ that train-time jitter can reach.
 ## The manifest's columns
 
 A value that breaks a *critical* demand stops `mammo validate`; a *warning* goes into the report. A column that
-may be empty has no value where the source had none. {names} is there only while an image of the
-manifest needs it; where it is absent it is 0 in every line.
+may be empty has no value where the source had none. Only while an image of the
+manifest needs it there is {names}; where it is absent it is 0 in every line, or not known if it may be
+empty. *From* says who knows it: the header as it is, the gate's record of it, the crop, the labels
+and boxes files, or the ledger. A further column: [how-to](../how-to/add-a-manifest-column.md).
 
 {columns}
 ## Columns that are watched from ingest to ingest
@@ -191,6 +201,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     return str(value) if isinstance(value, PurePath) else value
+
+
+def _example(column: Column) -> str:
+    text = str(column.example)
+    return f"`{text[:6]}...`" if len(text) == 64 else f"`{text}`"
 
 
 def _demands(column: Column) -> str:

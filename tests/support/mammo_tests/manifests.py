@@ -20,58 +20,35 @@ def digest(*words: object) -> str:
 
 
 def line_of(row: int) -> dict[str, object]:
-    """One image of a clean store: 4 views an exam, 2 exams a patient, exams 0-2 of 6 malignant, benign, without by turns."""
+    """One image of a clean store: 4 views an exam, 2 exams a patient; exams 0-2 of 6 malignant, benign, without by turns.
+
+    What does not vary is the example of its column.
+    """
     exam, (laterality, view_position) = row // VIEWS_PER_EXAM, VIEWS[row % VIEWS_PER_EXAM]
     patient = exam // 2
     finding = patient % 3 if laterality == "R" else 2
     return {
+        **{column.name: column.example for column in MANIFEST_COLUMNS},
         "row": row,
         "image_id": "I" + digest("image", row)[:24],
         "exam_id": "E" + digest("exam", exam)[:24],
         "patient_id": "P" + digest("patient", patient)[:24],
         "laterality": laterality,
         "view_position": view_position,
-        "acquisition": "ffdm",
         "benign": int(finding == 1),
         "malignant": int(finding == 0),
         "birads": 5 if finding == 0 else 2,
-        "label_source": "biopsy",
-        "density": "b",
         "finding_type": None,
         "lesion_boxes": None,
         "has_lesion_mask": finding != 2,
         "mask_sha256": digest("mask", row) if finding != 2 else None,
         "written_sha256": digest("stored", row),
-        "batch": 1,
-        "batch_date": "2026-01-02",
         "source_sha256": digest("file", row),
         "pixel_sha256": digest("pixels", row),
-        "source_rows_px": 3328,
-        "source_columns_px": 2560,
-        "bits_stored": 12,
-        "photometric": "MONOCHROME2",
-        "transfer_syntax_uid": "1.2.840.10008.1.2.4.70",
-        "pixel_spacing_mm": 0.07,
-        "manufacturer": None,
-        "model_name": "Phantom",
         "exam_date": f"2019-0{1 + exam % 2}-01",
         "patient_age_years": 50.0 + exam % 2,
         "gate_warnings": "",
-        "crop_top_px": 100,
-        "crop_bottom_px": 3000,
-        "crop_left_px": 0,
-        "crop_right_px": 1500,
         "is_flipped": laterality == "R",
-        "scale": 1.0,
-        "best_center_row_px": 1450,
-        "best_center_column_px": -200,
-        "stored_rows_px": 2900,
-        "stored_columns_px": 1500,
-        "pixel_min": 0,
-        "pixel_max": 4095,
-        "pixel_mean": 1200.5,
-        "background_median": 0.0,
-        "tissue_fraction": 0.4,
     }
 
 
