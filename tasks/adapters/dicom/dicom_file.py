@@ -44,7 +44,6 @@ _UNREADABLE_VALUE = (ValueError, TypeError, AttributeError, KeyError, IndexError
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
-
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
