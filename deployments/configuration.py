@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from schemas.config.run import RunConfig
 from schemas.config.service import ServiceConfig
 from schemas.errors import ConfigError
+from tasks.adapters.workspace import whole_path
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
@@ -28,7 +29,7 @@ def load_config(path: Path, changes: Mapping[str, Any] | None = None) -> RunConf
     Raises:
         ConfigError: No such file, no YAML, an unknown key (named, with the nearest right one) or a value out of range.
     """
-    if not path.exists() and not path.is_absolute() and (SHIPPED_CONFIGS / path.name).exists():
+    if not path.is_absolute() and _is_nowhere(path) and not _is_nowhere(SHIPPED_CONFIGS / path.name):
         path = SHIPPED_CONFIGS / path.name
     content = _read_mapping(path)
     for dotted, value in (changes or {}).items():
@@ -51,13 +52,23 @@ def configs() -> None:
         typer.echo(f"{path.name:<20} {path.read_text().splitlines()[0].lstrip('# ')}")
 
 
+def _is_nowhere(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):  # there, or not, it cannot be read: whoever opens it says so
+        return False
+    return False
+
+
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError as missing:
         shipped = ", ".join(sorted(shipped.name for shipped in SHIPPED_CONFIGS.glob("*.yaml")))
         raise ConfigError(f"There is no config {path}", expected="a YAML file", remedy=f"shipped ones: {shipped}") from missing
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as unreadable:
+    except (OSError, ValueError, yaml.YAMLError) as unreadable:
         raise ConfigError(f"{path} is not readable YAML", got=_first_line(unreadable)) from unreadable
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no settings", expected="key: value lines", got=type(content).__name__)
@@ -78,7 +89,7 @@ def _with_whole_paths(config: ConfigType) -> ConfigType:
     changes: dict[str, Any] = {}
     for name, value in config:
         if isinstance(value, Path):
-            changes[name] = value.resolve()
+            changes[name] = whole_path(value)
         elif isinstance(value, tuple):
             changes[name] = _whole(value)
         elif isinstance(value, dict):
@@ -89,7 +100,7 @@ def _with_whole_paths(config: ConfigType) -> ConfigType:
 
 
 def _whole(value: object) -> object:
-    return tuple(one.resolve() if isinstance(one, Path) else one for one in value) if isinstance(value, tuple) else value
+    return tuple(whole_path(one) if isinstance(one, Path) else one for one in value) if isinstance(value, tuple) else value
 
 
 def _set(content: dict[str, Any], keys: list[str], value: object) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 import tempfile
@@ -26,7 +27,7 @@ from schemas.errors import ConfigError, StoreError
 from schemas.reports.report import Report
 from schemas.reports.training import PretrainReport, SearchReport, TrainReport
 from tasks.adapters.inbox.ledger import copy_database
-from tasks.adapters.workspace import Workspace, held_lock, replaced
+from tasks.adapters.workspace import Workspace, held_lock, replaced, whole_path
 
 _CHUNK_BYTES = 2**20
 _DIGESTS = "SHA256SUMS.json"
@@ -49,11 +50,11 @@ def backup(workspace: WorkspaceDir, archive: Archive) -> None:
     These are ledger, manifest, key, splits, weights in force and the server's database.
     """
     files = Workspace(workspace)
-    if not files.store.ledger_path.exists():
+    if not os.access(files.store.ledger_path, os.F_OK):
         raise ConfigError(f"There is no ledger in {workspace}", expected="a workspace with an exam store")
     digests: dict[str, str] = {}
     with (
-        tempfile.TemporaryDirectory(dir=archive.resolve().parent) as folder,
+        tempfile.TemporaryDirectory(dir=whole_path(archive).parent) as folder,
         replaced(archive) as file,
         tarfile.open(fileobj=file, mode="w") as tar,
     ):
@@ -73,7 +74,7 @@ def restore(archive: Archive, workspace: WorkspaceDir) -> None:
     Images whose pixels are not on the disk are read again by the next ingest, into the same rows. What was written after the
     backup is ingested again too.
     """
-    files = Workspace(workspace.resolve())
+    files = Workspace(whole_path(workspace))
     if (address := running_server(files.server_dir)) is not None:
         raise StoreError("The workspace's server is running", got=address, remedy="stop `mammo serve` and other commands first")
     with held_lock(files.store_dir, purpose="restore"), _opened(archive) as tar:

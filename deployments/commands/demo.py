@@ -18,6 +18,7 @@ from deployments.server.prefect_server import prefect_server
 from deployments.words import demo_text
 from schemas.config.run import RunConfig
 from schemas.reports.pages import PipelineReport, PredictReport
+from tasks.adapters.workspace import whole_path
 
 
 def demo(
@@ -27,7 +28,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of cohort, split and training")] = 0,
 ) -> None:
     """Everything on a small synthetic cohort in minutes, then, with --dicom, real mammograms through the trained network."""
-    run_demo(workspace=workspace.resolve(), dicom_dir=dicom, profile=profile, seed=seed)
+    run_demo(workspace=whole_path(workspace), dicom_dir=dicom, profile=profile, seed=seed)
 
 
 def run_demo(*, workspace: Path, dicom_dir: Path | None, profile: str, seed: int) -> PipelineReport:

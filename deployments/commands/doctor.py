@@ -147,7 +147,7 @@ def _server() -> Complaint:
 
 
 def _disk(folder: Path) -> Complaint:
-    while not folder.exists():
+    while not _is_there(folder):
         folder = folder.parent
     free_gib = shutil.disk_usage(folder).free / _GIB
     inodes = os.statvfs(folder).f_favail
@@ -161,8 +161,15 @@ def _disk(folder: Path) -> Complaint:
     )
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, a folder that may not be looked into
+        return False
+
+
 def _key(path: Path) -> Complaint:
-    if not path.exists():
+    if not _is_there(path):
         return Complaint(check="key", is_well=True, found=f"no {path.name} yet: the first ingest makes it")
     mode = path.stat().st_mode & 0o777
     is_well = mode & 0o077 == 0 and os.access(path, os.R_OK)

@@ -14,6 +14,7 @@ from deployments.local_run import run_verb
 from deployments.server.prefect_server import prefect_server
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError
+from tasks.adapters.workspace import whole_path
 
 RunName = Annotated[str, typer.Argument(help="Name or id of the run, as the UI shows it")]
 Stages = Annotated[list[Stage] | None, typer.Option("--stage", help="Run this stage again although it is done; repeatable")]
@@ -27,7 +28,7 @@ def rerun(run: RunName, stage: Stages = None, workspace: WorkspaceDir = Path("de
     that are not named, and do not read what these make, are skipped as always. A run of a deployment is executed by its
     worker, others here.
     """
-    with prefect_server(workspace.resolve()) as address:
+    with prefect_server(whole_path(workspace)) as address:
         found = find_run(run)
         if found.deployment_id is not None:
             name = retry(found) if not stage else run_again(found, stage)

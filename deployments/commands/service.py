@@ -12,6 +12,7 @@ import typer
 from deployments.configuration import load_config, load_service
 from deployments.server.prefect_server import prefect_server
 from schemas.config.service import ServiceConfig
+from tasks.adapters.workspace import whole_path
 
 ServicePath = Annotated[Path | None, typer.Option(help="Settings of the service, see docs/how-to/run-a-workstation.md")]
 
@@ -26,7 +27,7 @@ def serve(
     Without CONFIG: the UI over a workspace's history. With PREFECT_API_URL set it ends with code 2: mammo deploy is for that.
     """
     if config is None:
-        with prefect_server(workspace.resolve()) as address:
+        with prefect_server(whole_path(workspace)) as address:
             typer.echo(f"Prefect UI: {address}   (Ctrl-C stops it)")
             signal.pause()
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import StoreBusy
+from schemas.errors import ConfigError, StoreBusy, StoreError, error_name
 from schemas.reports.report import Anchor, Report
 
 AnyReport = TypeVar("AnyReport", bound=Report)
@@ -215,6 +216,24 @@ def sqlite_url(path: Path, *, driver: str = "sqlite") -> str:
     return URL.create(driver, database=str(path)).render_as_string()
 
 
+def whole_path(path: Path) -> Path:
+    """An absolute path with its links followed; nothing need be there.
+
+    Raises:
+        ConfigError: It cannot be followed: its links lead round in a circle.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # the second is what Python 3.11 and 3.12 make of a circle
+        why = type(error).__name__
+    raise ConfigError(
+        f"The path {str(path)!a} cannot be followed",
+        expected="links that do not lead round in a circle",
+        got=why,
+        remedy="correct the link or the path",
+    )
+
+
 def exam_store_dir(config: RunConfig) -> Path:
     """The store that a run reads: its workspace's, or another workspace's that it names."""
     return config.store_dir or Workspace(config.workspace_dir).store_dir
@@ -318,9 +337,9 @@ def held_lock(folder: Path, *, purpose: str, wait_s: float = 0.0) -> Iterator[No
 
     Raises:
         StoreBusy: Another process holds it, still after ``wait_s``; the message names its pid, host and start.
+        StoreError: The folder cannot be made or written.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _opened_lock(folder)
     try:
         deadline_s = time.monotonic() + wait_s
         while not _locks(descriptor):
@@ -339,6 +358,21 @@ def held_lock(folder: Path, *, purpose: str, wait_s: float = 0.0) -> Iterator[No
         yield
     finally:
         os.close(descriptor)
+
+
+def _opened_lock(folder: Path) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as trouble:
+        if trouble.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreError(
+            f"{folder} cannot be written",
+            expected="a folder of the user who runs mammo",
+            got=error_name(trouble),
+            remedy="correct workspace_dir, or the rights of the folder above it",
+        ) from trouble
 
 
 def is_held(folder: Path) -> bool:

@@ -14,7 +14,7 @@ from schemas.errors import CheckpointError
 from schemas.reports.evaluation import EvaluationReport, TemperatureFile
 from schemas.reports.report import Anchor
 from schemas.reports.training import EnsembleFile, EnsembleMember, TrainReport
-from tasks.adapters.workspace import found_below, write_atomically
+from tasks.adapters.workspace import found_below, whole_path, write_atomically
 
 WEIGHTS = "weights.safetensors"
 """Of a checkpoint; read and written by ``checkpoints``."""
@@ -44,7 +44,7 @@ def read_ensemble(path: Path) -> tuple[EnsembleMember, ...]:
             remedy="name the ensemble.json that `mammo search` wrote; docs/explanation/what-the-numbers-mean.md shows one",
         ) from unreadable
     return tuple(
-        member.model_copy(update={"path": found_below(path.parent, member.path).resolve()}) for member in file.checkpoints
+        member.model_copy(update={"path": whole_path(found_below(path.parent, member.path))}) for member in file.checkpoints
     )
 
 

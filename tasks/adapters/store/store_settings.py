@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt, ValidationError
 
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.section import Config
-from schemas.errors import StoreError
+from schemas.errors import StoreError, error_name
 from schemas.layout import STORE_VERSION
 from tasks.adapters.workspace import StoreFolder, write_atomically
 
@@ -57,6 +57,12 @@ def read_settings(files: StoreFolder) -> StoreSettings:
             expected=f"a folder with {files.settings_path.name}",
             remedy="run `mammo ingest` first",
         ) from missing
+    except OSError as trouble:
+        raise StoreError(
+            f"{files.settings_path} cannot be read",
+            got=error_name(trouble),
+            remedy="see that its disk is there, and that the user who runs mammo may read it",
+        ) from trouble
     except (ValueError, KeyError, TypeError) as damage:
         raise _damaged(files) from damage
     if version != STORE_VERSION:
