@@ -130,8 +130,6 @@ def _forget_predictions(workspace: Workspace, images: Collection[str]) -> None:
     if len(left) == len(table):
         return
     exams = {image.exam_id for image in report.images if image.image_id in images}
-    write_atomically(folder / "scores.parquet", left.to_parquet(index=False))
-    write_atomically(folder / "scores.csv", left.to_csv(index=False, float_format="%.6f").encode())
     (folder / "report.html").unlink(missing_ok=True)
     scores = {breast: score for breast, score in report.breast_scores.items() if breast.split()[0] not in exams}
     changes = {
@@ -142,6 +140,8 @@ def _forget_predictions(workspace: Workspace, images: Collection[str]) -> None:
         "report_path": None,
     }
     workspace.write_report("predict", report.model_copy(update=changes))
+    write_atomically(folder / "scores.csv", left.to_csv(index=False, float_format="%.6f").encode())
+    write_atomically(folder / "scores.parquet", left.to_parquet(index=False))  # last: it says whether something is left to do
 
 
 def _count_again(workspace: Workspace) -> None:
