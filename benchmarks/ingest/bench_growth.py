@@ -35,8 +35,8 @@ from schemas.config.run import RunConfig
 from schemas.exam import Laterality, ViewPosition
 from tasks import ingest
 from tasks.adapters.cluster import open_cluster, run_all
-from tasks.adapters.dicom.dicom_file import write_mammogram
 from tasks.adapters.dicom.mammogram import MammogramHeader
+from tasks.adapters.dicom.mammogram_file import write_mammogram
 from tasks.adapters.gate.child import child_of_this_thread
 from tasks.adapters.inbox.batches import header_batches
 

@@ -14,8 +14,8 @@ from pydicom.encaps import encapsulate
 
 from gmic_model.phantom.drawing import draw_exam, plan_exam
 from schemas.exam import Finding, Laterality, ViewPosition
-from tasks.adapters.dicom.dicom_file import write_mammogram
 from tasks.adapters.dicom.mammogram import MammogramHeader
+from tasks.adapters.dicom.mammogram_file import write_mammogram
 
 SHAPE_PX = (3328, 2560)
 

@@ -25,8 +25,8 @@ from schemas.config.ingest import PhantomConfig
 from schemas.errors import ConfigError
 from schemas.exam import Finding, Laterality, ViewPosition
 from schemas.reports.data import PhantomReport
-from tasks.adapters.dicom.dicom_file import write_mammogram
 from tasks.adapters.dicom.mammogram import MammogramHeader
+from tasks.adapters.dicom.mammogram_file import write_mammogram
 from tasks.adapters.workspace import aside_of
 
 LABEL_COLUMNS = (

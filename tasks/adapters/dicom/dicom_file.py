@@ -1,4 +1,4 @@
-"""DICOM files: read a header, decode pixels, write a phantom mammogram. The only module that imports pydicom.
+"""DICOM files: read a header, decode pixels. No other module reads with pydicom; ``mammogram_file.py`` writes with it.
 
 What the values mean for us is decided in the gate's rules; here bytes become plain values and arrays. Files are
 hostile until proven otherwise: nothing is inflated, no private or overlay data is kept, sizes are checked before decoding.
@@ -8,7 +8,6 @@ pydicom's warnings and exceptions quote values, which can name a patient, so non
 from __future__ import annotations
 
 import logging
-import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
@@ -26,17 +25,15 @@ from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian
 
 from gmic_model.pixels.voi import VoiLut
 from schemas.errors import DicomError, GateRejection, MammoError, SourceUnavailable, deferred_by
 from tasks.adapters.dicom.code_stream import Family, read_code_stream
 from tasks.adapters.dicom.frame_codecs import CODECS, SYNTAXES, DecodedFrame, read_frame
-from tasks.adapters.dicom.header import LARGEST_SIDE_PX, MAMMOGRAPHY_FOR_PRESENTATION, Code, DicomHeader, ValueKind
+from tasks.adapters.dicom.header import LARGEST_SIDE_PX, Code, DicomHeader, ValueKind
 from tasks.adapters.dicom.lookup_table import read_lut
-from tasks.adapters.dicom.mammogram import FIXED_ATTRIBUTES, PHANTOM_ORIENTATIONS, PHANTOM_VIEW_CODES, MammogramHeader
 from tasks.adapters.dicom.stored_image import StoredImage
-from tasks.adapters.workspace import aside_of
 
 _UNREADABLE_VALUE = (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, OverflowError)
 
@@ -333,68 +330,3 @@ def _compressed(dataset: FileDataset, syntax_uid: str) -> DecodedFrame:
     decoded_HW, _ = decoder.as_array(dataset, **options)
     is_lossless = stream is not None and stream.is_lossless
     return DecodedFrame(pixels_HW=decoded_HW.reshape(shape_px), is_lossless=is_lossless)
-
-
-# --------------------------------------------------------------------------------------------------------------- write
-
-
-def write_mammogram(path: Path, pixels_HW: NDArray[np.uint16], header: MammogramHeader) -> None:
-    """Writes a Digital Mammography X-Ray Image - For Presentation (PS3.3 A.27), Explicit VR Little Endian.
-
-    Written aside and renamed, so a reader sees the whole file or none. Not synced to disk: a phantom can be made again.
-
-    Args:
-        path: The file; its folder must exist.
-        pixels_HW: MONOCHROME2 values of (rows, columns), below 2 ** bits_stored. The chest wall of a left breast is at
-            column 0, that of a right breast at the last column.
-        header: Who, when and which view.
-
-    Raises:
-        DicomError: The pixels are not a uint16 image within ``bits_stored``.
-    """
-    if pixels_HW.ndim != 2 or pixels_HW.dtype != np.uint16 or int(pixels_HW.max(initial=0)) >> header.bits_stored:
-        raise DicomError(
-            "The pixels do not fit a mammogram",
-            expected=f"uint16 (rows, columns) below 2^{header.bits_stored}",
-            got=f"{pixels_HW.dtype} {pixels_HW.shape}",
-        )
-    dataset = _mammogram(header)
-    dataset.Rows, dataset.Columns = pixels_HW.shape
-    little_endian_HW = np.ascontiguousarray(pixels_HW, "<u2")
-    aside = aside_of(path)
-    with aside.open("wb") as file:
-        dataset.save_as(file, enforce_file_format=True)
-        # PixelData (7FE0,0010) comes last: appended here, because pydicom would copy the 17 MB several times.
-        file.write(struct.pack("<2H2s2xL", 0x7FE0, 0x0010, b"OW", little_endian_HW.nbytes))
-        file.write(little_endian_HW.data)
-    aside.replace(path)
-
-
-def _mammogram(header: MammogramHeader) -> Dataset:
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    for keyword, value in FIXED_ATTRIBUTES.items():
-        setattr(dataset, keyword, value)
-    for name in ("patient_id", "patient_name", "accession_number", "instance_number", "bits_stored", "manufacturer"):
-        setattr(dataset, "".join(part.title() for part in name.split("_")).replace("Id", "ID"), getattr(header, name))
-    dataset.SOPClassUID, dataset.SOPInstanceUID = MAMMOGRAPHY_FOR_PRESENTATION, header.sop_instance_uid
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = header.study_instance_uid, header.series_instance_uid
-    dataset.ManufacturerModelName = header.model_name
-    dataset.StudyDate = dataset.ContentDate = f"{header.study_date:%Y%m%d}"
-    dataset.PatientAge = f"{header.patient_age_years:03d}Y"
-    dataset.ImageLaterality, dataset.ViewPosition = header.laterality.value, header.view_position.value
-    dataset.PatientOrientation = PHANTOM_ORIENTATIONS[header.laterality, header.view_position]
-    dataset.ViewCodeSequence = [_concept(*PHANTOM_VIEW_CODES[header.view_position])]
-    dataset.ViewCodeSequence[0].ViewModifierCodeSequence = []
-    dataset.AnatomicRegionSequence = [_concept("76752008", "Breast")]
-    dataset.ImagerPixelSpacing = [f"{header.pixel_spacing_mm:.6g}"] * 2
-    dataset.HighBit = header.bits_stored - 1
-    dataset.WindowCenter, dataset.WindowWidth = str(2 ** (header.bits_stored - 1)), str(2**header.bits_stored)
-    return dataset
-
-
-def _concept(value: str, meaning: str) -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", meaning
-    return item

@@ -1,6 +1,6 @@
 """What a written mammogram says besides its pixels: the values given, and those that are the same in every phantom image.
 
-Plain values; ``dicom.write_mammogram`` makes the object of them.
+Plain values; ``mammogram_file.write_mammogram`` makes the object of them.
 """
 
 from __future__ import annotations

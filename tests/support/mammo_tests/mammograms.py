@@ -20,8 +20,8 @@ from schemas.config.ingest import VoiMode
 from schemas.errors import GateRejection
 from schemas.exam import ImageRecord, Laterality, ViewPosition
 from tasks.adapters.datasets.catalogue import PROFILES
-from tasks.adapters.dicom.dicom_file import write_mammogram
 from tasks.adapters.dicom.mammogram import MammogramHeader
+from tasks.adapters.dicom.mammogram_file import write_mammogram
 from tasks.adapters.gate.admission import GatedPixels, accept_image, inspect_header
 from tasks.adapters.pseudonyms import Pseudonyms
 

@@ -10,8 +10,8 @@ import pytest
 
 from mammo_tests import hostile
 from schemas.exam import Laterality, ViewPosition
-from tasks.adapters.dicom.dicom_file import write_mammogram
 from tasks.adapters.dicom.mammogram import MammogramHeader
+from tasks.adapters.dicom.mammogram_file import write_mammogram
 
 SHAPE_PX = (320, 288)
 

@@ -22,8 +22,9 @@ from pydicom.uid import RLELossless
 
 from schemas.errors import DicomError, FileDeferred, GateRejection
 from schemas.exam import Laterality, ViewPosition
-from tasks.adapters.dicom.dicom_file import read_header, read_image_from, read_pixels, write_mammogram
+from tasks.adapters.dicom.dicom_file import read_header, read_image_from, read_pixels
 from tasks.adapters.dicom.mammogram import MammogramHeader
+from tasks.adapters.dicom.mammogram_file import write_mammogram
 
 SHAPE_PX = (96, 80)
 REFERENCE_DATA = Path(os.environ.get("MAMMO_REFERENCE_DATA", Path(__file__).parents[5] / "shared" / "data"))
