@@ -14,8 +14,9 @@ from schemas.config.run import RunConfig
 from schemas.reports.data import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.inbox.batches import Scan, comparison_batches, header_batches
+from tasks.adapters.lock import held_lock
 from tasks.adapters.pages.withdrawn import finish_withdrawals
-from tasks.adapters.workspace import Workspace, held_lock
+from tasks.adapters.workspace import Workspace
 from tasks.artifacts import run_name
 from tasks.ingest import ingest_batch, inspect_batch, plan_shards, scan_source
 from tasks.publish import publish_exams

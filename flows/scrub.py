@@ -8,8 +8,9 @@ from flows.ingest import ingest_steps
 from schemas.config.run import RunConfig
 from schemas.reports.data import ScrubReport
 from tasks.adapters.cluster import open_cluster
+from tasks.adapters.lock import held_lock
 from tasks.adapters.pages.withdrawn import finish_withdrawals
-from tasks.adapters.workspace import Workspace, held_lock
+from tasks.adapters.workspace import Workspace
 from tasks.scrub import after_repair, mark_damaged, read_everything, refuse_damage
 
 

@@ -27,7 +27,8 @@ from schemas.errors import ConfigError, StoreError
 from schemas.reports.report import Report
 from schemas.reports.training import PretrainReport, SearchReport, TrainReport
 from tasks.adapters.inbox.ledger import copy_database
-from tasks.adapters.workspace import Workspace, held_lock, replaced, whole_path
+from tasks.adapters.lock import held_lock
+from tasks.adapters.workspace import Workspace, replaced, whole_path
 
 _CHUNK_BYTES = 2**20
 _DIGESTS = "SHA256SUMS.json"

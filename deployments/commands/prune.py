@@ -19,7 +19,8 @@ from deployments.server.prefect_server import prefect_server
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreBusy, StoreError
 from schemas.reports.training import TrainReport
-from tasks.adapters.workspace import Workspace, held_lock, is_held
+from tasks.adapters.lock import held_lock, is_held
+from tasks.adapters.workspace import Workspace
 
 _PAGE = 200
 

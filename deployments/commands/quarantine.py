@@ -16,7 +16,8 @@ from schemas.errors import ConfigError
 from schemas.exam import QuarantinedFile
 from tasks.adapters.inbox.claims import publishable, rivals
 from tasks.adapters.inbox.ledger import Ledger
-from tasks.adapters.workspace import Workspace, held_lock
+from tasks.adapters.lock import held_lock
+from tasks.adapters.workspace import Workspace
 
 app = typer.Typer(help="Files that the gate refused: list, show, release, discard, draw.", no_args_is_help=True)
 

@@ -16,7 +16,8 @@ from deployments.configuration import load_config
 from deployments.server.prefect_server import running_server
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, StoreBusy
-from tasks.adapters.workspace import Workspace, held_lock
+from tasks.adapters.lock import held_lock
+from tasks.adapters.workspace import Workspace
 
 if TYPE_CHECKING:
     from tasks.adapters.inbox.withdrawals.targets import Target

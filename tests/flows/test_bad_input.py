@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from schemas.config.run import RunConfig
-from tasks.adapters.workspace import Workspace, held_lock
+from tasks.adapters.lock import held_lock
+from tasks.adapters.workspace import Workspace
 
 pytestmark = pytest.mark.e2e
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from schemas.config.run import RunConfig
+from tasks.adapters.lock import held_lock
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
-from tasks.adapters.workspace import Workspace, held_lock
+from tasks.adapters.workspace import Workspace
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "when-a-wrong-image-was-published.md"
 Mammo = Callable[..., Any]

@@ -23,13 +23,14 @@ from schemas.reports.pages import ImageScore, PredictReport
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.inbox.withdrawals import removal
 from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal, add_to_log, read_log
+from tasks.adapters.lock import held_lock
 from tasks.adapters.pages import withdrawn as pages
 from tasks.adapters.pages.withdrawn import finish_withdrawals, forget_pages
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.store import erasure
 from tasks.adapters.store.exam_store import open_store, read_row, shard_path
 from tasks.adapters.store.manifest import lines_of, published_rows, read_manifest
-from tasks.adapters.workspace import Workspace, held_lock
+from tasks.adapters.workspace import Workspace
 from tasks.scrub import read_everything
 
 IngestHere = Callable[[RunConfig], IngestReport]

@@ -20,10 +20,11 @@ from schemas.reports.pages import PredictReport
 from tasks.adapters.inbox.publication import manifest_sizes
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.inbox.withdrawals.removal import Found, pending, take_out
+from tasks.adapters.lock import is_held
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.store.parts import is_unmade
-from tasks.adapters.workspace import Workspace, is_held, write_atomically
+from tasks.adapters.workspace import Workspace, write_atomically
 
 
 def finish_withdrawals(workspace: Workspace) -> tuple[Found, ...]:

@@ -24,6 +24,7 @@ from schemas.errors import MammoError
 from schemas.exam import Finding
 from schemas.reports.training import EpochRecord, PretrainEpoch
 from tasks.adapters.allocator import keep_freed_memory
+from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import delete_checkpoints, load_checkpoint
 from tasks.adapters.models.seen_patients import joined, read_seen_patients
 from tasks.adapters.training.loop import Epoch, EpochFacts, Training, run_training_loop
@@ -31,7 +32,6 @@ from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.training.tensorboard_log import Tracker
 from tasks.adapters.training.training_data import TrainingData, pretraining_data, training_data
 from tasks.adapters.training.tuning import measure_categories, measure_findings
-from tasks.adapters.workspace import held_lock
 
 
 def main(request_path: str) -> None:

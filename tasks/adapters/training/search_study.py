@@ -30,11 +30,12 @@ from schemas.errors import ConfigError, StoreBusy, TrainingError
 from schemas.reports.data import SplitReport
 from schemas.reports.report import Anchor
 from schemas.reports.training import PretrainReport
+from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import delete_checkpoints
 from tasks.adapters.training.mlflow_log import mark_stopped, training_key
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import TrainingRequest, training_identity, training_report
-from tasks.adapters.workspace import found_below, held_lock, sqlite_url
+from tasks.adapters.workspace import found_below, sqlite_url
 
 _STORED_NAMES: Final = MappingProxyType({path: path.rpartition(".")[2] for path in PAPER_RANGES})
 """What the paper's parameters are called in a study's database: studies of before there were paths go on."""

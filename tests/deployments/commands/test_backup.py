@@ -14,7 +14,7 @@ from schemas.errors import ConfigError, StoreBusy, StoreError
 from schemas.exam import QuarantinedFile
 from schemas.refusal import Refusal
 from tasks.adapters.inbox.ledger import Ledger
-from tasks.adapters.workspace import held_lock
+from tasks.adapters.lock import held_lock
 
 
 def _workspace(folder: Path) -> Path:

@@ -18,7 +18,7 @@ from deployments.commands.prune import Pruned, prune_workspace
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.report import Provenance
 from schemas.reports.training import TrainReport
-from tasks.adapters.workspace import held_lock
+from tasks.adapters.lock import held_lock
 from tasks.stage import save_report
 
 AGE = timedelta(days=30)

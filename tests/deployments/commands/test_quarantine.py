@@ -16,9 +16,10 @@ from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.refusal import Refusal
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.store_ledger import StoreLedger
+from tasks.adapters.lock import held_lock
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.store.exam_store import create_store
-from tasks.adapters.workspace import Workspace, held_lock
+from tasks.adapters.workspace import Workspace
 
 RUNNER = CliRunner()
 NAME = "CANARY\x1b[2J\nNAME.dcm"

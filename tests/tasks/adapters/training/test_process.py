@@ -20,10 +20,10 @@ from mammo_tests.foreign_modules import foreign_folder
 from mammo_tests.training_store import curve, make_store, request, small_config, with_baseline
 from schemas.errors import ConfigError, StoreBusy, StoreError, TrainingError
 from schemas.reports.data import SplitReport
+from tasks.adapters.lock import held_lock
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.process_main import serve
 from tasks.adapters.training.request import TrainingRequest
-from tasks.adapters.workspace import held_lock
 
 ROOT = Path(__file__).parents[4]
 
