@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.config.ingest import IngestConfig
-from schemas.errors import LabelError
+from schemas.errors import LabelError, SourceUnavailable, error_name
 from schemas.exam import LesionBox
 from tasks.adapters.labels.labels_file import read_labels
 from tasks.adapters.labels.lesion_boxes import read_boxes
@@ -94,6 +94,9 @@ def count_inputs(
         boxes: By image, as ``read_boxes`` gives them.
         published: Images that readers see.
         with_unusable_mask: Images whose mask could not be used when they were stored.
+
+    Raises:
+        SourceUnavailable: The masks' folder cannot be looked at.
     """
     names = [] if config.masks_dir is None else _file_names(config.masks_dir)
     image_ids = [pseudonyms.image_id(Path(name).stem) for name in names if name.endswith(".png")]
@@ -107,5 +110,9 @@ def count_inputs(
 
 def _file_names(masks_dir: Path) -> list[str]:
     """What lies in the folder; hidden files are the system's."""
-    with os.scandir(masks_dir) as entries:
-        return [entry.name for entry in entries if not entry.name.startswith(".")]
+    try:
+        with os.scandir(masks_dir) as entries:
+            return [entry.name for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        failure = error_name(error)
+    raise SourceUnavailable("The lesion masks cannot be counted at the moment", got=failure, remedy="run again")

@@ -111,11 +111,18 @@ def _card(file: QuarantinedFile, path: Path | None, child: GateChild | None) -> 
     )
 
 
+def _is_plain_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:  # taken away since it was listed; the system's error quotes its path, which may spell a name
+        return False
+
+
 def _picture(file: QuarantinedFile, path: Path | None, child: GateChild | None) -> tuple[str | None, str]:
     withheld = next((why for code, why in _NO_PICTURE.items() if code in file.reason_codes), None)
     if withheld is not None:
         return None, f"No picture: {withheld}."
-    if path is None or not stat.S_ISREG(path.lstat().st_mode):
+    if path is None or not _is_plain_file(path):
         return None, "No picture: not in the source folder as a plain file."
     if child is None:
         return None, "No picture here: `mammo quarantine sheet` draws it."
