@@ -36,7 +36,7 @@ def reader_study(
     from deployments.reader_study_text import reader_study_text
     from gmic_model.metrics.bootstrap import Bootstrap
     from gmic_model.reader_study.study import StudyOptions, analyse_reader_study
-    from tasks.adapters.pages.reader_study_figure import render_figure
+    from tasks.adapters.pages.charts.reader_study import render_figure
     from tasks.adapters.scoring.reader_study_file import read_reader_study
     from tasks.adapters.workspace import write_atomically
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from schemas.reports.reader_study import ReaderStudyReport
 from tasks.adapters.pages.charts.frame import Chart, Frame, Series
+from tasks.adapters.pages.render import render_template
 
 _WIDTH, _HEIGHT = 560.0, 560.0
 _LEGEND_LINE = 19.0
 _CURVES = {"mean reader": "mean-reader", "best reader": "best-reader", "model": "model", "mean hybrid": "hybrid"}
+
+
+def render_figure(report: ReaderStudyReport) -> str:
+    """Both charts in one SVG file that holds its own style; opens from disk, loads nothing."""
+    charts = [roc_figure(report), weight_figure(report)]
+    return render_template("reader_study.svg.jinja", charts=charts, report=report, legend_line=_LEGEND_LINE)
 
 
 def roc_figure(report: ReaderStudyReport) -> Chart:
