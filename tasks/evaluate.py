@@ -11,6 +11,7 @@ from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport, FindingMetrics, TemperatureFile
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members, keep_temperature
+from tasks.adapters.models.scorings import enter_scoring
 from tasks.adapters.provenance import file_sha256, provenance
 from tasks.adapters.scoring.metrics_table import evaluation_sentences, metrics_markdown
 from tasks.adapters.workspace import Workspace
@@ -65,6 +66,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
     images = EvaluatedImages.of(config, splits, members, are_of_splits=are_of_splits)
     if own is not None and not images.patients.is_checked:
         refuse_other_splits(splits, own)
+    scorings = enter_scoring(splits, members, config.evaluate.read_as, images.test["patient_id"].nunique())
     with progress("evaluate", len(images), "images") as tracker:
         evaluation = Evaluation.of(config, members, images, splits.data_version, tracker.advance_to)
     scores_path = evaluation.write_tables(Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value))
@@ -89,6 +91,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         provenance=provenance(config, splits, seed=config.evaluate.seed),
         patients=images.patients,
         networks=evaluation.networks,
+        scorings=scorings,
     )
     table = metrics_markdown(report.by_finding, _metrics_before(config))
     show_markdown("metrics", f"{table}\n\n{evaluation_sentences(report)}", "Breast-level metrics, test split")

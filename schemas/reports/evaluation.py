@@ -188,6 +188,19 @@ class JudgedPatients(Report):
     tuning_left_out: int = Field(0, description="Tuning patients left out, because weights were trained on them")
 
 
+class TestScoring(Report):
+    """One line of the log of test scorings: when, by which weights, of which division."""
+
+    __test__ = False  # no test, whatever pytest takes the name for
+
+    when_utc: str
+    model_sha256: str = Field(description="Of the weights; of several, sha256 over theirs")
+    models: int = Field(description="How many weights; their mean score is reported")
+    read_as: str = Field("", description="Row of Table 1 as which they are read; empty = as they are")
+    splits_sha256: str
+    test_patients: int
+
+
 class EvaluationReport(Report):
     """What ``evaluate`` measured on the test split. With several models, ``by_finding`` is of their mean score."""
 
@@ -204,3 +217,4 @@ class EvaluationReport(Report):
         description="Whether the weights had seen them",
     )
     networks: tuple[NetworkConfig, ...] = Field((), description="Of each of the models, as they were read; empty = not said")
+    scorings: tuple[TestScoring, ...] = Field((), description="Every time these test patients were scored, this one last")

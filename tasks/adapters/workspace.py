@@ -123,6 +123,11 @@ class Workspace:
         """Which patient is in which split: cannot be made again once the cohort has grown."""
         return self.stage_dir(Stage.SPLIT.value) / "splits.parquet"
 
+    @staticmethod
+    def scorings_path(splits_path: Path) -> Path:
+        """The log of test scorings, beside the splits whose test patients are scored: Table 1's rows share one."""
+        return splits_path.with_name("test_scorings.jsonl")
+
     @property
     def contact_sheet_path(self) -> Path:
         """Page of the refused files."""

@@ -110,7 +110,7 @@ def test_weights_are_judged_where_nobody_tunes(judged: Judged) -> None:
     version = judged.first.data_version
     external = divided(judged.workspace / "external.parquet", [_TEST] * 12, version)
     report = evaluate_network.body(judged.config("unlisted"), external, None)
-    assert report.exams == 12
+    assert report.exams == 12 and [each.test_patients for each in report.scorings] == [12]
     malignant = report.by_finding["malignant"]
     assert malignant.breasts == 24 and malignant.temperature is not None and malignant.temperature.temperature is None
     assert malignant.auroc.value is not None

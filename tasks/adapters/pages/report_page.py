@@ -21,6 +21,7 @@ from schemas.reports.pages import PipelineReport, PredictReport
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.gate.rules.table import demand
 from tasks.adapters.models.model_files import model_names
+from tasks.adapters.models.scorings import scorings_sentence
 from tasks.adapters.pages.charts.calibration import calibration_chart, slider
 from tasks.adapters.pages.charts.cohort_flow import cohort_steps, flow_chart, split_ends
 from tasks.adapters.pages.charts.curves import FindingScores, Whisker, pr_chart, roc_chart, whisker
@@ -148,6 +149,7 @@ def _attribution(report: PipelineReport, config: RunConfig) -> dict[str, Any]:
     return {
         "patients_said": patients_sentence(evaluated.patients),
         "is_of_training": is_of_training,
+        "scorings_said": scorings_sentence(evaluated.scorings),
         "weights_said": weights_sentence(evaluated),
         "drawn_said": drawn_sentence(evaluated, report.explanation.model_sha256 or report.train.checkpoint_sha256),
         "weights": list(zip(model_names(evaluated.models), (one.sha256 for one in evaluated.models), strict=True)),

@@ -8,6 +8,7 @@ from schemas.exam import NOT_KNOWN
 from schemas.reports.evaluation import EvaluationReport, FindingMetrics, JudgedPatients
 from schemas.reports.report import Interval
 from tasks.adapters.models.model_files import model_names
+from tasks.adapters.models.scorings import scorings_sentence
 
 SHORT = 12
 """Characters of a digest that people are shown."""
@@ -38,8 +39,9 @@ def evaluation_text(evaluated: EvaluationReport) -> str:
 
 
 def evaluation_sentences(evaluated: EvaluationReport) -> str:
-    """Whose numbers these are, and whether they had seen the patients."""
-    return f"{weights_sentence(evaluated)} {patients_sentence(evaluated.patients)}"
+    """Whose numbers these are, whether they had seen the patients, and how often these were looked at."""
+    said = (weights_sentence(evaluated), patients_sentence(evaluated.patients), scorings_sentence(evaluated.scorings))
+    return " ".join(filter(None, said))
 
 
 def weights_sentence(evaluated: EvaluationReport) -> str:
