@@ -17,10 +17,13 @@ import typer
 from deployments.configuration import load_config
 from deployments.server.prefect_server import prefect_server
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import StoreBusy, StoreError
+from schemas.errors import CheckpointError, StoreBusy, StoreError
+from schemas.reports.evaluation import EvaluationReport
+from schemas.reports.report import Report
 from schemas.reports.training import TrainReport
 from tasks.adapters.lock import held_lock, is_held
-from tasks.adapters.workspace import Workspace
+from tasks.adapters.models.model_files import read_ensemble
+from tasks.adapters.workspace import Workspace, named_paths
 
 _PAGE = 200
 
@@ -104,13 +107,24 @@ async def _pages(read: Any) -> Any:
 
 
 def _old_trainings(config: RunConfig, oldest_s: float) -> Iterator[Path]:
-    """Training folders, save the one whose weights are in force, those that a config names and those that go on now."""
-    from tasks.stage import load_report
-
-    kept = set() if config.checkpoint is None else {config.checkpoint.resolve().parent}
-    with suppress(StoreError):  # no training has ended: none is in force
-        kept.add(load_report(config, Stage.TRAIN, TrainReport).run_dir.resolve())
-    folder = Workspace(config.workspace_dir).stage_dir(Stage.TRAIN.value)
-    for path in sorted(each for each in folder.glob("*") if each.is_dir() and each.resolve() not in kept):
+    """Training folders, save those whose weights are in force, evaluated or named by the config, and those that go on now."""
+    named = [path.resolve() for path in _weights_in_use(config)]
+    folder = Workspace(config.workspace_dir).stage_dir(Stage.TRAIN.value).resolve()
+    trainings = sorted(path for path in folder.glob("*") if path.is_dir())
+    for path in (one for one in trainings if not any(weights.is_relative_to(one) for weights in named)):
         if not is_held(path) and max((file.stat().st_mtime for file in path.rglob("*")), default=0.0) < oldest_s:
             yield path
+
+
+def _weights_in_use(config: RunConfig) -> Iterator[Path]:
+    """Checkpoints and trainings that somebody will want again: explain draws what was evaluated."""
+    from tasks.stage import load_report
+
+    yield from named_paths(config.model_dump())
+    if config.evaluate.ensemble is not None:
+        with suppress(CheckpointError):  # it is gone: it keeps nothing
+            yield from (member.path for member in read_ensemble(config.evaluate.ensemble))
+    reports: tuple[tuple[Stage, type[Report]], ...] = ((Stage.TRAIN, TrainReport), (Stage.EVALUATE, EvaluationReport))
+    for stage, kind in reports:
+        with suppress(StoreError):  # not done yet
+            yield from named_paths(load_report(config, stage, kind).model_dump())

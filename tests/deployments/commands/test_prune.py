@@ -16,9 +16,11 @@ import pytest
 
 from deployments.commands.prune import Pruned, prune_workspace
 from schemas.config.run import RunConfig, Stage
+from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.report import Provenance
-from schemas.reports.training import TrainReport
+from schemas.reports.training import EnsembleMember, TrainReport
 from tasks.adapters.lock import held_lock
+from tasks.adapters.models.model_files import write_ensemble
 from tasks.stage import save_report
 
 AGE = timedelta(days=30)
@@ -61,8 +63,10 @@ def history(prefect_api: str) -> Iterator[dict[str, UUID]]:
 @pytest.fixture
 def config(tmp_path: Path, make_config: Callable[..., RunConfig]) -> RunConfig:
     """A workspace with old and young trainings; of the old ones some are in use."""
-    config = make_config(tmp_path / "ws", tmp_path / "cohort", checkpoint=tmp_path / "ws" / "train" / "named" / "epoch-0001")
-    for name in ("named", "in-force", "superseded", "young"):
+    train = tmp_path / "ws" / "train"
+    changes = {"checkpoint": train / "named" / "epoch-0001", "evaluate.ensemble": tmp_path / "ws" / "ensemble.json"}
+    config = make_config(tmp_path / "ws", tmp_path / "cohort", **changes)
+    for name in ("named", "in-force", "evaluated", "in-ensemble", "superseded", "young"):
         (tmp_path / "ws" / "train" / name / "epoch-0001").mkdir(parents=True)
         (tmp_path / "ws" / "train" / name / "epoch-0001" / "weights").touch()
     _grow_old(tmp_path / "ws", but=("young",))
@@ -77,6 +81,16 @@ def config(tmp_path: Path, make_config: Callable[..., RunConfig]) -> RunConfig:
         provenance=PROVENANCE,
     )
     save_report(config, Stage.TRAIN, report)
+    write_ensemble(tmp_path / "ws" / "ensemble.json", [EnsembleMember(path=train / "in-ensemble" / "epoch-0001", sha256="")])
+    evaluated = EvaluationReport(
+        scores_path=tmp_path / "ws" / "evaluate" / "scores.parquet",
+        models=(EnsembleMember(path=train / "evaluated" / "epoch-0001", sha256=""),),
+        by_finding={},
+        exams=1,
+        images=4,
+        provenance=PROVENANCE,
+    )
+    save_report(config, Stage.EVALUATE, evaluated)
     return config
 
 
@@ -88,11 +102,11 @@ def test_without_delete_nothing_is_touched(config: RunConfig, history: dict[str,
 
 
 def test_what_is_old_goes_and_what_is_young_or_in_use_stays(config: RunConfig, history: dict[str, UUID]) -> None:
-    """A run that goes on, and the weights in force or named, are kept at any age."""
+    """A run that goes on, and the weights in force, evaluated or named, are kept at any age."""
     assert _counted(prune_workspace(config, AGE, is_dry=False)) == (2, {"superseded"})
     assert _left(history) == {"young", "young failure", "under way"}
     trainings = {path.name for path in (config.workspace_dir / "train").iterdir() if path.is_dir()}
-    assert trainings == {"named", "in-force", "young"}
+    assert trainings == {"named", "in-force", "evaluated", "in-ensemble", "young"}
     assert _counted(prune_workspace(config, AGE, is_dry=False)) == (0, set())
 
 
