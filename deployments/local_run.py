@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import Any, Final
 
 from deployments.server.prefect_server import PREFECT_DEFAULTS
+from deployments.verbs import ONE_STAGE, VERBS
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.report import Report
 from tasks.adapters.interpreter import imported_at_once
 from tasks.adapters.workspace import Workspace
 
-STAGES_ALONE: Final = frozenset({Stage.VALIDATE, Stage.SPLIT, Stage.PRETRAIN, Stage.TRAIN, Stage.EVALUATE, Stage.EXPLAIN})
+STAGES_ALONE: Final = frozenset(verb.name for verb in VERBS if verb.can_force and verb.group == ONE_STAGE)
 """Verbs whose flow is made of stages only, so that their folders tell whether there is something to do."""
 
 

@@ -21,6 +21,7 @@ import pytest
 
 from gmic_model.metrics.curve_bands import CurveBand
 from gmic_model.metrics.ranking import auprc, auroc, bootstrap_interval
+from mammo_tests.measures import every_measure, measured_titles
 from schemas.config.evaluation import EvaluateConfig
 from schemas.config.ingest import IngestConfig, PhantomConfig
 from schemas.config.network import ResNet22Config
@@ -367,6 +368,14 @@ def test_numbers_on_the_page_are_those_of_the_report(render: Callable[..., str])
     assert "Research use only. Not a medical device." in text
     assert "demo-cohort" in text and "2026-03-04 15:06 UTC" in text
     assert "29 of 38" in text and "71%" in text
+
+
+def test_every_measured_field_is_on_the_page(render: Callable[..., str], tmp_path: Path) -> None:
+    """A number that is computed and shown nowhere is a number that nobody can doubt: each has its row."""
+    evaluation = make_report(tmp_path).evaluation
+    page = render(evaluation=evaluation.model_copy(update={"by_finding": {"malignant": every_measure()}}))
+    titles = set(measured_titles())
+    assert len(titles) > 30 and {title for title in titles if f'<th scope="row">{html.escape(title)}</th>' not in page} == set()
 
 
 def test_slider_holds_every_threshold_with_its_counts(render: Callable[..., str]) -> None:
