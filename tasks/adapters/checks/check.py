@@ -23,6 +23,7 @@ class Check:
     Attributes:
         name: The rule in words, after its id where it has one.
         expectation: Class in ``great_expectations.expectations``.
+        remedy: What to do about a breach, for the page of all checks.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Check:
     expectation: str
     arguments: Mapping[str, Any]
     severity: Severity
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +51,21 @@ class Recipe:
     count: Callable[[Any], pd.Series[Any]]
 
 
-def check_of(name: str, column: str, expectation: str, severity: Severity, **arguments: Any) -> Check:
+def check_of(name: str, column: str, expectation: str, severity: Severity, *, remedy: str = "", **arguments: Any) -> Check:
     """An expectation on one column."""
     return Check(
-        name=name, column=column, expectation=expectation, severity=severity, arguments={"column": column, **arguments}
+        name=name,
+        column=column,
+        expectation=expectation,
+        severity=severity,
+        arguments={"column": column, **arguments},
+        remedy=remedy,
     )
 
 
-def between(name: str, column: str, severity: Severity, low: float | None, high: float | None) -> Check:
+def between(name: str, column: str, severity: Severity, low: float | None, high: float | None, remedy: str = "") -> Check:
     """Each value of a column lies between two limits, both included; None = no limit."""
-    return check_of(name, column, "ExpectColumnValuesToBeBetween", severity, min_value=low, max_value=high)
+    return check_of(name, column, "ExpectColumnValuesToBeBetween", severity, min_value=low, max_value=high, remedy=remedy)
 
 
 def is_above(name: str, larger: str, smaller: str, *, or_equal: bool = False) -> Check:

@@ -141,15 +141,64 @@ _EXAM_RECIPES: Final = {
 }
 
 _EXAM_CHECKS: Final = (
-    between("E01: the exam has the four standard views", "standard_views", Severity.WARN, VIEWS_PER_EXAM, VIEWS_PER_EXAM),
-    between("E02: no view comes twice", "images_of_repeated_views", Severity.WARN, None, 0),
-    between("E03: no two images of the exam have the same pixels", "images_repeated_in_exam", Severity.BLOCK, None, 0),
-    between("E03: no image has the pixels of another patient's", "images_of_other_patients", Severity.BLOCK, None, 0),
-    between("E03: no image has the pixels of another exam's", "images_of_other_exams", Severity.WARN, None, 0),
-    between("E04: the exam is of one patient", "patients", Severity.BLOCK, 1, 1),
-    between("E04: the exam is of one date", "exam_dates", Severity.BLOCK, None, 1),
-    between("E04: the patient has one age", "patient_ages", Severity.WARN, None, 1),
-    between("the exam was acquired in one way", "acquisitions", Severity.WARN, None, 1),
+    between(
+        "E01: the exam has the four standard views",
+        "standard_views",
+        Severity.WARN,
+        VIEWS_PER_EXAM,
+        VIEWS_PER_EXAM,
+        "a missing view is common; scores of such breasts rest on one view",
+    ),
+    between(
+        "E02: no view comes twice",
+        "images_of_repeated_views",
+        Severity.WARN,
+        None,
+        0,
+        "both are used; drop repeats at the source if they are rejects",
+    ),
+    between(
+        "E03: no two images of the exam have the same pixels",
+        "images_repeated_in_exam",
+        Severity.BLOCK,
+        None,
+        0,
+        "one of them has the wrong side or view",
+    ),
+    between(
+        "E03: no image has the pixels of another patient's",
+        "images_of_other_patients",
+        Severity.BLOCK,
+        None,
+        0,
+        "remove all but one, or give the patients one PatientID: it would leak",
+    ),
+    between(
+        "E03: no image has the pixels of another exam's",
+        "images_of_other_exams",
+        Severity.WARN,
+        None,
+        0,
+        "a re-sent exam under a new UID; counts twice",
+    ),
+    between("E04: the exam is of one patient", "patients", Severity.BLOCK, 1, 1, "merged exams; correct at the source"),
+    between("E04: the exam is of one date", "exam_dates", Severity.BLOCK, None, 1, "merged exams; correct at the source"),
+    between(
+        "E04: the patient has one age",
+        "patient_ages",
+        Severity.WARN,
+        None,
+        1,
+        "two patients under one PatientID, or a slip of the device",
+    ),
+    between(
+        "the exam was acquired in one way",
+        "acquisitions",
+        Severity.WARN,
+        None,
+        1,
+        "film, FFDM and synthetic 2-D images are mixed",
+    ),
 )
 
 
@@ -182,21 +231,73 @@ _BREAST_RECIPES: Final = {
 }
 
 _BREAST_CHECKS: Final = (
-    between("R60: the breast's views agree on benign", "benign_labels", Severity.BLOCK, None, 1),
-    between("R60: the breast's views agree on malignant", "malignant_labels", Severity.BLOCK, None, 1),
-    between("R60: the breast's views agree on BI-RADS", "birads_labels", Severity.WARN, None, 1),
-    between("R60: the breast's views agree on the label's source", "label_sources", Severity.WARN, None, 1),
-    between("R61: benign or malignant is known", "images_with_known_label", Severity.WARN, 1, None),
-    between("a known label has a source", "images_without_label_source", Severity.WARN, None, 0),
+    between(
+        "R60: the breast's views agree on benign",
+        "benign_labels",
+        Severity.BLOCK,
+        None,
+        1,
+        "labels are per breast; ingest again",
+    ),
+    between(
+        "R60: the breast's views agree on malignant",
+        "malignant_labels",
+        Severity.BLOCK,
+        None,
+        1,
+        "labels are per breast; ingest again",
+    ),
+    between(
+        "R60: the breast's views agree on BI-RADS",
+        "birads_labels",
+        Severity.WARN,
+        None,
+        1,
+        "labels are per breast; ingest again",
+    ),
+    between(
+        "R60: the breast's views agree on the label's source",
+        "label_sources",
+        Severity.WARN,
+        None,
+        1,
+        "labels are per breast; ingest again",
+    ),
+    between(
+        "R61: benign or malignant is known",
+        "images_with_known_label",
+        Severity.WARN,
+        1,
+        None,
+        "unlabelled breasts are not trained on",
+    ),
+    between(
+        "a known label has a source",
+        "images_without_label_source",
+        Severity.WARN,
+        None,
+        0,
+        "say in the labels file where it comes from",
+    ),
     check_of(
         "the label's source is of the schema",
         "label_source",
         "ExpectColumnValuesToBeInSet",
         Severity.WARN,
         value_set=list(LABEL_SOURCES),
+        remedy="see [labels.md](labels.md)",
     ),
-    between("a breast without finding has no lesion mask", "masks_without_finding", Severity.WARN, None, 0),
-    between("a malignant breast is not BI-RADS 1", "malignant_but_birads_1", Severity.WARN, None, 0),
+    between(
+        "a breast without finding has no lesion mask", "masks_without_finding", Severity.WARN, None, 0, "label or mask is wrong"
+    ),
+    between(
+        "a malignant breast is not BI-RADS 1",
+        "malignant_but_birads_1",
+        Severity.WARN,
+        None,
+        0,
+        "an interval cancer, or a slipped label",
+    ),
 )
 
 

@@ -46,12 +46,40 @@ _SPLIT_TABLE_CHECKS: Final = (
 
 
 _PATIENT_CHECKS: Final = (
-    between("R62: every patient has a split", "lines_of_patient", Severity.BLOCK, 1, None),
-    between("R62: no patient has two", "lines_of_patient", Severity.BLOCK, None, 1),
-    between("R62: the patient's exams are in one split each", "splits_of_an_exam", Severity.BLOCK, None, 1),
-    between("R62: the patient's images are in one split each", "splits_of_an_image", Severity.BLOCK, None, 1),
-    between("R62: patients of one PatientID are in one split", "splits_of_a_person", Severity.BLOCK, None, 1),
-    between("every patient of the table has an image", "images", Severity.WARN, 1, None),
+    between(
+        "R62: every patient has a split",
+        "lines_of_patient",
+        Severity.BLOCK,
+        1,
+        None,
+        "run `mammo split`: it gives new patients one",
+    ),
+    between("R62: no patient has two", "lines_of_patient", Severity.BLOCK, None, 1, "the table was edited: restore it"),
+    between(
+        "R62: the patient's exams are in one split each",
+        "splits_of_an_exam",
+        Severity.BLOCK,
+        None,
+        1,
+        "an exam has two patients: correct at the source",
+    ),
+    between(
+        "R62: the patient's images are in one split each",
+        "splits_of_an_image",
+        Severity.BLOCK,
+        None,
+        1,
+        "told by the digest of the pixels: one image under two patients",
+    ),
+    between(
+        "R62: patients of one PatientID are in one split",
+        "splits_of_a_person",
+        Severity.BLOCK,
+        None,
+        1,
+        "whatever the issuer, or none",
+    ),
+    between("every patient of the table has an image", "images", Severity.WARN, 1, None, "a patient whose images went"),
 )
 
 
@@ -59,7 +87,7 @@ _SIZES: Final = ("exams", "malignant_breasts", "benign_breasts", "breasts_withou
 
 
 _SIZE_CHECKS: Final = tuple(
-    between(f"{split} has {size.replace('_', ' ')}", f"{split}_{size}", Severity.WARN, 1, None)
+    between(f"{split} has {size.replace('_', ' ')}", f"{split}_{size}", Severity.WARN, 1, None, "a metric will not be defined")
     for split in Split
     for size in _SIZES
 )

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from mammo_tests.config_page import PAGES, table
+from mammo_tests.manifests import clean_manifest, clean_splits
 from mammo_tests.verb_files import ROOT, WRITTEN
-from schemas.layout import Severity
+from schemas.layout import MANIFEST_NAMES, Severity
+from tasks.adapters.checks.check import Suite
+from tasks.adapters.checks.image_suites import manifest_suites
+from tasks.adapters.checks.split_suite import split_suites
 from tasks.adapters.datasets.catalogue import PROFILES
 from tasks.adapters.gate.rules.table import RULES
 
@@ -42,10 +46,43 @@ def profiles() -> str:
     return table(("profile", "for", "rules lifted", "rules met by a mapping"), lines)
 
 
+def _checks(suites: Iterable[Suite], name: str) -> str:
+    """The checks of a suite, but for those that every column's own demands make (the page of the store has them)."""
+    return table(
+        ("check", "of", "if not met", "what to do"),
+        (
+            (
+                check.name,
+                ", ".join(f"`{name}`" for name in check.column.split(", ") if name),
+                check.severity.value,
+                check.remedy,
+            )
+            for suite in suites
+            if suite.name == name
+            for check in suite.checks
+            if check.column not in MANIFEST_NAMES or ":" in check.name or check.remedy
+        ),
+    )
+
+
+def checks_of_manifest(suite: str) -> Callable[[], str]:
+    """A table of one of the suites on the manifest."""
+    return lambda: _checks(manifest_suites(clean_manifest()), suite)
+
+
+def checks_of_splits() -> str:
+    """The leakage audit, and what each split must hold."""
+    return _checks(split_suites(clean_manifest(), clean_splits(clean_manifest()), {}), "splits")
+
+
 TABLES: Final[Mapping[str, tuple[str, Callable[[], str]]]] = MappingProxyType(
     {
         "gate rules": ("docs/reference/gate-rules.md", gate_rules),
         "gate profiles": ("docs/reference/gate-rules.md", profiles),
+        "checks of images": ("docs/reference/data-checks.md", checks_of_manifest("ingest_images")),
+        "checks of exams": ("docs/reference/data-checks.md", checks_of_manifest("exams")),
+        "checks of labels": ("docs/reference/data-checks.md", checks_of_manifest("labels")),
+        "checks of splits": ("docs/reference/data-checks.md", checks_of_splits),
     }
 )
 """Name of a table: the page it stands in, and what writes it."""
