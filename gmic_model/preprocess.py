@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmic_model.pixels.breast_mask import RIGHTMOST_IGNORES_TOP, Breast, find_breast
-from gmic_model.pixels.orientation import turned_back, turned_upright
+from gmic_model.pixels.canvas import Kept, cut_geometry
+from gmic_model.pixels.marks import without_marks
+from gmic_model.pixels.orientation import turned_upright
 from gmic_model.pixels.voi import VOI_VERSION
 from gmic_model.pixels.window import (
     DEFAULT_SETTINGS,
     Jitter,
     ScalarT,
     WindowPlacement,
+    is_cut_by_window,
     pasted,
     resized,
     window_part,
@@ -35,10 +38,8 @@ NO_BREAST: Final = "C01"
 """Reason code of an image in which no breast is found."""
 SMALLEST_STD: Final = 1e-5
 """What a uniform window is divided by (GMIC.md 2.3)."""
-
-_MARGIN_SHARE = 0.01  # of the rows: what is kept around the breast when a raised background is set to 0
-_SMALLEST_MARK_SHARE = 5e-5  # of the image's area: smaller bright parts are noise or skin, not a burned-in letter
-_MARK_SEARCH_STEP = 4  # marks are looked for on every fourth pixel
+NO_SPACING: Final = "C02"
+"""Reason code of an image that cannot be brought to the common pixel spacing, because its own is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,18 +50,39 @@ class PreparedView:
         pixels_HW: (rows, columns) uint16, chest wall at column 0, raw values, scaled if the breast is shrunk to the window.
         geometry: The way back to the source image.
         tissue_fraction: Share of the source image inside the breast.
+        seen_fraction: Share of the breast that the window holds, without jitter; below 1 where a large breast is cut.
     """
 
     pixels_HW: NDArray[np.uint16]
     geometry: ViewGeometry
     tissue_fraction: float
+    seen_fraction: float = 1.0
 
 
 def preprocess_version(settings: PreprocessConfig) -> str:
-    """The version of everything between stored values and crop; names the VOI transform unless values are raw."""
-    if settings.voi is VoiMode.RAW:
-        return PREPROCESS_VERSION
-    return f"{PREPROCESS_VERSION}+{settings.voi.value}-{VOI_VERSION}"
+    """The version of everything between stored values and crop; names a VOI transform and a common pixel spacing."""
+    voi = "" if settings.voi is VoiMode.RAW else f"+{settings.voi.value}-{VOI_VERSION}"
+    spacing = "" if settings.pixel_spacing_mm is None else f"+{settings.pixel_spacing_mm:g}mm"
+    return f"{PREPROCESS_VERSION}{voi}{spacing}"
+
+
+def common_scale(settings: PreprocessConfig, pixel_spacing_mm: float | None) -> float:
+    """Working pixels per source pixel that bring an image to the common pixel spacing; 1 where the config names none.
+
+    Raises:
+        GateRejection: It names one, and the image's own is not known (reason code C02).
+    """
+    if settings.pixel_spacing_mm is None:
+        return 1.0
+    if pixel_spacing_mm is None:
+        raise GateRejection(
+            "The image cannot be brought to the common pixel spacing",
+            reason_codes=(NO_SPACING,),
+            expected=f"a known pixel spacing, to make {settings.pixel_spacing_mm:g} mm of it",
+            got="none in the file",
+            remedy="leave out preprocess.pixel_spacing_mm for data whose files give no spacing",
+        )
+    return pixel_spacing_mm / settings.pixel_spacing_mm
 
 
 def prepare_view(
@@ -69,21 +91,24 @@ def prepare_view(
     view_position: ViewPosition = ViewPosition.CC,
     *,
     settings: PreprocessConfig = DEFAULT_SETTINGS,
+    pixel_spacing_mm: float | None = None,
 ) -> PreparedView:
-    """Crop the breast, bring the chest wall to column 0, find the best window centre.
+    """Crop the breast, bring the chest wall to column 0, find the best window centre, scale where the settings ask for it.
 
     Args:
         pixels_HW: (rows, columns) unsigned 16-bit, tissue bright, upright (``orientation``): a left breast has its chest wall
             at column 0, a right one at the last column.
         laterality: Side of the breast.
         view_position: Decides how the window is placed.
-        settings: Sizes, crop mode, and what to do with a breast larger than the window.
+        settings: Sizes, crop mode, common pixel spacing, and what to do with a breast larger than the window.
+        pixel_spacing_mm: Of the image; None = not known.
 
     Raises:
         DicomError: The array is not a two-dimensional unsigned 16-bit image.
-        GateRejection: No breast is found (reason code C01).
+        GateRejection: No breast is found (reason code C01), or its pixel spacing is needed and not known (C02).
     """
     _check_pixels(pixels_HW)
+    to_common = common_scale(settings, pixel_spacing_mm)
     breast = find_breast(pixels_HW, laterality, crop_mode=settings.crop_mode, erosion_iterations=settings.erosion_iterations)
     if breast is None:
         raise _no_breast(pixels_HW.shape, settings)
@@ -92,35 +117,35 @@ def prepare_view(
     crop_HW = pixels_HW[box[0] : box[1], box[2] : box[3]]
     tissue_HW = breast.is_tissue_HW[box[0] : box[1], box[2] : box[3]]
     if settings.crop_mode is CropMode.ROBUST:
-        crop_HW = _without_marks(crop_HW, tissue_HW, breast, box)
+        crop_HW = without_marks(crop_HW, tissue_HW, breast)
     if is_flipped:
         crop_HW, tissue_HW = np.asarray(cv2.flip(crop_HW, 1), np.uint16), np.asarray(cv2.flip(tissue_HW, 1), np.uint8)
+    scale = min(to_common, _fitting_scale(crop_HW.shape, settings)) if settings.oversize == "shrink" else to_common
     geometry = ViewGeometry(
         source_shape_px=(pixels_HW.shape[0], pixels_HW.shape[1]),
         crop_box_px=box,
         is_flipped=is_flipped,
-        scale=1.0,
-        best_center_px=best_center(
-            tissue_HW,
-            view_position,
-            nipple_column_px=nipple_extent(breast, box, laterality)[1],
-            lowest_row_px=breast.box_px[1] - 1 - box[0],
-            window_px=settings.window_px,
-        ),
+        scale=scale,
+        best_center_px=_working_center(tissue_HW, breast, box, (laterality, view_position), settings, scale),
         window_px=settings.window_px,
         view_position=view_position,
     )
-    prepared = PreparedView(
-        pixels_HW=np.ascontiguousarray(crop_HW), geometry=geometry, tissue_fraction=breast.area_px / pixels_HW.size
+    if scale != 1.0:
+        crop_HW = _scaled(crop_HW, scale, cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR)
+    return PreparedView(
+        pixels_HW=np.ascontiguousarray(crop_HW),
+        geometry=geometry,
+        tissue_fraction=breast.area_px / pixels_HW.size,
+        seen_fraction=_seen_fraction(tissue_HW, breast, geometry),
     )
-    return _shrunk(prepared) if settings.oversize == "shrink" else prepared
 
 
 def fit_canvas(prepared: PreparedView, canvas_px: tuple[int, int]) -> PreparedView:
     """Cut a crop larger than the canvas to the part that the window and its jitter can reach.
 
     With a canvas of ``PreprocessConfig.canvas_px`` the network input is the same before and after, with any allowed jitter: the
-    cut keeps on each side either the margin of the largest shift and size change, or the crop's own edge.
+    cut keeps on each side either the margin of the largest shift and size change, or the crop's own edge. A scaled crop is cut
+    between whole source pixels, so its canvas may be narrower by less than one of them.
 
     Raises:
         ConfigError: The canvas is smaller than the window, so a cut would lose pixels the network must see.
@@ -136,15 +161,16 @@ def fit_canvas(prepared: PreparedView, canvas_px: tuple[int, int]) -> PreparedVi
     rows, columns = prepared.pixels_HW.shape
     if rows <= canvas_px[0] and columns <= canvas_px[1]:
         return prepared
-    starts = [
-        min(max(center - canvas // 2, 0), max(whole - canvas, 0))
-        for center, canvas, whole in zip(_placed_center(prepared), canvas_px, (rows, columns), strict=True)
-    ]
-    stops = [min(start + canvas, whole) for start, canvas, whole in zip(starts, canvas_px, (rows, columns), strict=True)]
-    return PreparedView(
-        pixels_HW=np.ascontiguousarray(prepared.pixels_HW[starts[0] : stops[0], starts[1] : stops[1]]),
-        geometry=_cut_geometry(geometry, (rows, columns), (starts[0], stops[0], starts[1], stops[1])),
-        tissue_fraction=prepared.tissue_fraction,
+    upright = turned_upright(geometry).crop_box_px
+    sources = (upright[1] - upright[0], upright[3] - upright[2])
+    along_rows, along_columns = (
+        Kept.of(center, canvas, whole, source, geometry.scale)
+        for center, canvas, whole, source in zip(_placed_center(prepared), canvas_px, (rows, columns), sources, strict=True)
+    )
+    return replace(
+        prepared,
+        pixels_HW=np.ascontiguousarray(prepared.pixels_HW[along_rows.of_crop, along_columns.of_crop]),
+        geometry=cut_geometry(geometry, along_rows, along_columns),
     )
 
 
@@ -277,68 +303,54 @@ def _buffered_box(breast: Breast, laterality: Laterality, buffer_px: int) -> tup
     return top, bottom, max(first_column, left - buffer_px), right
 
 
-def _without_marks(
-    crop_HW: NDArray[np.uint16], tissue_HW: NDArray[np.uint8], breast: Breast, box_px: tuple[int, int, int, int]
-) -> NDArray[np.uint16]:
-    """Set burned-in marks to 0, and with them a background that is not 0, save a narrow margin around the breast.
-
-    A mark is a part of the tissue mask that is not connected to the breast. Breast pixels keep their values.
-    """
-    if breast.padding > 0:
-        crop_HW = np.where((crop_HW == breast.padding) & (tissue_HW == 0), np.uint16(0), crop_HW)
-    step = _MARK_SEARCH_STEP
-    parts, part_HW = cv2.connectedComponents(np.ascontiguousarray(tissue_HW[::step, ::step]), connectivity=8)
-    if parts <= 2 and not breast.has_raised_background:  # background and breast
-        return crop_HW
-    sizes = np.bincount(part_HW.ravel(), minlength=parts)
-    sizes[0] = 0
-    is_breast_HW = (part_HW == sizes.argmax()).view(np.uint8)
-    is_part_mark = sizes >= _SMALLEST_MARK_SHARE * breast.is_tissue_HW.size / step**2
-    is_part_mark[sizes.argmax()] = False
-    is_blank_HW = cv2.dilate(is_part_mark[part_HW].view(np.uint8), np.ones((3, 3), np.uint8)) & (1 - is_breast_HW)
-    if breast.has_raised_background:
-        margin = 1 + round(_MARGIN_SHARE * crop_HW.shape[0] / step)
-        is_blank_HW |= 1 - cv2.dilate(is_breast_HW, np.ones((2 * margin + 1, 2 * margin + 1), np.uint8))
-    rows, columns = crop_HW.shape
-    is_kept_HW = np.repeat(np.repeat(1 - is_blank_HW, step, axis=1), step, axis=0)[:rows, :columns]
-    return np.asarray(crop_HW * is_kept_HW, np.uint16)
+def _working_center(
+    tissue_HW: NDArray[np.uint8],
+    breast: Breast,
+    box_px: tuple[int, int, int, int],
+    view: tuple[Laterality, ViewPosition],
+    settings: PreprocessConfig,
+    scale: float,
+) -> tuple[int, int]:
+    """The best centre in the scaled crop. A crop that is shrunk to the window does not use it: it is looked for unscaled."""
+    at = scale if settings.oversize == "cut" else 1.0
+    row, column = best_center(
+        tissue_HW if at == 1.0 else _scaled(tissue_HW, at, cv2.INTER_NEAREST_EXACT),
+        view[1],
+        nipple_column_px=round(nipple_extent(breast, box_px, view[0])[1] * at),
+        lowest_row_px=round((breast.box_px[1] - 1 - box_px[0]) * at),
+        window_px=settings.window_px,
+    )
+    return round(row * scale / at), round(column * scale / at)
 
 
-def _shrunk(prepared: PreparedView) -> PreparedView:
-    """Scale a crop that is larger than the window down to fit in it."""
-    geometry = prepared.geometry
-    rows, columns = prepared.pixels_HW.shape
-    scale = min(1.0, geometry.window_px[0] / rows, geometry.window_px[1] / columns)
-    if scale == 1.0:
-        return prepared
-    row, column = geometry.best_center_px
-    geometry = replace(geometry, scale=scale, best_center_px=(round(row * scale), round(column * scale)))
-    resized_HW = resized(prepared.pixels_HW, working_shape_px(geometry), cv2.INTER_AREA)
-    return PreparedView(pixels_HW=resized_HW, geometry=geometry, tissue_fraction=prepared.tissue_fraction)
+def _fitting_scale(shape_px: tuple[int, ...], settings: PreprocessConfig) -> float:
+    """What a crop must be scaled by to fit in the window; 1 if it does."""
+    return min(1.0, settings.window_px[0] / shape_px[0], settings.window_px[1] / shape_px[1])
+
+
+def _scaled(image_HW: NDArray[ScalarT], scale: float, interpolation: int) -> NDArray[ScalarT]:
+    """A crop's pixels or tissue by so many working pixels per source pixel."""
+    rows, columns = (max(1, round(length * scale)) for length in image_HW.shape)
+    return resized(np.ascontiguousarray(image_HW), (rows, columns), interpolation)
+
+
+def _seen_fraction(tissue_HW: NDArray[np.uint8], breast: Breast, geometry: ViewGeometry) -> float:
+    """Share of the breast's tissue inside the window as placed without jitter, counted in the source's pixels."""
+    placement = window_placement(geometry)
+    if not is_cut_by_window(working_shape_px(geometry), geometry.window_px):
+        return 1.0
+    (top, _, left, right), (first, last, start, stop) = geometry.crop_box_px, breast.box_px
+    across = (right - stop, right - start) if geometry.is_flipped else (start - left, stop - left)
+    window = [round(edge / geometry.scale) for edge in placement.on_crop_px]
+    seen_rows = slice(max(first - top, window[0]), max(min(last - top, window[1]), 0))
+    seen_columns = slice(max(across[0], window[2]), max(min(across[1], window[3]), 0))
+    return int(cv2.countNonZero(np.ascontiguousarray(tissue_HW[seen_rows, seen_columns]))) / max(1, breast.area_px)
 
 
 def _placed_center(prepared: PreparedView) -> tuple[int, int]:
     """Middle of the window as placed without jitter."""
     top, bottom, left, right = window_placement(prepared.geometry, shape_px=prepared.pixels_HW.shape).on_crop_px
     return (top + bottom) // 2, (left + right) // 2
-
-
-def _cut_geometry(geometry: ViewGeometry, shape_px: tuple[int, int], cut_px: tuple[int, int, int, int]) -> ViewGeometry:
-    """The geometry after rows and columns of the flipped crop were cut off. A shrunk crop is never cut: its scale is 1 here."""
-    quarter_turns, geometry = geometry.quarter_turns, turned_upright(geometry)
-    top, bottom, left, right = geometry.crop_box_px
-    first_row, last_row, first_column, last_column = cut_px
-    if geometry.is_flipped:
-        left, right = left + (shape_px[1] - last_column), right - first_column
-    else:
-        left, right = left + first_column, right - (shape_px[1] - last_column)
-    row, column = geometry.best_center_px
-    cut = replace(
-        geometry,
-        crop_box_px=(top + first_row, bottom - (shape_px[0] - last_row), left, right),
-        best_center_px=(row - first_row, column - first_column),
-    )
-    return turned_back(cut, quarter_turns)
 
 
 def _standardised_unresized(part_HW: NDArray[np.uint16], placement: WindowPlacement) -> NDArray[np.float32]:

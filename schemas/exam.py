@@ -260,4 +260,29 @@ class LesionBox:
         return cls(finding=finding, top_px=top, bottom_px=bottom, left_px=left, right_px=right)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LesionBeyond:
+    """A lesion of the source image that the stored crop holds in part, or not at all.
+
+    Attributes:
+        beyond_px: Its pixels outside the crop, counted in the crop's scale.
+        at_px: (row, column) of one of its pixels in the crop; None = the crop holds none.
+    """
+
+    finding: Finding
+    beyond_px: int
+    at_px: tuple[int, int] | None
+
+    @property
+    def text(self) -> str:
+        """As the manifest keeps it: ``malignant 5320 120 33``, or ``malignant 5320``."""
+        return " ".join(str(part) for part in (self.finding.value, self.beyond_px, *(self.at_px or ())))
+
+    @classmethod
+    def of_text(cls, text: str) -> LesionBeyond:
+        """The lesion that ``text`` was made of."""
+        name, beyond, *at = text.split()
+        return cls(finding=Finding(name), beyond_px=int(beyond), at_px=(int(at[0]), int(at[1])) if at else None)
+
+
 LABEL_SOURCES: Final = ("biopsy", "followup", "birads_proxy", "annotator", "phantom")

@@ -32,6 +32,8 @@ LESION_MASK: Final = "lesion_mask"
 VIEWS_PER_EXAM: Final = 4
 LABELS: Final = (0, 1, UNKNOWN_LABEL)
 """Values of a finding's column: absent, present, not known."""
+SEEN_ENOUGH: Final = 0.95
+"""Share of a breast, or of a lesion, inside the network's window below which a check warns: the rim is muscle and fold."""
 
 
 class Severity(StrEnum):
@@ -283,7 +285,9 @@ MANIFEST_COLUMNS: Final = (
     Column(name="crop_left_px", dtype="int64", description="Crop box in the source", minimum=0, example=0),
     Column(name="crop_right_px", dtype="int64", description="Crop box in the source, exclusive", minimum=1, example=1500),
     Column(name="is_flipped", dtype="bool", description="True if mirrored to bring the chest wall to column 0", example=True),
-    Column(name="scale", dtype="float64", description="Stored pixels per source pixel", minimum=0.05, maximum=1.0, example=1.0),
+    Column(
+        name="scale", dtype="float64", description="Stored pixels per source pixel", minimum=0.05, maximum=20.0, example=1.0
+    ),
     Column(name="best_center_row_px", dtype="int64", description="Window centre in the stored crop", example=1450),
     Column(name="best_center_column_px", dtype="int64", description="Window centre in the stored crop", example=-200),
     Column(name="stored_rows_px", dtype="int64", description="Rows of the stored crop", minimum=1, example=2900),
@@ -318,10 +322,36 @@ OPTIONAL_COLUMNS: Final = (
         allowed=(0, 1, 2, 3),
         example=1,
     ),
+    Column(
+        name="breast_seen_fraction",
+        dtype="float64",
+        description="Share of the breast inside the network's window; empty where the crop fits in, or an older version cut it",
+        is_nullable=True,
+        minimum=0.0,
+        maximum=1.0,
+        example=0.74,
+    ),
+    Column(
+        name="lesion_seen_fraction",
+        dtype="float64",
+        description="Share inside the network's window of the mask's lesion that has least of it there; empty where all is",
+        is_nullable=True,
+        minimum=0.0,
+        maximum=1.0,
+        example=0.5,
+    ),
+    Column(
+        name="lesions_beyond",
+        dtype="string",
+        description="LesionBeyond.text of each lesion of the mask that the stored crop does not hold whole, '; ' between",
+        is_nullable=True,
+        example="malignant 5320 120 33",
+    ),
 )
-"""Columns that the manifest has only while one of its images needs it; absent stands for 0, or not known if it may be empty.
+"""Columns that the manifest has only while one of its images needs it; absent stands for 0, or for empty if it may be that.
 
-So a store of upright images is, to the byte, what older versions wrote, and theirs are read as they are.
+So a store of upright images that fit into the window is, to the byte, what older versions wrote, and theirs are read as they
+are.
 """
 
 _BY_CATEGORY: Final = (

@@ -60,10 +60,11 @@ def explain_exams(
     from tasks.adapters.scoring.score_tables import read_image_scores
     from tasks.adapters.store.exam_store import open_store
     from tasks.adapters.store.manifest import lines_of, manifest_with_splits, read_manifest
-    from tasks.adapters.store.views import stored_views
+    from tasks.adapters.store.views import seen_fractions, stored_views
 
     store = open_store(exam_store_dir(config))
     manifest = manifest_with_splits(splits, read_manifest(store))
+    manifest = manifest.assign(breast_seen_fraction=seen_fractions(manifest, config.preprocess.window_px))
     scores = read_image_scores(evaluated)
     test = manifest[(manifest["split"] == Split.TEST.value) & manifest["image_id"].isin(scores["image_id"])]
     failures = find_failures(scores, evaluated.by_finding, config.explain.failures)

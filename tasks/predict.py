@@ -30,7 +30,7 @@ from tasks.adapters.scoring.prediction import (
 )
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import lines_of, read_manifest
-from tasks.adapters.store.views import missing_views, stored_views
+from tasks.adapters.store.views import cut_views, missing_views, seen_fractions, stored_views
 from tasks.adapters.workspace import Workspace, exam_store_dir
 from tasks.artifacts import add_to_run_name, progress, show_link, show_table
 from tasks.stage import GPU_TAG, load_report, report_path
@@ -48,7 +48,7 @@ def find_checkpoint(config: RunConfig) -> Path:
     """
     if config.checkpoint is not None:
         checkpoint = load_checkpoint(config.checkpoint)
-        require_preprocessing(checkpoint, config_preprocessing(config.preprocess))
+        require_preprocessing(checkpoint, f"{config_preprocessing(config.preprocess)}{config.preprocess.fitting}")
         return checkpoint.folder
     if not report_path(config.workspace_dir, Stage.TRAIN).exists():
         raise ConfigError(
@@ -58,7 +58,7 @@ def find_checkpoint(config: RunConfig) -> Path:
             remedy="name the checkpoint folder that `mammo train` printed",
         )
     trained = load_report(config, Stage.TRAIN, TrainReport)
-    load_trained(trained, preprocessing=config_preprocessing(config.preprocess))
+    load_trained(trained, preprocessing=f"{config_preprocessing(config.preprocess)}{config.preprocess.fitting}")
     return trained.checkpoint_path
 
 
@@ -80,12 +80,14 @@ def predict_exams(config: RunConfig, ingested: IngestReport, checkpoint_path: Pa
     views = stored_views(open_store(exam_store_dir(config)), new, config.preprocess.window_px)
     with progress("predict", len(new), "images") as tracker:
         scored, drawn = score_and_draw(config, load_network(checkpoint), views, lines_of(new), folder, tracker.advance_to)
+    manifest = manifest.assign(breast_seen_fraction=seen_fractions(manifest, config.preprocess.window_px))
     table = score_table(manifest, known, scored, sha256=checkpoint.sha256, data_version=ingested.data_version)
     scores_path, page_path = write_scores(folder, weights, table), folder / "report.html"
     report = PredictReport(
         images=image_scores(table),
         breast_scores=mean_breast_scores(table, temperatures),
-        missing=missing_views(lines_of(manifest)),
+        missing=(*missing_views(lines_of(manifest)), *cut_views(lines_of(manifest))),
+        seen=ingested.seen,
         quarantined_by_reason=ingested.quarantined_by_reason,
         advice=ingested.advice,
         images_new=len(new),

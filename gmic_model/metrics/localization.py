@@ -42,7 +42,9 @@ class LocalizationMean:
     recall: float | None
 
 
-def continuous_f1(saliency_IJ: NDArray[np.floating], mask_HW: NDArray[np.generic]) -> ContinuousF1:
+def continuous_f1(
+    saliency_IJ: NDArray[np.floating], mask_HW: NDArray[np.generic], *, lesion_px: int | None = None
+) -> ContinuousF1:
     """Continuous precision ``sum_M A / sum A``, recall ``sum_M A / |M|`` and their harmonic mean (paper 3.1).
 
     The saliency map counts as if upsampled by nearest neighbour to the mask's resolution (paper 3.3), without making that
@@ -51,13 +53,15 @@ def continuous_f1(saliency_IJ: NDArray[np.floating], mask_HW: NDArray[np.generic
     Args:
         saliency_IJ: One finding's map in [0, 1]; may already have the mask's resolution.
         mask_HW: Nonzero where the finding is.
+        lesion_px: |M|, with the pixels that the window does not hold: they were there to be found, and are missed; None = all
+            of them are in the mask.
 
     Raises:
-        MammoError: The mask is empty (recall is not defined), or coarser than the map.
+        MammoError: There is no lesion (recall is not defined), or coarser than the map.
     """
     inside_IJ = _mask_pixels_per_cell(mask_HW, saliency_IJ.shape)
-    lesion_px = int(inside_IJ.sum())
-    if lesion_px == 0:
+    whole_px = int(inside_IJ.sum()) if lesion_px is None else lesion_px
+    if whole_px == 0:
         raise MammoError(
             "Localisation is measured against an empty mask",
             expected="a mask with at least one lesion pixel",
@@ -71,7 +75,7 @@ def continuous_f1(saliency_IJ: NDArray[np.floating], mask_HW: NDArray[np.generic
     total = float(pixels_I @ saliency @ pixels_J)
     inside = float((saliency * inside_IJ).sum())
     precision = inside / total if total > 0.0 else 0.0
-    recall = inside / lesion_px
+    recall = inside / whole_px
     f1 = 2.0 * precision * recall / (precision + recall) if inside > 0.0 else 0.0
     return ContinuousF1(f1=f1, precision=precision, recall=recall)
 
@@ -103,6 +107,7 @@ def lesions_reached(
     mask_HW: NDArray[np.generic],
     *,
     covered_fraction: float = 0.5,
+    size_P: NDArray[np.int64] | None = None,
 ) -> LesionCount:
     """How many lesions (8-connected parts of the mask) have at least ``covered_fraction`` of their pixels in one patch.
 
@@ -114,9 +119,14 @@ def lesions_reached(
         patch_px: Patch height and width.
         mask_HW: Nonzero where the finding is.
         covered_fraction: In (0, 1].
+        size_P: Pixels of each lesion with those that the mask does not hold; then ``mask_HW`` tells lesions apart, by 1 more
+            than their index. None = the mask holds all of them whole.
     """
-    count, part_HW = cv2.connectedComponents((np.asarray(mask_HW) != 0).astype(np.uint8), connectivity=8)
-    size_P = np.bincount(part_HW.ravel(), minlength=count)[1:]
+    if size_P is None:
+        count, part_HW = cv2.connectedComponents((np.asarray(mask_HW) != 0).astype(np.uint8), connectivity=8)
+        size_P = np.bincount(part_HW.ravel(), minlength=count)[1:]
+    else:
+        count, part_HW = len(size_P) + 1, np.asarray(mask_HW, np.int32)
     best_P = np.zeros(count - 1, dtype=np.int64)
     for row, column in np.rint(np.asarray(corner_K2, dtype=np.float64)).astype(int):
         patch = part_HW[max(row, 0) : max(row + patch_px[0], 0), max(column, 0) : max(column + patch_px[1], 0)]

@@ -218,6 +218,11 @@ def window_placement(
     return place_window((rows, columns), geometry, jitter)
 
 
+def is_cut_by_window(shape_px: tuple[int, ...], window_px: tuple[int, int]) -> bool:
+    """True if a crop of that shape does not fit into the window."""
+    return shape_px[0] > window_px[0] or shape_px[1] > window_px[1]
+
+
 def working_shape_px(geometry: ViewGeometry) -> tuple[int, int]:
     """(rows, columns) of the stored crop: the crop box, turned and scaled."""
     top, bottom, left, right = geometry.crop_box_px

@@ -38,8 +38,20 @@ class PreprocessConfig(Config):
     oversize: Literal["cut", "shrink"] = Field(
         "cut", description="A breast larger than the window: cut at the best centre, or shrink to fit"
     )
+    pixel_spacing_mm: float | None = Field(
+        None,
+        ge=0.03,
+        le=0.5,
+        json_schema_extra=ADDED_LATER,
+        description="Bring every image to this pixel spacing before the window is placed; null = pixels as they came",
+    )
     jitter_shift_px: int = Field(100, ge=0, description="Train-time window shift, at most")
     jitter_size_px: int = Field(100, ge=0, description="Train-time window size change, at most")
+
+    @property
+    def fitting(self) -> str:
+        """What is done with a breast larger than the window, as a part of the preprocessing's name; nothing = it is cut."""
+        return "" if self.oversize == "cut" else f"+{self.oversize}"
 
     @property
     def canvas_px(self) -> tuple[int, int]:

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.layout import Severity
-from schemas.reports.report import Report, ReportPath
+from schemas.layout import SEEN_ENOUGH, Severity
+from schemas.reports.report import Report, ReportPath, measured
 
 
 class PhantomReport(Report):
@@ -42,6 +42,20 @@ class ScrubReport(Report):
     def is_incomplete(self) -> bool:
         """True if an earlier repair left images unpublished, whether or not they can be read by now."""
         return bool(self.awaited_image_ids or self.whole_again_file_ids)
+
+
+class SeenBreasts(Report):
+    """How much of the breasts the network's window holds."""
+
+    images: int = measured("Images", "Published images")
+    images_cut: int = measured("Images cut", "Their window does not hold the whole breast: the rest is never seen")
+    images_cut_much: int = measured("Images cut much", f"Their window holds less than {SEEN_ENOUGH:.0%} of the breast")
+    mean_seen: float | None = measured("Breast seen, mean", "Mean share of the breast inside the window, of all these images")
+    least_seen: float | None = measured("Breast seen, least", "Share of the breast inside the window, of the image cut most")
+    images_unknown: int = measured("Not recorded", "Cut by an older version, which did not say how much: ingest them anew")
+    least_scale: float | None = measured(
+        "Smallest scale", "Stored pixels per source pixel, of the image that was scaled down most; 1 = none was"
+    )
 
 
 class IngestReport(Report):
@@ -79,6 +93,7 @@ class IngestReport(Report):
     images_contested: int = Field(0, description="SOPInstanceUIDs whose files contradict each other: none is used")
     images_withdrawn: int = Field(0, description="Published before this run and not any more")
     images_without_source: int = Field(0, description="Published, their file gone from the source folder: kept")
+    seen: SeenBreasts | None = Field(None, description="What the network's window holds of the published breasts")
     contact_sheet_path: ReportPath | None = Field(None, description="Every refused file with its reasons and a small picture")
 
 

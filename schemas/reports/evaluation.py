@@ -61,6 +61,16 @@ class BoxLocalization(Report):
     lesions_reached: int = measured("Boxes in a patch", "Boxes of which one of the K patches holds at least half")
 
 
+class LesionsSeen(Report):
+    """What the network's window holds of the marked lesions: what it lost counts as missed wherever lesions are measured."""
+
+    lesions: int = measured("Marked lesions", "Of masks and of boxes, with those outside the window")
+    cut: int = measured("Cut by the window", "Lesions of which the window holds a part")
+    lost: int = measured("Outside the window", "Lesions of which the window holds nothing: nobody could find them in it")
+    mean_seen: float = measured("Lesion seen, mean", "Mean share of a lesion inside the window")
+    least_seen: float = measured("Lesion seen, least", "Share inside the window of the lesion that has least of it there")
+
+
 class OperatingPoint(Report):
     """What one threshold does: a breast is recalled if its score is at or above it.
 
@@ -177,6 +187,9 @@ class FindingMetrics(Report):
     auprc_of_models: ModelSpread | None = None
     localization_intervals: LocalizationIntervals | None = None
     boxes: BoxLocalization | None = Field(None, description="Images that have boxes and no mask")
+    lesions_seen: LesionsSeen | None = Field(
+        None, json_schema_extra=ADDED_TO_REPORT, description="None = no test image is marked, or a former release measured"
+    )
 
 
 class JudgedPatients(Report):

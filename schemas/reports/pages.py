@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from schemas.reports.data import IngestReport, SplitReport, ValidationReport
+from schemas.reports.data import IngestReport, SeenBreasts, SplitReport, ValidationReport
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.report import Report, ReportPath
 from schemas.reports.training import TrainReport
@@ -65,6 +65,9 @@ class ImageScore(Report):
     view_position: str
     scores: dict[str, float]
     gate_warnings: str
+    breast_seen: float | None = Field(
+        None, description="Share of the breast that the network's window holds; None = cut by a version that did not say"
+    )
 
 
 class PredictReport(Report):
@@ -73,7 +76,10 @@ class PredictReport(Report):
     images: tuple[ImageScore, ...]
     images_new: int = Field(0, description="Scored by this run; the rest had been scored by the same weights")
     breast_scores: dict[str, dict[str, float]] = Field(description="'<exam_id> <laterality>' -> finding -> score")
-    missing: tuple[str, ...] = Field(description="A sentence for each exam without all four standard views")
+    missing: tuple[str, ...] = Field(
+        description="A sentence for each exam without all four standard views, and for each image whose breast was cut"
+    )
+    seen: SeenBreasts | None = Field(None, description="What the network's window holds of the breasts in the store")
     quarantined_by_reason: dict[str, int]
     advice: str | None
     panels: tuple[ReportPath, ...]

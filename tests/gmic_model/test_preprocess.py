@@ -331,6 +331,62 @@ def test_oversized_breast_shrinks_to_the_window() -> None:
     assert small.geometry.scale == 1.0
 
 
+@pytest.mark.parametrize("laterality", Laterality)
+def test_the_share_of_the_breast_in_the_window_is_known(laterality: Laterality) -> None:
+    """Counted on the source: of a breast larger than the window a part is seen, of one that fits or is shrunk all of it."""
+    image = breast_image(laterality)
+    prepared = prepare_view(image, laterality, settings=SMALL.model_copy(update={"window_px": (200, 112)}))
+    window_HW = network_input(prepared)
+    seen = int((window_HW > window_HW.min()).sum())  # background is the least value
+    assert prepared.seen_fraction == pytest.approx(seen / int((image > 0).sum()), abs=1e-3)
+    assert 0.2 < prepared.seen_fraction < 0.8
+    assert fit_canvas(prepared, (248, 160)).seen_fraction == prepared.seen_fraction
+    fits, shrunk = ({"window_px": (480, 360)}, {"window_px": (200, 112), "oversize": "shrink"})
+    for changes in (fits, shrunk):
+        assert prepare_view(image, laterality, settings=SMALL.model_copy(update=changes)).seen_fraction == 1.0
+
+
+def test_a_common_spacing_gives_a_breast_one_size() -> None:
+    """The same breast at 0.1 and at 0.05 mm a pixel fills the same part of the window; without a spacing it is refused."""
+    common = SMALL.model_copy(update={"pixel_spacing_mm": 0.1})
+    fine = SMALL.model_copy(update={"pixel_spacing_mm": 0.1, "erosion_iterations": 24, "crop_buffer_px": 20})
+    image = breast_image()
+    twice = np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
+    coarse_view = prepare_view(image, Laterality.LEFT, settings=common, pixel_spacing_mm=0.1)
+    fine_view = prepare_view(twice, Laterality.LEFT, settings=fine, pixel_spacing_mm=0.05)
+    assert (coarse_view.geometry.scale, fine_view.geometry.scale) == (1.0, 0.5)
+    assert np.abs(np.subtract(fine_view.pixels_HW.shape, coarse_view.pixels_HW.shape)).max() <= 2
+    assert fine_view.seen_fraction == pytest.approx(coarse_view.seen_fraction, abs=0.02)
+    center = np.subtract(fine_view.geometry.best_center_px, coarse_view.geometry.best_center_px)
+    assert np.abs(center).max() <= 2
+    enlarged = prepare_view(image, Laterality.LEFT, settings=common, pixel_spacing_mm=0.2)
+    assert enlarged.geometry.scale == 2.0 and working_shape_px(enlarged.geometry) == enlarged.pixels_HW.shape
+    with pytest.raises(GateRejection) as refused:
+        prepare_view(image, Laterality.LEFT, settings=common)
+    assert refused.value.reason_codes == ("C02",)
+
+
+@pytest.mark.parametrize("spacing_mm", [0.05, 0.07, 0.13, 0.2])
+@pytest.mark.parametrize("laterality", Laterality)
+def test_a_scaled_crop_is_cut_to_the_canvas_in_its_place(laterality: Laterality, spacing_mm: float) -> None:
+    """Brought to 0.1 mm and cut, a breast shows in its window what the whole of it shows, to a pixel; its geometry says so."""
+    row, column = np.mgrid[:480, :360]
+    smooth = (np.where(breast_image(laterality) > 0, 1000, 0) + row + 2 * column).astype(np.uint16) * (
+        breast_image(laterality) > 0
+    )
+    config = SMALL.model_copy(
+        update={"window_px": (96, 64), "pixel_spacing_mm": 0.1, "jitter_shift_px": 4, "jitter_size_px": 4}
+    )
+    whole = prepare_view(smooth, laterality, settings=config, pixel_spacing_mm=spacing_mm)
+    cut = fit_canvas(whole, config.canvas_px)
+    assert cut.pixels_HW.shape == working_shape_px(cut.geometry)
+    assert all(length <= canvas for length, canvas in zip(cut.pixels_HW.shape, config.canvas_px, strict=True))
+    shown = crop_like(smooth, cut.geometry).astype(float)
+    inside = (shown > 0) & (cut.pixels_HW > 0)
+    off = float(np.percentile(np.abs(shown - cut.pixels_HW)[inside], 90))  # the rim is blended with background
+    assert off <= 3 * 1.5 / whole.geometry.scale + 3, "slopes of 1 and 2, off by more than a pixel and a half"
+
+
 DRAW = st.floats(-1, 1, exclude_max=True, width=32)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import pandas as pd
 
 from schemas.exam import LABEL_SOURCES, UNKNOWN_LABEL
-from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, VIEWS_PER_EXAM, Column, Severity
+from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SEEN_ENOUGH, VIEWS_PER_EXAM, Column, Severity
 from tasks.adapters.checks.check import (
     SAFE_ID,
     Check,
@@ -122,7 +122,13 @@ _NUMBER_CHECKS: Final = (
 
 
 def _number_checks(more: Sequence[Column]) -> tuple[Check, ...]:
-    return (*_NUMBER_CHECKS, *(check for column in more for check in _column_checks(column)))
+    enough = f"the network's window holds at least {SEEN_ENOUGH:g} of"
+    seen = [
+        between(f"{enough} {what}", name, Severity.WARN, SEEN_ENOUGH, None)
+        for name, what in (("breast_seen_fraction", "the breast"), ("lesion_seen_fraction", "each lesion"))
+        if name in {column.name for column in more}
+    ]
+    return (*_NUMBER_CHECKS, *(check for column in more for check in _column_checks(column)), *seen)
 
 
 # ------------------------------------------------------------------------------------------------------------------- exams

@@ -113,6 +113,7 @@ def accept_image(
     voi: VoiMode = VoiMode.RAW,
     fingerprint: str | None = None,
     window_px: tuple[int, int] | None = DEFAULT_SETTINGS.window_px,
+    common_spacing_mm: float | None = None,
     when_read: Callable[[], None] = lambda: None,
 ) -> tuple[ImageRecord, GatedPixels]:
     """Applies every rule to a file that is opened, hashed and parsed once.
@@ -125,6 +126,7 @@ def accept_image(
         voi: The transform of stored values, ``preprocess.voi``.
         fingerprint: The file's ``file_fingerprint`` when it was found; None = not known.
         window_px: (rows, columns) of the image that a network will see, for rule X31; None = all of it.
+        common_spacing_mm: The window's pixel spacing, if images are brought to one.
         when_read: Called when every byte was read once: from then on the file's content is what takes time.
 
     Raises:
@@ -143,6 +145,9 @@ def accept_image(
     before = file_fingerprint(status)
     if len({before, after, fingerprint or before}) > 1:
         _refuse((Broken("F07", "changed while it was read"),), profile)
+    if window_px is not None and common_spacing_mm is not None and record.pixel_spacing_mm is not None:
+        per_px = common_spacing_mm / record.pixel_spacing_mm
+        window_px = (round(window_px[0] * per_px), round(window_px[1] * per_px))
     return record, _gated_pixels(stored, header, record, profile, voi, window_px)
 
 

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from gmic_model.preprocess import PreparedView
 from schemas.config.ingest import GateLimits
 from schemas.errors import FileDeferred, GateChildFailed, GateRejection
-from schemas.exam import ImageRecord
+from schemas.exam import ImageRecord, LesionBeyond
 from tasks.adapters.gate.messages import (
     ANSWER,
     LENGTH,
@@ -81,6 +81,8 @@ class PreparedImage:
         mask_HW: Lesion bits in the frame of ``prepared.pixels_HW``; None if there are none.
         is_mask_unusable: True if a mask file is there and cannot be used.
         pixel_sha256, warnings, background_median: See ``gate.GatedPixels``.
+        lesion_seen_fraction: Share inside the window of the mask's lesion that has least of it there.
+        lesions_beyond: What the stored crop does not hold of the mask's lesions.
     """
 
     record: ImageRecord
@@ -90,6 +92,8 @@ class PreparedImage:
     pixel_sha256: str
     warnings: tuple[str, ...]
     background_median: float
+    lesion_seen_fraction: float = 1.0
+    lesions_beyond: tuple[LesionBeyond, ...] = ()
 
 
 class _Lost(Exception):
@@ -156,7 +160,14 @@ class GateChild:
         mask_HW = self._shared(answer.shape_px, np.uint8, offset=pixels_HW.nbytes) if answer.has_mask else None
         return PreparedImage(
             record=answer.record,
-            prepared=PreparedView(pixels_HW=pixels_HW, geometry=answer.geometry, tissue_fraction=answer.tissue_fraction),
+            prepared=PreparedView(
+                pixels_HW=pixels_HW,
+                geometry=answer.geometry,
+                tissue_fraction=answer.tissue_fraction,
+                seen_fraction=answer.seen_fraction,
+            ),
+            lesion_seen_fraction=answer.lesion_seen_fraction,
+            lesions_beyond=answer.lesions_beyond,
             mask_HW=mask_HW,
             is_mask_unusable=answer.is_mask_unusable,
             pixel_sha256=answer.pixel_sha256,

@@ -15,7 +15,7 @@ import signal
 import socket
 import stat
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, cast
@@ -24,9 +24,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gmic_model.pixels.window import is_cut_by_window
 from gmic_model.preprocess import PreparedView, crop_like, fit_canvas, prepare_view
+from gmic_model.seen_lesions import lesions_beyond, lesions_in_window
 from schemas.errors import DicomError, FileDeferred, GateRejection, MammoError, deferred_by
-from schemas.exam import ImageRecord
+from schemas.exam import ImageRecord, LesionBeyond
+from schemas.layout import MASK_BITS
 from schemas.refusal import Refusal
 from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.dicom.dicom_file import read_pixels
@@ -181,45 +184,81 @@ def _prepared(request: PrepareImage, memory: mmap.mmap) -> Answer:
         voi=request.preprocess.voi,
         fingerprint=request.fingerprint,
         window_px=None if request.preprocess.oversize == "shrink" else request.preprocess.window_px,
+        common_spacing_mm=request.preprocess.pixel_spacing_mm,
         when_read=lambda: memory.__setitem__(READ_AT, 1),
     )
-    prepared = prepare_view(gated.pixels_HW, record.laterality, record.view_position, settings=request.preprocess)
+    prepared = prepare_view(
+        gated.pixels_HW,
+        record.laterality,
+        record.view_position,
+        settings=request.preprocess,
+        pixel_spacing_mm=record.pixel_spacing_mm,
+    )
     prepared = fit_canvas(prepared, request.canvas_px)
     # From here on as seen from the file: its masks, its boxes and whoever reads saliency know nothing of a turn.
     prepared = replace(prepared, geometry=gated.turn.source_geometry(prepared.geometry))
     _store(memory, prepared.pixels_HW, offset=0)
-    mask_HW, is_unusable = (None, False) if request.mask_path is None else _stored_mask(request.mask_path, prepared)
-    if mask_HW is not None:
-        _store(memory, mask_HW, offset=prepared.pixels_HW.nbytes)
-    return _image_answer(record, gated, prepared, has_mask=mask_HW is not None, is_mask_unusable=is_unusable)
+    marked = None if request.mask_path is None else _stored_mask(request.mask_path, prepared)
+    if marked is not None and marked.mask_HW is not None:
+        _store(memory, marked.mask_HW, offset=prepared.pixels_HW.nbytes)
+    return _image_answer(record, gated, prepared, marked or _Marked())
 
 
-def _image_answer(
-    record: ImageRecord, gated: GatedPixels, prepared: PreparedView, *, has_mask: bool, is_mask_unusable: bool
-) -> Answer:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Marked:
+    """What a mask file says, in the stored crop's frame; see ``messages.Answer``."""
+
+    mask_HW: NDArray[np.uint8] | None = None
+    is_unusable: bool = False
+    seen_fraction: float = 1.0
+    beyond: tuple[LesionBeyond, ...] = ()
+
+
+def _image_answer(record: ImageRecord, gated: GatedPixels, prepared: PreparedView, marked: _Marked) -> Answer:
     return Answer(
         record=record,
         shape_px=(prepared.pixels_HW.shape[0], prepared.pixels_HW.shape[1]),
         geometry=prepared.geometry,
         tissue_fraction=prepared.tissue_fraction,
-        has_mask=has_mask,
-        is_mask_unusable=is_mask_unusable,
+        seen_fraction=prepared.seen_fraction,
+        lesion_seen_fraction=marked.seen_fraction,
+        lesions_beyond=marked.beyond,
+        has_mask=marked.mask_HW is not None,
+        is_mask_unusable=marked.is_unusable,
         pixel_sha256=gated.pixel_sha256,
         warnings=gated.warnings,
         background_median=gated.background_median,
     )
 
 
-def _stored_mask(mask_path: Path, prepared: PreparedView) -> tuple[NDArray[np.uint8] | None, bool]:
-    """The lesion bits in the stored crop's frame (None where there are none), and whether the mask file is unusable."""
+def _stored_mask(mask_path: Path, prepared: PreparedView) -> _Marked:
+    """The lesion bits in the stored crop's frame, and what lies outside of it."""
     content = _png(mask_path)
     if not content:
-        return None, True
+        return _Marked(is_unusable=True)
     mask_HW = cast("NDArray[np.uint8] | None", cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED))
     if mask_HW is None or mask_HW.shape != prepared.geometry.source_shape_px or mask_HW.max() > 0b11:
-        return None, True
+        return _Marked(is_unusable=True)
     crop_HW = crop_like(mask_HW, prepared.geometry)
-    return (np.ascontiguousarray(crop_HW, dtype=np.uint8) if crop_HW.any() else None), False
+    beyond = tuple(
+        lesion for finding, bit in MASK_BITS.items() for lesion in lesions_beyond(mask_HW & bit, prepared.geometry, finding)
+    )
+    return _Marked(
+        mask_HW=np.ascontiguousarray(crop_HW, dtype=np.uint8) if crop_HW.any() else None,
+        seen_fraction=_seen_lesion_fraction(crop_HW, prepared, beyond),
+        beyond=beyond,
+    )
+
+
+def _seen_lesion_fraction(crop_HW: NDArray[np.uint8], prepared: PreparedView, beyond: tuple[LesionBeyond, ...]) -> float:
+    """Share inside the network's window of the lesion that has least of it there; 1 where the whole crop is inside."""
+    if not beyond and not is_cut_by_window(crop_HW.shape, prepared.geometry.window_px):
+        return 1.0
+    lesions = [
+        lesions_in_window(crop_HW & bit, prepared.geometry, [one for one in beyond if one.finding is finding])
+        for finding, bit in MASK_BITS.items()
+    ]
+    return min((float(share) for found in lesions for share in found.seen_fraction_P), default=1.0)
 
 
 def _png(path: Path) -> bytes:

@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from schemas.config.ingest import PreprocessConfig
-from schemas.exam import ImageRecord, ViewGeometry
+from schemas.exam import ImageRecord, LesionBeyond, ViewGeometry
 from schemas.refusal import Refusal
 from tasks.adapters.dicom.header import LARGEST_SIDE_PX
 from tasks.adapters.gate.gate_settings import GateSettings
@@ -91,6 +91,9 @@ class Answer:
         deferral: What kept the file from being read (``FileDeferred.reason``); "" = nothing.
         shape_px: (rows, columns) of the image in the shared memory: uint16 for ``PrepareImage``, uint8 for ``DrawThumbnail``.
         has_mask: True if a uint8 mask of the same shape follows the image.
+        seen_fraction: Share of the breast inside the network's window.
+        lesion_seen_fraction: The same of the mask's lesion that has the smallest share there.
+        lesions_beyond: What the stored crop does not hold of the mask's lesions.
         is_mask_unusable: True if the mask file could not be read, has another shape than the image, or values above 3.
     """
 
@@ -100,6 +103,9 @@ class Answer:
     shape_px: tuple[int, int] = (0, 0)
     geometry: ViewGeometry | None = None
     tissue_fraction: float = 0.0
+    seen_fraction: float = 1.0
+    lesion_seen_fraction: float = 1.0
+    lesions_beyond: tuple[LesionBeyond, ...] = ()
     has_mask: bool = False
     is_mask_unusable: bool = False
     pixel_sha256: str = ""

@@ -103,7 +103,8 @@ NOT_COMPARED: Final = frozenset(
         # Computed from the pixels, by whatever version stored them; what reaches a network is compared as written_sha256.
         "crop_top_px", "crop_bottom_px", "crop_left_px", "crop_right_px", "scale", "best_center_row_px",
         "best_center_column_px", "stored_rows_px", "stored_columns_px", "pixel_min", "pixel_max", "pixel_mean",
-        "background_median", "tissue_fraction", "is_flipped", "quarter_turns",
+        "background_median", "tissue_fraction", "is_flipped", "quarter_turns", "breast_seen_fraction",
+        "lesion_seen_fraction", "lesions_beyond",
     }
 )  # fmt: skip
 """What claims to one image may differ in. Everything else that is published, or that labels are joined by, must be equal."""

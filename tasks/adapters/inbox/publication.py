@@ -30,6 +30,8 @@ from tasks.adapters.labels.lesion_boxes import box_texts
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import data_version
+from tasks.adapters.store.store_settings import read_settings
+from tasks.adapters.store.views import seen_breasts
 
 logger = logging.getLogger(__name__)
 
@@ -192,6 +194,7 @@ def ingest_report(
         orphan_labels=joined.orphans,
         unlabelled_breasts=joined.unlabelled,
         orphan_contradictions=joined.orphan_contradictions,
+        seen=seen_breasts(manifest, read_settings(store.files).preprocess.window_px),
         advice=advise_profile([code for file in refused for code in file.reason_codes]) if manifest.empty else None,
     )
 

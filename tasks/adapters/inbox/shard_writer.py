@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 
+from gmic_model.pixels.window import is_cut_by_window
 from schemas.config.ingest import PreprocessConfig
 from schemas.errors import DicomError, FileDeferred, GateRejection
 from schemas.exam import DeferredFile, ImageRecord, QuarantinedFile
@@ -175,7 +176,7 @@ def stored_line(row: int, ready: PreparedImage) -> dict[str, object]:
         "crop_left_px": left,
         "crop_right_px": right,
         "is_flipped": geometry.is_flipped,
-        **({"quarter_turns": geometry.quarter_turns} if geometry.quarter_turns else {}),  # schemas.layout.OPTIONAL_COLUMNS
+        **_optional_columns(ready),
         "scale": geometry.scale,
         "best_center_row_px": geometry.best_center_px[0],
         "best_center_column_px": geometry.best_center_px[1],
@@ -186,6 +187,18 @@ def stored_line(row: int, ready: PreparedImage) -> dict[str, object]:
         "pixel_mean": float(cv2.mean(prepared.pixels_HW)[0]),  # exact, and a fifth of numpy's time
         "background_median": ready.background_median,
         "tissue_fraction": prepared.tissue_fraction,
+    }
+
+
+def _optional_columns(ready: PreparedImage) -> dict[str, object]:
+    """What only some images have to say (``schemas.layout.OPTIONAL_COLUMNS``)."""
+    geometry = ready.prepared.geometry
+    is_larger = is_cut_by_window(ready.prepared.pixels_HW.shape, geometry.window_px)
+    return {
+        **({"quarter_turns": geometry.quarter_turns} if geometry.quarter_turns else {}),
+        **({"breast_seen_fraction": round(ready.prepared.seen_fraction, 4)} if is_larger else {}),
+        **({"lesion_seen_fraction": round(ready.lesion_seen_fraction, 4)} if ready.lesion_seen_fraction < 1.0 else {}),
+        **({"lesions_beyond": "; ".join(one.text for one in ready.lesions_beyond)} if ready.lesions_beyond else {}),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gmic_model.networks.network import FindingsNetwork
 from gmic_model.networks.registry import build_network
+from schemas.config.ingest import PreprocessConfig
 from schemas.config.network import NetworkConfig, TableRow, network_of_row
 from schemas.errors import CheckpointError
 from schemas.reports.training import EnsembleMember, TrainReport
@@ -64,16 +65,25 @@ def require_preprocessing(checkpoint: Checkpoint, preprocessing: str) -> None:
     """Refuses images that were made otherwise than those the network was trained on; imported weights name none.
 
     Raises:
-        CheckpointError: Crop mode, version or VOI transform differ.
+        CheckpointError: Crop mode, version, VOI transform, common pixel spacing or what is done with large breasts differ.
     """
-    trained_on = str(checkpoint.sidecar.get("provenance", {}).get("preprocess_version", preprocessing))
+    trained_on = trained_preprocessing(checkpoint, preprocessing)
     if trained_on != preprocessing:
         raise CheckpointError(
             f"{checkpoint.folder} was trained on images of another preprocessing",
-            expected=f"crop mode, version and VOI transform {trained_on}",
+            expected=f"crop mode, version, VOI transform, common spacing and fitting {trained_on}",
             got=preprocessing,
             remedy="ingest with the preprocess section of its checkpoint.json into a new workspace_dir, or train on this store",
         )
+
+
+def trained_preprocessing(checkpoint: Checkpoint, wanted: str) -> str:
+    """What the images were made with that a network was trained on; as wanted, where its sidecar does not say."""
+    version = checkpoint.sidecar.get("provenance", {}).get("preprocess_version")
+    if version is None:
+        return wanted
+    oversize = checkpoint.sidecar.get("preprocess", {}).get("oversize", "cut")
+    return f"{version}{PreprocessConfig(oversize=oversize).fitting}"
 
 
 def load_network(checkpoint: Checkpoint, *, read_as: TableRow | None = None) -> FindingsNetwork:

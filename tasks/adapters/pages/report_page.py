@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from schemas.config.run import RunConfig
 from schemas.exam import Split
+from schemas.layout import SEEN_ENOUGH
 from schemas.reports.evaluation import EvaluationReport, FindingMetrics
 from schemas.reports.pages import PipelineReport, PredictReport
 from schemas.reports.training import EnsembleMember
@@ -27,7 +28,7 @@ from tasks.adapters.pages.charts.cohort_flow import cohort_steps, flow_chart, sp
 from tasks.adapters.pages.charts.curves import FindingScores, Whisker, pr_chart, roc_chart, whisker
 from tasks.adapters.pages.charts.frame import Chart
 from tasks.adapters.pages.charts.training_curves import loss_chart, tuning_chart
-from tasks.adapters.pages.measures import measured_tables
+from tasks.adapters.pages.measures import MeasuredTable, measured_tables
 from tasks.adapters.pages.panels import exam_links, explained_panels, page_findings, predicted_panels
 from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, write_page
 from tasks.adapters.scoring.metrics_table import drawn_sentence, patients_sentence, weights_sentence
@@ -77,6 +78,7 @@ def render_report(
         findings=page_findings(report.evaluation.by_finding),
         whiskers=_whiskers(report),
         measures=tuple(measured_tables(_by_shown_finding(report), title="Breasts, exams and images")),
+        seen_measures=next(_seen_measures(report), None),
         cautions=_cautions(report, config),
         **_attribution(report, config),
         flow=steps,
@@ -162,6 +164,11 @@ def _is_of_training(report: PipelineReport) -> bool:
     return report.evaluation.model_sha256 == report.train.checkpoint_sha256
 
 
+def _seen_measures(report: PipelineReport) -> Iterator[MeasuredTable]:
+    seen = report.ingest.seen
+    return measured_tables({} if seen is None else {"Published images": seen}, title="Breasts in the network's window")
+
+
 def _by_shown_finding(report: PipelineReport) -> dict[str, FindingMetrics]:
     """Metrics by the finding's name, in the order of a page."""
     by_finding = report.evaluation.by_finding
@@ -206,6 +213,12 @@ def _cautions(report: PipelineReport, config: RunConfig) -> list[str]:
     for what, first, second in compared if _is_of_training(report) else ():
         if first != second and first and second:  # a former release did not say the splits
             cautions.append(f"Training and evaluation used different {what} versions: see provenance.")
+    if report.ingest.seen is not None and report.ingest.seen.images_cut_much:
+        cut = report.ingest.seen
+        cautions.append(
+            f"In {cut.images_cut_much} of {cut.images} images the network saw less than {SEEN_ENOUGH:.0%} of the breast, "
+            f"at the least {cut.least_seen:.0%}: see data quality."
+        )
     for finding in page_findings(report.evaluation.by_finding):
         positives = report.evaluation.by_finding[finding].positive_breasts
         if positives == 0:

@@ -28,6 +28,7 @@ from tasks.adapters.scoring.localized_views import (
     LocalizedView,
     annotated_rows,
     annotations_of,
+    lesion_table,
     localize,
     mean_f1,
     with_localization,
@@ -213,6 +214,8 @@ class Evaluation:
     def write_tables(self, folder: Path) -> Path:
         """Leaves every table as parquet and CSV; returns the one of test images."""
         tables = {"scores": self.test, "breast_scores": self.breasts, "exam_scores": self.exams, "tuning_scores": self.tuning}
+        if not (lesions := lesion_table(self.localized_S[self.localizing], self.test_images)).empty:
+            tables["lesions"] = lesions
         if self.models["model"].nunique() > 1:
             tables["model_scores"] = self.models
         for name, table in tables.items():

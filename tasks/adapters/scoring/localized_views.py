@@ -21,29 +21,35 @@ from gmic_model.metrics.localization import (
     lesions_reached,
     mean_localization,
 )
-from gmic_model.pixels.frames import boxes_in_crop, mask_to_window
-from schemas.exam import FINDINGS, Finding, LesionBox
-from schemas.layout import MASK_BITS
-from schemas.reports.evaluation import BoxLocalization, FindingMetrics, LocalizationIntervals
+from gmic_model.pixels.frames import boxes_in_crop
+from gmic_model.seen_lesions import Lesions, lesions_beyond, lesions_in_window
+from schemas.exam import FINDINGS, Finding, LesionBox, ViewGeometry
+from schemas.reports.evaluation import BoxLocalization, FindingMetrics, LesionsSeen, LocalizationIntervals
 from tasks.adapters.scoring.scored_views import ScoredView
 from tasks.adapters.store.manifest import lines_of
 from tasks.adapters.store.views import StoredViews
 
-LESION_BOXES = "lesion_boxes"
-"""Manifest column; a store made before it existed has none."""
+LESION_BOXES, LESIONS_BEYOND = "lesion_boxes", "lesions_beyond"
+"""Manifest columns; a store made before they existed, or without need of them, has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotation:
-    """What marks the lesions of one view and finding, in the network's window.
+    """What marks the lesions of one view and finding.
 
     Attributes:
+        lesions: In the network's window, with what lies outside of it.
         is_boxed: True if rectangles stand for the lesions.
     """
 
     finding: Finding
-    mask_HW: NDArray[np.bool_]
+    lesions: Lesions
     is_boxed: bool
+
+    @property
+    def mask_HW(self) -> NDArray[np.bool_]:
+        """What of them the network's window holds."""
+        return self.lesions.mask_HW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +58,7 @@ class LocalizedView:
 
     Attributes:
         area: Share of the window that the annotation covers.
+        seen_P: Share of each lesion that lies in the network's window.
     """
 
     row: int
@@ -61,36 +68,45 @@ class LocalizedView:
     is_pointing: bool
     lesions: LesionCount
     area: float
+    seen_P: tuple[float, ...] = ()
 
 
 def annotated_rows(manifest: pd.DataFrame) -> dict[int, Mapping[str, object]]:
-    """The manifest's lines, by row, that have a mask or boxes."""
+    """The manifest's lines, by row, that have a mask or boxes, also where the stored crop holds nothing of what they mark."""
     return {
-        int(line["row"]): line
-        for line in lines_of(manifest)
-        if line["has_lesion_mask"] or isinstance(line.get(LESION_BOXES), str)
+        int(line["row"]): line for line in lines_of(manifest) if _is_masked(line) or isinstance(line.get(LESION_BOXES), str)
     }
+
+
+def _is_masked(line: Mapping[str, object]) -> bool:
+    return bool(line["has_lesion_mask"]) or isinstance(line.get(LESIONS_BEYOND), str)
 
 
 def annotations_of(line: Mapping[str, object], views: StoredViews) -> list[Annotation]:
     """The marked findings of a view: by its mask, or by its boxes where it has no mask."""
     row = int(str(line["row"]))
+    if _is_masked(line):
+        return [Annotation(finding=finding, lesions=found, is_boxed=False) for finding, found in views.lesions(row).items()]
+    boxes = [LesionBox.of_text(text) for text in str(line[LESION_BOXES]).split("; ")]
     geometry, shape_px, _ = views.views[row]
-    found: list[Annotation] = []
-    if line["has_lesion_mask"]:
-        bits_HW: NDArray[np.uint8] = mask_to_window(views.lesion_mask(row), geometry)
-        masks = [(finding, (bits_HW & MASK_BITS[finding]).astype(bool)) for finding in FINDINGS]
-    else:
-        boxes = [LesionBox.of_text(text) for text in str(line[LESION_BOXES]).split("; ")]
-        masks = [
-            (finding, mask_to_window(boxes_in_crop(own, geometry, shape_px), geometry).astype(bool))
-            for finding in FINDINGS
-            if (own := [box for box in boxes if box.finding is finding or (box.finding is None and line[finding.value] == 1)])
-        ]
-    for finding, mask_HW in masks:
-        if mask_HW.any():
-            found.append(Annotation(finding=finding, mask_HW=mask_HW, is_boxed=not line["has_lesion_mask"]))
-    return found
+    return [
+        Annotation(finding=finding, lesions=_boxed_lesions(own, geometry, shape_px, finding), is_boxed=True)
+        for finding in FINDINGS
+        if (own := [box for box in boxes if box.finding is finding or (box.finding is None and line[finding.value] == 1)])
+    ]
+
+
+def _boxed_lesions(boxes: Sequence[LesionBox], geometry: ViewGeometry, shape_px: tuple[int, int], finding: Finding) -> Lesions:
+    """Boxes that overlap are one lesion."""
+    top, bottom, left, right = geometry.crop_box_px
+    is_inside = all(
+        top <= box.top_px and box.bottom_px <= bottom and left <= box.left_px and box.right_px <= right for box in boxes
+    )
+    source_HW = np.zeros((0, 0) if is_inside else geometry.source_shape_px, np.uint8)
+    for box in () if is_inside else boxes:
+        source_HW[box.top_px : box.bottom_px, box.left_px : box.right_px] = 1
+    beyond = () if is_inside else lesions_beyond(source_HW, geometry, finding)
+    return lesions_in_window(boxes_in_crop(boxes, geometry, shape_px), geometry, beyond)
 
 
 def localize(view: ScoredView, annotations: Sequence[Annotation], patch_size: tuple[int, int]) -> list[LocalizedView]:
@@ -102,10 +118,15 @@ def localize(view: ScoredView, annotations: Sequence[Annotation], patch_size: tu
             row=view.row,
             finding=marked.finding,
             is_boxed=marked.is_boxed,
-            metrics=continuous_f1(view.saliency_CIJ[FINDINGS.index(marked.finding)], marked.mask_HW),
+            metrics=continuous_f1(
+                view.saliency_CIJ[FINDINGS.index(marked.finding)],
+                marked.mask_HW,
+                lesion_px=int(marked.lesions.size_P.sum()),
+            ),
             is_pointing=is_pointing_at_lesion(view.saliency_CIJ[FINDINGS.index(marked.finding)], marked.mask_HW),
-            lesions=lesions_reached(view.corner_K2, patch_size, marked.mask_HW),
+            lesions=lesions_reached(view.corner_K2, patch_size, marked.lesions.label_HW, size_P=marked.lesions.size_P),
             area=float(marked.mask_HW.mean()),
+            seen_P=tuple(marked.lesions.seen_fraction_P.tolist()),
         )
         for marked in annotations
     ]
@@ -138,6 +159,7 @@ def with_localization(
             "lesions_reached": sum(view.lesions.reached for view in masked),
             "localization_intervals": _mask_intervals(masked, patient_of_row, bootstrap) if masked else None,
             "boxes": _box_localization(boxed, patient_of_row, bootstrap) if boxed else None,
+            "lesions_seen": _lesions_seen([share for view in counted for share in view.seen_P]),
         }
     )
 
@@ -149,6 +171,29 @@ def mean_f1(localized: Sequence[LocalizedView], finding: Finding, rows: set[int]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _lesions_seen(shares: Sequence[float]) -> LesionsSeen | None:
+    if not shares:
+        return None
+    return LesionsSeen(
+        lesions=len(shares),
+        cut=sum(0.0 < share < 1.0 for share in shares),
+        lost=sum(share == 0.0 for share in shares),
+        mean_seen=float(np.mean(shares)),
+        least_seen=min(shares),
+    )
+
+
+def lesion_table(localized: Sequence[LocalizedView], images: pd.DataFrame) -> pd.DataFrame:
+    """One line per marked lesion of these images: whose it is, and the share of it that the network saw."""
+    lines = [
+        (view.row, view.finding.value, "box" if view.is_boxed else "mask", lesion, share)
+        for view in localized
+        for lesion, share in enumerate(view.seen_P, start=1)
+    ]
+    table = pd.DataFrame(lines, columns=["row", "finding", "marked_by", "lesion", "seen_fraction"])
+    return images[["row", "image_id", "exam_id", "patient_id", "laterality", "view_position"]].merge(table, on="row")
 
 
 def _mask_intervals(

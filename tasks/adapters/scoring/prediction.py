@@ -45,12 +45,13 @@ def scored_before(folder: Path, weights: str, manifest: pd.DataFrame) -> tuple[p
 def score_table(
     manifest: pd.DataFrame, known: pd.DataFrame, scored: Sequence[ScoredView], *, sha256: str, data_version: str
 ) -> pd.DataFrame:
-    """Known images, then new ones, as their panels are; labels and warnings are the manifest's of today."""
+    """Known images, then new ones, as their panels are; labels, warnings and what was seen are the manifest's of today."""
     rows = [*known["row"].tolist(), *(view.row for view in scored)]
     new_NC = np.array([view.score_C for view in scored]).reshape(-1, len(FINDINGS))
     score_NC = np.concatenate([known[list(SCORE_COLUMNS)].to_numpy(np.float64), new_NC])
     ordered = manifest.set_index("row").loc[rows].reset_index()
-    return image_table(ordered, rows, score_NC, model="model", sha256=sha256, data_version=data_version)
+    table = image_table(ordered, rows, score_NC, model="model", sha256=sha256, data_version=data_version)
+    return table.assign(breast_seen_fraction=ordered["breast_seen_fraction"].to_numpy(np.float64))
 
 
 def write_scores(folder: Path, weights: str, table: pd.DataFrame) -> Path:
@@ -71,6 +72,7 @@ def image_scores(table: pd.DataFrame) -> tuple[ImageScore, ...]:
             view_position=line["view_position"],
             scores={finding.value: line[f"{finding.value}_score"] for finding in FINDINGS},
             gate_warnings=line["gate_warnings"],
+            breast_seen=None if np.isnan(line["breast_seen_fraction"]) else line["breast_seen_fraction"],
         )
         for line in lines_of(table)
     )

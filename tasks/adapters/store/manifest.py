@@ -83,12 +83,6 @@ def publish(store: ExamStore, lines: Sequence[Mapping[str, object]], quarantined
     return manifest
 
 
-def _says(line: Mapping[str, object], column: Column) -> bool:
-    """True if the line has something to say in an optional column."""
-    value = line.get(column.name)
-    return value is not None if column.is_nullable else bool(value)
-
-
 def unpublish(store: ExamStore, image_ids: Collection[str]) -> int:
     """Takes images out of the manifest in force; how many were in it. Labels and all other lines stay as they are.
 
@@ -103,6 +97,12 @@ def unpublish(store: ExamStore, image_ids: Collection[str]) -> int:
     if not all(stays):
         write_atomically(store.manifest_path, marked_manifest(table.filter(pa.array(stays)), store.store_id))
     return len(stays) - sum(stays)
+
+
+def _says(line: Mapping[str, object], column: Column) -> bool:
+    """True if the line has something to say in an optional column."""
+    value = line.get(column.name)
+    return value is not None if column.is_nullable else bool(value)
 
 
 def read_manifest(store: ExamStore) -> pd.DataFrame:
@@ -132,7 +132,9 @@ def published_rows(store: ExamStore) -> dict[str, int]:
 def data_version(manifest: pd.DataFrame) -> str:
     """sha256 over what training and evaluation see: images, crops, masks and labels; not where and when they were stored."""
     columns = [name for name in MANIFEST_NAMES if name not in ("row", "gate_warnings", "batch", "batch_date")]
-    columns += [column.name for column in OPTIONAL_COLUMNS if column.name in manifest]
+    # Which share a window holds follows from crop and window: a store that says it is of the same data as one that does not.
+    said = [column.name for column in OPTIONAL_COLUMNS if not column.name.endswith("_seen_fraction")]
+    columns += [name for name in said if name in manifest]
     text = manifest.sort_values("image_id")[columns].to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()
 

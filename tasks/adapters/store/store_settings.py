@@ -25,8 +25,8 @@ class StoreSettings(Config):
 
     @property
     def preprocessing(self) -> str:
-        """Crop mode, version and VOI transform, as checkpoints say it."""
-        return f"{self.preprocess.crop_mode.value}-{self.preprocess_version}"
+        """Crop mode, version, VOI transform, common pixel spacing and fitting, as weights must have been trained on."""
+        return f"{self.preprocess.crop_mode.value}-{self.preprocess_version}{self.preprocess.fitting}"
 
     def changed(self, other: StoreSettings) -> list[str]:
         """Names of settings that differ; the id is none."""

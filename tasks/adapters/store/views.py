@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gmic_model.preprocess import PreparedView
+from gmic_model.seen_lesions import Lesions, lesions_in_window
 from schemas.config.training import StoreReader
-from schemas.exam import Laterality, ViewGeometry, ViewPosition
-from schemas.layout import LESION_MASK
+from schemas.exam import Finding, Laterality, LesionBeyond, ViewGeometry, ViewPosition
+from schemas.layout import LESION_MASK, MASK_BITS, SEEN_ENOUGH
+from schemas.reports.data import SeenBreasts
 from tasks.adapters.store.exam_store import ExamStore, damaged_row, read_row
 from tasks.adapters.store.manifest import lines_of
 
@@ -27,12 +29,14 @@ class StoredViews:
         views: Row -> (geometry, (rows, columns) of the stored crop, tissue fraction).
         reader: Which library reads; the pixels are the same.
         masked_rows: Rows that have a lesion mask.
+        beyond: What the stored crops do not hold of lesions, by row.
     """
 
     store: ExamStore
     views: Mapping[int, tuple[ViewGeometry, tuple[int, int], float]]
     reader: StoreReader = StoreReader.ZARR
     masked_rows: frozenset[int] = frozenset()
+    beyond: Mapping[int, tuple[LesionBeyond, ...]] = field(default_factory=dict)
 
     def __call__(self, row: int) -> PreparedView:
         """The view as ingest prepared it."""
@@ -51,6 +55,22 @@ class StoredViews:
             raise damaged_row(self.store, row, LESION_MASK, got="nothing: its shard is missing")
         return mask_HW
 
+    def lesions(self, row: int) -> dict[Finding, Lesions]:
+        """The lesions that the view's mask marks, by finding; each with what window and crop cut off.
+
+        Raises:
+            StoreError: As ``lesion_mask``.
+        """
+        geometry, shape_px, _ = self.views[row]
+        mask_HW = self.lesion_mask(row) if row in self.masked_rows else np.zeros(shape_px, np.uint8)
+        found = {
+            finding: lesions_in_window(
+                mask_HW & bit, geometry, [one for one in self.beyond.get(row, ()) if one.finding is finding]
+            )
+            for finding, bit in MASK_BITS.items()
+        }
+        return {finding: lesions for finding, lesions in found.items() if len(lesions.size_P)}
+
 
 def stored_views(
     store: ExamStore, manifest: pd.DataFrame, window_px: tuple[int, int], *, reader: StoreReader = StoreReader.ZARR
@@ -65,7 +85,38 @@ def stored_views(
         for line in lines_of(manifest)
     }
     masked_rows = frozenset(int(row) for row in manifest.loc[manifest["has_lesion_mask"], "row"])
-    return StoredViews(store, views, reader, masked_rows)
+    beyond = {
+        int(line["row"]): tuple(LesionBeyond.of_text(text) for text in line["lesions_beyond"].split("; "))
+        for line in lines_of(marked_beyond(manifest))
+    }
+    return StoredViews(store, views, reader, masked_rows, beyond)
+
+
+def seen_fractions(manifest: pd.DataFrame, window_px: tuple[int, int]) -> NDArray[np.float64]:
+    """Share of each image's breast inside the window; NaN where an older version cut it and did not say."""
+    is_cut_N = (manifest["stored_rows_px"] > window_px[0]) | (manifest["stored_columns_px"] > window_px[1])
+    said = manifest["breast_seen_fraction"] if "breast_seen_fraction" in manifest else pd.Series(np.nan, index=manifest.index)
+    return np.where(is_cut_N, said.to_numpy(np.float64), 1.0)
+
+
+def seen_breasts(manifest: pd.DataFrame, window_px: tuple[int, int]) -> SeenBreasts:
+    """What the window holds of the breasts, in numbers."""
+    seen_N = seen_fractions(manifest, window_px)
+    known_N = seen_N[~np.isnan(seen_N)]
+    return SeenBreasts(
+        images=len(manifest),
+        images_cut=int((known_N < 1.0).sum()),
+        images_cut_much=int((known_N < SEEN_ENOUGH).sum()),
+        mean_seen=float(known_N.mean()) if known_N.size else None,
+        least_seen=float(known_N.min()) if known_N.size else None,
+        images_unknown=len(seen_N) - len(known_N),
+        least_scale=float(manifest["scale"].min()) if len(manifest) else None,
+    )
+
+
+def marked_beyond(manifest: pd.DataFrame) -> pd.DataFrame:
+    """The manifest's lines whose lesions reach beyond the stored crop; a store that has none has no such column."""
+    return manifest[manifest["lesions_beyond"].notna()] if "lesions_beyond" in manifest else manifest.iloc[:0]
 
 
 def _geometry_of(line: Mapping[str, Any], window_px: tuple[int, int]) -> ViewGeometry:
@@ -83,6 +134,20 @@ def _geometry_of(line: Mapping[str, Any], window_px: tuple[int, int]) -> ViewGeo
         window_px=window_px,
         view_position=ViewPosition(line["view_position"]),
         quarter_turns=int(line.get("quarter_turns", 0)),
+    )
+
+
+def cut_views(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """A sentence for each image whose breast the window does not hold; lines with ``breast_seen_fraction`` of each image."""
+    return tuple(
+        f"Of {line['laterality']} {line['view_position']} of exam {line['exam_id']} the network saw "
+        + (
+            "a part: how much is not recorded."
+            if np.isnan(seen)
+            else f"{seen:.0%} of the breast: the rest lies outside its window."
+        )
+        for line in lines
+        if not (seen := line["breast_seen_fraction"]) >= SEEN_ENOUGH
     )
 
 

@@ -18,10 +18,8 @@ from gmic_model.metrics.localization import continuous_f1
 from gmic_model.metrics.ranking import auroc, breast_scores
 from gmic_model.model import GMICOutput
 from gmic_model.networks.birads_classifier import birads_group
-from gmic_model.pixels.frames import mask_to_window
 from schemas.config.training import FitConfig
 from schemas.exam import FINDINGS, Finding
-from schemas.layout import MASK_BITS
 from tasks.adapters.store.views import StoredViews
 
 
@@ -63,7 +61,7 @@ def measure_findings(
     """Scores every tuning view and measures. All processes of a training call it; the result is whole in each of them."""
     is_malignant = lines[Finding.MALIGNANT.value] == 1
     lines = pd.concat([lines[is_malignant], lines[~is_malignant]]).reset_index(drop=True)  # pictures show the first ones
-    masked = set(lines.loc[lines["has_lesion_mask"].astype(bool), "row"])
+    masked = {int(row) for row in lines["row"]} & (views.masked_rows | set(views.beyond))
     seen: list[_SeenView] = []
     processes.share_statistics(learner.network)
     with averaged_weights(learner):
@@ -134,13 +132,11 @@ def _result(lines: pd.DataFrame, seen: list[_SeenView]) -> TuningResult:
 def _localization(output: GMICOutput, index: int, row: int, views: StoredViews) -> list[tuple[int, float]]:
     if not output.saliency_NCIJ.numel():  # a network without a map
         return []
-    geometry, _, _ = views.views[row]
-    bits_HW: NDArray[np.uint8] = mask_to_window(views.lesion_mask(row), geometry)
     found = []
-    for finding, name in enumerate(FINDINGS):
-        mask_HW = (bits_HW & MASK_BITS[name]).astype(bool)
-        if mask_HW.any():
-            found.append((finding, continuous_f1(output.saliency_NCIJ[index, finding].numpy(), mask_HW).f1))
+    for name, lesions in views.lesions(row).items():
+        saliency_IJ = output.saliency_NCIJ[index, FINDINGS.index(name)].numpy()
+        f1 = continuous_f1(saliency_IJ, lesions.mask_HW, lesion_px=int(lesions.size_P.sum())).f1
+        found.append((FINDINGS.index(name), f1))
     return found
 
 

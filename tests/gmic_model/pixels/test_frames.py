@@ -73,14 +73,14 @@ def test_patches_and_saliency_agree(geometry: ViewGeometry, at: tuple[float, flo
         np.testing.assert_array_equal(lit, [[top, left]])
 
 
-@pytest.mark.parametrize("oversize", ["cut", "shrink"])
+@pytest.mark.parametrize("oversize", ["cut", "shrink", "0.1 mm", "0.1 mm and shrink"])
 @pytest.mark.parametrize("view", ViewPosition)
 @pytest.mark.parametrize("laterality", Laterality)
 @pytest.mark.parametrize("window", [(640, 448), (256, 192)])
 def test_a_bright_square_comes_back_in_its_corner(
     laterality: Laterality, view: ViewPosition, oversize: str, window: tuple[int, int]
 ) -> None:
-    """A lesion marked in the upper nipple-side part of an L and an R image is found there again, cut, shrunk or padded."""
+    """A lesion marked in the upper nipple-side part of an L and an R image is found there again, cut, scaled or padded."""
     rows, columns = 480, 360
     row, column = np.mgrid[:rows, :columns]
     image = np.where(((row - 240) / 200) ** 2 + (column / 280) ** 2 < 1, 1000, 0).astype(np.uint16)
@@ -89,9 +89,15 @@ def test_a_bright_square_comes_back_in_its_corner(
         image, lesion = np.ascontiguousarray(image[:, ::-1]), np.s_[200:230, 160:190]  # 360 - 200 = 160
     image[lesion] = 60000
     config = PreprocessConfig(
-        window_px=window, erosion_iterations=20, crop_buffer_px=10, oversize=oversize, jitter_shift_px=8, jitter_size_px=8
+        window_px=window,
+        erosion_iterations=20,
+        crop_buffer_px=10,
+        oversize="shrink" if "shrink" in oversize else "cut",
+        pixel_spacing_mm=0.1 if "mm" in oversize else None,
+        jitter_shift_px=8,
+        jitter_size_px=8,
     )
-    prepared = fit_canvas(prepare_view(image, laterality, view, settings=config), config.canvas_px)
+    prepared = fit_canvas(prepare_view(image, laterality, view, settings=config, pixel_spacing_mm=0.08), config.canvas_px)
     window_HW = network_input(prepared)
     bright = np.argwhere(window_HW > window_HW.max() / 2)
     assert len(bright), "the window does not show the lesion"

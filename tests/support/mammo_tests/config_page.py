@@ -99,10 +99,12 @@ that train-time jitter can reach.
 ## The manifest's columns
 
 A value that breaks a *critical* demand stops `mammo validate`; a *warning* goes into the report. A column that
-may be empty has no value where the source had none. Only while an image of the
-manifest needs it there is {names}; where it is absent it is 0 in every line, or not known if it may be
-empty. *From* says who knows it: the header as it is, the gate's record of it, the crop, the labels
-and boxes files, or the ledger. A further column: [how-to](../how-to/add-a-manifest-column.md).
+may be empty has no value where the source had none. Only while an image of
+the manifest needs them there are
+{names};
+where one is absent it is 0 in every line, or empty if it may be. *From* says who knows it: the
+header as it is, the gate's record of it, the crop, the labels and boxes files, or the ledger. A
+further column: [how-to](../how-to/add-a-manifest-column.md).
 
 {columns}
 ## Columns that are watched from ingest to ingest

@@ -12,6 +12,7 @@ from schemas.reports.evaluation import (
     BoxLocalization,
     CalibrationReport,
     FindingMetrics,
+    LesionsSeen,
     LocalizationIntervals,
     ModelMetrics,
     ModelSpread,
@@ -52,7 +53,9 @@ def every_measure(**changes: Any) -> FindingMetrics:
     boxes = BoxLocalization(
         images=61, mass_inside=interval(0.62), area_inside=0.063, pointing=interval(0.64), lesions=65, lesions_reached=66
     )
+    seen = LesionsSeen(lesions=67, cut=68, lost=69, mean_seen=0.91, least_seen=0.02)
     given: dict[str, Any] = {
+        "lesions_seen": seen,
         "breasts": 1071, "positive_breasts": 72, "auroc": interval(0.73), "auprc": interval(0.74), "localization_images": 75,
         "localization_f1": 0.076, "localization_precision": 0.077, "localization_recall": 0.078, "pointing_fraction": 0.079,
         "lesions": 80, "lesions_reached": 81, "calibration": calibration, "calibration_scaled": calibration,

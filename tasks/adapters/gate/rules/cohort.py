@@ -6,6 +6,12 @@ from tasks.adapters.gate.rules.rule import BLOCK, WARN, row
 
 row("I06", BLOCK, "A SOPInstanceUID comes with one image, patient, exam, side, view, date and age only", by="inbox.claims")
 row("C01", BLOCK, "A breast is found in the image", by="gmic_model.preprocess")
+row(
+    "C02",
+    BLOCK,
+    "The pixel spacing is known where `preprocess.pixel_spacing_mm` asks for a common one",
+    by="gmic_model.preprocess",
+)
 row("E01", WARN, "An exam has all four standard views", by="checks.image_suites")
 row("E02", WARN, "An exam has one image per view; where a view comes twice, both are used", by="checks.image_suites")
 row("E03", BLOCK, "No two images of different UIDs have the same pixels", by="inbox.claims")

@@ -24,7 +24,7 @@ from tasks.adapters.pages.panels import draw_view
 from tasks.adapters.scoring.metrics_table import SHORT, drawn_sentence
 from tasks.adapters.scoring.scored_views import ScoredView, ViewsReadOnce, score_rows
 from tasks.adapters.store.exam_store import store_preprocessing
-from tasks.adapters.store.views import StoredViews, missing_views
+from tasks.adapters.store.views import StoredViews, cut_views, missing_views
 
 
 def gallery_note(config: RunConfig, drawn: EnsembleMember, evaluated: EvaluationReport) -> GalleryNote:
@@ -77,7 +77,7 @@ def draw_exams(
         images.append(draw_view(view, line, kept, config_of(network), gallery.folder.parent))
         hung.append(_hung(view, line, kept, config_of(network), config.explain.picture_rows_px, images[-1]))
         if len(hung) == len(of_exam):
-            gallery.write_exam(notes.exam(line["exam_id"], hung, missing_views(of_exam)))
+            gallery.write_exam(notes.exam(line["exam_id"], hung, (*missing_views(of_exam), *cut_views(of_exam))))
             hung.clear()
         drawn(len(images))
     return tuple(images)
@@ -105,4 +105,5 @@ def _hung(
         ),
         scores=dict(zip(FINDINGS, view.score_C.tolist(), strict=True)),
         attention_K=view.attention_K,
+        breast_seen=None if np.isnan(line["breast_seen_fraction"]) else float(line["breast_seen_fraction"]),
     )

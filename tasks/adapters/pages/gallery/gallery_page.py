@@ -39,6 +39,7 @@ class GalleryView:
         panel_name: File name of its Figure 4 panel, in the folder above the gallery; so is the .npz beside it.
         scores: Per finding.
         attention_K: In the order of ``hung.patches``.
+        breast_seen: Share of the breast that the network's window holds; None = not recorded.
     """
 
     image_id: str
@@ -48,6 +49,7 @@ class GalleryView:
     hung: HungView
     scores: Mapping[Finding, float]
     attention_K: NDArray[np.floating]
+    breast_seen: float | None = 1.0
 
     @property
     def name(self) -> str:

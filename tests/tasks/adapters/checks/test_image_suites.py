@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -129,3 +130,14 @@ def test_a_column_that_some_images_need_is_checked_where_it_is() -> None:
     assert failed(check_manifest(turned, suites=["ingest_images"])) == {}
     broken = failed(check_manifest(set_value("quarter_turns", 5, 0)(turned), suites=["ingest_images"]))
     assert broken == {("ingest_images", "quarter_turns is one of 0, 1, 2, 3"): ("critical", 1)}
+
+
+def test_breasts_and_lesions_that_the_window_cuts_are_counted() -> None:
+    """Below 95 % is a warning with its count; images that fit into the window say nothing and are no breach."""
+    cut = clean_manifest().assign(breast_seen_fraction=np.nan, lesion_seen_fraction=np.nan)
+    cut.loc[:2, "breast_seen_fraction"], cut.loc[0, "lesion_seen_fraction"] = [0.49, 0.74, 0.96], 0.5
+    share = "_seen_fraction the network's window holds at least 0.95 of"
+    assert failed(check_manifest(cut, suites=["ingest_images"])) == {
+        ("ingest_images", f"breast{share} the breast"): ("warning", 2),
+        ("ingest_images", f"lesion{share} each lesion"): ("warning", 1),
+    }

@@ -16,8 +16,8 @@ import pytest
 from gmic_model.preprocess import PREPROCESS_VERSION, crop_like
 from schemas.config.ingest import PhantomConfig, PreprocessConfig
 from schemas.errors import DicomError, GateRejection
-from schemas.exam import ViewGeometry
-from schemas.layout import LESION_MASK, MANIFEST_NAMES
+from schemas.exam import Finding, ViewGeometry
+from schemas.layout import LESION_MASK, MANIFEST_NAMES, OPTIONAL_COLUMNS
 from tasks.adapters.datasets.phantom_cohort import write_cohort
 from tasks.adapters.dicom.dicom_file import read_header, read_pixels
 from tasks.adapters.gate.gate_settings import GateSettings
@@ -33,8 +33,8 @@ from tasks.adapters.inbox.shard_writer import (
 )
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.store.exam_store import ExamStore, create_store, read_row, reserve_rows
-from tasks.adapters.store.manifest import publish, read_manifest
-from tasks.adapters.store.views import stored_views
+from tasks.adapters.store.manifest import lines_of, publish, read_manifest
+from tasks.adapters.store.views import seen_breasts, stored_views
 
 BATCH_COLUMNS = {"batch", "batch_date"}
 LABEL_COLUMNS = {"benign", "malignant", "birads", "label_source", "density", "finding_type", "lesion_boxes"}
@@ -120,7 +120,8 @@ def test_every_image_is_stored_with_its_manifest_line(cohort_dir: Path, tmp_path
     assert sorted(line["row"] for line in _lines(result)) == list(range(8))  # type: ignore[type-var]
     assert set(result.written) == {f"F{index}" for index in range(8)}
     unpublished = {"accession_id", "bare_patient_id", "is_mask_unusable"}
-    assert all(set(line) == set(MANIFEST_NAMES) - LABEL_COLUMNS - BATCH_COLUMNS | unpublished for line in _lines(result))
+    always = set(MANIFEST_NAMES) - LABEL_COLUMNS - BATCH_COLUMNS | unpublished
+    assert all(set(line) - {column.name for column in OPTIONAL_COLUMNS} == always for line in _lines(result))
     _published(job.store, result)
     views = stored_views(job.store, read_manifest(job.store), PREPROCESS.window_px)
     for line in _lines(result):
@@ -128,6 +129,27 @@ def test_every_image_is_stored_with_its_manifest_line(cohort_dir: Path, tmp_path
         assert pixels_HW.shape == (line["stored_rows_px"], line["stored_columns_px"])
         assert (int(pixels_HW.min()), int(pixels_HW.max())) == (line["pixel_min"], line["pixel_max"])
         assert float(pixels_HW.mean()) == pytest.approx(line["pixel_mean"])
+
+
+def test_what_the_window_and_the_crop_cut_off_is_published(cohort_dir: Path, tmp_path: Path) -> None:
+    """A mask over the whole image reaches beyond the breast's crop: the manifest says how far, the lesion has its size."""
+    (file, *_) = _source_files(cohort_dir)
+    mask_path = tmp_path / "mask.png"
+    cv2.imwrite(str(mask_path), np.full((384, 288), 2, np.uint8))
+    small = PREPROCESS.model_copy(update={"window_px": (96, 64)})
+    job = replace(_job(tmp_path, cohort_dir, [file], {file.file_id: mask_path}), preprocess=small)
+    result = write_exam_shard(job)
+    _published(job.store, result)
+    (line,) = lines_of(manifest := read_manifest(job.store))
+    stored_px = line["stored_rows_px"] * line["stored_columns_px"]
+    assert 0.0 < line["breast_seen_fraction"] < 0.9 and line["lesion_seen_fraction"] == round(96 * 64 / (384 * 288), 4)
+    assert line["lesions_beyond"] == f"malignant {384 * 288 - stored_px} 0 0"
+    lesions = stored_views(job.store, manifest, small.window_px).lesions(line["row"])[Finding.MALIGNANT]
+    assert lesions.size_P.tolist() == [384 * 288] and int(lesions.mask_HW.sum()) == 96 * 64
+    seen = seen_breasts(manifest, small.window_px)
+    assert (seen.images, seen.images_cut, seen.least_seen) == (1, 1, line["breast_seen_fraction"])
+    former = seen_breasts(manifest.drop(columns="breast_seen_fraction"), small.window_px)
+    assert (former.images_cut, former.images_unknown, former.least_seen) == (0, 1, None)
 
 
 def test_stored_pixels_are_those_of_the_source_inside_the_crop_box(cohort_dir: Path, tmp_path: Path) -> None:

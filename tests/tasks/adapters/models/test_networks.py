@@ -5,18 +5,35 @@ from __future__ import annotations
 import json
 import lzma
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from schemas.config.ingest import PreprocessConfig
 from schemas.config.network import GMICConfig, GMICVariant, NetworkConfig, ResNet22Config
+from schemas.errors import CheckpointError
 from schemas.reports.training import EnsembleMember
-from tasks.adapters.models.checkpoints import load_checkpoint
-from tasks.adapters.models.networks import load_member
+from tasks.adapters.models.checkpoints import Checkpoint, load_checkpoint
+from tasks.adapters.models.networks import load_member, require_preprocessing
+from tasks.adapters.provenance import config_preprocessing
 
 KEPT = Path(__file__).parents[3] / "golden" / "before_networks"
 SIZE = (192, 128)
+
+
+def test_weights_and_images_agree_on_what_is_done_with_large_breasts(tmp_path: Path) -> None:
+    """Weights that were trained on breasts shrunk to the window are refused where they are cut, and the other way round."""
+    sidecar = {"provenance": {"preprocess_version": "robust-1"}, "preprocess": {"oversize": "shrink"}}
+    shrunk = Checkpoint(folder=tmp_path, weights={}, training={}, sidecar=sidecar)
+    require_preprocessing(shrunk, "robust-1+shrink")
+    with pytest.raises(CheckpointError, match="another preprocessing"):
+        require_preprocessing(shrunk, "robust-1")
+    former = replace(shrunk, sidecar={"provenance": {"preprocess_version": "robust-1"}})
+    require_preprocessing(former, "robust-1")
+    settings = PreprocessConfig(oversize="shrink", pixel_spacing_mm=0.1)
+    assert f"{config_preprocessing(settings)}{settings.fitting}" == "robust-1+0.1mm+shrink"
 
 
 @pytest.mark.parametrize(

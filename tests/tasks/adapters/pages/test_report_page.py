@@ -23,11 +23,11 @@ from gmic_model.metrics.curve_bands import CurveBand
 from gmic_model.metrics.ranking import auprc, auroc, bootstrap_interval
 from mammo_tests.measures import every_measure, measured_titles
 from schemas.config.evaluation import EvaluateConfig
-from schemas.config.ingest import IngestConfig, PhantomConfig
+from schemas.config.ingest import IngestConfig, PhantomConfig, PreprocessConfig
 from schemas.config.network import ResNet22Config
 from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, Finding
-from schemas.reports.data import CheckResult, IngestReport, SplitCount, SplitReport, ValidationReport
+from schemas.reports.data import CheckResult, IngestReport, SeenBreasts, SplitCount, SplitReport, ValidationReport
 from schemas.reports.evaluation import EvaluationReport, FindingMetrics, JudgedPatients
 from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, ImageScore, PipelineReport, PredictReport
 from schemas.reports.report import Interval, Provenance
@@ -658,6 +658,28 @@ def test_cautions_come_before_numbers(render: Callable[..., str]) -> None:
         patients=JudgedPatients(is_checked=True),
     )  # fmt: skip
     assert "Before quoting" not in render(evaluation=evaluation, config={"phantom": None})
+
+
+def test_pages_say_what_is_cut_and_what_it_costs(render: Callable[..., str], tmp_path: Path) -> None:
+    """Which way large breasts are treated, how many images lose how much, and that lesions outside count as missed."""
+    seen = SeenBreasts(
+        images=1480, images_cut=320, images_cut_much=41, mean_seen=0.97, least_seen=0.49, images_unknown=0, least_scale=1.0
+    )
+    ingest = make_report(tmp_path).ingest.model_copy(update={"seen": seen})
+    page = " ".join(_Page(render(ingest=ingest)).text.split())
+    assert "cut at its best centre, as the paper does (preprocess.oversize: cut)" in page
+    assert "320 images of 1,480 are cut, 41 of them much; of the one cut most the network saw 49% of the breast" in page
+    assert "In 41 of 1480 images the network saw less than 95% of the breast, at the least 49%" in page
+    assert "does not hold of a lesion counts as missed" in page
+    shrink = PreprocessConfig(oversize="shrink", pixel_spacing_mm=0.1)
+    shrunk = seen.model_copy(update={"images_cut": 0, "images_cut_much": 0, "least_seen": 1.0, "least_scale": 0.61})
+    page = " ".join(
+        _Page(render(ingest=ingest.model_copy(update={"seen": shrunk}), config={"preprocess": shrink})).text.split()
+    )
+    assert "down to 0.61 stored pixels" in page and "first brought to 0.1 mm a pixel" in page and "The paper cuts" in page
+    images = tuple(one.model_copy(update={"breast_seen": 0.49}) for one in make_prediction(tmp_path).images)
+    prediction = " ".join(_Page(_prediction_page(tmp_path, images=images, seen=seen)).text.split())
+    assert "of the one cut most the network saw 49% of the breast" in prediction and "Breast seen" in prediction
 
 
 def make_report_train(**changes: Any) -> TrainReport:

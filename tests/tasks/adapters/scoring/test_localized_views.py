@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.localization import ContinuousF1, LesionCount
-from schemas.exam import Finding, LesionBox, ViewGeometry, ViewPosition
+from schemas.exam import Finding, LesionBeyond, LesionBox, ViewGeometry, ViewPosition
 from schemas.reports.evaluation import FindingMetrics
 from schemas.reports.report import Interval
 from tasks.adapters.scoring.localized_views import (
@@ -60,6 +61,36 @@ def test_saliency_on_a_box_is_its_mass_inside(is_flipped: bool) -> None:
     assert found.metrics.precision == 1.0 and found.is_pointing and found.area == pytest.approx(64 / (32 * 24))
 
 
+def test_what_the_window_cuts_off_a_box_counts_as_missed() -> None:
+    """A box half inside the crop has recall 0.5 at saliency 1 everywhere; one outside has 0, and is counted, not left out."""
+    boxes = [
+        LesionBox(finding=Finding.MALIGNANT, top_px=32, bottom_px=40, left_px=6, right_px=14),
+        LesionBox(finding=Finding.BENIGN, top_px=10, bottom_px=14, left_px=27, right_px=30),
+    ]
+    views = _views(is_flipped=False)
+    marked = annotations_of(_line("; ".join(box.text for box in boxes)), views)
+    view = ScoredView(
+        row=0, score_C=np.zeros(2), saliency_CIJ=np.ones((2, 8, 6), np.float32), corner_K2=np.array([[0, 0]]),
+        attention_K=np.ones(1, np.float32),
+    )  # fmt: skip
+    lost, half = localize(view, marked, (8, 8))
+    assert (half.metrics.recall, half.seen_P, half.lesions) == (0.5, (0.5,), (0, 1))
+    assert (lost.metrics, lost.seen_P, lost.lesions) == (ContinuousF1(0.0, 0.0, 0.0), (0.0,), (0, 1))
+    images = pd.DataFrame({"row": [0], "patient_id": ["P"]})
+    measured = with_localization(_empty(), Finding.BENIGN, [lost, half], images, BOOTSTRAP).lesions_seen
+    assert measured is not None and (measured.lesions, measured.lost, measured.mean_seen) == (1, 1, 0.0)
+
+
+def test_a_mask_wholly_outside_the_crop_is_localised_too(tmp_path: Path) -> None:
+    """The store holds nothing of it, its manifest line does: the image counts with recall 0."""
+    views = replace(_views(is_flipped=False), beyond={0: (LesionBeyond(finding=Finding.MALIGNANT, beyond_px=9, at_px=None),)})
+    line = {**_line(None), "lesions_beyond": "malignant 9"}
+    assert set(annotated_rows(pd.DataFrame([line]))) == {0}
+    (marked,) = annotations_of(line, views)
+    assert (marked.finding, marked.is_boxed, marked.lesions.size_P.tolist()) == (Finding.MALIGNANT, False, [9])
+    assert not marked.mask_HW.any() and marked.lesions.seen_fraction_P.tolist() == [0.0]
+
+
 def test_a_box_without_a_finding_is_of_the_breasts_findings() -> None:
     """Of a malignant breast it marks a malignant lesion; of a breast with no finding it marks nothing."""
     text = "any 12 20 6 14"
@@ -81,12 +112,16 @@ def _localized(row: int, f1: float, *, is_boxed: bool = False) -> LocalizedView:
     )  # fmt: skip
 
 
-def test_masks_and_boxes_are_averaged_apart() -> None:
-    """F1 0.2, 0.4, 0.6 of masks mean 0.4; the box's share 0.4 stands alone; images of other splits do not count."""
-    empty = FindingMetrics(
+def _empty() -> FindingMetrics:
+    return FindingMetrics(
         breasts=0, positive_breasts=0, auroc=UNDEFINED, auprc=UNDEFINED, localization_images=0,
         localization_f1=None, localization_precision=None, localization_recall=None,
     )  # fmt: skip
+
+
+def test_masks_and_boxes_are_averaged_apart() -> None:
+    """F1 0.2, 0.4, 0.6 of masks mean 0.4; the box's share 0.4 stands alone; images of other splits do not count."""
+    empty = _empty()
     localized = [
         _localized(0, 0.2),
         _localized(1, 0.4),

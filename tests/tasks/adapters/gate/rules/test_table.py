@@ -351,6 +351,13 @@ def no_breast(folder: Path) -> Collection[str]:
     return caught.value.reason_codes
 
 
+def no_spacing(folder: Path) -> Collection[str]:
+    """Nothing to scale by, where all are to have one spacing."""
+    with pytest.raises(GateRejection) as caught:
+        prepare_view(np.ones((300, 200), np.uint16), Laterality.RIGHT, settings=PreprocessConfig(pixel_spacing_mm=0.1))
+    return caught.value.reason_codes
+
+
 def published(*images: dict[str, object]) -> Collection[str]:
     """Why some of these images, alike but for what is given, are not published."""
     same: dict[str, object] = {"image_id": "I", "exam_id": "E", "patient_id": "P", "pixel_sha256": "p", "source_sha256": "s"}
@@ -380,6 +387,7 @@ OTHERS: dict[str, Callable[[Path], Collection[str]]] = {
     "V03": unknown_view_code,
     "X13": no_window,
     "C01": no_breast,
+    "C02": no_spacing,
     "I06": lambda folder: published({}, {"pixel_sha256": "q"}),
     "E01": lambda folder: checked(laterality=["R"] * 4),
     "E02": lambda folder: checked(view_position=["CC"] * 4),
