@@ -110,7 +110,7 @@ VERBS: Final = (
             ),
             Flag(
                 option="--calibrated",
-                help="Breast scores after the temperature kept beside the weights",
+                help="Breast scores after the recalibration kept beside the weights",
                 kind=bool,
                 config_key="calibrated",
                 has_negative=True,

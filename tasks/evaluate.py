@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreError
 from schemas.reports.data import SplitReport
-from schemas.reports.evaluation import EvaluationReport, FindingMetrics, TemperatureFile
+from schemas.reports.evaluation import EvaluationReport, FindingMetrics
 from schemas.reports.training import TrainReport
-from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members, keep_temperature
+from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members, keep_recalibration
 from tasks.adapters.models.scorings import enter_scoring
 from tasks.adapters.provenance import file_sha256, provenance
 from tasks.adapters.scoring.metrics_table import evaluation_sentences, metrics_markdown
@@ -19,6 +19,9 @@ from tasks.artifacts import progress, show_markdown
 from tasks.stage import GPU_TAG, load_report, stage
 
 logger = logging.getLogger(__name__)
+
+INTERVAL_METHOD = "score intervals with patients as clusters; docs/explanation/what-the-numbers-mean.md"
+"""What the report says of its intervals; a former release's say nothing."""
 
 
 def _read_formerly(config: RunConfig, splits: SplitReport, trained: TrainReport | None) -> tuple[str, ...] | None:
@@ -45,8 +48,8 @@ def _read_formerly(config: RunConfig, splits: SplitReport, trained: TrainReport 
 def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainReport | None) -> EvaluationReport:
     """Scores the test split and measures; scores go to parquet and CSV, per image, breast and exam.
 
-    The tuning split is scored too: temperature, use thresholds and the model for localisation are chosen there. Patients whom
-    the weights have seen are refused, or left out if the config says so.
+    The tuning split is scored too: recalibration, use thresholds and the model for localisation are chosen there. Patients
+    whom the weights have seen are refused, or left out if the config says so.
 
     Args:
         config: The run.
@@ -71,12 +74,11 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         evaluation = Evaluation.of(config, members, images, splits.data_version, tracker.advance_to)
     scores_path = evaluation.write_tables(Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value))
     by_finding = evaluation.measured(config.evaluate)
-    fits = {finding: metrics.temperature for finding, metrics in by_finding.items() if metrics.temperature is not None}
-    fitted = TemperatureFile(checkpoint_sha256=ensemble_sha256(members), data_version=splits.data_version, by_finding=fits)
-    keep_temperature(
+    keep_recalibration(
         scores_path.parent,
         members,
-        fitted,
+        by_finding,
+        data_version=splits.data_version,
         are_unseen=images.patients.is_checked,
         is_of_weights=config.evaluate.read_as is None,  # read as another row of Table 1 they give other scores
     )
@@ -86,6 +88,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         models=members,
         localization_model=evaluation.localization_model,
         by_finding=by_finding,
+        interval_method=INTERVAL_METHOD,
         exams=images.test["exam_id"].nunique(),
         images=len(images.test),
         provenance=provenance(config, splits, seed=config.evaluate.seed),
@@ -96,9 +99,6 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
     table = metrics_markdown(report.by_finding, _metrics_before(config))
     show_markdown("metrics", f"{table}\n\n{evaluation_sentences(report)}", "Breast-level metrics, test split")
     return report
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def refuse_other_splits(splits: SplitReport, trained: TrainReport) -> None:

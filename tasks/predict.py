@@ -21,7 +21,7 @@ from tasks.adapters.pages.report_page import render_prediction
 from tasks.adapters.provenance import config_preprocessing, now
 from tasks.adapters.scoring.prediction import (
     image_scores,
-    kept_temperatures,
+    kept_recalibration,
     mean_breast_scores,
     score_table,
     scored_before,
@@ -70,7 +70,7 @@ def predict_exams(config: RunConfig, ingested: IngestReport, checkpoint_path: Pa
         CheckpointError: The checkpoint is missing or was altered.
     """
     checkpoint = load_checkpoint(checkpoint_path)
-    temperatures = kept_temperatures(checkpoint) if config.calibrated else {}
+    recalibration = kept_recalibration(checkpoint) if config.calibrated else {}
     manifest = read_manifest(open_store(ingested.store_dir))
     folder = Workspace(config.workspace_dir).stage_dir("predict")
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def predict_exams(config: RunConfig, ingested: IngestReport, checkpoint_path: Pa
     scores_path, page_path = write_scores(folder, weights, table), folder / "report.html"
     report = PredictReport(
         images=image_scores(table),
-        breast_scores=mean_breast_scores(table, temperatures),
+        breast_scores=mean_breast_scores(table, recalibration),
         missing=(*missing_views(lines_of(manifest)), *cut_views(lines_of(manifest))),
         seen=ingested.seen,
         quarantined_by_reason=ingested.quarantined_by_reason,
@@ -100,7 +100,7 @@ def predict_exams(config: RunConfig, ingested: IngestReport, checkpoint_path: Pa
     render_prediction(
         report,
         config=config,
-        checkpoint_note=weights_note(checkpoint, temperatures),
+        checkpoint_note=weights_note(checkpoint, recalibration),
         output_path=page_path,
         created=now(),
     )

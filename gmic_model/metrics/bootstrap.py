@@ -1,6 +1,8 @@
-"""Resampling of patients, for every interval of the house; and means and ratios over images with such intervals.
+"""Resampling of patients: for the bands of curves and the reader study, where many values share one draw.
 
-A patient is drawn with all its images and breasts, because they are alike. Axes: ``N`` images, ``R`` resamples, ``P`` patients.
+Percentiles of resamples hold too little with few patients and nothing at all of a perfect sample: what stands alone has its
+interval from ``proportions.py`` and ``areas.py``. A patient is drawn with all its breasts, because they are alike.
+Axes: ``B`` breasts, ``R`` resamples, ``P`` patients.
 """
 
 from __future__ import annotations
@@ -10,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from schemas.reports.report import Interval
 
 MINIMUM_PATIENTS_PER_CLASS = 2
 """With one patient in a class every resample repeats or drops that patient: an interval would show only the other class."""
@@ -26,32 +26,6 @@ class Bootstrap:
     resamples: int
     confidence: float
     seed: int
-
-
-def mean_interval(value_N: ArrayLike, patient_N: ArrayLike, *, bootstrap: Bootstrap) -> Interval:
-    """Mean over images; None without any, no ends below two patients."""
-    values_N = np.asarray(value_N, dtype=np.float64)
-    return ratio_interval(values_N, np.ones_like(values_N), patient_N, bootstrap=bootstrap)
-
-
-def ratio_interval(part_N: ArrayLike, whole_N: ArrayLike, patient_N: ArrayLike, *, bootstrap: Bootstrap) -> Interval:
-    """Sum of the parts over sum of the wholes, such as lesions reached of all lesions; images of a patient stay together."""
-    parts_N, wholes_N = np.asarray(part_N, dtype=np.float64), np.asarray(whole_N, dtype=np.float64)
-    patients_N = np.asarray(patient_N)
-    if not wholes_N.sum():
-        return Interval(value=None, low=None, high=None)
-    value = float(parts_N.sum() / wholes_N.sum())
-    if len(np.unique(patients_N)) < MINIMUM_PATIENTS_PER_CLASS or bootstrap.resamples < 1:
-        return Interval(value=value, low=None, high=None)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value_R = np.concatenate(
-            [
-                (weight_RN @ parts_N) / (weight_RN @ wholes_N)
-                for weight_RN in patient_weights(patients_N, resamples=bootstrap.resamples, seed=bootstrap.seed)
-            ]
-        )
-    low, high = percentile_ends(value_R, confidence=bootstrap.confidence)
-    return Interval(value=value, low=low, high=high)
 
 
 def patient_weights(patient_B: ArrayLike, *, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:

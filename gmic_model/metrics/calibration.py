@@ -1,37 +1,58 @@
-"""Do scores mean probabilities? Reliability curve, Brier score, expected calibration error, and a fitted temperature.
+"""Do scores mean probabilities? Intercept, slope, observed to expected, reliability curve, Brier score; and recalibration.
 
-How well scores rank is in ``metrics.py``. Axes: ``B`` breasts, ``R`` resamples, ``K`` bins.
+How well scores rank is in ``ranking.py``. Axes: ``B`` breasts, ``K`` bins.
 
 Binning: breasts by rising score are cut into ``bins`` groups of equal size, equal scores never parted. Equal widths would put
 nearly every breast of a screening population into the first bin.
+
+Sources: Cox 1958 (intercept and slope); Van Calster 2019 (BMC Medicine 17, 230: what to report, and that the intercept is that
+of a slope of 1); Steyerberg 2004 (updating the intercept alone where data are few).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-from gmic_model.metrics.bootstrap import Bootstrap, patient_weights, percentile_ends
-from gmic_model.metrics.ranking import KnownBreasts, has_enough_patients, known_breasts
+from gmic_model.metrics.areas import has_enough
+from gmic_model.metrics.proportions import (
+    MINIMUM_PATIENTS,
+    clustered_variance,
+    proportion,
+    ratio,
+    student_quantile,
+    weighted_sum,
+)
+from gmic_model.metrics.ranking import KnownBreasts, known_breasts
 from schemas.errors import MammoError
-from schemas.reports.evaluation import CalibrationBin, CalibrationReport, TemperatureFit
+from schemas.reports.evaluation import CalibrationBin, CalibrationReport, RecalibrationFit
 from schemas.reports.report import Interval
 
 SMALLEST_PROBABILITY = 1e-7
 """Scores are kept this far from 0 and 1, where a logit is infinite."""
-TEMPERATURE_LIMITS = (0.02, 50.0)
-"""Outside, the breasts do not determine a temperature: they are parted perfectly (0) or ranked no better than by chance."""
+SLOPE_LIMITS = (0.02, 50.0)
+"""Outside, the breasts do not determine a slope: they are ranked no better than by chance (0), or parted perfectly."""
+MINIMUM_BREASTS_FOR_SLOPE = 10
+"""Of each class; with fewer only the intercept is fitted: a slope of so few is mostly chance."""
+
+
+class Recalibration(NamedTuple):
+    """``sigmoid(intercept + slope * logit(score))``."""
+
+    intercept: float
+    slope: float
 
 
 def calibration_report(
-    probability_B: ArrayLike, label_B: ArrayLike, patient_B: ArrayLike, *, bins: int = 10, bootstrap: Bootstrap
+    probability_B: ArrayLike, label_B: ArrayLike, patient_B: ArrayLike, *, bins: int = 10, confidence: float
 ) -> CalibrationReport | None:
-    """Reliability curve, Brier score and expected calibration error with patient-clustered intervals.
+    """Intercept, slope, observed to expected, reliability curve and Brier score, with intervals over patients.
 
     The expected calibration error is the mean over breasts of |mean score - observed share| of the breast's bin (Naeini 2015,
-    with the bins of this module). It is never negative, so resamples raise it: read its interval as an upper reach. Bin edges
-    are those of all breasts in every resample.
+    with the bins of this module). It is never negative and above 0 by chance alone: it has no interval.
 
     Returns:
         None without any labelled breast.
@@ -43,65 +64,79 @@ def calibration_report(
     if not len(known.score_B):
         return None
     _require_probabilities(known.score_B)
-    bin_B = _equal_count_bins(known.score_B, bins)
     patients_B = np.asarray(patient_B)[known.index_B]
-    brier_1, error_1, share_K1 = _statistics(known, bin_B, np.ones((1, len(bin_B)), dtype=np.int32))
-    brier, error, share = [np.empty(0)], [np.empty(0)], [np.empty((len(share_K1), 0))]
-    if bootstrap.resamples and has_enough_patients(known.is_positive_B, patients_B):
-        for weight_RB in patient_weights(patients_B, resamples=bootstrap.resamples, seed=bootstrap.seed):
-            brier_R, error_R, share_KR = _statistics(known, bin_B, weight_RB)
-            brier.append(brier_R)
-            error.append(error_R)
-            share.append(share_KR)
+    bin_B = _equal_count_bins(known.score_B, bins)
+    brier = float(np.mean((known.score_B - known.is_positive_B) ** 2))
     prevalence = float(known.is_positive_B.mean())
+    of_prevalence = prevalence * (1.0 - prevalence)
+    intercept, slope = _intercept_and_slope(known, patients_B, confidence)
     return CalibrationReport(
         binning=f"up to {bins} bins with equal numbers of breasts by rising score; equal scores share a bin",
-        bins=_bins(known, bin_B, share_K1[:, 0], np.concatenate(share, axis=1), bootstrap.confidence),
-        brier=_interval(brier_1[0], np.concatenate(brier), bootstrap.confidence),
-        brier_of_prevalence=prevalence * (1.0 - prevalence),
-        expected_calibration_error=_interval(error_1[0], np.concatenate(error), bootstrap.confidence),
+        bins=_bins(known, bin_B, patients_B, confidence),
+        intercept=intercept,
+        slope=slope,
+        observed_to_expected=_observed_to_expected(known, patients_B, confidence),
+        brier=_brier(brier, known, patients_B, confidence),
+        brier_of_prevalence=of_prevalence,
+        brier_skill=1.0 - brier / of_prevalence if of_prevalence else None,
+        expected_calibration_error=Interval(value=_calibration_error(known, bin_B), low=None, high=None),
         mean_score=float(known.score_B.mean()),
         prevalence=prevalence,
     )
 
 
-def fit_temperature(probability_B: ArrayLike, label_B: ArrayLike) -> TemperatureFit:
-    """The temperature that gives the smallest log loss (Guo 2017), on breasts the network was not trained on.
+def fit_recalibration(probability_B: ArrayLike, label_B: ArrayLike, patient_B: ArrayLike) -> RecalibrationFit:
+    """Intercept and slope of the smallest log loss (logistic recalibration), on breasts the network was not trained on.
 
-    ``sigmoid(logit(score) / temperature)``: the ranking stays, so AUROC and AUPRC do too. A temperature cannot mend a wrong
-    prevalence: a score of 0.5 stays 0.5.
+    ``sigmoid(intercept + slope * logit(score))``: the ranking stays, so AUROC and AUPRC do too. The intercept brings scores of
+    balanced training to this data's share of findings, which one temperature cannot.
 
     Raises:
         MammoError: A score is not between 0 and 1 or not finite, or a label is none of 0, 1, 255.
     """
     known = known_breasts(probability_B, label_B)
     _require_probabilities(known.score_B)
+    patients_B = np.asarray(patient_B)[known.index_B]
     positives = int(known.is_positive_B.sum())
-    counts = {"breasts": len(known.score_B), "positive_breasts": positives}
-    if positives in (0, len(known.score_B)):
-        return TemperatureFit(temperature=None, reason="one class only", **counts)
-    from scipy.optimize import minimize_scalar  # a quarter of a second to import, for those who only apply temperatures
-
+    negatives = len(known.score_B) - positives
+    counts = {
+        "breasts": len(known.score_B),
+        "positive_breasts": positives,
+        "patients": len(np.unique(patients_B)),
+        "positive_patients": len(np.unique(patients_B[known.is_positive_B])),
+        "prevalence": positives / len(known.score_B) if len(known.score_B) else None,
+    }
+    if not positives or not negatives:
+        return RecalibrationFit(intercept=None, slope=None, reason="one class only", **counts)
     logit_B = to_logit(known.score_B)
-    low, high = np.log(TEMPERATURE_LIMITS)
-
-    def loss(log_temperature: float) -> float:
-        return _log_loss(logit_B / np.exp(log_temperature), known.is_positive_B)
-
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
-    log_temperature = float(found.x)
-    if min(log_temperature - low, high - log_temperature) < 1e-3:
-        return TemperatureFit(
-            temperature=None, reason="these breasts determine no temperature: parted perfectly, or ranked by chance", **counts
-        )
-    return TemperatureFit(
-        temperature=float(np.exp(log_temperature)), log_loss_before=loss(0.0), log_loss_after=float(found.fun), **counts
+    reason, slope = "", 1.0
+    if min(positives, negatives) < MINIMUM_BREASTS_FOR_SLOPE:
+        reason = f"fewer than {MINIMUM_BREASTS_FOR_SLOPE} breasts of a class: the slope stays 1, only the intercept is fitted"
+        intercept = _fitted_intercept(logit_B, known.is_positive_B)
+    else:
+        found = _fitted_line(logit_B, known.is_positive_B)
+        if found is None:
+            reason = "these breasts determine no slope: parted perfectly, or ranked by chance"
+            return RecalibrationFit(intercept=None, slope=None, reason=reason, **counts)
+        intercept, slope = found
+    return RecalibrationFit(
+        intercept=intercept,
+        slope=slope,
+        reason=reason,
+        log_loss_before=_log_loss(logit_B, known.is_positive_B),
+        log_loss_after=_log_loss(intercept + slope * logit_B, known.is_positive_B),
+        **counts,
     )
 
 
-def apply_temperature(probability_B: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Scores after division of their logits."""
-    return np.asarray(expit(to_logit(probability_B) / temperature), dtype=np.float64)
+def recalibrated(probability_B: ArrayLike, intercept: float, slope: float) -> NDArray[np.float64]:
+    """Scores after recalibration. A temperature of former releases is a slope of its inverse without intercept."""
+    return np.asarray(expit(intercept + slope * to_logit(probability_B)), dtype=np.float64)
+
+
+def shifted_intercept(intercept: float, *, fitted_prevalence: float, prevalence: float) -> float:
+    """The intercept for a population with another share of findings and findings of the same kind (Saerens 2002)."""
+    return intercept + float(logit(prevalence) - logit(fitted_prevalence))
 
 
 def to_logit(probability_B: ArrayLike) -> NDArray[np.float64]:
@@ -111,6 +146,114 @@ def to_logit(probability_B: ArrayLike) -> NDArray[np.float64]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _fitted_intercept(logit_B: NDArray[np.float64], is_positive_B: NDArray[np.bool_]) -> float:
+    """The shift at which the scores sum to the number of findings; both classes are there, so it exists."""
+    low, high = -40.0, 40.0
+    for _ in range(80):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if expit(middle + logit_B).sum() < is_positive_B.sum() else (low, middle)
+    return (low + high) / 2.0
+
+
+def _fitted_line(logit_B: NDArray[np.float64], is_positive_B: NDArray[np.bool_]) -> tuple[float, float] | None:
+    """Intercept and slope of a logistic regression by Newton's steps, halved until the loss falls; None outside the limits."""
+    if logit_B[is_positive_B].min() >= logit_B[~is_positive_B].max():
+        return None  # the loss falls for ever
+    truth_B = is_positive_B.astype(np.float64)
+    design_BX = np.stack([np.ones_like(logit_B), logit_B], axis=1)
+    line_X = np.array([_fitted_intercept(logit_B, is_positive_B), 1.0])
+    loss = _log_loss(design_BX @ line_X, is_positive_B)
+    for _ in range(100):
+        expected_B = expit(design_BX @ line_X)
+        weight_B = expected_B * (1.0 - expected_B)
+        bend_XX = design_BX.T @ (weight_B[:, None] * design_BX) + 1e-12 * np.eye(2)
+        step_X = np.linalg.solve(bend_XX, design_BX.T @ (truth_B - expected_B))
+        while (tried := _log_loss(design_BX @ (line_X + step_X), is_positive_B)) > loss and np.abs(step_X).max() > 1e-12:
+            step_X = step_X / 2.0
+        line_X, gained, loss = line_X + step_X, loss - tried, tried
+        if line_X[1] > SLOPE_LIMITS[1]:
+            return None
+        if np.abs(step_X).max() < 1e-10 or gained < 1e-15:
+            break
+    intercept, slope = (float(value) for value in line_X)
+    return (intercept, slope) if SLOPE_LIMITS[0] < slope < SLOPE_LIMITS[1] else None
+
+
+_UNDEFINED = Interval(value=None, low=None, high=None)
+
+
+def _intercept_and_slope(known: KnownBreasts, patient_B: NDArray[np.generic], confidence: float) -> tuple[Interval, Interval]:
+    """The intercept beside a slope of 1, and the slope with its own intercept; intervals by residuals of patients."""
+    if known.is_positive_B.all() or not known.is_positive_B.any():
+        return _UNDEFINED, _UNDEFINED
+    logit_B = to_logit(known.score_B)
+    shift = _fitted_intercept(logit_B, known.is_positive_B)
+    ones_B1 = np.ones((len(logit_B), 1))
+    intercept = _with_ends(shift, _deviations(ones_B1, shift + logit_B, known, patient_B)[0], known, patient_B, confidence)
+    line = _fitted_line(logit_B, known.is_positive_B)
+    if line is None:
+        return intercept, _UNDEFINED
+    design_BX = np.stack([ones_B1[:, 0], logit_B], axis=1)
+    deviation = _deviations(design_BX, line[0] + line[1] * logit_B, known, patient_B)[1]
+    return intercept, _with_ends(line[1], deviation, known, patient_B, confidence)
+
+
+def _deviations(
+    design_BX: NDArray[np.float64], logit_B: NDArray[np.float64], known: KnownBreasts, patient_B: NDArray[np.generic]
+) -> list[float]:
+    """Standard deviation of each coefficient: the sandwich of Liang and Zeger 1986, patients as clusters."""
+    expected_B = expit(logit_B)
+    bend_XX = design_BX.T @ ((expected_B * (1.0 - expected_B))[:, None] * design_BX)
+    influence_BX = (design_BX * (known.is_positive_B - expected_B)[:, None]) @ np.linalg.pinv(bend_XX)
+    return [float(np.sqrt(clustered_variance(influence_B, patient_B)[0])) for influence_B in influence_BX.T]
+
+
+def _with_ends(
+    value: float, deviation: float, known: KnownBreasts, patient_B: NDArray[np.generic], confidence: float
+) -> Interval:
+    if not has_enough(known.is_positive_B, patient_B):
+        return Interval(value=value, low=None, high=None)
+    reach = _quantile(known, patient_B, confidence) * deviation
+    return Interval(value=value, low=value - reach, high=value + reach)
+
+
+def _quantile(known: KnownBreasts, patient_B: NDArray[np.generic], confidence: float) -> float:
+    """The degrees of freedom are those of the rarer class: its patients carry the information."""
+    fewest = min(len(np.unique(patient_B[members_B])) for members_B in (known.is_positive_B, ~known.is_positive_B))
+    return student_quantile(fewest - 1, confidence)
+
+
+def _observed_to_expected(known: KnownBreasts, patient_B: NDArray[np.generic], confidence: float) -> Interval:
+    """Findings over the sum of scores, its interval on the logarithm."""
+    observed, expected = float(known.is_positive_B.sum()), float(known.score_B.sum())
+    if not expected:
+        return _UNDEFINED
+    value = observed / expected
+    if not has_enough(known.is_positive_B, patient_B):
+        return Interval(value=value, low=None, high=None)
+    variance, _ = clustered_variance((known.is_positive_B - value * known.score_B) / observed, patient_B)
+    reach = float(np.exp(_quantile(known, patient_B, confidence) * np.sqrt(variance)))
+    return Interval(value=value, low=value / reach, high=value * reach)
+
+
+def _brier(value: float, known: KnownBreasts, patient_B: NDArray[np.generic], confidence: float) -> Interval:
+    """From the mean squared distances of both classes, at this data's share of findings."""
+    if not has_enough(known.is_positive_B, patient_B):
+        return Interval(value=value, low=None, high=None)
+    distance_B = (known.score_B - known.is_positive_B) ** 2
+    present, absent = (
+        ratio(distance_B[members_B], np.ones(int(members_B.sum())), patient_B[members_B], confidence=confidence)
+        for members_B in (known.is_positive_B, ~known.is_positive_B)
+    )
+    return weighted_sum(present, absent, float(known.is_positive_B.mean())).interval()
+
+
+def _calibration_error(known: KnownBreasts, bin_B: NDArray[np.intp]) -> float:
+    """|sum of scores - sum of labels| over a bin is its count times |mean score - share|."""
+    excess_K = np.bincount(bin_B, weights=known.score_B - known.is_positive_B)
+    return float(np.abs(excess_K).sum() / len(bin_B))
 
 
 def _require_probabilities(score_B: NDArray[np.float64]) -> None:
@@ -132,52 +275,28 @@ def _equal_count_bins(score_B: NDArray[np.float64], bins: int) -> NDArray[np.int
     return np.unique(np.searchsorted(edge_K, score_B, side="left"), return_inverse=True)[1]
 
 
-def _statistics(
-    known: KnownBreasts, bin_B: NDArray[np.intp], weight_RB: NDArray[np.int32]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Brier score (R), expected calibration error (R), observed shares (K, R) under each row of weights."""
-    order_B = np.argsort(bin_B, kind="stable")
-    first_K = np.flatnonzero(np.diff(bin_B[order_B], prepend=-1))
-    weights_RB = weight_RB[:, order_B].astype(np.float64)
-    score_B, truth_B = known.score_B[order_B], known.is_positive_B[order_B].astype(np.float64)
-    total_R = weights_RB.sum(axis=1)
-    count_RK = np.add.reduceat(weights_RB, first_K, axis=1)
-    positive_RK = np.add.reduceat(weights_RB * truth_B, first_K, axis=1)
-    score_RK = np.add.reduceat(weights_RB * score_B, first_K, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share_RK = positive_RK / count_RK
-    # |sum of scores - sum of labels| over a bin is its count times |mean score - share|.
-    error_R = np.abs(score_RK - positive_RK).sum(axis=1) / total_R
-    return weights_RB @ (score_B - truth_B) ** 2 / total_R, error_R, share_RK.T
-
-
 def _bins(
-    known: KnownBreasts,
-    bin_B: NDArray[np.intp],
-    share_K: NDArray[np.float64],
-    share_KR: NDArray[np.float64],
-    confidence: float,
+    known: KnownBreasts, bin_B: NDArray[np.intp], patient_B: NDArray[np.generic], confidence: float
 ) -> tuple[CalibrationBin, ...]:
+    has_ends = has_enough(known.is_positive_B, patient_B)
     bins = []
-    for index, (share, share_R) in enumerate(zip(share_K, share_KR, strict=True)):
+    for index in range(int(bin_B.max()) + 1):
         is_member_B = bin_B == index
-        score_B = known.score_B[is_member_B]
+        score_B, truth_B = known.score_B[is_member_B], known.is_positive_B[is_member_B]
+        observed = Interval(value=float(truth_B.mean()), low=None, high=None)
+        if has_ends and len(np.unique(patient_B[is_member_B])) >= MINIMUM_PATIENTS:
+            observed = proportion(truth_B, patient_B[is_member_B], confidence=confidence).interval()
         bins.append(
             CalibrationBin(
                 lowest_score=float(score_B.min()),
                 highest_score=float(score_B.max()),
                 breasts=int(is_member_B.sum()),
-                positive_breasts=int(known.is_positive_B[is_member_B].sum()),
+                positive_breasts=int(truth_B.sum()),
                 mean_score=float(score_B.mean()),
-                observed=_interval(share, share_R, confidence),
+                observed=observed,
             )
         )
     return tuple(bins)
-
-
-def _interval(value: float, value_R: NDArray[np.float64], confidence: float) -> Interval:
-    low, high = percentile_ends(value_R, confidence=confidence)
-    return Interval(value=float(value), low=low, high=high)
 
 
 def _log_loss(logit_B: NDArray[np.float64], is_positive_B: NDArray[np.bool_]) -> float:

@@ -1,7 +1,11 @@
-"""What a threshold does to a screening population: sensitivity, specificity, recall rate, PPV, with intervals over patients.
+"""What a threshold does to a screening population: sensitivity, specificity, recall rate, PPV, NPV, with their intervals.
 
-Ranking metrics are in ``metrics.py``, whether scores mean probabilities in ``calibration.py``. A breast is recalled if its
-score is at or above the threshold. Axes: ``B`` breasts, ``R`` resamples, ``T`` thresholds (index 0 is above every score).
+Ranking metrics are in ``ranking.py``, whether scores mean probabilities in ``calibration.py``. A breast is recalled if its
+score is at or above the threshold. Axes: ``B`` breasts, ``T`` thresholds (index 0 is above every score).
+
+Intervals: sensitivity and specificity are proportions of the breasts with, and without, the finding. A target that was met by
+choosing the threshold on these same breasts moves the other rate: that is counted. Recall rate and predictive values are made
+of both at this data's share of findings, which is taken as known. Fewer than five patients of a class: counts only.
 """
 
 from __future__ import annotations
@@ -12,13 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmic_model.metrics.bootstrap import Bootstrap, patient_weights, percentile_ends
-from gmic_model.metrics.ranking import has_enough_patients, known_breasts
+from gmic_model.metrics.areas import has_enough
+from gmic_model.metrics.proportions import Part, complement, predictive_value, proportion, weighted_sum, widened
+from gmic_model.metrics.ranking import KnownBreasts, known_breasts
 from schemas.reports.evaluation import OperatingPoint
 from schemas.reports.report import Interval
 
 _SLACK = 1e-9
 """Counts are whole numbers: a target that is reached exactly must not be missed by the last bit of ``1 - specificity``."""
+
+_UNDEFINED = Interval(value=None, low=None, high=None)
 
 
 def points_at_specificity(
@@ -27,7 +34,7 @@ def points_at_specificity(
     patient_B: ArrayLike,
     specificities: Sequence[float],
     *,
-    bootstrap: Bootstrap,
+    confidence: float,
     basis: str = "",
 ) -> tuple[OperatingPoint, ...]:
     """The lowest threshold that keeps at least each specificity; no interpolation. Empty if one class only.
@@ -35,8 +42,8 @@ def points_at_specificity(
     Raises:
         MammoError: A score of a labelled breast is not finite, or a label is none of 0, 1, 255.
     """
-    chosen = [("specificity", target, _keeping_specificity(target)) for target in specificities]
-    return _points(score_B, label_B, patient_B, chosen, bootstrap, basis)
+    chosen = [("specificity", target, _keeping_specificity) for target in specificities]
+    return _points(score_B, label_B, patient_B, chosen, confidence, basis)
 
 
 def points_at_sensitivity(
@@ -45,7 +52,7 @@ def points_at_sensitivity(
     patient_B: ArrayLike,
     sensitivities: Sequence[float],
     *,
-    bootstrap: Bootstrap,
+    confidence: float,
     basis: str = "",
 ) -> tuple[OperatingPoint, ...]:
     """The highest threshold that reaches at least each sensitivity; no interpolation. Empty if one class only.
@@ -53,8 +60,8 @@ def points_at_sensitivity(
     Raises:
         MammoError: A score of a labelled breast is not finite, or a label is none of 0, 1, 255.
     """
-    chosen = [("sensitivity", target, _reaching_sensitivity(target)) for target in sensitivities]
-    return _points(score_B, label_B, patient_B, chosen, bootstrap, basis)
+    chosen = [("sensitivity", target, _reaching_sensitivity) for target in sensitivities]
+    return _points(score_B, label_B, patient_B, chosen, confidence, basis)
 
 
 def point_at_threshold(
@@ -63,15 +70,15 @@ def point_at_threshold(
     patient_B: ArrayLike,
     threshold: float,
     *,
-    bootstrap: Bootstrap,
+    confidence: float,
     basis: str = "",
 ) -> OperatingPoint | None:
-    """A threshold that was fixed beforehand, on other breasts; its interval holds no choice. None if one class only.
+    """A threshold that was fixed beforehand, on other breasts; its intervals hold no choice. None if one class only.
 
     Raises:
         MammoError: A score of a labelled breast is not finite, or a label is none of 0, 1, 255.
     """
-    points = _points(score_B, label_B, patient_B, [("threshold", threshold, _at_or_above(threshold))], bootstrap, basis)
+    points = _points(score_B, label_B, patient_B, [("threshold", threshold, _at_or_above)], confidence, basis)
     return points[0] if points else None
 
 
@@ -89,74 +96,39 @@ def threshold_table(score_B: ArrayLike, label_B: ArrayLike) -> ThresholdTable | 
     known = known_breasts(score_B, label_B)
     if known.is_positive_B.all() or not known.is_positive_B.any():
         return None
-    steps = _Steps.of(known.score_B, known.is_positive_B)
-    true_RT, false_RT = steps.counts(np.ones((1, len(known.score_B)), dtype=np.int32))
-    return ThresholdTable(
-        threshold_T=steps.threshold_T,
-        true_positives_T=true_RT[0].astype(np.int64),
-        false_positives_T=false_RT[0].astype(np.int64),
-    )
+    return _table(known.score_B, known.is_positive_B)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
-_Choice = Callable[[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]], NDArray[np.intp]]
-"""From true and false positives (R, T) and thresholds (T) to the chosen T of each resample."""
+_Choice = Callable[[ThresholdTable, float], int]
+"""From the table and a target to the chosen line."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Steps:
-    """Breasts by falling score and where each distinct score ends."""
-
-    order_B: NDArray[np.intp]
-    is_positive_B: NDArray[np.bool_]
-    last_T: NDArray[np.intp]
-    threshold_T: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, score_B: NDArray[np.float64], is_positive_B: NDArray[np.bool_]) -> _Steps:
-        order_B = np.argsort(-score_B, kind="stable")
-        sorted_B = score_B[order_B]
-        last_T = np.concatenate([np.flatnonzero(np.diff(sorted_B)), [len(sorted_B) - 1]])
-        return cls(
-            order_B=order_B,
-            is_positive_B=is_positive_B[order_B],
-            last_T=last_T,
-            threshold_T=np.concatenate([[np.inf], sorted_B[last_T]]),
-        )
-
-    def counts(self, weight_RB: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """True and false positives (R, T) at each threshold."""
-        sorted_RB = weight_RB[:, self.order_B]
-        none_R1 = np.zeros((len(weight_RB), 1), dtype=np.int32)
-        true_RB = np.cumsum(sorted_RB * self.is_positive_B, axis=1, dtype=np.int32)
-        false_RB = np.cumsum(sorted_RB, axis=1, dtype=np.int32) - true_RB
-        return (
-            np.concatenate([none_R1, true_RB[:, self.last_T]], axis=1),
-            np.concatenate([none_R1, false_RB[:, self.last_T]], axis=1),
-        )
+def _table(score_B: NDArray[np.float64], is_positive_B: NDArray[np.bool_]) -> ThresholdTable:
+    order_B = np.argsort(-score_B, kind="stable")
+    sorted_B = score_B[order_B]
+    last_T = np.concatenate([np.flatnonzero(np.diff(sorted_B)), [len(sorted_B) - 1]])
+    true_T = np.cumsum(is_positive_B[order_B], dtype=np.int64)[last_T]
+    return ThresholdTable(
+        threshold_T=np.concatenate([[np.inf], sorted_B[last_T]]),
+        true_positives_T=np.concatenate([[0], true_T]),
+        false_positives_T=np.concatenate([[0], last_T + 1 - true_T]),
+    )
 
 
-def _keeping_specificity(target: float) -> _Choice:
-    def choose(true_RT: NDArray[np.int32], false_RT: NDArray[np.int32], threshold_T: NDArray[np.float64]) -> NDArray[np.intp]:
-        allowed_R1 = (1.0 - target) * false_RT[:, -1:] + _SLACK
-        return np.asarray((false_RT <= allowed_R1).sum(axis=1) - 1, dtype=np.intp)
-
-    return choose
+def _keeping_specificity(table: ThresholdTable, target: float) -> int:
+    false_T = table.false_positives_T
+    return int((false_T <= (1.0 - target) * false_T[-1] + _SLACK).sum()) - 1
 
 
-def _reaching_sensitivity(target: float) -> _Choice:
-    def choose(true_RT: NDArray[np.int32], false_RT: NDArray[np.int32], threshold_T: NDArray[np.float64]) -> NDArray[np.intp]:
-        return np.asarray(np.argmax(true_RT >= target * true_RT[:, -1:] - _SLACK, axis=1), dtype=np.intp)
-
-    return choose
+def _reaching_sensitivity(table: ThresholdTable, target: float) -> int:
+    true_T = table.true_positives_T
+    return int(np.argmax(true_T >= target * true_T[-1] - _SLACK))
 
 
-def _at_or_above(threshold: float) -> _Choice:
-    def choose(true_RT: NDArray[np.int32], false_RT: NDArray[np.int32], threshold_T: NDArray[np.float64]) -> NDArray[np.intp]:
-        return np.full(len(true_RT), int((threshold_T >= threshold).sum()) - 1, dtype=np.intp)
-
-    return choose
+def _at_or_above(table: ThresholdTable, target: float) -> int:
+    return int((table.threshold_T >= target).sum()) - 1
 
 
 def _points(
@@ -164,77 +136,97 @@ def _points(
     label_B: ArrayLike,
     patient_B: ArrayLike,
     chosen: Sequence[tuple[str, float, _Choice]],
-    bootstrap: Bootstrap,
+    confidence: float,
     basis: str,
 ) -> tuple[OperatingPoint, ...]:
     known = known_breasts(score_B, label_B)
     if known.is_positive_B.all() or not known.is_positive_B.any():
         return ()
     patients_B = np.asarray(patient_B)[known.index_B]
-    steps = _Steps.of(known.score_B, known.is_positive_B)
-    whole = steps.counts(np.ones((1, len(patients_B)), dtype=np.int32))
-    rates_P: list[list[NDArray[np.float64]]] = [[] for _ in chosen]
-    if bootstrap.resamples and has_enough_patients(known.is_positive_B, patients_B):
-        for weight_RB in patient_weights(patients_B, resamples=bootstrap.resamples, seed=bootstrap.seed):
-            counts = steps.counts(weight_RB)
-            for rates, (_, _, choose) in zip(rates_P, chosen, strict=True):
-                rates.append(_rates(*counts, choose(*counts, steps.threshold_T)))
-    return tuple(
-        _point(criterion, target, choose, steps, whole, rates, bootstrap, basis)
-        for (criterion, target, choose), rates in zip(chosen, rates_P, strict=True)
-    )
-
-
-def _rates(true_RT: NDArray[np.int32], false_RT: NDArray[np.int32], index_R: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Sensitivity, specificity, recall rate and PPV, (4, R); NaN where a resample does not define one."""
-    row_R = np.arange(len(index_R))
-    true_R, false_R = true_RT[row_R, index_R].astype(np.float64), false_RT[row_R, index_R].astype(np.float64)
-    positives_R, negatives_R = true_RT[:, -1].astype(np.float64), false_RT[:, -1].astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rate_XR = [
-            true_R / positives_R,
-            1.0 - false_R / negatives_R,
-            (true_R + false_R) / (positives_R + negatives_R),
-            true_R / (true_R + false_R),
-        ]
-    return np.stack(rate_XR)
-
-
-def _point(
-    criterion: str,
-    target: float,
-    choose: _Choice,
-    steps: _Steps,
-    whole: tuple[NDArray[np.int32], NDArray[np.int32]],
-    rates: list[NDArray[np.float64]],
-    bootstrap: Bootstrap,
-    basis: str,
-) -> OperatingPoint:
-    index_R = choose(*whole, steps.threshold_T)
-    value_X1 = _rates(*whole, index_R)
-    rate_XR = np.concatenate(rates, axis=1) if rates else np.empty((4, 0))
-    intervals = []
-    for value_1, rate_R in zip(value_X1, rate_XR, strict=True):
-        low, high = percentile_ends(rate_R, confidence=bootstrap.confidence)
-        is_defined = bool(np.isfinite(value_1[0]))
-        intervals.append(
-            Interval(value=float(value_1[0]), low=low, high=high) if is_defined else Interval(value=None, low=None, high=None)
+    table = _table(known.score_B, known.is_positive_B)
+    points = []
+    for criterion, target, choose in chosen:
+        index = choose(table, target)
+        threshold = float(target) if criterion == "threshold" else float(table.threshold_T[index])
+        true, false = int(table.true_positives_T[index]), int(table.false_positives_T[index])
+        positives, negatives = int(table.true_positives_T[-1]), int(table.false_positives_T[-1])
+        if has_enough(known.is_positive_B, patients_B):
+            rates = _with_intervals(known, patients_B, threshold, table, criterion, confidence)
+        else:
+            rates = _counted(true, false, positives, negatives)
+        points.append(
+            OperatingPoint(
+                criterion=criterion,
+                target=target,
+                basis=basis,
+                threshold=threshold if np.isfinite(threshold) else None,
+                true_positives=true,
+                false_positives=false,
+                true_negatives=negatives - false,
+                false_negatives=positives - true,
+                patients=len(np.unique(patients_B)),
+                positive_patients=len(np.unique(patients_B[known.is_positive_B])),
+                **rates,
+            )
         )
-    index = int(index_R[0])
-    (true_T,), (false_T,) = whole
-    true, false = int(true_T[index]), int(false_T[index])
-    threshold = float(target) if criterion == "threshold" else float(steps.threshold_T[index])
-    return OperatingPoint(
-        criterion=criterion,
-        target=target,
-        basis=basis,
-        threshold=threshold if np.isfinite(threshold) else None,
-        true_positives=true,
-        false_positives=false,
-        true_negatives=int(false_T[-1]) - false,
-        false_negatives=int(true_T[-1]) - true,
-        sensitivity=intervals[0],
-        specificity=intervals[1],
-        recall_rate=intervals[2],
-        positive_predictive_value=intervals[3],
-    )
+    return tuple(points)
+
+
+def _counted(true: int, false: int, positives: int, negatives: int) -> dict[str, Interval]:
+    """The rates without intervals."""
+    return {
+        "sensitivity": _alone(true, positives),
+        "specificity": _alone(negatives - false, negatives),
+        "recall_rate": _alone(true + false, positives + negatives),
+        "positive_predictive_value": _alone(true, true + false),
+        "negative_predictive_value": _alone(negatives - false, positives + negatives - true - false),
+    }
+
+
+def _alone(part: int, whole: int) -> Interval:
+    return Interval(value=part / whole if whole else None, low=None, high=None)
+
+
+def _with_intervals(
+    known: KnownBreasts,
+    patient_B: NDArray[np.generic],
+    threshold: float,
+    table: ThresholdTable,
+    criterion: str,
+    confidence: float,
+) -> dict[str, Interval]:
+    is_recalled_B, is_positive_B = known.score_B >= threshold, known.is_positive_B
+    share = float(is_positive_B.mean())
+    sensitivity = proportion(is_recalled_B[is_positive_B], patient_B[is_positive_B], confidence=confidence)
+    specificity = proportion(~is_recalled_B[~is_positive_B], patient_B[~is_positive_B], confidence=confidence)
+    missed, alarms = complement(sensitivity), complement(specificity)
+    positive = predictive_value(sensitivity, alarms, share)
+    negative = predictive_value(specificity, missed, 1.0 - share)
+    return {
+        "sensitivity": _chosen(sensitivity, specificity, table, criterion == "specificity", _sensitivity_keeping).interval(),
+        "specificity": _chosen(specificity, sensitivity, table, criterion == "sensitivity", _specificity_reaching).interval(),
+        "recall_rate": weighted_sum(sensitivity, alarms, share).interval(),
+        "positive_predictive_value": _UNDEFINED if positive is None else positive.interval(),
+        "negative_predictive_value": _UNDEFINED if negative is None else negative.interval(),
+    }
+
+
+def _chosen(
+    rate: Part, met: Part, table: ThresholdTable, is_chosen_here: bool, other: Callable[[ThresholdTable, float], float]
+) -> Part:
+    """Where a target was met on these breasts, other breasts would have chosen another threshold, and another rate with it.
+
+    The thresholds that keep the ends of the met rate's interval show the reach of the choice.
+    """
+    if not is_chosen_here:
+        return rate
+    low, high = other(table, met.high), other(table, met.low)
+    return widened(rate, min(low, rate.value), max(high, rate.value))
+
+
+def _sensitivity_keeping(table: ThresholdTable, specificity: float) -> float:
+    return float(table.true_positives_T[_keeping_specificity(table, specificity)] / table.true_positives_T[-1])
+
+
+def _specificity_reaching(table: ThresholdTable, sensitivity: float) -> float:
+    return float(1.0 - table.false_positives_T[_reaching_sensitivity(table, sensitivity)] / table.false_positives_T[-1])

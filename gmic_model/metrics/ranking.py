@@ -150,6 +150,8 @@ def bootstrap_interval(
 ) -> Interval:
     """Percentile bootstrap over patients: the breasts of a patient are drawn together, as they are not independent.
 
+    What used to be printed; ``areas.area_interval`` holds better, and the coverage study compares both.
+
     A resample that happens to hold one class only defines no value and is left out. The interval's ends are None where
     fewer than two patients carry either class: there is nothing to resample.
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmic_model.metrics.bootstrap import Bootstrap
+from gmic_model.metrics.areas import area_interval
 from gmic_model.metrics.operating_points import point_at_threshold
-from gmic_model.metrics.ranking import Metric, bootstrap_interval, known_breasts
+from gmic_model.metrics.ranking import Metric, known_breasts
 from schemas.exam import NOT_KNOWN
 from schemas.reports.evaluation import SubgroupMetrics
 from schemas.reports.report import Interval
@@ -30,7 +30,7 @@ def subgroup_metrics(
     *,
     attribute: str,
     threshold: float | None,
-    bootstrap: Bootstrap,
+    confidence: float,
     minimum_patients: int = MINIMUM_PATIENTS,
 ) -> tuple[SubgroupMetrics, ...]:
     """One line per group, the largest first, ``NOT_KNOWN`` last.
@@ -60,12 +60,13 @@ def subgroup_metrics(
                     breasts=int(is_member_B.sum()),
                     patients=len(np.unique(patients_B[is_member_B])),
                     positive_breasts=int(known.is_positive_B[is_member_B].sum()),
+                    positive_patients=len(np.unique(patients_B[is_member_B & known.is_positive_B])),
                     auroc=_UNDEFINED,
                     sensitivity=_UNDEFINED,
                     specificity=_UNDEFINED,
                 ),
                 threshold,
-                bootstrap,
+                confidence,
                 minimum_patients,
             )
         )
@@ -91,7 +92,7 @@ def _line(
     patient_B: NDArray[np.generic],
     counted: SubgroupMetrics,
     threshold: float | None,
-    bootstrap: Bootstrap,
+    confidence: float,
     minimum_patients: int,
 ) -> SubgroupMetrics:
     with_finding, without = (len(np.unique(patient_B[members_B])) for members_B in (is_positive_B, ~is_positive_B))
@@ -102,9 +103,8 @@ def _line(
             }
         )
     label_B = is_positive_B.astype(np.int64)
-    drawn = {"resamples": bootstrap.resamples, "seed": bootstrap.seed}
-    auroc = bootstrap_interval(Metric.AUROC, score_B, label_B, patient_B, confidence=bootstrap.confidence, **drawn)
-    point = None if threshold is None else point_at_threshold(score_B, label_B, patient_B, threshold, bootstrap=bootstrap)
+    auroc = area_interval(Metric.AUROC, score_B, label_B, patient_B, confidence=confidence)
+    point = None if threshold is None else point_at_threshold(score_B, label_B, patient_B, threshold, confidence=confidence)
     return counted.model_copy(
         update={
             "auroc": auroc,

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from gmic_model.metrics.bootstrap import Bootstrap, percentile_ends, ratio_interval
+from gmic_model.metrics.bootstrap import Bootstrap, percentile_ends
 from gmic_model.metrics.operating_points import points_at_sensitivity, points_at_specificity
+from gmic_model.metrics.proportions import ratio_interval
 from gmic_model.metrics.ranking import Metric, RocCurve, auprc, auroc, bootstrap_values, roc_curve
 from gmic_model.reader_study.mrmc import (
     CovarianceMethod,
@@ -232,8 +233,8 @@ def _recall_rates(study: ReaderStudy, recall_B: NDArray[np.float64], options: St
     is_known_B = study.label_B != UNKNOWN_LABEL
     is_positive_B, recalls_B, exams_B = study.label_B[is_known_B] == 1, recall_B[is_known_B], study.exam_B[is_known_B]
     return (
-        ratio_interval(recalls_B * is_positive_B, is_positive_B, exams_B, bootstrap=options.bootstrap),
-        ratio_interval((1.0 - recalls_B) * ~is_positive_B, ~is_positive_B, exams_B, bootstrap=options.bootstrap),
+        ratio_interval(recalls_B * is_positive_B, is_positive_B, exams_B, confidence=options.bootstrap.confidence),
+        ratio_interval((1.0 - recalls_B) * ~is_positive_B, ~is_positive_B, exams_B, confidence=options.bootstrap.confidence),
     )
 
 
@@ -246,14 +247,14 @@ def _best(results: tuple[ReaderResult, ...], attribute: str) -> str | None:
 def _model_points(
     study: ReaderStudy, options: StudyOptions, sensitivity: float | None, specificity: float | None
 ) -> tuple[OperatingPoint, ...]:
-    score_B, drawn = study.model_MB[options.model], options.bootstrap
-    points = points_at_specificity(score_B, study.label_B, study.exam_B, SPECIFICITIES, bootstrap=drawn)
+    score_B, confidence = study.model_MB[options.model], options.bootstrap.confidence
+    points = points_at_specificity(score_B, study.label_B, study.exam_B, SPECIFICITIES, confidence=confidence)
     if specificity is not None and sensitivity is not None:
         points += points_at_specificity(
-            score_B, study.label_B, study.exam_B, [specificity], bootstrap=drawn, basis="the readers' mean specificity"
+            score_B, study.label_B, study.exam_B, [specificity], confidence=confidence, basis="the readers' mean specificity"
         )
         points += points_at_sensitivity(
-            score_B, study.label_B, study.exam_B, [sensitivity], bootstrap=drawn, basis="the readers' mean sensitivity"
+            score_B, study.label_B, study.exam_B, [sensitivity], confidence=confidence, basis="the readers' mean sensitivity"
         )
     return points
 

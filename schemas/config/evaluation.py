@@ -53,7 +53,7 @@ class EvaluateConfig(Config):
     read_as: TableRow | None = Field(
         None, description="Row of Table 1 that the weights stand for: gmic weights give gmic-loc and gmic-mil too"
     )
-    bootstrap_resamples: PositiveInt = Field(2000, description="Patient-clustered resamples for the intervals")
+    bootstrap_resamples: PositiveInt = Field(2000, description="Resamples of patients for the bands of the curves")
     confidence: float = Field(0.95, gt=0, lt=1, description="Confidence level of the intervals")
     specificities: tuple[Fraction, ...] = Field((0.80, 0.90, 0.95), description="Operating points: sensitivity at these")
     readers_specificity: Fraction | None = Field(
@@ -76,7 +76,7 @@ class EvaluateConfig(Config):
         json_schema_extra=ADDED_LATER,
     )
     batch_images: PositiveInt = Field(4, description="Images scored at once")
-    seed: NonNegativeInt = Field(0, description="Seed of the bootstrap resamples")
+    seed: NonNegativeInt = Field(0, description="Seed of these resamples")
 
     @model_validator(mode="after")
     def _names_weights_once(self) -> EvaluateConfig:

@@ -61,7 +61,7 @@ class RunConfig(Config):
     report: ReportConfig = Field(ReportConfig(), description="The page of the whole run")
     table1: Table1Config = Field(Table1Config(), description="The paper's Table 1; only mammo reproduce table1 reads it")
     checkpoint: Path | None = Field(None, description="Trained weights for predict; null = those of this workspace")
-    calibrated: bool = Field(False, description="Predict: breast scores after the temperature kept beside the weights")
+    calibrated: bool = Field(False, description="Predict: breast scores after the recalibration kept beside the weights")
     force: tuple[Stage, ...] = Field((), description="Stages to run again although their results are there")
 
     @model_validator(mode="before")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from schemas.config.network import NetworkConfig
@@ -74,7 +76,8 @@ class LesionsSeen(Report):
 class OperatingPoint(Report):
     """What one threshold does: a breast is recalled if its score is at or above it.
 
-    An interval of a point chosen by a target counts the choice: every resample picks its threshold anew.
+    Intervals are over patients; without ends where fewer than five patients have, or lack, the finding. Of a point chosen by a
+    target on the same breasts, the interval of the other rate counts the choice.
     """
 
     criterion: str = Field(description="``specificity``, ``sensitivity`` or ``threshold``: what was fixed")
@@ -88,7 +91,14 @@ class OperatingPoint(Report):
     sensitivity: Interval
     specificity: Interval
     recall_rate: Interval
-    positive_predictive_value: Interval = Field(description="Of the recalled breasts; the prevalence of the data is in it")
+    positive_predictive_value: Interval = Field(description="Of the recalled breasts, at this data's share of findings")
+    negative_predictive_value: Interval | None = Field(
+        None, json_schema_extra=ADDED_TO_REPORT, description="Of those not recalled, at this data's share of findings"
+    )
+    patients: int = Field(0, json_schema_extra=ADDED_TO_REPORT, description="Whose breasts these are")
+    positive_patients: int = Field(
+        0, json_schema_extra=ADDED_TO_REPORT, description="Of these, with the finding in some breast"
+    )
 
 
 class CalibrationBin(Report):
@@ -107,15 +117,64 @@ class CalibrationReport(Report):
 
     binning: str = Field(description="How breasts were put into bins, in words")
     bins: tuple[CalibrationBin, ...]
+    intercept: Interval | None = measured(
+        "Calibration intercept",
+        "Logit by which findings are more (above 0) or fewer than the scores say on the whole; 0 is right",
+        default=None,
+        is_added=True,
+    )
+    slope: Interval | None = measured(
+        "Calibration slope",
+        "How much of a difference of scores (logits) is a difference of risk; 1 is right, below 1 scores are too extreme",
+        default=None,
+        is_added=True,
+    )
+    observed_to_expected: Interval | None = measured(
+        "Observed to expected", "Breasts with the finding over the sum of scores; 1 is right", default=None, is_added=True
+    )
     brier: Interval = measured("Brier score", "Mean squared distance of a score from what was there; lower is better")
     brier_of_prevalence: float | None = measured("Brier score of the prevalence", "Of giving every breast the prevalence")
-    expected_calibration_error: Interval = measured("Calibration error", "Mean distance of score and observed share over bins")
+    brier_skill: float | None = measured(
+        "Brier skill", "Share of the prevalence's Brier score that is saved; below 0 is worse", default=None, is_added=True
+    )
+    expected_calibration_error: Interval = measured(
+        "Calibration error", "Mean distance of score and observed share over bins; never 0 by chance, so without an interval"
+    )
     mean_score: float | None = measured("Mean score", "Of all breasts with a known label")
     prevalence: float | None = measured("Prevalence", "Share of these breasts that have the finding")
 
 
+class RecalibrationFit(Report):
+    """``sigmoid(intercept + slope * logit(score))``; fitted on the tuning split, never on test, kept beside the weights."""
+
+    intercept: float | None = measured(
+        "Intercept", "Added to the scaled logit; not defined where these breasts do not determine it"
+    )
+    slope: float | None = measured("Slope", "Multiplies the logit of a score")
+    reason: str = ""
+    breasts: int = measured("Tuning breasts", "With a known label: what it was fitted on")
+    positive_breasts: int = measured("Of these with the finding", "Tuning breasts that have the finding")
+    patients: int = measured("Tuning patients", "Whose breasts these are")
+    positive_patients: int = measured("Of these with the finding", "Tuning patients with the finding in some breast")
+    prevalence: float | None = measured(
+        "Share on tuning", "Of these breasts that have the finding: what the result is right for"
+    )
+    log_loss_before: float | None = measured("Log loss before", "On the tuning split, of scores as they are", default=None)
+    log_loss_after: float | None = measured("Log loss after", "On the tuning split, after recalibration", default=None)
+
+
+class RecalibrationFile(Report):
+    """``recalibration.json`` beside the weights: which weights, fitted on what. ``form`` is raised when its meaning changes."""
+
+    form: Literal[1] = 1
+    checkpoint_sha256: str
+    data_version: str
+    fitted_on: str = "breast-level scores of the tuning split"
+    by_finding: dict[str, RecalibrationFit]
+
+
 class TemperatureFit(Report):
-    """One number that divides logits; fitted on the tuning split, kept beside the weights, never fitted on test."""
+    """What former releases fitted in place of ``RecalibrationFit``: one number that divides logits."""
 
     temperature: float | None = measured("Temperature", "Divides logits; not defined where these breasts do not determine it")
     reason: str = ""
@@ -126,7 +185,7 @@ class TemperatureFit(Report):
 
 
 class TemperatureFile(Report):
-    """``temperature.json`` beside the weights: which weights, fitted on what."""
+    """``temperature.json`` beside the weights, of former releases: still read, no longer written."""
 
     checkpoint_sha256: str
     data_version: str
@@ -142,6 +201,7 @@ class SubgroupMetrics(Report):
     breasts: int
     patients: int
     positive_breasts: int
+    positive_patients: int = Field(0, json_schema_extra=ADDED_TO_REPORT)
     too_few: str | None = Field(None, description="Why no metric is given; None = enough")
     auroc: Interval
     sensitivity: Interval = Field(description="At one threshold for all groups, as in use")
@@ -153,6 +213,13 @@ class FindingMetrics(Report):
 
     breasts: int = measured("Breasts", "Test breasts with a known label")
     positive_breasts: int = measured("Breasts with the finding", "Of these")
+    patients: int = measured("Patients", "Whose breasts these are", default=0, is_added=True)
+    positive_patients: int = measured(
+        "Patients with the finding",
+        "In some breast; below five, as below five without it, there is no interval",
+        default=0,
+        is_added=True,
+    )
     auroc: Interval = measured("AUROC", "Probability that a positive breast ranks above a negative one (Mann-Whitney)")
     auprc: Interval = measured("AUPRC", "Average precision over breasts; by chance it is the prevalence")
     localization_images: int = measured("Images with a mask", "Test images with a lesion mask of the finding")
@@ -168,8 +235,9 @@ class FindingMetrics(Report):
     )
     operating_points: tuple[OperatingPoint, ...] = ()
     calibration: CalibrationReport | None = None
-    calibration_scaled: CalibrationReport | None = Field(None, description="After division by the fitted temperature")
-    temperature: TemperatureFit | None = None
+    calibration_scaled: CalibrationReport | None = Field(None, description="After recalibration")
+    temperature: TemperatureFit | None = Field(None, description="Of former releases")
+    recalibration: RecalibrationFit | None = Field(None, json_schema_extra=ADDED_TO_REPORT)
     subgroups: tuple[SubgroupMetrics, ...] = ()
     subgroup_threshold: float | None = measured(
         "Threshold of subgroups", "Where subgroup sensitivity and specificity are read, and errors told", default=None
@@ -222,6 +290,9 @@ class EvaluationReport(Report):
     models: tuple[EnsembleMember, ...] = ()
     localization_model: str = Field("", description="Whose saliency is measured: best malignant F1 on tuning (paper 3.3)")
     by_finding: dict[str, FindingMetrics]
+    interval_method: str = Field(
+        "", json_schema_extra=ADDED_TO_REPORT, description="Of its intervals; empty in former reports: percentile bootstrap"
+    )
     exams: int
     images: int
     provenance: Provenance

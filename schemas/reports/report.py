@@ -80,7 +80,10 @@ ReportPath = Annotated[Path, AfterValidator(_read), PlainSerializer(_written, re
 
 
 class Interval(Report):
-    """An estimate with its bootstrap interval; None = not defined on this data (one class only)."""
+    """An estimate with its interval over patients.
+
+    ``value`` None = not defined on this data (one class only); ``low`` and ``high`` None = too few patients for an interval.
+    """
 
     value: float | None
     low: float | None

@@ -23,7 +23,7 @@ from schemas.reports.evaluation import FindingMetrics
 from schemas.reports.report import Interval
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.checkpoints import save_checkpoint
-from tasks.adapters.models.model_files import read_temperature
+from tasks.adapters.models.model_files import read_recalibration
 from tasks.adapters.models.seen_patients import seen_patients
 from tasks.adapters.scoring.metrics_table import metrics_markdown, patients_sentence
 from tasks.adapters.training.training_data import training_data
@@ -106,13 +106,13 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
 
 
 def test_weights_are_judged_where_nobody_tunes(judged: Judged) -> None:
-    """At another site every patient tests: nothing is chosen on them, and no temperature is left."""
+    """At another site every patient tests: nothing is chosen on them, and no recalibration is left."""
     version = judged.first.data_version
     external = divided(judged.workspace / "external.parquet", [_TEST] * 12, version)
     report = evaluate_network.body(judged.config("unlisted"), external, None)
     assert report.exams == 12 and [each.test_patients for each in report.scorings] == [12]
     malignant = report.by_finding["malignant"]
-    assert malignant.breasts == 24 and malignant.temperature is not None and malignant.temperature.temperature is None
+    assert malignant.breasts == 24 and malignant.recalibration is not None and malignant.recalibration.slope is None
     assert malignant.auroc.value is not None
     with pytest.raises(TrainingError, match="nobody to train on"):
         training_data(judged.config("unlisted"), external)
@@ -121,7 +121,7 @@ def test_weights_are_judged_where_nobody_tunes(judged: Judged) -> None:
 def test_named_weights_are_evaluated_again_when_the_patients_are_divided_anew(judged: Judged) -> None:
     """Same config, weights and data: the table of the former test patients is not given out for that of the present ones.
 
-    Whom these weights have seen is not known: the report says so, and no temperature is left beside them.
+    Whom these weights have seen is not known: the report says so, and no recalibration is left beside them.
     """
     config, done_path = judged.config("unlisted"), Workspace(judged.workspace).done_path("evaluate")
     report = save_report(config, Stage.EVALUATE, evaluate_network.body(config, judged.first, None))
@@ -137,8 +137,8 @@ def test_named_weights_are_evaluated_again_when_the_patients_are_divided_anew(ju
 
     assert not report.patients.is_checked
     assert patients_sentence(report.patients).startswith("It is not known whether the weights had seen these patients: 1 of 1")
-    assert not (judged.workspace / "unlisted" / "temperature.json").exists()
-    kept = read_temperature(judged.workspace / "evaluate", report.model_sha256)
+    assert not (judged.workspace / "unlisted" / "recalibration.json").exists()
+    kept = read_recalibration(judged.workspace / "evaluate", report.model_sha256)
     assert "not known whether the weights were trained on these" in kept.fitted_on
 
 
@@ -147,7 +147,7 @@ def test_weights_are_not_judged_by_patients_whom_they_have_seen(judged: Judged) 
     found = "of 4 test patients 1 trained on and 1 tuned on; of 4 tuning patients 1 trained on"
     with pytest.raises(CheckpointError, match=f"have seen patients.*{found}.*--leave-out-seen"):
         evaluate_network.body(judged.config("listed"), judged.second, None)
-    assert not (judged.workspace / "listed" / "temperature.json").exists()
+    assert not (judged.workspace / "listed" / "recalibration.json").exists()
 
     report = evaluate_network.body(judged.config("listed", leave_out_seen=True), judged.second, None)
     assert (report.patients.is_checked, report.patients.test_left_out, report.patients.tuning_left_out) == (True, 2, 1)
@@ -155,7 +155,7 @@ def test_weights_are_not_judged_by_patients_whom_they_have_seen(judged: Judged) 
     for name, patients in (("scores", {"P002", "P003"}), ("tuning_scores", {"P000", "P001", "P007"})):
         assert set(pd.read_parquet(report.scores_path.with_name(f"{name}.parquet"))["patient_id"]) == patients
     assert "2 patients of the test split, 1 of the tuning split" in patients_sentence(report.patients)
-    kept = read_temperature(judged.workspace / "listed", report.model_sha256)
+    kept = read_recalibration(judged.workspace / "listed", report.model_sha256)
     assert kept.by_finding["malignant"].breasts == 6  # of three patients
 
 

@@ -1,1 +1,1 @@
-"""Model files: weights with their digests, ensembles, temperatures."""
+"""Model files: weights with their digests, ensembles, recalibration."""

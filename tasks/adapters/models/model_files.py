@@ -1,17 +1,17 @@
-"""Files that speak of weights and hold none: ``ensemble.json``, and ``temperature.json`` beside a checkpoint's weights."""
+"""Files that speak of weights and hold none: ``ensemble.json``, and ``recalibration.json`` beside a checkpoint's weights."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from schemas.config.evaluation import EvaluateConfig
 from schemas.errors import CheckpointError
-from schemas.reports.evaluation import EvaluationReport, TemperatureFile
+from schemas.reports.evaluation import EvaluationReport, FindingMetrics, RecalibrationFile, TemperatureFile
 from schemas.reports.report import Anchor
 from schemas.reports.training import EnsembleFile, EnsembleMember, TrainReport
 from tasks.adapters.workspace import found_below, whole_path, write_atomically
@@ -24,8 +24,10 @@ PATIENTS = "patients.json"
 """Beside the weights: see ``schemas.reports.training.SeenPatients``."""
 ENSEMBLE = "ensemble.json"
 """In a search's folder: the models that it chose."""
+RECALIBRATION = "recalibration.json"
+"""See ``schemas.reports.evaluation.RecalibrationFile``."""
 TEMPERATURE = "temperature.json"
-"""See ``schemas.reports.pages.TemperatureFile``."""
+"""Of former releases: read where there is no ``recalibration.json``."""
 
 
 def read_ensemble(path: Path) -> tuple[EnsembleMember, ...]:
@@ -109,50 +111,64 @@ def ensemble_sha256(members: Sequence[EnsembleMember]) -> str:
     return hashlib.sha256("\n".join(member.sha256 for member in members).encode()).hexdigest()
 
 
-def keep_temperature(
-    folder: Path, members: Sequence[EnsembleMember], fitted: TemperatureFile, *, are_unseen: bool, is_of_weights: bool
+def keep_recalibration(
+    folder: Path,
+    members: Sequence[EnsembleMember],
+    by_finding: Mapping[str, FindingMetrics],
+    *,
+    data_version: str,
+    are_unseen: bool,
+    is_of_weights: bool,
 ) -> None:
-    """Leaves the fitted temperatures in an evaluation's folder, and beside the weights that they belong to.
+    """Leaves what was fitted in an evaluation's folder, and beside the weights that it belongs to.
 
     Args:
         folder: The evaluation's.
         members: What was evaluated; the mean of several models has no weights of its own.
-        fitted: The temperatures.
+        by_finding: What was measured, with intercept and slope where they could be fitted.
+        data_version: Of the store whose tuning split they were fitted on.
         are_unseen: The weights are known not to have been trained on the patients of the fit; otherwise the file says so.
         is_of_weights: The scores are those that the weights give to everybody.
     """
+    sha256 = ensemble_sha256(members)
+    fits = {finding: metrics.recalibration for finding, metrics in by_finding.items() if metrics.recalibration is not None}
+    fitted = RecalibrationFile(checkpoint_sha256=sha256, data_version=data_version, by_finding=fits)
     if not are_unseen:
         said = f"{fitted.fitted_on}; not known whether the weights were trained on these patients"
         fitted = fitted.model_copy(update={"fitted_on": said})
-    write_temperature(folder, fitted)
+    write_recalibration(folder, fitted)
     if len(members) == 1 and are_unseen and is_of_weights:
-        write_temperature(members[0].path, fitted)
+        write_recalibration(members[0].path, fitted)
 
 
-def write_temperature(folder: Path, kept: TemperatureFile) -> None:
-    """Leaves the fitted temperatures in a folder."""
-    write_atomically(folder / TEMPERATURE, kept.model_dump_json(indent=1).encode())
+def write_recalibration(folder: Path, kept: RecalibrationFile) -> None:
+    """Leaves what was fitted in a folder. A former release's temperature stays beside it and is no longer read."""
+    write_atomically(folder / RECALIBRATION, kept.model_dump_json(indent=1).encode())
 
 
-def read_temperature(folder: Path, sha256: str) -> TemperatureFile:
-    """The temperatures that were fitted to these very weights.
+def read_recalibration(folder: Path, sha256: str) -> RecalibrationFile | TemperatureFile:
+    """What was fitted to these very weights: intercepts and slopes, or the temperatures of a former release.
 
     Raises:
-        CheckpointError: None is kept, or it was fitted to other weights.
+        CheckpointError: Nothing is kept, it cannot be read, or it was fitted to other weights.
     """
+    is_former = not (folder / RECALIBRATION).exists()
+    name = TEMPERATURE if is_former else RECALIBRATION
+    kept: RecalibrationFile | TemperatureFile
     try:
-        kept = TemperatureFile.model_validate_json((folder / TEMPERATURE).read_bytes())
+        text = (folder / name).read_bytes()
+        kept = TemperatureFile.model_validate_json(text) if is_former else RecalibrationFile.model_validate_json(text)
     except (OSError, ValidationError) as missing:
         raise CheckpointError(
-            f"No temperature is kept in {folder}",
-            expected=TEMPERATURE,
-            got=type(missing).__name__,
+            f"No recalibration is kept in {folder}",
+            expected=f"{RECALIBRATION} of a form that this release knows, or {TEMPERATURE} of a former one",
+            got=f"{name}: {type(missing).__name__}",
             remedy="run `mammo evaluate` on these weights: it fits one on the tuning split, and leaves it here if it is known "
             "that they were not trained on its patients; or leave `calibrated` off",
         ) from missing
     if kept.checkpoint_sha256 != sha256:
         raise CheckpointError(
-            f"The temperature in {folder} was fitted to other weights",
+            f"The recalibration in {folder} was fitted to other weights",
             expected=f"sha256 {sha256[:12]}...",
             got=f"{kept.checkpoint_sha256[:12]}...",
             remedy="run `mammo evaluate` on these weights again",

@@ -129,7 +129,7 @@ class SeenBy:
 
         Args:
             test: Patients who judge the weights.
-            tuning: Patients on whom thresholds and temperature are chosen.
+            tuning: Patients on whom thresholds and recalibration are chosen.
             are_of_splits: The weights are known to have been trained on the splits that these are of.
             leaves_out: Whom the weights have seen is left out.
 

@@ -96,5 +96,5 @@ def _interval_text(interval: Interval, undefined: str = "not defined (one class 
     if interval.value is None:
         return undefined
     if interval.low is None or interval.high is None:
-        return f"{interval.value:.3f} (interval not defined: too few patients)"
+        return f"{interval.value:.3f} (no interval: too few patients)"
     return f"{interval.value:.3f} ({interval.low:.3f}–{interval.high:.3f})"

@@ -50,7 +50,7 @@ ENSEMBLE = "ensemble"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluatedImages:
-    """Manifest lines: the test images are reported; on the tuning images thresholds, temperature and a model are chosen.
+    """Manifest lines: the test images are reported; on the tuning images thresholds, recalibration and a model are chosen.
 
     Attributes:
         patients: Whether the weights had seen them.
@@ -236,12 +236,12 @@ class Evaluation:
         }
         breasts = of_models.pop(reported)
         exams = labelled(self.exams[self.exams["model"] == reported], finding, ("patient_id", "exam_id"))
-        metrics = with_ranking(breasts, exams, bootstrap)
+        metrics = with_ranking(breasts, exams, config.confidence)
         metrics = with_localization(metrics, finding, self.localized_S[self.localizing], self.test_images, bootstrap)
         if of_models:
             alone = [
                 with_localization(metrics, finding, localized, self.test_images, bootstrap) for localized in self.localized_S
             ]
-            metrics = with_models(metrics, breasts, of_models, alone, bootstrap)
+            metrics = with_models(metrics, breasts, of_models, alone, config.confidence)
         tuning = self.tuning if self.tuning.empty else breasts_of(self.tuning)
         return with_screening_metrics(metrics, breasts, labelled(tuning, finding, BREAST), self.test_images, config)

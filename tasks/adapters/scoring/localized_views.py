@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmic_model.metrics.bootstrap import Bootstrap, mean_interval, ratio_interval
+from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.localization import (
     ContinuousF1,
     LesionCount,
@@ -21,6 +21,7 @@ from gmic_model.metrics.localization import (
     lesions_reached,
     mean_localization,
 )
+from gmic_model.metrics.proportions import mean_interval, ratio_interval
 from gmic_model.pixels.frames import boxes_in_crop
 from gmic_model.seen_lesions import Lesions, lesions_beyond, lesions_in_window
 from schemas.exam import FINDINGS, Finding, LesionBox, ViewGeometry
@@ -201,12 +202,15 @@ def _mask_intervals(
 ) -> LocalizationIntervals:
     patient_N = np.array([patient_of_row[view.row] for view in views])
     return LocalizationIntervals(
-        f1=mean_interval([view.metrics.f1 for view in views], patient_N, bootstrap=bootstrap),
-        precision=mean_interval([view.metrics.precision for view in views], patient_N, bootstrap=bootstrap),
-        recall=mean_interval([view.metrics.recall for view in views], patient_N, bootstrap=bootstrap),
-        pointing=mean_interval([float(view.is_pointing) for view in views], patient_N, bootstrap=bootstrap),
+        f1=mean_interval([view.metrics.f1 for view in views], patient_N, confidence=bootstrap.confidence),
+        precision=mean_interval([view.metrics.precision for view in views], patient_N, confidence=bootstrap.confidence),
+        recall=mean_interval([view.metrics.recall for view in views], patient_N, confidence=bootstrap.confidence),
+        pointing=mean_interval([float(view.is_pointing) for view in views], patient_N, confidence=bootstrap.confidence),
         lesions_reached=ratio_interval(
-            [view.lesions.reached for view in views], [view.lesions.total for view in views], patient_N, bootstrap=bootstrap
+            [view.lesions.reached for view in views],
+            [view.lesions.total for view in views],
+            patient_N,
+            confidence=bootstrap.confidence,
         ),
     )
 
@@ -217,9 +221,9 @@ def _box_localization(
     patient_N = np.array([patient_of_row[view.row] for view in views])
     return BoxLocalization(
         images=len(views),
-        mass_inside=mean_interval([view.metrics.precision for view in views], patient_N, bootstrap=bootstrap),
+        mass_inside=mean_interval([view.metrics.precision for view in views], patient_N, confidence=bootstrap.confidence),
         area_inside=float(np.mean([view.area for view in views])),
-        pointing=mean_interval([float(view.is_pointing) for view in views], patient_N, bootstrap=bootstrap),
+        pointing=mean_interval([float(view.is_pointing) for view in views], patient_N, confidence=bootstrap.confidence),
         lesions=sum(view.lesions.total for view in views),
         lesions_reached=sum(view.lesions.reached for view in views),
     )

@@ -21,10 +21,12 @@ def metrics_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[s
     """
     if before is not None:
         return _difference_markdown(by_finding, before)
-    lines = ["| finding | breasts | positive | AUROC | AUPRC | localisation F1 |", "|---|---|---|---|---|---|"]
+    titles = ("finding", "breasts", "positive", "patients", "positive", "AUROC", "AUPRC", "localisation F1")
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for name, metrics in by_finding.items():
         f1 = "-" if metrics.localization_f1 is None else f"{metrics.localization_f1:.3f}"
-        counts = f"{metrics.breasts} | {metrics.positive_breasts}"
+        of_patients = (metrics.patients, metrics.positive_patients) if metrics.patients else ("-", "-")  # a former report's
+        counts = " | ".join(map(str, (metrics.breasts, metrics.positive_breasts, *of_patients)))
         lines.append(f"| {name} | {counts} | {interval_text(metrics.auroc)} | {interval_text(metrics.auprc)} | {f1} |")
         auroc, auprc = metrics.auroc_of_models, metrics.auprc_of_models
         if auroc is not None and auprc is not None:
@@ -75,9 +77,10 @@ def patients_sentence(patients: JudgedPatients) -> str:
 
 
 def _difference_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[str, FindingMetrics]) -> str:
-    lines = ["| finding | breasts | AUROC | difference | AUPRC | difference |", "|---|---|---|---|---|---|"]
+    lines = ["| finding | breasts | patients | AUROC | difference | AUPRC | difference |", "|---|---|---|---|---|---|---|"]
     for name, metrics in by_finding.items():
         cells = [name, f"{metrics.breasts} ({metrics.positive_breasts} positive)"]
+        cells.append(f"{metrics.patients} ({metrics.positive_patients} positive)")
         earlier = before.get(name)
         for metric in ("auroc", "auprc"):
             found: Interval = getattr(metrics, metric)
@@ -97,5 +100,5 @@ def interval_text(interval: Interval) -> str:
     if interval.value is None:
         return "not defined (one class only)"
     if interval.low is None or interval.high is None:
-        return f"{interval.value:.3f}"
+        return f"{interval.value:.3f} (too few patients for an interval)"
     return f"{interval.value:.3f} ({interval.low:.3f}-{interval.high:.3f})"

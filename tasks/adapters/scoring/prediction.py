@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gmic_model.metrics.calibration import apply_temperature
+from gmic_model.metrics.calibration import Recalibration, recalibrated
 from gmic_model.metrics.ranking import breast_scores
 from schemas.exam import FINDINGS
+from schemas.reports.evaluation import TemperatureFit
 from schemas.reports.pages import ImageScore, PredictReport
 from tasks.adapters.models.checkpoints import Checkpoint
-from tasks.adapters.models.model_files import read_temperature
+from tasks.adapters.models.model_files import read_recalibration
 from tasks.adapters.scoring.score_tables import SCORE_COLUMNS, image_table
 from tasks.adapters.scoring.scored_views import ScoredView
 from tasks.adapters.store.manifest import lines_of
@@ -78,22 +79,29 @@ def image_scores(table: pd.DataFrame) -> tuple[ImageScore, ...]:
     )
 
 
-def kept_temperatures(checkpoint: Checkpoint) -> dict[str, float]:
-    """The fitted temperature of each finding that has one, of these very weights."""
-    kept = read_temperature(checkpoint.folder, checkpoint.sha256)
-    return {finding: fit.temperature for finding, fit in kept.by_finding.items() if fit.temperature is not None}
+def kept_recalibration(checkpoint: Checkpoint) -> dict[str, Recalibration]:
+    """What was fitted to these very weights, of each finding that has it; a former release's temperature is a slope."""
+    kept = read_recalibration(checkpoint.folder, checkpoint.sha256)
+    found: dict[str, Recalibration] = {}
+    for finding, fit in kept.by_finding.items():
+        if isinstance(fit, TemperatureFit):
+            if fit.temperature is not None:
+                found[finding] = Recalibration(0.0, 1.0 / fit.temperature)
+        elif fit.intercept is not None and fit.slope is not None:
+            found[finding] = Recalibration(fit.intercept, fit.slope)
+    return found
 
 
-def mean_breast_scores(table: pd.DataFrame, temperatures: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Of each breast the mean of its views, after the temperature of each finding that has one."""
+def mean_breast_scores(table: pd.DataFrame, kept: Mapping[str, Recalibration]) -> dict[str, dict[str, float]]:
+    """Of each breast the mean of its views, after the recalibration of each finding that has one."""
     names = [f"{finding.value}_score" for finding in FINDINGS]
     breasts = breast_scores(
         table[names].to_numpy(np.float64), table["exam_id"].to_numpy(str), table["laterality"].to_numpy(str)
     )
     score_BC = np.stack(
         [
-            apply_temperature(breasts.score_BC[:, index], temperatures[finding.value])
-            if finding.value in temperatures
+            recalibrated(breasts.score_BC[:, index], *kept[finding.value])
+            if finding.value in kept
             else breasts.score_BC[:, index]
             for index, finding in enumerate(FINDINGS)
         ],
@@ -105,10 +113,10 @@ def mean_breast_scores(table: pd.DataFrame, temperatures: Mapping[str, float]) -
     }
 
 
-def weights_note(checkpoint: Checkpoint, temperatures: Mapping[str, float]) -> str:
+def weights_note(checkpoint: Checkpoint, kept: Mapping[str, Recalibration]) -> str:
     """Whose scores these are, for the page."""
     note = f"Weights {checkpoint.sha256[:12]} of {checkpoint.folder.name}."
-    if not temperatures:
+    if not kept:
         return note
-    said = ", ".join(f"{finding} {temperature:.2f}" for finding, temperature in temperatures.items())
-    return f"{note} Breast scores are calibrated by temperature {said}."
+    said = ", ".join(f"{finding} intercept {line.intercept:.2f}, slope {line.slope:.2f}" for finding, line in kept.items())
+    return f"{note} Breast scores are recalibrated: {said}."

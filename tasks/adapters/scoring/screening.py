@@ -1,4 +1,4 @@
-"""What a reviewer asks beyond AUROC, from breast tables: operating points, calibration, temperature, subgroups. No Prefect.
+"""What a reviewer asks beyond AUROC, from breast tables: operating points, calibration, recalibration, subgroups. No Prefect.
 
 The arithmetic is in ``gmic_model``; here is which columns of the manifest make groups, and what is chosen on which split.
 """
@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmic_model.metrics.bootstrap import Bootstrap
-from gmic_model.metrics.calibration import apply_temperature, calibration_report, fit_temperature
+from gmic_model.metrics.calibration import calibration_report, fit_recalibration, recalibrated
 from gmic_model.metrics.operating_points import point_at_threshold, points_at_sensitivity, points_at_specificity
 from gmic_model.metrics.subgroups import age_bands, subgroup_metrics, view_counts
 from schemas.config.evaluation import EvaluateConfig
@@ -29,32 +28,31 @@ AGE_COLUMN = "patient_age_years"
 def with_screening_metrics(
     metrics: FindingMetrics, breasts: pd.DataFrame, tuning: pd.DataFrame, manifest: pd.DataFrame, config: EvaluateConfig
 ) -> FindingMetrics:
-    """The finding's metrics with operating points, calibration, temperature and subgroups.
+    """The finding's metrics with operating points, calibration, recalibration and subgroups.
 
     Args:
         metrics: What was measured so far.
         breasts: Test breasts with a known label: patient_id, exam_id, laterality, score, label.
-        tuning: The same of the tuning split: temperature and thresholds are chosen there; may be empty.
+        tuning: The same of the tuning split: recalibration and thresholds are chosen there; may be empty.
         manifest: The test split's images, for the groups.
-        config: Targets, bins, resamples.
+        config: Targets, bins, confidence.
     """
-    bootstrap = Bootstrap(resamples=config.bootstrap_resamples, confidence=config.confidence, seed=config.seed)
     score_B, label_B, patient_B = _arrays(breasts)
-    temperature = fit_temperature(*_arrays(tuning)[:2])
+    fitted = fit_recalibration(*_arrays(tuning))
     chosen = _chosen_on_tuning(tuning, config)
-    points = _operating_points(breasts, chosen, config, bootstrap)
+    points = _operating_points(breasts, chosen, config)
     threshold = chosen.get(config.subgroup_specificity)
-    drawn: dict[str, Any] = {"bins": config.calibration_bins, "bootstrap": bootstrap}
+    drawn: dict[str, Any] = {"bins": config.calibration_bins, "confidence": config.confidence}
     scaled = None
-    if temperature.temperature is not None:
-        scaled = calibration_report(apply_temperature(score_B, temperature.temperature), label_B, patient_B, **drawn)
-    lines, absent = _subgroups(breasts, manifest, threshold, config, bootstrap)
+    if fitted.slope is not None and fitted.intercept is not None:
+        scaled = calibration_report(recalibrated(score_B, fitted.intercept, fitted.slope), label_B, patient_B, **drawn)
+    lines, absent = _subgroups(breasts, manifest, threshold, config)
     return metrics.model_copy(
         update={
             "operating_points": points,
             "calibration": calibration_report(score_B, label_B, patient_B, **drawn),
             "calibration_scaled": scaled,
-            "temperature": temperature,
+            "recalibration": fitted,
             "subgroups": lines,
             "subgroup_threshold": threshold,
             "subgroup_threshold_basis": _on_tuning(config.subgroup_specificity),
@@ -77,32 +75,31 @@ def _on_tuning(specificity: float) -> str:
 
 def _chosen_on_tuning(tuning: pd.DataFrame, config: EvaluateConfig) -> dict[float, float | None]:
     """The threshold that keeps each specificity on the tuning breasts; empty where these have one class only."""
-    alone = Bootstrap(resamples=0, confidence=config.confidence, seed=0)
-    points = points_at_specificity(*_arrays(tuning), config.specificities, bootstrap=alone)
+    points = points_at_specificity(*_arrays(tuning), config.specificities, confidence=config.confidence)
     return {point.target: point.threshold for point in points}
 
 
 def _operating_points(
-    breasts: pd.DataFrame, chosen: Mapping[float, float | None], config: EvaluateConfig, bootstrap: Bootstrap
+    breasts: pd.DataFrame, chosen: Mapping[float, float | None], config: EvaluateConfig
 ) -> tuple[OperatingPoint, ...]:
     """Targets met on the test split, then thresholds chosen on the tuning split: what use would have given."""
     test = _arrays(breasts)
-    points = points_at_specificity(*test, config.specificities, bootstrap=bootstrap)
+    points = points_at_specificity(*test, config.specificities, confidence=config.confidence)
     if config.readers_specificity is not None:
         basis = f"specificity {config.readers_specificity:g}, the readers' as the config names it"
-        points += points_at_specificity(*test, [config.readers_specificity], bootstrap=bootstrap, basis=basis)
-    points += points_at_sensitivity(*test, config.sensitivities, bootstrap=bootstrap)
+        points += points_at_specificity(*test, [config.readers_specificity], confidence=config.confidence, basis=basis)
+    points += points_at_sensitivity(*test, config.sensitivities, confidence=config.confidence)
     if not points:
         return ()
     for specificity, threshold in chosen.items():
         if threshold is not None:
-            point = point_at_threshold(*test, threshold, bootstrap=bootstrap, basis=_on_tuning(specificity))
+            point = point_at_threshold(*test, threshold, confidence=config.confidence, basis=_on_tuning(specificity))
             points += (point,) if point is not None else ()
     return points
 
 
 def _subgroups(
-    breasts: pd.DataFrame, manifest: pd.DataFrame, threshold: float | None, config: EvaluateConfig, bootstrap: Bootstrap
+    breasts: pd.DataFrame, manifest: pd.DataFrame, threshold: float | None, config: EvaluateConfig
 ) -> tuple[tuple[SubgroupMetrics, ...], tuple[str, ...]]:
     """Lines of every attribute, and the attributes that the store does not record."""
     keys = ["exam_id", "laterality"]
@@ -126,7 +123,7 @@ def _subgroups(
                 names_B,
                 attribute=attribute,
                 threshold=threshold,
-                bootstrap=bootstrap,
+                confidence=config.confidence,
                 minimum_patients=config.subgroup_minimum_patients,
             )
     return lines, tuple(attribute for attribute in (*GROUP_COLUMNS, "age") if attribute not in group_B)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gmic_model.metrics.bootstrap import Bootstrap
 from schemas.config.network import TableRow
 from schemas.config.run import RunConfig
 from schemas.errors import StoreError
@@ -38,7 +37,7 @@ def table1_markdown(report: Table1Report) -> str:
         *_localization_lines(report),
         "",
         "; ".join(f"{name}: {report.positive_breasts[name]} of {count} test breasts" for name, count in report.breasts.items())
-        + f". Intervals: {report.confidence:.0%}, {report.resamples:,} resamples of patients, these models.",
+        + f". Intervals: {report.confidence:.0%}, over patients, these models.",
         *(f"{row.variant.value}: weights {', '.join(sha256[:SHORT] for sha256 in row.model_sha256)}." for row in report.rows),
         *_patients_lines(report),
         "Research use only.",
@@ -99,9 +98,8 @@ def _difference(
     config: RunConfig, finding: Finding, evaluated: EvaluationReport, gmic: EvaluationReport
 ) -> AurocDifference | None:
     """Both rows scored the same test breasts in the same order: one store, one split."""
-    bootstrap = Bootstrap(resamples=0, confidence=config.evaluate.confidence, seed=0)
     ours, theirs = (labelled(read_breast_scores(report), finding, BREAST) for report in (evaluated, gmic))
-    return paired_difference(ours, theirs, bootstrap)
+    return paired_difference(ours, theirs, config.evaluate.confidence)
 
 
 def _row_line(row: Table1Row) -> str:

@@ -1,4 +1,4 @@
-"""Operating points: the threshold that a target asks for, what it recalls, and intervals that resample patients."""
+"""Operating points: the threshold that a target asks for, what it recalls, and intervals that hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.operating_points import (
     point_at_threshold,
     points_at_sensitivity,
@@ -15,7 +14,6 @@ from gmic_model.metrics.operating_points import (
     threshold_table,
 )
 
-BOOTSTRAP = Bootstrap(resamples=60, confidence=0.9, seed=3)
 # By falling score: + - + - - + - - - -
 SCORE_B = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05])
 LABEL_B = np.array([1, 0, 1, 0, 0, 1, 0, 0, 0, 0])
@@ -29,7 +27,7 @@ def _cohort(seed: int, breasts: int = 160) -> tuple[NDArray[np.float64], NDArray
 
 def test_counts_and_rates_are_those_of_the_threshold() -> None:
     """Specificity 0.70 of 7 negatives allows 2 false recalls: 0.8 and 0.6; the next, 0.5, would make three."""
-    (point,) = points_at_specificity(SCORE_B, LABEL_B, np.arange(10), [0.70], bootstrap=BOOTSTRAP)
+    (point,) = points_at_specificity(SCORE_B, LABEL_B, np.arange(10), [0.70], confidence=0.9)
     assert point.threshold == 0.6
     counts = (point.true_positives, point.false_positives, point.true_negatives, point.false_negatives)
     assert counts == (2, 2, 5, 1)
@@ -41,15 +39,15 @@ def test_counts_and_rates_are_those_of_the_threshold() -> None:
 
 def test_a_target_met_exactly_is_met() -> None:
     """Specificity 5/7 is reached by two false recalls although 1 - 5/7 is not a float; sensitivity 2/3 by two of three."""
-    (specific,) = points_at_specificity(SCORE_B, LABEL_B, np.arange(10), [5 / 7], bootstrap=BOOTSTRAP)
+    (specific,) = points_at_specificity(SCORE_B, LABEL_B, np.arange(10), [5 / 7], confidence=0.9)
     assert specific.false_positives == 2
-    (sensitive,) = points_at_sensitivity(SCORE_B, LABEL_B, np.arange(10), [2 / 3], bootstrap=BOOTSTRAP)
+    (sensitive,) = points_at_sensitivity(SCORE_B, LABEL_B, np.arange(10), [2 / 3], confidence=0.9)
     assert (sensitive.threshold, sensitive.true_positives, sensitive.false_positives) == (0.7, 2, 1)
 
 
 def test_full_specificity_may_recall_nothing() -> None:
     """The highest score is a negative's: nothing is recalled, the PPV is not defined."""
-    (point,) = points_at_specificity([0.9, 0.5, 0.1], [0, 1, 0], [1, 2, 3], [1.0], bootstrap=BOOTSTRAP)
+    (point,) = points_at_specificity([0.9, 0.5, 0.1], [0, 1, 0], [1, 2, 3], [1.0], confidence=0.9)
     assert point.threshold is None
     assert point.sensitivity.value == 0.0 and point.positive_predictive_value.value is None
 
@@ -60,45 +58,67 @@ def test_points_lie_on_scikit_learns_curve(seed: int, target: float) -> None:
     """Sensitivity at a specificity is the largest that scikit-learn's curve has there, ties included; and the reverse."""
     score_B, label_B, patient_B = _cohort(seed)
     rate_T, sensitivity_T, _ = sklearn_roc_curve(label_B, score_B, drop_intermediate=False)
-    (specific,) = points_at_specificity(score_B, label_B, patient_B, [target], bootstrap=BOOTSTRAP)
+    (specific,) = points_at_specificity(score_B, label_B, patient_B, [target], confidence=0.9)
     assert specific.sensitivity.value == pytest.approx(sensitivity_T[1 - rate_T >= target - 1e-12].max())
-    (sensitive,) = points_at_sensitivity(score_B, label_B, patient_B, [target], bootstrap=BOOTSTRAP)
+    (sensitive,) = points_at_sensitivity(score_B, label_B, patient_B, [target], confidence=0.9)
     assert sensitive.specificity.value == pytest.approx((1 - rate_T)[sensitivity_T >= target - 1e-12].max())
 
 
-def test_intervals_resample_patients_and_choose_anew() -> None:
-    """Equal to drawing patients in a loop, with the threshold of each draw; a fixed threshold stays fixed."""
-    score_B, label_B, patient_B = _cohort(9)
-    (point,) = points_at_specificity(score_B, label_B, patient_B, [0.8], bootstrap=BOOTSTRAP)
-    fixed = point_at_threshold(score_B, label_B, patient_B, 0.7, bootstrap=BOOTSTRAP)
+def test_a_fixed_threshold_has_wilsons_intervals_and_a_chosen_one_wider_ones() -> None:
+    """Single breasts: Wilson's ends by statsmodels' formula; at the same threshold, choosing it on these breasts adds to it."""
+    score_B, label_B, _ = _cohort(9)
+    patient_B = np.arange(len(score_B))
+    (chosen,) = points_at_specificity(score_B, label_B, patient_B, [0.8], confidence=0.9)
+    assert chosen.threshold is not None
+    fixed = point_at_threshold(score_B, label_B, patient_B, chosen.threshold, confidence=0.9)
     assert fixed is not None
-    rng = np.random.default_rng(BOOTSTRAP.seed)
-    drawn_RP = rng.integers(80, size=(BOOTSTRAP.resamples, 80))
-    chosen, at_fixed = [], []
-    for drawn_P in drawn_RP:
-        index = np.concatenate([[2 * patient, 2 * patient + 1] for patient in drawn_P])
-        rate_T, sensitivity_T, _ = sklearn_roc_curve(label_B[index], score_B[index], drop_intermediate=False)
-        chosen.append(sensitivity_T[1 - rate_T >= 0.8 - 1e-12].max())
-        at_fixed.append((score_B[index] >= 0.7)[label_B[index] == 1].mean())
-    assert (point.sensitivity.low, point.sensitivity.high) == pytest.approx(tuple(np.quantile(chosen, [0.05, 0.95])))
-    assert (fixed.sensitivity.low, fixed.sensitivity.high) == pytest.approx(tuple(np.quantile(at_fixed, [0.05, 0.95])))
+    positives, hits = int(label_B.sum()), fixed.true_positives
+    square, share = 1.6448536269514722**2, hits / positives
+    middle = (share + square / (2 * positives)) / (1 + square / positives)
+    reach = np.sqrt(square * (share * (1 - share) / positives + square / (4 * positives**2))) / (1 + square / positives)
+    assert (fixed.sensitivity.low, fixed.sensitivity.high) == pytest.approx((middle - reach, middle + reach))
+    assert chosen.specificity == fixed.specificity and chosen.sensitivity.value == fixed.sensitivity.value
+    assert chosen.sensitivity.low is not None and chosen.sensitivity.high is not None
+    assert chosen.sensitivity.low < middle - reach and middle + reach <= chosen.sensitivity.high
+
+
+def test_no_interval_is_of_no_width_and_all_hold_their_value() -> None:
+    """A perfect sample, a threshold that recalls nothing, one that recalls all: the ends part, around the value."""
+    score_B, label_B, patient_B = np.arange(60) / 60.0, np.repeat([0, 1], [50, 10]), np.arange(60) // 2
+    thresholds = (50 / 60, 2.0, -1.0)
+    points = [point_at_threshold(score_B, label_B, patient_B, one, confidence=0.95) for one in thresholds]
+    for point in (*points, *points_at_sensitivity(score_B, label_B, patient_B, [0.9], confidence=0.95)):
+        assert point is not None and (point.patients, point.positive_patients) == (30, 5)
+        assert point.negative_predictive_value is not None
+        for rate in (
+            point.sensitivity, point.specificity, point.recall_rate, point.positive_predictive_value,
+            point.negative_predictive_value,
+        ):  # fmt: skip
+            if rate.value is not None:
+                assert rate.low is not None and rate.high is not None
+                assert 0.0 <= rate.low <= rate.value <= rate.high <= 1.0 and rate.high - rate.low > 0.005
 
 
 def test_one_class_has_no_points() -> None:
     """Neither a target nor a threshold means anything there, unknown labels left out."""
     for label_B in ([0, 0, 0], [1, 1, 255], []):
         score_B, patient_B = np.linspace(0.1, 0.9, len(label_B)), np.arange(len(label_B))
-        assert points_at_specificity(score_B, label_B, patient_B, [0.9], bootstrap=BOOTSTRAP) == ()
-        assert points_at_sensitivity(score_B, label_B, patient_B, [0.9], bootstrap=BOOTSTRAP) == ()
-        assert point_at_threshold(score_B, label_B, patient_B, 0.5, bootstrap=BOOTSTRAP) is None
+        assert points_at_specificity(score_B, label_B, patient_B, [0.9], confidence=0.9) == ()
+        assert points_at_sensitivity(score_B, label_B, patient_B, [0.9], confidence=0.9) == ()
+        assert point_at_threshold(score_B, label_B, patient_B, 0.5, confidence=0.9) is None
         assert threshold_table(score_B, label_B) is None
 
 
-def test_one_patient_per_class_gives_values_without_interval() -> None:
-    """The value stands, its ends are None: there is nothing to resample."""
-    point = point_at_threshold([0.9, 0.1, 0.2], [1, 0, 0], ["a", "b", "b"], 0.5, bootstrap=BOOTSTRAP)
-    assert point is not None
-    assert (point.sensitivity.value, point.sensitivity.low, point.sensitivity.high) == (1.0, None, None)
+def test_below_five_patients_of_a_class_there_are_counts_and_no_interval() -> None:
+    """Eight positive breasts of four patients are four; a fifth patient brings every interval."""
+    label_B = np.repeat([1, 0], [10, 40])
+    for patients, has_ends in ((4, False), (5, True)):
+        patient_B = np.concatenate([np.arange(10) % patients, 100 + np.arange(40)])
+        point = point_at_threshold(np.linspace(1.0, 0.0, 50), label_B, patient_B, 0.5, confidence=0.9)
+        assert point is not None and point.positive_patients == patients and point.true_positives == 10
+        assert point.sensitivity.value == 1.0 and point.specificity.value == pytest.approx(25 / 40)
+        rates = (point.sensitivity, point.specificity, point.recall_rate, point.positive_predictive_value)
+        assert all((rate.low is not None) is has_ends for rate in rates)
 
 
 def test_table_goes_from_nothing_to_everything() -> None:

@@ -16,6 +16,7 @@ from schemas.reports.evaluation import (
     LocalizationIntervals,
     ModelMetrics,
     ModelSpread,
+    RecalibrationFit,
     TemperatureFit,
 )
 from schemas.reports.report import Interval, Report
@@ -38,7 +39,8 @@ def every_measure(**changes: Any) -> FindingMetrics:
     """A report whose every group of numbers is there."""
     calibration = CalibrationReport(
         binning="", bins=(), brier=interval(0.11), brier_of_prevalence=0.12, expected_calibration_error=interval(0.13),
-        mean_score=0.14, prevalence=0.15,
+        mean_score=0.14, prevalence=0.15, intercept=interval(0.16), slope=interval(0.17),
+        observed_to_expected=interval(0.18), brier_skill=0.19,
     )  # fmt: skip
     spread = ModelSpread(mean=interval(0.21), standard_deviation=0.022)
     difference = AurocDifference(difference=-0.031, low=-0.05, high=0.01, p_value=0.0321)
@@ -62,7 +64,12 @@ def every_measure(**changes: Any) -> FindingMetrics:
         "temperature": TemperatureFit(
             temperature=1.91, breasts=92, positive_breasts=93, log_loss_before=0.94, log_loss_after=0.95
         ),
-        "subgroup_threshold": 0.096, "exams": 97, "positive_exams": 98, "exam_auroc": interval(0.99),
+        "recalibration": RecalibrationFit(
+            intercept=-1.5, slope=0.6, breasts=62, positive_breasts=63, patients=64, positive_patients=65, prevalence=0.66,
+            log_loss_before=0.97, log_loss_after=0.96,
+        ),
+        "patients": 521, "positive_patients": 71, "subgroup_threshold": 0.096,
+        "exams": 97, "positive_exams": 98, "exam_auroc": interval(0.99),
         "exam_auprc": interval(0.88), "models": (model,), "auroc_of_models": spread, "auprc_of_models": spread,
         "localization_intervals": where, "boxes": boxes,
     }  # fmt: skip

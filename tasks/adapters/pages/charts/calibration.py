@@ -54,12 +54,14 @@ def slider(scored: FindingScores) -> Slider | None:
 
 
 def calibration_chart(finding: str, metrics: FindingMetrics) -> Chart | None:
-    """Observed share against mean score, bin by bin, before and after the fitted temperature; None if not measured."""
+    """Observed share against mean score, bin by bin, before and after recalibration; None if not measured."""
     if metrics.calibration is None or not metrics.calibration.bins:
         return None
     drawn = [(finding, "as scored", metrics.calibration)]
-    if metrics.calibration_scaled is not None and metrics.temperature is not None:
-        drawn.append(("scaled", f"temperature {metrics.temperature.temperature:.2f}", metrics.calibration_scaled))
+    if metrics.calibration_scaled is not None:
+        former = metrics.temperature
+        told = "recalibrated" if former is None or former.temperature is None else f"temperature {former.temperature:.2f}"
+        drawn.append(("scaled", told, metrics.calibration_scaled))
     high = _upper_limit([report for _, _, report in drawn])
     frame = Frame(width=452.0, height=440.0, x_limits=(0.0, high), y_limits=(0.0, high))
     series = [line for kind, text, report in drawn for line in _reliability(frame, kind, text, report)]

@@ -1,4 +1,4 @@
-"""``ensemble.json`` and ``temperature.json``: they name weights by digest, and nothing else is taken for them."""
+"""``ensemble.json`` and ``recalibration.json``: they name weights by digest, and nothing else is taken for them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import CheckpointError
-from schemas.reports.evaluation import TemperatureFile, TemperatureFit
+from schemas.reports.evaluation import RecalibrationFile, RecalibrationFit, TemperatureFile
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.model_files import (
+    RECALIBRATION,
     SIDECAR,
-    TEMPERATURE,
     WEIGHTS,
     ensemble_sha256,
     members_of,
     read_ensemble,
-    read_temperature,
+    read_recalibration,
     write_ensemble,
-    write_temperature,
+    write_recalibration,
 )
 
 
@@ -69,14 +69,33 @@ def test_several_models_have_one_digest_that_knows_their_order(tmp_path: Path) -
     assert ensemble_sha256([first, second]) == hashlib.sha256(b"aa\nbb").hexdigest() != ensemble_sha256([second, first])
 
 
-def test_a_temperature_is_of_its_own_weights_only(tmp_path: Path) -> None:
-    """Weights that were trained further keep no right to the old temperature; no file is an error too, never "1"."""
-    fit = TemperatureFit(temperature=1.7, breasts=10, positive_breasts=3)
-    kept = TemperatureFile(checkpoint_sha256="aa", data_version="v", by_finding={"malignant": fit})
-    write_temperature(tmp_path, kept)
-    assert read_temperature(tmp_path, "aa") == kept
+def test_a_recalibration_is_of_its_own_weights_only(tmp_path: Path) -> None:
+    """Weights that were trained further keep no right to the old one; no file is an error too, never "1"."""
+    fit = RecalibrationFit(
+        intercept=-2.0, slope=0.6, breasts=10, positive_breasts=3, patients=5, positive_patients=2, prevalence=0.3
+    )
+    kept = RecalibrationFile(checkpoint_sha256="aa", data_version="v", by_finding={"malignant": fit})
+    write_recalibration(tmp_path, kept)
+    assert read_recalibration(tmp_path, "aa") == kept
     with pytest.raises(CheckpointError, match="fitted to other weights"):
-        read_temperature(tmp_path, "bb")
-    (tmp_path / TEMPERATURE).unlink()
-    with pytest.raises(CheckpointError, match=r"No temperature is kept.*mammo evaluate"):
-        read_temperature(tmp_path, "aa")
+        read_recalibration(tmp_path, "bb")
+    (tmp_path / RECALIBRATION).unlink()
+    with pytest.raises(CheckpointError, match=r"No recalibration is kept.*mammo evaluate"):
+        read_recalibration(tmp_path, "aa")
+
+
+def test_a_former_releases_temperature_is_read_until_the_weights_are_evaluated_again(tmp_path: Path) -> None:
+    """A ``recalibration.json`` beside the temperature counts in its place; one of an unknown form is refused."""
+    (tmp_path / "temperature.json").write_text(
+        '{"checkpoint_sha256": "aa", "data_version": "v", "fitted_on": "breast-level scores of the tuning split", '
+        '"by_finding": {"malignant": {"temperature": 1.7, "reason": "", "breasts": 10, "positive_breasts": 3, '
+        '"log_loss_before": 0.5, "log_loss_after": 0.4}}}'
+    )
+    former = read_recalibration(tmp_path, "aa")
+    assert isinstance(former, TemperatureFile) and former.by_finding["malignant"].temperature == 1.7
+    kept = RecalibrationFile(checkpoint_sha256="aa", data_version="v", by_finding={})
+    write_recalibration(tmp_path, kept)
+    assert read_recalibration(tmp_path, "aa") == kept
+    (tmp_path / RECALIBRATION).write_text(kept.model_dump_json().replace('"form":1', '"form":2'))
+    with pytest.raises(CheckpointError, match="of a form that this release knows"):
+        read_recalibration(tmp_path, "aa")

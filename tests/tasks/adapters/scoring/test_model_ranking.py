@@ -7,12 +7,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gmic_model.metrics.bootstrap import Bootstrap, patient_weights
 from gmic_model.metrics.ranking import Metric
 from schemas.reports.evaluation import FindingMetrics
 from tasks.adapters.scoring.model_ranking import spread, with_models, with_ranking
-
-BOOTSTRAP = Bootstrap(resamples=40, confidence=0.9, seed=3)
 
 
 def _tables(models: int, breasts: int = 120) -> list[pd.DataFrame]:
@@ -27,9 +24,9 @@ def _tables(models: int, breasts: int = 120) -> list[pd.DataFrame]:
 
 def _measured(tables: list[pd.DataFrame]) -> FindingMetrics:
     mean = tables[0].assign(score=np.mean([table["score"] for table in tables], axis=0))
-    metrics = with_ranking(mean, mean, BOOTSTRAP)
+    metrics = with_ranking(mean, mean, 0.9)
     named = {f"model-{index}": table for index, table in enumerate(tables, start=1)}
-    return with_models(metrics, mean, named, [metrics] * len(tables), BOOTSTRAP)
+    return with_models(metrics, mean, named, [metrics] * len(tables), 0.9)
 
 
 def test_mean_and_spread_are_those_of_scikit_learn() -> None:
@@ -42,17 +39,23 @@ def test_mean_and_spread_are_those_of_scikit_learn() -> None:
         assert found.standard_deviation == pytest.approx(np.std(values, ddof=1), abs=1e-12)
 
 
-def test_the_means_interval_is_a_loop_over_scikit_learn() -> None:
-    """Every resample of patients, written out: the models' mean AUROC on the same draw."""
+def test_the_means_interval_is_that_of_equal_models() -> None:
+    """Three times the same scores have one model's interval; different models' errors average out: theirs is narrower."""
     tables = _tables(3)
-    label_B = tables[0]["label"].to_numpy()
-    means = []
-    for weight_RB in patient_weights(tables[0]["patient_id"].to_numpy(), resamples=40, seed=3):
-        for weight_B in weight_RB:
-            drawn = np.repeat(np.arange(len(label_B)), weight_B)
-            means.append(np.mean([roc_auc_score(label_B[drawn], table["score"].to_numpy()[drawn]) for table in tables]))
-    found = spread(Metric.AUROC, tables, BOOTSTRAP).mean
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.05, 0.95])), abs=1e-12)
+    for metric in Metric:
+        alone, thrice = (spread(metric, [tables[0]] * times, 0.9).mean for times in (1, 3))
+        assert (thrice.low, thrice.high) == pytest.approx((alone.low, alone.high))
+        mixed = spread(metric, tables, 0.9).mean
+        assert None not in (mixed.low, mixed.high, alone.low, alone.high)
+        assert (mixed.high or 0) - (mixed.low or 0) < 0.95 * ((alone.high or 0) - (alone.low or 0))
+
+
+def test_patients_stand_beside_breasts() -> None:
+    """60 patients of two breasts; with the finding, those who have it in some breast."""
+    (table,) = _tables(1)
+    measured = with_ranking(table, table, 0.9)
+    assert (measured.breasts, measured.patients) == (120, 60)
+    assert measured.positive_patients == table[table["label"] == 1]["patient_id"].nunique() < measured.positive_breasts
 
 
 def test_each_model_stands_beside_the_mean_score() -> None:

@@ -66,10 +66,10 @@ def test_thresholds_of_use_come_from_the_tuning_split(measured: FindingMetrics) 
     assert measured.operating_points[3].basis == "specificity 0.87, the readers' as the config names it"
 
 
-def test_temperature_is_fitted_on_the_tuning_split(measured: FindingMetrics) -> None:
+def test_recalibration_is_fitted_on_the_tuning_split(measured: FindingMetrics) -> None:
     """Its counts are the tuning breasts'; test calibration is given before and after."""
-    assert measured.temperature is not None and measured.temperature.temperature is not None
-    assert measured.temperature.positive_breasts == int(_breasts(2)["label"].sum())
+    assert measured.temperature is None and measured.recalibration is not None and measured.recalibration.slope is not None
+    assert measured.recalibration.positive_breasts == int(_breasts(2)["label"].sum())
     assert measured.calibration is not None and measured.calibration_scaled is not None
     assert measured.calibration.brier != measured.calibration_scaled.brier
 
@@ -118,10 +118,10 @@ def test_finding_types_stand_against_the_same_negatives() -> None:
 
 
 def test_no_tuning_breast_and_one_class_are_undefined_not_errors() -> None:
-    """An empty tuning split has no temperature; a test split without the finding has no operating point."""
+    """An empty tuning split has no recalibration; a test split without the finding has no operating point."""
     test = _breasts(1, prevalence=0.0)
     measured = with_screening_metrics(_metrics(), test, test.iloc[:0], _images(test), CONFIG)
     assert measured.operating_points == () and measured.subgroup_threshold is None
-    assert measured.temperature is not None and measured.temperature.reason == "one class only"
+    assert measured.recalibration is not None and measured.recalibration.reason == "one class only"
     assert measured.calibration is not None and measured.calibration_scaled is None
     assert all(line.too_few for line in measured.subgroups)

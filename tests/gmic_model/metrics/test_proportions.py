@@ -1,0 +1,85 @@
+"""Proportions and means with patients as clusters: the formulas' own numbers, and ends that never meet."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gmic_model.metrics.proportions import (
+    Part,
+    mean_interval,
+    paired_proportions,
+    predictive_value,
+    proportion,
+    ratio_interval,
+    weighted_sum,
+)
+
+
+def test_single_breasts_have_wilsons_interval() -> None:
+    """Newcombe 1998, Table I, method 3: 81 of 263 gives 0.2553 to 0.3662; 0 of 20 gives 0 to 0.1611; 1 of 29 to 0.1718."""
+    for hits, count, low, high in ((81, 263, 0.2553, 0.3662), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)):
+        found = proportion(np.arange(count) < hits, np.arange(count), confidence=0.95)
+        assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_breasts_that_say_the_same_are_no_more_than_their_patients() -> None:
+    """Many patients of two equal breasts: as wide as one breast each; of independent ones: as all breasts."""
+    rng = np.random.default_rng(0)
+    single_P, patients_N = rng.random(2000) < 0.3, np.repeat(np.arange(2000), 2)
+    twice, once = (
+        proportion(hits_N, patient_N, confidence=0.95)
+        for hits_N, patient_N in ((np.repeat(single_P, 2), patients_N), (single_P, np.arange(2000)))
+    )
+    assert (twice.high - twice.low) / (once.high - once.low) == pytest.approx(1.0, abs=0.02)
+    apart = proportion(rng.random(4000) < 0.3, patients_N, confidence=0.95)
+    assert (apart.high - apart.low) / (once.high - once.low) == pytest.approx(0.5**0.5, abs=0.03)
+
+
+def test_ratio_and_mean_are_of_sums() -> None:
+    """Lesions reached of lesions, each patient's images together; below five patients no ends, without lesions no value."""
+    reached_N, total_N, patient_N = np.array([1, 0, 2, 1, 1, 3]), np.array([2, 0, 2, 3, 1, 3]), np.arange(6)
+    found = ratio_interval(reached_N, total_N, patient_N, confidence=0.95)
+    assert found.value == pytest.approx(8 / 11) and found.low is not None and found.high is not None
+    assert 0.0 < found.low < 8 / 11 < found.high < 1.0
+    few = mean_interval([0.2, 0.4, 0.9, 0.1, 0.2], ["P", "P", "Q", "R", "S"], confidence=0.95)
+    assert (few.value, few.low, few.high) == (pytest.approx(0.36), None, None)
+    assert mean_interval([], [], confidence=0.95).value is None
+    assert ratio_interval([0, 0], [0, 0], ["P", "Q"], confidence=0.95).value is None
+    equal = mean_interval([0.25] * 6, patient_N, confidence=0.95)
+    assert equal.low is not None and equal.high is not None and equal.low < 0.25 < equal.high
+
+
+def test_a_predictive_value_is_that_of_its_share() -> None:
+    """Sensitivity 0.9, specificity 0.8: at one in ten 0.09 of 0.27 recalled; nothing recalled has none."""
+    right, wrong = Part(value=0.9, low=0.8, high=0.95), Part(value=0.2, low=0.15, high=0.27)
+    found = predictive_value(right, wrong, 0.1)
+    assert found is not None and found.value == pytest.approx(1 / 3) and found.low < 1 / 3 < found.high
+    sure = predictive_value(right, Part(value=0.2, low=0.2, high=0.2), 0.1)
+    assert sure is not None and found.low < sure.low < 1 / 3 < sure.high < found.high
+    # With false alarms known, the ends are those of the sensitivity's.
+    assert (sure.low, sure.high) == pytest.approx((0.08 / 0.26, 0.095 / 0.275))
+    nothing = Part(value=0.0, low=0.0, high=0.1)
+    assert predictive_value(nothing, nothing, 0.1) is None
+    mirrored = predictive_value(wrong, right, 0.9)
+    assert mirrored is not None and (mirrored.low, mirrored.high) == pytest.approx((1.0 - found.high, 1.0 - found.low))
+
+
+def test_a_weighted_sum_adds_independent_reaches() -> None:
+    """3 and 4 make 5: a tenth of 0.3 and nine tenths of 0.4 / 9."""
+    found = weighted_sum(Part(value=0.5, low=0.2, high=0.8), Part(value=0.5, low=0.5 - 0.4 / 9, high=0.5 + 0.4 / 9), 0.1)
+    assert (found.low, found.high) == pytest.approx((0.45, 0.55))
+
+
+def test_two_decisions_differ_by_their_disagreements() -> None:
+    """8 of 40 only by A, 2 only by B: 0.15, Bonett and Price's ends with half a breast added; equal decisions have a width."""
+    a_N, b_N = np.repeat([1, 0, 1, 0], [8, 2, 20, 10]), np.repeat([0, 1, 1, 0], [8, 2, 20, 10])
+    found = paired_proportions(a_N, b_N, np.arange(40), confidence=0.95)
+    only_a, only_b = 8.5 / 41, 2.5 / 41
+    reach = 1.959963985 * np.sqrt((only_a + only_b - (only_a - only_b) ** 2) / 41)
+    assert found.value == pytest.approx(0.15)
+    assert (found.low, found.high) == pytest.approx((only_a - only_b - reach, only_a - only_b + reach))
+    same = paired_proportions(a_N, a_N, np.arange(40) // 2, confidence=0.95)
+    assert same.low is not None and same.high is not None and same.low < 0.0 < same.high
+    few = paired_proportions(a_N[:4], b_N[:4], np.arange(4), confidence=0.95)
+    assert few.value == 1.0 and few.low is None and paired_proportions([], [], [], confidence=0.95).value is None
