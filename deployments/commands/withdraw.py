@@ -84,8 +84,8 @@ def _withdraw(run: RunConfig, given: Sequence[str], whole: str | None, said_by: 
         ]
         add_to_log(workspace.store, new)
         done = dict(zip(new, finish_withdrawals(workspace), strict=True))
-    for withdrawal, found in done.items():
-        typer.echo(f"{withdrawal.name}: withdrawn, {images_of(found.lines)}")
+    for withdrawal, lines in done.items():
+        typer.echo(f"{withdrawal.name}: withdrawn, {images_of(lines)}")
     for target in targets:
         if not target.names:
             typer.echo(f"{target.name}: is withdrawn already")

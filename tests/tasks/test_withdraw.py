@@ -95,14 +95,12 @@ def test_an_image_goes_byte_by_byte_and_does_not_come_back(
     report = ingest_here(config)
     assert (report.images_published, report.images_withdrawn, report.files_withdrawn) == (7, 0, 1)
     stays_gone()
-    pseudonyms = open_key(Workspace(config.workspace_dir).key_path)
-    for file in sorted((two_exams / "dicom").rglob("*.dcm")):
-        dataset = pydicom.dcmread(file)
-        if pseudonyms.image_id(dataset.SOPInstanceUID) == line["image_id"]:
-            shutil.copy(file, two_exams / "dicom" / "a-copy.dcm")
-            dataset.PatientAge = "061Y"
-            dataset.save_as(two_exams / "dicom" / "corrected.dcm")
-            os.utime(file)
+    file = _file_of(config, line["image_id"])
+    shutil.copy(file, two_exams / "dicom" / "a-copy.dcm")
+    dataset = pydicom.dcmread(file)
+    dataset.PatientAge = "061Y"
+    dataset.save_as(two_exams / "dicom" / "corrected.dcm")
+    os.utime(file)
     assert ingest_here(config).files_withdrawn == 3
     stays_gone()
     with pytest.raises(StoreError, match="cannot be read"):
@@ -113,7 +111,10 @@ def test_an_image_goes_byte_by_byte_and_does_not_come_back(
 def test_an_exam_or_a_patient_goes_with_all_that_comes_later(
     whole: str, config: RunConfig, two_exams: Path, ingest_here: IngestHere
 ) -> None:
-    """A new image of it, also where a file lacks the issuer of her PatientID, is not published; another patient's is."""
+    """A new image of it, also where a file lacks the issuer of her PatientID, is not published; another patient's is.
+
+    Labels that were all of it are orphans, and no sign of a labels file that belongs elsewhere.
+    """
     manifest = read_manifest(open_store(Workspace(config.workspace_dir).store_dir))
     image_id = manifest["image_id"].iloc[0]
     exam_id, patient_id = manifest.loc[0, ["exam_id", "patient_id"]]
@@ -135,6 +136,11 @@ def test_an_exam_or_a_patient_goes_with_all_that_comes_later(
     report = ingest_here(config)
     assert published(config) > left and len(published(config)) == 5
     assert report.files_withdrawn == 5
+    study = pydicom.dcmread(_file_of(config, image_id)).StudyInstanceUID
+    heading, *lines = (two_exams / "labels.csv").read_text().splitlines(keepends=True)
+    (two_exams / "labels.csv").write_text("".join([heading, *(line for line in lines if study in line)]))
+    report = ingest_here(config)
+    assert (report.images_published, report.labelled_breasts, report.orphan_labels) == (5, 0, 2)
 
 
 def test_a_picture_is_known_under_another_uid_of_the_same_patient_only(
@@ -310,6 +316,12 @@ def test_pictures_scores_and_pages_of_it_go(config: RunConfig) -> None:
     assert [name for name in left if name.startswith(("explain", "report", "scrub", "quarantine", "evaluate"))] == [
         "evaluate/report.json"
     ]
+
+
+def _file_of(config: RunConfig, image_id: str) -> Path:
+    pseudonyms = open_key(Workspace(config.workspace_dir).key_path)
+    files = sorted(config.ingest.source_dir.rglob("*.dcm"))
+    return next(file for file in files if pseudonyms.image_id(pydicom.dcmread(file).SOPInstanceUID) == image_id)
 
 
 def _withdrawal(image_id: str) -> Withdrawal:

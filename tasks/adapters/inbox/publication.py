@@ -22,7 +22,8 @@ from tasks.adapters.inbox.batches import Scan
 from tasks.adapters.inbox.claims import Publishable, publishable
 from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.store_ledger import StoreLedger
-from tasks.adapters.inbox.withdrawals.removal import find, take_out
+from tasks.adapters.inbox.withdrawals.removal import take_out
+from tasks.adapters.inbox.withdrawals.withdrawal import names_of_line
 from tasks.adapters.labels.joining import LabelJoin, join_labels
 from tasks.adapters.labels.labels import Labels
 from tasks.adapters.labels.labels_file import read_labels
@@ -47,6 +48,7 @@ class Outcome:
         explained: Images of which a person took a file away, and those whose stored pixels are damaged: that they go is no
             accident.
         withdrawn: Files of this scan that show something that was withdrawn.
+        is_any_withdrawn: True if anything ever was.
     """
 
     found: Publishable
@@ -54,6 +56,7 @@ class Outcome:
     deferred: tuple[DeferredFile, ...]
     explained: frozenset[str]
     withdrawn: int
+    is_any_withdrawn: bool
 
 
 def outcome(store: ExamStore, scan: Scan) -> Outcome:
@@ -63,25 +66,28 @@ def outcome(store: ExamStore, scan: Scan) -> Outcome:
         StoreError: The ledger cannot be read.
     """
     with StoreLedger(store) as ledger:
-        names = ledger.withdrawn_names()
-        if names and find(ledger, names).file_ids:
+        names, lines = ledger.withdrawn_names(), ledger.manifest_lines()
+        if names and not all(names_of_line(line).isdisjoint(names) for line in lines):
             take_out(store, ledger, names)
-        found = publishable(ledger.manifest_lines())
+            lines = ledger.manifest_lines()
+        found = publishable(lines)
         return Outcome(
             found=found,
             refused=(*(file for file in ledger.quarantined() if file.file_id in scan.file_ids), *found.refused),
             deferred=tuple(ledger.deferred()),
             explained=ledger.taken_away().union(line.image_id for line in ledger.damaged_lines()),
             withdrawn=len(ledger.withdrawn_files() & scan.file_ids),
+            is_any_withdrawn=bool(names),
         )
 
 
-def labels_of(config: IngestConfig, lines: Sequence[LedgerLine], pseudonyms: Pseudonyms) -> LabelJoin:
-    """The labels of the breasts that these images show.
+def labels_of(config: IngestConfig, what: Outcome, pseudonyms: Pseudonyms) -> LabelJoin:
+    """The labels of the breasts that the published images show.
 
     Raises:
         LabelError: The labels cannot be read, or none joins to an exam.
     """
+    lines = what.found.lines
     breasts = {line.breast for line in lines}
     if config.labels_csv is None or not lines:
         return join_labels(Labels(), breasts)
@@ -99,7 +105,10 @@ def labels_of(config: IngestConfig, lines: Sequence[LedgerLine], pseudonyms: Pse
         exams_by_accession={accession: tuple(sorted(exams)) for accession, exams in exams_by_accession.items()},
     )
     return join_labels(
-        labels, breasts, patients_by_exam={line.exam_id: (line.patient_id, line.bare_patient_id) for line in lines}
+        labels,
+        breasts,
+        patients_by_exam={line.exam_id: (line.patient_id, line.bare_patient_id) for line in lines},
+        may_all_be_orphans=what.is_any_withdrawn,
     )
 
 

@@ -37,7 +37,11 @@ class LabelJoin:
 
 
 def join_labels(
-    labels: Labels, breasts: Iterable[Breast], *, patients_by_exam: Mapping[str, Sequence[str | None]] | None = None
+    labels: Labels,
+    breasts: Iterable[Breast],
+    *,
+    patients_by_exam: Mapping[str, Sequence[str | None]] | None = None,
+    may_all_be_orphans: bool = False,
 ) -> LabelJoin:
     """Put labels and breasts together (rule R60): orphans on either side are counted, never guessed.
 
@@ -46,6 +50,7 @@ def join_labels(
         breasts: (exam, side) of every breast that has an image; repetitions do not matter.
         patients_by_exam: If given, a label must name the patient its exam belongs to, by one of these pseudonyms: with the
             issuer, or the PatientID alone where the labels file gives none.
+        may_all_be_orphans: True where images were withdrawn: they may be all that was labelled.
 
     Raises:
         LabelError: Lines contradict each other about a breast that has an image, or about the patient of its exam; there are
@@ -57,7 +62,7 @@ def join_labels(
     if contradictions:
         raise contradictions[0].error()
     matched = [breast for breast in present if labels.label_of(breast) is not None]
-    if labels and present and not matched:
+    if labels and present and not matched and not may_all_be_orphans:
         raise LabelError(
             "Labels join to no exam",
             expected=f"StudyInstanceUIDs (0020,000D) of {len({exam_id for exam_id, _ in present})} exams",

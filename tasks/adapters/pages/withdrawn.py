@@ -17,9 +17,11 @@ from schemas.config.run import Stage
 from schemas.errors import StoreBusy
 from schemas.reports.data import IngestReport
 from schemas.reports.pages import PredictReport
+from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.publication import manifest_sizes
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
-from tasks.adapters.inbox.withdrawals.removal import Found, pending, take_out
+from tasks.adapters.inbox.withdrawals.removal import pending, take_out
+from tasks.adapters.inbox.withdrawals.withdrawal import names_of_line
 from tasks.adapters.lock import is_held
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
@@ -27,10 +29,10 @@ from tasks.adapters.store.parts import is_unmade
 from tasks.adapters.workspace import Workspace, write_atomically
 
 
-def finish_withdrawals(workspace: Workspace) -> tuple[Found, ...]:
+def finish_withdrawals(workspace: Workspace) -> tuple[tuple[LedgerLine, ...], ...]:
     """Carries out what the log of withdrawals says and has not taken effect yet; mostly that is nothing.
 
-    Call under the store's lock, before anything is read from it.
+    Call under the store's lock, before anything is read from it. Returns the images that each of them took out of the store.
 
     Raises:
         StoreError: A part of the store or the log is gone or damaged.
@@ -39,14 +41,17 @@ def finish_withdrawals(workspace: Workspace) -> tuple[Found, ...]:
     if is_unmade(workspace.store):
         return ()
     store = adopted(open_store(workspace.store_dir))
-    found = []
     with StoreLedger(store) as ledger:
-        for withdrawal in pending(store.files, ledger):
-            taken = take_out(store, ledger, withdrawal.names)
-            forget_pages(workspace, taken.image_ids.union(withdrawal.names))
-            ledger.enter_withdrawals([(withdrawal.line, withdrawal.names)])
-            found.append(taken)
-    return tuple(found)
+        left = pending(store.files, ledger)
+        if not left:
+            return ()
+        names = frozenset(name for withdrawal in left for name in withdrawal.names)
+        taken = take_out(store, ledger, names)
+        forget_pages(workspace, taken.image_ids | names)
+        ledger.enter_withdrawals((withdrawal.line, withdrawal.names) for withdrawal in left)
+    return tuple(
+        tuple(line for line in taken.lines if not names_of_line(line).isdisjoint(withdrawal.names)) for withdrawal in left
+    )
 
 
 def require_nobody_reads(workspace: Workspace) -> None:

@@ -21,7 +21,7 @@ from tasks.adapters.gate.messages import InspectHeader
 from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.inbox.withdrawals.removal import known_lines
-from tasks.adapters.inbox.withdrawals.withdrawal import names_of_line, withdrawn_with
+from tasks.adapters.inbox.withdrawals.withdrawal import names_of_line, of_the_same_persons, withdrawn_with
 from tasks.adapters.pseudonyms import open_key
 
 _PSEUDONYM: Final = re.compile(r"[EFIP][0-9a-f]{24}")
@@ -63,20 +63,29 @@ def targets(given: Sequence[str], ledger: StoreLedger, gate: GateSettings, whole
         FileDeferred: A file cannot be read at the moment.
     """
     lines, gone = known_lines(ledger), ledger.withdrawn_names()
-    known = gone.union(*map(names_of_line, lines), *(claim[1:] for claim in ledger.claims()))
+    meant = [_meant(text, index, ledger, lines, gate, whole) for index, text in enumerate(given, start=1)]
+    related = of_the_same_persons([name for starts in meant for name in starts], lines)
+    known = gone.union(*map(names_of_line, related), *(claim[1:] for claim in ledger.claims()))
     found: list[Target] = []
-    for index, text in enumerate(given, start=1):
-        is_pseudonym = _PSEUDONYM.fullmatch(text) is not None
-        starts = _named(text, ledger, lines, whole) if is_pseudonym else _shown(Path(text), index, ledger, lines, gate, whole)
-        if is_pseudonym and known.isdisjoint(starts):
+    for text, starts in zip(given, meant, strict=True):
+        if _PSEUDONYM.fullmatch(text) and known.isdisjoint(starts):
             raise ConfigError(
                 f"This store knows no {text}; nothing was withdrawn",
                 expected="a pseudonym of its manifest or reports, or the path of a DICOM file",
             )
-        names = withdrawn_with(starts, lines)
+        names = withdrawn_with(starts, related)
         is_gone = names <= gone.union(*(target.names for target in found))
         found.append(Target(name=starts[0], names=() if is_gone else tuple(sorted(names))))
     return found
+
+
+def _meant(
+    text: str, index: int, ledger: StoreLedger, lines: Sequence[LedgerLine], gate: GateSettings, whole: Whole | None
+) -> tuple[str, ...]:
+    """The pseudonyms that one name stands for, the log's name of it first."""
+    if _PSEUDONYM.fullmatch(text):
+        return _named(text, ledger, lines, whole)
+    return _shown(Path(text), index, ledger, lines, gate, whole)
 
 
 def _named(text: str, ledger: StoreLedger, lines: Sequence[LedgerLine], whole: Whole | None) -> tuple[str, ...]:

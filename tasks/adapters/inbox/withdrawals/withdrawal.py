@@ -110,6 +110,17 @@ def names_of_record(record: ImageRecord) -> frozenset[str]:
     return frozenset(name for name in names if name)
 
 
+def of_the_same_persons(names: Iterable[str], lines: Sequence[LedgerLine]) -> list[LedgerLine]:
+    """All stored images of the patients whom these names are about: what is withdrawn with them is among these."""
+    named = set(names)
+    persons = named | {
+        line.bare_patient_id or line.patient_id
+        for line in lines
+        if not named.isdisjoint((line.image_id, line.exam_id, line.patient_id))
+    }
+    return [line for line in lines if (line.bare_patient_id or line.patient_id) in persons]
+
+
 def withdrawn_with(names: Iterable[str], lines: Sequence[LedgerLine]) -> frozenset[str]:
     """All names that are withdrawn with these, by what is stored.
 
