@@ -28,8 +28,8 @@ def reader_study(
         float, typer.Option(min=0.0, max=1.0, help="A reader recalls above this probability; 0.02 is BI-RADS 4")
     ] = 0.02,
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of exams")] = 2000,
-    confidence: Annotated[float, typer.Option(help="Of every interval")] = 0.95,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap")] = 0,
+    confidence: Annotated[float, typer.Option(help="Confidence level of every interval")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap resamples")] = 0,
 ) -> None:
     """Figure 3: readers, model, hybrids, ROC points and the multi-reader multi-case comparison, all with intervals."""
     # Imported late: pandas and scipy would slow down every other verb.

@@ -374,7 +374,7 @@ def is_healthy(address: str) -> bool:
 
 
 def free_port(*wanted: int) -> int:
-    """The first of the wanted ports that is free on loopback; 0 stands for any."""
+    """The first of the wanted ports that is free on loopback; 0 lets the system choose a free one."""
     for port in wanted:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

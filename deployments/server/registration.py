@@ -1,4 +1,7 @@
-"""What the Prefect server of a workstation must know: pools, limits, deployments, automations. Twice changes nothing."""
+"""What the Prefect server of a workstation must know: pools, limits, deployments, automations.
+
+Idempotent: registering again changes nothing on the server.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Deep erosion of a large mask: 64 pixels a word, and the ball's radius doubles with each step. Exact."""
+"""Erodes a mask 64 pixels at a time: it is packed into machine words.
+
+The structuring element's radius doubles where it may, so 100 erosions take 9 steps; the result equals 100 single erosions.
+"""
 
 from __future__ import annotations
 

@@ -91,9 +91,13 @@ class OperatingPoint(Report):
     sensitivity: Interval
     specificity: Interval
     recall_rate: Interval
-    positive_predictive_value: Interval = Field(description="Of the recalled breasts, at this data's share of findings")
+    positive_predictive_value: Interval = Field(
+        description="Share of recalled breasts that have the finding, at this data's prevalence"
+    )
     negative_predictive_value: Interval | None = Field(
-        None, json_schema_extra=ADDED_TO_REPORT, description="Of those not recalled, at this data's share of findings"
+        None,
+        json_schema_extra=ADDED_TO_REPORT,
+        description="Share of breasts not recalled that lack it, at this data's prevalence",
     )
     patients: int = Field(0, json_schema_extra=ADDED_TO_REPORT, description="Whose breasts these are")
     positive_patients: int = Field(
@@ -243,7 +247,9 @@ class FindingMetrics(Report):
         "Threshold of subgroups", "Where subgroup sensitivity and specificity are read, and errors told", default=None
     )
     subgroup_threshold_basis: str = Field(
-        "", json_schema_extra=ADDED_TO_REPORT, description="Where that comes from; empty in former reports: the test breasts"
+        "",
+        json_schema_extra=ADDED_TO_REPORT,
+        description="In words, where that comes from; empty in former reports: the test breasts",
     )
     subgroups_not_recorded: tuple[str, ...] = Field((), description="Attributes that the store does not record")
     exams: int = measured("Exams", "With a known label: present if it is in a breast", default=0)
@@ -275,7 +281,7 @@ class TestScoring(Report):
     __test__ = False  # no test, whatever pytest takes the name for
 
     when_utc: str
-    model_sha256: str = Field(description="Of the weights; of several, sha256 over theirs")
+    model_sha256: str = Field(description="SHA-256 of the weights; for an ensemble, of its members' digests in order")
     models: int = Field(description="How many weights; their mean score is reported")
     read_as: str = Field("", description="Row of Table 1 as which they are read; empty = as they are")
     splits_sha256: str
@@ -286,7 +292,7 @@ class EvaluationReport(Report):
     """What ``evaluate`` measured on the test split. With several models, ``by_finding`` is of their mean score."""
 
     scores_path: ReportPath
-    model_sha256: str = Field("", description="Of the weights; of several, sha256 over theirs")
+    model_sha256: str = Field("", description="SHA-256 of the weights; for an ensemble, of its members' digests in order")
     models: tuple[EnsembleMember, ...] = ()
     localization_model: str = Field("", description="Whose saliency is measured: best malignant F1 on tuning (paper 3.3)")
     by_finding: dict[str, FindingMetrics]
@@ -300,5 +306,5 @@ class EvaluationReport(Report):
         JudgedPatients(is_checked=False, not_checked="the release that evaluated them did not look"),
         description="Whether the weights had seen them",
     )
-    networks: tuple[NetworkConfig, ...] = Field((), description="Of each of the models, as they were read; empty = not said")
+    networks: tuple[NetworkConfig, ...] = Field((), description="Network of each model, as it was read; empty = not said")
     scorings: tuple[TestScoring, ...] = Field((), description="Every time these test patients were scored, this one last")

@@ -52,8 +52,12 @@ class ExplainReport(Report):
     gallery_path: ReportPath | None = Field(
         None, description="The gallery's index page; an exam's page is <exam_id>.html beside it"
     )
-    model_sha256: str = Field("", description="Of the weights whose maps and patches are drawn; empty = a former release's")
-    scored_sha256: str = Field("", description="Of the weights whose scores stand beside them: those that were evaluated")
+    model_sha256: str = Field(
+        "", description="SHA-256 of the weights whose maps and patches are drawn; empty = a former release's"
+    )
+    scored_sha256: str = Field(
+        "", description="SHA-256 of the weights whose scores stand beside them: those that were evaluated"
+    )
 
 
 class ImageScore(Report):

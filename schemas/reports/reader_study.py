@@ -17,7 +17,7 @@ class ReaderResult(Report):
     hybrid_auroc: Interval
     hybrid_auprc: Interval
     hybrid_gain: Interval = Field(description="AUROC of the hybrid minus that of the reader, same resamples")
-    sensitivity: Interval = Field(description="Of the reader's recalls; see ``recall_above``")
+    sensitivity: Interval = Field(description="Sensitivity of the reader's recalls; see ``recall_above``")
     specificity: Interval
 
 

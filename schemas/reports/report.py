@@ -113,4 +113,4 @@ class Provenance(Report):
     preprocess_version: str
     seed: int
     created_utc: str
-    splits_sha256: str = Field("", description="Of the table of splits; empty in what a former release made")
+    splits_sha256: str = Field("", description="SHA-256 of the table of splits; empty in what a former release made")

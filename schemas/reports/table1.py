@@ -47,12 +47,12 @@ class Table1Cell(Report):
     paper_auroc: float
     auroc: ModelSpread
     auprc: ModelSpread
-    ensemble_auroc: Interval = Field(description="Of the models' mean score")
+    ensemble_auroc: Interval = Field(description="AUROC of the models' mean score")
     minus_gmic: AurocDifference | None = Field(
         description="Ensemble AUROC less that of the row GMIC; None for GMIC, or not defined"
     )
     localization_images: int
-    localization_f1: Interval = Field(description="Of the model with the best malignant F1 on tuning (paper 3.3)")
+    localization_f1: Interval = Field(description="F1 of the model with the best malignant F1 on tuning (paper 3.3)")
     localization_precision: Interval
     localization_recall: Interval
 

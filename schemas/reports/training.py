@@ -77,7 +77,7 @@ class TrainReport(Report):
     epochs: tuple[EpochRecord, ...]
     best_epoch: int
     train_exams: int
-    splits_sha256: str = Field("", description="Of the splits it was trained on: only their test part may judge it")
+    splits_sha256: str = Field("", description="SHA-256 of the splits it was trained on: only their test part may judge it")
     provenance: Provenance
     localization_checkpoint_path: ReportPath | None = Field(
         None, description="Best weights by tuning localisation F1; None = no tuning view has a lesion mask"
@@ -89,10 +89,10 @@ class SearchForecast(Report):
 
     device: str
     trials: int = Field(description="Trials still to run")
-    seconds_per_image: float = Field(description="Of a training step, forward and backward")
+    seconds_per_image: float = Field(description="Seconds of a training step for each image, forward and backward")
     tuning_seconds_per_image: float
     trial_hours: float
-    total_hours: float = Field(description="Of all workers together: GPU-hours on GPUs")
+    total_hours: float = Field(description="Hours of all workers together: GPU-hours on GPUs")
     wall_hours: float
     disk_gib: float
     disk_free_gib: float

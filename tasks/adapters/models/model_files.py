@@ -105,7 +105,7 @@ def drawn_member(evaluated: EvaluationReport, trained: TrainReport | None) -> En
 
 
 def ensemble_sha256(members: Sequence[EnsembleMember]) -> str:
-    """One model's digest; of several, sha256 over theirs, in order."""
+    """One model's digest; for an ensemble, SHA-256 of its members' digests in order."""
     if len(members) == 1:
         return members[0].sha256
     return hashlib.sha256("\n".join(member.sha256 for member in members).encode()).hexdigest()

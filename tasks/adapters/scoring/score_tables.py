@@ -38,7 +38,7 @@ def image_table(
         rows: Store row of each score.
         score_NC: Scores.
         model: Name of the model, or ``ensemble``.
-        sha256: Of its weights.
+        sha256: SHA-256 of the model's weights.
         data_version: Of the store.
     """
     scores = pd.DataFrame(score_NC, columns=list(SCORE_COLUMNS)).assign(row=list(rows))

@@ -16,7 +16,7 @@ from tasks.adapters.workspace import StoreFolder, write_atomically
 class StoreSettings(Config):
     """The content of ``store.json``."""
 
-    store_version: str = Field(STORE_VERSION, description="Of the layout")
+    store_version: str = Field(STORE_VERSION, description="Version of the layout")
     preprocess: PreprocessConfig
     preprocess_version: str
     rows_per_shard: PositiveInt = Field(description="Images of one shard, one writer's whole work")

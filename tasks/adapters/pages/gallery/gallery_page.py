@@ -94,7 +94,7 @@ class GalleryNote:
 
     Attributes:
         model: A sentence on weights and data.
-        confidence: Of the intervals, as ``95%``.
+        confidence: Confidence level of the intervals, as ``95%``.
         specificity: Whose threshold tells errors, as ``0.90 on the tuning split``; ``not defined`` if there is none.
     """
 

@@ -63,7 +63,7 @@ def test_members_have_their_sidecars_digest_and_auroc(tmp_path: Path) -> None:
 
 
 def test_several_models_have_one_digest_that_knows_their_order(tmp_path: Path) -> None:
-    """One model keeps its own; of several, sha256 over theirs."""
+    """One model keeps its own; an ensemble has that of its members' digests in order."""
     first, second = (EnsembleMember(path=tmp_path, sha256=name) for name in ("aa", "bb"))
     assert ensemble_sha256([first]) == "aa"
     assert ensemble_sha256([first, second]) == hashlib.sha256(b"aa\nbb").hexdigest() != ensemble_sha256([second, first])
