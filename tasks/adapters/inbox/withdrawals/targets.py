@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -133,7 +133,7 @@ def _shown(
     source_dir = gate.source_dir if is_source else place.parent
     request = InspectHeader(
         path=place,
-        gate=GateSettings(source_dir=source_dir, profile=gate.profile, key_path=gate.key_path, limits=gate.limits),
+        gate=replace(gate, source_dir=source_dir),
         with_digest=False,
     )
     try:
