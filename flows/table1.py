@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.ingest import TWO_BATCHES, ingest_steps
 from flows.pretrain import pretrained
+from schemas.config.network import TableRow
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import SplitReport
 from schemas.reports.table1 import Table1Report
@@ -14,7 +15,14 @@ from tasks.evaluate import evaluate_network
 from tasks.phantom import write_phantom
 from tasks.split import split_patients
 from tasks.stage import load_report
-from tasks.table1 import evaluation_run, row_checkpoints, training_run, variants_to_train, write_table1
+from tasks.table1 import (
+    evaluation_run,
+    localization_checkpoints,
+    row_checkpoints,
+    training_run,
+    variants_to_train,
+    write_table1,
+)
 from tasks.train import train_network
 from tasks.validate import check_manifest
 
@@ -32,7 +40,13 @@ def table1(config: RunConfig) -> Table1Report:
     }
     rows = {row: evaluation_run(config, row, row_checkpoints(config, row, trained)) for row in config.table1.rows}
     evaluated = {row: evaluate_network(run, splits, None) for row, run in rows.items()}
-    return write_table1(config, splits, evaluated)
+    pointing = localization_checkpoints(config, trained)
+    localized = (
+        evaluate_network(evaluation_run(config, TableRow.GMIC, pointing, part="-localisation"), splits, None)
+        if pointing
+        else None
+    )
+    return write_table1(config, splits, evaluated, localized)
 
 
 def _prepared(config: RunConfig) -> SplitReport:

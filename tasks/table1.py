@@ -11,20 +11,16 @@ from prefect.cache_policies import NO_CACHE
 
 from schemas.config.network import TableRow, network_of_row
 from schemas.config.run import RunConfig
-from schemas.exam import FINDINGS
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
-from schemas.reports.table1 import PAPER_AUROC, Table1Report, Table1Row
+from schemas.reports.table1 import PAPER_AUROC, TRAINED_AS, Table1Report
 from schemas.reports.training import TrainReport
 from tasks.adapters.provenance import provenance
-from tasks.adapters.scoring.table1_rows import require_same_breasts, table1_cell, table1_markdown
+from tasks.adapters.scoring.table1_rows import require_same_breasts, table1_markdown, table1_rows
 from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import show_markdown
 
 logger = logging.getLogger(__name__)
-
-TRAINED_AS = {TableRow.LOC: TableRow.GMIC, TableRow.MIL: TableRow.GMIC, TableRow.LOC_RANDOM: TableRow.RANDOM}
-"""Rows that are another prediction of another row's weights (paper 3.2); every other row is trained as itself."""
 
 
 def training_run(config: RunConfig, variant: TableRow, seed: int) -> RunConfig:
@@ -37,10 +33,10 @@ def training_run(config: RunConfig, variant: TableRow, seed: int) -> RunConfig:
     )
 
 
-def evaluation_run(config: RunConfig, row: TableRow, checkpoints: tuple[Path, ...]) -> RunConfig:
-    """The run that evaluates one row: its models alone and together."""
+def evaluation_run(config: RunConfig, row: TableRow, checkpoints: tuple[Path, ...], *, part: str = "") -> RunConfig:
+    """The run that evaluates one row: its models alone and together; ``part`` sets it apart from others of the row."""
     named = {"checkpoints": checkpoints, "ensemble": None, "read_as": row}
-    return _below(config, f"row-{row.value}").model_copy(update={"evaluate": config.evaluate.model_copy(update=named)})
+    return _below(config, f"row-{row.value}{part}").model_copy(update={"evaluate": config.evaluate.model_copy(update=named)})
 
 
 def row_checkpoints(config: RunConfig, row: TableRow, trained: Mapping[TableRow, list[TrainReport]]) -> tuple[Path, ...]:
@@ -48,6 +44,17 @@ def row_checkpoints(config: RunConfig, row: TableRow, trained: Mapping[TableRow,
     source = TRAINED_AS.get(row, row)
     named = config.table1.checkpoints
     return named.get(row) or named.get(source) or tuple(report.checkpoint_path for report in trained[source])
+
+
+def localization_checkpoints(config: RunConfig, trained: Mapping[TableRow, list[TrainReport]]) -> tuple[Path, ...]:
+    """Of each training of GMIC the weights of the best malignant F1 on tuning: the paper's localisation is theirs (3.3).
+
+    Empty where these are the very weights that the row is evaluated with, or where the config names weights.
+    """
+    named = config.table1.checkpoints.get(TableRow.GMIC)
+    reports = [] if named or TableRow.GMIC not in config.table1.rows else trained.get(TableRow.GMIC, [])
+    pointing = tuple(report.localization_checkpoint_path or report.checkpoint_path for report in reports)
+    return () if pointing == tuple(report.checkpoint_path for report in reports) else pointing
 
 
 def variants_to_train(config: RunConfig) -> list[TableRow]:
@@ -60,27 +67,26 @@ def variants_to_train(config: RunConfig) -> list[TableRow]:
 
 
 @task(name="write-table1", cache_policy=NO_CACHE, persist_result=False)
-def write_table1(config: RunConfig, splits: SplitReport, evaluated: dict[TableRow, EvaluationReport]) -> Table1Report:
+def write_table1(
+    config: RunConfig,
+    splits: SplitReport,
+    evaluated: dict[TableRow, EvaluationReport],
+    localized: EvaluationReport | None = None,
+) -> Table1Report:
     """Puts the rows together; leaves ``table1/table1.md`` and ``table1/report.json``.
+
+    Args:
+        config: The run.
+        splits: Of its store.
+        evaluated: The rows.
+        localized: Of the weights whose localisation stands beside the paper's; None = the row GMIC's own.
 
     Raises:
         StoreError: The rows were judged by different patients.
     """
     require_same_breasts(evaluated)
     folder = Workspace(config.workspace_dir).stage_dir("table1")
-    gmic = evaluated.get(TableRow.GMIC)
-    rows = tuple(
-        Table1Row(
-            variant=row,
-            trained_as=TRAINED_AS.get(row, row),
-            models=len(evaluated[row].models),
-            model_sha256=tuple(member.sha256 for member in evaluated[row].models),
-            by_finding={finding.value: table1_cell(config, row, finding, evaluated[row], gmic) for finding in FINDINGS},
-            patients=evaluated[row].patients,
-        )
-        for row in PAPER_AUROC
-        if row in evaluated
-    )
+    rows = table1_rows(config, evaluated, localized)
     any_row = next(iter(evaluated.values())).by_finding
     report = Table1Report(
         rows=rows,

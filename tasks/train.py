@@ -76,6 +76,7 @@ def _in_words(record: Mapping[str, Any], left_s: float) -> str:
     for name, label in (
         ("tuning_malignant_auroc", "tuning malignant AUROC"),
         ("tuning_localization_f1", "tuning localisation F1"),
+        ("tuning_malignant_f1", "of malignant findings"),
         ("tuning_loss", "tuning loss"),
         ("tuning_accuracy", "tuning accuracy"),
     ):

@@ -41,6 +41,10 @@ PAPER_LOCALIZATION: Mapping[Finding, PaperLocalization] = {
 }
 
 
+TRAINED_AS = {TableRow.LOC: TableRow.GMIC, TableRow.MIL: TableRow.GMIC, TableRow.LOC_RANDOM: TableRow.RANDOM}
+"""Rows that are another prediction of another row's weights (paper 3.2); every other row is trained as itself."""
+
+
 class Table1Cell(Report):
     """One row's numbers for one finding, over its models."""
 
@@ -64,6 +68,7 @@ class Table1Row(Report):
     trained_as: TableRow = Field(description="Whose weights these are: gmic-loc and gmic-mil are gmic's other predictions")
     models: int
     model_sha256: tuple[str, ...]
+    localization_sha256: str = Field("", description="Of the weights whose localisation it is: best malignant F1 on tuning")
     by_finding: dict[str, Table1Cell]
     patients: JudgedPatients | None = Field(None, description="Whether the weights had seen them; None = nobody looked")
 

@@ -39,7 +39,8 @@ class EpochRecord(Report):
     images_per_s: float
     is_best: bool
     tuning_localization_f1: float | None = Field(None, description="Mean over findings of the F1 on tuning views with a mask")
-    is_best_localization: bool = False
+    tuning_malignant_f1: float | None = Field(None, description="F1 on tuning views with a mask of a malignant finding")
+    is_best_localization: bool = Field(False, description="By malignant F1 (paper 3.3); former releases: by the mean F1")
     memory_mib: float = Field(0.0, description="Most memory taken so far: of the GPU if there is one, else of the process")
 
 
@@ -80,7 +81,7 @@ class TrainReport(Report):
     splits_sha256: str = Field("", description="SHA-256 of the splits it was trained on: only their test part may judge it")
     provenance: Provenance
     localization_checkpoint_path: ReportPath | None = Field(
-        None, description="Best weights by tuning localisation F1; None = no tuning view has a lesion mask"
+        None, description="Best weights by malignant F1 on tuning; None = no tuning view has a mask of a malignant finding"
     )
 
 

@@ -10,12 +10,12 @@ import pytest
 from schemas.config.network import TableRow
 from schemas.config.run import RunConfig
 from schemas.errors import StoreError
-from schemas.reports.evaluation import AurocDifference, EvaluationReport, ModelSpread
+from schemas.reports.evaluation import AurocDifference, EvaluationReport, FindingMetrics, LocalizationIntervals, ModelSpread
 from schemas.reports.report import Interval, Provenance
 from schemas.reports.table1 import PAPER_AUROC, Table1Cell, Table1Report, Table1Row
-from schemas.reports.training import TrainReport
-from tasks.adapters.scoring.table1_rows import require_same_breasts, table1_markdown
-from tasks.table1 import evaluation_run, row_checkpoints, training_run, variants_to_train
+from schemas.reports.training import EnsembleMember, TrainReport
+from tasks.adapters.scoring.table1_rows import require_same_breasts, table1_markdown, table1_rows
+from tasks.table1 import evaluation_run, localization_checkpoints, row_checkpoints, training_run, variants_to_train
 
 PROVENANCE = Provenance(
     code_version="0", config_sha256="0", data_version="0", preprocess_version="0", seed=0, created_utc="2026-01-01"
@@ -53,6 +53,46 @@ def test_named_checkpoints_are_taken_instead_of_trained(tmp_path: Path) -> None:
     assert row_checkpoints(config, TableRow.MIL, trained) == (Path("a"), Path("b"))
     assert row_checkpoints(config, TableRow.LOC, trained) == (Path("c"),)
     assert row_checkpoints(config, TableRow.LOC_RANDOM, trained) == (tmp_path / "random",)
+
+
+def test_localisation_beside_the_papers_is_of_the_weights_that_point_best(tmp_path: Path) -> None:
+    """Of each training those of the best malignant F1 on tuning, where they are not the row's own; none if any are named."""
+    (ranks,) = _trained(tmp_path, "epoch-2")
+    points = ranks.model_copy(update={"localization_checkpoint_path": tmp_path / "epoch-7"})
+    config = _config(tmp_path)
+    assert localization_checkpoints(config, {TableRow.GMIC: [points, ranks]}) == (tmp_path / "epoch-7", tmp_path / "epoch-2")
+    same = ranks.model_copy(update={"localization_checkpoint_path": ranks.checkpoint_path})
+    assert localization_checkpoints(config, {TableRow.GMIC: [same, ranks]}) == ()
+    assert localization_checkpoints(_config(tmp_path, checkpoints={"gmic": ["a"]}), {}) == ()
+    run = evaluation_run(config, TableRow.GMIC, (tmp_path / "epoch-7",), part="-localisation")
+    assert run.workspace_dir != evaluation_run(config, TableRow.GMIC, (tmp_path / "epoch-2",)).workspace_dir
+
+
+def test_the_table_says_whose_localisation_it_is() -> None:
+    """Ranking is of the row's weights, localisation of the others, by their digest."""
+    undefined = Interval(value=None, low=None, high=None)
+
+    def evaluated(sha256: str, f1: float) -> EvaluationReport:
+        where = LocalizationIntervals(
+            f1=Interval(value=f1, low=None, high=None), precision=undefined, recall=undefined, pointing=undefined,
+            lesions_reached=undefined,
+        )  # fmt: skip
+        metrics = FindingMetrics(
+            breasts=4, positive_breasts=2, auroc=undefined, auprc=undefined, localization_images=3, localization_f1=f1,
+            localization_precision=None, localization_recall=None, localization_intervals=where,
+        )  # fmt: skip
+        members = (EnsembleMember(path=Path(sha256), sha256=sha256),)
+        return EvaluationReport(
+            scores_path=Path("s"), models=members, model_sha256=sha256, localization_model="model",
+            by_finding={"benign": metrics, "malignant": metrics}, exams=1, images=1, provenance=PROVENANCE,
+        )  # fmt: skip
+
+    config = RunConfig.model_validate({"workspace_dir": "w", "ingest": {"source_dir": "s"}})
+    (row,) = table1_rows(config, {TableRow.GMIC: evaluated("ranks", 0.1)}, evaluated("points", 0.3))
+    assert (row.model_sha256, row.localization_sha256) == (("ranks",), "points")
+    assert row.by_finding["malignant"].localization_f1.value == 0.3
+    (own,) = table1_rows(config, {TableRow.GMIC: evaluated("ranks", 0.1)}, None)
+    assert (own.localization_sha256, own.by_finding["malignant"].localization_f1.value) == ("ranks", 0.1)
 
 
 def test_rows_share_the_store_and_nothing_else(tmp_path: Path) -> None:

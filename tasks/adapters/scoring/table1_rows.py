@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from schemas.config.network import TableRow
 from schemas.config.run import RunConfig
 from schemas.errors import StoreError
-from schemas.exam import Finding
+from schemas.exam import FINDINGS, Finding
 from schemas.reports.evaluation import AurocDifference, EvaluationReport, ModelSpread
 from schemas.reports.report import Interval
-from schemas.reports.table1 import PAPER_AUROC, PAPER_LOCALIZATION, Table1Cell, Table1Report, Table1Row
+from schemas.reports.table1 import PAPER_AUROC, PAPER_LOCALIZATION, TRAINED_AS, Table1Cell, Table1Report, Table1Row
+from tasks.adapters.models.model_files import model_names
 from tasks.adapters.scoring.metrics_table import SHORT, interval_text, patients_sentence
 from tasks.adapters.scoring.model_ranking import paired_difference
 from tasks.adapters.scoring.score_tables import BREAST, labelled, read_breast_scores
@@ -36,6 +37,7 @@ def table1_markdown(report: Table1Report) -> str:
         "|---|---|---|---|---|---|---|---|",
         *_localization_lines(report),
         "",
+        *_localizing_weights(report),
         "; ".join(f"{name}: {report.positive_breasts[name]} of {count} test breasts" for name, count in report.breasts.items())
         + f". Intervals: {report.confidence:.0%}, over patients, these models.",
         *(f"{row.variant.value}: weights {', '.join(sha256[:SHORT] for sha256 in row.model_sha256)}." for row in report.rows),
@@ -45,19 +47,69 @@ def table1_markdown(report: Table1Report) -> str:
     return "\n".join(lines) + "\n"
 
 
+def table1_rows(
+    config: RunConfig, evaluated: Mapping[TableRow, EvaluationReport], localized: EvaluationReport | None
+) -> tuple[Table1Row, ...]:
+    """The rows that were evaluated, in the paper's order.
+
+    Args:
+        config: The run.
+        evaluated: By row.
+        localized: Of GMIC's weights that point best; None = the row's own.
+    """
+    gmic = evaluated.get(TableRow.GMIC)
+    pointing = {**evaluated, **({} if localized is None else {TableRow.GMIC: localized})}
+    return tuple(
+        Table1Row(
+            variant=row,
+            trained_as=TRAINED_AS.get(row, row),
+            models=len(evaluated[row].models),
+            model_sha256=tuple(member.sha256 for member in evaluated[row].models),
+            localization_sha256=localizing_sha256(pointing[row]),
+            by_finding={
+                finding.value: table1_cell(config, row, finding, evaluated[row], gmic, pointing[row]) for finding in FINDINGS
+            },
+            patients=evaluated[row].patients,
+        )
+        for row in PAPER_AUROC
+        if row in evaluated
+    )
+
+
+def localizing_sha256(evaluated: EvaluationReport) -> str:
+    """Of the weights whose saliency an evaluation measured; nothing where it does not say."""
+    by_name = dict(zip(model_names(evaluated.models), evaluated.models, strict=True))
+    found = by_name.get(evaluated.localization_model)
+    return "" if found is None else found.sha256
+
+
 def table1_cell(
-    config: RunConfig, row: TableRow, finding: Finding, evaluated: EvaluationReport, gmic: EvaluationReport | None
+    config: RunConfig,
+    row: TableRow,
+    finding: Finding,
+    evaluated: EvaluationReport,
+    gmic: EvaluationReport | None,
+    localized: EvaluationReport,
 ) -> Table1Cell:
-    """One row's numbers for one finding; there is no test against GMIC in its own row, or where GMIC was not evaluated."""
-    metrics = evaluated.by_finding[finding.value]
-    found = metrics.localization_intervals
+    """One row's numbers for one finding; there is no test against GMIC in its own row, or where GMIC was not evaluated.
+
+    Args:
+        config: The run.
+        row: The row.
+        finding: The finding.
+        evaluated: The row's weights, which rank breasts.
+        gmic: The row GMIC's.
+        localized: Those of the same trainings that point best.
+    """
+    metrics, where = evaluated.by_finding[finding.value], localized.by_finding[finding.value]
+    found = where.localization_intervals
     return Table1Cell(
         paper_auroc=PAPER_AUROC[row][finding],
         auroc=metrics.auroc_of_models or ModelSpread(mean=metrics.auroc, standard_deviation=None),
         auprc=metrics.auprc_of_models or ModelSpread(mean=metrics.auprc, standard_deviation=None),
         ensemble_auroc=metrics.auroc,
         minus_gmic=None if gmic is None or row is TableRow.GMIC else _difference(config, finding, evaluated, gmic),
-        localization_images=metrics.localization_images,
+        localization_images=where.localization_images,
         localization_f1=UNDEFINED if found is None else found.f1,
         localization_precision=UNDEFINED if found is None else found.precision,
         localization_recall=UNDEFINED if found is None else found.recall,
@@ -134,6 +186,15 @@ def _localization_lines(report: Table1Report) -> list[str]:
         pairs = " | ".join(f"{interval_text(one)} | {published:.3f}" for one, published in zip(ours, paper, strict=True))
         lines.append(f"| {finding.value} | {cell.localization_images} | {pairs} |")
     return lines
+
+
+def _localizing_weights(report: Table1Report) -> list[str]:
+    shas = [row.localization_sha256[:12] for row in report.rows if row.variant is TableRow.GMIC and row.localization_sha256]
+    return (
+        [f"Localisation: of weights {sha}, which have the best malignant F1 on tuning (paper 3.3).", ""]
+        if (sha := next(iter(shas), ""))
+        else []
+    )
 
 
 def _spread_text(found: ModelSpread) -> str:

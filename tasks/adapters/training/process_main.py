@@ -31,7 +31,7 @@ from tasks.adapters.training.loop import Epoch, EpochFacts, Training, run_traini
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.training.tensorboard_log import Tracker
 from tasks.adapters.training.training_data import TrainingData, pretraining_data, training_data
-from tasks.adapters.training.tuning import measure_categories, measure_findings
+from tasks.adapters.training.tuning import TuningResult, measure_categories, measure_findings
 
 
 def main(request_path: str) -> None:
@@ -80,6 +80,26 @@ def say(message: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def epoch_record(facts: EpochFacts, result: TuningResult, before: Sequence[EpochRecord]) -> EpochRecord:
+    """The epoch's line of the curve: the best one is chosen by malignant AUROC, the one that points best by malignant F1."""
+    malignant, f1 = result.auroc[Finding.MALIGNANT], result.malignant_f1
+    best_auroc = max((record.tuning_malignant_auroc or 0.0 for record in before), default=-1.0)
+    best_f1 = max((record.tuning_malignant_f1 or 0.0 for record in before), default=-1.0)
+    return EpochRecord(
+        epoch=facts.epoch,
+        train_loss=facts.train_loss,
+        tuning_malignant_auroc=malignant,
+        tuning_benign_auroc=result.auroc[Finding.BENIGN],
+        tuning_localization_f1=result.localization_f1,
+        tuning_malignant_f1=f1,
+        images_per_s=facts.images_per_s,
+        memory_mib=facts.memory_mib,
+        # Without tuning positives there is nothing to choose by: the last epoch is then the best.
+        is_best=malignant is None or malignant >= best_auroc,
+        is_best_localization=f1 is not None and f1 >= best_f1,
+    )
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -101,21 +121,7 @@ def _training(request: TrainingRequest, processes: Processes) -> Training:
             batch_images=config.evaluate.batch_images,
         )
         curves.tuning(result, facts.epoch)
-        malignant, f1 = result.auroc[Finding.MALIGNANT], result.localization_f1
-        best_auroc = max((record.tuning_malignant_auroc or 0.0 for record in before), default=-1.0)
-        best_f1 = max((record.tuning_localization_f1 or 0.0 for record in before), default=-1.0)
-        return EpochRecord(
-            epoch=facts.epoch,
-            train_loss=facts.train_loss,
-            tuning_malignant_auroc=malignant,
-            tuning_benign_auroc=result.auroc[Finding.BENIGN],
-            tuning_localization_f1=f1,
-            images_per_s=facts.images_per_s,
-            memory_mib=facts.memory_mib,
-            # Without tuning positives there is nothing to choose by: the last epoch is then the best.
-            is_best=malignant is None or malignant >= best_auroc,
-            is_best_localization=f1 is not None and f1 >= best_f1,
-        )
+        return epoch_record(facts, result, before)
 
     return _prepared(request, processes, data, learner, measure_epoch, EpochRecord)
 

@@ -38,12 +38,14 @@ class TuningResult:
     Attributes:
         auroc: Breast-level, by finding.
         localization_f1: Mean over findings of the continuous F1 over the views that have a mask of it.
+        malignant_f1: Of the views with a mask of a malignant finding alone: the weights that point best are chosen by it.
         score_BC, label_BC: Breasts, for a precision-recall curve; 255 = not known.
         pictures: The first few views, those with a malignant finding before the others.
     """
 
     auroc: dict[Finding, float | None]
     localization_f1: float | None
+    malignant_f1: float | None
     score_BC: NDArray[np.float64]
     label_BC: NDArray[np.int64]
     pictures: tuple[ViewPicture, ...]
@@ -119,10 +121,11 @@ def _result(lines: pd.DataFrame, seen: list[_SeenView]) -> TuningResult:
     exam_id_N, laterality_N = lines["exam_id"].to_numpy(str), lines["laterality"].to_numpy(str)
     breasts = breast_scores(score_NC, exam_id_N, laterality_N)
     f1_C = [[f1 for view in seen for finding, f1 in view.f1_by_finding if finding == index] for index in range(len(FINDINGS))]
-    means = [float(np.mean(values)) for values in f1_C if values]
+    means = {finding: float(np.mean(values)) for finding, values in zip(FINDINGS, f1_C, strict=True) if values}
     return TuningResult(
         auroc=dict(zip(FINDINGS, breast_auroc(score_NC, label_NC, exam_id_N, laterality_N), strict=True)),
-        localization_f1=float(np.mean(means)) if means else None,
+        localization_f1=float(np.mean(list(means.values()))) if means else None,
+        malignant_f1=means.get(Finding.MALIGNANT),
         score_BC=breasts.score_BC,
         label_BC=label_NC[breasts.first_image_B],
         pictures=tuple(view.picture for view in seen if view.picture is not None),
