@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreError
 from schemas.reports.data import SplitReport
-from schemas.reports.evaluation import EvaluationReport, FindingMetrics
+from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members, keep_recalibration
 from tasks.adapters.models.scorings import enter_scoring
@@ -16,7 +15,7 @@ from tasks.adapters.provenance import file_sha256, provenance
 from tasks.adapters.scoring.metrics_table import evaluation_sentences, metrics_markdown
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_markdown
-from tasks.stage import GPU_TAG, load_report, stage
+from tasks.stage import GPU_TAG, stage
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +61,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
             whom they would be judged by.
     """
     from tasks.adapters.scoring.evaluation import EvaluatedImages, Evaluation  # torch: a finished stage does without
+    from tasks.adapters.scoring.score_tables import breasts_before
 
     members = evaluated_members(config.evaluate, trained)
     own = None if config.evaluate.names_weights else trained
@@ -72,6 +72,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
     scorings = enter_scoring(splits, members, config.evaluate.read_as, images.test["patient_id"].nunique())
     with progress("evaluate", len(images), "images") as tracker:
         evaluation = Evaluation.of(config, members, images, splits.data_version, tracker.advance_to)
+    before = breasts_before(config.workspace_dir)  # until the tables are written over
     scores_path = evaluation.write_tables(Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value))
     by_finding = evaluation.measured(config.evaluate)
     keep_recalibration(
@@ -96,7 +97,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         networks=evaluation.networks,
         scorings=scorings,
     )
-    table = metrics_markdown(report.by_finding, _metrics_before(config))
+    table = metrics_markdown(report.by_finding, evaluation.minus_before(before, config.evaluate))
     show_markdown("metrics", f"{table}\n\n{evaluation_sentences(report)}", "Breast-level metrics, test split")
     return report
 
@@ -110,10 +111,3 @@ def refuse_other_splits(splits: SplitReport, trained: TrainReport) -> None:
             got=f"splits made after it, {splits.splits_path}",
             remedy="run `mammo train CONFIG.yaml` on the present splits first",
         )
-
-
-def _metrics_before(config: RunConfig) -> Mapping[str, FindingMetrics] | None:
-    try:
-        return load_report(config, Stage.EVALUATE, EvaluationReport).by_finding
-    except StoreError:  # none yet, or of an older version
-        return None

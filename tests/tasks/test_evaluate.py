@@ -8,10 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from gmic_model.metrics.delong import delong_test
 from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import divided, make_store, small_config
 from schemas.config.evaluation import EvaluateConfig, ExplainConfig
@@ -26,6 +28,7 @@ from tasks.adapters.models.checkpoints import save_checkpoint
 from tasks.adapters.models.model_files import read_recalibration
 from tasks.adapters.models.seen_patients import seen_patients
 from tasks.adapters.scoring.metrics_table import metrics_markdown, patients_sentence
+from tasks.adapters.scoring.model_ranking import minus_before
 from tasks.adapters.training.training_data import training_data
 from tasks.adapters.workspace import Workspace
 from tasks.evaluate import evaluate_network, refuse_other_splits
@@ -41,12 +44,30 @@ def _metrics(auroc: float | None) -> dict[str, FindingMetrics]:
     }
 
 
-def test_each_metric_has_its_difference_to_the_evaluation_before() -> None:
-    """0.75 after 0.5 is +0.250; where either is not defined there is no difference."""
-    table = metrics_markdown(_metrics(0.75), _metrics(0.5))
-    assert table.count("+0.250") == 2 and "8 (2 positive)" in table
-    assert "+" not in metrics_markdown(_metrics(0.75), _metrics(None)).splitlines()[2]
-    assert "difference" not in metrics_markdown(_metrics(0.75))
+def test_the_difference_to_the_evaluation_before_is_paired() -> None:
+    """DeLong on the breasts that both scored, with its interval and p; breasts of one evaluation alone do not count."""
+    rng = np.random.default_rng(0)
+    label_B = np.arange(40) % 2
+    breasts = pd.DataFrame(
+        {
+            "patient_id": [f"P{breast // 2}" for breast in range(40)], "exam_id": [f"E{breast // 2}" for breast in range(40)],
+            "laterality": ["L", "R"] * 20, "benign": 255, "malignant": label_B, "benign_score": 0.5,
+            "malignant_score": 0.6 * label_B + 0.5 * rng.random(40),
+        }
+    )  # fmt: skip
+    before = breasts.assign(malignant_score=0.2 * label_B + 0.8 * rng.random(40)).iloc[::-1].iloc[:36]
+    less = minus_before(breasts, before, 0.95)
+    shared = breasts.merge(before, on=["patient_id", "exam_id", "laterality"], suffixes=("", "_then"))
+    wanted = delong_test(
+        shared["malignant_score"], shared["malignant_score_then"], shared["malignant"],
+        patient_B=shared["patient_id"].to_numpy(str), confidence=0.95,
+    )  # fmt: skip
+    assert wanted is not None and less["malignant"] is not None and less["benign"] is None and len(shared) == 36
+    assert less["malignant"].p_value == pytest.approx(wanted.p_value)
+    assert less["malignant"].difference == pytest.approx(wanted.difference)
+    table = metrics_markdown(_metrics(0.75), less)
+    assert f"| {wanted.difference:+.3f} (" in table and f"p = {wanted.p_value:.2g}" in table and "8 (2 positive)" in table
+    assert "less the one before" not in metrics_markdown(_metrics(0.75))
 
 
 def test_a_network_is_not_judged_on_patients_it_may_have_seen(tmp_path: Path) -> None:

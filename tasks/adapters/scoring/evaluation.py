@@ -19,7 +19,7 @@ from schemas.config.run import RunConfig
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, Finding, Split
 from schemas.reports.data import SplitReport
-from schemas.reports.evaluation import FindingMetrics, JudgedPatients
+from schemas.reports.evaluation import AurocDifference, FindingMetrics, JudgedPatients
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.model_files import ensemble_sha256, model_names
 from tasks.adapters.models.networks import load_member
@@ -33,7 +33,7 @@ from tasks.adapters.scoring.localized_views import (
     mean_f1,
     with_localization,
 )
-from tasks.adapters.scoring.model_ranking import with_models, with_ranking
+from tasks.adapters.scoring.model_ranking import minus_before, with_models, with_ranking
 from tasks.adapters.scoring.score_tables import BREAST, breasts_of, exams_of, image_table, labelled
 from tasks.adapters.scoring.scored_views import score_rows_of_each
 from tasks.adapters.scoring.screening import with_screening_metrics
@@ -222,6 +222,13 @@ class Evaluation:
             write_atomically(folder / f"{name}.parquet", table.to_parquet(index=False))
             write_atomically(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6f").encode())
         return folder / "scores.parquet"
+
+    def minus_before(self, before: pd.DataFrame | None, config: EvaluateConfig) -> dict[str, AurocDifference | None] | None:
+        """What an earlier evaluation's breast scores are bettered by, by finding; None = there was none."""
+        if before is None:
+            return None
+        reported = self.breasts[self.breasts["model"] == self.test["model"].iloc[0]]
+        return minus_before(reported, before, config.confidence)
 
     def measured(self, config: EvaluateConfig) -> dict[str, FindingMetrics]:
         """The measures of each finding, by its name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from schemas.exam import NOT_KNOWN
-from schemas.reports.evaluation import EvaluationReport, FindingMetrics, JudgedPatients
+from schemas.reports.evaluation import AurocDifference, EvaluationReport, FindingMetrics, JudgedPatients
 from schemas.reports.report import Interval
 from tasks.adapters.models.model_files import model_names
 from tasks.adapters.models.scorings import scorings_sentence
@@ -14,13 +14,15 @@ SHORT = 12
 """Characters of a digest that people are shown."""
 
 
-def metrics_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[str, FindingMetrics] | None = None) -> str:
+def metrics_markdown(
+    by_finding: Mapping[str, FindingMetrics], minus_before: Mapping[str, AurocDifference | None] | None = None
+) -> str:
     """The metrics as a markdown table; with several models their mean score's, then the mean of the models.
 
-    With an evaluation ``before``, each with its difference to it.
+    Where breasts had been scored before, each AUROC with its paired difference to that of then.
     """
-    if before is not None:
-        return _difference_markdown(by_finding, before)
+    if minus_before is not None:
+        return _difference_markdown(by_finding, minus_before)
     titles = ("finding", "breasts", "positive", "patients", "positive", "AUROC", "AUPRC", "localisation F1")
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for name, metrics in by_finding.items():
@@ -76,23 +78,26 @@ def patients_sentence(patients: JudgedPatients) -> str:
     return said
 
 
-def _difference_markdown(by_finding: Mapping[str, FindingMetrics], before: Mapping[str, FindingMetrics]) -> str:
-    lines = ["| finding | breasts | patients | AUROC | difference | AUPRC | difference |", "|---|---|---|---|---|---|---|"]
+def _difference_markdown(by_finding: Mapping[str, FindingMetrics], minus_before: Mapping[str, AurocDifference | None]) -> str:
+    titles = ("finding", "breasts", "patients", "AUROC", "less the one before (paired)", "AUPRC")
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for name, metrics in by_finding.items():
-        cells = [name, f"{metrics.breasts} ({metrics.positive_breasts} positive)"]
-        cells.append(f"{metrics.patients} ({metrics.positive_patients} positive)")
-        earlier = before.get(name)
-        for metric in ("auroc", "auprc"):
-            found: Interval = getattr(metrics, metric)
-            cells += [interval_text(found), _difference(found, getattr(earlier, metric, None))]
+        less = minus_before.get(name)
+        cells = [
+            name,
+            f"{metrics.breasts} ({metrics.positive_breasts} positive)",
+            f"{metrics.patients} ({metrics.positive_patients} positive)",
+            interval_text(metrics.auroc),
+            "-" if less is None else difference_text(less),
+            interval_text(metrics.auprc),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", "Differences to the evaluation before; a difference inside the intervals may be chance."])
+    return "\n".join([*lines, "", "Differences are of the breasts that both evaluations scored, patients as clusters."])
 
 
-def _difference(found: Interval, before: Interval | None) -> str:
-    if before is None or before.value is None or found.value is None:
-        return "-"
-    return f"{found.value - before.value:+.3f}"
+def difference_text(less: AurocDifference) -> str:
+    """``-0.050 (-0.090 to -0.010), p = 0.012``."""
+    return f"{less.difference:+.3f} ({less.low:+.3f} to {less.high:+.3f}), p = {less.p_value:.2g}"
 
 
 def interval_text(interval: Interval) -> str:

@@ -10,8 +10,10 @@ import pandas as pd
 from gmic_model.metrics.areas import area_interval, auroc_difference
 from gmic_model.metrics.delong import delong_test
 from gmic_model.metrics.ranking import Metric, auprc, auroc
+from schemas.exam import FINDINGS
 from schemas.reports.evaluation import AurocDifference, FindingMetrics, ModelMetrics, ModelSpread
 from schemas.reports.report import Interval
+from tasks.adapters.scoring.score_tables import BREAST, labelled
 
 
 def with_ranking(breasts: pd.DataFrame, exams: pd.DataFrame, confidence: float) -> FindingMetrics:
@@ -102,6 +104,24 @@ def spread(metric: Metric, tables: Sequence[pd.DataFrame], confidence: float) ->
         mean=area_interval(metric, score_SB, label_B, patient_B, confidence=confidence),
         standard_deviation=float(np.std(values, ddof=1)) if len(values) > 1 else None,
     )
+
+
+def minus_before(breasts: pd.DataFrame, before: pd.DataFrame, confidence: float) -> dict[str, AurocDifference | None]:
+    """By finding: AUROC less that of an earlier evaluation, over the breasts that both scored, at the labels of now.
+
+    Args:
+        breasts: Of one score, as ``score_tables`` makes them.
+        before: Likewise, of the earlier evaluation.
+        confidence: Of the intervals.
+    """
+    both = [name for name in BREAST if name in breasts and name in before]
+    found: dict[str, AurocDifference | None] = {}
+    for finding in FINDINGS:
+        now = labelled(breasts, finding, BREAST)
+        then = before[[*both, f"{finding.value}_score"]].drop_duplicates(both)
+        paired = now.merge(then, on=both)
+        found[finding.value] = paired_difference(paired, paired.assign(score=paired[f"{finding.value}_score"]), confidence)
+    return found
 
 
 def paired_difference(first: pd.DataFrame, second: pd.DataFrame, confidence: float) -> AurocDifference | None:

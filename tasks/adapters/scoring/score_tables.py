@@ -13,11 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gmic_model.metrics.ranking import breast_scores
+from schemas.config.run import Stage
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding, Split
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
 from tasks.adapters.store.manifest import read_splits
+from tasks.adapters.workspace import Workspace
 
 IMAGE_COLUMNS = (
     "row", "image_id", "exam_id", "patient_id", "laterality", "view_position", "benign", "malignant", "gate_warnings",
@@ -126,6 +128,14 @@ def is_of_splits(folder: Path, splits: SplitReport) -> bool:
     except (OSError, ValueError, KeyError, StoreError):
         return False
     return True
+
+
+def breasts_before(workspace_dir: Path) -> pd.DataFrame | None:
+    """The breast table that the workspace's last evaluation left; None if there is none, or none that can be read now."""
+    try:
+        return read_breast_scores(Workspace(workspace_dir).read_report(Stage.EVALUATE.value, EvaluationReport))
+    except (StoreError, OSError, ValueError, KeyError):
+        return None
 
 
 def labelled(table: pd.DataFrame, finding: Finding, kept: Sequence[str]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from schemas.reports.evaluation import AurocDifference, EvaluationReport, ModelS
 from schemas.reports.report import Interval
 from schemas.reports.table1 import PAPER_AUROC, PAPER_LOCALIZATION, TRAINED_AS, Table1Cell, Table1Report, Table1Row
 from tasks.adapters.models.model_files import model_names
-from tasks.adapters.scoring.metrics_table import SHORT, interval_text, patients_sentence
+from tasks.adapters.scoring.metrics_table import SHORT, difference_text, interval_text, patients_sentence
 from tasks.adapters.scoring.model_ranking import paired_difference
 from tasks.adapters.scoring.score_tables import BREAST, labelled, read_breast_scores
 
@@ -168,7 +168,7 @@ def _ensemble_line(row: Table1Row) -> str:
     for finding in (Finding.MALIGNANT, Finding.BENIGN):
         cell = row.by_finding[finding.value]
         less = cell.minus_gmic
-        text = "-" if less is None else f"{less.difference:+.3f} ({less.low:+.3f} to {less.high:+.3f}), p = {less.p_value:.2g}"
+        text = "-" if less is None else difference_text(less)
         cells += [interval_text(cell.ensemble_auroc), text]
     return "| " + " | ".join(cells) + " |"
 
