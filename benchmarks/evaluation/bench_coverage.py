@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.evaluation.bench_coverage [--draws N] [--layout NAME] [--all]
 
 Scores are normal (binormal cohorts: the truth is known in closed form), with 5 to 100 positive patients and ten times as many
-others, of one breast or of two that are alike (correlation 0.5): both breasts of a patient of one label, or one positive breast
+others, of one breast or of two that are alike (correlation 2/3): both breasts of a patient of one label, or one positive breast
 beside a negative one. One line for each kind of interval sums up its cells: coverage from lowest to highest, how many cells lie
 outside 0.93 to 0.98, and the largest width beside the narrowest other method that covers in the same cell. Cells outside are
 named as they come; ``--all`` names every cell. A proportion of few breasts takes few values: where no set of likeliest counts
@@ -34,6 +34,7 @@ POSITIVES = (5, 10, 20, 50, 100)
 LAYOUTS = ("one breast", "two alike", "two, one positive")
 NEGATIVES_PER_POSITIVE = 10
 LIKENESS = 0.5
+"""Of two breasts in each of the two images that a model's score is the mean of; of the scores it is 2/3."""
 SPECIFICITY = 0.9
 BAND = (0.93, 0.98)
 Floats = NDArray[np.float64]

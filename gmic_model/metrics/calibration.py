@@ -22,9 +22,8 @@ from gmic_model.metrics.proportions import (
     MINIMUM_PATIENTS,
     clustered_variance,
     proportion,
-    ratio,
     student_quantile,
-    weighted_sum,
+    wilson,
 )
 from gmic_model.metrics.ranking import KnownBreasts, known_breasts
 from schemas.errors import MammoError
@@ -239,15 +238,12 @@ def _observed_to_expected(known: KnownBreasts, patient_B: NDArray[np.generic], c
 
 
 def _brier(value: float, known: KnownBreasts, patient_B: NDArray[np.generic], confidence: float) -> Interval:
-    """From the mean squared distances of both classes, at this data's share of findings."""
-    if not has_enough(known.is_positive_B, patient_B):
-        return Interval(value=value, low=None, high=None)
+    """The mean squared distance in Wilson's form; that the share of findings is an outcome is counted, as in the intercept."""
     distance_B = (known.score_B - known.is_positive_B) ** 2
-    present, absent = (
-        ratio(distance_B[members_B], np.ones(int(members_B.sum())), patient_B[members_B], confidence=confidence)
-        for members_B in (known.is_positive_B, ~known.is_positive_B)
-    )
-    return weighted_sum(present, absent, float(known.is_positive_B.mean())).interval()
+    variance, _ = clustered_variance((distance_B - value) / len(distance_B), patient_B)
+    if not has_enough(known.is_positive_B, patient_B) or variance <= 0.0:
+        return Interval(value=value, low=None, high=None)
+    return wilson(value, value * (1.0 - value) / variance, _quantile(known, patient_B, confidence)).interval()
 
 
 def _calibration_error(known: KnownBreasts, bin_B: NDArray[np.intp]) -> float:

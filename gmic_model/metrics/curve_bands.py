@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmic_model.metrics.areas import has_enough
 from gmic_model.metrics.bootstrap import Bootstrap, patient_weights
-from gmic_model.metrics.ranking import has_enough_patients, known_breasts
+from gmic_model.metrics.ranking import known_breasts
 
 GRID_STEPS: Final = 100
 _SLACK = 1e-9
@@ -34,7 +35,7 @@ def roc_band(score_B: ArrayLike, label_B: ArrayLike, patient_B: ArrayLike, *, bo
     """Sensitivity at each false positive rate: the largest of a threshold whose rate is at most that; no interpolation.
 
     Returns:
-        None where one class is missing or fewer than two patients carry either: there is nothing to resample.
+        None where one class is missing or fewer than five patients carry either.
 
     Raises:
         MammoError: A score of a labelled breast is not finite, or a label is none of 0, 1, 255.
@@ -46,7 +47,7 @@ def pr_band(score_B: ArrayLike, label_B: ArrayLike, patient_B: ArrayLike, *, boo
     """Precision at each recall: that of the highest threshold that reaches it, as the curve's steps are drawn.
 
     Returns:
-        None where one class is missing or fewer than two patients carry either: there is nothing to resample.
+        None where one class is missing or fewer than five patients carry either.
 
     Raises:
         MammoError: A score of a labelled breast is not finite, or a label is none of 0, 1, 255.
@@ -63,7 +64,7 @@ def _band(
 ) -> CurveBand | None:
     known = known_breasts(score_B, label_B)
     patients_B = np.asarray(patient_B)[known.index_B]
-    if not bootstrap.resamples or not has_enough_patients(known.is_positive_B, patients_B):
+    if not bootstrap.resamples or not has_enough(known.is_positive_B, patients_B):
         return None
     order_B = np.argsort(-known.score_B, kind="stable")
     is_positive_B = known.is_positive_B[order_B]
