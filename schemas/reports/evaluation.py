@@ -43,6 +43,7 @@ class ModelSpread(Report):
 class LocalizationIntervals(Report):
     """Means over images with a mask, with intervals over patients."""
 
+    patients: int = measured("Patients with a mask", "Whose images these are", default=0, is_added=True)
     f1: Interval = measured("F1", "Harmonic mean of precision and recall of the saliency, mean over images with a mask")
     precision: Interval = measured("Precision", "How much of the saliency falls on the lesion")
     recall: Interval = measured("Recall", "How much of the lesion the saliency covers")
@@ -56,6 +57,7 @@ class BoxLocalization(Report):
     """Where lesions are marked by boxes only."""
 
     images: int = measured("Images with boxes", "Images that have boxes and no mask")
+    patients: int = measured("Patients with boxes", "Whose images these are", default=0, is_added=True)
     mass_inside: Interval = measured("Saliency inside boxes", "Mean share of an image's saliency that lies in its boxes")
     area_inside: float = measured("Area of boxes", "Mean share of the window that boxes cover: an even map has so much inside")
     pointing: Interval = measured("Saliency peaks in a box", "Share of images with boxes")

@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gmic_model.learning.learner import choose_device, seed_prediction
-from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.networks.registry import config_of
 from schemas.config.evaluation import EvaluateConfig
 from schemas.config.network import NetworkConfig
@@ -235,7 +234,6 @@ class Evaluation:
         return {finding.value: self._measure(finding, config) for finding in FINDINGS}
 
     def _measure(self, finding: Finding, config: EvaluateConfig) -> FindingMetrics:
-        bootstrap = Bootstrap(resamples=config.bootstrap_resamples, confidence=config.confidence, seed=config.seed)
         reported = self.test["model"].iloc[0]
         of_models = {
             str(name): labelled(table, finding, (*BREAST, "model_sha256"))
@@ -244,10 +242,11 @@ class Evaluation:
         breasts = of_models.pop(reported)
         exams = labelled(self.exams[self.exams["model"] == reported], finding, ("patient_id", "exam_id"))
         metrics = with_ranking(breasts, exams, config.confidence)
-        metrics = with_localization(metrics, finding, self.localized_S[self.localizing], self.test_images, bootstrap)
+        metrics = with_localization(metrics, finding, self.localized_S[self.localizing], self.test_images, config.confidence)
         if of_models:
             alone = [
-                with_localization(metrics, finding, localized, self.test_images, bootstrap) for localized in self.localized_S
+                with_localization(metrics, finding, localized, self.test_images, config.confidence)
+                for localized in self.localized_S
             ]
             metrics = with_models(metrics, breasts, of_models, alone, config.confidence)
         tuning = self.tuning if self.tuning.empty else breasts_of(self.tuning)

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.localization import (
     ContinuousF1,
     LesionCount,
@@ -134,7 +133,7 @@ def localize(view: ScoredView, annotations: Sequence[Annotation], patch_size: tu
 
 
 def with_localization(
-    metrics: FindingMetrics, finding: Finding, localized: Sequence[LocalizedView], images: pd.DataFrame, bootstrap: Bootstrap
+    metrics: FindingMetrics, finding: Finding, localized: Sequence[LocalizedView], images: pd.DataFrame, confidence: float
 ) -> FindingMetrics:
     """The finding's metrics with those of its annotated images.
 
@@ -143,7 +142,7 @@ def with_localization(
         finding: The finding.
         localized: Of one model.
         images: The images to count, with ``row`` and ``patient_id``.
-        bootstrap: How intervals are drawn.
+        confidence: Level of the intervals.
     """
     patient_of_row = dict(zip(images["row"].tolist(), images["patient_id"].astype(str).tolist(), strict=True))
     counted = [view for view in localized if view.finding is finding and view.row in patient_of_row]
@@ -158,8 +157,8 @@ def with_localization(
             "pointing_fraction": float(np.mean([view.is_pointing for view in masked])) if masked else None,
             "lesions": sum(view.lesions.total for view in masked),
             "lesions_reached": sum(view.lesions.reached for view in masked),
-            "localization_intervals": _mask_intervals(masked, patient_of_row, bootstrap) if masked else None,
-            "boxes": _box_localization(boxed, patient_of_row, bootstrap) if boxed else None,
+            "localization_intervals": _mask_intervals(masked, patient_of_row, confidence) if masked else None,
+            "boxes": _box_localization(boxed, patient_of_row, confidence) if boxed else None,
             "lesions_seen": _lesions_seen([share for view in counted for share in view.seen_P]),
         }
     )
@@ -198,32 +197,32 @@ def lesion_table(localized: Sequence[LocalizedView], images: pd.DataFrame) -> pd
 
 
 def _mask_intervals(
-    views: Sequence[LocalizedView], patient_of_row: Mapping[int, str], bootstrap: Bootstrap
+    views: Sequence[LocalizedView], patient_of_row: Mapping[int, str], confidence: float
 ) -> LocalizationIntervals:
     patient_N = np.array([patient_of_row[view.row] for view in views])
     return LocalizationIntervals(
-        f1=mean_interval([view.metrics.f1 for view in views], patient_N, confidence=bootstrap.confidence),
-        precision=mean_interval([view.metrics.precision for view in views], patient_N, confidence=bootstrap.confidence),
-        recall=mean_interval([view.metrics.recall for view in views], patient_N, confidence=bootstrap.confidence),
-        pointing=mean_interval([float(view.is_pointing) for view in views], patient_N, confidence=bootstrap.confidence),
+        patients=len(np.unique(patient_N)),
+        f1=mean_interval([view.metrics.f1 for view in views], patient_N, confidence=confidence),
+        precision=mean_interval([view.metrics.precision for view in views], patient_N, confidence=confidence),
+        recall=mean_interval([view.metrics.recall for view in views], patient_N, confidence=confidence),
+        pointing=mean_interval([float(view.is_pointing) for view in views], patient_N, confidence=confidence),
         lesions_reached=ratio_interval(
             [view.lesions.reached for view in views],
             [view.lesions.total for view in views],
             patient_N,
-            confidence=bootstrap.confidence,
+            confidence=confidence,
         ),
     )
 
 
-def _box_localization(
-    views: Sequence[LocalizedView], patient_of_row: Mapping[int, str], bootstrap: Bootstrap
-) -> BoxLocalization:
+def _box_localization(views: Sequence[LocalizedView], patient_of_row: Mapping[int, str], confidence: float) -> BoxLocalization:
     patient_N = np.array([patient_of_row[view.row] for view in views])
     return BoxLocalization(
         images=len(views),
-        mass_inside=mean_interval([view.metrics.precision for view in views], patient_N, confidence=bootstrap.confidence),
+        patients=len(np.unique(patient_N)),
+        mass_inside=mean_interval([view.metrics.precision for view in views], patient_N, confidence=confidence),
         area_inside=float(np.mean([view.area for view in views])),
-        pointing=mean_interval([float(view.is_pointing) for view in views], patient_N, confidence=bootstrap.confidence),
+        pointing=mean_interval([float(view.is_pointing) for view in views], patient_N, confidence=confidence),
         lesions=sum(view.lesions.total for view in views),
         lesions_reached=sum(view.lesions.reached for view in views),
     )

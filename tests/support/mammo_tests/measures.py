@@ -50,10 +50,16 @@ def every_measure(**changes: Any) -> FindingMetrics:
     )  # fmt: skip
     where = LocalizationIntervals(
         f1=interval(0.51), precision=interval(0.52), recall=interval(0.53), pointing=interval(0.54),
-        lesions_reached=interval(0.55),
+        lesions_reached=interval(0.55), patients=56,
     )  # fmt: skip
     boxes = BoxLocalization(
-        images=61, mass_inside=interval(0.62), area_inside=0.063, pointing=interval(0.64), lesions=65, lesions_reached=66
+        images=61,
+        mass_inside=interval(0.62),
+        area_inside=0.063,
+        pointing=interval(0.64),
+        lesions=65,
+        lesions_reached=66,
+        patients=57,
     )
     seen = LesionsSeen(lesions=67, cut=68, lost=69, mean_seen=0.91, least_seen=0.02)
     given: dict[str, Any] = {

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.localization import ContinuousF1, LesionCount
 from schemas.exam import Finding, LesionBeyond, LesionBox, ViewGeometry, ViewPosition
 from schemas.reports.evaluation import FindingMetrics
@@ -27,7 +26,6 @@ from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.views import StoredViews
 
 UNDEFINED = Interval(value=None, low=None, high=None)
-BOOTSTRAP = Bootstrap(resamples=50, confidence=0.9, seed=0)
 
 
 def _views(*, is_flipped: bool) -> StoredViews:
@@ -77,7 +75,7 @@ def test_what_the_window_cuts_off_a_box_counts_as_missed() -> None:
     assert (half.metrics.recall, half.seen_P, half.lesions) == (0.5, (0.5,), (0, 1))
     assert (lost.metrics, lost.seen_P, lost.lesions) == (ContinuousF1(0.0, 0.0, 0.0), (0.0,), (0, 1))
     images = pd.DataFrame({"row": [0], "patient_id": ["P"]})
-    measured = with_localization(_empty(), Finding.BENIGN, [lost, half], images, BOOTSTRAP).lesions_seen
+    measured = with_localization(_empty(), Finding.BENIGN, [lost, half], images, 0.95).lesions_seen
     assert measured is not None and (measured.lesions, measured.lost, measured.mean_seen) == (1, 1, 0.0)
 
 
@@ -130,14 +128,14 @@ def test_masks_and_boxes_are_averaged_apart() -> None:
         _localized(9, 1.0),
     ]
     images = pd.DataFrame({"row": [0, 1, 2, 3], "patient_id": ["P", "P", "Q", "R"]})
-    metrics = with_localization(empty, Finding.MALIGNANT, localized, images, BOOTSTRAP)
+    metrics = with_localization(empty, Finding.MALIGNANT, localized, images, 0.95)
     assert (metrics.localization_images, metrics.localization_f1) == (3, pytest.approx(0.4))
     assert (metrics.lesions, metrics.lesions_reached) == (6, 3)
     assert metrics.localization_intervals is not None and metrics.localization_intervals.f1.value == pytest.approx(0.4)
     assert metrics.localization_intervals.f1.low is None  # two patients
     assert metrics.boxes is not None and metrics.boxes.mass_inside.value == pytest.approx(0.4)
     assert metrics.boxes.mass_inside.low is None and metrics.boxes.area_inside == pytest.approx(0.1)
-    other = with_localization(empty, Finding.BENIGN, localized, images, BOOTSTRAP)
+    other = with_localization(empty, Finding.BENIGN, localized, images, 0.95)
     assert other.localization_images == 0 and other.localization_intervals is None and other.boxes is None
 
 
