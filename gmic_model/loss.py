@@ -13,7 +13,7 @@ from gmic_model.model import GMICOutput
 from schemas.config.network import GMICConfig
 from schemas.config.training import LossForm
 from schemas.errors import TrainingError
-from schemas.exam import UNKNOWN_LABEL
+from schemas.exam import UNKNOWN
 
 _SALIENCY_FLOOR = 1e-12
 """Smallest saliency whose power has a gradient: below exponent 1 the slope is unbounded at 0 (at 0.2 it is 8e8 here)."""
@@ -83,7 +83,7 @@ def masked_bce(y_NC: Tensor, label_NC: Tensor) -> Tensor:
     A NaN prediction gives NaN: ``binary_cross_entropy`` itself would stop a CUDA context with an assertion.
     """
     label_NC = label_NC.to(device=y_NC.device, dtype=torch.float32)
-    known_NC = (label_NC != UNKNOWN_LABEL) & ~label_NC.isnan()
+    known_NC = (label_NC != UNKNOWN) & ~label_NC.isnan()
     target_NC = torch.where(known_NC, label_NC, 0.0)
     y_NC = y_NC.float()
     loss_NC = F.binary_cross_entropy(y_NC.nan_to_num(nan=0.5), target_NC, reduction="none")
@@ -106,7 +106,7 @@ def birads_loss(logit_NG: Tensor, birads_N: Tensor) -> Tensor:
     Returns:
         Scalar, fp32; 0 when no category of the batch is known.
     """
-    known_N = birads_N != UNKNOWN_LABEL
+    known_N = birads_N != UNKNOWN
     loss_N = F.cross_entropy(logit_NG.float(), torch.where(known_N, birads_N, 0).long(), reduction="none")
     return torch.where(known_N, loss_N, 0.0).sum() / known_N.sum().clamp(min=1)
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from schemas.refusal import Refusal
 
-UNKNOWN_LABEL = 255
-"""Code of "not known" in integer label columns; 0 is "absent", 1 is "present". Never trained as absent."""
+UNKNOWN = 255
+"""Code of "not known" in integer columns and tensors; of labels, 0 is "absent", 1 is "present". Never trained as absent."""
 NOT_KNOWN: Final = "not known"
 """The words for it: on pages, and as the name of a group."""
 

@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from schemas.exam import UNKNOWN_LABEL, Acquisition, Finding, FindingType
+from schemas.exam import UNKNOWN, Acquisition, Finding, FindingType
 
 STORE_VERSION: Final = "2"
 PIXELS: Final = "pixels"
 LESION_MASK: Final = "lesion_mask"
 VIEWS_PER_EXAM: Final = 4
-LABELS: Final = (0, 1, UNKNOWN_LABEL)
+LABELS: Final = (0, 1, UNKNOWN)
 """Values of a finding's column: absent, present, not known."""
 SEEN_ENOUGH: Final = 0.95
 """Share of a breast, or of a lesion, inside the network's window below which a check warns: the rim is muscle and fold."""
@@ -129,7 +129,7 @@ MANIFEST_COLUMNS: Final = (
         name="birads",
         dtype="int64",
         description="BI-RADS category, 255 not known",
-        allowed=(*range(7), UNKNOWN_LABEL),
+        allowed=(*range(7), UNKNOWN),
         source=Source.LABELS,
         example=5,
     ),

@@ -3,7 +3,7 @@
 The test of two AUROCs' difference is in ``delong.py``, where saliency points in ``localization.py``; reading scores and writing
 reports is the tasks' business.
 
-Axes: ``N`` images, ``B`` breasts, ``C`` findings, ``R`` bootstrap resamples, ``T`` thresholds. A label of ``UNKNOWN_LABEL``
+Axes: ``N`` images, ``B`` breasts, ``C`` findings, ``R`` bootstrap resamples, ``T`` thresholds. A label of ``UNKNOWN``
 (255) is left out everywhere. A metric that the data do not define (one class only) is None, never 0.5.
 """
 
@@ -18,7 +18,7 @@ from scipy.sparse import coo_array, csr_array
 
 from gmic_model.metrics.bootstrap import MINIMUM_PATIENTS_PER_CLASS, patient_counts, percentile_ends
 from schemas.errors import MammoError
-from schemas.exam import UNKNOWN_LABEL
+from schemas.exam import UNKNOWN
 from schemas.reports.report import Interval
 
 
@@ -238,14 +238,14 @@ def known_breasts(score_B: ArrayLike, label_B: ArrayLike) -> KnownBreasts:
             expected="one label per score",
             got=f"scores of shape {scores_B.shape}, labels of shape {labels_B.shape}",
         )
-    if not np.isin(labels_B, (0, 1, UNKNOWN_LABEL)).all():
+    if not np.isin(labels_B, (0, 1, UNKNOWN)).all():
         raise MammoError(
             "A label has no meaning here",
-            expected=f"0 (absent), 1 (present) or {UNKNOWN_LABEL} (not known)",
-            got=f"{int((~np.isin(labels_B, (0, 1, UNKNOWN_LABEL))).sum())} other values among {labels_B.size}",
+            expected=f"0 (absent), 1 (present) or {UNKNOWN} (not known)",
+            got=f"{int((~np.isin(labels_B, (0, 1, UNKNOWN))).sum())} other values among {labels_B.size}",
             remedy="check the label columns of the manifest with `mammo validate`",
         )
-    index_B = np.flatnonzero(labels_B != UNKNOWN_LABEL)
+    index_B = np.flatnonzero(labels_B != UNKNOWN)
     require_finite(scores_B[index_B])
     return KnownBreasts(score_B=scores_B[index_B], is_positive_B=labels_B[index_B] == 1, index_B=index_B)
 

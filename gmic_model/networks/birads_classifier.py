@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gmic_model.backbones.resnet import IMAGE_FEATURES, ResNet22
 from gmic_model.model import initialise_head
-from schemas.exam import UNKNOWN_LABEL
+from schemas.exam import UNKNOWN
 
 BIRADS_GROUPS: Final = (0, 1, 2)
 """BI-RADS categories of a screening exam: incomplete, negative, benign. Others are not known to pre-training."""
@@ -38,4 +38,4 @@ class BIRADSClassifier(nn.Module):
 
 def birads_group(category: int) -> int:
     """The group that a BI-RADS category is trained as: itself if it is one of the three, else 255."""
-    return category if category in BIRADS_GROUPS else UNKNOWN_LABEL
+    return category if category in BIRADS_GROUPS else UNKNOWN

@@ -28,7 +28,7 @@ from gmic_model.reader_study.mrmc import (
     variance_components,
 )
 from schemas.errors import ConfigError
-from schemas.exam import UNKNOWN_LABEL
+from schemas.exam import UNKNOWN
 from schemas.reports.evaluation import OperatingPoint
 from schemas.reports.reader_study import (
     HybridWeight,
@@ -101,7 +101,7 @@ def analyse_reader_study(
     table = _ScoreTable.of(study, options)
     readers = tuple(study.reader_JB)
     results = _reader_results(study, table, options)
-    is_known_B = study.label_B != UNKNOWN_LABEL
+    is_known_B = study.label_B != UNKNOWN
     is_positive_B = study.label_B == 1
     curve = _weight_curve(study, options)
     recall_B = np.mean([score_B > options.recall_above for score_B in study.reader_JB.values()], axis=0)
@@ -230,7 +230,7 @@ def _reader_results(study: ReaderStudy, table: _ScoreTable, options: StudyOption
 
 def _recall_rates(study: ReaderStudy, recall_B: NDArray[np.float64], options: StudyOptions) -> tuple[Interval, Interval]:
     """Sensitivity and specificity of recalls, or of the share of readers who recall: then these are the readers' means."""
-    is_known_B = study.label_B != UNKNOWN_LABEL
+    is_known_B = study.label_B != UNKNOWN
     is_positive_B, recalls_B, exams_B = study.label_B[is_known_B] == 1, recall_B[is_known_B], study.exam_B[is_known_B]
     return (
         ratio_interval(recalls_B * is_positive_B, is_positive_B, exams_B, confidence=options.bootstrap.confidence),

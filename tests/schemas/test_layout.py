@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from schemas.exam import UNKNOWN_LABEL, Acquisition, Finding, ImageRecord, Laterality, Photometric, ViewPosition
+from schemas.exam import UNKNOWN, Acquisition, Finding, ImageRecord, Laterality, Photometric, ViewPosition
 from schemas.layout import HEADER_NAMES, MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SPLIT_NAMES, Column, Source
 from tasks.adapters.dicom.header import DicomHeader
 
@@ -64,7 +64,7 @@ def test_closed_sets_are_the_records_words(name: str, words: type[Laterality]) -
 
 def test_each_finding_has_a_label_column_with_not_known() -> None:
     """Benign and malignant: absent, present, not known."""
-    assert all(BY_NAME[finding.value].allowed == (0, 1, UNKNOWN_LABEL) for finding in Finding)
+    assert all(BY_NAME[finding.value].allowed == (0, 1, UNKNOWN) for finding in Finding)
 
 
 def test_no_column_is_for_an_identifier() -> None:

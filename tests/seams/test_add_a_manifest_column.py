@@ -14,7 +14,7 @@ from mammo_tests.mammograms import accept, setting, write
 from mammo_tests.manifests import clean_manifest
 from mammo_tests.reference import wanted
 from gmic_model.preprocess import prepare_view
-from schemas.exam import UNKNOWN_LABEL
+from schemas.exam import UNKNOWN
 from tasks.adapters.checks.image_suites import manifest_suites
 from tasks.adapters.gate.child import PreparedImage
 from tasks.adapters.inbox.shard_writer import stored_line
@@ -30,7 +30,7 @@ for row, edit in enumerate([setting(BodyPartThickness="61"), None]):
         record=record, prepared=prepared, mask_HW=None, is_mask_unusable=False, pixel_sha256=gated.pixel_sha256,
         warnings=gated.warnings, background_median=gated.background_median,
     )
-    labels = dict.fromkeys(("benign", "malignant", "birads"), UNKNOWN_LABEL) | {"batch": 1, "batch_date": "2026-01-02"}
+    labels = dict.fromkeys(("benign", "malignant", "birads"), UNKNOWN) | {"batch": 1, "batch_date": "2026-01-02"}
     lines.append(stored_line(row, ready) | labels)
 store = create_store(folder / "exam_store", preprocess=PreprocessConfig(), preprocess_version="1", rows_per_shard=4, key_id="k")
 reserve_rows(store, 4)

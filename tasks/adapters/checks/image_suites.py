@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from schemas.exam import LABEL_SOURCES, UNKNOWN_LABEL
+from schemas.exam import LABEL_SOURCES, UNKNOWN
 from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SEEN_ENOUGH, VIEWS_PER_EXAM, Column, Severity
 from tasks.adapters.checks.check import (
     SAFE_ID,
@@ -309,7 +309,7 @@ _BREAST_CHECKS: Final = (
 
 def _with_label_facts(manifest: pd.DataFrame) -> pd.DataFrame:
     def is_known(images: pd.DataFrame) -> pd.Series[Any]:
-        return (images["benign"] != UNKNOWN_LABEL) | (images["malignant"] != UNKNOWN_LABEL)
+        return (images["benign"] != UNKNOWN) | (images["malignant"] != UNKNOWN)
 
     recipes = {
         "is_known": Recipe(("benign", "malignant"), is_known),

@@ -13,7 +13,7 @@ import pandas as pd
 
 from schemas.config.ingest import IngestConfig
 from schemas.errors import NoExamsFound, SourceUnavailable, TooManyFailures, TooManyWithdrawn
-from schemas.exam import UNKNOWN_LABEL, BreastLabel, DeferredFile, LesionBox, QuarantinedFile
+from schemas.exam import UNKNOWN, BreastLabel, DeferredFile, LesionBox, QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
 from schemas.reports.data import IngestReport
 from tasks.adapters.gate.advice import advise_profile
@@ -123,12 +123,12 @@ def manifest_line(line: LedgerLine, joined: LabelJoin, boxes: Mapping[str, tuple
 
 def _label_columns(label: BreastLabel | None) -> dict[str, object]:
     if label is None:
-        unknown: dict[str, object] = dict.fromkeys(("benign", "malignant", "birads"), UNKNOWN_LABEL)
+        unknown: dict[str, object] = dict.fromkeys(("benign", "malignant", "birads"), UNKNOWN)
         return {**unknown, **dict.fromkeys(("label_source", "density", "finding_type"))}
     return {
-        "benign": UNKNOWN_LABEL if label.benign is None else int(label.benign),
-        "malignant": UNKNOWN_LABEL if label.malignant is None else int(label.malignant),
-        "birads": UNKNOWN_LABEL if label.birads is None else label.birads,
+        "benign": UNKNOWN if label.benign is None else int(label.benign),
+        "malignant": UNKNOWN if label.malignant is None else int(label.malignant),
+        "birads": UNKNOWN if label.birads is None else label.birads,
         "label_source": label.label_source,
         "density": label.density,
         "finding_type": label.finding_type,

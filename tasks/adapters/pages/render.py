@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jinja2
 
-from schemas.exam import NOT_KNOWN, UNKNOWN_LABEL, Finding
+from schemas.exam import NOT_KNOWN, UNKNOWN, Finding
 from schemas.reports.report import Interval
 from tasks.adapters.workspace import write_atomically
 
@@ -51,7 +51,7 @@ def known_text(text: str | None, *, unknown: str = NOT_KNOWN) -> str:
 
 def label_text(label: int | None) -> str:
     """A breast's label in words; one that is missing is not known."""
-    return known_text(_LABELS.get(UNKNOWN_LABEL if label is None else label))
+    return known_text(_LABELS.get(UNKNOWN if label is None else label))
 
 
 def render_template(template: str, /, **context: object) -> str:

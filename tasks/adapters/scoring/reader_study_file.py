@@ -17,7 +17,7 @@ import pandas as pd
 
 from gmic_model.reader_study.study import ReaderStudy
 from schemas.errors import LabelError
-from schemas.exam import UNKNOWN_LABEL, Laterality
+from schemas.exam import UNKNOWN, Laterality
 
 READER_PREFIX, MODEL_PREFIX, SCORE_SUFFIX = "Reader", "AI_", "_POM"
 PUBLIC_MODEL = "GMIC_top5"
@@ -112,7 +112,7 @@ def _labels(column: pd.Series, name: str) -> np.ndarray[tuple[int], np.dtype[np.
             f"{name} has labels without a meaning", expected="0 (no cancer), 1 (cancer) or empty (not known)",
             got=f"{strange} other values among {len(numbers)}",
         )  # fmt: skip
-    return np.where(is_empty, UNKNOWN_LABEL, np.nan_to_num(numbers)).astype(np.int64)
+    return np.where(is_empty, UNKNOWN, np.nan_to_num(numbers)).astype(np.int64)
 
 
 def _probabilities(column: pd.Series, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

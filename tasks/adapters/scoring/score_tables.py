@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gmic_model.metrics.ranking import breast_scores
 from schemas.config.run import Stage
 from schemas.errors import StoreError
-from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding, Split
+from schemas.exam import FINDINGS, UNKNOWN, Finding, Split
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
 from tasks.adapters.store.manifest import read_splits
@@ -59,7 +59,7 @@ def exams_of(breasts: pd.DataFrame) -> pd.DataFrame:
     Absent only if it is known to be absent in every breast that has an image.
     """
     # Of the labels the strongest statement counts: present, then not known, then absent.
-    rank = {1: 2, UNKNOWN_LABEL: 1, 0: 0}
+    rank = {1: 2, UNKNOWN: 1, 0: 0}
     label = {value: key for key, value in rank.items()}
     ranked = breasts.assign(**{name: breasts[name].map(rank) for name in LABEL_COLUMNS})
     exams = ranked.groupby(["model", "exam_id"], sort=False, as_index=False).agg(
@@ -142,7 +142,7 @@ def labelled(table: pd.DataFrame, finding: Finding, kept: Sequence[str]) -> pd.D
     """The lines of a breast or exam table whose label is known, with ``score`` and ``label`` of one finding."""
     columns = {f"{finding.value}_score": "score", finding.value: "label"}
     chosen = table[[*kept, *columns]].rename(columns=columns)
-    return chosen[chosen["label"] != UNKNOWN_LABEL].reset_index(drop=True)
+    return chosen[chosen["label"] != UNKNOWN].reset_index(drop=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

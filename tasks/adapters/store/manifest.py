@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from schemas.errors import StoreError
-from schemas.exam import FINDINGS, UNKNOWN_LABEL, ExamRecord, Finding, Laterality, QuarantinedFile
+from schemas.exam import FINDINGS, UNKNOWN, ExamRecord, Finding, Laterality, QuarantinedFile
 from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SPLIT_NAMES, Column
 from schemas.reports.data import SplitReport
 from tasks.adapters.store.exam_store import ExamStore
@@ -62,7 +62,7 @@ def read_splits(path: Path) -> pd.DataFrame:
 
 def _findings(line: pd.Series) -> frozenset[Finding] | None:
     present = frozenset(finding for finding in FINDINGS if line[finding.value] == 1)
-    is_known = all(line[finding.value] != UNKNOWN_LABEL for finding in FINDINGS)
+    is_known = all(line[finding.value] != UNKNOWN for finding in FINDINGS)
     return present if present or is_known else None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.config.training import TrackingConfig
-from schemas.exam import FINDINGS, UNKNOWN_LABEL
+from schemas.exam import FINDINGS, UNKNOWN
 from tasks.adapters.training.tuning import TuningResult, ViewPicture
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class _TensorBoard:
         """Precision-recall by finding, and pictures."""
         for index, finding in enumerate(FINDINGS):
             label_B = result.label_BC[:, index]
-            is_known_B = label_B != UNKNOWN_LABEL
+            is_known_B = label_B != UNKNOWN
             if is_known_B.any():
                 self._epochs.add_pr_curve(
                     f"tuning/{finding.value}", label_B[is_known_B], result.score_BC[is_known_B, index], epoch

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gmic_model.metrics.ranking import breast_scores
-from schemas.exam import FINDINGS, UNKNOWN_LABEL, Finding, Laterality
+from schemas.exam import FINDINGS, UNKNOWN, Finding, Laterality
 from schemas.reports.evaluation import CalibrationBin, FindingMetrics
 from schemas.reports.pages import Failure, FailureKind
 from tasks.adapters.pages.gallery.gallery_page import BreastScore, GalleryExam, GalleryView
@@ -138,7 +138,7 @@ class ExamNotes:
 
     def _verdict(self, finding: Finding, score: float, label: int) -> str:
         metrics = self.by_finding.get(finding.value)
-        if metrics is None or metrics.subgroup_threshold is None or label == UNKNOWN_LABEL:
+        if metrics is None or metrics.subgroup_threshold is None or label == UNKNOWN:
             return ""
         is_recalled = score >= metrics.subgroup_threshold
         if label == 1 and not is_recalled:
