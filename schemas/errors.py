@@ -127,8 +127,9 @@ class FileDeferred(SourceUnavailable):
         return error
 
 
-_OF_CONTENT: Final = frozenset({None, errno.EBADF, errno.EFBIG, errno.EINVAL, errno.EOVERFLOW, errno.ESPIPE})
-"""What a file's own bytes can lead a reader to: seeking to nowhere, writing where nothing may be written."""
+_OF_CONTENT: Final = frozenset({None, errno.EBADF, errno.EFBIG, errno.EINVAL, errno.ENOSYS, errno.EOVERFLOW, errno.ESPIPE})
+"""What a file's own bytes can lead a reader to: seeking to nowhere, writing where nothing may be written, asking for another
+file (ENOSYS: the walls around the gate's child)."""
 
 
 def deferred_by(error: OSError) -> FileDeferred | None:

@@ -100,6 +100,7 @@ def _draw_contact_sheet(config: RunConfig, refused: Sequence[QuarantinedFile], p
     return write_contact_sheet(
         refused,
         find_sources(config.ingest.source_dir, [file.file_id for file in refused], pseudonyms),
+        source_dir=config.ingest.source_dir,
         output_path=path,
         created=datetime.now(UTC),
         limits=config.ingest.gate_limits,

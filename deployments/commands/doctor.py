@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from deployments.configuration import load_config
 from deployments.server.prefect_server import configured_api_url, is_healthy
 from schemas.config.ingest import KubernetesDask, LocalDask, SlurmDask
 from schemas.config.run import RunConfig
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, GateChildFailed
 from tasks.adapters.workspace import Workspace
 
 _LEAST_FREE_GIB = 10.0
@@ -66,6 +67,7 @@ def examine(config: RunConfig | None) -> Iterator[Complaint]:
     """Every check in turn."""
     yield from _versions()
     yield _codecs()
+    yield _gate()
     yield _memory(config)
     yield _gpu(config)
     yield _server()
@@ -108,6 +110,24 @@ def _codecs() -> Complaint:
         found="all transfer syntaxes can be decoded" if not missing else f"cannot decode {', '.join(missing)}",
         remedy="" if not missing else "pip install --force-reinstall imagecodecs",
     )
+
+
+@cache
+def _gate() -> Complaint:
+    """What stands around the process that reads foreign bytes is the kernel's to give: without it that goes on all the same."""
+    from tasks.adapters.gate.child import GateChild
+    from tasks.adapters.walls import ALL_WALLS
+
+    try:
+        with GateChild() as child:
+            standing = child.walls()
+    except GateChildFailed as failed:
+        return Complaint(check="gate", is_well=False, found="the process that reads files does not start", remedy=str(failed))
+    missing = [wall for wall in ALL_WALLS if wall not in standing]
+    found = f"files are read behind {' and '.join(standing) or 'no wall'}"
+    if missing:
+        found += f"; this kernel, or the container, has no {' and no '.join(missing)}"
+    return Complaint(check="gate", is_well=True, found=found)
 
 
 def _memory(config: RunConfig | None) -> Complaint:

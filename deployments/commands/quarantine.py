@@ -181,6 +181,7 @@ def sheet(
     path = write_contact_sheet(
         refused,
         sources,
+        source_dir=run.ingest.source_dir,
         output_path=output or workspace.contact_sheet_path,
         created=datetime.now(UTC),
         limits=run.ingest.gate_limits,

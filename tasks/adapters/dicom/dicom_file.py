@@ -19,6 +19,7 @@ import numpy as np
 import pydicom.config
 from numpy.typing import NDArray
 from pydicom import dcmread
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.filereader import read_dataset
@@ -40,6 +41,9 @@ _UNREADABLE_VALUE = (ValueError, TypeError, AttributeError, KeyError, IndexError
 # Values that break the standard are the gate's business; pydicom's messages about them quote the values.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+
+CHARACTER_ENCODINGS: Final = frozenset(python_encoding.values())
+"""What SpecificCharacterSet (0008,0005) can ask for, as Python calls it: each a module, imported when asked for."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -12,11 +12,9 @@ lifted here and nowhere else. No message holds a value that could identify a pat
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,23 +30,25 @@ from gmic_model.pixels.orientation import UPRIGHT, Turn
 from gmic_model.pixels.voi import Window, lut_table, window_table
 from gmic_model.pixels.window import DEFAULT_SETTINGS
 from schemas.config.ingest import VoiMode
-from schemas.errors import DicomError, FileDeferred, GateRejection, error_name
+from schemas.errors import DicomError
 from schemas.exam import Acquisition, ImageRecord, Photometric
 from schemas.layout import HEADER_NAMES
 from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT, Profile
 from tasks.adapters.datasets.subject import Subject
+from tasks.adapters.dicom.bounded_reader import BoundedReader
 from tasks.adapters.dicom.dicom_file import quoting_no_value, read_header_from, read_image_from
 from tasks.adapters.dicom.header import MAMMOGRAPHY_FOR_PRESENTATION, DicomHeader, parse_date
 from tasks.adapters.dicom.stored_image import StoredImage
+from tasks.adapters.gate.opening import open_source
 from tasks.adapters.gate.orientation import told_by
 from tasks.adapters.gate.other_kinds import named_by_its_class
 from tasks.adapters.gate.rules.file import Opened
 from tasks.adapters.gate.rules.image import EARLIEST_EXAM, Remainder, age_years, detector_spacing_mm
 from tasks.adapters.gate.rules.kind import is_low_energy, is_synthetic
 from tasks.adapters.gate.rules.look import Decoded, decoded, look_at
-from tasks.adapters.gate.rules.rule import BLOCK, WARN, Broken, Seen
-from tasks.adapters.gate.rules.table import RULES, broken_rules
-from tasks.adapters.gate.source_file import file_fingerprint, is_unfinished
+from tasks.adapters.gate.rules.rule import WARN, Broken, Seen
+from tasks.adapters.gate.rules.table import RULES, broken_rules, refuse
+from tasks.adapters.gate.source_file import file_fingerprint
 from tasks.adapters.pseudonyms import Pseudonyms
 
 _FEWEST_BITS: Final = 8
@@ -82,6 +82,7 @@ def inspect_header(
     profile: Profile,
     pseudonyms: Pseudonyms,
     with_digest: bool = True,
+    descriptor: int | None = None,
 ) -> ImageRecord:
     """Applies the file and header rules; reads no pixels.
 
@@ -91,12 +92,13 @@ def inspect_header(
         profile: What this data set is allowed.
         pseudonyms: Makes the record's identifiers.
         with_digest: Reads the whole file for its digest; else the header alone, and the record's digest is "".
+        descriptor: The file, if it is open already; it is closed. None = it is opened here.
 
     Raises:
         GateRejection: The file is refused; ``reason_codes`` names every rule that refuses it.
         FileDeferred: It cannot be read at the moment.
     """
-    with _opened(path, source_dir, profile) as (file, odd):
+    with _opened(path, source_dir, profile, descriptor) as (file, odd):
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest() if with_digest else ""
         header = read_header_from(file)
         remaining_bytes = os.fstat(file.fileno()).st_size - file.tell()
@@ -115,6 +117,7 @@ def accept_image(
     window_px: tuple[int, int] | None = DEFAULT_SETTINGS.window_px,
     common_spacing_mm: float | None = None,
     when_read: Callable[[], None] = lambda: None,
+    descriptor: int | None = None,
 ) -> tuple[ImageRecord, GatedPixels]:
     """Applies every rule to a file that is opened, hashed and parsed once.
 
@@ -128,12 +131,13 @@ def accept_image(
         window_px: (rows, columns) of the image that a network will see, for rule X31; None = all of it.
         common_spacing_mm: The window's pixel spacing, if images are brought to one.
         when_read: Called when every byte was read once: from then on the file's content is what takes time.
+        descriptor: The file, if it is open already; it is closed. None = it is opened here.
 
     Raises:
         GateRejection: The file is refused, or changed since it was found or while it was read (F07).
         FileDeferred: It cannot be read at the moment.
     """
-    with _opened(path, source_dir, profile) as (file, odd):
+    with _opened(path, source_dir, profile, descriptor) as (file, odd):
         status = os.fstat(file.fileno())
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         when_read()
@@ -144,7 +148,7 @@ def accept_image(
         after = file_fingerprint(os.fstat(file.fileno()))
     before = file_fingerprint(status)
     if len({before, after, fingerprint or before}) > 1:
-        _refuse((Broken("F07", "changed while it was read"),), profile)
+        refuse((Broken("F07", "changed while it was read"),), profile)
     if window_px is not None and common_spacing_mm is not None and record.pixel_spacing_mm is not None:
         per_px = common_spacing_mm / record.pixel_spacing_mm
         window_px = (round(window_px[0] * per_px), round(window_px[1] * per_px))
@@ -165,7 +169,7 @@ def _gated_record(
     subject = profile.identify(header, relative_path)
     seen = Seen(header=header, subject=subject, profile=profile, today=date.today())
     broken = _kept((*odd, *broken_rules(seen)), profile)
-    _refuse((*broken, *broken_rules(Remainder(header=header, size_bytes=remaining_bytes))), profile)
+    refuse((*broken, *broken_rules(Remainder(header=header, size_bytes=remaining_bytes))), profile)
     return _record(header, subject, profile, pseudonyms, source_sha256, _warned(broken))
 
 
@@ -180,11 +184,11 @@ def _gated_pixels(
     values = decoded(stored.pixels_HW, record.bits_stored)
     raw_HW = values.pixels_HW
     coding = _kept((*broken_rules(replace(stored, pixels_HW=raw_HW)), *broken_rules(values)), profile)
-    _refuse(coding, profile)
+    refuse(coding, profile)
     values_HW, bits, largest = _transformed(raw_HW, header, record, voi, profile)
     pixels_HW = _dark_background(raw_HW, values_HW, largest, header, record)
     if pixels_HW is not raw_HW:
-        _refuse(broken_rules(Decoded(pixels_HW, bits)), profile)  # X25: nothing left but padding
+        refuse(broken_rules(Decoded(pixels_HW, bits)), profile)  # X25: nothing left but padding
     turn = told_by(header.patient_orientation, record.laterality).turn or UPRIGHT
     pixels_HW = turn(pixels_HW)
     looked = look_at(
@@ -196,7 +200,7 @@ def _gated_pixels(
         window_px=window_px,
     )
     broken = _kept(broken_rules(looked), profile)
-    _refuse(broken, profile)
+    refuse(broken, profile)
     return GatedPixels(
         pixels_HW=pixels_HW,
         pixel_sha256=hashlib.sha256(raw_HW.astype("<u2", copy=False).data).hexdigest(),
@@ -217,9 +221,9 @@ def _transformed(
     intercept = 0.0 if header.rescale_intercept is None else header.rescale_intercept
     failure = "the file has none"
     if header.has_modality_lut:
-        _refuse((Broken("X13", "ModalityLUTSequence comes before it, and is not applied here"),), profile)
+        refuse((Broken("X13", "ModalityLUTSequence comes before it, and is not applied here"),), profile)
     if voi is VoiMode.VOI_LUT and "VOILUTSequence" in header.unreadable:
-        _refuse((Broken("X13", "VOILUTSequence cannot be read"),), profile)  # never the window instead, without a word
+        refuse((Broken("X13", "VOILUTSequence cannot be read"),), profile)  # never the window instead, without a word
     try:
         if voi is VoiMode.VOI_LUT and header.voi_lut is not None:
             table = lut_table(header.voi_lut, bits_stored=record.bits_stored, slope=slope, intercept=intercept)
@@ -231,7 +235,7 @@ def _transformed(
             return table(raw_HW), table.bits, table.largest
     except DicomError:
         failure = "it cannot be applied"
-    _refuse((Broken("X13", failure),), profile)
+    refuse((Broken("X13", failure),), profile)
     raise AssertionError  # X13 refuses
 
 
@@ -249,39 +253,17 @@ def _used_bits(raw_HW: NDArray[np.uint16], record: ImageRecord) -> int:
 
 
 @contextmanager
-def _opened(path: Path, source_dir: Path, profile: Profile) -> Iterator[tuple[BufferedReader, tuple[Broken, ...]]]:
-    """Opens a file after the file rules, with those that it breaks and is let in all the same.
-
-    What is checked is the open file, so nobody can swap it in between.
-    """
-    if is_unfinished(path.name):
-        _refuse((Broken("F07", "a name for unfinished files"),), CLINICAL_STRICT)
-    if not path.parent.resolve().is_relative_to(source_dir.resolve()):
-        _refuse((Broken("F01", "outside the source folder"),), CLINICAL_STRICT)
-    failure: OSError | None = None
-    try:
-        # O_NONBLOCK: opening a pipe must not wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        failure = error
-    if failure is not None:  # outside the except block: the system's error quotes the path, which may name a patient
-        if failure.errno not in _NO_REGULAR_FILE:
-            raise FileDeferred.because(error_name(failure))
-        _refuse((Broken("F01", os.strerror(failure.errno or 0)),), CLINICAL_STRICT)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        _refuse((Broken("F01", "not a regular file"),), CLINICAL_STRICT)
-    with os.fdopen(descriptor, "rb") as file, named_by_its_class(file, profile):
-        status = os.fstat(descriptor)
-        opened = Opened(links=status.st_nlink, size_bytes=status.st_size, start=file.read(132))
-        broken = broken_rules(opened)
-        _refuse(broken, CLINICAL_STRICT)
+def _opened(
+    path: Path, source_dir: Path, profile: Profile, descriptor: int | None
+) -> Iterator[tuple[BufferedReader, tuple[Broken, ...]]]:
+    """Opens a file, or takes one that is open, with the file rules that it breaks and is let in all the same."""
+    opened = open_source(path, source_dir) if descriptor is None else descriptor
+    with BoundedReader(opened) as file, named_by_its_class(file, profile):
+        status = os.fstat(file.fileno())
+        broken = broken_rules(Opened(links=status.st_nlink, size_bytes=status.st_size, start=file.read(132)))
+        refuse(broken, CLINICAL_STRICT)
         file.seek(0)
         yield file, broken
-
-
-_NO_REGULAR_FILE: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
-"""How links, sockets and devices answer to being opened; every other answer is the disk's or the share's."""
 
 
 # ------------------------------------------------------------------------------------------------------------ verdicts
@@ -293,20 +275,6 @@ def _kept(broken: tuple[Broken, ...], profile: Profile) -> tuple[Broken, ...]:
 
 def _warned(broken: tuple[Broken, ...]) -> tuple[str, ...]:
     return tuple(rule.rule_id for rule in broken if RULES[rule.rule_id].severity is WARN)
-
-
-def _refuse(broken: tuple[Broken, ...], profile: Profile) -> None:
-    refusing = [rule for rule in broken if RULES[rule.rule_id].severity is BLOCK]
-    if not refusing:
-        return
-    codes = tuple(dict.fromkeys(rule.rule_id for rule in refusing))
-    raise GateRejection(
-        f"The gate refuses this file under the profile {profile.name}: {', '.join(codes)}",
-        reason_codes=codes,
-        expected="; ".join(f"{code} {RULES[code].demand}" for code in codes),
-        got="; ".join(f"{rule.rule_id} {rule.got}" for rule in refusing if rule.got) or None,
-        remedy="docs/reference/gate-rules.md tells what to do about each rule",
-    )
 
 
 def _record(

@@ -7,6 +7,8 @@
 A file is deferred, not refused, when the disk or the share answers with an error, when a time-out comes while its bytes are
 awaited, and when somebody else ends the child: the kernel that is out of memory, or an operator.
 
+The child opens no file, and has no way to (``walls``): it gets a descriptor of the one at hand, which is opened here.
+
 One child serves one thread, file after file, and is started again after a crash, a time-out, trouble with memory, or
 ``files_per_child`` files. It is a plain subprocess: Dask's workers are daemonic and may have no children by multiprocessing.
 Pixels come back through anonymous shared memory, which has no name to be left behind; every number about them is checked.
@@ -25,6 +27,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -34,23 +37,26 @@ from numpy.typing import NDArray
 
 from gmic_model.preprocess import PreparedView
 from schemas.config.ingest import GateLimits
-from schemas.errors import FileDeferred, GateChildFailed, GateRejection
+from schemas.errors import FileDeferred, GateChildFailed, GateRejection, MammoError
 from schemas.exam import ImageRecord, LesionBeyond
 from tasks.adapters.gate.messages import (
     ANSWER,
-    LENGTH,
     MEMORY,
     PIXELS_BYTES,
     READ_AT,
     SHARED_BYTES,
     Answer,
     DrawThumbnail,
+    Errand,
     InspectHeader,
     PrepareImage,
     Request,
     receive,
+    send,
 )
+from tasks.adapters.gate.opening import in_time, open_named, open_source
 from tasks.adapters.interpreter import import_path, python_command
+from tasks.adapters.pseudonyms import Pseudonyms, open_key
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +124,8 @@ class GateChild:
         self._memory: mmap.mmap | None = None
         self._files_served = 0
         self._is_worn = False
+        self._walls: tuple[str, ...] = ()
+        self._pseudonyms: dict[Path, Pseudonyms] = {}
         self._owner_pid = os.getpid()
 
     def __enter__(self) -> GateChild:
@@ -133,6 +141,15 @@ class GateChild:
     def pid(self) -> int | None:
         """The running child's process id."""
         return None if self._process is None else self._process.pid
+
+    def walls(self) -> tuple[str, ...]:
+        """What stands around the child (``walls.ALL_WALLS``), which is started for it.
+
+        Raises:
+            GateChildFailed: It does not start.
+        """
+        self._start_if_needed()
+        return self._walls
 
     def inspect(self, request: InspectHeader) -> ImageRecord:
         """Takes a header through the gate.
@@ -199,10 +216,12 @@ class GateChild:
 
     def _ask(self, request: Request) -> Answer:
         for _ in range(2):
-            self._start_if_needed()
-            is_fresh = self._files_served == 0
+            errand = Errand(request=request, pseudonyms=self._key_of(request))
+            descriptors = self._opened(request)
             try:
-                answer = self._exchange(request)
+                self._start_if_needed()
+                is_fresh = self._files_served == 0
+                answer = self._exchange(errand, descriptors)
             except _Lost as lost:
                 self.close()
                 # A crash may be the late effect of an earlier file: only a fresh child's crash is this file's doing.
@@ -212,6 +231,9 @@ class GateChild:
             except BaseException:  # Ctrl-C while waiting: the answer on its way must not be taken for the next file's
                 self.close()
                 raise
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
             self._files_served += 1
             self._is_worn = answer.is_worn or self._files_served >= self.limits.files_per_child
             if answer.deferral == MEMORY or (answer.refusal is not None and "F11" in answer.refusal.rules):
@@ -224,6 +246,30 @@ class GateChild:
                 raise GateRejection.of(answer.refusal)
             return answer
         raise AssertionError  # the second child is fresh
+
+    def _key_of(self, request: Request) -> Pseudonyms | None:
+        """The key of the request's pseudonyms, read once for each child."""
+        if isinstance(request, DrawThumbnail):
+            return None
+        key_path = request.gate.key_path
+        try:
+            self._pseudonyms[key_path] = self._pseudonyms.get(key_path) or open_key(key_path)
+        except MammoError as error:  # it tells nothing of the file
+            raise FileDeferred.because(type(error).__name__) from None
+        return self._pseudonyms[key_path]
+
+    def _opened(self, request: Request) -> list[int]:
+        """Descriptors of the file and of its mask."""
+        source_dir = request.source_dir if isinstance(request, DrawThumbnail) else request.gate.source_dir
+        descriptors = [in_time(partial(open_source, request.path, source_dir), self.limits.timeout_s)]
+        mask_path = request.mask_path if isinstance(request, PrepareImage) else None
+        if mask_path is not None:
+            try:
+                descriptors.append(in_time(partial(open_named, mask_path), self.limits.timeout_s))
+            except FileDeferred:
+                os.close(descriptors[0])
+                raise
+        return descriptors
 
     def _start_if_needed(self) -> None:
         if self._process is not None and self._process.poll() is None and not self._is_worn:
@@ -247,11 +293,12 @@ class GateChild:
             theirs.close()
             os.close(pixels_fd)
         self._files_served, self._is_worn = 0, False
+        self._pseudonyms.clear()
         self._await_ready()
 
     def _await_ready(self) -> None:
         try:
-            self._receive(time.monotonic() + _START_TIMEOUT_S)
+            self._walls = self._receive(time.monotonic() + _START_TIMEOUT_S).walls
         except _Lost as lost:
             self.close()
             raise GateChildFailed(
@@ -261,15 +308,14 @@ class GateChild:
                 remedy="run `python -c 'import tasks.adapters.gate.child_main'` to see why; check the machine's free memory",
             ) from None
 
-    def _exchange(self, request: Request) -> Answer:
+    def _exchange(self, errand: Errand, descriptors: list[int]) -> Answer:
         deadline_s = time.monotonic() + self.limits.timeout_s
-        content = pickle.dumps(request)
         assert self._connection is not None and self._memory is not None  # noqa: S101  # started just before
         self._memory[READ_AT] = 0
         computed_before_s = self._computed_s()
         try:
             self._connection.settimeout(self.limits.timeout_s)
-            self._connection.sendall(LENGTH.pack(len(content)) + content)
+            send(self._connection, pickle.dumps(errand), descriptors)
         except OSError:
             raise self._death() from None
         try:

@@ -1,12 +1,15 @@
 """What runs inside the gate's child process: foreign bytes are opened, decoded and cropped here and nowhere else.
 
-The process has limited address space, cannot write files, and dies with its parent. It answers in JSON, which the parent
-checks; pixels go into memory that the parent made. The parent's half is ``child``.
+The process has limited address space, opens and writes no file, and dies with its parent; ``walls`` stand around it. What it
+reads the parent has opened. It answers in JSON, which the parent checks; pixels go into memory that the parent made. The
+parent's half is ``child``.
 """
 
 from __future__ import annotations
 
+import codecs
 import ctypes
+import importlib
 import mmap
 import os
 import pickle
@@ -15,9 +18,9 @@ import signal
 import socket
 import stat
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
+from functools import cache
 from typing import Final, cast
 
 import cv2
@@ -32,22 +35,25 @@ from schemas.exam import ImageRecord, LesionBeyond
 from schemas.layout import MASK_BITS
 from schemas.refusal import Refusal
 from tasks.adapters.datasets.catalogue import profile_named
-from tasks.adapters.dicom.dicom_file import read_pixels
+from tasks.adapters.dicom.bounded_reader import BoundedReader
+from tasks.adapters.dicom.dicom_file import CHARACTER_ENCODINGS, read_image_from
+from tasks.adapters.dicom.frame_codecs import missing_codecs
 from tasks.adapters.gate.admission import GatedPixels, accept_image, inspect_header
 from tasks.adapters.gate.messages import (
     ANSWER,
-    LENGTH,
     MEMORY,
     READ_AT,
     SHARED_BYTES,
     Answer,
     DrawThumbnail,
+    Errand,
     InspectHeader,
     PrepareImage,
-    Request,
-    receive,
+    receive_errand,
+    send,
 )
-from tasks.adapters.pseudonyms import Pseudonyms, open_key
+from tasks.adapters.pseudonyms import Pseudonyms
+from tasks.adapters.walls import raise_walls
 
 _SMALLEST_SHRINKING: Final = 8
 
@@ -64,13 +70,14 @@ def serve(socket_fd: int, pixels_fd: int, parent_pid: int, memory_bytes: int) ->
     _die_with(parent_pid)
     cv2.setNumThreads(1)
     memory = mmap.mmap(pixels_fd, SHARED_BYTES)
+    _import_what_is_imported_late()
     start_bytes = _address_space_bytes()
     is_limit_ours = _limit_resources(start_bytes + memory_bytes)
     with socket.socket(fileno=socket_fd) as connection:
-        _send(connection, Answer())  # ready
-        while (request := receive(connection)) is not None:
+        _send(connection, Answer(walls=raise_walls()))  # ready
+        while (received := receive_errand(connection)) is not None:
             # The parent made these bytes: unpickling them is safe. The way back is not, and is JSON.
-            answer = _answer(cast("Request", pickle.loads(request)), memory)  # noqa: S301
+            answer = _answer(cast("Errand", pickle.loads(received[0])), received[1], memory)  # noqa: S301
             is_out_of_memory = answer.refusal is not None and "F11" in answer.refusal.rules
             if is_out_of_memory and not (is_limit_ours and _available_bytes() >= memory_bytes):
                 answer = Answer(deferral=MEMORY)
@@ -78,8 +85,19 @@ def serve(socket_fd: int, pixels_fd: int, parent_pid: int, memory_bytes: int) ->
 
 
 def _send(connection: socket.socket, answer: Answer) -> None:
-    content = ANSWER.dump_json(answer)
-    connection.sendall(LENGTH.pack(len(content)) + content)
+    send(connection, ANSWER.dump_json(answer))
+
+
+def _import_what_is_imported_late() -> None:
+    """Loads what libraries load when a file first asks for it: behind the walls there is no disk."""
+    missing_codecs()  # asks each codec
+    for encoding in CHARACTER_ENCODINGS:
+        codecs.lookup(encoding)
+    for name in _IMPORTED_LATE:
+        importlib.import_module(name)
+
+
+_IMPORTED_LATE: Final = ("_strptime", "numpy.ma")
 
 
 # ------------------------------------------------------------------------------------------------------------ limits
@@ -101,16 +119,27 @@ def _die_with(parent_pid: int) -> None:
 
 
 def _address_space_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    return int(_read_again("/proc/self/statm").split()[0]) * resource.getpagesize()
 
 
 def _available_bytes() -> int:
     """What the machine could still give (proc(5), MemAvailable); as much as one likes where it does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return sys.maxsize
+    lines = _read_again("/proc/meminfo").splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), sys.maxsize)
+
+
+def _read_again(path: str) -> str:
+    """What a file of the kernel says now."""
+    return os.pread(descriptor, 4096, 0).decode() if (descriptor := _kept_open(path)) >= 0 else ""
+
+
+@cache
+def _kept_open(path: str) -> int:
+    """A descriptor of a file that is read behind the walls too, where nothing can be opened; -1 = there is none."""
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError:
+        return -1
 
 
 def _limit_resources(address_space_bytes: int) -> bool:
@@ -131,8 +160,8 @@ def _limit_resources(address_space_bytes: int) -> bool:
 # ------------------------------------------------------------------------------------------------------------- answers
 
 
-def _answer(request: Request, memory: mmap.mmap) -> Answer:
-    """The answer to a request, whatever the file raises.
+def _answer(errand: Errand, descriptors: list[int], memory: mmap.mmap) -> Answer:
+    """The answer to a request, whatever the file raises; its descriptors are closed.
 
     ``BaseException`` is caught on purpose: a decoder that raises SystemExit or KeyboardInterrupt must not end the child, or its
     file would be read twice and called F11. Nothing is hidden by it: the refusal names the class of what was raised.
@@ -140,13 +169,15 @@ def _answer(request: Request, memory: mmap.mmap) -> Answer:
     An error of the disk, or one of ours that is not about the file (the key is gone), is a deferral: it tells nothing of it.
     """
     try:
-        match request:
-            case InspectHeader():
-                return Answer(record=_inspected(request))
-            case PrepareImage():
-                return _prepared(request, memory)
-            case DrawThumbnail():
-                return _thumbnail(request, memory)
+        match errand:
+            case Errand(request=InspectHeader() as request, pseudonyms=Pseudonyms() as pseudonyms):
+                return Answer(record=_inspected(request, pseudonyms, *descriptors))
+            case Errand(request=PrepareImage() as request, pseudonyms=Pseudonyms() as pseudonyms):
+                return _prepared(request, pseudonyms, memory, *descriptors)
+            case Errand(request=DrawThumbnail() as request):
+                return _thumbnail(request, memory, *descriptors)
+            case _:
+                raise TypeError(type(errand).__name__)
     except GateRejection as rejection:
         refusal = rejection.refusal
         return Answer(refusal=refusal if refusal.rules else replace(refusal, rules=("F14",)))
@@ -163,29 +194,35 @@ def _answer(request: Request, memory: mmap.mmap) -> Answer:
             return Answer(deferral=deferral.reason)
         # Only the class: the message of a foreign exception may quote the patient.
         return Answer(refusal=Refusal(rules=("X22",), what="The file cannot be prepared", got=type(error).__name__))
+    finally:
+        for descriptor in descriptors:
+            with suppress(OSError):  # closed already
+                os.close(descriptor)
 
 
-def _inspected(request: InspectHeader) -> ImageRecord:
+def _inspected(request: InspectHeader, pseudonyms: Pseudonyms, file: int) -> ImageRecord:
     return inspect_header(
         request.path,
         source_dir=request.gate.source_dir,
         profile=profile_named(request.gate.profile),
-        pseudonyms=_pseudonyms(request.gate.key_path),
+        pseudonyms=pseudonyms,
         with_digest=request.with_digest,
+        descriptor=file,
     )
 
 
-def _prepared(request: PrepareImage, memory: mmap.mmap) -> Answer:
+def _prepared(request: PrepareImage, pseudonyms: Pseudonyms, memory: mmap.mmap, file: int, mask: int | None = None) -> Answer:
     record, gated = accept_image(
         request.path,
         source_dir=request.gate.source_dir,
         profile=profile_named(request.gate.profile),
-        pseudonyms=_pseudonyms(request.gate.key_path),
+        pseudonyms=pseudonyms,
         voi=request.preprocess.voi,
         fingerprint=request.fingerprint,
         window_px=None if request.preprocess.oversize == "shrink" else request.preprocess.window_px,
         common_spacing_mm=request.preprocess.pixel_spacing_mm,
         when_read=lambda: memory.__setitem__(READ_AT, 1),
+        descriptor=file,
     )
     prepared = prepare_view(
         gated.pixels_HW,
@@ -198,7 +235,7 @@ def _prepared(request: PrepareImage, memory: mmap.mmap) -> Answer:
     # From here on as seen from the file: its masks, its boxes and whoever reads saliency know nothing of a turn.
     prepared = replace(prepared, geometry=gated.turn.source_geometry(prepared.geometry))
     _store(memory, prepared.pixels_HW, offset=0)
-    marked = None if request.mask_path is None else _stored_mask(request.mask_path, prepared)
+    marked = None if mask is None else _stored_mask(mask, prepared)
     if marked is not None and marked.mask_HW is not None:
         _store(memory, marked.mask_HW, offset=prepared.pixels_HW.nbytes)
     return _image_answer(record, gated, prepared, marked or _Marked())
@@ -231,9 +268,9 @@ def _image_answer(record: ImageRecord, gated: GatedPixels, prepared: PreparedVie
     )
 
 
-def _stored_mask(mask_path: Path, prepared: PreparedView) -> _Marked:
+def _stored_mask(mask: int, prepared: PreparedView) -> _Marked:
     """The lesion bits in the stored crop's frame, and what lies outside of it."""
-    content = _png(mask_path)
+    content = _png(mask)
     if not content:
         return _Marked(is_unusable=True)
     mask_HW = cast("NDArray[np.uint8] | None", cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED))
@@ -261,20 +298,22 @@ def _seen_lesion_fraction(crop_HW: NDArray[np.uint8], prepared: PreparedView, be
     return min((float(share) for found in lesions for share in found.seen_fraction_P), default=1.0)
 
 
-def _png(path: Path) -> bytes:
+def _png(descriptor: int) -> bytes:
     """A picture's bytes; none if it is no PNG by its first bytes: OpenCV reads lossy pictures under that name too.
 
     Raises:
         OSError: The disk does not give them. That is no unusable mask: the image would be without it for good.
     """
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a pipe would be waited for
         return b""
-    content = path.read_bytes()
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read()
     return content if content.startswith(b"\x89PNG\r\n\x1a\n") else b""
 
 
-def _thumbnail(request: DrawThumbnail, memory: mmap.mmap) -> Answer:
-    pixels_HW = read_pixels(request.path)
+def _thumbnail(request: DrawThumbnail, memory: mmap.mmap, file: int) -> Answer:
+    with BoundedReader(file) as opened:
+        pixels_HW = read_image_from(opened).pixels_HW
     scale = min(request.side_px / max(pixels_HW.shape), 1.0 / _SMALLEST_SHRINKING)
     size_px = tuple(max(1, round(side * scale)) for side in reversed(pixels_HW.shape))  # (columns, rows), as OpenCV wants it
     small_HW = cv2.resize(pixels_HW, size_px, interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -287,11 +326,6 @@ def _thumbnail(request: DrawThumbnail, memory: mmap.mmap) -> Answer:
 def _store(memory: mmap.mmap, pixels_HW: NDArray[np.uint16] | NDArray[np.uint8], *, offset: int) -> None:
     target_HW = np.frombuffer(memory, pixels_HW.dtype, pixels_HW.size, offset).reshape(pixels_HW.shape)
     np.copyto(target_HW, pixels_HW)
-
-
-@lru_cache(maxsize=4)
-def _pseudonyms(key_path: Path) -> Pseudonyms:
-    return open_key(key_path)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from schemas.exam import ImageRecord, LesionBeyond, ViewGeometry
 from schemas.refusal import Refusal
 from tasks.adapters.dicom.header import LARGEST_SIDE_PX
 from tasks.adapters.gate.gate_settings import GateSettings
+from tasks.adapters.pseudonyms import Pseudonyms
 
 PIXELS_BYTES: Final = 3 * LARGEST_SIDE_PX**2
 """Shared memory: a uint16 image of the largest size and its uint8 mask. Only what was written takes up memory."""
@@ -76,10 +78,23 @@ class DrawThumbnail:
     """
 
     path: Path
+    source_dir: Path
     side_px: int
 
 
 Request = InspectHeader | PrepareImage | DrawThumbnail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """A request on its way to the child, which opens nothing: descriptors of the file and of its mask go with it.
+
+    Attributes:
+        pseudonyms: Of the request's key; None where it names nobody.
+    """
+
+    request: Request
+    pseudonyms: Pseudonyms | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +110,7 @@ class Answer:
         lesion_seen_fraction: The same of the mask's lesion that has the smallest share there.
         lesions_beyond: What the stored crop does not hold of the mask's lesions.
         is_mask_unusable: True if the mask file could not be read, has another shape than the image, or values above 3.
+        walls: Of the first answer, which says that the child is ready: what stands around it (``walls.ALL_WALLS``).
     """
 
     refusal: Refusal | None = None
@@ -112,9 +128,30 @@ class Answer:
     warnings: tuple[str, ...] = ()
     background_median: float = 0.0
     is_worn: bool = False
+    walls: tuple[str, ...] = ()
 
 
 ANSWER: Final = TypeAdapter(Answer)
+
+
+_MOST_DESCRIPTORS: Final = 2
+
+
+def send(connection: socket.socket, content: bytes, descriptors: Sequence[int] = ()) -> None:
+    """Sends one message, and with its first bytes what is open for the other side."""
+    head = LENGTH.pack(len(content))
+    if descriptors:
+        socket.send_fds(connection, [head], descriptors)
+    else:
+        connection.sendall(head)
+    connection.sendall(content)
+
+
+def receive_errand(connection: socket.socket) -> tuple[bytes, list[int]] | None:
+    """One message and the descriptors that came with it; None if the other side is gone."""
+    head, descriptors, _, _ = socket.recv_fds(connection, LENGTH.size, _MOST_DESCRIPTORS)
+    content = None if len(head) < LENGTH.size else _content(connection, head, None)
+    return None if content is None else (content, descriptors)
 
 
 def receive(connection: socket.socket, *, deadline_s: float | None = None) -> bytes | None:
@@ -129,8 +166,10 @@ def receive(connection: socket.socket, *, deadline_s: float | None = None) -> by
         ValueError: The message is announced as longer than any message is.
     """
     head = _receive_exactly(connection, LENGTH.size, deadline_s)
-    if head is None:
-        return None
+    return None if head is None else _content(connection, head, deadline_s)
+
+
+def _content(connection: socket.socket, head: bytes, deadline_s: float | None) -> bytes | None:
     (length,) = LENGTH.unpack(head)
     if length > LARGEST_MESSAGE_BYTES:
         raise ValueError(f"a message of {length} bytes")

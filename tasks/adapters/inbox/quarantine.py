@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from schemas.errors import FileDeferred, GateRejection
+from tasks.adapters.gate.opening import open_source
 from tasks.adapters.inbox.source_folder import source_files
 from tasks.adapters.pseudonyms import Pseudonyms
 
@@ -27,7 +28,6 @@ def source_digests(source_dir: Path, file_ids: Iterable[str], pseudonyms: Pseudo
     """sha256 of files of a source folder, by pseudonym; files that are gone, or cannot be read now, are left out."""
     digests = {}
     for file_id, path in find_sources(source_dir, file_ids, pseudonyms).items():
-        with suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                digests[file_id] = hashlib.file_digest(file, "sha256").hexdigest()
+        with suppress(OSError, GateRejection, FileDeferred), os.fdopen(open_source(path, source_dir), "rb") as file:
+            digests[file_id] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests

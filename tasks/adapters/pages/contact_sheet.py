@@ -64,6 +64,7 @@ def write_contact_sheet(
     refused: Sequence[QuarantinedFile],
     sources: Mapping[str, Path],
     *,
+    source_dir: Path,
     output_path: Path,
     created: datetime,
     limits: GateLimits,
@@ -74,6 +75,7 @@ def write_contact_sheet(
     Args:
         refused: Every refused file.
         sources: Where they are, of those that are still there.
+        source_dir: The folder below which they are.
         output_path: Where the page goes; replaced atomically.
         created: When the page was made.
         limits: What decoding one file may take.
@@ -85,7 +87,8 @@ def write_contact_sheet(
     shown = sorted(refused, key=lambda file: (file.reason_codes, file.file_id))[:MOST_CARDS]
     with GateChild(limits) as child:
         cards = [
-            _card(file, sources.get(file.file_id), child if place < pictures else None) for place, file in enumerate(shown)
+            _card(file, sources.get(file.file_id), source_dir, child if place < pictures else None)
+            for place, file in enumerate(shown)
         ]
     counts = Counter(code for file in refused for code in file.reason_codes)
     write_page(
@@ -100,8 +103,8 @@ def write_contact_sheet(
     return output_path
 
 
-def _card(file: QuarantinedFile, path: Path | None, child: GateChild | None) -> Card:
-    data_uri, note = _picture(file, path, child)
+def _card(file: QuarantinedFile, path: Path | None, source_dir: Path, child: GateChild | None) -> Card:
+    data_uri, note = _picture(file, path, source_dir, child)
     return Card(
         file_id=file.file_id,
         reasons=tuple((code, demand(code)) for code in file.reason_codes),
@@ -118,7 +121,7 @@ def _is_plain_file(path: Path) -> bool:
         return False
 
 
-def _picture(file: QuarantinedFile, path: Path | None, child: GateChild | None) -> tuple[str | None, str]:
+def _picture(file: QuarantinedFile, path: Path | None, source_dir: Path, child: GateChild | None) -> tuple[str | None, str]:
     withheld = next((why for code, why in _NO_PICTURE.items() if code in file.reason_codes), None)
     if withheld is not None:
         return None, f"No picture: {withheld}."
@@ -127,7 +130,7 @@ def _picture(file: QuarantinedFile, path: Path | None, child: GateChild | None) 
     if child is None:
         return None, "No picture here: `mammo quarantine sheet` draws it."
     try:
-        grey_HW = child.thumbnail(DrawThumbnail(path=path, side_px=PICTURE_SIDE_PX))
+        grey_HW = child.thumbnail(DrawThumbnail(path=path, source_dir=source_dir, side_px=PICTURE_SIDE_PX))
     except (DicomError, SourceUnavailable):
         return None, "No picture: its pixels do not decode."
     _, jpeg = cv2.imencode(".jpg", grey_HW, [cv2.IMWRITE_JPEG_QUALITY, 80])

@@ -12,6 +12,8 @@ import yaml
 from deployments.commands import doctor
 from deployments.configuration import load_config
 from schemas.config.run import RunConfig
+from tasks.adapters.gate.child import GateChild
+from tasks.adapters.walls import ALL_WALLS
 
 
 def _config(folder: Path, **changes: Any) -> RunConfig:
@@ -40,6 +42,15 @@ def no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_this_installation_has_its_codecs_and_versions() -> None:
     """What the suite runs on is what the doctor calls well."""
     assert all(finding.is_well for check in ("codecs", "versions", "server") for finding in _of(check, None))
+
+
+def test_the_walls_around_the_reader_of_files_are_named() -> None:
+    """Those that stand and those that this kernel lacks, as the gate's child itself says."""
+    (finding,) = _of("gate", None)
+    with GateChild() as child:
+        standing = child.walls()
+    assert finding.is_well
+    assert {wall for wall in ALL_WALLS if f"no {wall}" not in finding.found} == set(standing)
 
 
 def test_a_version_that_breaks_silently_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

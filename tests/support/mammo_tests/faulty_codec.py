@@ -12,8 +12,41 @@ from mammo_tests import hostile
 
 JPEG_LS = "1.2.840.10008.1.2.4.80"
 
+ATTEMPTS = """
+import mmap, os, socket, sys, threading
+
+def fork():
+    if not os.fork(): os._exit(0)
+
+attempts = {
+    "read a file": lambda: os.open(sys.executable, os.O_RDONLY),
+    "write a file": lambda: os.open(os.environ["MARK"], os.O_CREAT | os.O_WRONLY),
+    "list a folder": lambda: os.listdir("/"),
+    "make a folder": lambda: os.mkdir(os.environ["MARK"]),
+    "execute": lambda: os.execv("/bin/true", ["true"]),
+    "connect": lambda: socket.socket().connect(("127.0.0.1", 1)),
+    "signal": lambda: os.kill(os.getppid(), 0),
+    "make a socket": lambda: socket.socket(),
+    "make a pair": lambda: socket.socketpair(),
+    "fork": fork,
+    "make a thread": lambda: threading.Thread(target=len, args=([],)).start(),
+    "make code": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC),
+    "import": lambda: __import__("colorsys"),
+    "signal oneself": lambda: os.kill(os.getpid(), 0),
+    "make memory": lambda: mmap.mmap(-1, 1 << 24),
+}
+
+def tried(name):
+    try:
+        attempts[name]()
+    except Exception as error:
+        return f"{type(error).__name__} {getattr(error, 'errno', '')}".strip()
+    return "done"
+"""
+"""What a decoder that is taken over would like to do; ``tried`` tells how each attempt ends."""
+
 # Stands before the real imagecodecs on the child's path: a comment in a JPEG-LS stream makes the "decoder" misbehave.
-FAULTY_CODEC = """
+FAULTY_CODEC = f"""{ATTEMPTS}
 import importlib, os, signal, sys, time
 here = sys.path.index(os.path.dirname(__file__))
 folder = sys.path.pop(here)
@@ -24,6 +57,7 @@ decode = real.jpegls_decode
 
 def jpegls_decode(stream, *args, **kwargs):
     fault = bytes(stream).split(b"FAULT:")[1].split(b";")[0].decode() if b"FAULT:" in bytes(stream) else ""
+    if fault.startswith("try "): raise type(tried(fault[4:]), (Exception,), dict())()  # the refusal names the class
     if fault == "exit": os._exit(0)
     if fault == "segfault": os.kill(os.getpid(), signal.SIGSEGV)
     if fault == "killed": os.kill(os.getpid(), signal.SIGKILL)
@@ -36,8 +70,7 @@ def jpegls_decode(stream, *args, **kwargs):
     if fault == "systemexit": sys.exit("CANARYNAME")
     if fault == "interrupt": raise KeyboardInterrupt("CANARYNAME")
     if fault == "print": print("CANARYNAME" * 9999, flush=True); os.write(1, b"x" * 99999); os.write(2, b"x" * 99999)
-    if fault == "nonsense": os.write(int(sys.argv[2]), b"\\x05\\0\\0\\0{\\"a\\"")
-    if fault == "file": open(os.environ["MARK"], "wb").write(b"x" * 99)
+    if fault == "nonsense": os.write(int(sys.argv[2]), b"\\x05\\0\\0\\0{{\\"a\\"")
     if fault == "later": signal.signal(signal.SIGALRM, lambda *_: os._exit(3))
     return decode(stream, *args, **kwargs)
 

@@ -40,8 +40,8 @@ class Opened:
         return self.start[128:] == b"DICM"
 
 
-row("F01", BLOCK, "A regular file inside the source folder, no symbolic link, pipe or device", by="gate.admission")
-row("F07", BLOCK, f"Complete: without {UNFINISHED_NAMES}, and unchanged while it is read", by="gate.admission")
+row("F01", BLOCK, "A regular file inside the source folder, no symbolic link, pipe or device", by="gate.opening")
+row("F07", BLOCK, f"Complete: without {UNFINISHED_NAMES}, and unchanged while it is read", by="gate.opening")
 row("F10", BLOCK, "Read within the time limit", by="gate.child")
 row("F11", BLOCK, "Read within the memory limit, without crashing the reader", by="gate.child")
 row("F12", BLOCK, "The file meta information names a transfer syntax", by="dicom.dicom_file")

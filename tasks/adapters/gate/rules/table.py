@@ -11,8 +11,10 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from schemas.errors import GateRejection
+from tasks.adapters.datasets.gate_profile import Profile
 from tasks.adapters.gate.rules import coding, cohort, file, identity, image, kind, look, view
-from tasks.adapters.gate.rules.rule import ROWS, Broken, Rule
+from tasks.adapters.gate.rules.rule import BLOCK, ROWS, Broken, Rule
 
 GROUPS: Final = (file, identity, kind, view, image, coding, look, cohort)
 """The modules that hold the rules: importing them fills the table. A new group of rules is a module in this list."""
@@ -45,6 +47,25 @@ def broken_rules(seen: object) -> tuple[Broken, ...]:
     By letter, and among rules of one letter in the order in which they are written: that is the order of reason codes.
     """
     return tuple(Broken(rule_id, got) for rule_id, decides in _DECIDING[type(seen)] if (got := decides(seen)) is not None)
+
+
+def refuse(broken: tuple[Broken, ...], profile: Profile) -> None:
+    """Refuses a file by those of the rules that it breaks which refuse; does nothing if none does.
+
+    Raises:
+        GateRejection: With every such rule as a reason.
+    """
+    refusing = [rule for rule in broken if RULES[rule.rule_id].severity is BLOCK]
+    if not refusing:
+        return
+    codes = tuple(dict.fromkeys(rule.rule_id for rule in refusing))
+    raise GateRejection(
+        f"The gate refuses this file under the profile {profile.name}: {', '.join(codes)}",
+        reason_codes=codes,
+        expected="; ".join(f"{code} {RULES[code].demand}" for code in codes),
+        got="; ".join(f"{rule.rule_id} {rule.got}" for rule in refusing if rule.got) or None,
+        remedy="docs/reference/gate-rules.md tells what to do about each rule",
+    )
 
 
 def _deciding() -> Mapping[type, tuple[tuple[str, Callable[[Any], str | None]], ...]]:

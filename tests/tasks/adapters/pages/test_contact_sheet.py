@@ -30,8 +30,9 @@ def refused(file_id: str, *codes: str, message: str = "The gate refuses this fil
 def sheet(folder: Path, files: list[QuarantinedFile], sources: dict[str, Path]) -> str:
     """The page's text."""
     path = write_contact_sheet(
-        files, sources, output_path=folder / "out" / "sheet.html", created=CREATED, limits=GateLimits(timeout_s=20)
-    )
+        files, sources, source_dir=folder / "in", output_path=folder / "out" / "sheet.html", created=CREATED,
+        limits=GateLimits(timeout_s=20),
+    )  # fmt: skip
     return path.read_text(encoding="utf-8")
 
 
