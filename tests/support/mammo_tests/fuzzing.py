@@ -15,8 +15,8 @@ from mammo_tests import code_streams, hostile
 from mammo_tests.code_streams import LOSSLESS, LOSSY
 from schemas.exam import Laterality, ViewPosition
 from tasks.adapters.dicom.code_stream import read_code_stream
-from tasks.adapters.dicom.dicom_file import write_mammogram
 from tasks.adapters.dicom.mammogram import MammogramHeader
+from tasks.adapters.dicom.mammogram_file import write_mammogram
 
 _SHAPE_PX: Final = (320, 288)
 _LARGEST_SIDE_PX: Final = 512

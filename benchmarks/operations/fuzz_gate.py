@@ -1,9 +1,9 @@
 """Coverage-guided fuzzing of what reads foreign bytes: whole files by the gate, and code streams under a mammography class.
 
     pip install atheris
-    PYTHONPATH=tests/support python benchmarks/fuzz_gate.py header CORPUS_DIR --minutes 30
-    PYTHONPATH=tests/support python benchmarks/fuzz_gate.py codec  CORPUS_DIR --minutes 30
-    PYTHONPATH=tests/support python benchmarks/fuzz_gate.py replay CORPUS_DIR
+    PYTHONPATH=tests/support python benchmarks/operations/fuzz_gate.py header CORPUS_DIR --minutes 30
+    PYTHONPATH=tests/support python benchmarks/operations/fuzz_gate.py codec  CORPUS_DIR --minutes 30
+    PYTHONPATH=tests/support python benchmarks/operations/fuzz_gate.py replay CORPUS_DIR
 
 ``header`` and ``codec`` run in this process, guided by the coverage of pydicom, of our modules that read files, and of nothing
 native: a decoder's branches are not seen, only what it answers. A fault is: a crash or a hang of the process, a small file that
@@ -107,8 +107,8 @@ def replay(corpus_dir: Path) -> None:
     from schemas.config.ingest import GateLimits, PreprocessConfig
     from schemas.errors import FileDeferred, GateRejection
     from tasks.adapters.gate.child import GateChild
+    from tasks.adapters.gate.gate_settings import GateSettings
     from tasks.adapters.gate.messages import DrawThumbnail, PrepareImage
-    from tasks.adapters.gate.settings import GateSettings
     from tasks.adapters.gate.source_file import file_fingerprint
     from tasks.adapters.pseudonyms import open_key
 
