@@ -327,7 +327,7 @@ def too_large(folder: Path) -> Collection[str]:
     """A reader that has no memory to speak of, and 32 MB of pixels."""
     path = write(folder / "a.dcm", np.zeros((4000, 4000), np.uint16))
     with GateChild(GateLimits(memory_bytes=1 << 20)) as child, pytest.raises(GateRejection) as caught:
-        child.thumbnail(DrawThumbnail(path=path, side_px=8))
+        child.thumbnail(DrawThumbnail(path=path, source_dir=path.parent, side_px=8))
     return caught.value.reason_codes
 
 
