@@ -92,6 +92,8 @@ def write_table1(
         rows=rows,
         breasts={name: metrics.breasts for name, metrics in any_row.items()},
         positive_breasts={name: metrics.positive_breasts for name, metrics in any_row.items()},
+        test_patients={name: metrics.patients for name, metrics in any_row.items()},
+        positive_patients={name: metrics.positive_patients for name, metrics in any_row.items()},
         confidence=config.evaluate.confidence,
         resamples=config.evaluate.bootstrap_resamples,
         markdown_path=folder / "table1.md",

@@ -288,6 +288,8 @@ def _bins(
                 highest_score=float(score_B.max()),
                 breasts=int(is_member_B.sum()),
                 positive_breasts=int(truth_B.sum()),
+                patients=len(np.unique(patient_B[is_member_B])),
+                positive_patients=len(np.unique(patient_B[is_member_B][truth_B])),
                 mean_score=float(score_B.mean()),
                 observed=observed,
             )

@@ -114,6 +114,8 @@ class CalibrationBin(Report):
     highest_score: float
     breasts: int
     positive_breasts: int
+    patients: int = Field(0, json_schema_extra=ADDED_TO_REPORT)
+    positive_patients: int = Field(0, json_schema_extra=ADDED_TO_REPORT)
     mean_score: float
     observed: Interval = Field(description="Share of the bin's breasts that have the finding")
 

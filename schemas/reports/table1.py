@@ -79,6 +79,8 @@ class Table1Report(Report):
     rows: tuple[Table1Row, ...]
     breasts: dict[str, int] = Field(description="Test breasts with a known label, by finding")
     positive_breasts: dict[str, int]
+    test_patients: dict[str, int] = Field({}, description="Whose breasts these are, by finding; empty in former reports")
+    positive_patients: dict[str, int] = Field({}, description="Of these, with the finding in some breast")
     confidence: float
     resamples: int
     markdown_path: ReportPath

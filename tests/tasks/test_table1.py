@@ -128,13 +128,14 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
     less = AurocDifference(difference=-0.05, low=-0.09, high=-0.01, p_value=0.0123)
     report = Table1Report(
         rows=(row(TableRow.LOC, 0.8, less), row(TableRow.GMIC, 0.85, None)), breasts={"malignant": 90},
-        positive_breasts={"malignant": 20}, confidence=0.95, resamples=2000, markdown_path=tmp_path / "table1.md",
+        positive_breasts={"malignant": 20}, test_patients={"malignant": 45},
+        positive_patients={"malignant": 19}, confidence=0.95, resamples=2000, markdown_path=tmp_path / "table1.md",
         provenance=PROVENANCE,
     )  # fmt: skip
     text = table1_markdown(report)
     assert "| gmic-loc | 3 | 0.885 | 0.800 (0.700-0.900) ± 0.010 | 0.777 | not defined (one class only) |" in text
     assert "-0.050 (-0.090 to -0.010), p = 0.012" in text
-    assert "| malignant | 0 | no test image has a mask |" in text and "20 of 90 test breasts" in text
+    assert "| malignant | 0 | no test image has a mask |" in text and "20 of 90 test breasts, 19 of 45 patients" in text
 
 
 def test_rows_of_different_patients_are_no_table(tmp_path: Path) -> None:

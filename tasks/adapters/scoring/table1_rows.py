@@ -38,7 +38,7 @@ def table1_markdown(report: Table1Report) -> str:
         *_localization_lines(report),
         "",
         *_localizing_weights(report),
-        "; ".join(f"{name}: {report.positive_breasts[name]} of {count} test breasts" for name, count in report.breasts.items())
+        "; ".join(f"{name}: {_counted(report, name)}" for name in report.breasts)
         + f". Intervals: {report.confidence:.0%}, over patients, these models.",
         *(f"{row.variant.value}: weights {', '.join(sha256[:SHORT] for sha256 in row.model_sha256)}." for row in report.rows),
         *_patients_lines(report),
@@ -152,6 +152,13 @@ def _difference(
     """Both rows scored the same test breasts in the same order: one store, one split."""
     ours, theirs = (labelled(read_breast_scores(report), finding, BREAST) for report in (evaluated, gmic))
     return paired_difference(ours, theirs, config.evaluate.confidence)
+
+
+def _counted(report: Table1Report, name: str) -> str:
+    said = f"{report.positive_breasts[name]} of {report.breasts[name]} test breasts"
+    if name not in report.test_patients:
+        return said
+    return f"{said}, {report.positive_patients[name]} of {report.test_patients[name]} patients"
 
 
 def _row_line(row: Table1Row) -> str:

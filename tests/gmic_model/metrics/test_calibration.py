@@ -40,7 +40,7 @@ def test_equal_scores_share_a_bin() -> None:
     """Eight zeros and two others in five bins: the zeros are one bin, and no bin is empty."""
     report = calibration_report([0.0] * 8 + [0.4, 0.9], [0] * 7 + [1, 0, 1], np.arange(10), bins=5, confidence=0.95)
     assert report is not None
-    assert [(one.lowest_score, one.highest_score, one.breasts, one.positive_breasts) for one in report.bins] == [
+    assert [(one.lowest_score, one.highest_score, one.breasts, one.positive_patients) for one in report.bins] == [
         (0.0, 0.0, 8, 1), (0.4, 0.9, 2, 1),
     ]  # fmt: skip
     # |8 x 0 - 1| + |1.3 - 1| over ten breasts

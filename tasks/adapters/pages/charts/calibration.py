@@ -100,7 +100,10 @@ def _reliability(frame: Frame, kind: str, text: str, report: CalibrationReport) 
 def _describe_bin(text: str, one: CalibrationBin) -> str:
     ends = "" if one.observed.low is None or one.observed.high is None else f" ({one.observed.low:.2f}–{one.observed.high:.2f})"
     share = "not defined" if one.observed.value is None else f"{one.observed.value:.2f}{ends}"
-    return f"{text}: mean score {one.mean_score:.3f}, {one.positive_breasts} of {one.breasts} breasts, share {share}"
+    counted = f"{one.positive_breasts} of {one.breasts} breasts"
+    if one.patients:
+        counted += f" ({one.positive_patients} of {one.patients} patients)"
+    return f"{text}: mean score {one.mean_score:.3f}, {counted}, share {share}"
 
 
 def _upper_limit(reports: list[CalibrationReport]) -> float:
