@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pydicom
 import pytest
 import typer
@@ -290,10 +291,12 @@ def test_pictures_scores_and_pages_of_it_go(config: RunConfig) -> None:
         (files.stage_dir(name) / "done").write_text("key run")
         (files.stage_dir(name) / "report.json").write_text(gone["image_id"])
     (files.stage_dir("explain") / f"{gone['image_id']}-R-CC.png").touch()
-    table = manifest[["image_id", "exam_id", "row"]]
+    table, kept = manifest[["image_id", "exam_id", "row"]], {*manifest["image_id"]} - {gone["image_id"]}
     for folder in ("predict", "evaluate"):
         table.to_parquet(files.stage_dir(folder) / "scores.parquet")
         (files.stage_dir(folder) / "scores.csv").touch()
+    table[["exam_id"]].to_parquet(files.stage_dir("evaluate") / "breast_scores.parquet")
+    (files.stage_dir("evaluate") / "damaged.parquet").write_bytes(b"no table")
     view = {"laterality": "R", "view_position": "CC", "scores": {"benign": 0.5}}
     scores = [
         ImageScore(image_id=line["image_id"], exam_id=line["exam_id"], gate_warnings="", **view) for line in (gone, other)
@@ -313,9 +316,13 @@ def test_pictures_scores_and_pages_of_it_go(config: RunConfig) -> None:
         [panels[1].name, "report.json", "scores.csv", "scores.parquet"]
     )
     left = [path.relative_to(files.root).as_posix() for path in files.root.rglob("*") if path.is_file()]
-    assert [name for name in left if name.startswith(("explain", "report", "scrub", "quarantine", "evaluate"))] == [
-        "evaluate/report.json"
+    assert sorted(name for name in left if name.startswith(("explain", "report", "scrub", "quarantine", "evaluate"))) == [
+        f"evaluate/{name}"
+        for name in ("breast_scores.csv", "breast_scores.parquet", "report.json", "scores.csv", "scores.parquet")
     ]
+    assert set(pd.read_parquet(files.stage_dir("evaluate") / "scores.parquet")["image_id"]) == kept
+    assert set(pd.read_parquet(files.stage_dir("evaluate") / "breast_scores.parquet")["exam_id"]) == {other["exam_id"]}
+    assert set(pd.read_csv(files.stage_dir("evaluate") / "breast_scores.csv")["exam_id"]) == {other["exam_id"]}
 
 
 def _file_of(config: RunConfig, image_id: str) -> Path:

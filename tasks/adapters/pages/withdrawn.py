@@ -7,9 +7,10 @@ network has learnt stays in it, and whether it may is for people to say (docs/ho
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
@@ -27,6 +28,9 @@ from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.store.parts import is_unmade
 from tasks.adapters.workspace import Workspace, write_atomically
+
+_NAME_LETTERS: Final = 25
+"""Of a pseudonym: its kind and 24 hex digits."""
 
 
 def finish_withdrawals(workspace: Workspace) -> tuple[tuple[LedgerLine, ...], ...]:
@@ -66,7 +70,7 @@ def require_nobody_reads(workspace: Workspace) -> None:
                 raise StoreBusy(
                     f"{lock.parent} is in use",
                     expected="no training while images are withdrawn: their bytes are overwritten",
-                    remedy="stop that run, withdraw, and start it again: it goes on without the images",
+                    remedy="let that run end, or stop it",
                 )
 
 
@@ -74,9 +78,9 @@ def forget_pages(workspace: Workspace, names: Collection[str]) -> None:
     """Deletes pictures, scores and pages of these images, exams and patients; the stages that made them make them again."""
     images, exams = ({name for name in names if name[0] == kind} for kind in "IE")
     explained = workspace.stage_dir(Stage.EXPLAIN.value)
-    if any(_names_in(path.name, images, exams) for path in explained.rglob("*")):
+    if any(_is_of(path, images | exams) for path in explained.rglob("*")):
         shutil.rmtree(explained)
-    _forget_tables(workspace, images)
+    _forget_scores(workspace, images, exams)
     for stage in (Stage.REPORT.value, "scrub"):
         if _speaks_of(workspace.report_path(stage), names):
             shutil.rmtree(workspace.stage_dir(stage))
@@ -88,8 +92,9 @@ def forget_pages(workspace: Workspace, names: Collection[str]) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _names_in(text: str, images: Collection[str], exams: Collection[str]) -> bool:
-    return any(text.startswith(name) for name in (*images, *exams))
+def _is_of(path: Path, names: Collection[str]) -> bool:
+    """True if a picture or page is of one of these: it is called so."""
+    return path.name[:_NAME_LETTERS] in names
 
 
 def _speaks_of(path: Path, names: Collection[str]) -> bool:
@@ -100,32 +105,41 @@ def _speaks_of(path: Path, names: Collection[str]) -> bool:
     return any(name in text for name in names)
 
 
-def _tables(folder: Path) -> Iterator[Path]:
-    yield from sorted((*folder.glob("*.parquet"), *folder.glob("*.csv")))
+def _forget_scores(workspace: Workspace, images: Collection[str], exams: Collection[str]) -> None:
+    """Their lines of an evaluation's tables; its measures are of all together, and stay until it is made again.
 
-
-def _forget_tables(workspace: Workspace, images: Collection[str]) -> None:
-    """The tables of an evaluation that scored one of them; its measures are of all together, and stay."""
+    A breast's and an exam's score is the mean of its views, so those go with any of its images.
+    """
     evaluated = workspace.stage_dir(Stage.EVALUATE.value)
-    scored = [path for path in evaluated.glob("*scores.parquet") if _has_any(path, images)]
-    if scored:
-        for path in (*_tables(evaluated), workspace.done_path(Stage.EVALUATE.value)):
-            path.unlink(missing_ok=True)
+    tables = {path: _table(path) for path in evaluated.glob("*.parquet")}
+    of_exams = set(exams)
+    for table in tables.values():
+        if {"image_id", "exam_id"} <= set(table.columns):
+            of_exams.update(table.loc[table["image_id"].isin(list(images)), "exam_id"])
+    # Tables of images last: they say which exams are meant, if this is stopped.
+    for path, table in sorted(tables.items(), key=lambda entry: ("image_id" in entry[1], entry[0])):
+        name, gone = ("image_id", images) if "image_id" in table else ("exam_id", of_exams)
+        left = table[~table[name].isin(list(gone))] if name in table else table.iloc[:0]
+        if len(left) < len(table):
+            workspace.done_path(Stage.EVALUATE.value).unlink(missing_ok=True)
+            write_atomically(path.with_suffix(".csv"), left.to_csv(index=False, float_format="%.6f").encode())
+            write_atomically(path, left.to_parquet(index=False))
 
 
-def _has_any(path: Path, images: Collection[str]) -> bool:
+def _table(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError):
-        return True  # nobody can say, and it can be made again
-    return "image_id" in table and bool(table["image_id"].isin(list(images)).any())
+        return pd.read_parquet(path)
+    except (OSError, ValueError):  # nobody can say of whom it is, and it can be made again
+        path.unlink(missing_ok=True)
+        path.with_suffix(".csv").unlink(missing_ok=True)
+        return pd.DataFrame()
 
 
 def _forget_predictions(workspace: Workspace, images: Collection[str]) -> None:
     """Their scores and panels; those of all other images stay, so that nothing is scored twice."""
     folder = workspace.stage_dir("predict")
     for path in folder.glob("*"):
-        if _names_in(path.name, images, ()):
+        if _is_of(path, images):
             path.unlink()
     try:
         report = workspace.read_report("predict", PredictReport)
@@ -140,7 +154,7 @@ def _forget_predictions(workspace: Workspace, images: Collection[str]) -> None:
     scores = {breast: score for breast, score in report.breast_scores.items() if breast.split()[0] not in exams}
     changes = {
         "images": tuple(image for image in report.images if image.image_id not in images),
-        "panels": tuple(path for path in report.panels if not _names_in(path.name, images, ())),
+        "panels": tuple(path for path in report.panels if not _is_of(path, images)),
         "breast_scores": scores,
         "missing": (),
         "report_path": None,
