@@ -61,7 +61,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
             whom they would be judged by.
     """
     from tasks.adapters.scoring.evaluation import EvaluatedImages, Evaluation  # torch: a finished stage does without
-    from tasks.adapters.scoring.score_tables import breasts_before
+    from tasks.adapters.scoring.score_tables import breasts_before, breasts_with_repeats
 
     members = evaluated_members(config.evaluate, trained)
     own = None if config.evaluate.names_weights else trained
@@ -92,6 +92,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         interval_method=INTERVAL_METHOD,
         exams=images.test["exam_id"].nunique(),
         images=len(images.test),
+        repeated_view_breasts=breasts_with_repeats(images.test),
         provenance=provenance(config, splits, seed=config.evaluate.seed),
         patients=images.patients,
         networks=evaluation.networks,

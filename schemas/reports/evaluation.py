@@ -305,6 +305,9 @@ class EvaluationReport(Report):
     )
     exams: int
     images: int
+    repeated_view_breasts: int | None = Field(
+        None, description="Test breasts that have a view more than once: all their images count alike; None = not said"
+    )
     provenance: Provenance
     patients: JudgedPatients = Field(
         JudgedPatients(is_checked=False, not_checked="the release that evaluated them did not look"),

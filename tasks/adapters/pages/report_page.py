@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -129,6 +130,7 @@ def render_prediction(
         checkpoint_note=checkpoint_note,
         findings=page_findings({finding: None for _, _, scores in breasts for finding in scores}),
         breasts=breasts,
+        repeats=_breasts_with_repeats(report),
         panels=predicted_panels(report),
         config_json=_shown_config(config),
     )
@@ -162,6 +164,11 @@ def _attribution(report: PipelineReport, config: RunConfig) -> dict[str, Any]:
 def _is_of_training(report: PipelineReport) -> bool:
     """True if the evaluated weights are those that the run trained, and no other."""
     return report.evaluation.model_sha256 == report.train.checkpoint_sha256
+
+
+def _breasts_with_repeats(report: PredictReport) -> int:
+    views = Counter((image.exam_id, image.laterality, image.view_position) for image in report.images)
+    return len({(exam_id, side) for (exam_id, side, _), count in views.items() if count > 1})
 
 
 def _seen_measures(report: PipelineReport) -> Iterator[MeasuredTable]:

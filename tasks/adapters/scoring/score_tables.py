@@ -53,6 +53,12 @@ def breasts_of(images: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([_breasts_of_model(table) for _, table in images.groupby("model", sort=False)], ignore_index=True)
 
 
+def breasts_with_repeats(images: pd.DataFrame) -> int:
+    """How many breasts have a view more than once; ``breasts_of`` averages over all images, so that view weighs more."""
+    per_view = images.groupby(["exam_id", "laterality", "view_position"], sort=False).size()
+    return int((per_view.groupby(level=["exam_id", "laterality"], sort=False).max() > 1).sum())
+
+
 def exams_of(breasts: pd.DataFrame) -> pd.DataFrame:
     """One line per exam and model: the higher score of its breasts; a finding is present if a breast has it.
 

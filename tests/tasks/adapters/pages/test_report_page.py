@@ -660,6 +660,26 @@ def test_cautions_come_before_numbers(render: Callable[..., str]) -> None:
     assert "Before quoting" not in render(evaluation=evaluation, config={"phantom": None})
 
 
+def test_pages_say_how_repeated_views_are_averaged(render: Callable[..., str], tmp_path: Path) -> None:
+    """One rule for all: each image counts alike; how many breasts have a view more than once stands beside it."""
+    evaluated = make_report(tmp_path).evaluation.model_copy(update={"repeated_view_breasts": 3})
+    rule = "each image counts alike, also where a view comes more than once"
+    page = " ".join(_Page(render(evaluation=evaluated)).text.split())
+    assert f"{rule} (in 3 breasts here, in which that view weighs more)." in page
+    first, *others = make_prediction(tmp_path).images
+    twice = (first, first.model_copy(update={"image_id": "I2"}), *others)
+    assert f"{rule} (in 1 breast here" in " ".join(_Page(_prediction_page(tmp_path, images=twice)).text.split())
+    assert f"{rule} (in no breast here)" in " ".join(_Page(_prediction_page(tmp_path)).text.split())
+
+
+def test_every_epoch_says_what_it_was_measured_at(render: Callable[..., str]) -> None:
+    """Localisation, memory and by what an epoch was the best: numbers that were computed and shown nowhere."""
+    epochs = [one.model_copy(update={"tuning_localization_f1": 0.312, "tuning_malignant_f1": 0.287, "memory_mib": 4321.0,
+              "is_best_localization": one.epoch == 11}) for one in _epochs()]  # fmt: skip
+    text = " ".join(_Page(render(train=make_report_train().model_copy(update={"epochs": tuple(epochs)}))).text.split())
+    assert "0.312" in text and "0.287" in text and "4321" in text and "AUROC and localisation" in text
+
+
 def test_pages_say_what_is_cut_and_what_it_costs(render: Callable[..., str], tmp_path: Path) -> None:
     """Which way large breasts are treated, how many images lose how much, and that lesions outside count as missed."""
     seen = SeenBreasts(

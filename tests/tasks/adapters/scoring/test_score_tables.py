@@ -16,6 +16,7 @@ from tasks.adapters.scoring.score_tables import (
     BREAST,
     breast_table,
     breasts_of,
+    breasts_with_repeats,
     exams_of,
     image_table,
     labelled,
@@ -118,3 +119,16 @@ def test_scores_of_other_weights_are_forgotten_before_their_pictures_are_drawn_o
     (tmp_path / "weights").write_text("former")
     known, panels = scored_before(tmp_path, "present", pd.DataFrame({"row": [0]}))
     assert known.empty and panels == () and not (tmp_path / "weights").exists()
+
+
+def test_breasts_with_a_view_more_than_once_are_counted() -> None:
+    """Two MLO views of one breast: its score is the mean of three images, and it is one of the breasts that the page counts."""
+    images = pd.DataFrame(
+        {
+            "exam_id": ["E"] * 5 + ["F"],
+            "laterality": [*"LLLRR", "L"],
+            "view_position": ["CC", "MLO", "MLO", "CC", "MLO", "CC"],
+        }
+    )
+    assert breasts_with_repeats(images) == 1
+    assert breasts_with_repeats(images.drop(index=2)) == 0
