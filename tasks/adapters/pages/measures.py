@@ -63,6 +63,20 @@ def measured_tables(report_by_column: Mapping[str, Report], *, title: str, of: s
             yield from measured_tables(grouped, title=words, of=f"{of}{member_of}")
 
 
+def count_table(report: Report, *, title: str, column: str) -> MeasuredTable:
+    """The whole numbers of a report that counts: every one has its line, whether or not a sentence elsewhere tells of it."""
+    rows = tuple(
+        MeasuredRow(
+            title=name.replace("_", " ").capitalize(),
+            meaning=str(field.description or ""),
+            texts=(f"{getattr(report, name):,}",),
+        )
+        for name, field in type(report).model_fields.items()
+        if field.annotation is int
+    )
+    return MeasuredTable(title=title, columns=(column,), rows=rows)
+
+
 def _groups(name: str, report_by_column: Mapping[str, Report]) -> Iterator[tuple[dict[str, Report], str]]:
     """The sub-reports of a field: one group of a single report per column; of a list that names its members, one per column."""
     found = {column: getattr(report, name) for column, report in report_by_column.items()}

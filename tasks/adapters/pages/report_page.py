@@ -29,7 +29,7 @@ from tasks.adapters.pages.charts.cohort_flow import cohort_steps, flow_chart, sp
 from tasks.adapters.pages.charts.curves import FindingScores, Whisker, pr_chart, roc_chart, whisker
 from tasks.adapters.pages.charts.frame import Chart
 from tasks.adapters.pages.charts.training_curves import loss_chart, tuning_chart
-from tasks.adapters.pages.measures import MeasuredTable, measured_tables
+from tasks.adapters.pages.measures import MeasuredTable, count_table, measured_tables
 from tasks.adapters.pages.panels import exam_links, explained_panels, page_findings, predicted_panels
 from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, write_page
 from tasks.adapters.scoring.metrics_table import drawn_sentence, patients_sentence, weights_sentence
@@ -79,6 +79,7 @@ def render_report(
         findings=page_findings(report.evaluation.by_finding),
         whiskers=_whiskers(report),
         measures=tuple(measured_tables(_by_shown_finding(report), title="Breasts, exams and images")),
+        ingest_counts=count_table(report.ingest, title="Every count of the ingest", column="Count"),
         seen_measures=next(_seen_measures(report), None),
         cautions=_cautions(report, config),
         **_attribution(report, config),

@@ -672,6 +672,16 @@ def test_pages_say_how_repeated_views_are_averaged(render: Callable[..., str], t
     assert f"{rule} (in no breast here)" in " ".join(_Page(_prediction_page(tmp_path)).text.split())
 
 
+def test_every_count_of_the_ingest_is_on_the_page(render: Callable[..., str], tmp_path: Path) -> None:
+    """Masks without an image, copies, files put off: each number of the report has its line with its meaning."""
+    counted = [name for name, field in IngestReport.model_fields.items() if field.annotation is int]
+    ingest = make_report(tmp_path).ingest.model_copy(update={name: 7000 + place for place, name in enumerate(counted)})
+    text = " ".join(_Page(render(ingest=ingest)).text.split())
+    assert len(counted) > 15
+    for place, name in enumerate(counted):
+        assert f"{name.replace('_', ' ').capitalize()}7,{place:03}" in text, "the heading and the number of one row"
+
+
 def test_every_epoch_says_what_it_was_measured_at(render: Callable[..., str]) -> None:
     """Localisation, memory and by what an epoch was the best: numbers that were computed and shown nowhere."""
     epochs = [one.model_copy(update={"tuning_localization_f1": 0.312, "tuning_malignant_f1": 0.287, "memory_mib": 4321.0,
