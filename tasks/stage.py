@@ -117,13 +117,22 @@ class StageTask(Generic[Inputs, ReportType]):
         sections = {name: _content(getattr(config, name), lambda _: None) for name in self._sections}
         return self._named([self._version, sections, read])
 
-    def _key_at(self, place: Path, config: RunConfig, read: tuple[str, ...]) -> str:
-        """What a former release called the same work: the workspace's place was a part of it, and so were all paths."""
-        here = Anchor(config.workspace_dir, aliases=(config.workspace_dir.resolve(),))
-        sections = {
-            name: _content(getattr(config, name), lambda path: str(place / here.relative(path))) for name in self._sections
-        }
-        return self._named([self._version, str(place), sections, read])
+    def _keys_at(self, place: Path, config: RunConfig, read: tuple[str, ...]) -> set[str]:
+        """What a former release called the same work: the workspace's place was a part of it, and so were all paths.
+
+        One for paths inside the workspace that were moved with it, and one for those that lie beside it and were moved with it
+        too: the workspaces of Table 1's rows lie in one, and each row names weights of another.
+        """
+        keys = set()
+        for now, then in ((config.workspace_dir, place), _moved_together(config.workspace_dir, place)):
+            here = Anchor(now, aliases=(now.resolve(),))
+
+            def as_it_was(path: Path, here: Anchor = here, then: Path = then) -> str:
+                return str(then / here.relative(path))
+
+            sections = {name: _content(getattr(config, name), as_it_was) for name in self._sections}
+            keys.add(self._named([self._version, str(place), sections, read]))
+        return keys
 
     def _is_key(self, done_key: str, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs) -> bool:
         """True for what this release or a former one called this very work."""
@@ -136,7 +145,7 @@ class StageTask(Generic[Inputs, ReportType]):
         place = Workspace(config.workspace_dir).former_root(self._stage.value, self._report_type)
         if place is None:
             return False
-        return done_key in {self._key_at(place, config, each) for each in (read, formerly) if each is not None}
+        return any(done_key in self._keys_at(place, config, each) for each in (read, formerly) if each is not None)
 
     def _named(self, parts: list[object]) -> str:
         return f"{self._stage.value}-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]}"
@@ -200,6 +209,13 @@ def stage(
 
 def _run_id() -> str:
     return flow_run.id or uuid4().hex  # outside a flow nothing is a retry
+
+
+def _moved_together(now: Path, then: Path) -> tuple[Path, Path]:
+    """The outermost folders that a move from one place to the other can have been of: what both end with came along."""
+    while now.name == then.name and now != then:
+        now, then = now.parent, then.parent
+    return now, then
 
 
 def _content(section: Config | None, of_path: Callable[[Path], object]) -> object:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shutil
 import time
@@ -18,7 +20,7 @@ from prefect.runtime import flow_run
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreError
 from schemas.reports.data import SplitCount, SplitReport
-from tasks.stage import StageTask, load_report, report_path, save_report, stage
+from tasks.stage import NotFinished, StageTask, load_report, report_path, save_report, stage, without_work
 
 
 def _config(workspace: Path, **changes: Any) -> RunConfig:
@@ -226,6 +228,33 @@ def test_work_is_still_done_where_its_workspace_was_moved_or_copied(run: Run, tm
     report = _divide(_config(tmp_path / "copied", split={"seed": 1}), "d")
     assert executed == [1]
     assert report.splits_path == tmp_path / "copied" / "split" / "splits.parquet"
+
+
+@pytest.mark.parametrize("old", ["then/ws", "then/here"], ids=["renamed", "its folder renamed"])
+def test_a_row_of_a_former_table1_is_still_done_where_its_workspace_was_moved(tmp_path: Path, old: str) -> None:
+    """Its workspace lies in the table's and names weights beside it: the key holds both places, as they were."""
+
+    @stage(Stage.EVALUATE, version=1, sections=("evaluate",), reads=lambda config: ("digest of the weights",))
+    def judge(config: RunConfig) -> SplitReport:
+        raise StoreError("It is done again")
+
+    def row_of(table_dir: Path) -> RunConfig:
+        weights = table_dir / "table1" / "gmic-seed-0" / "train" / "run" / "epoch-0001"
+        return _config(table_dir / "table1" / "row-gmic", evaluate={"checkpoints": [weights]})
+
+    then, now = row_of(Path("/gone") / old), row_of(tmp_path / "now" / "here")
+    report = _report(then).model_copy(update={"splits_path": then.workspace_dir / "evaluate" / "scores.parquet"})
+    parts = [1, str(then.workspace_dir), {"evaluate": then.evaluate.identity_content()}, ["digest of the weights"]]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    folder = now.workspace_dir / "evaluate"
+    folder.mkdir(parents=True)
+    (folder / "scores.parquet").touch()
+    (folder / "report.json").write_text(report.model_dump_json())
+    (folder / "done").write_text(f"evaluate-{digest} some-run")
+    with without_work():
+        assert judge(now).splits_path == folder / "scores.parquet"
+        with pytest.raises(NotFinished):
+            judge(_config(now.workspace_dir, evaluate={"checkpoints": [tmp_path / "others"]}))
 
 
 def test_work_that_failed_half_way_does_not_count_as_done(run: Run) -> None:

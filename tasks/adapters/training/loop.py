@@ -34,7 +34,7 @@ from tasks.adapters.models.checkpoints import (
     save_checkpoint,
     trained_weights,
 )
-from tasks.adapters.training.mlflow_log import RunFacts, experiment_run, training_key
+from tasks.adapters.training.mlflow_log import RunFacts, experiment_run, former_training_key, training_key
 from tasks.adapters.training.tensorboard_log import Tracker, tracker
 from tasks.adapters.training.training_data import TrainingData
 
@@ -246,7 +246,8 @@ def _run_facts(training: Training) -> RunFacts:
     }
     provenance = training.about.get("provenance", {})
     return RunFacts(
-        key=training_key(training.identity, training.run_dir),
+        key=training_key(training.identity, training.name),
+        former_key=former_training_key(training.identity, training.run_dir),
         name=training.name,
         parameters={f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()},
         tags={f"mammo.{name}": str(value) for name, value in provenance.items()},

@@ -40,19 +40,26 @@ class RunFacts:
 
     Attributes:
         key: Which training it is (``training_key``).
+        former_key: What a former release called it (``former_training_key``); its run is gone on with.
         name: How people find it.
         parameters: The config's values.
         tags: Provenance.
     """
 
     key: str
+    former_key: str = ""
     name: str
     parameters: Mapping[str, object]
     tags: Mapping[str, str]
 
 
-def training_key(identity: str, run_dir: Path) -> str:
-    """Names a training: the same config and data in another folder is another training."""
+def training_key(identity: str, name: str) -> str:
+    """Names a training by its identity and its folder below the workspace, so that it is the same when that is moved."""
+    return hashlib.sha256(f"{identity} {name}".encode()).hexdigest()[:32]
+
+
+def former_training_key(identity: str, run_dir: Path) -> str:
+    """The same by a release that made the folder's place a part of it: finds its runs where the workspace still lies there."""
     return hashlib.sha256(f"{identity} {run_dir.resolve()}".encode()).hexdigest()[:32]
 
 
@@ -77,8 +84,12 @@ def experiment_run(config: MlflowConfig | None, facts: RunFacts, warn: Callable[
     run.end("FINISHED")
 
 
-def mark_stopped(config: MlflowConfig, key: str) -> None:
+def mark_stopped(config: MlflowConfig, *keys: str) -> None:
     """Ends the run of a training that was stopped from outside; a store that cannot be reached stays as it is.
+
+    Args:
+        config: Where the store is.
+        keys: What the training is called, and was by a former release.
 
     Raises:
         ConfigError: MLflow is not installed.
@@ -86,7 +97,7 @@ def mark_stopped(config: MlflowConfig, key: str) -> None:
     _prepare()
     try:
         client = client_of(config)
-        found = _newest(client, _experiment_id(client, config.experiment), key)
+        found = _newest(client, _experiment_id(client, config.experiment), *keys)
         if found is not None:
             client.set_terminated(found.info.run_id, "KILLED")
     except _refusals():
@@ -164,7 +175,7 @@ class ExperimentRun:
 
         self._client = client_of(config)
         experiment_id = _experiment_id(self._client, config.experiment)
-        run = _newest(self._client, experiment_id, self._facts.key)
+        run = _newest(self._client, experiment_id, self._facts.key, self._facts.former_key)
         sent = 0 if run is None else _epochs_sent(self._client, run)
         if run is None or sent > len(self._curve):
             tags = {**self._facts.tags, _KEY: self._facts.key}
@@ -212,12 +223,15 @@ def _experiment_id(client: Any, name: str) -> str:
     return str(client.create_experiment(name) if found is None else found.experiment_id)
 
 
-def _newest(client: Any, experiment_id: str, key: str) -> Any:
-    """The training's newest run, or None."""
-    found = client.search_runs(
-        [experiment_id], filter_string=f"tags.`{_KEY}` = '{key}'", order_by=["attributes.start_time DESC"], max_results=1
-    )
-    return found[0] if found else None
+def _newest(client: Any, experiment_id: str, *keys: str) -> Any:
+    """The newest run under the first of a training's keys that has one, or None."""
+    for key in filter(None, keys):
+        found = client.search_runs(
+            [experiment_id], filter_string=f"tags.`{_KEY}` = '{key}'", order_by=["attributes.start_time DESC"], max_results=1
+        )
+        if found:
+            return found[0]
+    return None
 
 
 def _epochs_sent(client: Any, run: Any) -> int:

@@ -157,15 +157,14 @@ def _prepared(
     measure_epoch: Callable[[EpochFacts, Sequence[Any], Tracker], Epoch],
     record_type: type[Epoch],
 ) -> Training:
-    run_dir, workspace_dir = request.run_dir, request.config.workspace_dir
     return Training(
-        name=str(run_dir.relative_to(workspace_dir)) if run_dir.is_relative_to(workspace_dir) else run_dir.name,
+        name=request.name,
         config=request.fit,
         model=request.config.model,
         data=data,
         learner=learner,
         processes=processes,
-        run_dir=run_dir,
+        run_dir=request.run_dir,
         identity=request.identity,
         about=request.about,
         measure_epoch=measure_epoch,

@@ -49,6 +49,12 @@ class TrainingRequest(Config):
     is_forced: bool = False
 
     @property
+    def name(self) -> str:
+        """Its folder below the workspace, wherever that lies: how people find it."""
+        root = self.config.workspace_dir
+        return self.run_dir.relative_to(root).as_posix() if self.run_dir.is_relative_to(root) else self.run_dir.name
+
+    @property
     def fit(self) -> FitConfig:
         """The section that says how to optimise."""
         if self.purpose is Purpose.PRETRAIN:

@@ -32,7 +32,7 @@ from schemas.reports.report import Anchor
 from schemas.reports.training import PretrainReport
 from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import delete_checkpoints
-from tasks.adapters.training.mlflow_log import mark_stopped, training_key
+from tasks.adapters.training.mlflow_log import former_training_key, mark_stopped, training_key
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import TrainingRequest, training_identity, training_report
 from tasks.adapters.workspace import found_below, sqlite_url
@@ -303,7 +303,8 @@ def run_claimed_trial(trial: ClaimedTrial, request: TrainingRequest, gpu: int | 
         trial.prune()
         delete_checkpoints(request.run_dir)
         if request.fit.tracking.mlflow is not None:
-            mark_stopped(request.fit.tracking.mlflow, training_key(request.identity, request.run_dir))
+            keys = training_key(request.identity, request.name), former_training_key(request.identity, request.run_dir)
+            mark_stopped(request.fit.tracking.mlflow, *keys)
         return f"trial {trial.number} pruned"
     except TrainingError as failed:
         if "finite number" not in str(failed):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,14 @@ from schemas.config.training import MlflowConfig
 from schemas.errors import ConfigError
 from schemas.reports.data import SplitReport
 from tasks.adapters.models.checkpoints import load_checkpoint
-from tasks.adapters.training.mlflow_log import ExperimentRun, RunFacts, experiment_run, mark_stopped
+from tasks.adapters.training.mlflow_log import (
+    ExperimentRun,
+    RunFacts,
+    experiment_run,
+    former_training_key,
+    mark_stopped,
+    training_key,
+)
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.process_main import serve
 from tasks.adapters.training.request import MARK
@@ -211,6 +219,20 @@ def test_a_training_begun_anew_gets_a_run_of_its_own(file_uri: str) -> None:
     assert sorted(len(steps_of(file_uri, run)) for run in runs_of(file_uri)) == [1, 3]
 
 
+def test_a_training_whose_workspace_was_moved_goes_on_with_its_run(tmp_path: Path, file_uri: str) -> None:
+    """Its key holds no place. The run that a former release began under one that did is gone on with where it lies."""
+    splits = SplitReport(splits_path=tmp_path / "splits.parquet", data_version="d", counts={})
+    asked = [request(small_config(tmp_path / place), splits) for place in ("here", "there")]
+    keys = {training_key("identity", one.name) for one in asked}
+    assert len(keys) == 1 and training_key("another", asked[0].name) not in keys
+    config = MlflowConfig(tracking_uri=file_uri)
+    former = former_training_key("identity", asked[0].run_dir)
+    for facts, epochs in ((replace(FACTS, key=former), 1), (replace(FACTS, key=keys.pop(), former_key=former), 3)):
+        with experiment_run(config, facts, pytest.fail) as run:
+            run.show(points(epochs))
+    assert [steps_of(file_uri, run) for run in runs_of(file_uri)] == [[0, 1, 2]]
+
+
 def test_how_a_training_ended_is_said(file_uri: str) -> None:
     """An error: FAILED. Stopped from outside, as a pruned trial is: KILLED."""
     config = MlflowConfig(tracking_uri=file_uri)
@@ -218,7 +240,7 @@ def test_how_a_training_ended_is_said(file_uri: str) -> None:
         run.show(points(1))
         raise ValueError("diverged")
     assert [run.info.status for run in runs_of(file_uri)] == ["FAILED"]
-    mark_stopped(config, FACTS.key)
+    mark_stopped(config, "another", FACTS.key)
     assert [run.info.status for run in runs_of(file_uri)] == ["KILLED"]
 
 
