@@ -95,10 +95,14 @@ def look_at(
     view_position: ViewPosition,
     spacing_mm: float | None = None,
     window_px: tuple[int, int] | None = None,
+    maximum: int | None = None,
 ) -> Looked:
-    """Measures an image after inversion, padding removal and turning: a left breast's chest wall is expected at column 0."""
+    """Measures an image after inversion, padding removal and turning: a left breast's chest wall is expected at column 0.
+
+    Who knows the largest value says it: another look at every pixel takes as long as all the rest.
+    """
     few_HW = np.ascontiguousarray(pixels_HW[::_STRIDE_PX, ::_STRIDE_PX])
-    maximum = int(pixels_HW.max())
+    maximum = int(pixels_HW.max()) if maximum is None else maximum
     background, is_inverted = _background(few_HW, laterality, maximum)
     # Values are whole numbers: above a limit is above its whole part, and uint16 compares faster.
     limit = min(math.floor(background + max(1.0, _TISSUE_FRACTION_OF_RANGE * (maximum - background))), 0xFFFF)
