@@ -23,6 +23,7 @@ from deployments.words import prediction_text, summary_text
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import MammoError, StoreError
 from schemas.reports.pages import PredictReport
+from tasks.adapters.inbox.source_folder import require_apart
 from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON, path_without
 
 EXIT_CODES = (
@@ -118,6 +119,7 @@ def _run(verb: str, config: RunConfig, *, as_json: bool, **parameters: bool) -> 
     if report is not None:
         typer.echo(f"Finished before: {verb} has nothing to do (--force {verb} does it again)", err=True)
     else:
+        require_apart(config.workspace_dir, config.ingest.source_dir)
         with prefect_server(config.workspace_dir) as ui_address, shown_progress():
             typer.echo(f"Prefect UI: {ui_address}", err=True)
             report = run_verb(verb, config, **parameters)

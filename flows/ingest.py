@@ -14,6 +14,7 @@ from schemas.config.run import RunConfig
 from schemas.reports.data import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.inbox.batches import Scan, comparison_batches, header_batches
+from tasks.adapters.inbox.source_folder import require_apart
 from tasks.adapters.lock import held_lock
 from tasks.adapters.pages.withdrawn import finish_withdrawals
 from tasks.adapters.workspace import Workspace
@@ -37,7 +38,11 @@ def ingest_steps(config: RunConfig, submit: Submit | None = None) -> IngestRepor
     Args:
         config: The run.
         submit: How tasks are started; by default as Prefect's.
+
+    Raises:
+        ConfigError: The workspace lies in the source folder; nothing is made of it.
     """
+    require_apart(config.workspace_dir, config.ingest.source_dir)
     submit = submit or PrefectSubmit()
     store_dir = Workspace(config.workspace_dir).store_dir
     with held_lock(store_dir, purpose="ingest", wait_s=config.ingest.lock_wait_s):

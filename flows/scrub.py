@@ -8,6 +8,7 @@ from flows.ingest import ingest_steps
 from schemas.config.run import RunConfig
 from schemas.reports.data import ScrubReport
 from tasks.adapters.cluster import open_cluster
+from tasks.adapters.inbox.source_folder import require_apart
 from tasks.adapters.lock import held_lock
 from tasks.adapters.pages.withdrawn import finish_withdrawals
 from tasks.adapters.workspace import Workspace
@@ -38,6 +39,7 @@ def scrub(config: RunConfig, repair: bool = False) -> ScrubReport:
 
 def scrub_steps(config: RunConfig) -> ScrubReport:
     """One reading of everything; no ingest writes meanwhile."""
+    require_apart(config.workspace_dir, config.ingest.source_dir)
     with (
         held_lock(Workspace(config.workspace_dir).store_dir, purpose="scrub", wait_s=config.ingest.lock_wait_s),
         open_cluster(config.ingest.dask) as scheduler,

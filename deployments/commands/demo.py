@@ -18,7 +18,8 @@ from deployments.server.prefect_server import prefect_server
 from deployments.words import demo_text
 from schemas.config.run import RunConfig
 from schemas.reports.pages import PipelineReport, PredictReport
-from tasks.adapters.workspace import whole_path
+from tasks.adapters.inbox.source_folder import require_apart
+from tasks.adapters.workspace import Workspace, whole_path
 
 
 def demo(
@@ -36,10 +37,11 @@ def run_demo(*, workspace: Path, dicom_dir: Path | None, profile: str, seed: int
 
     Raises:
         NoExamsFound: ``dicom_dir`` is not a folder; said before anything is drawn or trained.
-        ConfigError: There is no such gate profile; the same.
+        ConfigError: There is no such gate profile, or the workspace lies in ``dicom_dir``; the same.
     """
     if dicom_dir is not None:
         _require_real_input(dicom_dir, profile)
+        require_apart(workspace, dicom_dir)
     started = time.monotonic()
     config = demo_config(workspace, seed)
     place_phantom_key(workspace, seed)
@@ -91,7 +93,6 @@ def place_phantom_key(workspace: Path, seed: int) -> None:
     Phantoms have no identity to protect. Real mammograms (``--dicom``) go to a workspace of their own, under a random key.
     """
     from tasks.adapters.pseudonyms import place_key
-    from tasks.adapters.workspace import Workspace
 
     place_key(Workspace(workspace).key_path, hashlib.sha256(f"phantom cohort {seed}".encode()).digest())
 

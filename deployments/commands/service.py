@@ -12,6 +12,7 @@ import typer
 from deployments.configuration import load_config, load_service
 from deployments.server.prefect_server import prefect_server
 from schemas.config.service import ServiceConfig
+from tasks.adapters.inbox.source_folder import require_apart
 from tasks.adapters.workspace import whole_path
 
 ServicePath = Annotated[Path | None, typer.Option(help="Settings of the service, see docs/how-to/run-a-workstation.md")]
@@ -33,7 +34,9 @@ def serve(
         return
     from deployments.server.workstation import serve as serve_workstation
 
-    serve_workstation(load_config(config), load_service(service) if service else ServiceConfig(), typer.echo)
+    run = load_config(config)
+    require_apart(run.workspace_dir, run.ingest.source_dir)
+    serve_workstation(run, load_service(service) if service else ServiceConfig(), typer.echo)
 
 
 def deploy(
@@ -43,8 +46,9 @@ def deploy(
     """Register work pools, limits, deployments and automations at the server of PREFECT_API_URL; workers run elsewhere."""
     from deployments.server.registration import register
 
-    settings = load_service(service) if service else ServiceConfig()
+    settings, run = load_service(service) if service else ServiceConfig(), load_config(config)
+    require_apart(run.workspace_dir, run.ingest.source_dir)
     with tempfile.TemporaryDirectory() as folder:
-        register(load_config(config), settings, Path(folder))
+        register(run, settings, Path(folder))
     kind = "process" if settings.kubernetes is None else "kubernetes"
     typer.echo(f"Registered. Start workers: prefect worker start --type {kind} --pool mammo-cpu (and mammo-gpu)")

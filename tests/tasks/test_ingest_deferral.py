@@ -11,7 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from deployments.cli import app
+from flows.scrub import scrub_steps
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, SourceUnavailable, TooManyWithdrawn
 from schemas.reports.data import IngestReport
@@ -175,12 +178,23 @@ def test_a_source_folder_that_cannot_be_opened_is_no_empty_one(config: RunConfig
     assert published(config) == 8
 
 
-def test_a_workspace_inside_the_source_folder_is_refused_at_once(config: RunConfig, two_exams: Path) -> None:
+def test_a_workspace_inside_the_source_folder_is_refused_at_once(
+    config: RunConfig, two_exams: Path, ingest_here: IngestHere
+) -> None:
     """Pages and pictures of the workspace would be read as exams; also where a link hides it. Nothing is written there."""
     inside = two_exams / "dicom" / "workspace"
     link = two_exams / "elsewhere"
     link.symlink_to(two_exams / "dicom")
     for workspace in (inside, link / "workspace"):
-        with pytest.raises(ConfigError, match="inside the source folder"):
-            scan_source.fn(config.model_copy(update={"workspace_dir": workspace}))
+        misplaced = config.model_copy(update={"workspace_dir": workspace})
+        for use in (scan_source.fn, ingest_here, scrub_steps):
+            with pytest.raises(ConfigError, match="inside the source folder"):
+                use(misplaced)
+        path = two_exams / "run.json"
+        path.write_text(misplaced.model_dump_json())
+        for verb in ("ingest", "pipeline", "predict", "scrub", "serve"):
+            said = CliRunner().invoke(app, [verb, str(path)])
+            assert isinstance(said.exception, ConfigError) and "inside the source folder" in str(said.exception), verb
+        demo = CliRunner().invoke(app, ["demo", "--workspace", str(workspace), "--dicom", str(two_exams / "dicom")])
+        assert isinstance(demo.exception, ConfigError) and "inside the source folder" in str(demo.exception)
     assert not inside.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import struct
@@ -22,6 +23,7 @@ from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.workspace import Workspace
+from tasks.ingest import scan_source
 
 IngestHere = Callable[[RunConfig], IngestReport]
 MakeConfig = Callable[..., RunConfig]
@@ -137,7 +139,7 @@ def test_masks_that_cannot_be_used_or_are_of_no_image_are_counted(
 
 
 def test_masks_that_are_no_files_are_counted(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
-    """A folder and a pipe with a mask's name hold no mask, and nothing waits for them; a link to nowhere is deferred."""
+    """A folder and a pipe with a mask's name hold no mask, and nothing waits for them."""
     masks_dir = two_exams / "masks"
     shutil.rmtree(masks_dir)
     masks_dir.mkdir()
@@ -146,6 +148,61 @@ def test_masks_that_are_no_files_are_counted(config: RunConfig, two_exams: Path,
     os.mkfifo(masks_dir / f"{pipe}.png")
     report = ingest_here(config)
     assert (report.images_published, report.masks_found, report.masks_unusable) == (8, 2, 2)
+
+
+def test_a_mask_that_is_a_link_to_nowhere_is_counted_and_comes_in_when_its_file_does(
+    config: RunConfig, two_exams: Path, ingest_here: IngestHere
+) -> None:
+    """Its image is published without; a stored mask whose link breaks later stays: its share may be away for a day."""
+    masks_dir, share = two_exams / "masks", two_exams / "share"
+    shutil.rmtree(masks_dir)
+    masks_dir.mkdir()
+    share.mkdir()
+    first, second, third, *_ = uids(two_exams)
+    for uid in (first, second):
+        (masks_dir / f"{uid}.png").symlink_to(share / f"{uid}.png")
+    (masks_dir / f"{third}.png").symlink_to(f"{third}.png")  # to itself
+    (share / f"{first}.png").write_bytes(png(lesion(2)))
+
+    def stored(config: RunConfig) -> tuple[int, int, int]:
+        report = ingest_here(config)
+        assert (report.images_published, report.files_deferred) == (8, 0)
+        return report.masks_found, report.masks_unusable, int(read_manifest(open_store(report.store_dir)).has_lesion_mask.sum())
+
+    assert stored(config) == (3, 2, 1)
+    share.rename(two_exams / "away")
+    assert stored(config) == (3, 2, 1), "nothing stored is taken away"
+    (two_exams / "away").rename(share)
+    (share / f"{second}.png").write_bytes(png(lesion(1)))
+    assert stored(config) == (3, 1, 2)
+
+
+def test_masks_that_are_none_by_their_first_bytes_are_told_before_anything_is_decoded(
+    config: RunConfig, two_exams: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Counted by what is wrong, in the log of the scan; names of files may spell names and are not told."""
+    masks_dir = two_exams / "masks"
+    shutil.rmtree(masks_dir)
+    masks_dir.mkdir()
+    faulty = [b"no picture at all, but long enough", b"short", png(lesion(1, (*SHAPE_PX, 3))), png(lesion(2)), one_bit_png()]
+    for number, content in enumerate(faulty):
+        (masks_dir / f"JANE-{number}.png").write_bytes(content)
+    (masks_dir / "folder.png").mkdir()
+    (masks_dir / "link.png").symlink_to("nowhere")
+    with caplog.at_level(logging.WARNING):
+        scan_source.fn(config)
+    (said,) = [record.getMessage() for record in caplog.records if "masks" in record.getMessage()]
+    assert said.startswith("6 of 7 masks cannot be used") and "JANE" not in said
+    assert all(
+        fault in said for fault in ("no PNG: 2", "not grey: 1", "1 bit a pixel: 1", "no file: 1", "a link to nowhere: 1")
+    )
+
+
+def one_bit_png() -> bytes:
+    """Black and white, one bit a pixel: OpenCV makes 0 and 255 of it."""
+    done, content = cv2.imencode(".png", lesion(1) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
+    assert done
+    return bytes(content)
 
 
 def test_boxes_of_no_image_are_counted(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:

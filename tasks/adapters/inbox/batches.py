@@ -13,7 +13,7 @@ from pathlib import Path
 from gmic_model.preprocess import preprocess_version
 from schemas.config.ingest import IngestConfig
 from schemas.config.run import RunConfig
-from schemas.errors import ConfigError, MammoError, NoExamsFound, SourceUnavailable, StoreError, error_name
+from schemas.errors import MammoError, NoExamsFound, SourceUnavailable, StoreError, error_name
 from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
 from tasks.adapters.cluster import Failed
@@ -23,7 +23,7 @@ from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.lines import AcceptedFile
 from tasks.adapters.inbox.shard_writer import HeaderJob, InspectedFile, PlannedImage, ShardJob, ShardResult
-from tasks.adapters.inbox.source_folder import complete_files, mask_files, source_files
+from tasks.adapters.inbox.source_folder import LINK_TO_NOWHERE, complete_files, mask_files, require_apart, source_files
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_record
 from tasks.adapters.labels.named_inputs import read_inputs, require_inputs
@@ -92,13 +92,8 @@ def scan_folder(config: RunConfig) -> Scan:
     """
     profile_named(config.ingest.profile)
     source_dir = config.ingest.source_dir
+    require_apart(config.workspace_dir, source_dir)
     require_folder(source_dir)
-    if config.workspace_dir.resolve().is_relative_to(source_dir.resolve()):
-        raise ConfigError(
-            "The workspace lies inside the source folder: what a run writes would be taken for exams",
-            expected="two folders, none of them inside the other",
-            remedy="set workspace_dir to a folder outside ingest.source_dir",
-        )
     store, pseudonyms = open_exams(config)
     listing = source_files(source_dir, pseudonyms)
     files = listing.files
@@ -180,15 +175,18 @@ def _no_exams(source_dir: Path, *, got: str) -> NoExamsFound:
 
 
 def _with_other_mask(config: IngestConfig, ledger: Ledger, files: Sequence[SourceFile], pseudonyms: Pseudonyms) -> list[str]:
-    """Stored images whose lesion mask came, changed or went since, if their file is there to be read again."""
+    """Stored images whose lesion mask came, changed or went since, if their file is there to be read again.
+
+    Where a link to a mask leads nowhere, what was stored of the mask stays: it may lie on a share that is away.
+    """
     if config.masks_dir is None:
         return []
     masks, present = mask_files(config.masks_dir, pseudonyms), {file.file_id for file in files}
-    found = {
-        file_id: image_id
-        for file_id, (image_id, fingerprint) in ledger.mask_fingerprints().items()
-        if file_id in present and fingerprint != masks.get(image_id, (None, ""))[1]
-    }
+    found = {}
+    for file_id, (image_id, fingerprint) in ledger.mask_fingerprints().items():
+        is_now = masks.get(image_id, (None, ""))[1]
+        if file_id in present and fingerprint != is_now and not (fingerprint and is_now == LINK_TO_NOWHERE):
+            found[file_id] = image_id
     gone = sum(image_id not in masks for image_id in found.values())
     if gone:
         logger.warning("The masks of %d stored images are not in masks_dir any more: they go from the store too", gone)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -25,6 +25,7 @@ from tasks.adapters.gate.gate_settings import GateSettings
 from tasks.adapters.gate.messages import InspectHeader, PrepareImage
 from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.lines import WrittenImage
+from tasks.adapters.inbox.source_folder import LINK_TO_NOWHERE
 from tasks.adapters.store.exam_store import ExamStore, StoredImage, crop_digest, write_shard
 
 logger = logging.getLogger(__name__)
@@ -130,6 +131,8 @@ def _stored_images(
         except FileDeferred as error:
             deferred.append(DeferredFile(file_id=image.file.file_id, reason=error.reason))
             continue
+        if image.mask_fingerprint == LINK_TO_NOWHERE:
+            ready = replace(ready, is_mask_unusable=True)
         if ready.is_mask_unusable:
             logger.warning("the lesion mask of image %s cannot be used; it goes on without one", ready.record.image_id)
         written[image.file.file_id] = WrittenImage(line=stored_line(image.row, ready), mask_fingerprint=image.mask_fingerprint)
@@ -149,7 +152,7 @@ def _request(job: ShardJob, image: PlannedImage) -> PrepareImage:
         fingerprint=image.file.fingerprint,
         preprocess=job.preprocess,
         canvas_px=job.store.canvas_px,
-        mask_path=image.mask_path,
+        mask_path=None if image.mask_fingerprint == LINK_TO_NOWHERE else image.mask_path,
     )
 
 

@@ -11,14 +11,18 @@ first half says that there will be a second.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from schemas.errors import SourceUnavailable, error_name
+from schemas.errors import ConfigError, SourceUnavailable, error_name
 from tasks.adapters.gate.source_file import SourceFile, file_fingerprint, is_unfinished
 from tasks.adapters.pseudonyms import Pseudonyms
 
@@ -55,6 +59,22 @@ def source_files(source_dir: Path, pseudonyms: Pseudonyms) -> Listing:
     return Listing(files=tuple(found), unreadable=unreadable)
 
 
+def require_apart(workspace_dir: Path, source_dir: Path) -> None:
+    """Asked before anything is made of a workspace, by whatever writes into it and reads exams.
+
+    Raises:
+        ConfigError: The workspace lies in the source folder, be it by a link.
+    """
+    # Not ``Path.resolve``: a circle of links is no error of this question.
+    inside, outside = (Path(os.path.realpath(path)) for path in (workspace_dir, source_dir))
+    if inside.is_relative_to(outside):
+        raise ConfigError(
+            "The workspace lies inside the source folder: what a run writes would be taken for exams",
+            expected="two folders, none of them inside the other",
+            remedy="set workspace_dir to a folder outside ingest.source_dir",
+        )
+
+
 def complete_files(files: Sequence[SourceFile], *, settle_s: float) -> list[SourceFile]:
     """Those that nobody is writing: not touched for ``settle_s``, or not changed while this waits that long.
 
@@ -68,23 +88,39 @@ def complete_files(files: Sequence[SourceFile], *, settle_s: float) -> list[Sour
 
 
 def mask_files(masks_dir: Path, pseudonyms: Pseudonyms) -> Mapping[str, tuple[Path, str]]:
-    """Lesion masks by image pseudonym, each with its fingerprint.
+    """Lesion masks by image pseudonym, each with its fingerprint: ``LINK_TO_NOWHERE``, or of the file that a link leads to.
 
     Raises:
         SourceUnavailable: The folder or a mask cannot be looked at: nobody may take that for "no mask".
     """
-    failure = ""
+    failure, masks = "", list[tuple[Path, str]]()
     try:
         with os.scandir(masks_dir) as entries:
             found = sorted(Path(entry.path) for entry in entries if entry.name.endswith(".png"))
-        masks = [(path, path.lstat()) for path in found]
-    except FileNotFoundError:
-        masks = []
+        for path in found:
+            with suppress(FileNotFoundError):  # taken away while we looked
+                masks.append((path, _mask_fingerprint(path)))
     except OSError as error:
         failure = error_name(error)
     if failure:  # outside the except block: the system's error quotes a path
         raise SourceUnavailable("The lesion masks cannot be read at the moment", got=failure, remedy="run again")
-    return {pseudonyms.image_id(path.stem): (path, file_fingerprint(status)) for path, status in masks}
+    return {pseudonyms.image_id(path.stem): (path, fingerprint) for path, fingerprint in masks}
+
+
+LINK_TO_NOWHERE: Final = "link to nowhere"
+"""Fingerprint of a mask that is a link whose file is gone, or a circle of links."""
+
+
+def _mask_fingerprint(path: Path) -> str:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        try:
+            status = path.stat()
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):
+                return LINK_TO_NOWHERE
+            # Whoever reads the mask meets this error again, and defers its image.
+    return file_fingerprint(status)
 
 
 def _walk(folder: Path, unreadable: Counter[str]) -> Iterator[os.DirEntry[str]]:

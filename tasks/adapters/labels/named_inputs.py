@@ -6,11 +6,16 @@ there and cannot be used, or belongs to no published image, is counted for the r
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import stat
+import struct
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from schemas.config.ingest import IngestConfig
 from schemas.errors import LabelError, SourceUnavailable, error_name
@@ -18,6 +23,8 @@ from schemas.exam import LesionBox
 from tasks.adapters.labels.labels_file import read_labels
 from tasks.adapters.labels.lesion_boxes import read_boxes
 from tasks.adapters.pseudonyms import Pseudonyms
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +74,52 @@ def require_inputs(config: IngestConfig) -> None:
 
 
 def read_inputs(config: IngestConfig, pseudonyms: Pseudonyms) -> None:
-    """Reads labels and boxes for their faults alone, before hours of decoding; which exams they name is asked later.
+    """Reads labels, boxes and the heads of masks for their faults alone, before hours of decoding.
+
+    Which exams they name is asked later; what the pixels of a mask hold, and whether it has its image's size, when it is
+    stored: decoding each mask twice would tell that sooner and cost more than it saves.
 
     Raises:
-        LabelError: One of them cannot be read, or a line is not of its schema.
+        LabelError: Labels or boxes cannot be read, or a line is not of its schema.
     """
     if config.labels_csv is not None:
         read_labels(config.labels_csv, pseudonyms, exams_by_day={}, exams_by_accession={})
     if config.boxes_csv is not None:
         read_boxes(config.boxes_csv, pseudonyms)
+    if config.masks_dir is not None:
+        _warn_of_masks(config.masks_dir)
+
+
+_PNG_HEAD: Final = struct.Struct(">8s4x4s8xBB")  # signature; IHDR's length, name, width and height, bits, colour (PNG 11.2.1)
+
+
+def _warn_of_masks(masks_dir: Path) -> None:
+    names = [name for name in _file_names(masks_dir) if name.endswith(".png")]
+    faults = Counter(fault for name in names if (fault := _fault_of_head(masks_dir / name)))
+    if faults:
+        logger.warning(
+            "%d of %d masks cannot be used, their images go on without: %s. See docs/reference/labels.md",
+            faults.total(),
+            len(names),
+            ", ".join(f"{fault}: {count}" for fault, count in faults.most_common()),
+        )
+
+
+def _fault_of_head(path: Path) -> str:
+    """Why a file cannot be a mask whatever follows its first bytes; "" where they are a mask's, or are not to be had now."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            return "no file"
+        with path.open("rb") as file:
+            head = file.read(_PNG_HEAD.size)
+    except OSError as error:
+        return "a link to nowhere" if error.errno in (errno.ENOENT, errno.ELOOP) else ""
+    if len(head) < _PNG_HEAD.size:
+        return "no PNG"
+    signature, chunk, bits, colour = _PNG_HEAD.unpack(head)
+    if (signature, chunk) != (b"\x89PNG\r\n\x1a\n", b"IHDR"):
+        return "no PNG"
+    return "" if colour == 0 and bits >= 8 else "not grey" if colour else f"{bits} bit a pixel"
 
 
 def count_inputs(
