@@ -64,7 +64,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
     write_same_patients(store.files, same)
     joined = labels_of(config.ingest, what, pseudonyms)
     boxes = {} if config.ingest.boxes_csv is None else read_boxes(config.ingest.boxes_csv, pseudonyms)
-    manifest = publish(store, [manifest_line(line, joined, boxes) for line in found.lines], refused)
+    manifest = publish(store, (manifest_line(line, joined, boxes) for line in found.lines), refused)
     if boxes:
         logger.info("%d of %d images with lesion boxes are published", manifest["lesion_boxes"].notna().sum(), len(boxes))
     inputs = count_inputs(

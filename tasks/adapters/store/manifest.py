@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
@@ -17,6 +17,8 @@ from schemas.reports.data import SplitReport
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.parts import manifest_table, marked_manifest
 from tasks.adapters.workspace import write_atomically
+
+_LINES_AT_ONCE: Final = 1000
 
 
 def exam_records(manifest: pd.DataFrame) -> list[ExamRecord]:
@@ -66,11 +68,21 @@ def _findings(line: pd.Series) -> frozenset[Finding] | None:
     return present if present or is_known else None
 
 
-def publish(store: ExamStore, lines: Sequence[Mapping[str, object]], quarantined: Sequence[QuarantinedFile]) -> pd.DataFrame:
-    """Replaces the manifest and the quarantine list; what the manifest names is visible to readers from now on."""
-    columns = [column for column in OPTIONAL_COLUMNS if any(_says(line, column) for line in lines)]
+def publish(store: ExamStore, lines: Iterable[Mapping[str, object]], quarantined: Sequence[QuarantinedFile]) -> pd.DataFrame:
+    """Replaces the manifest and the quarantine list; what the manifest names is visible to readers from now on.
+
+    Args:
+        store: Where.
+        lines: Taken one at a time: of a million only the values are kept.
+        quarantined: The files of the list.
+    """
+    values: dict[str, list[object]] = {name: [] for name in (*MANIFEST_NAMES, *(column.name for column in OPTIONAL_COLUMNS))}
+    for line in lines:
+        for name, column in values.items():
+            column.append(line.get(name))
+    columns = [column for column in OPTIONAL_COLUMNS if any(_says(value, column) for value in values[column.name])]
     needed, whole = [column.name for column in columns], [column.name for column in columns if not column.is_nullable]
-    manifest = pd.DataFrame(list(lines), columns=[*MANIFEST_NAMES, *needed]).fillna(dict.fromkeys(whole, 0))
+    manifest = pd.DataFrame({name: values[name] for name in (*MANIFEST_NAMES, *needed)}).fillna(dict.fromkeys(whole, 0))
     dtypes = {column.name: column.dtype for column in (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)}
     manifest = manifest.astype({name: dtypes[str(name)] for name in manifest.columns})
     table = pa.Table.from_pandas(manifest, preserve_index=False)
@@ -99,9 +111,8 @@ def unpublish(store: ExamStore, image_ids: Collection[str]) -> int:
     return len(stays) - sum(stays)
 
 
-def _says(line: Mapping[str, object], column: Column) -> bool:
-    """True if the line has something to say in an optional column."""
-    value = line.get(column.name)
+def _says(value: object, column: Column) -> bool:
+    """True if a line has something to say in an optional column."""
     return value is not None if column.is_nullable else bool(value)
 
 
@@ -135,8 +146,11 @@ def data_version(manifest: pd.DataFrame) -> str:
     # Which share a window holds follows from crop and window: a store that says it is of the same data as one that does not.
     said = [column.name for column in OPTIONAL_COLUMNS if not column.name.endswith("_seen_fraction")]
     columns += [name for name in said if name in manifest]
-    text = manifest.sort_values("image_id")[columns].to_csv(index=False, lineterminator="\n")
-    return hashlib.sha256(text.encode()).hexdigest()
+    ordered, digest = manifest.sort_values("image_id")[columns], hashlib.sha256()
+    for start in range(0, max(1, len(ordered)), _LINES_AT_ONCE):  # of a million lines the text would be a gigabyte
+        part = ordered.iloc[start : start + _LINES_AT_ONCE]
+        digest.update(part.to_csv(index=False, header=start == 0, lineterminator="\n").encode())
+    return digest.hexdigest()
 
 
 def lines_of(manifest: pd.DataFrame) -> list[dict[str, Any]]:
