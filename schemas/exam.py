@@ -83,7 +83,7 @@ class ImageRecord:
         image_id: Pseudonym of SOPInstanceUID (0008,0018).
         exam_id: Pseudonym of StudyInstanceUID (0020,000D).
         patient_id: Pseudonym of PatientID (0010,0020) with its issuer.
-        source_sha256: Digest of the file's bytes.
+        source_sha256: Keyed digest of the file's bytes (``Pseudonyms.source_digest``).
         rows_px: Rows (0028,0010).
         columns_px: Columns (0028,0011).
         bits_stored: BitsStored (0028,0101).

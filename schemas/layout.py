@@ -14,7 +14,7 @@ The writer makes its table from ``MANIFEST_COLUMNS`` and the data checks are gen
       store.json                layout version, canvas, preprocessing, pseudonym key id, store id
       lock                      held by the one writer
 
-Arrays, ledger and manifest carry the id that ``store.json`` names: parts of two stores are never read together.
+Arrays, ledger, manifest and the key file carry the id that ``store.json`` names: parts of two stores are never read together.
 """
 
 from __future__ import annotations
@@ -172,9 +172,13 @@ MANIFEST_COLUMNS: Final = (
         name="mask_sha256", dtype="string", description="Digest of the stored lesion mask", is_nullable=True, example="d" * 64
     ),
     Column(
-        name="source_sha256", dtype="string", description="Digest of the DICOM file", source=Source.RECORD, example="a" * 64
+        name="source_sha256",
+        dtype="string",
+        description="Keyed digest of the DICOM file",
+        source=Source.RECORD,
+        example="a" * 64,
     ),
-    Column(name="pixel_sha256", dtype="string", description="Digest of the decoded image", example="b" * 64),
+    Column(name="pixel_sha256", dtype="string", description="Keyed digest of the decoded image", example="b" * 64),
     Column(
         name="written_sha256",
         dtype="string",

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from tasks.adapters.inbox.claims import publishable, rivals
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.lock import held_lock
 from tasks.adapters.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tasks.adapters.inbox.store_ledger import StoreLedger
 
 app = typer.Typer(help="Files that the gate refused: list, show, release, discard, draw.", no_args_is_help=True)
 
@@ -136,7 +139,9 @@ def discard(
                 remedy="see `mammo quarantine list`",
             )
         moment = datetime.now(UTC).isoformat(timespec="seconds")
-        digests = source_digests(run.ingest.source_dir, file_ids, open_key(Workspace(run.workspace_dir).key_path))
+        pseudonyms = open_key(Workspace(run.workspace_dir).key_path)
+        ledger.key_digests(pseudonyms)
+        digests = source_digests(run.ingest.source_dir, file_ids, pseudonyms)
         ledger.discard(
             [known[file_id] for file_id in dict.fromkeys(file_ids)], reason=cleaned, released_utc=moment, digests=digests
         )
@@ -192,7 +197,7 @@ def sheet(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _ledger(run: RunConfig) -> Ledger:
+def _ledger(run: RunConfig) -> StoreLedger:
     from tasks.adapters.inbox.store_ledger import StoreLedger  # late: zarr and pandas take a second
     from tasks.adapters.store.exam_store import open_store
 

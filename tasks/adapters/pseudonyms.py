@@ -2,23 +2,29 @@
 
 Raw identifiers go in, hex digits come out; nothing here reads DICOM. The same key gives the same pseudonyms on every machine
 and run, so a store can grow; another key makes another, unlinkable data set.
+
+A key file is 32 bytes; behind them stands the id of the store whose pseudonyms were made with it, once there is one.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
+import re
 import secrets
 import stat
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
 from schemas.errors import ConfigError
-from tasks.adapters.workspace import place_secret
+from tasks.adapters.workspace import place_secret, write_atomically
 
 KEY_BYTES = 32
+_STORE = re.compile(rb"\nstore ([0-9a-z]{1,64})\n")
+_LONGEST_FILE = KEY_BYTES + 72
 _HEX_DIGITS = 24  # 96 bits: no collision to expect below 10^14 identifiers
 _LONGEST_SHIFT_DAYS = 3650
 
@@ -58,6 +64,14 @@ class Pseudonyms:
         """``F`` and 24 hex digits for a file's path below the source folder: names a refused file in reports."""
         return "F" + self._hex_digits("file", relative_path)
 
+    def source_digest(self, sha256: str) -> str:
+        """64 hex digits for the sha256 of a source file's bytes: without the key nobody who has the file finds its line."""
+        return self._hmac("source", sha256).hex()
+
+    def pixel_digest(self, sha256: str) -> str:
+        """64 hex digits for the sha256 of a source image's decoded values."""
+        return self._hmac("pixels", sha256).hex()
+
     def shifted_date(self, patient_id: str, exam_date: date) -> date:
         """Moves a date 1 to 3650 days back, by the same number for one patient: intervals stay, the calendar day goes.
 
@@ -69,13 +83,16 @@ class Pseudonyms:
         return exam_date - timedelta(days=1 + int(digits, 16) % _LONGEST_SHIFT_DAYS)
 
     def _hex_digits(self, domain: str, *parts: str) -> str:
+        return self._hmac(domain, *parts).hex()[:_HEX_DIGITS]
+
+    def _hmac(self, domain: str, *parts: str) -> bytes:
         # Each part is preceded by its length: no two lists of parts give the same message, whatever bytes they hold.
         message = domain.encode() + b"\0"
         for part in parts:
             # One name in two spellings of Unicode, as two systems write it, is one name.
             encoded = unicodedata.normalize("NFC", part).encode("utf-8", "surrogateescape")
             message += len(encoded).to_bytes(8, "big") + encoded
-        return hmac.digest(self.key, message, "sha256").hex()[:_HEX_DIGITS]
+        return hmac.digest(self.key, message, "sha256")
 
 
 def open_key(path: Path, *, creates: bool = False) -> Pseudonyms:
@@ -97,7 +114,7 @@ def open_key(path: Path, *, creates: bool = False) -> Pseudonyms:
                     remedy="restore it from a backup (`mammo restore`)",
                 )
             place_key(path, secrets.token_bytes(KEY_BYTES))
-        return Pseudonyms(_read_key(path))
+        return Pseudonyms(_read_key(path)[0])
     except OSError as error:
         raise ConfigError(
             f"The pseudonym key {path} cannot be opened",
@@ -120,7 +137,29 @@ def place_key(path: Path, key: bytes) -> None:
     place_secret(path, key)
 
 
-def _read_key(path: Path) -> bytes:
+def names_of_key(path: Path) -> tuple[str, str] | None:
+    """``Pseudonyms.key_id`` of a key file, and the id of its store ("" if it carries none); None if this user sees no file.
+
+    Raises:
+        ConfigError: It holds something else than a key.
+    """
+    try:
+        with path.open("rb") as file:
+            key, store_id = _divided(path, file.read(_LONGEST_FILE + 1))
+    except OSError:
+        return None
+    return Pseudonyms(key).key_id, store_id
+
+
+def carry_store_id(path: Path, store_id: str) -> None:
+    """Lets a key file say which store it is of; one that is a link, or may not be written, goes on without."""
+    key, found = _read_key(path)
+    if found != store_id and not path.is_symlink():
+        with suppress(OSError):
+            write_atomically(path, key + f"\nstore {store_id}\n".encode())
+
+
+def _read_key(path: Path) -> tuple[bytes, str]:
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -132,12 +171,17 @@ def _read_key(path: Path) -> bytes:
                 got=f"mode {stat.S_IMODE(status.st_mode):04o}",
                 remedy=f"chmod 600 {path}; if others may have read it, make a new key and ingest again",
             )
-        key = file.read(KEY_BYTES + 1)
-    if len(key) != KEY_BYTES:
+        return _divided(path, file.read(_LONGEST_FILE + 1))
+
+
+def _divided(path: Path, content: bytes) -> tuple[bytes, str]:
+    key, rest = content[:KEY_BYTES], content[KEY_BYTES:]
+    carried = _STORE.fullmatch(rest)
+    if len(key) != KEY_BYTES or (rest and carried is None):
         raise ConfigError(
             f"The pseudonym key {path} is damaged",
-            expected=f"{KEY_BYTES} bytes",
-            got="more" if len(key) > KEY_BYTES else f"{len(key)} bytes",
+            expected=f"{KEY_BYTES} bytes, and the id of its store if that was made",
+            got="something else behind them" if rest else f"{len(key)} bytes",
             remedy="restore it from a backup; with a new key the exams are ingested again under new pseudonyms",
         )
-    return key
+    return key, carried[1].decode() if carried else ""

@@ -162,8 +162,7 @@ def test_copies_that_come_together_take_one_row_and_later_ones_none(
     assert _ledger_counts(config) == {"rows": 8, "duplicate": 16, "accepted": 8}
     assert (report.images_published, report.images_copied, report.data_version) == (8, 0, first.data_version)
     manifest = read_manifest(open_store(report.store_dir))
-    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in originals}
-    assert set(manifest["source_sha256"]) == digests
+    assert set(manifest["source_sha256"]) == {_digest(config, path) for path in originals}
 
 
 def _ledger_counts(config: RunConfig) -> dict[str, int]:
@@ -197,7 +196,9 @@ def test_what_was_discarded_does_not_come_back(
     assert said.exit_code == 0, said.output
     assert scan_source.fn(config).unsettled == (), "other limits or profiles do not bring it back"
     with closing(sqlite3.connect(Workspace(config.workspace_dir).store_dir / "ledger.sqlite")) as connection:
-        connection.execute("UPDATE files SET source_sha256 = ? WHERE file_id = ?", (_digest(images(two_exams)[1]), file_id))
+        connection.execute(
+            "UPDATE files SET source_sha256 = ? WHERE file_id = ?", (_digest(config, images(two_exams)[1]), file_id)
+        )
         connection.commit()  # as if the discarded bytes were those of a sound image
     sound = images(two_exams)[1]
     sound.rename(sound.with_name("another name.dcm"))
@@ -206,8 +207,10 @@ def test_what_was_discarded_does_not_come_back(
     assert _ledger_counts_of("discarded", config) == 2
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(config: RunConfig, path: Path) -> str:
+    from tasks.adapters.pseudonyms import open_key
+
+    return open_key(Workspace(config.workspace_dir).key_path).source_digest(hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def _ledger_counts_of(state: str, config: RunConfig) -> int:

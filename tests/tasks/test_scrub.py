@@ -13,6 +13,7 @@ from schemas.config.run import RunConfig
 from schemas.errors import StoreError
 from schemas.layout import PIXELS
 from schemas.reports.data import IngestReport, ScrubReport
+from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import published_rows, read_manifest
 from tasks.adapters.workspace import Workspace
@@ -52,8 +53,9 @@ def _source_of(config: RunConfig, row: int) -> Path:
     """The file of a stored image, told by its digest."""
     store = open_store(Workspace(config.workspace_dir).store_dir)
     sha256 = read_manifest(store).set_index("row").loc[row, "source_sha256"]
+    digest = open_key(Workspace(config.workspace_dir).key_path).source_digest
     files = config.ingest.source_dir.rglob("*.dcm")
-    return next(path for path in files if hashlib.sha256(path.read_bytes()).hexdigest() == sha256)
+    return next(path for path in files if digest(hashlib.sha256(path.read_bytes()).hexdigest()) == sha256)
 
 
 def test_pixels_that_are_away_are_not_damaged(config: RunConfig, repair: Repair) -> None:

@@ -12,6 +12,7 @@ from schemas.config.run import RunConfig
 from schemas.errors import MammoError, StoreError
 from schemas.reports.data import IngestReport
 from tasks.adapters.inbox.store_ledger import StoreLedger
+from tasks.adapters.pseudonyms import KEY_BYTES, names_of_key
 from tasks.adapters.store.exam_store import open_store, read_row
 from tasks.adapters.store.manifest import published_rows, read_manifest, read_splits
 from tasks.adapters.store.store_settings import read_settings
@@ -111,6 +112,24 @@ def test_a_part_of_another_store_is_refused(
             read_manifest(open_store(ours.root))
 
 
+def test_an_exchanged_key_is_noticed_whoever_opens_the_store(config: RunConfig, ingest_here: IngestHere) -> None:
+    """By readers too. An older release's file, and that of another store with the same 32 bytes, go on and are given the id."""
+    workspace = Workspace(config.workspace_dir)
+    ours, store_id = workspace.key_path.read_bytes(), open_store(workspace.store_dir).store_id
+    for content in (bytes(KEY_BYTES), bytes(KEY_BYTES) + ours[KEY_BYTES:]):
+        workspace.key_path.write_bytes(content)
+        for use in (lambda: open_store(workspace.store_dir), lambda: ingest_here(config)):
+            with pytest.raises(StoreError, match=r"is not the key that .* were made with.*Remedy"):
+                use()
+    for content in (ours[:KEY_BYTES], ours.replace(store_id.encode(), b"another")):
+        workspace.key_path.write_bytes(content)
+        assert open_store(workspace.store_dir).store_id == store_id
+        assert ingest_here(config).images_published == 4
+        assert workspace.key_path.read_bytes() == ours and workspace.key_path.stat().st_mode & 0o777 == 0o600
+    workspace.key_path.unlink()
+    assert len(read_manifest(open_store(workspace.store_dir))) == 4, "who trains needs no key"
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"damage" * 100, b"[]", b"{}"], ids=["empty", "cut", "noise", "list", "bare"])
 @pytest.mark.parametrize("part", ["settings", "ledger", "group", "array", "manifest", "splits"])
 def test_a_damaged_part_is_a_sentence(config: RunConfig, part: str, content: bytes) -> None:
@@ -169,7 +188,8 @@ def _ids(files: StoreFolder) -> set[str]:
     store = open_store(files.root)
     with StoreLedger(store) as ledger:
         read_manifest(store)  # refuses one of another id
-        return {store.store_id, ledger.store_id, read_settings(files).store_id}
+        names = names_of_key(Workspace(files.root.parent).key_path)
+        return {store.store_id, ledger.store_id, read_settings(files).store_id, names[1] if names else ""}
 
 
 def test_every_part_of_a_store_carries_its_id(made: tuple[RunConfig, RunConfig]) -> None:

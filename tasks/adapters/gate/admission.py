@@ -61,7 +61,7 @@ class GatedPixels:
     Attributes:
         pixels_HW: Shape (rows, columns): stored values without rescale and window (``raw``), or after the transform that
             ``preprocess.voi`` names; then MONOCHROME1 inverted, padding values and ranges set to 0, and brought upright.
-        pixel_sha256: Digest of the values as decoded, little endian, before any transform.
+        pixel_sha256: Keyed digest of the values as decoded, little endian, before any transform.
         warnings: Ids of the pixel rules that warned.
         background_median: Median along the image border away from the chest wall, in the values of ``pixels_HW``.
         turn: What brought the image of the file upright; its ``source_geometry`` is the way back.
@@ -99,7 +99,7 @@ def inspect_header(
         FileDeferred: It cannot be read at the moment.
     """
     with _opened(path, source_dir, profile, descriptor) as (file, odd):
-        source_sha256 = hashlib.file_digest(file, "sha256").hexdigest() if with_digest else ""
+        source_sha256 = _source_digest(file, pseudonyms) if with_digest else ""
         header = read_header_from(file)
         remaining_bytes = os.fstat(file.fileno()).st_size - file.tell()
     return _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, remaining_bytes, odd)
@@ -139,7 +139,7 @@ def accept_image(
     """
     with _opened(path, source_dir, profile, descriptor) as (file, odd):
         status = os.fstat(file.fileno())
-        source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        source_sha256 = _source_digest(file, pseudonyms)
         when_read()
         header = read_header_from(file, with_voi_lut=voi is VoiMode.VOI_LUT)
         remaining_bytes = status.st_size - file.tell()
@@ -152,7 +152,11 @@ def accept_image(
     if window_px is not None and common_spacing_mm is not None and record.pixel_spacing_mm is not None:
         per_px = common_spacing_mm / record.pixel_spacing_mm
         window_px = (round(window_px[0] * per_px), round(window_px[1] * per_px))
-    return record, _gated_pixels(stored, header, record, profile, voi, window_px)
+    return record, _gated_pixels(stored, header, record, profile, pseudonyms, voi, window_px)
+
+
+def _source_digest(file: BufferedReader, pseudonyms: Pseudonyms) -> str:
+    return pseudonyms.source_digest(hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _gated_record(
@@ -178,6 +182,7 @@ def _gated_pixels(
     header: DicomHeader,
     record: ImageRecord,
     profile: Profile,
+    pseudonyms: Pseudonyms,
     voi: VoiMode,
     window_px: tuple[int, int] | None,
 ) -> GatedPixels:
@@ -188,7 +193,8 @@ def _gated_pixels(
     values_HW, bits, largest = _transformed(raw_HW, header, record, voi, profile)
     pixels_HW = _dark_background(raw_HW, values_HW, largest, header, record)
     if pixels_HW is not raw_HW:
-        refuse(broken_rules(Decoded(pixels_HW, bits)), profile)  # X25: nothing left but padding
+        values = Decoded(pixels_HW, bits)
+        refuse(broken_rules(values), profile)  # X25: nothing left but padding
     turn = told_by(header.patient_orientation, record.laterality).turn or UPRIGHT
     pixels_HW = turn(pixels_HW)
     looked = look_at(
@@ -198,12 +204,13 @@ def _gated_pixels(
         view_position=record.view_position,
         spacing_mm=record.pixel_spacing_mm,
         window_px=window_px,
+        maximum=values.maximum,
     )
     broken = _kept(broken_rules(looked), profile)
     refuse(broken, profile)
     return GatedPixels(
         pixels_HW=pixels_HW,
-        pixel_sha256=hashlib.sha256(raw_HW.astype("<u2", copy=False).data).hexdigest(),
+        pixel_sha256=pseudonyms.pixel_digest(hashlib.sha256(raw_HW.astype("<u2", copy=False).data).hexdigest()),
         warnings=_warned((*coding, *broken)),
         background_median=looked.background_median,
         turn=turn,

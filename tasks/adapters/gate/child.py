@@ -251,12 +251,14 @@ class GateChild:
         """The key of the request's pseudonyms, read once for each child."""
         if isinstance(request, DrawThumbnail):
             return None
-        key_path = request.gate.key_path
+        gate = request.gate
         try:
-            self._pseudonyms[key_path] = self._pseudonyms.get(key_path) or open_key(key_path)
+            made = self._pseudonyms[gate.key_path] = self._pseudonyms.get(gate.key_path) or open_key(gate.key_path)
         except MammoError as error:  # it tells nothing of the file
             raise FileDeferred.because(type(error).__name__) from None
-        return self._pseudonyms[key_path]
+        if gate.key_id not in ("", made.key_id):  # another file was put there: no store holds pseudonyms of two keys
+            raise FileDeferred.because("ConfigError")
+        return made
 
     def _opened(self, request: Request) -> list[int]:
         """Descriptors of the file and of its mask."""

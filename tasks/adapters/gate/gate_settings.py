@@ -12,6 +12,7 @@ from typing import Final
 
 from schemas.config.ingest import GateLimits
 from schemas.config.run import RunConfig
+from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.workspace import Workspace
 
 
@@ -23,12 +24,14 @@ class GateSettings:
         source_dir: The folder that was searched.
         profile: Name of what the data set is allowed.
         key_path: The key of the pseudonyms.
+        key_id: Names it: another key that was put there meanwhile makes no pseudonym. ``""`` where there is no store yet.
         limits: What reading one file may take.
     """
 
     source_dir: Path
     profile: str
     key_path: Path
+    key_id: str = ""
     limits: GateLimits = field(default_factory=GateLimits)
 
     @property
@@ -70,9 +73,11 @@ def _version(library: str) -> str:
 
 def gate_settings(config: RunConfig) -> GateSettings:
     """The settings of a run."""
+    store = Workspace(config.workspace_dir).store
     return GateSettings(
         source_dir=config.ingest.source_dir,
         profile=config.ingest.profile,
         key_path=Workspace(config.workspace_dir).key_path,
+        key_id=read_settings(store).pseudonym_key_id if store.settings_path.exists() else "",
         limits=config.ingest.gate_limits,
     )

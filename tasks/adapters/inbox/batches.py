@@ -27,7 +27,7 @@ from tasks.adapters.inbox.source_folder import LINK_TO_NOWHERE, complete_files, 
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_record
 from tasks.adapters.labels.named_inputs import read_inputs, require_inputs
-from tasks.adapters.pseudonyms import Pseudonyms, open_key
+from tasks.adapters.pseudonyms import Pseudonyms, carry_store_id, open_key
 from tasks.adapters.store.exam_store import ExamStore, create_store, reserve_rows
 from tasks.adapters.store.parts import is_unmade
 from tasks.adapters.workspace import Workspace, delete_leftovers
@@ -103,6 +103,7 @@ def scan_folder(config: RunConfig) -> Scan:
         raise _no_exams(source_dir, got="no file")
     require_inputs(config.ingest)
     with StoreLedger(store) as ledger:
+        ledger.key_digests(pseudonyms)
         ledger.forget_deferrals()
         ledger.renew(_with_other_mask(config.ingest, ledger, files, pseudonyms))
         ledger.hand_over({file.file_id for file in files})
@@ -285,7 +286,9 @@ def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
         key_id=pseudonyms.key_id,
         make_ledger=StoreLedger.make,
     )
-    return adopted(store), pseudonyms
+    store = adopted(store)
+    carry_store_id(workspace.key_path, store.store_id)  # it carries none yet, or comes from a workspace of the same key
+    return store, pseudonyms
 
 
 def is_our_trouble(cause: BaseException | None) -> bool:

@@ -122,11 +122,16 @@ def differing(claims: Sequence[LedgerLine]) -> list[str]:
     What only one of two releases wrote is no contradiction: a name counts where every claim has it.
     """
     first, *others = claims
-    return [
+    if not others:
+        return []
+    found = [
         name
         for name, value in first.stored.items()
         if name not in NOT_COMPARED and any(name in other.stored and other.stored[name] != value for other in others)
     ]
+    if "pixel_sha256" in found and len({claim.pixel_sha256 for claim in claims}) == 1:
+        found.remove("pixel_sha256")  # one release wrote the plain digest, the other the keyed one
+    return found
 
 
 def rivals(lines: Sequence[LedgerLine], file_id: str) -> list[QuarantinedFile]:

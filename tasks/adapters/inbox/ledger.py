@@ -23,8 +23,8 @@ from typing import Any, Final, Self
 from schemas.errors import StoreError
 from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.refusal import Refusal
-from tasks.adapters.inbox.ledger_tables import TABLES, give_up_claim, is_settled, state_of
-from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, WrittenImage
+from tasks.adapters.inbox.ledger_tables import TABLES, as_spelled_before, give_up_claim, is_settled, state_of
+from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, WrittenImage, parsed_lines
 
 
 class Ledger:
@@ -297,7 +297,12 @@ class Ledger:
             cursor.executemany(
                 "UPDATE images SET manifest = ?, pixel_sha256 = ?, mask_fingerprint = ? WHERE file_id = ?",
                 [
-                    (json.dumps(image.line), image.line.get("pixel_sha256"), image.mask_fingerprint, file_id)
+                    (
+                        json.dumps(as_spelled_before(cursor, file_id, image.line)),
+                        image.line.get("pixel_sha256"),
+                        image.mask_fingerprint,
+                        file_id,
+                    )
                     for file_id, image in written.items()
                 ],
             )
@@ -350,19 +355,18 @@ class Ledger:
 
     def manifest_lines(self) -> list[LedgerLine]:
         """Every written claim, by row."""
-        rows = self._query(
-            """SELECT coalesce(images.manifest, superseded.manifest) AS line, file_id, images.batch, substr(planned_utc, 1, 10)
-               FROM images LEFT JOIN superseded USING (file_id) LEFT JOIN given_out USING (batch)
-               WHERE line IS NOT NULL ORDER BY row"""
-        )
-        # One document: its lines share their keys and repeated texts, which halves the memory of a million lines.
-        stored: list[dict[str, object]] = json.loads(f"[{','.join(row[0] for row in rows)}]")
-        return [
-            LedgerLine(file_id=file_id, batch=batch, batch_date=batch_date, stored=line)
-            for line, (_, file_id, batch, batch_date) in zip(stored, rows, strict=True)
-        ]
+        with self._translated():
+            cursor = self._connection.execute(
+                """SELECT file_id, batch, day, CASE WHEN instr(line, pixel_sha256) THEN '' ELSE pixel_sha256 END, line FROM
+                   (SELECT file_id, images.batch, substr(planned_utc, 1, 10) AS day, pixel_sha256, row,
+                           coalesce(images.manifest, superseded.manifest) AS line
+                    FROM images LEFT JOIN superseded USING (file_id) LEFT JOIN given_out USING (batch))
+                   WHERE line IS NOT NULL ORDER BY row"""
+            )
+            return parsed_lines(iter(lambda: cursor.fetchmany(_LINES_AT_ONCE), []))
 
 
+_LINES_AT_ONCE: Final = 1000
 _FILES_PER_QUERY: Final = 500
 
 

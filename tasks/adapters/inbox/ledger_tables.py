@@ -5,7 +5,8 @@ A table that is added here is made in old ledgers when they are opened; a column
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from tasks.adapters.inbox.lines import AcceptedFile
@@ -26,7 +27,8 @@ CREATE TABLE IF NOT EXISTS files (
     state TEXT NOT NULL,                -- accepted, duplicate (same bytes as an accepted one), quarantined, discarded,
                                         -- withdrawn
     image_id TEXT,
-    source_sha256 TEXT NOT NULL,        -- '' = not known yet: an accepted file that nothing was compared with, until written
+    source_sha256 TEXT NOT NULL,        -- keyed; '' = not known yet: an accepted file that nothing was compared with,
+                                        -- until written
     attempts INTEGER NOT NULL DEFAULT 0,    -- times its header was read, or reading it ended in a refusal
     reason_codes TEXT NOT NULL DEFAULT '',
     message TEXT NOT NULL DEFAULT ''    -- of a refusal: Refusal.parts
@@ -38,7 +40,7 @@ CREATE TABLE IF NOT EXISTS images (
     row INTEGER UNIQUE,                 -- NULL until planned
     batch INTEGER,                      -- the plan that gave the row out
     mask_fingerprint TEXT NOT NULL DEFAULT '',  -- of the lesion mask it was written with; '' = none
-    pixel_sha256 TEXT,
+    pixel_sha256 TEXT,                  -- keyed, also where the line beside it holds an older release's plain one
     manifest TEXT                       -- JSON of the manifest line; NULL until written to the store
 );
 CREATE INDEX IF NOT EXISTS files_by_image ON files (image_id);
@@ -52,6 +54,10 @@ CREATE TABLE IF NOT EXISTS deferred (   -- of the last run only
     reason TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS superseded ( -- what is published of a claim that is to be written anew, until it is
+    file_id TEXT PRIMARY KEY,
+    manifest TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS damaged (    -- what was stored of claims that are damaged, until they are written again
     file_id TEXT PRIMARY KEY,
     manifest TEXT NOT NULL
 );
@@ -107,3 +113,20 @@ def state_of(cursor: Cursor, file: AcceptedFile) -> str:
     if "discarded" in states:
         return "discarded"
     return "duplicate" if "accepted" in states else "accepted"
+
+
+def as_spelled_before(cursor: Cursor, file_id: str, line: Mapping[str, object]) -> Mapping[str, object]:
+    """The line to keep of a claim that is written again: digests of what has not changed stay as its earlier line has them.
+
+    An older release took them without the key. In another spelling the same images would be another data version.
+    """
+    query = """SELECT source_sha256, pixel_sha256, coalesce(images.manifest, superseded.manifest, damaged.manifest) AS line
+               FROM images JOIN files USING (file_id) LEFT JOIN superseded USING (file_id) LEFT JOIN damaged USING (file_id)
+               WHERE file_id = ? AND line IS NOT NULL"""
+    kept = dict(line)
+    for source_sha256, pixel_sha256, earlier in cursor.execute(query, (file_id,)).fetchall():
+        before = json.loads(earlier)
+        for name, keyed in (("source_sha256", source_sha256), ("pixel_sha256", pixel_sha256)):
+            if name in before and line.get(name) == keyed:
+                kept[name] = before[name]
+    return kept

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Final
 
 from schemas.exam import Laterality
 
@@ -40,6 +42,7 @@ class LedgerLine:
     Attributes:
         batch: Which ingest planned its row, counted from 1; None in ledgers from before rows were planned in batches.
         batch_date: When that ingest planned its rows, ISO 8601.
+        keyed_pixel_sha256: ``pixel_sha256`` where an older release wrote the line with a plain digest; "" = as it is stored.
         stored: What was written beside the pixels, by the manifest's column; ``accession_id``, ``bare_patient_id`` and
             ``is_mask_unusable`` too, which are not published. It is the dictionary that the ledger keeps as JSON: a million of
             them share their keys.
@@ -48,6 +51,7 @@ class LedgerLine:
     file_id: str
     batch: int | None = None
     batch_date: str | None = None
+    keyed_pixel_sha256: str = ""
     stored: Mapping[str, object] = field(repr=False)
 
     @property
@@ -94,8 +98,8 @@ class LedgerLine:
 
     @property
     def pixel_sha256(self) -> str:
-        """Digest of the decoded image."""
-        return str(self.stored["pixel_sha256"])
+        """Keyed digest of the decoded image, by which lines are compared; a manifest holds what is stored."""
+        return self.keyed_pixel_sha256 or str(self.stored["pixel_sha256"])
 
     @property
     def source_shape_px(self) -> tuple[int, int]:
@@ -133,3 +137,29 @@ class LedgerLine:
     def columns(self) -> dict[str, object]:
         """The manifest's columns that ingest knows; labels and boxes join later."""
         return {**self.stored, "batch": self.batch, "batch_date": self.batch_date}
+
+
+def parsed_lines(parts: Iterable[Sequence[tuple[str, int | None, str | None, str | None, str]]]) -> list[LedgerLine]:
+    """Lines of rows that come in parts: file, batch, its date, keyed pixel digest ("" = as in the line), the line's JSON.
+
+    A part is one document, whose lines share their keys; texts that images repeat are kept once. A million lines take half of
+    the memory so, and their JSON is never there as a whole.
+    """
+    lines: list[LedgerLine] = []
+    texts: dict[object, object] = {}
+    for rows in parts:
+        stored: list[dict[str, object]] = json.loads(f"[{','.join(row[-1] for row in rows)}]")
+        for line, (file_id, batch, date_, keyed, _) in zip(stored, rows, strict=True):
+            for name in _REPEATED:
+                if (text := line.get(name)) is not None:
+                    line[name] = texts.setdefault(text, text)
+            lines.append(
+                LedgerLine(file_id=file_id, batch=batch, batch_date=date_, keyed_pixel_sha256=keyed or "", stored=line)
+            )
+    return lines
+
+
+_REPEATED: Final = (
+    "exam_id", "patient_id", "bare_patient_id", "laterality", "view_position", "acquisition", "photometric",
+    "transfer_syntax_uid", "manufacturer", "model_name", "exam_date", "gate_warnings",
+)  # fmt: skip

@@ -25,9 +25,9 @@ def find_sources(source_dir: Path, file_ids: Iterable[str], pseudonyms: Pseudony
 
 
 def source_digests(source_dir: Path, file_ids: Iterable[str], pseudonyms: Pseudonyms) -> dict[str, str]:
-    """sha256 of files of a source folder, by pseudonym; files that are gone, or cannot be read now, are left out."""
+    """Keyed digests of files of a source folder, by pseudonym; files that are gone, or cannot be read now, are left out."""
     digests = {}
     for file_id, path in find_sources(source_dir, file_ids, pseudonyms).items():
         with suppress(OSError, GateRejection, FileDeferred), os.fdopen(open_source(path, source_dir), "rb") as file:
-            digests[file_id] = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[file_id] = pseudonyms.source_digest(hashlib.file_digest(file, "sha256").hexdigest())
     return digests

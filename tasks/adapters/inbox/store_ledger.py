@@ -14,11 +14,15 @@ from schemas.errors import StoreError
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.ledger_tables import give_up_claim
 from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine
+from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import published_rows
 from tasks.adapters.store.parts import manifest_table, marked_manifest, missing_part, require_same, write_arrays_id
 from tasks.adapters.store.store_settings import read_settings, write_settings
 from tasks.adapters.workspace import write_atomically
+
+_KEYED = 1
+"""SQLite's user_version of a ledger whose digests of sources are keyed; an older release left it at 0."""
 
 _REMEDY = "restore it from a backup (`mammo restore`), or ingest into a new workspace_dir"
 
@@ -49,6 +53,7 @@ class StoreLedger(Ledger):
             pass
         with cls(ExamStore(path.parent, 1, (1, 1))) as ledger:
             ledger.carry(store_id)
+            ledger._query(f"PRAGMA user_version = {_KEYED}")  # nothing of an older release is in it
 
     @property
     def store_id(self) -> str:
@@ -61,6 +66,20 @@ class StoreLedger(Ledger):
         with self._transaction() as cursor:
             cursor.execute("DELETE FROM identity")
             cursor.execute("INSERT INTO identity (store_id) VALUES (?)", (store_id,))
+
+    def key_digests(self, pseudonyms: Pseudonyms) -> None:
+        """Makes keyed digests of the plain ones by which an older release compared files; call before any is added.
+
+        The lines of the manifest stay as that release wrote them: in another spelling they would be another data version.
+        """
+        if self._query("PRAGMA user_version") != [(0,)]:
+            return
+        self._connection.create_function("source_digest", 1, pseudonyms.source_digest, deterministic=True)
+        self._connection.create_function("pixel_digest", 1, pseudonyms.pixel_digest, deterministic=True)
+        with self._transaction() as cursor:
+            cursor.execute("UPDATE files SET source_sha256 = source_digest(source_sha256) WHERE source_sha256 != ''")
+            cursor.execute("UPDATE images SET pixel_sha256 = pixel_digest(pixel_sha256) WHERE pixel_sha256 IS NOT NULL")
+            cursor.execute(f"PRAGMA user_version = {_KEYED}")
 
     # -------------------------------------------------------------------------------------------------------- damage
 
@@ -198,7 +217,6 @@ class StoreLedger(Ledger):
             cursor.execute("CREATE TABLE IF NOT EXISTS withdrawals (line TEXT PRIMARY KEY)")
             cursor.execute("CREATE TABLE IF NOT EXISTS withdrawn_names (name TEXT PRIMARY KEY)")
             cursor.execute("CREATE TABLE IF NOT EXISTS identity (store_id TEXT NOT NULL)")
-            cursor.execute("CREATE TABLE IF NOT EXISTS damaged (file_id TEXT PRIMARY KEY, manifest TEXT NOT NULL)")
 
 
 def _forget_what_was_written_again(cursor: Any) -> None:

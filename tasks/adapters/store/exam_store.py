@@ -23,7 +23,7 @@ from schemas.config.ingest import PreprocessConfig
 from schemas.config.training import StoreReader
 from schemas.errors import StoreError
 from schemas.layout import LESION_MASK, PIXELS
-from tasks.adapters.store.parts import is_unmade, making, require_parts, write_arrays_id
+from tasks.adapters.store.parts import is_unmade, making, require_key, require_parts, write_arrays_id
 from tasks.adapters.store.shard_file import COMPRESSION_LEVEL, COMPRESSOR, ShardFile, is_index_sound
 from tasks.adapters.store.store_settings import StoreSettings, read_settings, write_settings
 from tasks.adapters.store.tensorstore_reader import read_chunk
@@ -123,6 +123,7 @@ def create_store(
             make_ledger(files.ledger_path, wanted.store_id)
             write_settings(files, wanted)
     found = read_settings(files)
+    require_key(files, found.pseudonym_key_id)
     if changed := wanted.changed(found):
         raise StoreError(
             f"The store at {folder} was made with other settings: {', '.join(changed)}",
@@ -161,8 +162,10 @@ def open_store(folder: Path) -> ExamStore:
 
     Raises:
         StoreError: There is none, it has another layout, or a part of it is missing, damaged, or of another store.
+        ConfigError: The key beside it is damaged.
     """
     settings = read_settings(StoreFolder(folder))
+    require_key(StoreFolder(folder), settings.pseudonym_key_id)
     require_parts(StoreFolder(folder), settings.store_id, for_writing=False)
     return _store(folder, settings)
 

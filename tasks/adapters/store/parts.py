@@ -19,7 +19,8 @@ from pyarrow import parquet
 
 from schemas.errors import StoreError
 from schemas.layout import LESION_MASK, PIXELS
-from tasks.adapters.workspace import StoreFolder, write_atomically
+from tasks.adapters.pseudonyms import names_of_key
+from tasks.adapters.workspace import StoreFolder, Workspace, write_atomically
 
 _ID: Final = "store_id"
 _DAMAGE: Final = (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException)
@@ -81,6 +82,28 @@ def require_arrays(files: StoreFolder, store_id: str) -> None:
         require_same(found, store_id, group)
 
 
+def require_key(files: StoreFolder, key_id: str) -> None:
+    """Checks that the key beside a store is its own. None need be there for a reader: who trains can do without.
+
+    Two stores may have one key, to have the same pseudonyms: the file of either is right in both.
+
+    Raises:
+        StoreError: It is another one.
+        ConfigError: It is damaged.
+    """
+    path = Workspace(files.root.parent).key_path
+    names = names_of_key(path)
+    if names is None:
+        return
+    if names[0] != key_id:
+        raise StoreError(
+            f"{path.name} in {path.parent} is not the key that the pseudonyms of this store were made with",
+            expected=f"the key {key_id}, as {files.settings_path.name} says",
+            got=f"the key {names[0]}{f' of the store {names[1][:12]}' if names[1] else ''}",
+            remedy="put the right one back, or restore it from a backup (`mammo restore`)",
+        )
+
+
 def require_same(found: str, store_id: str, part: Path) -> None:
     """Refuses a part of another store.
 
@@ -90,7 +113,7 @@ def require_same(found: str, store_id: str, part: Path) -> None:
     if found != store_id:
         raise StoreError(
             f"{part.name} in {part.parent} belongs to another store",
-            expected=f"the store {store_id[:12]}, as its {StoreFolder(part.parent).settings_path.name} says",
+            expected=f"the store {store_id[:12]}, as {StoreFolder(part.parent).settings_path.name} says",
             got=found[:12] or "a part without an id",
             remedy="put the right one back, or restore all of them from one backup",
         )

@@ -144,7 +144,8 @@ def _with_mask(asked: PrepareImage, mask_path: Path) -> PrepareImage:
 def test_every_hostile_file_is_gated(tmp_path: Path, write_sound: WriteSound) -> None:
     """Over 140 malformed files: refused with known codes or rightly accepted, by few children in a minute of CPU and 1 GiB."""
     (tmp_path / "set").mkdir()
-    sound_path = write_sound(tmp_path / "sound.dcm")
+    (tmp_path / "sound").mkdir()  # beside the set: under the same key
+    sound_path = write_sound(tmp_path / "sound" / "sound.dcm")
     sound_sha256 = in_process(sound_path).pixel_sha256
     cases = hostile.write_hostile_set(tmp_path / "set", sound_path)
     assert len(cases) >= 60
@@ -179,7 +180,7 @@ def test_every_hostile_file_is_gated(tmp_path: Path, write_sound: WriteSound) ->
     if (ended_bytes := _ended_children_peak_bytes()) > max(ended_before_bytes, _peak_bytes(os.getpid())):
         peak_bytes = max(peak_bytes, ended_bytes)
     assert wrong == []
-    assert {path.name for path in tmp_path.iterdir()} == {"key", "set", "sound.dcm"}  # nothing is where a UID pointed
+    assert {path.name for path in tmp_path.iterdir()} == {"key", "set", "sound"}  # nothing is where a UID pointed
     assert outcomes["refused"] > 100 and outcomes["accepted"] > 5
     assert sum(spent_s.values()) < 60
     assert peak_bytes < GIB
@@ -346,7 +347,7 @@ def deferral(child: GateChild, asked: PrepareImage | InspectHeader) -> str:
 
 
 def test_a_disk_s_error_is_not_the_file_s_fault(tmp_path: Path, child: GateChild, write_sound: WriteSound) -> None:
-    """EIO from a real read, a file that is gone, a key that is gone: deferred; the child goes on with the next file."""
+    """EIO from a real read, a file that is gone, a key that is gone or another: deferred; the child goes on with the next."""
     key_path = tmp_path / "key"
     open_key(key_path, creates=True)
     gate = GateSettings(source_dir=Path("/proc/self"), profile="phantom", key_path=key_path)
@@ -358,6 +359,8 @@ def test_a_disk_s_error_is_not_the_file_s_fault(tmp_path: Path, child: GateChild
     keyless = GateSettings(source_dir=sound.parent, profile="phantom", key_path=tmp_path / "locked")
     (tmp_path / "locked").write_bytes(b"too short")
     assert deferral(child, InspectHeader(path=sound, gate=keyless)) == "ConfigError"
+    exchanged = GateSettings(source_dir=sound.parent, profile="phantom", key_path=key_path, key_id="another")
+    assert deferral(child, InspectHeader(path=sound, gate=exchanged)) == "ConfigError", "no pseudonym of two keys in one store"
     masked = replace(request(sound), mask_path=tmp_path / "gone.png")
     assert deferral(child, masked) == "ENOENT", "an image must not be stored without the mask that the disk does not give"
     assert child.prepare(request(sound)).record

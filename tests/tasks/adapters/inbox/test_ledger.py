@@ -512,5 +512,6 @@ def test_it_has_no_column_for_an_identifier(ledger: Ledger, tmp_path: Path) -> N
         "given_out": ["batch", "rows", "planned_utc"],
         "deferred": ["file_id", "reason"],
         "superseded": ["file_id", "manifest"],
+        "damaged": ["file_id", "manifest"],
         "releases": ["file_id", "reason_codes", "reason", "released_utc"],
     }

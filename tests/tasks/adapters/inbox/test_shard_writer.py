@@ -31,7 +31,7 @@ from tasks.adapters.inbox.shard_writer import (
     refusal,
     write_exam_shard,
 )
-from tasks.adapters.pseudonyms import open_key
+from tasks.adapters.pseudonyms import open_key, place_key
 from tasks.adapters.store.exam_store import ExamStore, create_store, read_row, reserve_rows
 from tasks.adapters.store.manifest import lines_of, publish, read_manifest
 from tasks.adapters.store.views import seen_breasts, stored_views
@@ -74,14 +74,15 @@ def _source_files(folder: Path) -> list[SourceFile]:
 
 
 def _job(folder: Path, source_dir: Path, files: Iterable[SourceFile], masks: dict[str, Path] | None = None) -> ShardJob:
-    """Eight rows, one shard; masks by file id."""
+    """Eight rows, one shard, the same key each time; masks by file id."""
     key_path = folder / "pseudonym.key"
+    place_key(key_path, bytes(range(32)))
     store = create_store(
         folder / "exam_store",
         preprocess=PREPROCESS,
         preprocess_version=PREPROCESS_VERSION,
         rows_per_shard=8,
-        key_id=open_key(key_path, creates=True).key_id,
+        key_id=open_key(key_path).key_id,
     )
     reserve_rows(store, 8)
     images = tuple(
@@ -244,14 +245,15 @@ def test_headers_give_a_record_or_reasons(cohort_dir: Path, tmp_path: Path) -> N
     good_path.write_bytes(_source_files(cohort_dir)[0].path.read_bytes())
     bad_path.write_text("not an image" * 1000)
     key_path = tmp_path / "pseudonym.key"
-    open_key(key_path, creates=True)
+    pseudonyms = open_key(key_path, creates=True)
     gate = GateSettings(source_dir=tmp_path, profile="phantom", key_path=key_path)
     job = HeaderJob(files=tuple(_source_files(tmp_path)), gate=gate)
     assert [item.record.source_sha256 for item in inspect_files(job) if item.record] == [""]
     first, second = inspect_files(replace(job, with_digest=True))
     assert first.refused is None
     assert first.record is not None
-    assert first.record.source_sha256 == hashlib.sha256(good_path.read_bytes()).hexdigest()
+    plain_sha256 = hashlib.sha256(good_path.read_bytes()).hexdigest()
+    assert first.record.source_sha256 == pseudonyms.source_digest(plain_sha256)
     assert not first.record.patient_id.startswith("PHANTOM")
     assert second.record is None
     assert second.refused is not None
