@@ -32,7 +32,9 @@ def make_config(
     )
 
 
-def ingest_serially(config: RunConfig) -> tuple[IngestReport, dict[str, float]]:
+def ingest_serially(
+    config: RunConfig, before_publishing: Callable[[], None] = lambda: None
+) -> tuple[IngestReport, dict[str, float]]:
     """Ingests as ``flows.ingest`` does; the report, and the wall seconds of each step."""
     original, ingest.run_all = ingest.run_all, _run_all  # type: ignore[assignment]
     took: dict[str, float] = {}
@@ -43,6 +45,7 @@ def ingest_serially(config: RunConfig) -> tuple[IngestReport, dict[str, float]]:
                 _timed(took, "inspect", lambda files=files: ingest.inspect_batch.fn(config, "", files))
         for shards in _timed(took, "plan", lambda: ingest.plan_shards.fn(config, scan)):
             _timed(took, "write", lambda shards=shards: ingest.ingest_batch.fn(config, "", shards))
+        before_publishing()
         return _timed(took, "publish", lambda: publish_exams.fn(config, scan)), took
     finally:
         ingest.run_all = original
