@@ -3,7 +3,7 @@
 The variance comes from what each breast contributes, summed by patient. Few patients estimate it badly, so it is drawn towards
 the variance that the area itself implies, and the interval is a score interval: its ends are the areas at which the found one
 would just not surprise. So a perfect ranking has an interval too. Which cells it was measured in, and how it fares beside other
-methods, is what ``benchmarks/bench_coverage.py`` prints. Axes: ``S`` scores of the same breasts, ``B`` breasts.
+methods, is what ``benchmarks/evaluation/bench_coverage.py`` prints. Axes: ``S`` scores of the same breasts, ``B`` breasts.
 
 Sources: DeLong 1988 and Obuchowski 1997 (contributions, clusters); Newcombe 2006 (Statistics in Medicine 25, 559: the score
 interval and the variance an area implies, method 5); Boyd, Eng and Page 2013 (average precision as a binomial proportion).
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 from gmic_model.metrics.delong import delong_covariance
 from gmic_model.metrics.proportions import (
@@ -181,6 +180,8 @@ def _auroc_part(
         patients,
         confidence=confidence,
     )
+
+    from scipy.optimize import brentq  # a fifth of a second of CPU, which who only draws or predicts need not spend
 
     def surprise(area: float) -> float:
         return (value - area) ** 2 - quantile**2 * factor * implied_variance(area, positives, negatives)

@@ -12,7 +12,7 @@ MOST = 11
 ON_THE_WAY = ("gate.child", "gate.messages", "gate.source_file", "inbox.lines", "inbox.shard_writer", "store.exam_store")
 NOT_OF_ONE_IMAGE = {
     "HeaderJob", "ShardJob", "ShardResult",  # of a shard or some files, for Dask
-    "InspectedFile", "InspectHeader", "PrepareImage", "DrawThumbnail", "Answer", "Errand",  # in which records of the list travel
+    "InspectedFile", "InspectHeader", "PrepareImage", "DrawThumbnail", "Answer", "Errand",  # in which records travel
     "ExamStore",
 }  # fmt: skip
 
