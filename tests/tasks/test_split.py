@@ -75,9 +75,11 @@ def _config(workspace: Path, **changes: float) -> RunConfig:
     return RunConfig.model_validate({"workspace_dir": workspace, "ingest": {"source_dir": "s"}, "split": changes})
 
 
-def _ingested(workspace: Path, lines: list[dict[str, object]]) -> IngestReport:
+def _ingested(workspace: Path, lines: list[dict[str, object]], *, key_id: str = "k") -> IngestReport:
     preprocess = PreprocessConfig(window_px=32, jitter_shift_px=0, jitter_size_px=0)
-    store = create_store(workspace / "exam_store", preprocess=preprocess, preprocess_version="1", rows_per_shard=4, key_id="k")
+    store = create_store(
+        workspace / "exam_store", preprocess=preprocess, preprocess_version="1", rows_per_shard=4, key_id=key_id
+    )
     manifest = publish(store, lines, [])
     return IngestReport(
         store_dir=store.folder,
@@ -293,7 +295,7 @@ def official(tmp_path: Path) -> tuple[Path, IngestReport]:
     """A workspace of twenty patients under the pseudonyms of a key."""
     place_key(tmp_path / "pseudonym.key", _PSEUDONYMS.key)
     lines = [{**line, "patient_id": _TWENTY[str(line["patient_id"])]} for line in _cohort()]
-    ingested = _ingested(tmp_path, lines)
+    ingested = _ingested(tmp_path, lines, key_id=_PSEUDONYMS.key_id)
     StoreLedger.make(ingested.store_dir / "ledger.sqlite", read_settings(StoreFolder(ingested.store_dir)).store_id)
     return tmp_path, ingested
 

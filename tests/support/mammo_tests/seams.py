@@ -27,7 +27,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 _COPIED = (
-    "schemas", "gmic_model", "tasks", "flows", "deployments", "tests", "docs", "pyproject.toml", "README.md", "ARCHITECTURE.md",
+    "schemas", "gmic_model", "tasks", "flows", "deployments", "tests", "docs", "pyproject.toml", "constraints.txt", "README.md",
+    "ARCHITECTURE.md",
 )  # fmt: skip
 _PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist")
 _STEP = re.compile(

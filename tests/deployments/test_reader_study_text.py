@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployments.commands.reader_study_text import interval_text
 from typer.testing import CliRunner
 
 from deployments.cli import app
+from deployments.reader_study_text import interval_text
 from schemas.reports.report import Interval
 
 
