@@ -89,12 +89,16 @@ def test_no_name_of_a_path_is_kept_or_said(
 
 
 def _logged(message: str) -> bool:
-    """True when the server has this message; it gets logs some time after they were written."""
+    """True when the server has this message; it gets logs some time after they were written.
+
+    The newest are asked for: the server of all tests may hold thousands.
+    """
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import LogSort
 
     with get_client(sync_client=True) as client:
         for _ in range(300):
-            if any(message in log.message for log in client.read_logs(limit=200)):
+            if any(message in log.message for log in client.read_logs(limit=200, sort=LogSort.TIMESTAMP_DESC)):
                 return True
             time.sleep(0.2)
     return False
