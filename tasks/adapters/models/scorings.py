@@ -6,6 +6,7 @@ seen too.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -48,7 +49,11 @@ def enter_scoring(
         # One write at the end of the file: of two evaluations at once, both stand there, whole.
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(file, f"{scoring.model_dump_json()}\n".encode())
+            line = f"{scoring.model_dump_json()}\n".encode()
+            written = os.write(file, line)
+            if written < len(line):  # the disk is full: half a line would stop every evaluation after this one
+                os.ftruncate(file, os.fstat(file).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file)
         finally:
             os.close(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -58,6 +59,18 @@ def test_nothing_is_scored_that_cannot_be_written_down(splits: SplitReport) -> N
     log.write_text("half a li")
     with pytest.raises(StoreError, match="damaged line"):
         enter_scoring(splits, [member("a")], None, 9)
+
+
+def test_a_full_disk_leaves_no_half_line(splits: SplitReport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes a part of the line only: it goes again, and the evaluation after it is entered."""
+    enter_scoring(splits, [member("a")], None, 9)
+    write = os.write
+    monkeypatch.setattr("os.write", lambda file, content: write(file, content[:20]))
+    with pytest.raises(StoreError, match="No space left"):
+        enter_scoring(splits, [member("b")], None, 9)
+    monkeypatch.undo()
+    assert len(enter_scoring(splits, [member("c")], None, 9)) == 2
+    assert len(splits.splits_path.with_name("test_scorings.jsonl").read_text().splitlines()) == 2
 
 
 def test_without_a_log_nothing_is_said() -> None:
