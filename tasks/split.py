@@ -72,7 +72,8 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
             remedy="remove images that stand in several patients' exams (docs/reference/data-checks.md), then split again",
         )
     path = Workspace(config.workspace_dir).splits_path
-    absent = {patient_id: part.value for patient_id, part in kept.items() if patient_id not in set(published["patient_id"])}
+    present = set(published["patient_id"])
+    absent = {patient_id: part.value for patient_id, part in kept.items() if patient_id not in present}
     known = pd.concat([splits, pd.DataFrame(absent.items(), columns=list(splits.columns))])
     write_atomically(path, known.sort_values("patient_id").to_parquet(index=False))
     counts = count_splits(manifest.merge(splits, on="patient_id"))
