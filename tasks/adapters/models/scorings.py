@@ -7,6 +7,7 @@ seen too.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -46,18 +47,19 @@ def enter_scoring(
         test_patients=test_patients,
     )
     try:
-        # One write at the end of the file: of two evaluations at once, both stand there, whole.
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
+            # Of two evaluations at once, the second waits: a reader could otherwise see half of a line that is being written.
+            fcntl.flock(file, fcntl.LOCK_EX)
             line = f"{scoring.model_dump_json()}\n".encode()
             written = os.write(file, line)
             if written < len(line):  # the disk is full: half a line would stop every evaluation after this one
                 os.ftruncate(file, os.fstat(file).st_size - written)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file)
+            lines = path.read_text(encoding="utf-8").splitlines()
         finally:
             os.close(file)
-        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as refused:
         raise _unusable(path, refused.strerror if isinstance(refused, OSError) else "bytes that are not UTF-8") from refused
     try:
