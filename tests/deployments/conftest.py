@@ -210,7 +210,8 @@ def workstation(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=unsafe(clean_environment(folder / "no-profile")),
+        # The server looks for schedules once a minute, and nothing of ours is in that minute.
+        env=unsafe(clean_environment(folder / "no-profile")) | {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"},
         preexec_fn=_hear_ctrl_c,
     )
     assert process.stdout is not None

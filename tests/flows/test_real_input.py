@@ -61,7 +61,7 @@ def predict(mammo: Mammo, folder: Path, profile: str, checkpoint: Path, workspac
 def test_four_film_views_get_scores_and_panels(tmp_path: Path, untrained: Path, mammo: Mammo) -> None:
     """CBIS-DDSM under its profile: one exam, four views, two breasts, no view missing; saliency leads back to the breast.
 
-    These films are scanned to their edges: the two mediolateral oblique breasts are longer than the window, and the report says so.
+    Films are scanned to their edges: the two mediolateral oblique breasts are longer than the window, and the report says so.
     """
     folder = source_folder("cbis_ddsm")
     report, _ = predict(mammo, folder, "cbis-ddsm", untrained, tmp_path)
