@@ -8,7 +8,7 @@ from importlib import import_module
 
 from mammo_tests.reference import ROOT
 
-MOST = 11
+MOST = 9
 ON_THE_WAY = ("gate.child", "gate.messages", "gate.source_file", "inbox.lines", "inbox.shard_writer", "store.exam_store")
 NOT_OF_ONE_IMAGE = {
     "HeaderJob", "ShardJob", "ShardResult",  # of a shard or some files, for Dask

@@ -355,15 +355,7 @@ def enter_headers(ledger: StoreLedger, config: RunConfig, inspected: Sequence[In
     for item in inspected:
         if item.record is not None:
             is_withdrawn = bool(gone) and not gone.isdisjoint(names_of_record(item.record))
-            (withdrawn if is_withdrawn else accepted).append(
-                AcceptedFile(
-                    file_id=item.file.file_id,
-                    fingerprint=item.file.fingerprint,
-                    image_id=item.record.image_id,
-                    exam_id=item.record.exam_id,
-                    source_sha256=item.record.source_sha256,
-                )
-            )
+            (withdrawn if is_withdrawn else accepted).append((item.file, item.record))
     deferred = _enter_unread(
         ledger,
         config,

@@ -24,7 +24,7 @@ from schemas.errors import StoreError
 from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.refusal import Refusal
 from tasks.adapters.inbox.ledger_tables import TABLES, as_spelled_before, give_up_claim, is_settled, state_of
-from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, WrittenImage, parsed_lines
+from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, parsed_lines
 
 
 class Ledger:
@@ -116,22 +116,22 @@ class Ledger:
         Files without a digest claim their image until they are compared (``undigested_rivals``) or written.
         """
         with self._transaction() as cursor:
-            for file in files:
+            for file, record in files:
                 cursor.execute("DELETE FROM deferred WHERE file_id = ?", (file.file_id,))
-                give_up_claim(cursor, file.file_id, unless=file)
-                state = state_of(cursor, file)
+                give_up_claim(cursor, file.file_id, unless=(file, record))
+                state = state_of(cursor, (file, record))
                 cursor.execute(
                     """INSERT INTO files (file_id, fingerprint, state, image_id, source_sha256, attempts)
                        VALUES (?, ?, ?, ?, ?, 1)
                        ON CONFLICT (file_id) DO UPDATE SET fingerprint = excluded.fingerprint, state = excluded.state,
                        image_id = excluded.image_id, source_sha256 = excluded.source_sha256, attempts = attempts + 1,
                        reason_codes = '', message = ''""",
-                    (file.file_id, file.fingerprint, state, file.image_id, file.source_sha256),
+                    (file.file_id, file.fingerprint, state, record.image_id, record.source_sha256),
                 )
                 if state == "accepted":
                     cursor.execute(
                         "INSERT OR IGNORE INTO images (file_id, image_id, exam_id) VALUES (?, ?, ?)",
-                        (file.file_id, file.image_id, file.exam_id),
+                        (file.file_id, record.image_id, record.exam_id),
                     )
                 else:
                     cursor.execute("DELETE FROM images WHERE file_id = ?", (file.file_id,))
@@ -287,23 +287,24 @@ class Ledger:
         found = self._query("SELECT file_id, row, image_id FROM images WHERE manifest IS NULL AND row IS NOT NULL")
         return {file_id: (row, image_id) for file_id, row, image_id in found}
 
-    def add_written(self, written: Mapping[str, WrittenImage]) -> None:
-        """Records claims as written to the store, by file.
+    def add_written(self, lines: Iterable[LedgerLine]) -> None:
+        """Records claims as written to the store.
 
         Raises:
             StoreError: One of the files was never accepted; nothing is recorded.
         """
+        written = {line.file_id: line for line in lines}
         with self._transaction() as cursor:
             cursor.executemany(
                 "UPDATE images SET manifest = ?, pixel_sha256 = ?, mask_fingerprint = ? WHERE file_id = ?",
                 [
                     (
-                        json.dumps(as_spelled_before(cursor, file_id, image.line)),
-                        image.line.get("pixel_sha256"),
-                        image.mask_fingerprint,
-                        file_id,
+                        json.dumps(as_spelled_before(cursor, line.file_id, line.stored)),
+                        line.stored.get("pixel_sha256"),
+                        line.mask_fingerprint,
+                        line.file_id,
                     )
-                    for file_id, image in written.items()
+                    for line in written.values()
                 ],
             )
             recorded = cursor.rowcount
@@ -311,7 +312,11 @@ class Ledger:
                 cursor.executemany(f"DELETE FROM {table} WHERE file_id = ?", [(file_id,) for file_id in written])  # noqa: S608
             cursor.executemany(
                 "UPDATE files SET source_sha256 = ? WHERE file_id = ? AND source_sha256 = ''",
-                [(image.line["source_sha256"], file_id) for file_id, image in written.items() if "source_sha256" in image.line],
+                [
+                    (line.stored["source_sha256"], file_id)
+                    for file_id, line in written.items()
+                    if "source_sha256" in line.stored
+                ],
             )
             discarded = cursor.execute(
                 f"""SELECT file_id FROM files WHERE state = 'accepted' AND source_sha256 != '' AND source_sha256 IN

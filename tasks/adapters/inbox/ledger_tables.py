@@ -89,25 +89,25 @@ def give_up_claim(cursor: Cursor, file_id: str, *, unless: AcceptedFile | None =
     """
     query = "SELECT images.image_id, source_sha256, fingerprint FROM images JOIN files USING (file_id) WHERE file_id = ?"
     for image_id, sha256, fingerprint in cursor.execute(query, (file_id,)).fetchall():
-        if unless is not None and sha256 and unless.source_sha256:
-            is_same = sha256 == unless.source_sha256
-        else:
-            is_same = unless is not None and (fingerprint, image_id) == (unless.fingerprint, unless.image_id)
-        if is_same:
-            return
+        if unless is not None:
+            file, record = unless
+            by_digest = sha256 and record.source_sha256
+            if sha256 == record.source_sha256 if by_digest else (fingerprint, image_id) == (file.fingerprint, record.image_id):
+                return
         cursor.execute("DELETE FROM images WHERE file_id = ?", (file_id,))
         cursor.execute("DELETE FROM superseded WHERE file_id = ?", (file_id,))
         cursor.execute("DELETE FROM files WHERE state = 'duplicate' AND image_id = ? AND source_sha256 = ?", (image_id, sha256))
 
 
-def state_of(cursor: Cursor, file: AcceptedFile) -> str:
+def state_of(cursor: Cursor, accepted: AcceptedFile) -> str:
     """What a file is beside the files that hold its very bytes; accepted while that is not known."""
-    if not file.source_sha256:
+    file, record = accepted
+    if not record.source_sha256:
         return "accepted"
     same = cursor.execute(
         """SELECT state FROM files WHERE image_id = ? AND source_sha256 = ? AND file_id != ?
            UNION ALL SELECT state FROM files WHERE source_sha256 = ? AND state = 'discarded'""",
-        (file.image_id, file.source_sha256, file.file_id, file.source_sha256),
+        (record.image_id, record.source_sha256, file.file_id, record.source_sha256),
     ).fetchall()
     states = {state for (state,) in same}
     if "discarded" in states:

@@ -1,4 +1,4 @@
-"""What goes into the ledger and what comes out of it: accepted files, written images, and the line of each stored image."""
+"""What goes into the ledger and what comes out of it: accepted files, and the line of each stored image."""
 
 from __future__ import annotations
 
@@ -8,31 +8,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
-from schemas.exam import Laterality
+from schemas.exam import ImageRecord, Laterality
+from tasks.adapters.gate.source_file import SourceFile
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptedFile:
-    """A file whose header the gate accepted; its digest is "" if nobody needed it yet."""
-
-    file_id: str
-    fingerprint: str
-    image_id: str
-    exam_id: str
-    source_sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenImage:
-    """An image that is in the store.
-
-    Attributes:
-        line: Its manifest line.
-        mask_fingerprint: Of the lesion mask file it was written with; ``''`` = none.
-    """
-
-    line: Mapping[str, object]
-    mask_fingerprint: str = ""
+AcceptedFile = tuple[SourceFile, ImageRecord]
+"""A file whose header the gate accepted; the record's digest is "" if nobody needed it yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +23,7 @@ class LedgerLine:
         batch: Which ingest planned its row, counted from 1; None in ledgers from before rows were planned in batches.
         batch_date: When that ingest planned its rows, ISO 8601.
         keyed_pixel_sha256: ``pixel_sha256`` where an older release wrote the line with a plain digest; "" = as it is stored.
+        mask_fingerprint: Of the lesion mask file it was written with; "" = none. It is kept by the ledger and not read back.
         stored: What was written beside the pixels, by the manifest's column; ``accession_id``, ``bare_patient_id`` and
             ``is_mask_unusable`` too, which are not published. It is the dictionary that the ledger keeps as JSON: a million of
             them share their keys.
@@ -52,6 +33,7 @@ class LedgerLine:
     batch: int | None = None
     batch_date: str | None = None
     keyed_pixel_sha256: str = ""
+    mask_fingerprint: str = ""
     stored: Mapping[str, object] = field(repr=False)
 
     @property

@@ -24,7 +24,7 @@ from tasks.adapters.gate.child import PreparedImage, child_of_this_thread
 from tasks.adapters.gate.gate_settings import GateSettings
 from tasks.adapters.gate.messages import InspectHeader, PrepareImage
 from tasks.adapters.gate.source_file import SourceFile
-from tasks.adapters.inbox.lines import WrittenImage
+from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.source_folder import LINK_TO_NOWHERE
 from tasks.adapters.store.exam_store import ExamStore, StoredImage, crop_digest, write_shard
 
@@ -78,10 +78,10 @@ class ShardJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardResult:
-    """What a shard's writer reports: written images by file id (labels join later), refused files with fingerprints, others."""
+    """What a shard's writer reports: lines of written images (labels join later), refused files with fingerprints, others."""
 
     shard: int
-    written: dict[str, WrittenImage]
+    written: tuple[LedgerLine, ...]
     refused: tuple[tuple[QuarantinedFile, str], ...]
     deferred: tuple[DeferredFile, ...] = ()
 
@@ -107,16 +107,16 @@ def write_exam_shard(job: ShardJob) -> ShardResult:
     Raises:
         OSError: The store's disk is full or gone; finished shards are safe and a rerun continues.
     """
-    written: dict[str, WrittenImage] = {}
+    written: list[LedgerLine] = []
     refused: list[tuple[QuarantinedFile, str]] = []
     deferred: list[DeferredFile] = []
     write_shard(job.store, job.shard, _stored_images(job, written, refused, deferred))
-    return ShardResult(shard=job.shard, written=written, refused=tuple(refused), deferred=tuple(deferred))
+    return ShardResult(shard=job.shard, written=tuple(written), refused=tuple(refused), deferred=tuple(deferred))
 
 
 def _stored_images(
     job: ShardJob,
-    written: dict[str, WrittenImage],
+    written: list[LedgerLine],
     refused: list[tuple[QuarantinedFile, str]],
     deferred: list[DeferredFile],
 ) -> Iterator[StoredImage]:
@@ -135,7 +135,8 @@ def _stored_images(
             ready = replace(ready, is_mask_unusable=True)
         if ready.is_mask_unusable:
             logger.warning("the lesion mask of image %s cannot be used; it goes on without one", ready.record.image_id)
-        written[image.file.file_id] = WrittenImage(line=stored_line(image.row, ready), mask_fingerprint=image.mask_fingerprint)
+        line = stored_line(image.row, ready)
+        written.append(LedgerLine(file_id=image.file.file_id, mask_fingerprint=image.mask_fingerprint, stored=line))
         yield StoredImage(row=image.row, pixels_HW=ready.prepared.pixels_HW, mask_HW=ready.mask_HW)
 
 

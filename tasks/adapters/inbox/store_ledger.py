@@ -190,7 +190,7 @@ class StoreLedger(Ledger):
     def add_withdrawn(self, files: Iterable[AcceptedFile]) -> None:
         """Registers files whose header shows something that was withdrawn: they claim nothing, and are not read again."""
         with self._transaction() as cursor:
-            for file in files:
+            for file, record in files:
                 give_up_claim(cursor, file.file_id)
                 cursor.execute("DELETE FROM deferred WHERE file_id = ?", (file.file_id,))
                 cursor.execute(
@@ -198,7 +198,7 @@ class StoreLedger(Ledger):
                        VALUES (?, ?, 'withdrawn', ?, '', 1)
                        ON CONFLICT (file_id) DO UPDATE SET fingerprint = excluded.fingerprint, state = 'withdrawn',
                        image_id = excluded.image_id, attempts = attempts + 1, reason_codes = '', message = ''""",
-                    (file.file_id, file.fingerprint, file.image_id),
+                    (file.file_id, file.fingerprint, record.image_id),
                 )
 
     def enter_withdrawals(self, entries: Iterable[tuple[str, Iterable[str]]]) -> None:

@@ -569,7 +569,7 @@ def test_a_poisoned_shard_is_written_without_the_poison(tmp_path: Path, write_so
     assert not isinstance(result, Failed), result.error
     assert isinstance(result, ShardResult)
     assert {file.file_id: file.reason_codes for file, _ in result.refused} == {"F1": ("F11",), "F2": ("F11",)}
-    assert sorted(int(str(image.line["row"])) for image in result.written.values()) == [0, 3]
+    assert sorted(int(str(line.stored["row"])) for line in result.written) == [0, 3]
     for row in (0, 3):
         rows, columns = wanted[row].shape
         np.testing.assert_array_equal(read_row(store, row)[:rows, :columns], wanted[row])

@@ -13,24 +13,20 @@ from pathlib import Path
 
 import pytest
 
+from mammo_tests.ledger_files import accepted_file
 from schemas.errors import StoreError
 from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.refusal import Refusal
 from tasks.adapters.inbox.ledger import Ledger
-from tasks.adapters.inbox.lines import AcceptedFile, WrittenImage
+from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine
 
 REPOSITORY = Path(__file__).parents[4]
 NOW = "2026-01-02T03:04:05+00:00"
 
 
 def _file(name: str, *, image: str | None = None, exam: str = "E1", sha: str | None = None, at: str = "1-1") -> AcceptedFile:
-    return AcceptedFile(
-        file_id=f"F{name}",
-        fingerprint=at,
-        image_id=f"I{image or name}",
-        exam_id=exam,
-        source_sha256=f"sha-{image or name}" if sha is None else sha,
-    )
+    digest = f"sha-{image or name}" if sha is None else sha
+    return accepted_file(f"F{name}", at=at, image_id=f"I{image or name}", exam_id=exam, source_sha256=digest)
 
 
 def _refused(name: str) -> QuarantinedFile:
@@ -38,7 +34,7 @@ def _refused(name: str) -> QuarantinedFile:
 
 
 def _write(ledger: Ledger, **lines: dict[str, object]) -> None:
-    ledger.add_written({file_id: WrittenImage(line=line) for file_id, line in lines.items()})
+    ledger.add_written(LedgerLine(file_id=file_id, stored=line) for file_id, line in lines.items())
 
 
 def _lines(ledger: Ledger) -> list[dict[str, object]]:
@@ -286,7 +282,8 @@ def test_an_image_to_be_written_again_keeps_its_row(ledger: Ledger) -> None:
     """Its mask changed, or its stored bytes were damaged: the file is unsettled, the row is the same."""
     ledger.add_accepted([_file("a"), _file("b")])
     ledger.plan_rows(4, planned_utc=NOW)
-    ledger.add_written({"Fa": WrittenImage(line={"row": 0}, mask_fingerprint="9-9"), "Fb": WrittenImage(line={"row": 1})})
+    lines = [LedgerLine(file_id="Fa", stored={"row": 0}, mask_fingerprint="9-9"), LedgerLine(file_id="Fb", stored={"row": 1})]
+    ledger.add_written(lines)
     assert ledger.mask_fingerprints() == {"Fa": ("Ia", "9-9"), "Fb": ("Ib", "")}
     ledger.rewrite(["Fa"])
     assert not ledger.is_known("Fa", "1-1") and _lines(ledger) == [{"row": 1}]
@@ -300,7 +297,7 @@ def test_a_written_file_that_nobody_accepted_is_an_error(ledger: Ledger) -> None
     ledger.add_accepted([_file("a")])
     ledger.plan_rows(4, planned_utc=NOW)
     with pytest.raises(StoreError, match="1 of them"):
-        ledger.add_written({"Fa": WrittenImage(line={"row": 0}), "Fz": WrittenImage(line={"row": 1})})
+        _write(ledger, Fa={"row": 0}, Fz={"row": 1})
     assert _lines(ledger) == []
 
 
@@ -407,12 +404,13 @@ def test_rows_of_refused_images_are_never_given_out_again(ledger: Ledger) -> Non
 
 _COMMITTER = """
 import sys
-sys.path[:0] = [sys.argv[1]]
+sys.path[:0] = [sys.argv[1], f"{sys.argv[1]}/tests/support"]
 from pathlib import Path
-from tasks.adapters.inbox.ledger import AcceptedFile, Ledger
+from mammo_tests.ledger_files import accepted_file
+from tasks.adapters.inbox.ledger import Ledger
 def images():
     for i in range(50):
-        yield AcceptedFile(file_id=f"F{batch}-{i}", fingerprint="1-1", image_id=f"I{batch}-{i}", exam_id="E", source_sha256="s")
+        yield accepted_file(f"F{batch}-{i}", at="1-1", image_id=f"I{batch}-{i}", exam_id="E", source_sha256="s")
         if i == 25:
             print(f"inside {batch}", flush=True)
 with Ledger(Path(sys.argv[2])) as ledger:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mammo_tests.ledger_files import accepted_file
 from tasks.adapters.inbox.ledger_tables import TABLES, give_up_claim, is_settled, state_of
 from tasks.adapters.inbox.lines import AcceptedFile
 
@@ -25,7 +26,7 @@ def tables() -> Iterator[sqlite3.Connection]:
 
 def file(file_id: str, *, sha: str = "s", at: str = "1-1", image: str = "I") -> AcceptedFile:
     """A file that is registered."""
-    return AcceptedFile(file_id=file_id, fingerprint=at, image_id=image, exam_id="E", source_sha256=sha)
+    return accepted_file(file_id, at=at, image_id=image, exam_id="E", source_sha256=sha)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def _job(folder: Path, source_dir: Path, files: Iterable[SourceFile], masks: dic
 
 
 def _lines(result: ShardResult) -> list[dict[str, object]]:
-    return [dict(image.line) for image in result.written.values()]
+    return [dict(line.stored) for line in result.written]
 
 
 def _published(store: ExamStore, result: ShardResult) -> None:
@@ -119,7 +119,7 @@ def test_every_image_is_stored_with_its_manifest_line(cohort_dir: Path, tmp_path
     assert result.refused == ()
     assert len(result.written) == 8
     assert sorted(line["row"] for line in _lines(result)) == list(range(8))  # type: ignore[type-var]
-    assert set(result.written) == {f"F{index}" for index in range(8)}
+    assert {line.file_id for line in result.written} == {f"F{index}" for index in range(8)}
     unpublished = {"accession_id", "bare_patient_id", "is_mask_unusable"}
     always = set(MANIFEST_NAMES) - LABEL_COLUMNS - BATCH_COLUMNS | unpublished
     assert all(set(line) - {column.name for column in OPTIONAL_COLUMNS} == always for line in _lines(result))

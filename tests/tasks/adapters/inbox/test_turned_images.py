@@ -87,7 +87,7 @@ def test_whichever_way_it_lies_the_same_is_stored(tmp_path: Path, laterality: La
     gate = GateSettings(source_dir=tmp_path, profile="clinical-strict", key_path=key_path)
     result = write_exam_shard(ShardJob(store=store, shard=0, images=tuple(images), gate=gate, preprocess=SETTINGS))
     assert result.refused == ()
-    publish(store, [{**image.line, **NO_LABELS} for image in result.written.values()], [])
+    publish(store, [{**line.stored, **NO_LABELS} for line in result.written], [])
     lines = sorted(lines_of(read_manifest(store)), key=lambda line: line["row"])
     views = stored_views(store, read_manifest(store), SETTINGS.window_px)
     first, first_mask_HW = views(0), views.lesion_mask(0)
