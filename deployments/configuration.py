@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -16,11 +17,13 @@ from pydantic_core import ErrorDetails
 from schemas.config.run import RunConfig
 from schemas.config.service import ServiceConfig
 from schemas.errors import ConfigError
+from tasks.adapters.models.model_files import SIDECAR
 from tasks.adapters.workspace import whole_path
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
+_FILES_OF_OTHERS = (".p", ".pt", ".pth", ".safetensors")
 
 
 def load_config(path: Path, changes: Mapping[str, Any] | None = None) -> RunConfig:
@@ -34,7 +37,7 @@ def load_config(path: Path, changes: Mapping[str, Any] | None = None) -> RunConf
     content = _read_mapping(path)
     for dotted, value in (changes or {}).items():
         _set(content, dotted.split("."), value)
-    return _validated(RunConfig, content, path)
+    return _validated(RunConfig, _with_sections_of_start(content), path)
 
 
 def load_service(path: Path) -> ServiceConfig:
@@ -44,6 +47,30 @@ def load_service(path: Path) -> ServiceConfig:
         ConfigError: As for ``load_config``.
     """
     return _validated(ServiceConfig, _read_mapping(path), path)
+
+
+def _with_sections_of_start(content: dict[str, Any]) -> dict[str, Any]:
+    """A config that goes on training a network of ours, and says nothing of network or preprocessing, has those of its weights.
+
+    Raises:
+        ConfigError: The checkpoint to begin with is not there, or does not say.
+    """
+    train = content.get("train")
+    start = train.get("start") if isinstance(train, dict) else None
+    network = start.get("network") if isinstance(start, dict) and not start.get("from_scratch") else None
+    wanting = [section for section in ("preprocess", "model") if section not in content]
+    if not isinstance(network, str) or not wanting or Path(network).suffix in _FILES_OF_OTHERS:
+        return content
+    try:
+        sidecar = json.loads((whole_path(Path(network)) / SIDECAR).read_bytes())
+        return content | {section: sidecar[section] for section in wanting if section in sidecar}
+    except (OSError, ValueError, TypeError) as missing:
+        raise ConfigError(
+            f"The checkpoint to begin with, train.start.network {network}, does not say what it was trained as",
+            expected=f"a checkpoint folder with {SIDECAR}",
+            got=type(missing).__name__,
+            remedy=f"restore it, or write the sections {' and '.join(wanting)} into the config",
+        ) from missing
 
 
 def configs() -> None:

@@ -73,11 +73,19 @@ class Verb:
     """``module:function``, or ``module:app`` for a verb with verbs of its own; empty = the flow of the verb's name."""
 
 
+FROM_SCRATCH: Final = Flag(
+    option="--from-scratch",
+    help="Begin with random weights although the config names files, or pre-training, to begin with",
+    kind=bool,
+    config_key="train.start.from_scratch",
+)
+
 VERBS: Final = (
     Verb(
         name="pipeline",
         group=MAIN_JOB,
         help="All of it in one run: ingest, validate, split, train, evaluate, explain, report.",
+        flags=(FROM_SCRATCH,),
         can_force=True,
         deployment=Deployment(
             about="From a folder of DICOM exams to a trained, evaluated, explained GMIC and its report, in one run.",
@@ -191,6 +199,7 @@ VERBS: Final = (
         name="train",
         group=ONE_STAGE,
         help="Train GMIC, continuing where an earlier run stopped.",
+        flags=(FROM_SCRATCH,),
         can_force=True,
         deployment=Deployment(
             about="Check, split and train on all that is published, every week. It continues where an earlier run stopped and "
@@ -238,6 +247,7 @@ VERBS: Final = (
                 kind=bool,
                 config_key="search.is_confirmed",
             ),
+            FROM_SCRATCH,
         ),
         deployment=Deployment(
             about="The paper's random search and its best models as an ensemble; goes on where an earlier run stopped.",
@@ -253,7 +263,7 @@ VERBS: Final = (
     Verb(
         name="weights",
         group=NETWORK,
-        help="Model files: import released ones, check ours.",
+        help="Model files: show what is inside, make others' ours, check ours.",
         runs="deployments.commands.weights:app",
     ),
     Verb(

@@ -12,6 +12,7 @@ from flows.ingest import TWO_BATCHES, ingest_steps
 from flows.pretrain import pretrained
 from schemas.config.run import RunConfig
 from schemas.reports.pages import PipelineReport
+from tasks.adapters.models.start_files import require_starts
 from tasks.artifacts import run_name
 from tasks.evaluate import evaluate_network
 from tasks.explain import explain_exams
@@ -24,6 +25,7 @@ from tasks.validate import check_manifest
 @flow(name="pipeline", flow_run_name=run_name, task_runner=TWO_BATCHES)
 def pipeline(config: RunConfig) -> PipelineReport:
     """From a folder of DICOM exams to a trained, evaluated, explained GMIC and its report."""
+    require_starts(config)
     ingested = ingest_steps(config)
     validated = check_manifest(config, ingested)
     splits = split_patients(config, ingested)

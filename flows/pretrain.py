@@ -20,4 +20,5 @@ def pretrain(config: RunConfig) -> PretrainReport:
 
 def pretrained(config: RunConfig, splits: SplitReport) -> PretrainReport | None:
     """The step of train, search and pipeline: what the config asks to begin with, None = fresh weights."""
-    return None if config.pretrain is None else pretrain_network(config, splits)
+    is_asked = config.pretrain is not None and not config.train.start.from_scratch
+    return pretrain_network(config, splits) if is_asked else None

@@ -12,6 +12,7 @@ from flows.pretrain import pretrained
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import SplitReport
 from schemas.reports.training import SearchReport
+from tasks.adapters.models.start_files import require_starts
 from tasks.artifacts import run_name
 from tasks.search import forecast_search, run_trials, summarise_search
 from tasks.stage import load_report
@@ -23,6 +24,7 @@ _MOST_WORKERS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_
 @flow(name="search", flow_run_name=run_name, task_runner=_MOST_WORKERS)
 def search(config: RunConfig) -> SearchReport:
     """Goes on where an earlier run, or another worker of the study, stopped."""
+    require_starts(config)
     splits = load_report(config, Stage.SPLIT, SplitReport)
     begun = pretrained(config, splits)
     forecast = forecast_search(config, splits, begun)

@@ -10,6 +10,7 @@ from schemas.config.network import TableRow
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import SplitReport
 from schemas.reports.table1 import Table1Report
+from tasks.adapters.models.start_files import require_starts
 from tasks.artifacts import run_name
 from tasks.evaluate import evaluate_network
 from tasks.phantom import write_phantom
@@ -30,6 +31,7 @@ from tasks.validate import check_manifest
 @flow(name="table1", flow_run_name=run_name, task_runner=TWO_BATCHES)
 def table1(config: RunConfig) -> Table1Report:
     """Seven rows, from one store and one split. Run again, it goes on where it stopped."""
+    require_starts(config)
     splits = load_report(config, Stage.SPLIT, SplitReport) if config.table1.is_store_ready else _prepared(config)
     begun = pretrained(config, splits)
     trained = {

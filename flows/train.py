@@ -8,6 +8,7 @@ from flows.pretrain import pretrained
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import IngestReport
 from schemas.reports.training import TrainReport
+from tasks.adapters.models.start_files import require_starts
 from tasks.artifacts import run_name
 from tasks.split import split_patients
 from tasks.stage import load_report
@@ -18,6 +19,7 @@ from tasks.validate import check_manifest
 @flow(name="train", flow_run_name=run_name)
 def train(config: RunConfig) -> TrainReport:
     """On all that is published: checks and splits are brought up to date; training goes on where an earlier run stopped."""
+    require_starts(config)
     ingested = load_report(config, Stage.INGEST, IngestReport)
     check_manifest(config, ingested)
     splits = split_patients(config, ingested)

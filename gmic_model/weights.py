@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Set
+from enum import StrEnum
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +20,41 @@ from schemas.errors import CheckpointError
 KNOWN_EXTRA_KEYS = frozenset({"shared_rep_filter.weight"})
 """Left in the released checkpoints by an earlier form of the network; nothing reads it."""
 
-_PATCH_NETWORK = "mil.patch_network."
+LOCALIZATION_BACKBONE = "localization.backbone."
+"""How the names of f_d's tensors begin, in files of weights."""
+PATCH_NETWORK = "mil.patch_network."
+"""How the names of f_t's tensors begin, in files of weights."""
+
+_OUR_MODULES = ("localization.", "mil.", "fusion.")
+_PRETRAINED_BACKBONE = "backbone."
+_TORCHVISION_EXTRA = frozenset({"fc.weight", "fc.bias"})
+_IMAGENET_CLASSES = 1000
+
+
+class WeightsForm(StrEnum):
+    """What a file of weights may hold."""
+
+    RESNET18 = "torchvision's ResNet-18"
+    RELEASED = "a released GMIC"
+    PRETRAINED = "BI-RADS pre-training"
+    OURS = "weights of ours"
+
+
+class OurWeights(NamedTuple):
+    """A file's weights under our names.
+
+    Attributes:
+        form: What the file holds.
+        weights: Named as in the whole network, a part's too.
+        left: Names in the file of what nothing of ours reads.
+        has_seen_patients: False for ImageNet's; None = the file does not say.
+    """
+
+    form: WeightsForm
+    weights: dict[str, Tensor]
+    left: tuple[str, ...]
+    has_seen_patients: bool | None
+
 
 # Ours -> theirs, applied in order.
 _NYU_WORDS = (
@@ -42,6 +78,37 @@ _TORCHVISION_WORDS = (
 )
 
 
+def our_weights(state: Mapping[str, Tensor]) -> OurWeights:
+    """A file's tensors under our names, by what the names in it say that it is.
+
+    Raises:
+        CheckpointError: The names are of no form that is known, a key is missing or not known, a tensor has another shape, or
+            a number is not finite.
+    """
+    _refuse("tensors with numbers that are not finite", (name for name, value in state.items() if not value.isfinite().all()))
+    if "layer1.0.conv1.weight" in state:
+        ours = {PATCH_NETWORK + name: value for name, value in from_torchvision_resnet18(state).items()}
+        classes = len(state["fc.bias"]) if "fc.bias" in state else 0
+        left = tuple(sorted(state.keys() & _TORCHVISION_EXTRA))
+        return OurWeights(WeightsForm.RESNET18, ours, left, False if classes == _IMAGENET_CLASSES else None)
+    if "ds_net.first_conv.weight" in state:
+        left = tuple(sorted(state.keys() & KNOWN_EXTRA_KEYS))
+        return OurWeights(WeightsForm.RELEASED, from_nyu_state_dict(state), left, None)
+    if any(name.startswith(_PRETRAINED_BACKBONE) for name in state):
+        ours = {f"localization.{name}": value for name, value in state.items() if name.startswith(_PRETRAINED_BACKBONE)}
+        return OurWeights(
+            WeightsForm.PRETRAINED, ours, tuple(name for name in state if f"localization.{name}" not in ours), None
+        )
+    if state and all(name.startswith(_OUR_MODULES) for name in state):
+        return OurWeights(WeightsForm.OURS, dict(state), (), None)
+    raise CheckpointError(
+        "the names of the tensors are of no network that is known here",
+        expected=", ".join(WeightsForm),
+        got=", ".join(list(state)[:3]) or "no tensor",
+        remedy="name one of these; weights of another form have to be renamed first",
+    )
+
+
 def from_nyu_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A released checkpoint's weights under our names, for ``GMIC(GMICConfig.released())``.
 
@@ -59,13 +126,13 @@ def from_nyu_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     with torch.device("meta"):
         expected = GMIC(GMICConfig.released()).state_dict()
     ours_by_nyu = {nyu_name(name): name for name in expected}
-    return _renamed(state, ours_by_nyu, expected, stem=f"{_PATCH_NETWORK}stem.weight", droppable=KNOWN_EXTRA_KEYS)
+    return _renamed(state, ours_by_nyu, expected, stem=f"{PATCH_NETWORK}stem.weight", droppable=KNOWN_EXTRA_KEYS)
 
 
 def nyu_name(name: str) -> str:
     """The released name of one of our tensors."""
-    if name.startswith(_PATCH_NETWORK):
-        return "dn_resnet." + torchvision_name(name.removeprefix(_PATCH_NETWORK))
+    if name.startswith(PATCH_NETWORK):
+        return "dn_resnet." + torchvision_name(name.removeprefix(PATCH_NETWORK))
     return _reworded(name, _NYU_WORDS)
 
 
@@ -84,7 +151,9 @@ def from_torchvision_resnet18(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     with torch.device("meta"):
         expected = ResNet18().state_dict()
     ours_by_theirs = {torchvision_name(name): name for name in expected}
-    return _renamed(state, ours_by_theirs, expected, stem="stem.weight", droppable={"fc.weight", "fc.bias"})
+    # Files of before torch counted batches have no counters; nothing reads them.
+    counters = {name: torch.zeros((), dtype=torch.int64) for name in ours_by_theirs if name.endswith("num_batches_tracked")}
+    return _renamed({**counters, **state}, ours_by_theirs, expected, stem="stem.weight", droppable=_TORCHVISION_EXTRA)
 
 
 def torchvision_name(name: str) -> str:

@@ -9,9 +9,16 @@ from schemas.config.training import PretrainConfig
 from schemas.errors import ConfigError
 from schemas.reports.data import SplitReport
 from schemas.reports.training import PretrainEpoch, PretrainReport
+from tasks.adapters.models.start_files import start_digest
 from tasks.adapters.provenance import file_sha256, provenance
 from tasks.adapters.training.process import run_training
-from tasks.adapters.training.request import Purpose, TrainingRequest, checkpoint_about, kept_checkpoint_sha256
+from tasks.adapters.training.request import (
+    Purpose,
+    TrainingRequest,
+    checkpoint_about,
+    kept_checkpoint_sha256,
+    started_weights,
+)
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_table
 from tasks.stage import GPU_TAG, stage
@@ -22,7 +29,7 @@ from tasks.train import show_message
     Stage.PRETRAIN,
     version=1,
     sections=("preprocess", "pretrain"),
-    reads=lambda config, splits: (splits.data_version, file_sha256(splits.splits_path)),
+    reads=lambda config, splits: (splits.data_version, file_sha256(splits.splits_path), *filter(None, (_start(config),))),
     tags=(GPU_TAG,),
 )
 def pretrain_network(config: RunConfig, splits: SplitReport) -> PretrainReport:
@@ -35,9 +42,8 @@ def pretrain_network(config: RunConfig, splits: SplitReport) -> PretrainReport:
     from tasks.adapters.models.checkpoints import epoch_dir, latest_checkpoint  # torch: a finished stage does without
 
     fit = _required(config)
-    identity = hashlib.sha256(
-        "".join([config.preprocess.sha256(), fit.identity(), splits.data_version, file_sha256(splits.splits_path)]).encode()
-    ).hexdigest()
+    parts = (config.preprocess.sha256(), fit.identity(), splits.data_version, file_sha256(splits.splits_path), _start(config))
+    identity = hashlib.sha256("".join(parts).encode()).hexdigest()
     request = TrainingRequest(
         purpose=Purpose.PRETRAIN,
         config=config,
@@ -60,6 +66,7 @@ def pretrain_network(config: RunConfig, splits: SplitReport) -> PretrainReport:
         best_epoch=best,
         train_exams=splits.counts["train"].exams,
         provenance=provenance(config, splits, seed=fit.seed),
+        start=started_weights(request.run_dir),
     )
     show_table(
         "pretraining-curve",
@@ -67,6 +74,10 @@ def pretrain_network(config: RunConfig, splits: SplitReport) -> PretrainReport:
         f"{len(records)} epochs, best {best}, weights {report.checkpoint_sha256[:12]}",
     )
     return report
+
+
+def _start(config: RunConfig) -> str:
+    return start_digest((config.pretrain or PretrainConfig()).start, section=Stage.PRETRAIN.value)
 
 
 def _required(config: RunConfig) -> PretrainConfig:

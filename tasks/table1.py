@@ -24,11 +24,12 @@ logger = logging.getLogger(__name__)
 
 
 def training_run(config: RunConfig, variant: TableRow, seed: int) -> RunConfig:
-    """The run that trains one row with one seed: a workspace below ours, with our store."""
+    """The run that trains one row with one seed: a workspace below ours, with our store. The baseline reads no patches."""
+    start = config.train.start.model_copy(update={"patches": None} if variant is TableRow.RESNET22 else {})
     return _below(config, f"{variant.value}-seed-{seed}").model_copy(
         update={
             "model": network_of_row(config.model, variant),
-            "train": config.train.model_copy(update={"seed": seed}),
+            "train": config.train.model_copy(update={"seed": seed, "start": start}),
         }
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import SplitReport
 from schemas.reports.training import PretrainReport, TrainReport
+from tasks.adapters.models.start_files import start_digest
 from tasks.adapters.provenance import file_sha256
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import training_identity, training_report, training_request
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
         splits.data_version,
         file_sha256(splits.splits_path),
         "" if pretrained is None else pretrained.checkpoint_sha256,
+        *filter(None, (start_digest(config.train.start),)),
     ),
     tags=(GPU_TAG,),
 )

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
+from deployments.verbs import FROM_SCRATCH
 from schemas.errors import ConfigError
 
 app = typer.Typer(help="The paper's numbers, from published or own files.", no_args_is_help=True)
@@ -62,6 +63,7 @@ def table1(
     config: Annotated[Path, typer.Argument(help="Config file; the shipped table1.yaml is a small one on synthetic exams")],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON")] = False,
     markdown: Annotated[Path | None, typer.Option(help="Write the table to this file too")] = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help=FROM_SCRATCH.help)] = False,
 ) -> None:
     """Table 1: train each row with each seed (or take its checkpoints), evaluate, and print the paper's table beside ours.
 
@@ -75,7 +77,7 @@ def table1(
     from schemas.reports.table1 import Table1Report
     from tasks.adapters.workspace import write_atomically
 
-    run = load_config(config)
+    run = load_config(config, {FROM_SCRATCH.config_key: True} if from_scratch else {})
     with prefect_server(run.workspace_dir) as ui_address, shown_progress():
         typer.echo(f"Prefect UI: {ui_address}", err=True)
         report = cast("Table1Report", run_verb("table1", run))

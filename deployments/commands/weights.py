@@ -7,22 +7,35 @@ from typing import Annotated
 
 import typer
 
-from schemas.config.network import GMICConfig
-
-app = typer.Typer(help="Model files: import released ones, check ours.", no_args_is_help=True)
+app = typer.Typer(help="Model files: show what is inside, make others' ours, check ours.", no_args_is_help=True)
 
 
 @app.command("import")
 def import_weights(
-    source: Annotated[Path, typer.Argument(help="A released state dict (.p)")],
+    source: Annotated[Path, typer.Argument(help="A file of weights: a released GMIC (.p), torchvision's ResNet-18, or ours")],
     folder: Annotated[Path, typer.Argument(help="The checkpoint folder to make")],
-    top_t: Annotated[float, typer.Option(help="Pooled fraction t of that model: .02 .03 .03 .05 .10 for models 1 to 5")],
+    top_t: Annotated[
+        float | None, typer.Option(help="Pooled fraction t of a released GMIC: .02 .03 .03 .05 .10 for models 1 to 5")
+    ] = None,
 ) -> None:
-    """Turn released weights into a checkpoint: safetensors with a sha256 sidecar. Files that would run code are refused."""
-    from tasks.adapters.models.checkpoints import import_released
+    """Make a file of weights ours: safetensors with a sha256 sidecar. Files that would run code are refused.
 
-    digest = import_released(source, folder, GMICConfig.released(top_t=top_t))
-    typer.echo(f"{folder}: sha256 {digest}")
+    A released GMIC can then be evaluated; whatever it is can begin a training (train.start).
+    """
+    from tasks.adapters.models.start_files import described
+    from tasks.adapters.models.start_files import import_weights as made_ours
+
+    imported = made_ours(source, folder, top_t=top_t)
+    typer.echo(f"{folder}: sha256 {imported.sha256}")
+    typer.echo("\n".join(described(imported)))
+
+
+@app.command()
+def show(path: Annotated[Path, typer.Argument(help="A file of weights, or a checkpoint folder")]) -> None:
+    """Say what a file of weights holds, and what of a training it can begin."""
+    from tasks.adapters.models.start_files import described, open_start
+
+    typer.echo("\n".join(described(open_start(path))))
 
 
 @app.command()
@@ -33,4 +46,5 @@ def verify(folder: Annotated[Path, typer.Argument(help="A checkpoint folder")]) 
 
     checkpoint = load_checkpoint(folder, with_training=True)
     seen = "says" if read_seen_patients(folder) is not None else "does not say"
-    typer.echo(f"{folder}: intact, sha256 {checkpoint.sha256}, {checkpoint.model_config.title}, {seen} whom it was trained on")
+    title = checkpoint.model_config.title if "model" in checkpoint.sidecar else "weights without a network"
+    typer.echo(f"{folder}: intact, sha256 {checkpoint.sha256}, {title}, {seen} whom it was trained on")

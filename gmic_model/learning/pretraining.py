@@ -1,8 +1,9 @@
-"""BI-RADS pre-training of the localisation network (paper section 3.1): how it is begun, read and handed over."""
+"""BI-RADS pre-training of the localisation network (paper section 3.1): how it is begun and read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import numpy as np
 import torch
@@ -10,14 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gmic_model.learning.exam_loader import Batch
-from gmic_model.learning.learner import Learner, assembled_learner, choose_device, copied
+from gmic_model.learning.learner import Learner, assembled_learner, choose_device
 from gmic_model.learning.processes import ALONE, Processes
 from gmic_model.loss import birads_loss
 from gmic_model.networks.birads_classifier import BIRADSClassifier
-from gmic_model.networks.registry import give_backbone
-from schemas.config.network import NetworkConfig
+from gmic_model.weights import LOCALIZATION_BACKBONE
 from schemas.config.training import PretrainConfig
-from schemas.errors import ConfigError
+
+PRETRAINING_PLACES: Final = {LOCALIZATION_BACKBONE: "backbone."}
+"""``registry.part_places`` of the network of pre-training."""
 
 
 def new_pretraining_learner(config: PretrainConfig, *, processes: Processes = ALONE) -> Learner:
@@ -30,24 +32,6 @@ def new_pretraining_learner(config: PretrainConfig, *, processes: Processes = AL
 
     network = BIRADSClassifier(checkpoint_activations=config.checkpoint_activations)
     return assembled_learner(network, objective, config, processes, device, has_idle_weights=False)
-
-
-def take_pretrained(learner: Learner, model: NetworkConfig, weights: dict[str, Tensor]) -> None:
-    """Puts the backbone of BI-RADS pre-training into a fresh network.
-
-    Raises:
-        ConfigError: The weights are not those of a pre-trained network, or the network has no place for them.
-    """
-    pretrainer = BIRADSClassifier()
-    try:
-        pretrainer.load_state_dict(weights)
-    except RuntimeError as misfit:
-        raise ConfigError(
-            "The weights to begin with are not those of BI-RADS pre-training", remedy="name what `mammo pretrain` made"
-        ) from misfit
-    give_backbone(learner.network, model, pretrainer.backbone.state_dict())
-    if learner.averaged is not None:
-        learner.averaged = copied(learner.network.state_dict())
 
 
 def predict_groups(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Batch, NDArray[np.float64]]]:

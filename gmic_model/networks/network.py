@@ -42,11 +42,13 @@ class Network:
     Attributes:
         build: From the config, and ``checkpoint_activations``, to fresh weights; its ``forward`` returns ``GMICOutput``.
         loss: From the config and the training section to what it is trained with; binary cross-entropy of ``y`` if not given.
-        backbone: Name of the ResNet-22 in it that BI-RADS pre-training hands weights to; None = it has none.
+        backbone: Name of the ResNet-22 in it that BI-RADS pre-training and files hand weights to; None = it has none.
+        patches: Name of the ResNet-18 in it that reads patches; None = it has none.
         require: Raises ConfigError for a config that cannot be trained.
     """
 
     build: Callable[..., nn.Module]
     loss: Callable[[Any, Any], NetworkLoss] = _bce
     backbone: str | None = None
+    patches: str | None = None
     require: Callable[[Any], None] = _anything_goes

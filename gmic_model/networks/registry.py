@@ -6,19 +6,25 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from torch import Tensor, nn
+from torch import nn
 
 from gmic_model.model import GMIC
 from gmic_model.networks.gmic import configured_gmic_loss, require_patches
 from gmic_model.networks.network import Network, NetworkLoss
 from gmic_model.networks.resnet22_classifier import ResNet22Classifier
+from gmic_model.weights import LOCALIZATION_BACKBONE, PATCH_NETWORK
 from schemas.config.network import GMICConfig, NetworkConfig, NetworkSection, ResNet22Config
 from schemas.config.training import TrainConfig
-from schemas.errors import ConfigError
 
 NETWORKS: Final[Mapping[type[NetworkSection], Network]] = MappingProxyType(
     {
-        GMICConfig: Network(build=GMIC, loss=configured_gmic_loss, backbone="localization.backbone", require=require_patches),
+        GMICConfig: Network(
+            build=GMIC,
+            loss=configured_gmic_loss,
+            backbone="localization.backbone",
+            patches="mil.patch_network",
+            require=require_patches,
+        ),
         ResNet22Config: Network(build=ResNet22Classifier, backbone="localization.backbone"),
     }
 )
@@ -54,18 +60,8 @@ def require_trainable(config: NetworkConfig) -> None:
     NETWORKS[type(config)].require(config)
 
 
-def give_backbone(network: nn.Module, config: NetworkConfig, weights: Mapping[str, Tensor]) -> None:
-    """Copies the weights of a ResNet-22 into the network's own; its other weights stay as they are.
-
-    Raises:
-        ConfigError: The network has no such part.
-    """
-    backbone = NETWORKS[type(config)].backbone
-    if backbone is None:
-        raise ConfigError(
-            "The network has no part that BI-RADS pre-training could begin",
-            expected="a network with a ResNet-22",
-            got=config.title,
-            remedy="leave out the pretrain section",
-        )
-    network.get_submodule(backbone).load_state_dict(weights)
+def part_places(config: NetworkConfig) -> dict[str, str]:
+    """Where the parts are that files of weights may begin: how a part's names begin in a file, and in the network."""
+    network = NETWORKS[type(config)]
+    places = ((LOCALIZATION_BACKBONE, network.backbone), (PATCH_NETWORK, network.patches))
+    return {in_files: f"{here}." for in_files, here in places if here is not None}

@@ -89,6 +89,15 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _one_start_for_the_localization_backbone(self) -> RunConfig:
+        if self.pretrain is not None and self.train.start.localization is not None and not self.train.start.from_scratch:
+            raise ValueError(
+                "pretrain and train.start.localization both begin the localisation backbone: leave one out, or let pretraining "
+                "begin with the file (pretrain.start.localization)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _searches_numbers_that_exist(self) -> RunConfig:
         """A path may lead into any form of a section; whether this run's network has it is asked when it is searched."""
         numbers = numbers_by_path(RunConfig)

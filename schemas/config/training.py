@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from schemas.config.recipe import StartConfig
 from schemas.config.section import ADDED_LATER, Config
 
 _WHERE_IT_RUNS = frozenset(
@@ -25,6 +26,9 @@ _WHERE_IT_RUNS = frozenset(
     }
 )
 """Fields that do not change what is learnt: a run may be continued with other values."""
+
+_NAMED_BY_DIGEST = frozenset({"start"})
+"""Fields whose files' digests stand in a run's identity, wherever the files lie."""
 
 
 class LossForm(StrEnum):
@@ -106,6 +110,7 @@ class FitConfig(Config):
     )
     tracking: TrackingConfig = Field(TrackingConfig(), description="What is kept to watch it")
     seed: NonNegativeInt = Field(0, description="Seed of initial weights, sampling and jitter")
+    start: StartConfig = Field(StartConfig(), json_schema_extra=ADDED_LATER, description="Files that the first weights are of")
 
     @model_validator(mode="after")
     def _fits_together(self) -> FitConfig:
@@ -121,8 +126,9 @@ class FitConfig(Config):
         return self
 
     def identity(self) -> str:
-        """Digest of the fields that change what is learnt."""
-        return self.model_copy(update={name: type(self).model_fields[name].get_default() for name in _WHERE_IT_RUNS}).sha256()
+        """Digest of the fields that change what is learnt, without what the files of ``start`` hold."""
+        left_out = _WHERE_IT_RUNS | _NAMED_BY_DIGEST
+        return self.model_copy(update={name: type(self).model_fields[name].get_default() for name in left_out}).sha256()
 
 
 class TrainConfig(FitConfig):

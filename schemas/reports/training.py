@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from schemas.reports.report import Provenance, Report, ReportPath
+from schemas.reports.report import ADDED_TO_REPORT, Provenance, Report, ReportPath
 
 
 class EnsembleMember(Report):
@@ -27,6 +27,24 @@ class SeenPatients(Report):
     pseudonym_key_id: str = Field(description="Names the key of the pseudonyms: stores of another key cannot be compared")
     trained: tuple[str, ...] = Field(description="Patients whose exams moved the weights, those of pre-training too")
     tuned: tuple[str, ...] = Field(description="Patients who chose among the weights")
+
+
+class StartedPart(Report):
+    """What one file of weights gave to a network before its first step."""
+
+    part: str = Field(description="What the config asked for: network, localization or patches")
+    source: str = Field(description="Name of the file or checkpoint folder, without its place")
+    sha256: str = Field(description="SHA-256 of the file; of a checkpoint's weights")
+    form: str = Field(description="What the file holds")
+    taken: tuple[str, ...] = Field(description="Tensors of the network that are the file's, by our names")
+    left: tuple[str, ...] = Field(description="Tensors of the file that the network has no place for, or was not asked to take")
+
+
+class StartedWeights(Report):
+    """Where a network's first weights came from."""
+
+    parts: tuple[StartedPart, ...]
+    fresh: tuple[str, ...] = Field(description="Tensors of the network that no file gave: drawn at random")
 
 
 class EpochRecord(Report):
@@ -67,6 +85,9 @@ class PretrainReport(Report):
     best_epoch: int
     train_exams: int
     provenance: Provenance
+    start: StartedWeights | None = Field(
+        None, json_schema_extra=ADDED_TO_REPORT, description="What it began with; None = random weights"
+    )
 
 
 class TrainReport(Report):
@@ -82,6 +103,9 @@ class TrainReport(Report):
     provenance: Provenance
     localization_checkpoint_path: ReportPath | None = Field(
         None, description="Best weights by malignant F1 on tuning; None = no tuning view has a mask of a malignant finding"
+    )
+    start: StartedWeights | None = Field(
+        None, json_schema_extra=ADDED_TO_REPORT, description="What it began with; None = random weights"
     )
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from deployments.configuration import SHIPPED_CONFIGS, load_config
+from deployments.verbs import FROM_SCRATCH
+from schemas.config.ingest import PreprocessConfig
+from schemas.config.network import GMICConfig
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError
+from schemas.reports.data import SplitReport
+from tasks.adapters.models.model_files import SIDECAR
+from tasks.adapters.models.start_files import require_starts
 
 SHIPPED = sorted(SHIPPED_CONFIGS.glob("*.yaml"))
 
@@ -133,3 +140,40 @@ def test_the_server_accepts_a_network_of_either_kind(model: dict[str, object]) -
     validate({"config": content}, form, raise_on_error=True)
     filled = RunConfig.model_validate(content).model_dump(mode="json")
     validate({"config": filled}, form, raise_on_error=True)
+
+
+def test_a_network_that_goes_on_brings_its_form_and_preprocessing(tmp_path: Path) -> None:
+    """Sections that the config leaves out are those of the checkpoint to begin with; what it names itself is kept."""
+    began = {"preprocess": {"window_px": [192, 128], "pixel_spacing_mm": 0.1}, "model": {"image_size": [192, 128], "K": 2}}
+    (tmp_path / "epoch-0003").mkdir()
+    (tmp_path / "epoch-0003" / SIDECAR).write_text(json.dumps({"sha256": {}, **began}))
+    asked = GOOD + f"train: {{start: {{network: {tmp_path / 'epoch-0003'}}}}}\n"
+    config = load_config(write(tmp_path, asked))
+    assert config.preprocess.pixel_spacing_mm == 0.1 and config.preprocess.window_px == (192, 128)
+    assert isinstance(config.model, GMICConfig) and config.model.K == 2
+    own = load_config(write(tmp_path, asked + "preprocess: {window_px: [192, 128]}\n"))
+    assert own.preprocess.pixel_spacing_mm is None and own.model == config.model
+    scratch = load_config(write(tmp_path, asked), {"train.start.from_scratch": True})
+    assert scratch.preprocess == PreprocessConfig()
+    (tmp_path / "epoch-0003" / SIDECAR).unlink()
+    with pytest.raises(
+        ConfigError, match=r"train\.start\.network .*epoch-0003.*restore it, or write the sections preprocess and"
+    ):
+        load_config(write(tmp_path, asked))
+
+
+def test_the_paper_s_config_refuses_to_begin_with_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without ImageNet's file it stops at once and says where that is; --from-scratch begins at random, not pre-trained."""
+    from flows.pipeline import pipeline
+    from flows.pretrain import pretrained
+
+    monkeypatch.chdir(tmp_path)
+    paper = load_config(Path("paper.yaml"))
+    assert paper.pretrain is not None
+    with pytest.raises(ConfigError, match=r"resnet18-f37072fd\.pth.*https://download\.pytorch\.org.*--from-scratch"):
+        require_starts(paper)
+    with pytest.raises(ConfigError, match="to begin the patches with"):
+        pipeline.fn(paper)
+    scratch = load_config(Path("paper.yaml"), {FROM_SCRATCH.config_key: True})
+    require_starts(scratch)
+    assert pretrained(scratch, SplitReport(splits_path=tmp_path, data_version="", counts={})) is None

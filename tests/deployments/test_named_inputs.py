@@ -12,19 +12,19 @@ from deployments.commands.doctor import examine
 from deployments.commands.prune import prune
 from deployments.configuration import load_config, load_service
 from deployments.server.registration import secret_of
-from schemas.config.network import GMICConfig
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, MammoError
 from tasks.adapters.inbox.batches import require_folder
 from tasks.adapters.labels.named_inputs import require_inputs
-from tasks.adapters.models.checkpoints import import_released, load_checkpoint
+from tasks.adapters.models.checkpoints import load_checkpoint
 from tasks.adapters.models.model_files import read_ensemble
+from tasks.adapters.models.start_files import import_weights, open_start
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.scoring.reader_study_file import read_reader_study
 from tasks.adapters.store.exam_store import open_store
 
 NAMED = ("workspace_dir", "store_dir", "checkpoint", "ingest.source_dir", "ingest.labels_csv", "ingest.masks_dir",
-         "ingest.boxes_csv", "evaluate.ensemble")  # fmt: skip
+         "ingest.boxes_csv", "evaluate.ensemble", "train.start.patches")  # fmt: skip
 
 
 @pytest.fixture
@@ -45,6 +45,7 @@ def config_with(folder: Path, **changes: Path) -> Path:
         + ", ".join(f"{name.partition('.')[2]}: {where}" for name, where in lines.items() if name.startswith("ingest."))
         + "}\n"
         + "".join(f"evaluate: {{ensemble: {where}}}\n" for name, where in lines.items() if name.startswith("evaluate."))
+        + "".join(f"train: {{start: {{patches: {where}}}}}\n" for name, where in lines.items() if name.startswith("train."))
     )
     return path
 
@@ -73,7 +74,8 @@ OPENED: dict[str, Callable[[RunConfig, Path], object]] = {
     "labels, boxes, masks": _inputs,
     "checkpoint": lambda config, path: load_checkpoint(path),
     "ensemble": lambda config, path: read_ensemble(path),
-    "released weights": lambda config, path: import_released(path, config.workspace_dir, GMICConfig()),
+    "released weights": lambda config, path: import_weights(path, config.workspace_dir),
+    "weights to begin with": lambda config, path: open_start(path),
     "key": lambda config, path: open_key(path),
     "store_dir": lambda config, path: open_store(path),
     "reader study": lambda config, path: read_reader_study(path),

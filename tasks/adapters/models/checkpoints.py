@@ -13,10 +13,12 @@ A checkpoint folder is filled aside and renamed; loaders check both digests (a f
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
 import shutil
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +30,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from gmic_model.weights import from_nyu_state_dict
 from schemas.config.network import NetworkConfig
-from schemas.errors import CheckpointError
+from schemas.errors import CheckpointError, error_name
 from schemas.reports.training import SeenPatients
 from tasks.adapters.models.model_files import PATIENTS, SIDECAR, WEIGHTS
 from tasks.adapters.workspace import UNFINISHED, aside_of, sync, write_atomically
@@ -86,11 +87,11 @@ def save_checkpoint(
     *,
     weights: Mapping[str, Tensor],
     training: Mapping[str, Tensor],
-    model: NetworkConfig,
+    model: NetworkConfig | None,
     about: Mapping[str, Any],
     patients: SeenPatients | None = None,
 ) -> str:
-    """Writes a checkpoint folder aside and renames it; returns the weights' sha256.
+    """Writes a checkpoint folder aside and renames it; returns the weights' sha256. Parts of a network have no ``model``.
 
     A folder that stands there (of a damaged checkpoint, say) is moved away first and deleted last.
 
@@ -112,7 +113,7 @@ def save_checkpoint(
             content = patients.model_dump_json().encode()
             write_atomically(aside / PATIENTS, content)
             digests[PATIENTS] = hashlib.sha256(content).hexdigest()
-        sidecar = {"sha256": digests, "model": model.model_dump(mode="json"), **about}
+        sidecar = {"sha256": digests, **({} if model is None else {"model": model.model_dump(mode="json")}), **about}
         write_atomically(aside / SIDECAR, json.dumps(sidecar, indent=1).encode())
         if folder.exists():
             folder.rename(replaced)
@@ -196,32 +197,32 @@ def delete_checkpoints(run_dir: Path) -> None:
         shutil.rmtree(folder)
 
 
-def import_released(source: Path, folder: Path, model: NetworkConfig) -> str:
-    """Turns a released ``.p`` state dict into a checkpoint of ours; returns its sha256.
+def read_tensors(source: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file that others may have made, by name, and its SHA-256: of a state dict, or of safetensors.
 
-    ``weights_only`` loading: a pickle that would run code is refused.
+    ``weights_only`` loading: a pickle that would run code is refused. An archive's own check sums are looked at.
 
     Raises:
-        CheckpointError: The file is no plain state dict, or its keys are not the released ones.
+        CheckpointError: It cannot be read, is cut off or damaged, or holds something else than tensors by name.
     """
     try:
-        state = torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as refused:  # torch raises pickle, zip, OS and runtime errors alike
+        content = source.read_bytes()
+    except (OSError, ValueError) as missing:
         raise CheckpointError(
-            f"{source.name} is not a plain state dict",
-            expected="a file that torch.load(weights_only=True) accepts",
-            got=type(refused).__name__,
-            remedy="use the released weights as published",
+            f"{source.name} cannot be read",
+            expected="a file of weights",
+            got=error_name(missing) if isinstance(missing, OSError) else type(missing).__name__,
+            remedy="check the path, and that this user may read it",
+        ) from missing
+    try:
+        state: object = load(content) if content[8:9] == b"{" else _unpickled(content)
+    except Exception as refused:  # torch raises pickle, zip, OS and runtime errors alike
+        raise _no_state_dict(
+            source, "a whole file that torch.load(weights_only=True) or safetensors accepts", refused
         ) from refused
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(
-            f"{source.name} is not a plain state dict",
-            expected="tensors by name",
-            got=type(state).__name__,
-            remedy="use the released weights as published",
-        )
-    about = {"source": source.name, "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest()}
-    return save_checkpoint(folder, weights=from_nyu_state_dict(state), training={}, model=model, about=about)
+        raise _no_state_dict(source, "tensors by name", state)
+    return {str(name): value for name, value in state.items()}, hashlib.sha256(content).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------------ training state
@@ -284,6 +285,23 @@ def _position(folder: Path) -> tuple[int, int]:
     """(epochs finished, steps of the next one)."""
     kind, epoch, *steps = folder.name.split("-")
     return (int(epoch) + 1, 0) if kind == "epoch" else (int(epoch), int(steps[0]))
+
+
+def _unpickled(content: bytes) -> object:
+    if content[:2] == b"PK":
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _no_state_dict(source: Path, expected: str, got: object) -> CheckpointError:
+    return CheckpointError(
+        f"{source.name} is not a plain state dict",
+        expected=expected,
+        got=type(got).__name__,
+        remedy="use the weights as published, whole and unaltered; fetch them again",
+    )
 
 
 def _verified(path: Path, digest: str) -> dict[str, Tensor]:

@@ -13,20 +13,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gmic_model.learning.first_weights import fresh_names, take_weights
 from gmic_model.learning.learner import Learner, choose_device, new_learner
-from gmic_model.learning.pretraining import new_pretraining_learner, take_pretrained
+from gmic_model.learning.pretraining import PRETRAINING_PLACES, new_pretraining_learner
 from gmic_model.learning.processes import Processes, joined_processes
 from gmic_model.learning.step_plan import plan_steps
 from gmic_model.learning.steps import step_parts, train_steps
-from gmic_model.networks.registry import require_trainable
+from gmic_model.networks.registry import part_places, require_trainable
+from schemas.config.recipe import StartPart
 from schemas.config.training import PretrainConfig
 from schemas.errors import MammoError
 from schemas.exam import Finding
-from schemas.reports.training import EpochRecord, PretrainEpoch
+from schemas.reports.training import EpochRecord, PretrainEpoch, StartedPart, StartedWeights
 from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.lock import held_lock
-from tasks.adapters.models.checkpoints import delete_checkpoints, load_checkpoint
-from tasks.adapters.models.seen_patients import joined, read_seen_patients
+from tasks.adapters.models.checkpoints import delete_checkpoints
+from tasks.adapters.models.networks import require_same_images
+from tasks.adapters.models.start_files import open_start
 from tasks.adapters.training.loop import Epoch, EpochFacts, Training, run_training_loop
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.training.tensorboard_log import Tracker
@@ -107,9 +110,7 @@ def _training(request: TrainingRequest, processes: Processes) -> Training:
     config = request.config
     data = training_data(config, request.splits)
     learner = new_learner(config.model, config.train, processes=processes)
-    if request.pretrained is not None:
-        data = replace(data, seen=joined(data.seen, read_seen_patients(request.pretrained)))
-        take_pretrained(learner, config.model, load_checkpoint(request.pretrained).weights)
+    data, about = _begun(request, learner, data, part_places(config.model))
 
     def measure_epoch(facts: EpochFacts, before: Sequence[EpochRecord], curves: Tracker) -> EpochRecord:
         result = measure_findings(
@@ -123,13 +124,14 @@ def _training(request: TrainingRequest, processes: Processes) -> Training:
         curves.tuning(result, facts.epoch)
         return epoch_record(facts, result, before)
 
-    return _prepared(request, processes, data, learner, measure_epoch, EpochRecord)
+    return _prepared(request, processes, data, learner, measure_epoch, EpochRecord, about)
 
 
 def _pretraining(request: TrainingRequest, processes: Processes) -> Training:
     config, fit = request.config, request.config.pretrain or PretrainConfig()
     data = pretraining_data(config, fit, request.splits)
     learner = new_pretraining_learner(fit, processes=processes)
+    data, about = _begun(request, learner, data, PRETRAINING_PLACES)
 
     def measure_epoch(facts: EpochFacts, before: Sequence[PretrainEpoch], curves: Tracker) -> PretrainEpoch:
         loss, accuracy = measure_categories(
@@ -146,7 +148,37 @@ def _pretraining(request: TrainingRequest, processes: Processes) -> Training:
             is_best=loss is None or loss <= best,
         )
 
-    return _prepared(request, processes, data, learner, measure_epoch, PretrainEpoch)
+    return _prepared(request, processes, data, learner, measure_epoch, PretrainEpoch, about)
+
+
+def _begun(
+    request: TrainingRequest, learner: Learner, data: TrainingData, places: Mapping[str, str]
+) -> tuple[TrainingData, Mapping[str, Any]]:
+    """Gives the network the weights that it is to begin with; the data with whom they have seen, and what is said of them."""
+    start = request.fit.start
+    files = [(part, path, start.digests.get(part, "")) for part, path in start.files()]
+    if request.pretrained is not None:
+        files.append((StartPart.LOCALIZATION, request.pretrained, ""))
+    parts, taken, seen = [], [], data.seen
+    for part, path, sha256 in files:
+        opened = open_start(path, expected_sha256=sha256)
+        require_same_images(opened.sidecar, request.config.preprocess, opened.source)
+        taken.append(take_weights(learner, part, opened.weights, places))
+        seen = opened.joined_with(seen)
+        parts.append(
+            StartedPart(
+                part=part.value,
+                source=opened.source,
+                sha256=opened.sha256,
+                form=opened.form,
+                taken=taken[-1].taken,
+                left=(*taken[-1].left, *opened.left),
+            )
+        )
+    if not parts:
+        return data, request.about
+    started = StartedWeights(parts=tuple(parts), fresh=fresh_names(learner, taken))
+    return replace(data, seen=seen), {**request.about, "start": started.model_dump(mode="json")}
 
 
 def _prepared(
@@ -156,6 +188,7 @@ def _prepared(
     learner: Learner,
     measure_epoch: Callable[[EpochFacts, Sequence[Any], Tracker], Epoch],
     record_type: type[Epoch],
+    about: Mapping[str, Any],
 ) -> Training:
     return Training(
         name=request.name,
@@ -166,7 +199,7 @@ def _prepared(
         processes=processes,
         run_dir=request.run_dir,
         identity=request.identity,
-        about=request.about,
+        about=about,
         measure_epoch=measure_epoch,
         record_type=record_type,
         tell=say if processes.is_leader else _say_nothing,

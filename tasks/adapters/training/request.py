@@ -16,7 +16,8 @@ from schemas.config.section import Config
 from schemas.config.training import FitConfig, PretrainConfig
 from schemas.errors import CheckpointError
 from schemas.reports.data import SplitReport
-from schemas.reports.training import EpochRecord, PretrainReport, TrainReport
+from schemas.reports.training import EpochRecord, PretrainReport, StartedWeights, TrainReport
+from tasks.adapters.models.start_files import start_digest
 from tasks.adapters.provenance import file_sha256, provenance
 
 MARK: Final = "@mammo "
@@ -87,6 +88,7 @@ def training_identity(config: RunConfig, splits: SplitReport, pretrained: Pretra
         splits.data_version,
         file_sha256(splits.splits_path),
         "" if pretrained is None else pretrained.checkpoint_sha256,
+        start_digest(config.train.start),
     ]
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
@@ -113,6 +115,7 @@ def training_report(request: TrainingRequest) -> TrainReport:
         splits_sha256=file_sha256(request.splits.splits_path),
         provenance=provenance(request.config, request.splits, seed=request.config.train.seed),
         localization_checkpoint_path=epoch_dir(request.run_dir, max(pointed)) if pointed else None,
+        start=started_weights(request.run_dir),
     )
 
 
@@ -122,6 +125,15 @@ def finished_epochs(run_dir: Path) -> tuple[EpochRecord, ...]:
 
     checkpoint = latest_checkpoint(run_dir)
     return () if checkpoint is None else tuple(EpochRecord(**record) for record in checkpoint.sidecar["epochs"])
+
+
+def started_weights(run_dir: Path) -> StartedWeights | None:
+    """What the training of a folder began with, as its newest checkpoint says; None = random weights, or a former release."""
+    from tasks.adapters.models.checkpoints import latest_checkpoint
+
+    checkpoint = latest_checkpoint(run_dir)
+    started = None if checkpoint is None else checkpoint.sidecar.get("start")
+    return None if started is None else StartedWeights.model_validate(started)
 
 
 def kept_checkpoint_sha256(checkpoint: Path) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from torch import Tensor
 from gmic_model.learning.exam_loader import Batch
 from gmic_model.learning.learner import Learner, new_learner, random_state, set_random_state
 from gmic_model.learning.steps import train_steps
-from gmic_model.model import GMIC
 from mammo_tests.batches import whole_steps
 from schemas.config.network import GMICConfig, GMICVariant
 from schemas.config.training import TrainConfig
@@ -32,7 +29,6 @@ from tasks.adapters.models.checkpoints import (
     TRAINING,
     epoch_dir,
     flatten_training,
-    import_released,
     latest_checkpoint,
     load_checkpoint,
     partial_dir,
@@ -235,78 +231,6 @@ def test_weights_alone_do_not_continue_a_training() -> None:
     """A checkpoint without moments is refused with words, not a KeyError."""
     with pytest.raises(CheckpointError, match=r"Got: weights only"):
         restore_training(torch.optim.Adam([torch.zeros(1, requires_grad=True)]), {})
-
-
-# ------------------------------------------------------------------------------------------------------- released weights
-
-
-@pytest.fixture(scope="module")
-def released_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file as the released ones: a pickled state dict under their names."""
-    shapes = json.loads((REPOSITORY / "tests" / "golden" / "parity" / "nyu_state_dict_shapes.json").read_text())
-    state = {}
-    for key, shape in shapes.items():
-        generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
-        kind = torch.int64 if key.endswith("num_batches_tracked") else torch.float32
-        state[key] = torch.zeros(shape, dtype=kind) if kind is torch.int64 else torch.rand(shape, generator=generator)
-    path = tmp_path_factory.mktemp("released") / "sample_model_1.p"
-    torch.save(state, path)
-    return path
-
-
-def test_released_weights_become_a_checkpoint_that_loads_strictly(released_path: Path, tmp_path: Path) -> None:
-    """All keys find their place in the network of the released form; the sidecar names the source and its digest."""
-    digest = import_released(released_path, tmp_path / "imported", GMICConfig.released())
-    checkpoint = load_checkpoint(tmp_path / "imported", with_training=True)
-    assert checkpoint.sha256 == digest
-    assert checkpoint.training == {}
-    assert checkpoint.sidecar["source"] == "sample_model_1.p"
-    with torch.device("meta"):
-        network = GMIC(checkpoint.model_config)
-    network.load_state_dict(checkpoint.weights, assign=True)
-    theirs = torch.load(released_path, weights_only=True)["fusion_dnn.weight"]
-    assert torch.equal(checkpoint.weights["fusion.classifier.weight"], theirs)
-
-
-class _Touch:
-    """Unpickled by a careless reader, it makes a file."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.marker,)
-
-
-@pytest.mark.parametrize("saved_by", ["torch", "pickle"])
-def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path, saved_by: str) -> None:
-    """The marker file is not made, no checkpoint appears; the same pickle does run when loaded plainly."""
-    marker, source = tmp_path / "ran", tmp_path / "evil.p"
-    if saved_by == "torch":
-        torch.save({"weight": _Touch(marker)}, source)
-    else:
-        source.write_bytes(pickle.dumps({"weight": _Touch(marker)}))
-    with pytest.raises(CheckpointError, match=r"evil.p is not a plain state dict.*Remedy"):
-        import_released(source, tmp_path / "imported", GMICConfig.released())
-    assert not marker.exists()
-    assert not (tmp_path / "imported").exists()
-    pickle.loads(pickle.dumps(_Touch(marker)))  # noqa: S301  shows that the trap works
-    assert marker.exists()
-
-
-@pytest.mark.parametrize(
-    "content", [torch.zeros(3), [torch.zeros(3)], {"weight": "text"}, {"weight": torch.zeros(3)}, None], ids=str
-)
-def test_what_is_no_released_state_dict_is_refused(tmp_path: Path, content: object) -> None:
-    """A tensor, a list, texts, other names, an empty file: each is a CheckpointError."""
-    source = tmp_path / "other.p"
-    if content is None:
-        source.touch()
-    else:
-        torch.save(content, source)
-    with pytest.raises(CheckpointError):
-        import_released(source, tmp_path / "imported", GMICConfig.released())
-    assert not (tmp_path / "imported").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------- faults

@@ -31,7 +31,7 @@ from schemas.reports.data import CheckResult, IngestReport, SeenBreasts, SplitCo
 from schemas.reports.evaluation import EvaluationReport, FindingMetrics, JudgedPatients
 from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, ImageScore, PipelineReport, PredictReport
 from schemas.reports.report import Interval, Provenance
-from schemas.reports.training import EnsembleMember, EpochRecord, TrainReport
+from schemas.reports.training import EnsembleMember, EpochRecord, StartedPart, StartedWeights, TrainReport
 from tasks.adapters.pages.charts.curves import FindingScores, pr_chart, roc_chart
 from tasks.adapters.pages.panels import PANEL_WIDTH_PX
 from tasks.adapters.pages.report_page import render_prediction, render_report
@@ -644,6 +644,20 @@ def test_a_page_is_of_the_weights_that_were_evaluated(render: Callable[..., str]
     )  # fmt: skip
     for section in sections:
         assert f"Weights {named[:12]}." in page.partition(f'<section id="{section}"')[2].partition("</section>")[0], section
+
+
+def test_a_page_says_what_the_training_began_with(render: Callable[..., str], tmp_path: Path) -> None:
+    """Each file's form, digest and counts, without its name, which could name somebody; and how much was drawn at random."""
+    taken, left = (tuple(f"{name}{index}" for index in range(count)) for name, count in (("t", 120), ("l", 2)))
+    part = StartedPart(
+        part="patches", source="meyer_resnet18.pth", sha256="f3" * 32, form="torchvision's ResNet-18", taken=taken, left=left
+    )
+    began = make_report(tmp_path).train.model_copy(update={"start": StartedWeights(parts=(part,), fresh=("a", "b", "c"))})
+    text = " ".join(_Page(page := render(train=began)).text.split())
+    assert "Began with (patches)" in text and f"120 tensors taken, 2 left; sha256 {'f3' * 32}" in text
+    assert "torchvision's ResNet-18: 120" in text and "3 tensors" in text.partition("Began at random")[2][:12]
+    assert "meyer" not in page
+    assert "Began with" not in render()
 
 
 def test_cautions_come_before_numbers(render: Callable[..., str]) -> None:

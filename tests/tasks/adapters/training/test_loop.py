@@ -9,17 +9,19 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from gmic_model.learning.processes import ALONE
 from mammo_tests.training_store import curve, request, small_config, with_baseline
 from schemas.errors import CheckpointError, TrainingError
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember
-from tasks.adapters.models.checkpoints import latest_checkpoint
-from tasks.adapters.models.seen_patients import SeenBy
+from tasks.adapters.models.checkpoints import latest_checkpoint, load_checkpoint
+from tasks.adapters.models.model_files import SIDECAR
+from tasks.adapters.models.seen_patients import SeenBy, read_seen_patients
 from tasks.adapters.store.manifest import read_splits
 from tasks.adapters.training.process_main import serve
-from tasks.adapters.training.request import MARK, Purpose
+from tasks.adapters.training.request import MARK, Purpose, started_weights
 
 ROOT = Path(__file__).parents[4]
 
@@ -148,3 +150,39 @@ def test_pretraining_hands_its_network_to_training(stored: tuple[Path, SplitRepo
         seen = SeenBy.of([EnsembleMember(path=last, sha256="")], "key", {})
         everybody = split_of["train"] | split_of["tuning"]
         assert seen.in_training(everybody) == split_of["train"] and seen.at_all(everybody) == everybody
+
+
+def test_training_begins_with_files_and_says_what_of_them(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+    """A checkpoint begins another training: its weights are where the first step sets out from.
+
+    The new checkpoint lists what was taken with the file's digest, and knows whom both have seen. Images of another spacing are
+    refused with the remedy.
+    """
+    workspace, splits = stored
+    first = request(small_config(workspace, epochs=1), splits, run_dir=tmp_path / "first")
+    serve(first, ALONE)
+    begun_with = first.run_dir / "epoch-0000"
+    start = {"network": begun_with, "patches": begun_with}
+    config = small_config(workspace, epochs=1, learning_rate=1e-12, start=start)
+    asked = request(config, splits, run_dir=tmp_path / "second")
+    serve(asked, ALONE)
+    before, after = load_checkpoint(begun_with), load_checkpoint(asked.run_dir / "epoch-0000")
+    for name, value in before.weights.items():
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            torch.testing.assert_close(after.weights[name], value, rtol=0, atol=1e-8)
+    started = started_weights(asked.run_dir)
+    assert started is not None and started.fresh == ()
+    assert [(part.part, part.source, part.sha256, len(part.taken), len(part.left)) for part in started.parts] == [
+        ("network", "epoch-0000", before.sha256, len(before.weights), 0),
+        ("patches", "epoch-0000", before.sha256, 120, len(before.weights) - 120),
+    ]
+    assert read_seen_patients(asked.run_dir / "epoch-0000") == read_seen_patients(begun_with)
+    assert started_weights(first.run_dir) is None
+    sidecar = json.loads((begun_with / SIDECAR).read_text())
+    sidecar["provenance"]["preprocess_version"] = "robust-2+0.1mm"
+    (begun_with / SIDECAR).write_text(json.dumps(sidecar))
+    with pytest.raises(
+        CheckpointError, match=r"epoch-0000 was trained on images of another preprocessing.*0\.1mm.*Remedy: leave"
+    ):
+        serve(request(config, splits, run_dir=tmp_path / "third"), ALONE)
+    assert not list((tmp_path / "third").glob("epoch-*"))
