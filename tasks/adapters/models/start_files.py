@@ -96,7 +96,7 @@ def start_digest(start: StartConfig, *, section: str = "train") -> str:
     """
     require_start(start, section=section)
     digests = (
-        f"{part.value} {members_of([path])[0].sha256 if os.path.isdir(path) else file_sha256(path)}"
+        f"{part.value} {members_of([path])[0].sha256 if path.is_dir() else file_sha256(path)}"
         for part, path in start.files()
     )
     return "\n".join(digests)
@@ -117,7 +117,7 @@ def open_start(path: Path, *, expected_sha256: str = "") -> StartFile:
 
     sidecar: Mapping[str, Any] = {}
     seen = None
-    if os.path.isdir(path):
+    if path.is_dir():
         checkpoint = load_checkpoint(path)
         state, sha256, sidecar, seen = checkpoint.weights, checkpoint.sha256, checkpoint.sidecar, read_seen_patients(path)
     else:
@@ -165,7 +165,7 @@ def import_weights(source: Path, folder: Path, *, top_t: float | None = None) ->
     from gmic_model.weights import WeightsForm
     from tasks.adapters.models.checkpoints import save_checkpoint
 
-    if os.path.isdir(source):
+    if source.is_dir():
         raise CheckpointError(
             f"{source.name} is a folder", expected="a file of weights", remedy="a checkpoint is ours already: name its folder"
         )
