@@ -14,6 +14,7 @@ from schemas.errors import ConfigError
 from schemas.reports.data import IngestReport
 from schemas.reports.pages import PredictReport
 from schemas.reports.training import TrainReport
+from tasks.adapters.lock import reading
 from tasks.adapters.models.checkpoints import load_checkpoint
 from tasks.adapters.models.networks import load_network, load_trained, require_preprocessing
 from tasks.adapters.pages.panels import score_and_draw
@@ -33,7 +34,7 @@ from tasks.adapters.store.manifest import lines_of, read_manifest
 from tasks.adapters.store.views import cut_views, missing_views, seen_fractions, stored_views
 from tasks.adapters.workspace import Workspace, exam_store_dir
 from tasks.artifacts import add_to_run_name, progress, show_link, show_table
-from tasks.stage import GPU_TAG, load_report, report_path
+from tasks.stage import GPU_TAG, load_report, read_workspaces, report_path
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,13 @@ def predict_exams(config: RunConfig, ingested: IngestReport, checkpoint_path: Pa
 
     Raises:
         CheckpointError: The checkpoint is missing or was altered.
+        StoreBusy: Images or weights are being taken away.
     """
+    with reading(read_workspaces(config)):
+        return _predicted(config, ingested, checkpoint_path)
+
+
+def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path) -> PredictReport:
     checkpoint = load_checkpoint(checkpoint_path)
     recalibration = kept_recalibration(checkpoint) if config.calibrated else {}
     manifest = read_manifest(open_store(ingested.store_dir))

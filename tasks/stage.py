@@ -13,10 +13,10 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_type_hints
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, get_type_hints
 from uuid import uuid4
 
 from prefect import task
@@ -29,7 +29,8 @@ from schemas.config.run import RunConfig, Stage
 from schemas.config.section import Config
 from schemas.errors import StoreError
 from schemas.reports.report import Anchor, Report
-from tasks.adapters.workspace import AnyReport, Workspace, named_paths, write_atomically
+from tasks.adapters.lock import reading
+from tasks.adapters.workspace import AnyReport, Workspace, exam_store_dir, named_paths, write_atomically
 
 GPU_TAG = "gpu"
 """Of tasks that run the network: a limit on the server says how many at the same time."""
@@ -157,8 +158,9 @@ class StageTask(Generic[Inputs, ReportType]):
         finished = self._finished(_run_id() if self._is_forced(config) else None, config, *inputs, **named)
         if finished is not None:
             return Completed(name="Cached", data=finished)
-        self._done_path(config).unlink(missing_ok=True)  # from here until the end the folder holds a mixture
-        return save_report(config, self._stage, self.body(config, *inputs, **named))
+        with nullcontext() if self._stage in _LOCK_THEIR_FOLDER else reading(read_workspaces(config)):
+            self._done_path(config).unlink(missing_ok=True)  # from here until the end the folder holds a mixture
+            return save_report(config, self._stage, self.body(config, *inputs, **named))
 
     def _is_forced(self, config: RunConfig) -> bool:
         return self._stage in config.force
@@ -205,6 +207,15 @@ def stage(
             all the same; None = they are not, or it cannot be told.
     """
     return lambda body: StageTask(body, name, version, sections, reads, tags, read_formerly)
+
+
+_LOCK_THEIR_FOLDER: Final = frozenset({Stage.PRETRAIN, Stage.TRAIN, Stage.SEARCH})
+"""Stages of hours or days, which withdrawing and pruning ask for their own lock."""
+
+
+def read_workspaces(config: RunConfig) -> list[Path]:
+    """The workspaces that a stage reads and writes: its own, and that of the store if it is another's."""
+    return sorted({config.workspace_dir, exam_store_dir(config).parent})
 
 
 def _run_id() -> str:

@@ -21,7 +21,7 @@ from schemas.errors import CheckpointError, StoreBusy, StoreError
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.report import Report
 from schemas.reports.training import TrainReport
-from tasks.adapters.lock import held_lock, is_held
+from tasks.adapters.lock import held_lock, is_held, without_readers
 from tasks.adapters.models.model_files import read_ensemble
 from tasks.adapters.workspace import Workspace, named_paths
 
@@ -53,14 +53,19 @@ def prune(
 
 
 def prune_workspace(config: RunConfig, age: timedelta, *, is_dry: bool) -> Pruned:
-    """Finds what is older, and deletes it unless ``is_dry``."""
+    """Finds what is older, and deletes it unless ``is_dry``.
+
+    Raises:
+        StoreBusy: Somebody evaluates, draws or predicts in this workspace, perhaps with weights that would go.
+    """
     runs, artifacts = asyncio.run(_prune_history(datetime.now(UTC) - age, is_dry=is_dry))
     oldest_s = time.time() - age.total_seconds()
     trainings = tuple(_old_trainings(config, oldest_s))
-    if not is_dry:
-        for folder in trainings:
-            with suppress(StoreBusy), held_lock(folder, purpose="prune"):  # somebody goes on with it since we looked
-                shutil.rmtree(folder)
+    if not is_dry and trainings:
+        with without_readers(config.workspace_dir, purpose="prune"):
+            for folder in trainings:
+                with suppress(StoreBusy), held_lock(folder, purpose="prune"):  # somebody goes on with it since we looked
+                    shutil.rmtree(folder)
     return Pruned(runs=runs, artifacts=artifacts, trainings=trainings)
 
 

@@ -16,7 +16,7 @@ from deployments.configuration import load_config
 from deployments.server.prefect_server import running_server
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, StoreBusy
-from tasks.adapters.lock import held_lock
+from tasks.adapters.lock import held_lock, without_readers
 from tasks.adapters.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ def _withdraw(run: RunConfig, given: Sequence[str], whole: str | None, said_by: 
     workspace = Workspace(run.workspace_dir)
     if (address := running_server(workspace.server_dir)) is not None:
         raise StoreBusy("The workspace's server is running", got=address, remedy="stop `mammo serve` and other commands first")
-    with held_lock(workspace.store_dir, purpose="withdraw"):
+    with held_lock(workspace.store_dir, purpose="withdraw"), without_readers(workspace.root, purpose="withdraw"):
         require_nobody_reads(workspace)
-        finish_withdrawals(workspace)  # what an earlier one left to do
+        finish_withdrawals(workspace, is_read=False)  # what an earlier one left to do
         targets = _meant(run, given, whole)
         moment = datetime.now(UTC).isoformat(timespec="seconds")
         new = [
@@ -83,7 +83,7 @@ def _withdraw(run: RunConfig, given: Sequence[str], whole: str | None, said_by: 
             if each.names
         ]
         add_to_log(workspace.store, new)
-        done = dict(zip(new, finish_withdrawals(workspace), strict=True))
+        done = dict(zip(new, finish_withdrawals(workspace, is_read=False), strict=True))
     for withdrawal, lines in done.items():
         typer.echo(f"{withdrawal.name}: withdrawn, {images_of(lines)}")
     for target in targets:

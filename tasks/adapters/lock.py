@@ -1,4 +1,7 @@
-"""The lock of a folder: one writer at a time, on one machine, and nothing to delete when a process was killed."""
+"""The lock of a folder: one writer at a time, on one machine, and nothing to delete when a process was killed.
+
+Beside it readers: those who make something of a workspace's images or weights, and are not to be at it while these go.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from schemas.errors import StoreBusy, StoreError, error_name
 
 _SECONDS_BETWEEN_TRIES = 0.5
+_READERS = "readers.lock"
 
 
 @contextmanager
@@ -44,12 +48,66 @@ def held_lock(folder: Path, *, purpose: str, wait_s: float = 0.0) -> Iterator[No
                 got=_holder(folder / "lock"),
                 remedy="wait for that run to end, or stop it; its finished work is kept",
             )
-        os.ftruncate(descriptor, 0)
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since_utc": _now_utc()}
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        _name_holder(descriptor, purpose)
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def reading(folders: Collection[Path]) -> Iterator[None]:
+    """Inside, nobody takes away what these workspaces hold; any number of processes may read.
+
+    A workspace that is not there, or where this user may not write, is read without: who takes away there is another.
+
+    Raises:
+        StoreBusy: Something is being taken away; the message names what by.
+    """
+    with ExitStack() as opened:
+        for folder in folders:
+            descriptor = _opened_readers(folder)
+            if descriptor is None:
+                continue
+            opened.callback(os.close, descriptor)
+            if not _locks(descriptor, fcntl.LOCK_SH):
+                raise StoreBusy(
+                    f"What is in {folder} is being taken away",
+                    expected="no withdrawal and no pruning while images or weights are read",
+                    got=_holder(folder / _READERS),
+                    remedy="run again when that has ended",
+                )
+        yield
+
+
+@contextmanager
+def without_readers(folder: Path, *, purpose: str) -> Iterator[None]:
+    """Inside, nobody reads the workspace: what is taken away does not come back in what somebody made of it meanwhile.
+
+    Raises:
+        StoreBusy: Somebody reads it.
+    """
+    descriptor = _opened_readers(folder)
+    try:
+        if descriptor is not None:
+            if not _locks(descriptor):
+                raise StoreBusy(
+                    f"What is in {folder} is being read",
+                    expected="no evaluation, prediction or other stage while images or weights are taken away",
+                    got="a run that has not ended",
+                    remedy="let that run end, or stop it",
+                )
+            _name_holder(descriptor, purpose)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _opened_readers(folder: Path) -> int | None:
+    try:
+        return os.open(folder / _READERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return None
 
 
 def _opened_lock(folder: Path) -> int:
@@ -79,9 +137,15 @@ def is_held(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def _locks(descriptor: int) -> bool:
+def _name_holder(descriptor: int, purpose: str) -> None:
+    os.ftruncate(descriptor, 0)
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since_utc": _now_utc()}
+    os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+
+
+def _locks(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -18,8 +18,9 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.runtime import flow_run
 
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import StoreError
+from schemas.errors import StoreBusy, StoreError
 from schemas.reports.data import SplitCount, SplitReport
+from tasks.adapters.lock import without_readers
 from tasks.stage import NotFinished, StageTask, load_report, report_path, save_report, stage, without_work
 
 
@@ -263,6 +264,16 @@ def test_work_that_failed_half_way_does_not_count_as_done(run: Run) -> None:
     with pytest.raises(StoreError, match="The stage fails"):
         run(1, "bad")
     assert run(1) == [1]
+
+
+def test_a_stage_does_not_begin_while_something_is_taken_away(run: Run, tmp_path: Path) -> None:
+    """What it would read is going, and it would write it down again: busy, and what its folder holds stays."""
+    assert run(1) == [1]
+    with without_readers(tmp_path, purpose="withdraw"):
+        with pytest.raises(StoreBusy, match="is being taken away"):
+            run(2)
+        assert executed == [] and run(1) == []
+    assert run(2) == [2]
 
 
 def test_a_retry_does_not_force_again_what_its_run_has_forced(prefect_api: str, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from schemas.reports.pages import ImageScore, PredictReport
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.inbox.withdrawals import removal
 from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal, add_to_log, read_log
-from tasks.adapters.lock import held_lock
+from tasks.adapters.lock import held_lock, reading, without_readers
 from tasks.adapters.pages import withdrawn as pages
 from tasks.adapters.pages.withdrawn import finish_withdrawals, forget_pages
 from tasks.adapters.pseudonyms import open_key
@@ -32,6 +32,7 @@ from tasks.adapters.store import erasure
 from tasks.adapters.store.exam_store import open_store, read_row, shard_path
 from tasks.adapters.store.manifest import lines_of, published_rows, read_manifest
 from tasks.adapters.workspace import Workspace
+from tasks.predict import predict_exams
 from tasks.scrub import read_everything
 
 IngestHere = Callable[[RunConfig], IngestReport]
@@ -202,6 +203,29 @@ def test_whenever_it_is_stopped_the_next_run_finishes_it(
         with pytest.raises(StoreError, match="nothing: its shard is missing"):
             read_row(open_store(files.store_dir), line["row"])
         assert is_sound(here, scheduler), name
+
+
+def test_nothing_is_withdrawn_from_under_a_run_that_would_write_it_down_again(
+    config: RunConfig, ingest_here: IngestHere
+) -> None:
+    """While a stage reads, withdrawing is refused before it is logged, and one that was begun is left to the next run.
+
+    And a prediction does not begin while something is taken out.
+    """
+    gone, log = sorted(published(config))[0], Workspace(config.workspace_dir).store.withdrawn_path
+    with reading([config.workspace_dir]):
+        with pytest.raises(StoreBusy, match="is being read"):
+            said(config, gone)
+        assert not log.exists() and gone in published(config)
+        add_to_log(Workspace(config.workspace_dir).store, [_withdrawal(gone)])
+        with pytest.raises(StoreBusy, match="is being read"):
+            ingest_here(config)
+        assert gone in published(config)
+    ingested = ingest_here(config)
+    assert gone not in published(config)
+    with without_readers(config.workspace_dir, purpose="withdraw"):
+        with pytest.raises(StoreBusy, match="is being taken away"):
+            predict_exams.fn(config, ingested, log)
 
 
 def test_no_backup_and_no_lost_file_brings_it_back(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,7 @@ from tasks.adapters.inbox.publication import manifest_sizes
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.inbox.withdrawals.removal import pending, take_out
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_line
-from tasks.adapters.lock import is_held
+from tasks.adapters.lock import is_held, without_readers
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.store.parts import is_unmade
@@ -33,12 +33,17 @@ _NAME_LETTERS: Final = 25
 """Of a pseudonym: its kind and 24 hex digits."""
 
 
-def finish_withdrawals(workspace: Workspace) -> tuple[tuple[LedgerLine, ...], ...]:
+def finish_withdrawals(workspace: Workspace, *, is_read: bool = True) -> tuple[tuple[LedgerLine, ...], ...]:
     """Carries out what the log of withdrawals says and has not taken effect yet; mostly that is nothing.
 
     Call under the store's lock, before anything is read from it. Returns the images that each of them took out of the store.
 
+    Args:
+        workspace: Where.
+        is_read: Somebody may be reading; False = the caller holds readers off.
+
     Raises:
+        StoreBusy: Somebody reads the workspace, and would write down again what is taken out.
         StoreError: A part of the store or the log is gone or damaged.
         OSError: The disk refuses; the next call goes on.
     """
@@ -50,8 +55,9 @@ def finish_withdrawals(workspace: Workspace) -> tuple[tuple[LedgerLine, ...], ..
         if not left:
             return ()
         names = frozenset(name for withdrawal in left for name in withdrawal.names)
-        taken = take_out(store, ledger, names)
-        forget_pages(workspace, taken.image_ids | names)
+        with without_readers(workspace.root, purpose="withdraw") if is_read else nullcontext():
+            taken = take_out(store, ledger, names)
+            forget_pages(workspace, taken.image_ids | names)
         ledger.enter_withdrawals((withdrawal.line, withdrawal.names) for withdrawal in left)
     return tuple(
         tuple(line for line in taken.lines if not names_of_line(line).isdisjoint(withdrawal.names)) for withdrawal in left

@@ -16,10 +16,11 @@ import pytest
 
 from deployments.commands.prune import Pruned, prune_workspace
 from schemas.config.run import RunConfig, Stage
+from schemas.errors import StoreBusy
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.report import Provenance
 from schemas.reports.training import EnsembleMember, TrainReport
-from tasks.adapters.lock import held_lock
+from tasks.adapters.lock import held_lock, reading
 from tasks.adapters.models.model_files import write_ensemble
 from tasks.stage import save_report
 
@@ -116,6 +117,8 @@ def test_a_training_that_goes_on_is_kept_at_any_age(config: RunConfig, history: 
         _grow_old(config.workspace_dir, but=("young",))
         assert _counted(prune_workspace(config, AGE, is_dry=False)) == (2, set())
     _grow_old(config.workspace_dir, but=("young",))
+    with reading([config.workspace_dir]), pytest.raises(StoreBusy, match="is being read"):  # perhaps with these weights
+        prune_workspace(config, AGE, is_dry=False)
     assert _counted(prune_workspace(config, AGE, is_dry=True)) == (0, {"superseded"})
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import StoreBusy
-from tasks.adapters.lock import held_lock
+from tasks.adapters.lock import held_lock, reading, without_readers
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -85,6 +85,30 @@ def test_the_folder_and_its_lock_are_the_owners_alone(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / "store" / "lock").stat().st_mode) == 0o600
 
 
+def test_nothing_is_taken_away_from_those_who_read_and_nobody_reads_what_goes(tmp_path: Path) -> None:
+    """Any number may read at once, also two workspaces; the one who takes away is alone, and names itself."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    reader = [sys.executable, "-c", _READER, str(here), str(there)]
+    with subprocess.Popen(reader, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "reads\n"
+        for folder in (here, there):
+            with reading([folder]), reading([folder]):
+                pass
+            with pytest.raises(StoreBusy, match="is being read"), without_readers(folder, purpose="withdraw"):
+                pass
+        process.communicate()
+    with without_readers(there, purpose="prune"):
+        with pytest.raises(StoreBusy, match=rf"is being taken away.*prune by pid {os.getpid()}"), reading([here, there]):
+            pass
+        with reading([here]):
+            pass
+    assert stat.S_IMODE((there / "readers.lock").stat().st_mode) == 0o600
+    with reading([tmp_path / "gone"]), without_readers(tmp_path / "gone", purpose="prune"):
+        assert not (tmp_path / "gone").exists(), "what is not there is not made"
+
+
 def test_a_second_writer_can_wait_for_its_turn(tmp_path: Path) -> None:
     """With ``wait_s`` it gets the lock as soon as the first has ended, and gives up when that takes too long."""
     command = [sys.executable, "-c", _HOLD, str(tmp_path / "store")]
@@ -103,5 +127,13 @@ from pathlib import Path
 from tasks.adapters.lock import held_lock
 with held_lock(Path(sys.argv[1]), purpose="ingest"):
     print("held", flush=True)
+    sys.stdin.read()
+"""
+_READER = """
+import sys
+from pathlib import Path
+from tasks.adapters.lock import reading
+with reading([Path(name) for name in sys.argv[1:]]):
+    print("reads", flush=True)
     sys.stdin.read()
 """
