@@ -155,6 +155,11 @@ class IngestConfig(Config):
     masks_dir: Path | None = Field(None, description="Lesion masks, <SOPInstanceUID>.png: bit 0 benign, bit 1 malignant")
     boxes_csv: Path | None = Field(None, description="Lesion boxes where there are no masks; see docs/reference/labels.md")
     profile: str = Field("clinical-strict", description="Named set of relaxed gate rules for a public data set")
+    image_types: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9_ ]{1,16}$")], ...] = Field(
+        (),
+        json_schema_extra=ADDED_LATER,
+        description="Third to fifth values of ImageType that this site's devices write on plain mammograms (K12)",
+    )
     settle_s: float = Field(
         5.0, ge=0, description="A file touched within this time is taken only if it does not change while ingest waits as long"
     )

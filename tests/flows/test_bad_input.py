@@ -136,7 +136,7 @@ def test_too_many_bad_files_end_the_run_until_they_are_removed(
     """5 of 9 files are no DICOM: exit 8 with counts by reason and the list's place; without them the same command ends well."""
     cohort = tmp_path / "cohort"
     shutil.copytree(one_exam, cohort)
-    letters = [cohort / "dicom" / f"letter-{number}.txt" for number in range(5)]
+    letters = [cohort / "dicom" / f"letter-{number}.dcm" for number in range(5)]
     for letter in letters:
         letter.write_text("Dear colleague, " * 200)
     answer = mammo("ingest", write_config(cohort))

@@ -394,7 +394,7 @@ def test_special_files_are_refused_without_a_hang(config: RunConfig, two_exams: 
     (folder / "empty.dcm").touch()
     report = ingest_here(config)
     assert (report.images_published, report.files_quarantined) == (8, 5)
-    assert report.quarantined_by_reason == {"F01": 2, "F02": 1, "F05": 2, "F03": 1}
+    assert report.quarantined_by_reason == {"F01": 2, "F02": 1, "F05": 2, "F09": 1, "F03": 1}
 
 
 def test_labels_find_their_exam_by_accession(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:

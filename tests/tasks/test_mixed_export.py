@@ -27,6 +27,13 @@ REPORT = UID("1.2.840.10008.5.1.4.1.1.88.22")
 PDF = UID("1.2.840.10008.5.1.4.1.1.104.1")
 MPEG4 = "1.2.840.10008.1.2.4.102"
 F04_BYTES = 600_000_001
+VIEWER = {
+    "autorun.inf": b"[autorun]\r\nopen=VIEWER.EXE\r\n",
+    "VIEWER.EXE": b"MZ\x90\0" + bytes(range(256)) * 20,
+    "README.txt": b"The images of CANARY\n" * 200,
+    "index.html": b"<html>CANARY</html>",
+    "L_CC.jpg": b"\xff\xd8\xff\xe0" + bytes(range(256)) * 20,
+}
 
 
 def of_class(sound: Path, target: Path, uid: UID, **attributes: object) -> Path:
@@ -55,7 +62,7 @@ def small_report(target: Path, uid: UID = REPORT) -> Path:
 
 @pytest.fixture
 def export_dir(tmp_path: Path, cohort_dir: Path) -> Path:
-    """Four mammograms of an exam, and eleven other objects as an archive holds them."""
+    """Four mammograms of an exam, ten other objects as an archive holds them, and the disc's viewer."""
     folder = tmp_path / "cohort" / "dicom"
     exam = next(path for path in sorted((cohort_dir / "dicom").iterdir()) if path.is_dir())
     shutil.copytree(exam, folder)
@@ -75,11 +82,14 @@ def export_dir(tmp_path: Path, cohort_dir: Path) -> Path:
     report.write_bytes(with_syntax(report.read_bytes(), DEFLATE) + bytes(2000))
     cut = small_report(folder / "cut.dcm", PDF)
     cut.write_bytes(cut.read_bytes()[:-20])
+    (folder / "DICOMDIR").write_bytes(sound.read_bytes())
+    for name, content in VIEWER.items():
+        (folder / name).write_bytes(content)
     return folder
 
 
 def test_a_whole_export_is_no_failure(export_dir: Path, make_config: Callable[..., RunConfig], ingest_here: IngestHere) -> None:
-    """Processed, raw, tomosynthesis, report, letter, ultrasound: mammograms published, the others counted.
+    """Processed, raw, tomosynthesis, report, letter, ultrasound, a viewer: mammograms published, the others counted.
 
     Not one failure is allowed. Also where a rule on the file itself (too small, too large, a film's compression, deflated, cut)
     comes before its kind is seen. A mammogram that is too small stays a failure.
@@ -87,12 +97,12 @@ def test_a_whole_export_is_no_failure(export_dir: Path, make_config: Callable[..
     changes = {"ingest.labels_csv": None, "ingest.masks_dir": None, "ingest.max_failed_fraction": 0.0}
     config = make_config(export_dir.parents[1] / "workspace", export_dir.parent, **changes)
     report = ingest_here(config)
-    assert (report.images_published, report.files_quarantined, report.files_not_ours) == (4, 10, 10)
+    assert (report.images_published, report.files_quarantined, report.files_not_ours) == (4, 15, 15)
     by_reason = report.quarantined_by_reason
-    assert (by_reason["F03"], by_reason["F04"], by_reason["F13"]) == (2, 1, 2)
+    assert (by_reason["F03"], by_reason["F04"], by_reason["F13"]) == (4, 1, 2)
     assert {code for code in by_reason if code[0] == "K"} >= {"K01", "K02", "K03", "K04"}
     again = ingest_here(config)
-    assert (again.images_published, again.files_not_ours) == (4, 10)
+    assert (again.images_published, again.files_not_ours) == (4, 15)
     small = sorted(export_dir.glob("CANARY*.dcm"))[0]
     (export_dir / "small.dcm").write_bytes(small.read_bytes()[:1500])
     with pytest.raises(TooManyFailures, match="1 of 5 files were refused"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
@@ -36,8 +37,12 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
 )
 
 
-def profile_named(name: str) -> Profile:
+def profile_named(name: str, *, image_types: Collection[str] = ()) -> Profile:
     """Finds a profile.
+
+    Args:
+        name: As the config has it.
+        image_types: What a site's own devices write into ImageType, ``ingest.image_types``.
 
     Raises:
         ConfigError: There is none of this name; the message names the nearest.
@@ -49,4 +54,5 @@ def profile_named(name: str) -> Profile:
             expected=f"one of {', '.join(PROFILES)}",
             remedy=f"did you mean {nearest[0]}?" if nearest else "set ingest.profile to one of them",
         )
-    return PROFILES[name]
+    profile = PROFILES[name]
+    return replace(profile, image_types=profile.image_types.union(image_types)) if image_types else profile

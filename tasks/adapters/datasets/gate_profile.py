@@ -32,6 +32,7 @@ class Profile:
         identify: Finds patient, exam, side and view of a file.
         not_a_view_pattern: Searched in SeriesDescription and PatientID; a match breaks K08.
         acquisition: How all its images came to be; None = as the header says.
+        image_types: Values of ImageType beside those of the standard that its plain mammograms have, for rule K12.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Profile:
     identify: Identify = subject_of_header
     not_a_view_pattern: re.Pattern[str] | None = None
     acquisition: Acquisition | None = None
+    image_types: frozenset[str] = frozenset()
 
     @property
     def accepts(self) -> frozenset[str]:

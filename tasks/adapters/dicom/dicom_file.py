@@ -180,7 +180,8 @@ def _value(dataset: Dataset, keyword: str, kind: ValueKind, unreadable: list[str
 def _view_codes(dataset: Dataset, unreadable: list[str]) -> tuple[tuple[Code, ...], tuple[Code, ...]]:
     try:
         views = tuple(dataset.get("ViewCodeSequence") or ())
-        modifiers = [item for view in views for item in view.get("ViewModifierCodeSequence") or ()]
+        # They belong into the view's item; some devices put them beside it.
+        modifiers = [item for owner in (*views, dataset) for item in owner.get("ViewModifierCodeSequence") or ()]
         return tuple(map(_code, views)), tuple(map(_code, modifiers))
     except _UNREADABLE_VALUE:
         unreadable.append("ViewCodeSequence")
@@ -221,6 +222,7 @@ _HEADER_TAGS: Final = [
     *(Tag(keyword) for keyword, _ in _ATTRIBUTES.values()),
     *(Tag(0x6000 + 2 * group, 0x0010) for group in range(16)),  # OverlayRows: tells that there is an overlay
     Tag("ViewCodeSequence"),
+    Tag("ViewModifierCodeSequence"),
     _MODALITY_LUT,
     _VOI_LUT,
 ]

@@ -42,7 +42,7 @@ from tasks.adapters.dicom.stored_image import StoredImage
 from tasks.adapters.gate.opening import open_source
 from tasks.adapters.gate.orientation import told_by
 from tasks.adapters.gate.other_kinds import named_by_its_class
-from tasks.adapters.gate.rules.file import Opened
+from tasks.adapters.gate.rules.file import START_BYTES, Opened
 from tasks.adapters.gate.rules.image import EARLIEST_EXAM, Remainder, age_years, detector_spacing_mm
 from tasks.adapters.gate.rules.kind import is_low_energy, is_synthetic
 from tasks.adapters.gate.rules.look import Decoded, decoded, look_at
@@ -267,7 +267,8 @@ def _opened(
     opened = open_source(path, source_dir) if descriptor is None else descriptor
     with BoundedReader(opened) as file, named_by_its_class(file, profile):
         status = os.fstat(file.fileno())
-        broken = broken_rules(Opened(links=status.st_nlink, size_bytes=status.st_size, start=file.read(132)))
+        start = file.read(START_BYTES)
+        broken = broken_rules(Opened(links=status.st_nlink, size_bytes=status.st_size, start=start, name=path.name))
         refuse(broken, CLINICAL_STRICT)
         file.seek(0)
         yield file, broken

@@ -204,7 +204,7 @@ def _inspected(request: InspectHeader, pseudonyms: Pseudonyms, file: int) -> Ima
     return inspect_header(
         request.path,
         source_dir=request.gate.source_dir,
-        profile=profile_named(request.gate.profile),
+        profile=profile_named(request.gate.profile, image_types=request.gate.image_types),
         pseudonyms=pseudonyms,
         with_digest=request.with_digest,
         descriptor=file,
@@ -215,7 +215,7 @@ def _prepared(request: PrepareImage, pseudonyms: Pseudonyms, memory: mmap.mmap, 
     record, gated = accept_image(
         request.path,
         source_dir=request.gate.source_dir,
-        profile=profile_named(request.gate.profile),
+        profile=profile_named(request.gate.profile, image_types=request.gate.image_types),
         pseudonyms=pseudonyms,
         voi=request.preprocess.voi,
         fingerprint=request.fingerprint,

@@ -26,6 +26,7 @@ class GateSettings:
         key_path: The key of the pseudonyms.
         key_id: Names it: another key that was put there meanwhile makes no pseudonym. ``""`` where there is no store yet.
         limits: What reading one file may take.
+        image_types: Values of ImageType that the site's plain mammograms have besides.
     """
 
     source_dir: Path
@@ -33,12 +34,13 @@ class GateSettings:
     key_path: Path
     key_id: str = ""
     limits: GateLimits = field(default_factory=GateLimits)
+    image_types: tuple[str, ...] = ()
 
     @property
     def refuses_under(self) -> str:
         """What a refusal depends on besides the file: it is settled under this, and under another the file is read again."""
         limits = f"{self.limits.timeout_s:g}s {self.limits.memory_bytes >> 20}MiB"
-        return f"{self.profile} {limits} {rules_version()}"
+        return " ".join((self.profile, limits, rules_version(), *sorted(self.image_types)))
 
 
 _DECIDING_PACKAGES: Final = (
@@ -80,4 +82,5 @@ def gate_settings(config: RunConfig) -> GateSettings:
         key_path=Workspace(config.workspace_dir).key_path,
         key_id=read_settings(store).pseudonym_key_id if store.settings_path.exists() else "",
         limits=config.ingest.gate_limits,
+        image_types=config.ingest.image_types,
     )

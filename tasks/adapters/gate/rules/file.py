@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Final
 
 from tasks.adapters.gate.rules.rule import BLOCK, WARN, Seen, row, rule
@@ -19,6 +20,23 @@ _OTHER_KINDS: Final = (
 """How programs, scripts, archives and documents begin that something may run or open."""
 _OTHER_WORDS: Final = (b"%pdf", b"%!ps", b"<?", b"<!", b"<html", b"<script", b"<svg", b"javascript:")
 """What makes such a kind wherever in the preamble it stands, in lower case."""
+_PICTURES_AND_DATA: Final = (
+    b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"\0\0\x01\0", b"\0\0\x02\0", *_TIFF_HEADERS, b"%PDF", b"%!PS",
+    b"icns", b"OggS", b"ID3", b"\0\0\0\x18ftyp", b"\0\0\0\x1cftyp", b"\0\0\0\x20ftyp", b"\0\0\x01\xba", b"\x1aE\xdf\xa3",
+    b"SQLite format 3\0", b"MSCF", b"ISc(", b"ITSF", b"?_\x03\0", b"\0\x01\0\0", b"OTTO", b"wOF", b"bplist",
+    b"\xde\x12\x04\x95", b"\x95\x04\x12\xde",
+)  # fmt: skip
+"""How pictures, films, sounds, installers, fonts and databases begin, as viewers on a CD and exports have them."""
+_NAMED_DICOM: Final = re.compile(r"\.(dcm|dicom|dic|dc3|ima)(\.|$)", re.IGNORECASE)
+_NAMED_NOTHING: Final = re.compile(r"^[^.]*\d[^.]*$|\.\d*$")
+"""``IM000001``, ``1.2.840.1``: a text under such a name is an image that was lost, as under ``a.dcm``."""
+_NAMED_DATA_OF_A_PROGRAM: Final = re.compile(r"\.(bin|car|dat|db|idx|lib|lng|mo|nib|pak|res|tlb)$", re.IGNORECASE)
+_CONTROL_CHARACTERS: Final = bytes({*range(32), 127} - {*b"\t\n\r\f\x1b"})
+_DICOM_ROOT: Final = b"1.2.840.10008."
+_FIRST_BYTES: Final = 132
+
+START_BYTES: Final = 4096
+"""What of a file tells its kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +45,19 @@ class Opened:
 
     Attributes:
         links: Names that the file has on its disk.
-        start: Its first 132 bytes: preamble and prefix (PS3.10 7.1).
+        start: Its first ``START_BYTES``, which begin with preamble and prefix (PS3.10 7.1).
+        name: Without its folder. It may spell a patient's name: no rule says it.
     """
 
     links: int
     size_bytes: int
     start: bytes
+    name: str = field(default="", repr=False)
 
     @property
     def has_prefix(self) -> bool:
         """True if it says that it is a DICOM file."""
-        return self.start[128:] == b"DICM"
+        return self.start[128:_FIRST_BYTES] == b"DICM"
 
 
 row("F01", BLOCK, "A regular file inside the source folder, no symbolic link, pipe or device", by="gate.opening")
@@ -64,6 +84,26 @@ def is_not_too_large(opened: Opened) -> str | None:
 def has_prefix(opened: Opened) -> str | None:
     """PS3.10 7.1."""
     return None if opened.has_prefix else ""
+
+
+@rule("F09", BLOCK, "Not a program, picture, text, archive or document, as viewers on a CD and exports bring them along")
+def is_meant_as_image(opened: Opened) -> str | None:
+    """What is told from a damaged image by its first bytes, and is not named as one: nobody has lost a mammogram.
+
+    A text under an image's name is one that was lost: the answer of a server that refused it, or a pointer to it.
+    """
+    start = opened.start
+    if opened.has_prefix or _NAMED_DICOM.search(opened.name):
+        return None
+    if _is_text(start):
+        return None if _NAMED_NOTHING.search(opened.name) else "a text"
+    is_known = start.startswith((*_OTHER_KINDS, *_PICTURES_AND_DATA)) or _NAMED_DATA_OF_A_PROGRAM.search(opened.name)
+    return "a program, picture, archive or document" if is_known and _DICOM_ROOT not in start and any(start) else None
+
+
+def _is_text(start: bytes) -> bool:
+    """In any encoding: UTF-16 says so by its first bytes, the others have no control characters."""
+    return start.startswith((b"\xff\xfe", b"\xfe\xff")) or start.translate(None, _CONTROL_CHARACTERS) == start
 
 
 @rule("F06", BLOCK, "The preamble does not make the file a program, script, archive or document as well")

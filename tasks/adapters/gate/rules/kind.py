@@ -14,16 +14,20 @@ _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame c
 _SYNTHETIC_MARKS: Final = ("GENERATED_2D", "C-VIEW", "C_VIEW", "S-VIEW", "V-PREVIEW", "SYNTH", "INSIGHT 2D", "INTELLIGENT 2D")
 _NO_EXAM: Final = frozenset({"QC", "LOCALIZER", "CALIBRATION"})
 _LOW_ENERGY: Final = "LOW_ENERGY"
-_CONTRAST_KINDS: Final = ("SUBTRACT", "HIGH_ENERGY", "RECOMBIN")  # parts of ImageType's values, PS3.3 C.8.11.7.1.4
+_CONTRAST_KINDS: Final = ("SUBTRACT", "ADDITION", "HIGH_ENERGY", "RECOMBIN")  # parts of ImageType's values, PS3.3 C.8.11.7.1.4
 _CONTRAST_MARKS: Final = ("POST_CONTRAST",)
 _NO_CONTRAST: Final = frozenset({"", "NO", "NONE", "N/A"})
-_INTERVENTION: Final = ("STEREO", "BIOPSY", "NEEDLE", "LOCALIZATION", "LOCALISATION", "WIRE", "SPECIMEN", "GALACTO", "DUCTO")
+_INTERVENTION: Final = (
+    "STEREO", "BIOPSY", "PREFIRE", "POSTFIRE", "POSTMARKER", "NEEDLE", "LOCALIZATION", "LOCALISATION", "WIRE", "SPECIMEN",
+    "GALACTO", "DUCTO",
+)  # fmt: skip
 _INTERVENTION_SERIES: Final = re.compile(
     r"needle.?(loc|wire)|wire.?(loc|guid)|hook.?wire|locali[sz]ation|stereota|biopsy.?(scout|guid)|specimen|galacto|ductog",
     re.IGNORECASE,
 )
 _PLAIN_VALUES: Final = frozenset({"", "NONE", "LEFT", "RIGHT", "POST_PROCESSED", "PRE_CONTRAST", "POST_CONTRAST", _LOW_ENERGY})
-"""ImageType's values from the third on that a plain mammogram has; those of synthetic images are ``is_synthetic``'s."""
+"""ImageType's third to fifth value of a plain mammogram; those of synthetic images are ``is_synthetic``'s."""
+_VALUES_OF_KIND: Final = slice(2, 5)  # what comes after them are a maker's numbers
 
 
 def is_synthetic(header: DicomHeader) -> bool:
@@ -134,10 +138,16 @@ def is_plain(seen: Seen) -> str | None:
     return "" if is_low_energy(seen.header) else None
 
 
-@rule("K12", WARN, "The values of ImageType from the third on are known ones")
+@rule("K12", BLOCK, "The third to fifth value of ImageType are those of a plain mammogram, or named in `ingest.image_types`")
 def is_image_type_known(seen: Seen) -> str | None:
-    """Makers put there what a mammogram is besides: what is not known may be something else."""
-    unknown = [part for part in seen.header.image_type[2:] if part.upper() not in _PLAIN_VALUES]
+    """They say what else a mammogram is: what nobody knows is not taken for a plain one. A number is no kind.
+
+    What K01, K09 and K10 know is theirs.
+    """
+    if any(is_kept(seen) is not None for is_kept in (is_not_tomosynthesis, is_no_intervention, is_not_contrast)):
+        return None
+    parts = [part.upper() for part in seen.header.image_type[_VALUES_OF_KIND]]
+    unknown = [part for part in parts if part not in _PLAIN_VALUES | seen.profile.image_types and not part.isdecimal()]
     return f"{len(unknown)} unknown values" if unknown and not is_synthetic(seen.header) else None
 
 

@@ -35,10 +35,10 @@ def demand(rule_id: str) -> str:
 def is_of_another_kind(rule_ids: Collection[str]) -> bool:
     """True if a file refused by these rules is a whole object of another kind, as every export of an archive holds some.
 
-    Raw images, tomosynthesis, captures, reports, ultrasound: they are recognised, and nobody has lost a mammogram. K06 is not
-    among them: an object that contradicts itself may be one.
+    Raw images, tomosynthesis, captures, reports, ultrasound, and the viewer on the CD (F09): they are recognised, and nobody
+    has lost a mammogram. K06 and K12 are not among them: what contradicts itself or says what nobody knows may be one.
     """
-    return any(rule_id.startswith("K") and rule_id != "K06" for rule_id in rule_ids)
+    return any(rule_id == "F09" or (rule_id.startswith("K") and rule_id not in ("K06", "K12")) for rule_id in rule_ids)
 
 
 def broken_rules(seen: object) -> tuple[Broken, ...]:

@@ -13,7 +13,8 @@ from tasks.adapters.gate.orientation import NOTHING, Told, told_by
 from tasks.adapters.gate.rules.rule import BLOCK, WARN, Seen, rule
 
 # CID 4015, SNOMED CT number and retired code. What is in no set below (nipple in profile, axillary tissue, infra-mammary fold,
-# anterior compression, and what nobody knows) is V15's. Magnification, spot compression, tangential; then implant displaced.
+# anterior compression, and what nobody knows) is V15's: why those warn, docs/decisions/0026 tells.
+# Magnification, spot compression, tangential; then implant displaced.
 _MAGNIFIED_MODIFIERS: Final = frozenset({"399163009", "R-102D6", "399055006", "R-102D7", "399110001", "R-102C2"})
 _IMPLANT_DISPLACED: Final = frozenset({"399209000", "R-102D5"})
 # Cleavage, axillary tail; rolled lateral, medial, inferior, superior.

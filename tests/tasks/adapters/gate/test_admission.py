@@ -13,6 +13,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from mammo_tests.mammograms import (
@@ -21,15 +22,17 @@ from mammo_tests.mammograms import (
     accept,
     breast,
     inspect,
+    modifier,
     rejection,
     setting,
     write,
 )
 from schemas.errors import FileDeferred, GateRejection
 from schemas.exam import Acquisition, Laterality, Photometric, ViewPosition
-from tasks.adapters.datasets.catalogue import PROFILES
+from tasks.adapters.datasets.catalogue import PROFILES, profile_named
 from tasks.adapters.gate.admission import inspect_header
-from tasks.adapters.gate.rules.table import RULES
+from tasks.adapters.gate.gate_settings import GateSettings
+from tasks.adapters.gate.rules.table import RULES, is_of_another_kind
 
 STRICT = PROFILES["clinical-strict"]
 REPOSITORY = Path(__file__).parents[4]
@@ -183,6 +186,33 @@ def test_the_low_energy_image_of_a_contrast_study_is_named(tmp_path: Path) -> No
     assert (record.acquisition, record.gate_warnings) == (Acquisition.LOW_ENERGY, ("K11",))
     for agent in ("", "NONE"):
         assert inspect(write(tmp_path / "a.dcm", edit=setting(ContrastBolusAgent=agent))).gate_warnings == ()
+
+
+def test_an_image_type_that_nobody_knows_is_let_in_by_name_alone(tmp_path: Path) -> None:
+    """ImageType's third to fifth value: unknown ones are refused, as a failure, unless the site names them.
+
+    Numbers, and what makers put after the fifth, say nothing of a kind. A refusal is settled under the names.
+    """
+    path = write(tmp_path / "a.dcm", edit=setting(ImageType=["ORIGINAL", "PRIMARY", "", "ELASTOGRAM", "RESEARCH"]))
+    assert rejection(path).reason_codes == ("K12",) and not is_of_another_kind(("K12",))
+    named = profile_named("clinical-strict", image_types=("ELASTOGRAM", "RESEARCH"))
+    record = inspect_header(path, source_dir=tmp_path, profile=named, pseudonyms=PSEUDONYMS)
+    assert (record.acquisition, record.gate_warnings) == (Acquisition.FFDM, ())
+    plain = setting(ImageType=["DERIVED", "PRIMARY", "POST_PROCESSED", "", "150000", "", "", "E10"])
+    assert inspect(write(tmp_path / "b.dcm", edit=plain)).gate_warnings == ()
+    settings = GateSettings(source_dir=tmp_path, profile="clinical-strict", key_path=tmp_path / "key")
+    assert replace(settings, image_types=("RESEARCH",)).refuses_under != settings.refuses_under
+
+
+def test_a_modifier_beside_the_view_counts_too(tmp_path: Path) -> None:
+    """Some devices put ViewModifierCodeSequence (0054,0222) at the top, and not into the item of the view."""
+
+    def beside(dataset: pydicom.Dataset) -> None:
+        modifier("399055006")(dataset)
+        dataset.ViewModifierCodeSequence = dataset.ViewCodeSequence[0].ViewModifierCodeSequence
+        del dataset.ViewCodeSequence[0].ViewModifierCodeSequence
+
+    assert rejection(write(tmp_path / "a.dcm", edit=beside)).reason_codes == ("V05",)
 
 
 def test_equal_pixels_have_equal_digests(tmp_path: Path) -> None:

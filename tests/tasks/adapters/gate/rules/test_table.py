@@ -84,11 +84,12 @@ EDITS: list[tuple[str, Edit]] = [
     ("K07", setting(SeriesDescription="L CC C-View")),
     ("K08", setting(QualityControlImage="YES")),
     ("K09", setting(ImageType=["DERIVED", "PRIMARY", "STEREO_SCOUT"])),
+    *(("K09", setting(ImageType=["DERIVED", "PRIMARY", moment])) for moment in ("PREFIRE", "POSTFIRE_MINUS", "POSTMARKER")),
     ("K09", setting(SeriesDescription="L CC NEEDLE LOC")),
     ("K09", setting(SeriesDescription="Wire localisation")),
     *(
         ("K10", setting(ImageType=["DERIVED", "PRIMARY", "POST_CONTRAST", energy]))
-        for energy in ("SUBTRACTION", "HIGH_ENERGY", "RECOMBINED")
+        for energy in ("SUBTRACTION", "ADDITION", "HIGH_ENERGY", "RECOMBINED")
     ),
     ("K10", setting(ImageType=["ORIGINAL", "PRIMARY", "POST_CONTRAST"])),
     ("K10", setting(ContrastBolusAgent="IODINE")),
@@ -268,6 +269,7 @@ FILES: list[tuple[str, Make]] = [
     ("F03", content(lambda sound: sound[:1999])),
     ("F04", large),
     ("F05", content(lambda sound: b"Dear colleague, " * 500)),
+    ("F09", content(lambda sound: b"Dear colleague, " * 500, "README.txt")),
     ("F06", content(lambda sound: b"MZ" + sound[2:])),
     ("F06", content(lambda sound: b"Hello <Script>".ljust(128) + sound[128:])),
     ("F08", content(lambda sound: b"made by nobody".ljust(128) + sound[128:])),
