@@ -223,9 +223,8 @@ def test_nothing_is_withdrawn_from_under_a_run_that_would_write_it_down_again(
         assert gone in published(config)
     ingested = ingest_here(config)
     assert gone not in published(config)
-    with without_readers(config.workspace_dir, purpose="withdraw"):
-        with pytest.raises(StoreBusy, match="is being taken away"):
-            predict_exams.fn(config, ingested, log)
+    with without_readers(config.workspace_dir, purpose="withdraw"), pytest.raises(StoreBusy, match="is being taken away"):
+        predict_exams.fn(config, ingested, log)
 
 
 def test_no_backup_and_no_lost_file_brings_it_back(

@@ -96,8 +96,7 @@ def start_digest(start: StartConfig, *, section: str = "train") -> str:
     """
     require_start(start, section=section)
     digests = (
-        f"{part.value} {members_of([path])[0].sha256 if path.is_dir() else file_sha256(path)}"
-        for part, path in start.files()
+        f"{part.value} {members_of([path])[0].sha256 if path.is_dir() else file_sha256(path)}" for part, path in start.files()
     )
     return "\n".join(digests)
 
