@@ -10,7 +10,6 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gmic_model.metrics.bootstrap import Bootstrap
 from gmic_model.metrics.curve_bands import pr_band, roc_band
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import MammoError
@@ -80,13 +79,11 @@ def _finding_scores(table: pd.DataFrame, finding: Finding, config: RunConfig) ->
     breasts = labelled(table, finding, BREAST)
     score_B, label_B = breasts["score"].to_numpy(np.float64), breasts["label"].to_numpy(np.int64)
     patient_B = breasts["patient_id"].to_numpy(str)
-    drawn = Bootstrap(
-        resamples=config.evaluate.bootstrap_resamples, confidence=config.evaluate.confidence, seed=config.evaluate.seed
-    )
+    confidence = config.evaluate.confidence
     return FindingScores(
         finding=finding,
         score_B=score_B,
         label_B=label_B,
-        roc_band=roc_band(score_B, label_B, patient_B, bootstrap=drawn),
-        pr_band=pr_band(score_B, label_B, patient_B, bootstrap=drawn),
+        roc_band=roc_band(score_B, label_B, patient_B, confidence=confidence),
+        pr_band=pr_band(score_B, label_B, patient_B, confidence=confidence),
     )

@@ -1,13 +1,14 @@
 """How often the printed 95 % intervals hold the truth, and how wide they are beside other methods, in simulated cohorts.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.evaluation.bench_coverage [--draws N] [--layout NAME] [--all]
+    OMP_NUM_THREADS=1 python -m benchmarks.evaluation.bench_coverage [--draws N] [--layout NAME] [--area A] [--positives P]
 
 Scores are normal (binormal cohorts: the truth is known in closed form), with 5 to 100 positive patients and ten times as many
 others, of one breast or of two that are alike (correlation 2/3): both breasts of a patient of one label, or one positive breast
 beside a negative one. One line for each kind of interval sums up its cells: coverage from lowest to highest, how many cells lie
 outside 0.93 to 0.98, and the largest width beside the narrowest other method that covers in the same cell. Cells outside are
-named as they come; ``--all`` names every cell. A proportion of few breasts takes few values: where no set of likeliest counts
-could cover between 0.93 and 0.98, the cell says so ("grid").
+named as they come; ``--all`` names every cell, and ``--layout``, ``--area`` and ``--positives`` take some of them, for more
+draws than all could have. A proportion of few breasts takes few values: where no set of likeliest counts could cover between
+0.93 and 0.98, the cell says so ("grid").
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from scipy.stats import beta, binom, norm
 
 from gmic_model.metrics.areas import area_interval, auroc_difference, precision_influence
 from gmic_model.metrics.bootstrap import patient_weights
+from gmic_model.metrics.curve_bands import pr_band, roc_band
 from gmic_model.metrics.delong import delong_covariance
-from gmic_model.metrics.operating_points import point_at_threshold, points_at_specificity
+from gmic_model.metrics.operating_points import point_at_threshold, points_at_sensitivity, points_at_specificity
 from gmic_model.metrics.proportions import clustered_variance, mean_interval, paired_proportions, student_quantile
 from schemas.reports.report import Interval
 
@@ -36,6 +38,9 @@ NEGATIVES_PER_POSITIVE = 10
 LIKENESS = 0.5
 """Of two breasts in each of the two images that a model's score is the mean of; of the scores it is 2/3."""
 SPECIFICITY = 0.9
+SENSITIVITY = 0.8
+BAND_PLACES = (10, 50, 80)
+"""Per cent of the horizontal axis at which the bands of the curves are looked at."""
 BAND = (0.93, 0.98)
 Floats = NDArray[np.float64]
 Ends = tuple[float, float]
@@ -127,10 +132,18 @@ def truths(cell: Cell) -> dict[str, float]:
         "NPV": (1.0 - share) * SPECIFICITY / (1.0 - called),
         "recall rate": called,
         "sensitivity at specificity": sensitivity,
+        "specificity at sensitivity": float(ndtr(shift - ndtri(SENSITIVITY))),
+        **{f"ROC at {at} %": float(ndtr(shift - ndtri(1.0 - at / 100.0))) for at in BAND_PLACES},
+        **{f"precision at {at} %": _precision_at(at / 100.0, share, shift) for at in BAND_PLACES},
         "difference of sensitivity": sensitivity - other,
         "difference of specificity": 0.0,
         "mean of shares": _mean_share(shift),
     }
+
+
+def _precision_at(recall: float, share: float, shift: float) -> float:
+    alarms = float(ndtr(-shift - ndtri(1.0 - recall)))
+    return share * recall / (share * recall + (1.0 - share) * alarms)
 
 
 def _mean_share(shift: float) -> float:
@@ -144,6 +157,9 @@ def printed(cohort: Cohort) -> dict[str, Ends | None]:
     point = point_at_threshold(score_B, label_B, patient_B, cohort.threshold, confidence=0.95)
     (chosen,) = points_at_specificity(score_B, label_B, patient_B, [SPECIFICITY], confidence=0.95)
     assert point is not None and point.negative_predictive_value is not None
+    (reached,) = points_at_sensitivity(score_B, label_B, patient_B, [SENSITIVITY], confidence=0.95)
+    roc, pr = (band(score_B, label_B, patient_B, confidence=0.95) for band in (roc_band, pr_band))
+    assert roc is not None and pr is not None
     recalled_MB = np.stack([score_B, cohort.other_B]) >= cohort.threshold
     is_positive_B = label_B == 1
     own_B, own_patient_B = recalled_MB[:, is_positive_B], patient_B[is_positive_B]
@@ -163,7 +179,11 @@ def printed(cohort: Cohort) -> dict[str, Ends | None]:
         ),
         "mean of shares": mean_interval(ndtr(score_B[is_positive_B] - 1.0) ** 2, own_patient_B, confidence=0.95),
     }
-    return {name: _ends(interval) for name, interval in found.items()}
+    found["specificity at sensitivity"] = reached.specificity
+    ends = {name: _ends(interval) for name, interval in found.items()}
+    for name, band in (("ROC", roc), ("precision", pr)):
+        ends |= {f"{name} at {at} %": (float(band.low_G[at]), float(band.high_G[at])) for at in BAND_PLACES}
+    return ends
 
 
 def _ends(interval: Interval) -> Ends | None:
@@ -284,10 +304,12 @@ def attainable(count: int, truth: float) -> bool:
     return bool(((coverage >= BAND[0]) & (coverage <= BAND[1])).any())
 
 
-def study(draws: int, layouts: Sequence[str]) -> Iterator[tuple[Cell, str, float, Tally, dict[str, Tally]]]:
+def study(
+    draws: int, layouts: Sequence[str], areas: Sequence[float], sizes: Sequence[int]
+) -> Iterator[tuple[Cell, str, float, Tally, dict[str, Tally]]]:
     """Every cell: what is printed, and the other methods."""
     for index, (layout, area, positives) in enumerate(product(LAYOUTS, AREAS, POSITIVES)):
-        if layout not in layouts:
+        if layout not in layouts or area not in areas or positives not in sizes:
             continue
         cell = Cell(area=area, positives=positives, layout=layout)
         rng, truth = np.random.default_rng(index), truths(cell)
@@ -308,10 +330,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--layout", choices=LAYOUTS)
+    parser.add_argument("--area", type=float, nargs="+", choices=AREAS, default=AREAS)
+    parser.add_argument("--positives", type=int, nargs="+", choices=POSITIVES, default=POSITIVES)
     parser.add_argument("--all", action="store_true")
     options = parser.parse_args()
     lines: dict[str, list[tuple[float, float, float | None]]] = {}
-    for cell, name, truth, ours, others in study(options.draws, [options.layout] if options.layout else LAYOUTS):
+    layouts = [options.layout] if options.layout else LAYOUTS
+    for cell, name, truth, ours, others in study(options.draws, layouts, options.area, options.positives):
         coverage, width = float(np.mean(ours.hits)), float(np.mean(ours.width))
         holding = [np.mean(one.width) for one in others.values() if one.hits and np.mean(one.hits) >= BAND[0]]
         ratio = width / float(min(holding)) if holding else None

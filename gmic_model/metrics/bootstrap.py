@@ -1,4 +1,4 @@
-"""Resampling of patients: for the bands of curves and the reader study, where many values share one draw.
+"""Resampling of patients: for the reader study, where many values share one draw.
 
 Percentiles of resamples hold too little with few patients and nothing at all of a perfect sample: what stands alone has its
 interval from ``proportions.py`` and ``areas.py``. A patient is drawn with all its breasts, because they are alike.

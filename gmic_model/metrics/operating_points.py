@@ -143,17 +143,20 @@ def _points(
     if known.is_positive_B.all() or not known.is_positive_B.any():
         return ()
     patients_B = np.asarray(patient_B)[known.index_B]
-    table = _table(known.score_B, known.is_positive_B)
-    points = []
+    table, is_enough = _table(known.score_B, known.is_positive_B), has_enough(known.is_positive_B, patients_B)
+    patients, positive_patients = (len(np.unique(named_B)) for named_B in (patients_B, patients_B[known.is_positive_B]))
+    points, rates_of = [], dict[tuple[str, int], dict[str, Interval]]()
     for criterion, target, choose in chosen:
         index = choose(table, target)
         threshold = float(target) if criterion == "threshold" else float(table.threshold_T[index])
         true, false = int(table.true_positives_T[index]), int(table.false_positives_T[index])
         positives, negatives = int(table.true_positives_T[-1]), int(table.false_positives_T[-1])
-        if has_enough(known.is_positive_B, patients_B):
-            rates = _with_intervals(known, patients_B, threshold, table, criterion, confidence)
-        else:
-            rates = _counted(true, false, positives, negatives)
+        if (rates := rates_of.get((criterion, index))) is None:  # the places of a band share few thresholds
+            if is_enough:
+                rates = _with_intervals(known, patients_B, threshold, table, criterion, confidence)
+            else:
+                rates = _counted(true, false, positives, negatives)
+            rates_of[criterion, index] = rates
         points.append(
             OperatingPoint(
                 criterion=criterion,
@@ -164,8 +167,8 @@ def _points(
                 false_positives=false,
                 true_negatives=negatives - false,
                 false_negatives=positives - true,
-                patients=len(np.unique(patients_B)),
-                positive_patients=len(np.unique(patients_B[known.is_positive_B])),
+                patients=patients,
+                positive_patients=positive_patients,
                 **rates,
             )
         )
@@ -212,7 +215,7 @@ def _with_intervals(
 
 
 def _chosen(
-    rate: Part, met: Part, table: ThresholdTable, is_chosen_here: bool, other: Callable[[ThresholdTable, float], float]
+    rate: Part, met: Part, table: ThresholdTable, is_chosen_here: bool, others: Callable[[ThresholdTable, Part], list[float]]
 ) -> Part:
     """Where a target was met on these breasts, other breasts would have chosen another threshold, and another rate with it.
 
@@ -220,13 +223,18 @@ def _chosen(
     """
     if not is_chosen_here:
         return rate
-    low, high = other(table, met.high), other(table, met.low)
-    return widened(rate, min(low, rate.value), max(high, rate.value))
+    reached = [*others(table, met), rate.value]
+    return widened(rate, min(reached), max(reached))
 
 
-def _sensitivity_keeping(table: ThresholdTable, specificity: float) -> float:
-    return float(table.true_positives_T[_keeping_specificity(table, specificity)] / table.true_positives_T[-1])
+def _sensitivity_keeping(table: ThresholdTable, specificity: Part) -> list[float]:
+    kept = [_keeping_specificity(table, end) for end in (specificity.low, specificity.high)]
+    return [float(table.true_positives_T[index] / table.true_positives_T[-1]) for index in kept]
 
 
-def _specificity_reaching(table: ThresholdTable, sensitivity: float) -> float:
-    return float(1.0 - table.false_positives_T[_reaching_sensitivity(table, sensitivity)] / table.false_positives_T[-1])
+def _specificity_reaching(table: ThresholdTable, sensitivity: Part) -> list[float]:
+    """Half a positive further at either end: the threshold lies between two of the few, and may lie beyond the last one."""
+    true_T, false_T = table.true_positives_T, table.false_positives_T
+    fewest, most = (end * true_T[-1] + step for end, step in ((sensitivity.low, -0.5), (sensitivity.high, 0.5)))
+    first, last = np.searchsorted(true_T, (fewest - _SLACK, most - _SLACK), side="left").clip(max=len(true_T) - 1)
+    return [float(1.0 - false_T[index] / false_T[-1]) for index in (first, last)]

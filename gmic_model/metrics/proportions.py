@@ -1,10 +1,12 @@
-"""Intervals of proportions and means that hold with few patients: Wilson's, with patients as clusters. No resampling.
+"""Intervals of proportions and means that hold with few patients, with patients as clusters. No resampling.
 
-A proportion of ``n`` breasts of which some share a patient counts as one of ``n / factor`` breasts, where the design effect
-``factor`` is the clustered variance over that of independent breasts. Few patients estimate it badly, so it is drawn towards
-what is expected beforehand. Areas under curves are in ``areas.py``. Axes: ``N`` breasts or images, ``G`` patients.
+Shares of what is counted have the mid-P interval of the binomial, means of values between 0 and 1 Wilson's. A proportion of
+``n`` breasts of which some share a patient counts as one of ``n / factor`` breasts, where the design effect ``factor`` is the
+clustered variance over that of independent breasts. Few patients estimate it badly, so it is drawn towards what is expected
+beforehand. Areas under curves are in ``areas.py``. Axes: ``N`` breasts or images, ``G`` patients.
 
-Sources: Wilson 1927; Newcombe 1998 (Statistics in Medicine 17, 857); Rao and Scott 1992 (design effects);
+Sources: Lancaster 1961 and Berry and Armitage 1995 (mid-P); Korn and Graubard 1998 (exact limits of an effective sample size);
+Wilson 1927; Newcombe 1998 (Statistics in Medicine 17, 857); Rao and Scott 1992 (design effects);
 Donner and Zou 2012 (ratios from the limits of their parts); Mercaldo, Lau and Zhou 2007 (predictive values);
 Bonett and Price 2012 (paired differences).
 """
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import betainc, ndtr, ndtri, stdtrit
 
 from schemas.reports.report import Interval
 
@@ -25,6 +27,10 @@ EXPECTED_LIKENESS = 0.5
 """How alike two breasts of a patient are taken to be before they are seen (an intraclass correlation)."""
 _PRIOR_PATIENTS_UP, _PRIOR_PATIENTS_DOWN = 10.0, 30.0
 """How many patients the expectation weighs where the data say more than it, and less: an underestimate is the worse error."""
+_EXPECTED_SPREAD = 0.5
+"""Of values between 0 and 1 that are no decisions: their variance over that of decisions with the same mean."""
+_SPREAD_PRIOR_PATIENTS = 5.0
+"""What that expectation weighs: five patients with values near 1 show next to nothing of the low ones that others have."""
 _ADDED_DISAGREEMENT = 0.5
 """Breasts added to either kind of disagreement of two decisions; Bonett and Price add one, which holds too much here."""
 
@@ -61,7 +67,7 @@ def ratio_interval(part_N: ArrayLike, whole_N: ArrayLike, patient_N: ArrayLike, 
 
 
 def proportion(is_hit_N: ArrayLike, patient_N: ArrayLike, *, confidence: float) -> Part:
-    """Share of hits: Wilson's interval with the design effect of patients."""
+    """Share of hits: the mid-P interval with the design effect of patients."""
     hits_N = np.asarray(is_hit_N, dtype=np.float64)
     return ratio(hits_N, np.ones_like(hits_N), np.asarray(patient_N), confidence=confidence)
 
@@ -69,22 +75,55 @@ def proportion(is_hit_N: ArrayLike, patient_N: ArrayLike, *, confidence: float) 
 def ratio(
     part_N: NDArray[np.float64], whole_N: NDArray[np.float64], patient_N: NDArray[np.generic], *, confidence: float
 ) -> Part:
-    """A ratio of sums between 0 and 1 by Wilson's interval, its variance from residuals by patient (Taylor series)."""
+    """A ratio of sums between 0 and 1, its variance from residuals by patient (Taylor series), drawn towards the expected one.
+
+    What is counted (decisions, lesions) is expected to vary as decisions do; other values between 0 and 1 to vary less.
+    """
     total = float(whole_N.sum())
     value = min(1.0, max(0.0, float(part_N.sum()) / total))
     variance, patients = clustered_variance((part_N - value * whole_N) / total, patient_N)
     expected = design_effect(whole_N, patient_N)
     binomial = value * (1.0 - value) / total
-    is_counted = bool(np.isin(part_N, (0.0, 1.0)).all() and (whole_N == 1.0).all())
-    if is_counted and patients == len(part_N):
-        return wilson(value, total, float(ndtri((1.0 + confidence) / 2.0)))
+    is_counted = bool((part_N == np.rint(part_N)).all() and (whole_N == np.rint(whole_N)).all())
+    if is_counted and patients == total:
+        return mid_p(value, total, float(ndtri((1.0 + confidence) / 2.0)))
     if binomial <= 0.0:
-        return wilson(value, total / expected, float(ndtri((1.0 + confidence) / 2.0)))
+        return mid_p(value, total / expected, float(ndtri((1.0 + confidence) / 2.0)))
     if is_counted:
         factor, quantile = drawn_factor(variance / binomial, expected, patients, confidence=confidence)
-        return wilson(value, total / factor, quantile)
-    quantile = student_quantile(patients - 1, confidence)
-    return wilson(value, value * (1.0 - value) / variance if variance > 0.0 else total / expected, quantile)
+        return mid_p(value, total / factor, quantile)
+    factor, quantile = drawn_factor(
+        variance / binomial,
+        _EXPECTED_SPREAD * expected,
+        patients,
+        confidence=confidence,
+        prior_up=_SPREAD_PRIOR_PATIENTS,
+        prior_down=_SPREAD_PRIOR_PATIENTS,
+    )
+    return wilson(value, total / factor, quantile)
+
+
+def mid_p(value: float, count: float, quantile: float) -> Part:
+    """Of a share of ``count`` independent cases, whole or not: shares under which the found one, halved, is not rare.
+
+    Narrower than Clopper and Pearson's, which counts the found share whole. Never of no width.
+    """
+    hits, tail = value * count, float(ndtr(-quantile))
+    low = 0.0 if hits <= 0.0 else _share_with(hits, count, tail)
+    high = 1.0 if hits >= count else _share_with(hits, count, 1.0 - tail)
+    return Part(value=value, low=min(low, value), high=max(high, value))
+
+
+def _share_with(hits: float, count: float, chance: float) -> float:
+    """The share under which more hits, and half of as many, have this chance; it rises with the share."""
+    from scipy.optimize import brentq  # a fifth of a second of CPU, which who only draws or predicts need not spend
+
+    def excess(share: float) -> float:
+        as_many_or_more = betainc(hits, count - hits + 1.0, share) if hits > 0.0 else 1.0
+        more = betainc(hits + 1.0, count - hits, share) if hits < count else 0.0
+        return float(as_many_or_more + more) / 2.0 - chance
+
+    return float(brentq(excess, 0.0, 1.0))
 
 
 def wilson(value: float, count: float, quantile: float) -> Part:

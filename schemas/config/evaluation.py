@@ -53,7 +53,9 @@ class EvaluateConfig(Config):
     read_as: TableRow | None = Field(
         None, description="Row of Table 1 that the weights stand for: gmic weights give gmic-loc and gmic-mil too"
     )
-    bootstrap_resamples: PositiveInt = Field(2000, description="Resamples of patients for the bands of the curves")
+    bootstrap_resamples: PositiveInt = Field(
+        2000, description="Resamples of patients in former releases; nothing needs any now"
+    )
     confidence: float = Field(0.95, gt=0, lt=1, description="Confidence level of the intervals")
     specificities: tuple[Fraction, ...] = Field((0.80, 0.90, 0.95), description="Operating points: sensitivity at these")
     readers_specificity: Fraction | None = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import binom
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from gmic_model.metrics.operating_points import (
@@ -64,8 +65,8 @@ def test_points_lie_on_scikit_learns_curve(seed: int, target: float) -> None:
     assert sensitive.specificity.value == pytest.approx((1 - rate_T)[sensitivity_T >= target - 1e-12].max())
 
 
-def test_a_fixed_threshold_has_wilsons_intervals_and_a_chosen_one_wider_ones() -> None:
-    """Single breasts: Wilson's ends by statsmodels' formula; at the same threshold, choosing it on these breasts adds to it."""
+def test_a_fixed_threshold_has_mid_p_intervals_and_a_chosen_one_wider_ones() -> None:
+    """Single breasts: the ends that scipy's binomial has; at the same threshold, choosing it on these breasts adds to it."""
     score_B, label_B, _ = _cohort(9)
     patient_B = np.arange(len(score_B))
     (chosen,) = points_at_specificity(score_B, label_B, patient_B, [0.8], confidence=0.9)
@@ -73,13 +74,13 @@ def test_a_fixed_threshold_has_wilsons_intervals_and_a_chosen_one_wider_ones() -
     fixed = point_at_threshold(score_B, label_B, patient_B, chosen.threshold, confidence=0.9)
     assert fixed is not None
     positives, hits = int(label_B.sum()), fixed.true_positives
-    square, share = 1.6448536269514722**2, hits / positives
-    middle = (share + square / (2 * positives)) / (1 + square / positives)
-    reach = np.sqrt(square * (share * (1 - share) / positives + square / (4 * positives**2))) / (1 + square / positives)
-    assert (fixed.sensitivity.low, fixed.sensitivity.high) == pytest.approx((middle - reach, middle + reach))
+    assert fixed.sensitivity.low is not None and fixed.sensitivity.high is not None
+    for end, tail in ((fixed.sensitivity.low, 0.05), (fixed.sensitivity.high, 0.95)):
+        chance = binom.sf(hits, positives, end) + binom.pmf(hits, positives, end) / 2.0
+        assert chance == pytest.approx(tail, abs=1e-6)
     assert chosen.specificity == fixed.specificity and chosen.sensitivity.value == fixed.sensitivity.value
     assert chosen.sensitivity.low is not None and chosen.sensitivity.high is not None
-    assert chosen.sensitivity.low < middle - reach and middle + reach <= chosen.sensitivity.high
+    assert chosen.sensitivity.low < fixed.sensitivity.low and fixed.sensitivity.high <= chosen.sensitivity.high
 
 
 def test_no_interval_is_of_no_width_and_all_hold_their_value() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import ndtr, ndtri
+from scipy.stats import binom, norm
 
 from gmic_model.metrics.proportions import (
     Part,
     mean_interval,
+    mid_p,
     paired_proportions,
     predictive_value,
     proportion,
@@ -16,11 +19,65 @@ from gmic_model.metrics.proportions import (
 )
 
 
-def test_single_breasts_have_wilsons_interval() -> None:
-    """Newcombe 1998, Table I, method 3: 81 of 263 gives 0.2553 to 0.3662; 0 of 20 gives 0 to 0.1611; 1 of 29 to 0.1718."""
-    for hits, count, low, high in ((81, 263, 0.2553, 0.3662), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)):
+def test_single_breasts_have_the_mid_p_interval() -> None:
+    """Newcombe 1998, Table I, method 6: 81 of 263 gives 0.2544 to 0.3658, 15 of 148 0.0601 to 0.1581, 0 of 20, 1 of 29."""
+    published = ((81, 263, 0.2544, 0.3658), (15, 148, 0.0601, 0.1581), (0, 20, 0.0, 0.1391), (1, 29, 0.0017, 0.1585))
+    for hits, count, low, high in published:
         found = proportion(np.arange(count) < hits, np.arange(count), confidence=0.95)
         assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_its_ends_are_where_scipys_binomial_says() -> None:
+    """Under either end, more hits and half of as many (or fewer) have a chance of 0.025."""
+    for hits, count in ((1, 5), (9, 10), (43, 60)):
+        found = mid_p(hits / count, float(count), 1.959963985)
+        above = binom.sf(hits, count, found.low) + binom.pmf(hits, count, found.low) / 2.0
+        below = binom.cdf(hits - 1, count, found.high) + binom.pmf(hits, count, found.high) / 2.0
+        assert (above, below) == pytest.approx((0.025, 0.025), abs=1e-9)
+
+
+@pytest.mark.parametrize("count", [5, 10, 20, 50])
+def test_a_share_of_few_breasts_is_held(count: int) -> None:
+    """Not simulated but added up: under every share from 0.05 to 0.99 the interval holds it in 0.91 or more; Wilson's 0.84."""
+    hits = np.arange(count + 1)
+    ends = np.array([(part.low, part.high) for part in (mid_p(hit / count, float(count), 1.959963985) for hit in hits)])
+    shares = np.linspace(0.05, 0.99, 189)
+    held = [binom.pmf(hits, count, share)[(ends[:, 0] <= share) & (share <= ends[:, 1])].sum() for share in shares]
+    assert min(held) > 0.91 and 0.95 < np.mean(held) < 0.98
+
+
+def test_no_interval_is_of_no_width() -> None:
+    """Whatever few patients show, all or none, equal or not, one breast or several, decisions or values between 0 and 1."""
+    rng = np.random.default_rng(4)
+    for _ in range(300):
+        patients = int(rng.integers(5, 12))
+        patient_N = np.repeat(np.arange(patients), rng.integers(1, 4, size=patients))
+        level = rng.choice([0.0, 0.02, 0.5, 0.98, 1.0])
+        hits_N = rng.random(len(patient_N)) < level
+        values_N = rng.choice([hits_N.astype(float), np.full(len(patient_N), level), rng.random(len(patient_N)) * level])
+        other_N = hits_N if rng.random() < 0.5 else rng.random(len(patient_N)) < level
+        for found in (
+            mean_interval(values_N, patient_N, confidence=0.95),
+            ratio_interval(hits_N * 2, np.full(len(hits_N), 2), patient_N, confidence=0.95),
+            paired_proportions(hits_N, other_N, patient_N, confidence=0.95),
+        ):
+            assert found.value is not None and found.low is not None and found.high is not None
+            assert found.low <= found.value <= found.high and found.high - found.low > 0.005
+
+
+def test_a_mean_of_few_patients_with_values_near_1_is_held() -> None:
+    """Five and ten patients whose values have a mean of 0.85: held in 0.93 or more; Student's t held 0.80 to 0.88."""
+    rng, shift = np.random.default_rng(2), np.sqrt(2.0) * ndtri(0.98)
+    z = np.linspace(-8.0, 8.0, 4001)
+    truth = np.trapezoid(ndtr(z + shift - 1.0) ** 2 * norm.pdf(z), z)
+    for patients in (5, 10):
+        held = []
+        for _ in range(300):
+            values_N = ndtr(rng.normal(size=patients) + shift - 1.0) ** 2
+            found = mean_interval(values_N, np.arange(patients), confidence=0.95)
+            assert found.low is not None and found.high is not None
+            held.append(found.low <= truth <= found.high)
+        assert np.mean(held) >= 0.93
 
 
 def test_breasts_that_say_the_same_are_no_more_than_their_patients() -> None:
