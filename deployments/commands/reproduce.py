@@ -1,4 +1,4 @@
-"""``mammo reproduce``: the paper's numbers, from published or own files (no server), and from own training."""
+"""``mammo reproduce``: the paper's numbers, from published or own files (no server), and from own training; a study's size."""
 
 from __future__ import annotations
 
@@ -86,3 +86,55 @@ def table1(
         write_atomically(markdown, table.encode())
     typer.echo(report.model_dump_json(indent=1) if as_json else table)
     typer.echo(f"Table: {markdown or report.markdown_path}", err=True)
+
+
+@app.command("precision")
+def precision(
+    auroc: Annotated[float | None, typer.Option(help="AUROC that is foreseen")] = None,
+    sensitivity: Annotated[float | None, typer.Option(help="Sensitivity that is foreseen")] = None,
+    specificity: Annotated[float | None, typer.Option(help="Specificity that is foreseen")] = None,
+    width: Annotated[list[float] | None, typer.Option(help="Whole width of the interval, such as 0.1; may be repeated")] = None,
+    positives: Annotated[
+        list[int] | None, typer.Option(help="Patients with the finding: what width they give; may be repeated")
+    ] = None,
+    prevalence: Annotated[float, typer.Option(help="Share of patients with the finding; screening has 0.006")] = 0.006,
+    breasts: Annotated[int, typer.Option(min=1, max=2, help="Breasts of a patient that are scored")] = 2,
+    confidence: Annotated[float, typer.Option(help="Confidence level of every interval")] = 0.95,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON")] = False,
+) -> None:
+    """How many patients an interval of a given width takes, by the methods that an evaluation has its intervals from."""
+    from deployments.precision_text import precision_text
+    from gmic_model.metrics.proportions import EXPECTED_LIKENESS, MINIMUM_PATIENTS
+    from gmic_model.planning import MOST_POSITIVES, Planned, StudyShape, patients_for, planned_interval
+    from schemas.reports.precision import PrecisionReport
+
+    foreseen = {Planned.AUROC: auroc, Planned.SENSITIVITY: sensitivity, Planned.SPECIFICITY: specificity}
+    values = [(measure, value) for measure, value in foreseen.items() if value is not None]
+    if not values or not (width or positives):
+        raise ConfigError(
+            "There is nothing to plan",
+            expected="a foreseen value, and a width or a number of patients",
+            got=f"{len(values)} values, {len(width or ())} widths, {len(positives or ())} numbers of patients",
+            remedy="for example: mammo reproduce precision --sensitivity 0.8 --width 0.1 --width 0.2",
+        )
+    fractions = [(f"--{measure.value.lower()}", value) for measure, value in values]
+    fractions += [("--width", one) for one in width or ()]
+    fractions += [("--prevalence", prevalence), ("--confidence", confidence)]
+    for option, value in fractions:
+        if not 0.0 < value < 1.0:
+            raise ConfigError(f"{option} has no meaning", expected="a number between 0 and 1", got=value)
+    for many in positives or ():
+        if not MINIMUM_PATIENTS <= many <= MOST_POSITIVES:
+            expected = f"{MINIMUM_PATIENTS} to {MOST_POSITIVES:,}: below there is no interval"
+            raise ConfigError("--positives has no interval", expected=expected, got=many)
+    shape = StudyShape(prevalence=prevalence, breasts_per_patient=breasts, confidence=confidence)
+    rows = [patients_for(measure, value, one, shape) for measure, value in values for one in width or ()]
+    rows += [planned_interval(measure, value, many, shape) for measure, value in values for many in positives or ()]
+    report = PrecisionReport(
+        rows=tuple(rows),
+        confidence=confidence,
+        prevalence=prevalence,
+        breasts_per_patient=breasts,
+        likeness=EXPECTED_LIKENESS,
+    )
+    typer.echo(report.model_dump_json(indent=1) if as_json else precision_text(report))
