@@ -52,7 +52,7 @@ def ingest_steps(config: RunConfig, submit: Submit | None = None) -> IngestRepor
             with open_cluster(config.ingest.dask, files=len(scan.unsettled)) as scheduler:
                 for batches_of in (header_batches, comparison_batches):
                     submit.each(inspect_batch, config, scheduler, batches_of(config, scan))
-                submit.each(ingest_batch, config, scheduler, submit.one(plan_shards, config, scan))
+                submit.each(ingest_batch, config, scheduler, submit.one(plan_shards, config, scheduler, scan))
         report: IngestReport = submit.one(publish_exams, config, scan)
         return report
 

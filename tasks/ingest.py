@@ -14,7 +14,7 @@ from schemas.exam import DeferredFile
 from tasks.adapters.cluster import Failed, run_all
 from tasks.adapters.inbox import batches
 from tasks.adapters.inbox.batches import FileBatch, Scan, ShardBatch
-from tasks.adapters.inbox.shard_writer import ShardJob, inspect_files, write_exam_shard
+from tasks.adapters.inbox.shard_writer import ShardJob, faults_of_masks, inspect_files, write_exam_shard
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.artifacts import progress
 from tasks.retries import TRIED_AGAIN
@@ -72,9 +72,12 @@ def inspect_batch(config: RunConfig, scheduler: str, batch: FileBatch) -> int:
 
 
 @task(name="plan-shards", cache_policy=NO_CACHE, persist_result=False)
-def plan_shards(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
-    """Gives every accepted image its row, grows the store, and divides the unwritten shards into tasks."""
-    return batches.shard_batches(config, scan)
+def plan_shards(config: RunConfig, scheduler: str, scan: Scan) -> tuple[ShardBatch, ...]:
+    """Gives every accepted image its row, divides the unwritten shards into tasks, and looks at the masks of their images."""
+    plan = batches.shard_batches(config, scan)
+    jobs = batches.mask_jobs(plan)
+    batches.tell_of_masks(config, run_all(scheduler, faults_of_masks, jobs, halves=batches.halves_of_shard_job))
+    return plan
 
 
 @task(

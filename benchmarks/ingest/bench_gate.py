@@ -26,9 +26,9 @@ from schemas.config.ingest import GateLimits, PreprocessConfig
 from schemas.errors import GateRejection
 from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.gate.admission import accept_image
-from tasks.adapters.gate.child import DEFAULT_LIMITS, GateChild, PreparedImage
+from tasks.adapters.gate.child import DEFAULT_LIMITS, GateChild
 from tasks.adapters.gate.gate_settings import GateSettings
-from tasks.adapters.gate.messages import InspectHeader, PrepareImage
+from tasks.adapters.gate.messages import InspectHeader, PreparedImage, PrepareImage
 from tasks.adapters.gate.source_file import SourceFile, file_fingerprint
 from tasks.adapters.inbox import shard_writer
 from tasks.adapters.inbox.shard_writer import PlannedImage, ShardJob, write_exam_shard

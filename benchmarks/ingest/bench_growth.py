@@ -133,7 +133,7 @@ def measure_scheduler(folder: Path, shards: int) -> dict[str, float]:
     with open_cluster(LocalDask(n_workers=1)) as address:
         for files in header_batches(config, scan):
             ingest.inspect_batch.fn(config, address, files)
-        (batch,) = ingest.plan_shards.fn(config, scan)
+        (batch,) = ingest.plan_shards.fn(config, address, scan)
         list(run_all(address, operator.truth, [batch.jobs[0]] * 100))
         memory, before, start = process.memory_info().rss, _cpu_s(None), time.perf_counter()
         for _ in run_all(address, operator.truth, (batch.jobs[0] for _ in range(shards))):

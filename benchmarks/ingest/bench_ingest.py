@@ -50,9 +50,9 @@ from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.dicom import frame_codecs
 from tasks.adapters.dicom.dicom_file import read_header, read_pixels
 from tasks.adapters.gate.admission import inspect_header
-from tasks.adapters.gate.child import GateChild, PreparedImage
+from tasks.adapters.gate.child import GateChild
 from tasks.adapters.gate.gate_settings import gate_settings
-from tasks.adapters.gate.messages import InspectHeader, PrepareImage
+from tasks.adapters.gate.messages import InspectHeader, PreparedImage, PrepareImage
 from tasks.adapters.inbox import shard_writer
 from tasks.adapters.inbox.batches import open_exams
 from tasks.adapters.pseudonyms import Pseudonyms, open_key

@@ -43,7 +43,7 @@ def ingest_serially(
         for batches_of in (header_batches, comparison_batches):
             for files in batches_of(config, scan):
                 _timed(took, "inspect", lambda files=files: ingest.inspect_batch.fn(config, "", files))
-        for shards in _timed(took, "plan", lambda: ingest.plan_shards.fn(config, scan)):
+        for shards in _timed(took, "plan", lambda: ingest.plan_shards.fn(config, "", scan)):
             _timed(took, "write", lambda shards=shards: ingest.ingest_batch.fn(config, "", shards))
         before_publishing()
         return _timed(took, "publish", lambda: publish_exams.fn(config, scan)), took

@@ -16,7 +16,7 @@ from mammo_tests.reference import wanted
 from gmic_model.preprocess import prepare_view
 from schemas.exam import UNKNOWN
 from tasks.adapters.checks.image_suites import manifest_suites
-from tasks.adapters.gate.child import PreparedImage
+from tasks.adapters.gate.messages import PreparedImage
 from tasks.adapters.inbox.shard_writer import stored_line
 from tasks.adapters.store.exam_store import create_store, reserve_rows
 from tasks.adapters.store.manifest import publish, read_manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import struct
@@ -23,7 +22,6 @@ from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.workspace import Workspace
-from tasks.ingest import scan_source
 
 IngestHere = Callable[[RunConfig], IngestReport]
 MakeConfig = Callable[..., RunConfig]
@@ -175,34 +173,6 @@ def test_a_mask_that_is_a_link_to_nowhere_is_counted_and_comes_in_when_its_file_
     (two_exams / "away").rename(share)
     (share / f"{second}.png").write_bytes(png(lesion(1)))
     assert stored(config) == (3, 1, 2)
-
-
-def test_masks_that_are_none_by_their_first_bytes_are_told_before_anything_is_decoded(
-    config: RunConfig, two_exams: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Counted by what is wrong, in the log of the scan; names of files may spell names and are not told."""
-    masks_dir = two_exams / "masks"
-    shutil.rmtree(masks_dir)
-    masks_dir.mkdir()
-    faulty = [b"no picture at all, but long enough", b"short", png(lesion(1, (*SHAPE_PX, 3))), png(lesion(2)), one_bit_png()]
-    for number, content in enumerate(faulty):
-        (masks_dir / f"JANE-{number}.png").write_bytes(content)
-    (masks_dir / "folder.png").mkdir()
-    (masks_dir / "link.png").symlink_to("nowhere")
-    with caplog.at_level(logging.WARNING):
-        scan_source.fn(config)
-    (said,) = [record.getMessage() for record in caplog.records if "masks" in record.getMessage()]
-    assert said.startswith("6 of 7 masks cannot be used") and "JANE" not in said
-    assert all(
-        fault in said for fault in ("no PNG: 2", "not grey: 1", "1 bit a pixel: 1", "no file: 1", "a link to nowhere: 1")
-    )
-
-
-def one_bit_png() -> bytes:
-    """Black and white, one bit a pixel: OpenCV makes 0 and 255 of it."""
-    done, content = cv2.imencode(".png", lesion(1) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
-    assert done
-    return bytes(content)
 
 
 def test_boxes_of_no_image_are_counted(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:

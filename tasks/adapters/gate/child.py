@@ -26,7 +26,6 @@ import socket
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +37,7 @@ from numpy.typing import NDArray
 from gmic_model.preprocess import PreparedView
 from schemas.config.ingest import GateLimits
 from schemas.errors import FileDeferred, GateChildFailed, GateRejection, MammoError
-from schemas.exam import ImageRecord, LesionBeyond
+from schemas.exam import ImageRecord
 from tasks.adapters.gate.messages import (
     ANSWER,
     MEMORY,
@@ -49,6 +48,7 @@ from tasks.adapters.gate.messages import (
     DrawThumbnail,
     Errand,
     InspectHeader,
+    PreparedImage,
     PrepareImage,
     Request,
     receive,
@@ -77,29 +77,6 @@ serve(*(int(argument) for argument in sys.argv[2:]))
 
 
 DEFAULT_LIMITS: Final = GateLimits()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedImage:
-    """An accepted image as it is stored, with what is known of it.
-
-    Attributes:
-        mask_HW: Lesion bits in the frame of ``prepared.pixels_HW``; None if there are none.
-        is_mask_unusable: True if a mask file is there and cannot be used.
-        pixel_sha256, warnings, background_median: See ``gate.GatedPixels``.
-        lesion_seen_fraction: Share inside the window of the mask's lesion that has least of it there.
-        lesions_beyond: What the stored crop does not hold of the mask's lesions.
-    """
-
-    record: ImageRecord
-    prepared: PreparedView
-    mask_HW: NDArray[np.uint8] | None
-    is_mask_unusable: bool
-    pixel_sha256: str
-    warnings: tuple[str, ...]
-    background_median: float
-    lesion_seen_fraction: float = 1.0
-    lesions_beyond: tuple[LesionBeyond, ...] = ()
 
 
 class _Lost(Exception):
@@ -163,6 +140,14 @@ class GateChild:
             raise _nonsense()
         return record
 
+    def mask_fault(self, request: InspectHeader) -> str:
+        """Why the request's mask cannot be used for the image whose header it names, in words; "" = it can.
+
+        Raises:
+            GateRejection, FileDeferred: As ``inspect``.
+        """
+        return self._ask(request).mask_fault
+
     def prepare(self, request: PrepareImage) -> PreparedImage:
         """Takes a file through the whole gate and crops it.
 
@@ -186,7 +171,7 @@ class GateChild:
             lesion_seen_fraction=answer.lesion_seen_fraction,
             lesions_beyond=answer.lesions_beyond,
             mask_HW=mask_HW,
-            is_mask_unusable=answer.is_mask_unusable,
+            is_mask_unusable=bool(answer.mask_fault),
             pixel_sha256=answer.pixel_sha256,
             warnings=answer.warnings,
             background_median=answer.background_median,
@@ -264,7 +249,7 @@ class GateChild:
         """Descriptors of the file and of its mask."""
         source_dir = request.source_dir if isinstance(request, DrawThumbnail) else request.gate.source_dir
         descriptors = [in_time(partial(open_source, request.path, source_dir), self.limits.timeout_s)]
-        mask_path = request.mask_path if isinstance(request, PrepareImage) else None
+        mask_path = None if isinstance(request, DrawThumbnail) else request.mask_path
         if mask_path is not None:
             try:
                 descriptors.append(in_time(partial(open_named, mask_path), self.limits.timeout_s))

@@ -17,6 +17,7 @@ import resource
 import signal
 import socket
 import stat
+import struct
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -171,7 +172,7 @@ def _answer(errand: Errand, descriptors: list[int], memory: mmap.mmap) -> Answer
     try:
         match errand:
             case Errand(request=InspectHeader() as request, pseudonyms=Pseudonyms() as pseudonyms):
-                return Answer(record=_inspected(request, pseudonyms, *descriptors))
+                return _inspected(request, pseudonyms, *descriptors)
             case Errand(request=PrepareImage() as request, pseudonyms=Pseudonyms() as pseudonyms):
                 return _prepared(request, pseudonyms, memory, *descriptors)
             case Errand(request=DrawThumbnail() as request):
@@ -200,8 +201,8 @@ def _answer(errand: Errand, descriptors: list[int], memory: mmap.mmap) -> Answer
                 os.close(descriptor)
 
 
-def _inspected(request: InspectHeader, pseudonyms: Pseudonyms, file: int) -> ImageRecord:
-    return inspect_header(
+def _inspected(request: InspectHeader, pseudonyms: Pseudonyms, file: int, mask: int | None = None) -> Answer:
+    record = inspect_header(
         request.path,
         source_dir=request.gate.source_dir,
         profile=profile_named(request.gate.profile, image_types=request.gate.image_types),
@@ -209,6 +210,8 @@ def _inspected(request: InspectHeader, pseudonyms: Pseudonyms, file: int) -> Ima
         with_digest=request.with_digest,
         descriptor=file,
     )
+    fault = "" if mask is None else _mask(mask, (record.rows_px, record.columns_px))[1]
+    return Answer(record=record, mask_fault=fault)
 
 
 def _prepared(request: PrepareImage, pseudonyms: Pseudonyms, memory: mmap.mmap, file: int, mask: int | None = None) -> Answer:
@@ -246,7 +249,7 @@ class _Marked:
     """What a mask file says, in the stored crop's frame; see ``messages.Answer``."""
 
     mask_HW: NDArray[np.uint8] | None = None
-    is_unusable: bool = False
+    fault: str = ""
     seen_fraction: float = 1.0
     beyond: tuple[LesionBeyond, ...] = ()
 
@@ -261,7 +264,7 @@ def _image_answer(record: ImageRecord, gated: GatedPixels, prepared: PreparedVie
         lesion_seen_fraction=marked.seen_fraction,
         lesions_beyond=marked.beyond,
         has_mask=marked.mask_HW is not None,
-        is_mask_unusable=marked.is_unusable,
+        mask_fault=marked.fault,
         pixel_sha256=gated.pixel_sha256,
         warnings=gated.warnings,
         background_median=gated.background_median,
@@ -270,12 +273,9 @@ def _image_answer(record: ImageRecord, gated: GatedPixels, prepared: PreparedVie
 
 def _stored_mask(mask: int, prepared: PreparedView) -> _Marked:
     """The lesion bits in the stored crop's frame, and what lies outside of it."""
-    content = _png(mask)
-    if not content:
-        return _Marked(is_unusable=True)
-    mask_HW = cast("NDArray[np.uint8] | None", cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED))
-    if mask_HW is None or mask_HW.shape != prepared.geometry.source_shape_px or mask_HW.max() > 0b11:
-        return _Marked(is_unusable=True)
+    mask_HW, fault = _mask(mask, prepared.geometry.source_shape_px)
+    if mask_HW is None:
+        return _Marked(fault=fault)
     crop_HW = crop_like(mask_HW, prepared.geometry)
     beyond = tuple(
         lesion for finding, bit in MASK_BITS.items() for lesion in lesions_beyond(mask_HW & bit, prepared.geometry, finding)
@@ -296,6 +296,28 @@ def _seen_lesion_fraction(crop_HW: NDArray[np.uint8], prepared: PreparedView, be
         for finding, bit in MASK_BITS.items()
     ]
     return min((float(share) for found in lesions for share in found.seen_fraction_P), default=1.0)
+
+
+def _mask(descriptor: int, shape_px: tuple[int, int]) -> tuple[NDArray[np.uint8] | None, str]:
+    """The lesion bits of an image of this shape, or why these are none, in words.
+
+    Raises:
+        OSError: As ``_png``.
+    """
+    content = _png(descriptor)
+    if not content:
+        return None, "no PNG"
+    if content[_PNG_SIZE] != struct.pack(">II", *reversed(shape_px)):
+        return None, "another size than the image"
+    mask_HW = cast("NDArray[np.uint8] | None", cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED))
+    if mask_HW is None:
+        return None, "damaged"
+    if mask_HW.shape != shape_px:
+        return None, "not grey"
+    return (None, "values above 3") if mask_HW.max() > 0b11 else (mask_HW, "")
+
+
+_PNG_SIZE: Final = slice(16, 24)  # width and height, the first of IHDR (PNG 11.2.1)
 
 
 def _png(descriptor: int) -> bytes:

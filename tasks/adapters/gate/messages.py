@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from gmic_model.preprocess import PreparedView
 from schemas.config.ingest import PreprocessConfig
 from schemas.exam import ImageRecord, LesionBeyond, ViewGeometry
 from schemas.refusal import Refusal
@@ -46,11 +49,13 @@ class InspectHeader:
 
     Attributes:
         with_digest: Read the rest of the file too, for its digest.
+        mask_path: A lesion mask to look at beside it: whether it fits the image that the header tells of.
     """
 
     path: Path
     gate: GateSettings
     with_digest: bool = True
+    mask_path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +114,7 @@ class Answer:
         seen_fraction: Share of the breast inside the network's window.
         lesion_seen_fraction: The same of the mask's lesion that has the smallest share there.
         lesions_beyond: What the stored crop does not hold of the mask's lesions.
-        is_mask_unusable: True if the mask file could not be read, has another shape than the image, or values above 3.
+        mask_fault: Why the mask cannot be used: no PNG, damaged, of another size than the image, values above 3; "" = it can.
         walls: Of the first answer, which says that the child is ready: what stands around it (``walls.ALL_WALLS``).
     """
 
@@ -123,12 +128,35 @@ class Answer:
     lesion_seen_fraction: float = 1.0
     lesions_beyond: tuple[LesionBeyond, ...] = ()
     has_mask: bool = False
-    is_mask_unusable: bool = False
+    mask_fault: str = ""
     pixel_sha256: str = ""
     warnings: tuple[str, ...] = ()
     background_median: float = 0.0
     is_worn: bool = False
     walls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedImage:
+    """An accepted image as it is stored, with what is known of it.
+
+    Attributes:
+        mask_HW: Lesion bits in the frame of ``prepared.pixels_HW``; None if there are none.
+        is_mask_unusable: True if a mask file is there and cannot be used.
+        pixel_sha256, warnings, background_median: See ``gate.admission.GatedPixels``.
+        lesion_seen_fraction: Share inside the window of the mask's lesion that has least of it there.
+        lesions_beyond: What the stored crop does not hold of the mask's lesions.
+    """
+
+    record: ImageRecord
+    prepared: PreparedView
+    mask_HW: NDArray[np.uint8] | None
+    is_mask_unusable: bool
+    pixel_sha256: str
+    warnings: tuple[str, ...]
+    background_median: float
+    lesion_seen_fraction: float = 1.0
+    lesions_beyond: tuple[LesionBeyond, ...] = ()
 
 
 ANSWER: Final = TypeAdapter(Answer)

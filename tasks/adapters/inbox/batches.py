@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from tasks.adapters.inbox.shard_writer import HeaderJob, InspectedFile, PlannedI
 from tasks.adapters.inbox.source_folder import LINK_TO_NOWHERE, complete_files, mask_files, require_apart, source_files
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_record
-from tasks.adapters.labels.named_inputs import read_inputs, require_inputs
+from tasks.adapters.labels.named_inputs import read_inputs, require_inputs, warn_of_masks
 from tasks.adapters.pseudonyms import Pseudonyms, carry_store_id, open_key
 from tasks.adapters.store.exam_store import ExamStore, create_store, reserve_rows
 from tasks.adapters.store.parts import is_unmade
@@ -249,6 +249,23 @@ def shard_batches(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
     return tuple(
         ShardBatch(index=i, jobs=tuple(jobs[start : start + size])) for i, start in enumerate(range(0, len(jobs), size))
     )
+
+
+def mask_jobs(plan: Sequence[ShardBatch]) -> list[ShardJob]:
+    """The shards some of whose images have a lesion mask."""
+    return [job for batch in plan for job in batch.jobs if any(image.mask_path for image in job.images)]
+
+
+def tell_of_masks(config: RunConfig, faults: Iterable[Mapping[str, int] | Failed[ShardJob]]) -> None:
+    """Says which masks will not be used, by what was found shard by shard; what could not be read is met again later."""
+    if config.ingest.masks_dir is None:
+        return
+    store, pseudonyms = open_exams(config)
+    counted = Counter[str]()
+    for each in faults:
+        counted.update({} if isinstance(each, Failed) else each)
+    with StoreLedger(store) as ledger:
+        warn_of_masks(config.ingest, pseudonyms, {image_id for _, image_id, _ in ledger.claims()}, counted)
 
 
 def header_jobs(config: RunConfig, ledger: Ledger, batch: FileBatch) -> list[HeaderJob]:

@@ -8,7 +8,9 @@ disk or installation raises.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -20,9 +22,9 @@ from schemas.errors import DicomError, FileDeferred, GateRejection
 from schemas.exam import DeferredFile, ImageRecord, QuarantinedFile
 from schemas.layout import MANIFEST_COLUMNS, OPTIONAL_COLUMNS, Source
 from schemas.refusal import Refusal
-from tasks.adapters.gate.child import PreparedImage, child_of_this_thread
+from tasks.adapters.gate.child import child_of_this_thread
 from tasks.adapters.gate.gate_settings import GateSettings
-from tasks.adapters.gate.messages import InspectHeader, PrepareImage
+from tasks.adapters.gate.messages import InspectHeader, PreparedImage, PrepareImage
 from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.source_folder import LINK_TO_NOWHERE
@@ -99,6 +101,25 @@ def inspect_files(job: HeaderJob) -> tuple[InspectedFile, ...]:
         except FileDeferred as error:
             inspected.append(InspectedFile(file=file, deferred=DeferredFile(file_id=file.file_id, reason=error.reason)))
     return tuple(inspected)
+
+
+def faults_of_masks(job: ShardJob) -> Counter[str]:
+    """Looks at the masks of a shard's images, and counts why some cannot be used, in words; nothing is decoded but they.
+
+    What is wrong with an image itself is told when it is read.
+    """
+    child, faults = child_of_this_thread(job.gate.limits), Counter[str]()
+    for image in job.images:
+        if image.mask_path is None:
+            continue
+        if image.mask_fingerprint == LINK_TO_NOWHERE:
+            faults[LINK_TO_NOWHERE] += 1
+            continue
+        with suppress(DicomError, FileDeferred):
+            request = InspectHeader(path=image.file.path, gate=job.gate, with_digest=False, mask_path=image.mask_path)
+            faults[child.mask_fault(request)] += 1
+    del faults[""]
+    return faults
 
 
 def write_exam_shard(job: ShardJob) -> ShardResult:

@@ -6,16 +6,12 @@ there and cannot be used, or belongs to no published image, is counted for the r
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import stat
-import struct
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from schemas.config.ingest import IngestConfig
 from schemas.errors import LabelError, SourceUnavailable, error_name
@@ -74,10 +70,7 @@ def require_inputs(config: IngestConfig) -> None:
 
 
 def read_inputs(config: IngestConfig, pseudonyms: Pseudonyms) -> None:
-    """Reads labels, boxes and the heads of masks for their faults alone, before hours of decoding.
-
-    Which exams they name is asked later; what the pixels of a mask hold, and whether it has its image's size, when it is
-    stored: decoding each mask twice would tell that sooner and cost more than it saves.
+    """Reads labels and boxes for their faults alone, before hours of decoding; which exams they name is asked later.
 
     Raises:
         LabelError: Labels or boxes cannot be read, or a line is not of its schema.
@@ -86,40 +79,6 @@ def read_inputs(config: IngestConfig, pseudonyms: Pseudonyms) -> None:
         read_labels(config.labels_csv, pseudonyms, exams_by_day={}, exams_by_accession={})
     if config.boxes_csv is not None:
         read_boxes(config.boxes_csv, pseudonyms)
-    if config.masks_dir is not None:
-        _warn_of_masks(config.masks_dir)
-
-
-_PNG_HEAD: Final = struct.Struct(">8s4x4s8xBB")  # signature; IHDR's length, name, width and height, bits, colour (PNG 11.2.1)
-
-
-def _warn_of_masks(masks_dir: Path) -> None:
-    names = [name for name in _file_names(masks_dir) if name.endswith(".png")]
-    faults = Counter(fault for name in names if (fault := _fault_of_head(masks_dir / name)))
-    if faults:
-        logger.warning(
-            "%d of %d masks cannot be used, their images go on without: %s. See docs/reference/labels.md",
-            faults.total(),
-            len(names),
-            ", ".join(f"{fault}: {count}" for fault, count in faults.most_common()),
-        )
-
-
-def _fault_of_head(path: Path) -> str:
-    """Why a file cannot be a mask whatever follows its first bytes; "" where they are a mask's, or are not to be had now."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            return "no file"
-        with path.open("rb") as file:
-            head = file.read(_PNG_HEAD.size)
-    except OSError as error:
-        return "a link to nowhere" if error.errno in (errno.ENOENT, errno.ELOOP) else ""
-    if len(head) < _PNG_HEAD.size:
-        return "no PNG"
-    signature, chunk, bits, colour = _PNG_HEAD.unpack(head)
-    if (signature, chunk) != (b"\x89PNG\r\n\x1a\n", b"IHDR"):
-        return "no PNG"
-    return "" if colour == 0 and bits >= 8 else "not grey" if colour else f"{bits} bit a pixel"
 
 
 def count_inputs(
@@ -150,6 +109,29 @@ def count_inputs(
         masks_unmatched=len({*image_ids}.difference(published)),
         boxes_unmatched=len({*boxes}.difference(published)),
     )
+
+
+def warn_of_masks(config: IngestConfig, pseudonyms: Pseudonyms, claimed: Collection[str], faults: Mapping[str, int]) -> None:
+    """Says before anything is decoded which masks will not be used.
+
+    Args:
+        config: Names the masks' folder.
+        pseudonyms: Replace the SOPInstanceUIDs that masks are named by.
+        claimed: Images of which there is a file.
+        faults: Of the masks of images that are to be stored, by what is wrong with them.
+
+    Raises:
+        SourceUnavailable: The masks' folder cannot be looked at.
+    """
+    counts = count_inputs(config, pseudonyms, boxes={}, published=claimed, with_unusable_mask=())
+    every = {**faults, "misnamed": counts.masks_unusable, "of no image": counts.masks_unmatched}
+    if any(every.values()):
+        logger.warning(
+            "%d of %d masks cannot be used: %s. Their images go on without. See docs/reference/labels.md",
+            sum(every.values()),
+            counts.masks_found,
+            ", ".join(f"{fault}: {count}" for fault, count in every.items() if count),
+        )
 
 
 def _file_names(masks_dir: Path) -> list[str]:

@@ -30,9 +30,9 @@ from schemas.errors import FileDeferred, GateRejection
 from tasks.adapters.cluster import Failed, open_cluster, run_all
 from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.gate.admission import accept_image
-from tasks.adapters.gate.child import GateChild, PreparedImage, child_of_this_thread
+from tasks.adapters.gate.child import GateChild, child_of_this_thread
 from tasks.adapters.gate.gate_settings import GateSettings
-from tasks.adapters.gate.messages import DrawThumbnail, InspectHeader, PrepareImage
+from tasks.adapters.gate.messages import DrawThumbnail, InspectHeader, PreparedImage, PrepareImage
 from tasks.adapters.gate.rules.table import RULES
 from tasks.adapters.gate.source_file import SourceFile, file_fingerprint
 from tasks.adapters.inbox.shard_writer import PlannedImage, ShardJob, ShardResult, write_exam_shard
