@@ -5,6 +5,8 @@ Everything is computed in fp32 whatever autocast says: a logarithm or a power be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor
@@ -26,6 +28,7 @@ def gmic_loss(
     saliency_weight: float,
     saliency_exponent: float,
     form: LossForm = LossForm.PAPER,
+    positive_weights: Sequence[float] = (),
 ) -> Tensor:
     """Equation 1: sum over findings of BCE(y_loc) + BCE(y_mil) + lambda L_reg(A), mean over the batch.
 
@@ -38,6 +41,7 @@ def gmic_loss(
         saliency_weight: lambda, weight of the regulariser; the paper searches 10^[-5, -2.8].
         saliency_exponent: beta, L_reg = sum_ij |A_ij|^beta; the paper searches e^[-1.6, 1.6].
         form: PAPER, or JOURNAL to add BCE(y_fusion).
+        positive_weights: Of each finding, the weight of a present one against an absent one; empty = 1.
 
     Returns:
         Scalar, fp32. NaN if a prediction is NaN, so that a diverged network is seen and not hidden.
@@ -47,8 +51,8 @@ def gmic_loss(
     """
     _require_equal_shapes(output, label_NC)
     with torch.autocast(output.y_NC.device.type, enabled=False):
-        loss_NC = masked_bce(output.y_loc_NC, label_NC)
-        loss_NC = loss_NC + masked_bce(output.y_mil_NC, label_NC)
+        loss_NC = masked_bce(output.y_loc_NC, label_NC, positive_weights)
+        loss_NC = loss_NC + masked_bce(output.y_mil_NC, label_NC, positive_weights)
         loss_NC = loss_NC + saliency_weight * saliency_penalty(output.saliency_NCIJ, exponent=saliency_exponent)
         if form is LossForm.JOURNAL:
             if output.y_fusion_NC is None:
@@ -57,19 +61,19 @@ def gmic_loss(
                     got="fusion: false",
                     remedy="set model.fusion or loss_form: paper",
                 )
-            loss_NC = loss_NC + masked_bce(output.y_fusion_NC, label_NC)
+            loss_NC = loss_NC + masked_bce(output.y_fusion_NC, label_NC, positive_weights)
         return loss_NC.sum(dim=1).mean()
 
 
-def bce_loss(output: GMICOutput, label_NC: Tensor) -> Tensor:
-    """Sum over findings of BCE(y), mean over the batch: for a network with one prediction. Labels as in ``gmic_loss``.
+def bce_loss(output: GMICOutput, label_NC: Tensor, *, positive_weights: Sequence[float] = ()) -> Tensor:
+    """Sum over findings of BCE(y), mean over the batch: for a network with one prediction. Arguments as in ``gmic_loss``.
 
     Raises:
         TrainingError: label_NC has another shape than the predictions.
     """
     _require_equal_shapes(output, label_NC)
     with torch.autocast(output.y_NC.device.type, enabled=False):
-        return masked_bce(output.y_NC, label_NC).sum(dim=1).mean()
+        return masked_bce(output.y_NC, label_NC, positive_weights).sum(dim=1).mean()
 
 
 def loss_form(config: GMICConfig, asked: LossForm | None = None) -> LossForm:
@@ -77,9 +81,17 @@ def loss_form(config: GMICConfig, asked: LossForm | None = None) -> LossForm:
     return asked or (LossForm.JOURNAL if config.fusion else LossForm.PAPER)
 
 
-def masked_bce(y_NC: Tensor, label_NC: Tensor) -> Tensor:
+def smoothed(label_NC: Tensor, smoothing: float) -> Tensor:
+    """Labels as they are trained: present is 1 - smoothing / 2, absent smoothing / 2, and what is not known stays 255."""
+    if not smoothing:
+        return label_NC
+    return torch.where(label_NC == UNKNOWN, UNKNOWN, label_NC * (1.0 - smoothing) + smoothing / 2.0)
+
+
+def masked_bce(y_NC: Tensor, label_NC: Tensor, positive_weights: Sequence[float] = ()) -> Tensor:
     """Binary cross-entropy per image and finding, logarithms kept above -100; 0 where the label is 255 or NaN.
 
+    A label between 0 and 1 is a finding that is there in part: its weight is as much between 1 and the positive weight.
     A NaN prediction gives NaN: ``binary_cross_entropy`` itself would stop a CUDA context with an assertion.
     """
     label_NC = label_NC.to(device=y_NC.device, dtype=torch.float32)
@@ -88,6 +100,8 @@ def masked_bce(y_NC: Tensor, label_NC: Tensor) -> Tensor:
     y_NC = y_NC.float()
     loss_NC = F.binary_cross_entropy(y_NC.nan_to_num(nan=0.5), target_NC, reduction="none")
     loss_NC = torch.where(y_NC.isnan(), y_NC, loss_NC)
+    if any(weight != 1.0 for weight in positive_weights):
+        loss_NC = loss_NC * (1.0 + target_NC * (target_NC.new_tensor(positive_weights) - 1.0))
     return torch.where(known_NC, loss_NC, 0.0)
 
 

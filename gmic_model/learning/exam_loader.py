@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +17,30 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from gmic_model.learning.augmentation import (
+    NO_FACTS,
+    Purpose,
+    ViewFacts,
+    changed,
+    draw_change,
+    draw_mixing,
+    generator_of,
+    kept_rows,
+)
 from gmic_model.pixels.window import WindowPlacement, draw_jitter, window_part, window_placement
 from gmic_model.preprocess import SMALLEST_STD, PreparedView, standardised
 from schemas.config.ingest import PreprocessConfig
+from schemas.config.recipe import AugmentConfig
+from schemas.exam import UNKNOWN
+
+
+class Partner(NamedTuple):
+    """Another view that one is mixed with: its window, its labels, and the share of the first."""
+
+    part: Tensor
+    placement: WindowPlacement
+    label_C: Tensor
+    share: float
 
 
 class StoredBatch(NamedTuple):
@@ -31,6 +52,7 @@ class StoredBatch(NamedTuple):
         window_px: (rows, columns) of the network's input.
         label_NC: 0 absent, 1 present, 255 not known; int64.
         row_N: Store row of each view; int64.
+        partners: What each view is mixed with; empty = nothing is mixed.
     """
 
     parts: tuple[Tensor, ...]
@@ -38,6 +60,7 @@ class StoredBatch(NamedTuple):
     window_px: tuple[int, int]
     label_NC: Tensor
     row_N: Tensor
+    partners: tuple[Partner, ...] = ()
 
 
 class Batch(NamedTuple):
@@ -45,7 +68,7 @@ class Batch(NamedTuple):
 
     Attributes:
         image_N1HW: float32, standardised.
-        label_NC: 0 absent, 1 present, 255 not known; int64.
+        label_NC: 0 absent, 1 present, 255 not known; int64. Of mixed views float32, between 0 and 1 or 255.
         row_N: Store row of each view; int64, on the CPU.
     """
 
@@ -64,6 +87,8 @@ class ExamViews:
         read_view: Row -> prepared view; called by several threads at once.
         jitter: Train-time window jitter (GMIC.md 2.5); None = the deterministic window.
         seed: With ``epoch`` and the row, fixes each view's jitter, whatever thread draws it.
+        augment: Further random changes; None = none.
+        facts: What these need to know of the views.
     """
 
     rows_of_exam: Sequence[Sequence[int]]
@@ -72,6 +97,15 @@ class ExamViews:
     jitter: PreprocessConfig | None = None
     seed: int = 0
     epoch: int = 0
+    augment: AugmentConfig | None = None
+    facts: ViewFacts = NO_FACTS
+
+    def of_epoch(self, epoch: int) -> ExamViews:
+        """The views that an epoch shows."""
+        rows_of_exam, augment = self.rows_of_exam, self.augment
+        if augment is not None and (augment.drop_views or augment.drop_breasts):
+            rows_of_exam = [kept_rows(augment, rows, self.facts, seed=self.seed, epoch=epoch) for rows in rows_of_exam]
+        return replace(self, epoch=epoch, rows_of_exam=rows_of_exam)
 
     def __len__(self) -> int:
         return len(self.rows_of_exam)
@@ -89,6 +123,28 @@ class ExamViews:
             window_px=prepared_views[0].geometry.window_px,
             label_NC=torch.tensor([list(self.label_by_row[row]) for row in rows], dtype=torch.int64),
             row_N=torch.tensor(list(rows), dtype=torch.int64),
+            partners=tuple(self._partner(row, self.augment) for row in rows) if self.augment and self.augment.mixup else (),
+        )
+
+    def changed(self, batch: Batch) -> Batch:
+        """The batch with each image changed as ``augment`` says, where it lies."""
+        if self.augment is None:
+            return batch
+        for index, row in enumerate(batch.row_N.tolist()):
+            rng = generator_of(self.seed, self.epoch, row, Purpose.IMAGE)
+            change = draw_change(self.augment, self.facts.position_of_row[row], rng)
+            batch.image_N1HW[index, 0] = changed(batch.image_N1HW[index, 0], change)
+        return batch
+
+    def _partner(self, row: int, augment: AugmentConfig) -> Partner:
+        drawn = draw_mixing(augment, row, self.facts, generator_of(self.seed, self.epoch, row, Purpose.MIXING))
+        prepared = self.read_view(drawn.row)
+        placement = self._placement(drawn.row, prepared)
+        return Partner(
+            torch.from_numpy(window_part(prepared.pixels_HW, placement)),
+            placement,
+            torch.tensor(list(self.label_by_row[drawn.row]), dtype=torch.int64),
+            drawn.share,
         )
 
     def _placement(self, row: int, prepared: PreparedView) -> WindowPlacement:
@@ -106,6 +162,7 @@ def join_exams(exams: Sequence[StoredBatch]) -> StoredBatch:
         window_px=exams[0].window_px,
         label_NC=torch.cat([exam.label_NC for exam in exams]),
         row_N=torch.cat([exam.row_N for exam in exams]),
+        partners=tuple(partner for exam in exams for partner in exam.partners),
     )
 
 
@@ -113,12 +170,13 @@ def network_batch(stored: StoredBatch, device: torch.device) -> Batch:
     """Makes the inputs on the device: ``preprocess.standardised`` on a CPU, the same arithmetic in torch on a GPU."""
     image_N1HW = torch.empty((len(stored.parts), 1, *stored.window_px), device=device)
     for index, (part_HW, placement) in enumerate(zip(stored.parts, stored.placements, strict=True)):
-        if device.type == "cpu":
-            image_HW = torch.from_numpy(standardised(part_HW.numpy(), placement, stored.window_px))
-        else:
-            image_HW = standardised_on_device(part_HW.to(device, non_blocking=True), placement, stored.window_px)
-        image_N1HW[index, 0] = image_HW
-    return Batch(image_N1HW, stored.label_NC.to(device, non_blocking=True), stored.row_N)
+        image_N1HW[index, 0] = _input(part_HW, placement, stored.window_px, device)
+    label_NC = stored.label_NC
+    if stored.partners:
+        for index, partner in enumerate(stored.partners):
+            image_N1HW[index, 0].lerp_(_input(partner.part, partner.placement, stored.window_px, device), 1.0 - partner.share)
+        label_NC = _mixed_labels(label_NC, stored.partners)
+    return Batch(image_N1HW, label_NC.to(device, non_blocking=True), stored.row_N)
 
 
 def standardised_on_device(part_HW: Tensor, placement: WindowPlacement, window_px: tuple[int, int]) -> Tensor:
@@ -138,7 +196,7 @@ def loaded(
 ) -> Iterator[Batch]:
     """``stored_batches``, made into inputs on ``device`` when they are asked for, in the thread that asks."""
     for stored in stored_batches(views, items_by_batch, threads=threads, ahead=ahead, is_pinned=device.type == "cuda"):
-        yield network_batch(stored, device)
+        yield views.changed(network_batch(stored, device))
 
 
 def stored_batches(
@@ -179,6 +237,20 @@ def batches_of(count: int, size: int) -> list[range]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _input(part_HW: Tensor, placement: WindowPlacement, window_px: tuple[int, int], device: torch.device) -> Tensor:
+    if device.type == "cpu":
+        return torch.from_numpy(standardised(part_HW.numpy(), placement, window_px))
+    return standardised_on_device(part_HW.to(device, non_blocking=True), placement, window_px)
+
+
+def _mixed_labels(label_NC: Tensor, partners: Sequence[Partner]) -> Tensor:
+    """As much of each label as of its image; what is not known of one is not known of both."""
+    other_NC = torch.stack([partner.label_C for partner in partners])
+    share_N1 = torch.tensor([partner.share for partner in partners])[:, None]
+    is_known_NC = (label_NC != UNKNOWN) & (other_NC != UNKNOWN)
+    return torch.where(is_known_NC, share_N1 * label_NC + (1.0 - share_N1) * other_NC, float(UNKNOWN))
 
 
 def _pinned(exam: StoredBatch) -> StoredBatch:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from gmic_model.learning.exam_loader import Batch
+from gmic_model.learning.handling import Handling, handling, made_optimizer, remeasure_statistics
 from gmic_model.learning.processes import ALONE, Processes, shared_network
+from gmic_model.loss import smoothed
 from gmic_model.model import GMICOutput
-from gmic_model.networks.registry import build_network, network_loss
+from gmic_model.networks.registry import build_network, network_loss, part_places
 from schemas.config.network import NetworkConfig
 from schemas.config.training import FitConfig, TrainConfig
 from schemas.errors import ConfigError
@@ -35,6 +37,7 @@ class Learner:
         shared: The network as its processes train it together; the network itself if there is one process.
         averaged: Running mean of the weights (``ema_decay``), by name; None = off.
         steps_done: Optimiser steps since the start of training.
+        handling: Which parts stand still, and how they are normalised.
     """
 
     network: nn.Module
@@ -44,6 +47,7 @@ class Learner:
     device: Device
     averaged: dict[str, Tensor] | None = None
     steps_done: int = 0
+    handling: Handling = field(default_factory=Handling)
 
     def weights(self) -> dict[str, Tensor]:
         """What is evaluated and kept: the running mean where there is one."""
@@ -78,10 +82,13 @@ def new_learner(model: NetworkConfig, config: TrainConfig, *, processes: Process
     loss = network_loss(model, config)
 
     def objective(network: nn.Module, batch: Batch) -> Tensor:
-        return loss.of(network(batch.image_N1HW), batch.label_NC)
+        return loss.of(network(batch.image_N1HW), smoothed(batch.label_NC, config.labels.smoothing))
 
     network = build_network(model, checkpoint_activations=config.checkpoint_activations)
-    return assembled_learner(network, objective, config, processes, device, has_idle_weights=loss.has_idle_weights)
+    handled = handling(network, part_places(model), config.parts, config)
+    return assembled_learner(
+        network, objective, config, processes, device, has_idle_weights=loss.has_idle_weights, handled=handled
+    )
 
 
 def random_state(device: Device) -> dict[str, Tensor]:
@@ -118,6 +125,14 @@ def averaged_weights(learner: Learner) -> Iterator[None]:
         learner.network.load_state_dict(trained)
 
 
+def remeasure(learner: Learner, batches: Iterable[Batch]) -> None:
+    """Measures the running statistics of batch normalisation anew, for the weights that are evaluated and kept."""
+    with averaged_weights(learner):
+        remeasure_statistics(learner.network, (batch.image_N1HW for batch in batches))
+        if learner.averaged is not None:
+            learner.averaged |= copied(dict(learner.network.named_buffers()))
+
+
 def memory_mib(device: Device) -> float | None:
     """Most GPU memory that tensors have taken, in MiB; None on a CPU. Counts from the last call."""
     if device.type != "cuda":
@@ -148,7 +163,14 @@ def predict_batches(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tupl
 
 
 def assembled_learner(
-    network: nn.Module, objective: Objective, config: FitConfig, processes: Processes, device: Device, *, has_idle_weights: bool
+    network: nn.Module,
+    objective: Objective,
+    config: FitConfig,
+    processes: Processes,
+    device: Device,
+    *,
+    has_idle_weights: bool,
+    handled: Handling,
 ) -> Learner:
     """A network with its optimiser, on its device, shared by the processes; ``has_idle_weights`` as in ``shared_network``."""
     network = network.to(device)
@@ -160,10 +182,11 @@ def assembled_learner(
     return Learner(
         network=network,
         shared=shared,
-        optimizer=torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True),
+        optimizer=made_optimizer(network, handled.parts, config),
         objective=objective,
         device=device,
         averaged=None if config.ema_decay is None else copied(network.state_dict()),
+        handling=handled,
     )
 
 

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gmic_model.learning.exam_loader import Batch
+from gmic_model.learning.handling import handling
 from gmic_model.learning.learner import Learner, assembled_learner, choose_device
 from gmic_model.learning.processes import ALONE, Processes
 from gmic_model.loss import birads_loss
 from gmic_model.networks.birads_classifier import BIRADSClassifier
 from gmic_model.weights import LOCALIZATION_BACKBONE
+from schemas.config.recipe import PartsConfig
 from schemas.config.training import PretrainConfig
 
 PRETRAINING_PLACES: Final = {LOCALIZATION_BACKBONE: "backbone."}
@@ -31,7 +33,8 @@ def new_pretraining_learner(config: PretrainConfig, *, processes: Processes = AL
         return birads_loss(network(batch.image_N1HW), batch.label_NC[:, 0])
 
     network = BIRADSClassifier(checkpoint_activations=config.checkpoint_activations)
-    return assembled_learner(network, objective, config, processes, device, has_idle_weights=False)
+    handled = handling(network, PRETRAINING_PLACES, PartsConfig(), config)
+    return assembled_learner(network, objective, config, processes, device, has_idle_weights=False, handled=handled)
 
 
 def predict_groups(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Batch, NDArray[np.float64]]]:

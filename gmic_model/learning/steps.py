@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gmic_model.learning.exam_loader import Batch, ExamViews, loaded
+from gmic_model.learning.handling import BASE_RATE
 from gmic_model.learning.learner import Device, Learner
 from gmic_model.learning.processes import ALONE, Processes
 from gmic_model.learning.step_plan import PlannedStep
@@ -64,14 +66,23 @@ def step_parts(
             yield Part(batch, len(batch.row_N) * processes.size / images, images, index == len(parts) - 1)
 
 
-def train_steps(learner: Learner, parts: Iterable[Part], config: FitConfig) -> Iterator[Step]:
+def train_steps(
+    learner: Learner, parts: Iterable[Part], config: FitConfig, factors: Iterable[float] = repeat(1.0)
+) -> Iterator[Step]:
     """Works through the parts, on the learner's device, and moves the weights at the end of each step (paper 2.4, eq. 1).
+
+    Args:
+        learner: What is moved.
+        parts: The steps' exams.
+        config: How they are moved.
+        factors: What each step multiplies the learning rates by.
 
     Raises:
         TrainingError: The loss or a gradient is NaN or infinite; names the store rows of the batch. The weights are those
             before the step; the running statistics of batch normalisation have seen the batch: go on from a checkpoint.
     """
-    learner.network.train()
+    learner.handling.set_training(learner.network)
+    factor_of_step = iter(factors)
     step_loss, rows = 0.0, list[int]()
     for part in parts:
         batch = part.batch
@@ -84,7 +95,7 @@ def train_steps(learner: Learner, parts: Iterable[Part], config: FitConfig) -> I
         step_loss += loss_value * part.share
         rows += batch.row_N.tolist()
         if part.closes_step:
-            _move_weights(learner, config, rows)
+            _move_weights(learner, config, rows, next(factor_of_step))
             yield Step(loss=step_loss, images=part.step_images)
             step_loss, rows = 0.0, []
 
@@ -92,15 +103,17 @@ def train_steps(learner: Learner, parts: Iterable[Part], config: FitConfig) -> I
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _move_weights(learner: Learner, config: FitConfig, rows: list[int]) -> None:
+def _move_weights(learner: Learner, config: FitConfig, rows: list[int], factor: float) -> None:
+    learner.handling.drop_frozen_gradients()
     gradients = [weight.grad for weight in learner.network.parameters() if weight.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     _require_finite("gradient", float(norm), rows)
     if config.clip_gradient_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(learner.network.parameters(), config.clip_gradient_norm, norm)
     if config.warmup_steps:
-        for group in learner.optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (learner.steps_done + 1) / config.warmup_steps)
+        factor *= min(1.0, (learner.steps_done + 1) / config.warmup_steps)
+    for group in learner.optimizer.param_groups:
+        group["lr"] = group.setdefault(BASE_RATE, group["lr"]) * factor
     learner.optimizer.step()
     learner.optimizer.zero_grad(set_to_none=True)
     learner.steps_done += 1

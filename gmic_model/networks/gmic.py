@@ -8,7 +8,7 @@ import torch
 
 from gmic_model.backbones.resnet import ResNet22
 from gmic_model.loss import gmic_loss, loss_form
-from gmic_model.networks.network import NetworkLoss
+from gmic_model.networks.network import NetworkLoss, positive_weights
 from gmic_model.roi import window_cells
 from schemas.config.network import GMICConfig
 from schemas.config.training import LossForm, TrainConfig
@@ -18,7 +18,13 @@ from schemas.errors import ConfigError
 def configured_gmic_loss(model: GMICConfig, train: TrainConfig) -> NetworkLoss:
     """Equation 1 with the config's numbers; without ``y_fusion`` in it, a fusion branch is not trained."""
     form = loss_form(model, train.loss_form)
-    loss = partial(gmic_loss, saliency_weight=train.saliency_weight, saliency_exponent=train.saliency_exponent, form=form)
+    loss = partial(
+        gmic_loss,
+        saliency_weight=train.saliency_weight,
+        saliency_exponent=train.saliency_exponent,
+        form=form,
+        positive_weights=positive_weights(train, model.findings),
+    )
     return NetworkLoss(loss, has_idle_weights=model.fusion and form is LossForm.PAPER)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from gmic_model.loss import bce_loss
 from gmic_model.model import GMICOutput
+from schemas.config.training import TrainConfig
 
 FindingsNetwork = nn.Module
 """A network over images: it keeps its ``config``, and its ``forward`` returns ``GMICOutput``."""
@@ -27,8 +29,14 @@ class NetworkLoss(NamedTuple):
     has_idle_weights: bool = False
 
 
-def _bce(_model: Any, _train: Any) -> NetworkLoss:
-    return NetworkLoss(bce_loss)
+def positive_weights(train: TrainConfig, findings: int) -> tuple[float, ...]:
+    """Weight of each finding where it is present, in the order of the class axis; findings that are not ours have 1."""
+    named = (train.labels.benign_weight, train.labels.malignant_weight)
+    return (*named, *(1.0,) * findings)[:findings]
+
+
+def _bce(model: Any, train: Any) -> NetworkLoss:
+    return NetworkLoss(partial(bce_loss, positive_weights=positive_weights(train, model.findings)))
 
 
 def _anything_goes(_model: Any) -> None:

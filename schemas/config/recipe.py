@@ -1,14 +1,15 @@
-"""What a training begins with: the weights of files, part by part. What it adds beyond the paper is off by default."""
+"""What a training begins with, part by part, and what it adds beyond the paper: all of it off by default."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from schemas.config.section import Config
+from schemas.config.section import Config, Fraction
 
 
 class StartPart(StrEnum):
@@ -51,3 +52,70 @@ class StartConfig(Config):
             path = getattr(self, part.value)
             if path is not None:
                 yield part, path
+
+
+class PartConfig(Config):
+    """How one part of the network is moved."""
+
+    learning_rate: float | None = Field(None, gt=0, description="Learning rate of this part; null = the training's")
+    frozen_epochs: NonNegativeInt = Field(0, description="First epochs in which its weights stay as they began")
+
+
+class PartsConfig(Config):
+    """Fine-tuning: the two backbones apart from the rest of the network."""
+
+    localization: PartConfig = Field(PartConfig(), description="The localisation backbone f_d (ResNet-22)")
+    patches: PartConfig = Field(PartConfig(), description="The patch network f_t (ResNet-18); not of a network without patches")
+    frozen_statistics: Literal["adapt", "keep"] = Field(
+        "adapt",
+        description="Batch normalisation of a part while it is frozen. adapt: running statistics follow the new images; keep: "
+        "those it began with are used and kept",
+    )
+
+
+class AugmentConfig(Config):
+    """Random changes of training images beyond the window's jitter, drawn from (seed, epoch, row) on the training device."""
+
+    flip_cc: Fraction = Field(0.0, description="Share of CC views turned upside down; an MLO view would not be one any more")
+    rotation_deg: float = Field(0.0, ge=0, le=45, description="Rotation to either side, at most")
+    scaling: float = Field(0.0, ge=0, lt=0.5, description="Larger or smaller by at most this share")
+    gamma: float = Field(0.0, ge=0, lt=1, description="Exponent of brightness between 1 / (1 + gamma) and 1 + gamma")
+    contrast: float = Field(0.0, ge=0, lt=1, description="Contrast more or less by at most this share, after standardisation")
+    noise: float = Field(0.0, ge=0, le=1, description="Spread of Gaussian noise in the breast, at most; 1 = the image's own")
+    mixup: float = Field(
+        0.0, ge=0, le=4, description="alpha of Beta(alpha, alpha): each image is mixed with another of its view; 0 = off"
+    )
+    drop_views: Fraction = Field(0.0, description="Share of views left out of an epoch; an exam keeps one at least")
+    drop_breasts: Fraction = Field(0.0, description="Share of exams of which one breast is left out of an epoch")
+
+
+class RecipeConfig(Config):
+    """How weights are moved, beyond the paper's Adam at one rate."""
+
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of weights that are matrices or kernels; 0 = Adam")
+    schedule: Literal["constant", "cosine", "plateau"] = Field(
+        "constant",
+        description="Learning rate over the epochs: cosine falls to lowest_rate; plateau falls where tuning stands still",
+    )
+    lowest_rate: Fraction = Field(0.01, description="Share of the learning rate at which a schedule ends")
+    plateau_epochs: PositiveInt = Field(5, description="Epochs without a better one before plateau lowers the rate")
+    plateau_factor: float = Field(0.3, gt=0, lt=1, description="What plateau multiplies the rate by")
+    stop_after_epochs: PositiveInt | None = Field(
+        None, description="End the training after so many epochs without a better one on tuning; null = train all epochs"
+    )
+    batch_norm: Literal["batch", "running", "remeasured"] = Field(
+        "batch",
+        description="batch: statistics of each step's images, as in the paper. running: those it began with, never changed. "
+        "remeasured: batch, and before each tuning the running ones are measured anew over training images",
+    )
+    remeasured_exams: PositiveInt = Field(64, description="Training exams that remeasured looks at, at most")
+
+
+class LabelsConfig(Config):
+    """How a label counts in the loss."""
+
+    smoothing: float = Field(0.0, ge=0, lt=1, description="Labels are trained as smoothing / 2 and 1 - smoothing / 2")
+    benign_weight: float = Field(
+        1.0, gt=0, description="Weight of a benign finding that is present, against one that is absent"
+    )
+    malignant_weight: float = Field(1.0, gt=0, description="Weight of a malignant finding that is present")

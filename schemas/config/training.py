@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from schemas.config.recipe import StartConfig
+from schemas.config.recipe import AugmentConfig, LabelsConfig, PartsConfig, RecipeConfig, StartConfig
 from schemas.config.section import ADDED_LATER, Config
 
 _WHERE_IT_RUNS = frozenset(
@@ -111,6 +111,14 @@ class FitConfig(Config):
     tracking: TrackingConfig = Field(TrackingConfig(), description="What is kept to watch it")
     seed: NonNegativeInt = Field(0, description="Seed of initial weights, sampling and jitter")
     start: StartConfig = Field(StartConfig(), json_schema_extra=ADDED_LATER, description="Files that the first weights are of")
+    augment: AugmentConfig = Field(
+        AugmentConfig(),
+        json_schema_extra=ADDED_LATER,
+        description="Random changes of training images beyond the window's jitter",
+    )
+    recipe: RecipeConfig = Field(
+        RecipeConfig(), json_schema_extra=ADDED_LATER, description="How weights are moved beyond the paper's way"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> FitConfig:
@@ -147,6 +155,10 @@ class TrainConfig(FitConfig):
     loss_form: LossForm | None = Field(
         None, description="paper (eq. 1) or journal (+ y_fusion); null = journal iff model.fusion"
     )
+    parts: PartsConfig = Field(
+        PartsConfig(), json_schema_extra=ADDED_LATER, description="Fine-tuning: rates and frozen epochs of the two backbones"
+    )
+    labels: LabelsConfig = Field(LabelsConfig(), json_schema_extra=ADDED_LATER, description="How a label counts in the loss")
 
 
 class PretrainConfig(FitConfig):
@@ -155,6 +167,12 @@ class PretrainConfig(FitConfig):
     epochs: PositiveInt = Field(10, description="Passes over the exams; not stated in the paper")
     learning_rate: float = Field(1e-4, gt=0, description="Adam; not stated in the paper")
     exams_per_epoch: PositiveInt | None = Field(None, description="Exams drawn anew each epoch; null = all with a category")
+
+    @model_validator(mode="after")
+    def _mixes_no_categories(self) -> PretrainConfig:
+        if self.augment.mixup:
+            raise ValueError("augment.mixup mixes findings, which can be there in part; a category of pre-training cannot")
+        return self
 
 
 Range = tuple[float, float]

@@ -66,7 +66,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     [
         ("nam: x", r"unknown key 'nam', did you mean 'name'\?"),
         ("model: {patchsize: 8}", r"unknown key 'model.gmic.patchsize', did you mean 'patch_size'\?"),
-        ("train: {zzz: 1}", "unknown key 'train.zzz'; known keys: accumulation, batch_exams, checkpoint_activations"),
+        ("train: {zzz: 1}", "unknown key 'train.zzz'; known keys: accumulation, augment, batch_exams, checkpoint_activations"),
         ("train: {epochs: 0}", "train.epochs: Input should be greater than 0, got 0"),
         ("name: Has Spaces", "name: String should match"),
         ("split: {test_fraction: 0.6, tuning_fraction: 0.6}", "no patient would be left to train on"),

@@ -96,7 +96,8 @@ def start_digest(start: StartConfig, *, section: str = "train") -> str:
     """
     require_start(start, section=section)
     digests = (
-        f"{part.value} {members_of([path])[0].sha256 if path.is_dir() else file_sha256(path)}" for part, path in start.files()
+        f"{part.value} {members_of([path])[0].sha256 if _is_folder(path) else file_sha256(path)}"
+        for part, path in start.files()
     )
     return "\n".join(digests)
 
@@ -116,7 +117,7 @@ def open_start(path: Path, *, expected_sha256: str = "") -> StartFile:
 
     sidecar: Mapping[str, Any] = {}
     seen = None
-    if path.is_dir():
+    if _is_folder(path):
         checkpoint = load_checkpoint(path)
         state, sha256, sidecar, seen = checkpoint.weights, checkpoint.sha256, checkpoint.sidecar, read_seen_patients(path)
     else:
@@ -164,7 +165,7 @@ def import_weights(source: Path, folder: Path, *, top_t: float | None = None) ->
     from gmic_model.weights import WeightsForm
     from tasks.adapters.models.checkpoints import save_checkpoint
 
-    if source.is_dir():
+    if _is_folder(source):
         raise CheckpointError(
             f"{source.name} is a folder", expected="a file of weights", remedy="a checkpoint is ours already: name its folder"
         )
@@ -211,6 +212,13 @@ def described(opened: StartFile) -> list[str]:
     knows = "no patient" if opened.has_seen_patients is False else "those on its list" if opened.seen else NOT_KNOWN
     lines.append(f"Patients it has seen: {knows}")
     return lines
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, a loop: whoever opens it says so
+        return False
 
 
 _BEGINS = (

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gmic_model.learning.learner import Learner, memory_mib, random_state, set_random_state
+from gmic_model.learning.exam_loader import loaded
+from gmic_model.learning.learner import Learner, memory_mib, random_state, remeasure, set_random_state
 from gmic_model.learning.processes import Processes
+from gmic_model.learning.schedule import is_over, step_factors
 from gmic_model.learning.step_plan import plan_steps
 from gmic_model.learning.steps import step_parts, train_steps
 from schemas.config.network import NetworkConfig
@@ -111,6 +113,8 @@ def run_training_loop(training: Training) -> None:
     ):
         experiment.show([_curve_points(record) for record in records])
         for epoch in range(len(records), training.config.epochs):
+            if is_over(training.config.recipe, [record.is_best for record in records]):
+                break
             started = time.monotonic()
             facts = _train_epoch(training, epoch, at, records, curves)
             record = training.measure_epoch(facts, records, curves)
@@ -175,11 +179,15 @@ def _train_epoch(training: Training, epoch: int, at: _Progress, records: Sequenc
     config, processes = training.config, training.processes
     exams = training.data.sampler.draw(epoch)
     plan = plan_steps(exams, batch_exams=config.batch_exams, processes=processes.size, parts=config.accumulation)
-    views = replace(training.data.train, epoch=epoch)
+    factors = step_factors(
+        config.recipe, epoch=epoch, epochs=config.epochs, steps=len(plan), was_best=[record.is_best for record in records]
+    )
+    views = training.data.train.of_epoch(epoch)
+    training.learner.handling.begin_epoch(epoch, is_alone=processes.size == 1)
     images_total = sum(len(views.rows_of_exam[exam]) for exam in exams)
     started, spoken, images_before = time.monotonic(), time.monotonic(), at.images
     parts = step_parts(views, plan[at.steps :], config, training.learner.device, processes=processes)
-    for step in train_steps(training.learner, parts, config):
+    for step in train_steps(training.learner, parts, config, factors[at.steps :]):
         at.steps += 1
         at.loss_sum += step.loss * step.images
         at.images += step.images
@@ -194,12 +202,23 @@ def _train_epoch(training: Training, epoch: int, at: _Progress, records: Sequenc
             curves.scalars({"step/loss": step.loss}, training.learner.steps_done)
         if config.checkpoint_steps and at.steps % config.checkpoint_steps == 0 and at.steps < len(plan):
             _save_partial(training, epoch, at, records)
+    if config.recipe.batch_norm == "remeasured":
+        _remeasure(training, exams[: config.recipe.remeasured_exams], epoch)
     return EpochFacts(
         epoch=epoch,
         train_loss=processes.total(at.loss_sum) / processes.size / at.images,
         images_per_s=(at.images - images_before) / (time.monotonic() - started),
         memory_mib=_memory_mib(training),
     )
+
+
+def _remeasure(training: Training, exams: Sequence[int], epoch: int) -> None:
+    """Every process looks at the same exams, as they are without augmentation: what tuning and test images are like."""
+    config, size = training.config, training.config.batch_exams
+    views = replace(training.data.train, epoch=epoch, augment=None)
+    batches = [exams[start : start + size] for start in range(0, len(exams), size)]
+    device = training.learner.device
+    remeasure(training.learner, loaded(views, batches, device, threads=config.loader_workers, ahead=config.prefetch_batches))
 
 
 def _save_partial(training: Training, epoch: int, at: _Progress, records: Sequence[Epoch]) -> None:

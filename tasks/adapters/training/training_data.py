@@ -8,12 +8,14 @@ from typing import Protocol
 
 import pandas as pd
 
+from gmic_model.learning.augmentation import ViewFacts
 from gmic_model.learning.exam_loader import ExamViews
 from gmic_model.learning.step_plan import ShuffledExams
 from gmic_model.networks.birads_classifier import BIRADS_GROUPS, birads_group
 from gmic_model.preprocess import preprocess_version
 from gmic_model.sampling import EpochSampler
 from schemas.config.ingest import PreprocessConfig
+from schemas.config.recipe import AugmentConfig
 from schemas.config.run import RunConfig
 from schemas.config.training import FitConfig, PretrainConfig
 from schemas.errors import StoreError, TrainingError
@@ -138,6 +140,16 @@ def _open(config: RunConfig, splits: SplitReport) -> tuple[ExamStore, pd.DataFra
     return store, training, tuning
 
 
+def _view_facts(lines: pd.DataFrame) -> ViewFacts:
+    rows = [int(row) for row in lines["row"]]
+    by_position = lines.groupby("view_position")["row"]
+    return ViewFacts(
+        position_of_row=dict(zip(rows, lines["view_position"], strict=True)),
+        side_of_row=dict(zip(rows, lines["laterality"], strict=True)),
+        rows_of_position={str(position): sorted(int(row) for row in group) for position, group in by_position},
+    )
+
+
 def _data(
     config: RunConfig,
     store: ExamStore,
@@ -156,6 +168,8 @@ def _data(
         read_view=views,
         jitter=config.preprocess,
         seed=fit.seed,
+        augment=None if fit.augment == AugmentConfig() else fit.augment,
+        facts=_view_facts(training),
     )
     seen = seen_patients(
         read_settings(store.files).pseudonym_key_id,

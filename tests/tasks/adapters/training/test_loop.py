@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from gmic_model.learning.processes import ALONE
 from mammo_tests.training_store import curve, request, small_config, with_baseline
@@ -24,6 +26,18 @@ from tasks.adapters.training.process_main import serve
 from tasks.adapters.training.request import MARK, Purpose, started_weights
 
 ROOT = Path(__file__).parents[4]
+
+EVERY_OPTION: dict[str, Any] = {
+    "augment": {
+        "flip_cc": 0.5, "rotation_deg": 10, "scaling": 0.1, "gamma": 0.3, "contrast": 0.2, "noise": 0.1, "mixup": 0.4,
+        "drop_views": 0.2, "drop_breasts": 0.2,
+    },
+    "recipe": {
+        "weight_decay": 0.1, "schedule": "plateau", "plateau_epochs": 1, "batch_norm": "remeasured", "remeasured_exams": 2,
+    },
+    "parts": {"localization": {"learning_rate": 5e-4, "frozen_epochs": 2}, "frozen_statistics": "keep"},
+    "labels": {"smoothing": 0.1, "benign_weight": 2.0, "malignant_weight": 3.0},
+}  # fmt: skip
 
 
 # A process that has imported everything and forks a training again and again: kills do not cost an import each.
@@ -52,11 +66,13 @@ while True:
 def test_twelve_kills_at_random_moments_do_not_change_the_curve(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
     """Killed without warning twelve times, within steps, evaluation and writing: every loss and weight is the same bit for bit.
 
-    Weights are averaged and the rate rises, so both sets of weights and the position must come back. The ResNet-22 has no
-    random patches: ``test_checkpoints`` shows that the random state comes back.
+    Weights are averaged and the rate rises, so both sets of weights and the position must come back; every option of the recipe
+    is on. The ResNet-22 has no random patches: ``test_checkpoints`` shows that the random state comes back.
     """
     workspace, splits = stored
-    config = small_config(workspace, epochs=5, checkpoint_steps=1, ema_decay=0.9, warmup_steps=3, keep_checkpoints=1)
+    config = small_config(
+        workspace, epochs=5, checkpoint_steps=1, ema_decay=0.9, warmup_steps=3, keep_checkpoints=1, **EVERY_OPTION
+    )
     config = with_baseline(config)
     outcomes = []
     for name in ("unbroken", "killed"):
@@ -153,7 +169,7 @@ def test_pretraining_hands_its_network_to_training(stored: tuple[Path, SplitRepo
 
 
 def test_training_begins_with_files_and_says_what_of_them(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
-    """A checkpoint begins another training: its weights are where the first step sets out from.
+    """A checkpoint begins another training, as the page on fine-tuning says: frozen parts are its, the rest moves.
 
     The new checkpoint lists what was taken with the file's digest, and knows whom both have seen. Images of another spacing are
     refused with the remedy.
@@ -162,14 +178,17 @@ def test_training_begins_with_files_and_says_what_of_them(stored: tuple[Path, Sp
     first = request(small_config(workspace, epochs=1), splits, run_dir=tmp_path / "first")
     serve(first, ALONE)
     begun_with = first.run_dir / "epoch-0000"
-    start = {"network": begun_with, "patches": begun_with}
-    config = small_config(workspace, epochs=1, learning_rate=1e-12, start=start)
+    page = (ROOT / "docs" / "how-to" / "fine-tune-on-a-new-site.md").read_text("utf-8")
+    train = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])["train"]
+    start = dict.fromkeys((*train.pop("start"), "patches"), begun_with)
+    config = small_config(workspace, **{**train, "epochs": 1, "start": start})
     asked = request(config, splits, run_dir=tmp_path / "second")
     serve(asked, ALONE)
     before, after = load_checkpoint(begun_with), load_checkpoint(asked.run_dir / "epoch-0000")
     for name, value in before.weights.items():
         if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
-            torch.testing.assert_close(after.weights[name], value, rtol=0, atol=1e-8)
+            is_frozen = name.startswith(("localization.backbone.", "mil.patch_network."))
+            assert torch.equal(after.weights[name], value) is is_frozen, name
     started = started_weights(asked.run_dir)
     assert started is not None and started.fresh == ()
     assert [(part.part, part.source, part.sha256, len(part.taken), len(part.left)) for part in started.parts] == [

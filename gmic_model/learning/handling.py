@@ -1,0 +1,137 @@
+"""The parts of a network in training: their learning rates, which of them stand still, and how they are normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gmic_model.weights import LOCALIZATION_BACKBONE, PATCH_NETWORK
+from schemas.config.recipe import PartConfig, PartsConfig
+from schemas.config.training import FitConfig
+from schemas.errors import ConfigError
+
+BASE_RATE = "base_rate"
+"""Key in an optimiser's group: its learning rate before warm-up and schedule."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Handling:
+    """How a network's parts are handled, epoch by epoch.
+
+    Attributes:
+        parts: Module of each part, with its config.
+        keeps_statistics: A frozen part normalises by the running statistics that it began with.
+        keeps_all_statistics: So does the whole network, always.
+        frozen: The parts that stand still in the present epoch.
+    """
+
+    parts: Sequence[tuple[nn.Module, PartConfig]] = ()
+    keeps_statistics: bool = False
+    keeps_all_statistics: bool = False
+    frozen: list[nn.Module] = field(default_factory=list)
+
+    def begin_epoch(self, epoch: int, *, is_alone: bool) -> None:
+        """Freezes what stands still in this epoch. A process that is alone does not compute its gradients either."""
+        self.frozen = [module for module, config in self.parts if epoch < config.frozen_epochs]
+        for module, _ in self.parts:
+            for weight in module.parameters():
+                weight.requires_grad_(not (is_alone and module in self.frozen))
+
+    def set_training(self, network: nn.Module) -> None:
+        """Training mode, but for the batch normalisation that keeps its statistics."""
+        network.train()
+        kept: Iterable[nn.Module] = (network,) if self.keeps_all_statistics else self.frozen if self.keeps_statistics else ()
+        for module in kept:
+            for layer in norm_layers(module):
+                layer.eval()
+
+    def drop_frozen_gradients(self) -> None:
+        """What processes have exchanged for a part that stands still: it moves nothing, and is in no norm."""
+        for module in self.frozen:
+            for weight in module.parameters():
+                weight.grad = None
+
+
+def handling(network: nn.Module, places: Mapping[str, str], parts: PartsConfig, config: FitConfig) -> Handling:
+    """The handling that a config asks for.
+
+    Args:
+        network: The network.
+        places: As ``registry.part_places``.
+        parts: Rates and frozen epochs.
+        config: Says how batches are normalised.
+
+    Raises:
+        ConfigError: The network has no such part.
+    """
+    found = []
+    for name, in_files, part in (
+        ("localization", LOCALIZATION_BACKBONE, parts.localization),
+        ("patches", PATCH_NETWORK, parts.patches),
+    ):
+        if part == PartConfig():
+            continue
+        if in_files not in places:
+            raise ConfigError(
+                f"The network has no part that train.parts.{name} could speak of", remedy=f"leave out train.parts.{name}"
+            )
+        found.append((network.get_submodule(places[in_files].removesuffix(".")), part))
+    return Handling(
+        parts=found,
+        keeps_statistics=parts.frozen_statistics == "keep",
+        keeps_all_statistics=config.recipe.batch_norm == "running",
+    )
+
+
+def made_optimizer(
+    network: nn.Module, parts: Sequence[tuple[nn.Module, PartConfig]], config: FitConfig
+) -> torch.optim.Optimizer:
+    """Adam, or AdamW where weights decay: kernels and matrices do, what scales and shifts does not.
+
+    Weights of one rate and decay are one group, in the network's order; without parts and decay there is one group.
+    """
+    rate_of = {id(weight): part.learning_rate for module, part in parts for weight in module.parameters()}
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for weight in network.parameters():
+        rate = rate_of.get(id(weight)) or config.learning_rate
+        decay = config.recipe.weight_decay if weight.ndim > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(weight)
+    made = [
+        {"params": weights, "lr": rate, BASE_RATE: rate, "weight_decay": decay} for (rate, decay), weights in groups.items()
+    ]
+    if config.recipe.weight_decay:
+        return torch.optim.AdamW(made, lr=config.learning_rate, fused=True)
+    return torch.optim.Adam(made, lr=config.learning_rate, fused=True)
+
+
+def norm_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """The batch normalisation layers of a module: ours, and what several processes have in their place."""
+    return (layer for layer in module.modules() if isinstance(layer, _BatchNorm))
+
+
+@torch.no_grad()
+def remeasure_statistics(network: nn.Module, images: Iterable[Tensor]) -> None:
+    """Running statistics as the mean of the batches' own, for the weights as they are; leaves the network in training mode.
+
+    An exponential mean follows weights that have moved on: with few and small steps it can be far from what the present weights
+    give (precise batch normalisation, Wu and Johnson, 2021, section 3).
+
+    Args:
+        network: The network.
+        images: Batches of training images, image_N1HW.
+    """
+    network.train()
+    layers = list(norm_layers(network))
+    momenta = [layer.momentum for layer in layers]
+    try:
+        for count, image_N1HW in enumerate(images, 1):
+            for layer in layers:
+                layer.momentum = 1.0 / count  # type: ignore[assignment]
+            network(image_N1HW)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum

@@ -1,0 +1,124 @@
+"""Parts of a network in training: rates, decay, what stands still, and how batches are normalised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gmic_model.learning.exam_loader import Batch
+from gmic_model.learning.learner import Learner, new_learner, remeasure
+from gmic_model.learning.steps import train_steps
+from mammo_tests.batches import whole_steps
+from schemas.config.network import GMICConfig, ResNet22Config
+from schemas.config.training import TrainConfig
+from schemas.errors import ConfigError
+
+MODEL = GMICConfig(image_size=(64, 48), patch_size=(16, 16), K=2, local_dim=8, attention_dim=8)
+
+
+def batch(seed: int = 0, images: int = 4) -> Batch:
+    """Noise with labels."""
+    generator = torch.Generator().manual_seed(seed)
+    return Batch(
+        image_N1HW=torch.randn(images, 1, 64, 48, generator=generator) * 2 + 1,
+        label_NC=torch.randint(0, 2, (images, 2), generator=generator),
+        row_N=torch.arange(images),
+    )
+
+
+def learner(**train: Any) -> tuple[Learner, TrainConfig]:
+    """A small GMIC and its config."""
+    config = TrainConfig.model_validate({"device": "cpu", "learning_rate": 1e-3, **train})
+    return new_learner(MODEL, config), config
+
+
+def trained(made: tuple[Learner, TrainConfig], *, epoch: int = 0, steps: int = 2) -> dict[str, Tensor]:
+    """The largest change of each tensor over some steps of an epoch."""
+    it, config = made
+    before = {name: value.clone() for name, value in it.network.state_dict().items()}
+    it.handling.begin_epoch(epoch, is_alone=True)
+    list(train_steps(it, whole_steps([batch(step) for step in range(steps)]), config))
+    return {name: (value - before[name]).abs().max() for name, value in it.network.state_dict().items()}
+
+
+def test_without_options_there_is_one_group_in_the_networks_order() -> None:
+    """As every earlier checkpoint has its moments: Adam, one rate."""
+    it, config = learner()
+    (group,) = it.optimizer.param_groups
+    assert type(it.optimizer) is torch.optim.Adam and group["lr"] == config.learning_rate
+    assert all(one is other for one, other in zip(group["params"], it.network.parameters(), strict=True))
+
+
+def test_each_part_has_its_rate_and_only_matrices_decay() -> None:
+    """Under Adam the first step moves a weight by its rate, whatever its gradient."""
+    made = learner(
+        parts={"localization": {"learning_rate": 1e-5}, "patches": {"learning_rate": 1e-4}}, recipe={"weight_decay": 0.1}
+    )
+    assert type(made[0].optimizer) is torch.optim.AdamW
+    decays = {id(weight): group["weight_decay"] for group in made[0].optimizer.param_groups for weight in group["params"]}
+    assert {decays[id(weight)] for weight in made[0].network.parameters() if weight.ndim == 1} == {0.0}
+    assert {decays[id(weight)] for weight in made[0].network.parameters() if weight.ndim > 1} == {0.1}
+    moved = trained(made, steps=1)
+    for name, rate in (("localization.backbone.stages.0.0.norm1.bias", 1e-5), ("mil.patch_network.stem_norm.bias", 1e-4)):
+        assert moved[name] == pytest.approx(rate, rel=1e-2), name
+    assert moved["mil.project.bias"] == pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize("statistics", ["adapt", "keep"])
+def test_a_frozen_part_stands_still_and_then_moves(statistics: str) -> None:
+    """Its weights are the same bits; its running statistics follow the images or not, as the config says."""
+    made = learner(parts={"localization": {"frozen_epochs": 1}, "frozen_statistics": statistics}, ema_decay=0.5)
+    moved = trained(made)
+    ours = {name: change for name, change in moved.items() if name.startswith("localization.backbone.")}
+    is_statistic = {name: name.endswith(("running_mean", "running_var")) for name in ours}
+    assert all(change == 0 for name, change in ours.items() if not is_statistic[name] and "num_batches" not in name)
+    assert all(bool(change > 0) is (statistics == "adapt") for name, change in ours.items() if is_statistic[name])
+    assert moved["localization.saliency.weight"] > 0 and moved["mil.patch_network.stem.weight"] > 0
+    later = trained(made, epoch=1)
+    assert later["localization.backbone.stem.weight"] > 0
+
+
+def test_gradients_that_others_computed_move_nothing_frozen() -> None:
+    """Several processes exchange all gradients; those of a frozen part are dropped."""
+    it, config = learner(parts={"patches": {"frozen_epochs": 1}})
+    before = {name: value.clone() for name, value in it.network.state_dict().items()}
+    it.handling.begin_epoch(0, is_alone=False)
+    list(train_steps(it, whole_steps([batch()]), config))
+    after = it.network.state_dict()
+    assert torch.equal(after["mil.patch_network.stem.weight"], before["mil.patch_network.stem.weight"])
+    assert not torch.equal(after["mil.project.weight"], before["mil.project.weight"])
+
+
+def test_a_part_that_the_network_does_not_have_is_refused() -> None:
+    """The baseline reads no patches."""
+    config = TrainConfig.model_validate({"device": "cpu", "parts": {"patches": {"learning_rate": 1e-4}}})
+    with pytest.raises(ConfigError, match=r"train\.parts\.patches"):
+        new_learner(ResNet22Config(kind="resnet-22", image_size=(64, 48)), config)
+
+
+def test_running_statistics_are_used_and_kept_where_they_are_asked_for() -> None:
+    """Fine-tuning in small batches: no statistic of the whole network changes."""
+    moved = trained(learner(recipe={"batch_norm": "running"}))
+    assert all(change == 0 for name, change in moved.items() if "running_" in name)
+    assert moved["localization.backbone.stem.weight"] > 0
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_remeasured_statistics_are_those_of_the_images(ema: float | None) -> None:
+    """The mean over the batches of each layer's own mean: for the first layer, of its inputs. Weights stay the same."""
+    it, _ = learner(recipe={"batch_norm": "remeasured"}, ema_decay=ema)
+    batches = [batch(seed) for seed in range(3)]
+    before = {name: value.clone() for name, value in it.weights().items()}
+    inputs: list[Tensor] = []
+    name, layer = next((name, layer) for name, layer in it.network.named_modules() if isinstance(layer, torch.nn.BatchNorm2d))
+    with torch.no_grad():
+        hook = layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0].mean(dim=(0, 2, 3))))
+        remeasure(it, batches)
+        hook.remove()
+    after = it.weights()
+    assert all(torch.equal(after[key], before[key]) for key, _ in it.network.named_parameters())
+    torch.testing.assert_close(after[f"{name}.running_mean"], torch.stack(inputs).mean(dim=0), rtol=1e-4, atol=1e-5)
+    assert len(inputs) == 3 and not torch.allclose(before[f"{name}.running_mean"], after[f"{name}.running_mean"])
