@@ -222,6 +222,7 @@ class BreastLabel:
         label_source: ``biopsy``, ``followup``, ``birads_proxy``, ``annotator`` or ``phantom``.
         density: BI-RADS breast density, ``a`` to ``d``.
         finding_type: What the finding looks like.
+        groups: Values of the columns that ``evaluate.subgroup_columns`` names, by column, as JSON.
     """
 
     benign: bool | None
@@ -230,6 +231,7 @@ class BreastLabel:
     label_source: str
     density: str | None = None
     finding_type: FindingType | None = None
+    groups: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +240,7 @@ class LesionBox:
 
     Attributes:
         finding: None = the file does not say: then it is every finding that the breast is labelled with.
+        lesion: What the lesion is called in all images of the breast; None = the file does not say.
     """
 
     finding: Finding | None
@@ -245,19 +248,21 @@ class LesionBox:
     bottom_px: int
     left_px: int
     right_px: int
+    lesion: str | None = None
 
     @property
     def text(self) -> str:
-        """As the manifest keeps it: ``malignant 10 20 30 40``."""
-        return f"{self.finding or 'any'} {self.top_px} {self.bottom_px} {self.left_px} {self.right_px}"
+        """As the manifest keeps it: ``malignant 10 20 30 40``, or ``malignant 10 20 30 40 L1``."""
+        edges = f"{self.finding or 'any'} {self.top_px} {self.bottom_px} {self.left_px} {self.right_px}"
+        return edges if self.lesion is None else f"{edges} {self.lesion}"
 
     @classmethod
     def of_text(cls, text: str) -> LesionBox:
         """The box that ``text`` was made of."""
         name, *edges = text.split()
-        top, bottom, left, right = map(int, edges)
-        finding = None if name == "any" else Finding(name)
-        return cls(finding=finding, top_px=top, bottom_px=bottom, left_px=left, right_px=right)
+        top, bottom, left, right = map(int, edges[:4])
+        finding, lesion = None if name == "any" else Finding(name), edges[4] if len(edges) > 4 else None
+        return cls(finding=finding, top_px=top, bottom_px=bottom, left_px=left, right_px=right, lesion=lesion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,4 +290,6 @@ class LesionBeyond:
         return cls(finding=Finding(name), beyond_px=int(beyond), at_px=(int(at[0]), int(at[1])) if at else None)
 
 
-LABEL_SOURCES: Final = ("biopsy", "followup", "birads_proxy", "annotator", "phantom")
+LABELLED_BY_READ: Final = "birads_proxy"
+"""Source of a label that is itself a reader's BI-RADS category: it says nothing of how well that reader reads."""
+LABEL_SOURCES: Final = ("biopsy", "followup", LABELLED_BY_READ, "annotator", "phantom")

@@ -27,6 +27,7 @@ from typing import Final
 from schemas.exam import UNKNOWN, Acquisition, Finding, FindingType
 
 STORE_VERSION: Final = "2"
+LABEL_GROUPS: Final = "label_groups"
 PIXELS: Final = "pixels"
 LESION_MASK: Final = "lesion_mask"
 VIEWS_PER_EXAM: Final = 4
@@ -350,6 +351,14 @@ OPTIONAL_COLUMNS: Final = (
         description="LesionBeyond.text of each lesion of the mask that the stored crop does not hold whole, '; ' between",
         is_nullable=True,
         example="malignant 5320 120 33",
+    ),
+    Column(
+        name=LABEL_GROUPS,
+        dtype="string",
+        description="Of the labels file, the columns that `evaluate.subgroup_columns` names, by column, as JSON",
+        is_nullable=True,
+        source=Source.LABELS,
+        example='{"site": "A"}',
     ),
 )
 """Columns that the manifest has only while one of its images needs it; absent stands for 0, or for empty if it may be that.

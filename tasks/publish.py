@@ -62,7 +62,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
     write_leakage_list(store.files.leakage_path, found.twins)
     same = same_patients((line.patient_id, line.bare_patient_id) for line in found.lines)
     write_same_patients(store.files, same)
-    joined = labels_of(config.ingest, what, pseudonyms)
+    joined = labels_of(config.ingest, what, pseudonyms, config.evaluate.subgroup_columns)
     boxes = {} if config.ingest.boxes_csv is None else read_boxes(config.ingest.boxes_csv, pseudonyms)
     manifest = publish(store, (manifest_line(line, joined, boxes) for line in found.lines), refused)
     if boxes:

@@ -11,6 +11,8 @@ interval and the variance an area implies, method 5); Boyd, Eng and Page 2013 (a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -64,6 +66,19 @@ def area_interval(
     else:
         found = _precision_part(value, scores_SB, known.is_positive_B, patients_B, confidence)
     return found.interval()
+
+
+def auroc_by_confidence(
+    score_B: NDArray[np.float64], is_positive_B: NDArray[np.bool_], patient_B: NDArray[np.generic]
+) -> Callable[[float], Part]:
+    """An AUROC whose interval can be asked for at any level: what it is made of is computed once.
+
+    Both classes must have at least five patients.
+    """
+    result = delong_covariance(score_B, is_positive_B.astype(int), patient_B=patient_B)
+    variance = 0.0 if result is None else max(0.0, float(result.covariance_MM[0, 0]))
+    value = float(auroc(score_B, is_positive_B.astype(int)) or 0.0)
+    return lambda confidence: _auroc_part(value, variance, is_positive_B, patient_B, confidence)
 
 
 def auroc_difference(

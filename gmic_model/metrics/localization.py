@@ -135,6 +135,52 @@ def lesions_reached(
     return LesionCount(reached=int((best_P >= needed_P).sum()), total=count - 1)
 
 
+class ChanceLocalization(NamedTuple):
+    """What a map that knows nothing of the image would have."""
+
+    f1: float
+    pointing: float
+
+
+def chance_localization(
+    breast_HW: NDArray[np.generic], mask_HW: NDArray[np.generic], grid: tuple[int, int], *, lesion_px: int | None = None
+) -> ChanceLocalization:
+    """F1 of a map that is 1 on the whole breast, and how often a peak anywhere on the breast hits a cell with a lesion.
+
+    No map of values up to 1 that was moved about the breast at random has a larger F1 on average: precision is then the
+    lesion's share of the breast, recall the map's mean, and the harmonic mean is concave.
+
+    Args:
+        breast_HW: Nonzero on the breast, in the frame of the mask.
+        mask_HW: Nonzero where the finding is; counts as breast.
+        grid: (I, J) of the saliency maps.
+        lesion_px: As in ``continuous_f1``.
+
+    Raises:
+        MammoError: The mask is coarser than the map.
+    """
+    is_lesion_HW = np.asarray(mask_HW) != 0
+    is_breast_HW = (np.asarray(breast_HW) != 0) | is_lesion_HW
+    lesion_IJ, breast_IJ = (_mask_pixels_per_cell(one, grid) for one in (is_lesion_HW, is_breast_HW))
+    inside, breast_px = int(lesion_IJ.sum()), int(breast_IJ.sum())
+    if not inside:
+        return ChanceLocalization(f1=0.0, pointing=0.0)
+    precision, recall = inside / breast_px, inside / (inside if lesion_px is None else lesion_px)
+    return ChanceLocalization(
+        f1=2.0 * precision * recall / (precision + recall),
+        pointing=float((lesion_IJ > 0).sum() / (breast_IJ > 0).sum()),
+    )
+
+
+def cell_edges(pixels: int, cells: int) -> NDArray[np.intp]:
+    """Where each cell's pixels begin, and where the last one's end.
+
+    Raises:
+        MammoError: There are more cells than pixels.
+    """
+    return np.searchsorted(_cell_of_pixel(pixels, cells), np.arange(cells + 1))
+
+
 def _cell_of_pixel(pixels: int, cells: int) -> NDArray[np.intp]:
     """The cell that each pixel's centre lies in, in integers: floor((2p + 1) * cells / (2 * pixels))."""
     if cells > pixels:

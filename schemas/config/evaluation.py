@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -79,6 +80,25 @@ class EvaluateConfig(Config):
     )
     batch_images: PositiveInt = Field(4, description="Images scored at once")
     seed: NonNegativeInt = Field(0, description="Seed of these resamples")
+    recalled_birads: tuple[Annotated[int, Field(ge=0, le=6)], ...] = Field(
+        (0, 4, 5),
+        min_length=1,
+        json_schema_extra=ADDED_LATER,
+        description="BI-RADS categories by which the original read recalled; [3, 4, 5] for BI-RADS 3+. "
+        "0 and 6 are left out unless they are named",
+    )
+    non_inferiority_margin: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        json_schema_extra=ADDED_LATER,
+        description="By how much sensitivity or specificity may lie below the original read's and still be called not inferior",
+    )
+    subgroup_columns: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_ ]{0,30}$")], ...] = Field(
+        (),
+        json_schema_extra=ADDED_LATER,
+        description="Further columns of the labels file whose values make subgroups; ingest reads them",
+    )
 
     @model_validator(mode="after")
     def _names_weights_once(self) -> EvaluateConfig:

@@ -111,7 +111,7 @@ def scan_folder(config: RunConfig) -> Scan:
         settled = ledger.settled(known, gate_settings(config).refuses_under)
     unsettled = [file for file in files if file.file_id not in settled]
     if unsettled:
-        read_inputs(config.ingest, pseudonyms)
+        read_inputs(config.ingest, pseudonyms, config.evaluate.subgroup_columns)
     complete = complete_files(unsettled, settle_s=config.ingest.settle_s)
     logger.info(
         "found %d files, %d of them new or changed, %d still being copied",

@@ -14,7 +14,7 @@ import pandas as pd
 from schemas.config.ingest import IngestConfig
 from schemas.errors import NoExamsFound, SourceUnavailable, TooManyFailures, TooManyWithdrawn
 from schemas.exam import UNKNOWN, BreastLabel, DeferredFile, LesionBox, QuarantinedFile
-from schemas.layout import VIEWS_PER_EXAM
+from schemas.layout import LABEL_GROUPS, VIEWS_PER_EXAM
 from schemas.reports.data import IngestReport
 from tasks.adapters.gate.advice import advise_profile
 from tasks.adapters.gate.rules.table import is_of_another_kind
@@ -81,8 +81,14 @@ def outcome(store: ExamStore, scan: Scan) -> Outcome:
         )
 
 
-def labels_of(config: IngestConfig, what: Outcome, pseudonyms: Pseudonyms) -> LabelJoin:
+def labels_of(config: IngestConfig, what: Outcome, pseudonyms: Pseudonyms, group_columns: Sequence[str] = ()) -> LabelJoin:
     """The labels of the breasts that the published images show.
+
+    Args:
+        config: Where they are.
+        what: What may be published.
+        pseudonyms: Of the identifiers in the file.
+        group_columns: Further columns of the file, whose values make groups.
 
     Raises:
         LabelError: The labels cannot be read, or none joins to an exam.
@@ -103,6 +109,7 @@ def labels_of(config: IngestConfig, what: Outcome, pseudonyms: Pseudonyms) -> La
         pseudonyms,
         exams_by_day={day: tuple(sorted(exams)) for day, exams in exams_by_day.items()},
         exams_by_accession={accession: tuple(sorted(exams)) for accession, exams in exams_by_accession.items()},
+        group_columns=group_columns,
     )
     return join_labels(
         labels,
@@ -124,7 +131,7 @@ def manifest_line(line: LedgerLine, joined: LabelJoin, boxes: Mapping[str, tuple
 def _label_columns(label: BreastLabel | None) -> dict[str, object]:
     if label is None:
         unknown: dict[str, object] = dict.fromkeys(("benign", "malignant", "birads"), UNKNOWN)
-        return {**unknown, **dict.fromkeys(("label_source", "density", "finding_type"))}
+        return {**unknown, **dict.fromkeys(("label_source", "density", "finding_type", LABEL_GROUPS))}
     return {
         "benign": UNKNOWN if label.benign is None else int(label.benign),
         "malignant": UNKNOWN if label.malignant is None else int(label.malignant),
@@ -132,6 +139,7 @@ def _label_columns(label: BreastLabel | None) -> dict[str, object]:
         "label_source": label.label_source,
         "density": label.density,
         "finding_type": label.finding_type,
+        LABEL_GROUPS: label.groups,
     }
 
 

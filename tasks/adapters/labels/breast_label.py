@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Final, NoReturn
@@ -14,6 +15,7 @@ from schemas.exam import LABEL_SOURCES, BreastLabel, FindingType, Laterality
 
 EXAM_COLUMNS: Final = ("study_instance_uid", "accession_number", "study_date")
 _UID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")  # letters: a profile may put another name in the place of the UID
+_GROUP: Final = re.compile(r"[^\W_][\w .+/()<>=-]{0,29}")
 _ROUNDED: Final = re.compile(r"[0-9.]+[eE][0-9]+")
 
 
@@ -34,8 +36,12 @@ class LabelLine:
         ) from None
 
 
-def parse_label(line: LabelLine) -> BreastLabel:
+def parse_label(line: LabelLine, group_columns: Sequence[str] = ()) -> BreastLabel:
     """What the line says of its breast.
+
+    Args:
+        line: A line of the file.
+        group_columns: Columns whose values are kept as they are: groups of breasts.
 
     Raises:
         LabelError: A value is not of the schema.
@@ -47,6 +53,7 @@ def parse_label(line: LabelLine) -> BreastLabel:
         label_source=_parse_source(line),
         density=_parse_density(line),
         finding_type=_parse_finding_type(line),
+        groups=_parse_groups(line, group_columns),
     )
 
 
@@ -136,3 +143,16 @@ def _parse_finding_type(line: LabelLine) -> FindingType | None:
     if value not in set(FindingType):
         line.refuse("finding_type", expected=f"{', '.join(FindingType)}, or empty", remedy="`several` for more than one kind")
     return FindingType(value)
+
+
+def _parse_groups(line: LabelLine, columns: Sequence[str]) -> str | None:
+    """Values by column as JSON, in the order of the columns' names; None = there is no value."""
+    for column in columns:
+        if line[column] and not _GROUP.fullmatch(line[column]):
+            line.refuse(
+                column,
+                expected="a group's name of at most 30 letters, digits, spaces and . + - / ( ) < > = _, or empty",
+                remedy="evaluate.subgroup_columns names this column: its values stand on the page",
+            )
+    said = {column: line[column] for column in sorted(columns) if line[column]}
+    return json.dumps(said, ensure_ascii=False) if said else None

@@ -41,6 +41,9 @@ _KNOWN_COLUMNS: Final = frozenset((*REQUIRED_COLUMNS, *EXAM_COLUMNS, *OPTIONAL_C
 _IDENTIFIERS: Final = ("patient_id", "issuer_of_patient_id", "study_instance_uid", "accession_number")
 _WHOSE: Final = ("patient_id", "issuer_of_patient_id", *EXAM_COLUMNS, "label_date")
 _WHAT: Final = ("laterality", "benign", "malignant", "birads", "label_source", "density", "finding_type")
+_NEVER_GROUPS: Final = frozenset((*_IDENTIFIERS, "study_date", "label_date", "note"))
+_MOST_GROUPS: Final = 20
+"""Different values of a column that makes groups: more are hardly groups, and may be names or numbers of persons."""
 _MOST_REMEMBERED: Final = 100_000  # spellings and days: far fewer in any table that means something
 
 
@@ -50,6 +53,7 @@ def read_labels(
     *,
     exams_by_day: Mapping[tuple[str, date], Sequence[str]] | None = None,
     exams_by_accession: Mapping[str, Sequence[str]] | None = None,
+    group_columns: Sequence[str] = (),
 ) -> Labels:
     """Read a labels file, CSV or Parquet, into one label per breast.
 
@@ -58,13 +62,16 @@ def read_labels(
         pseudonyms: Replaces PatientID (0010,0020) and StudyInstanceUID (0020,000D).
         exams_by_day: Exams by patient and shifted date; needed for lines that name their exam by ``study_date``.
         exams_by_accession: Exams by their accession pseudonym; needed for lines that name their exam by ``accession_number``.
+        group_columns: Further columns, whose values make groups (``evaluate.subgroup_columns``).
 
     Raises:
         LabelError: The file cannot be read, a column is missing or unknown, a value is not of the schema, or a date does not
             tell which exam is meant. Lines that contradict each other are kept for ``join_labels`` to judge.
     """
-    header, rows = _parquet_rows(path) if path.suffix.lower() in {".parquet", ".pq"} else _csv_rows(path)
-    reader = _Reader(header, pseudonyms, exams_by_day, exams_by_accession)
+    _refuse_identifiers(group_columns)
+    read = _parquet_rows if path.suffix.lower() in {".parquet", ".pq"} else _csv_rows
+    header, rows = read(path, group_columns)
+    reader = _Reader(header, pseudonyms, exams_by_day, exams_by_accession, group_columns)
     for number, values in rows:
         reader.add(number, values)
     labels = reader.labels
@@ -97,12 +104,15 @@ class _Reader:
         pseudonyms: Pseudonyms,
         exams_by_day: Mapping[tuple[str, date], Sequence[str]] | None,
         exams_by_accession: Mapping[str, Sequence[str]] | None,
+        group_columns: Sequence[str],
     ) -> None:
         self._header = header
+        self._group_columns = group_columns
+        self._groups: dict[str, set[str]] = {column: set() for column in group_columns}
         self._pseudonyms = pseudonyms
         self._exams_by_day = exams_by_day
         self._exams_by_accession = exams_by_accession
-        self._whose, self._what = _picker(header, _WHOSE), _picker(header, _WHAT)
+        self._whose, self._what = _picker(header, _WHOSE), _picker(header, (*_WHAT, *group_columns))
         self._parsed: dict[tuple[str, ...], tuple[Laterality, int]] = {}
         self._dates: dict[str, date | None] = {}
         self._patient: tuple[tuple[str, str], str] = ("", ""), ""
@@ -195,7 +205,17 @@ class _Reader:
 
     def _parse(self, number: int, values: Sequence[str], what: tuple[str, ...]) -> tuple[Laterality, int]:
         line = self._line(number, values)
-        parsed = parse_laterality(line), self.labels.kind_of(parse_label(line))
+        label = parse_label(line, self._group_columns)
+        for column in self._group_columns:
+            self._groups[column].add(line[column])
+            if len(self._groups[column] - {""}) > _MOST_GROUPS:
+                raise LabelError(
+                    f"The labels file's column {column} is named in evaluate.subgroup_columns and holds too many values",
+                    expected=f"at most {_MOST_GROUPS} different ones",
+                    got=f"more, at line {number}",
+                    remedy="make groups of them: a column of measurements or of names is none; or take it out of the config",
+                )
+        parsed = parse_laterality(line), self.labels.kind_of(label)
         _remember(self._parsed, what, parsed)
         return parsed
 
@@ -222,20 +242,20 @@ Rows = Iterator[tuple[int, list[str]]]
 """Number and values of each line, in the order of the header."""
 
 
-def _csv_rows(path: Path) -> tuple[list[str], Rows]:
-    rows = _read_csv(path)
+def _csv_rows(path: Path, group_columns: Sequence[str]) -> tuple[list[str], Rows]:
+    rows = _read_csv(path, group_columns)
     _, header = next(rows)
     return header, rows
 
 
-def _read_csv(path: Path) -> Rows:
+def _read_csv(path: Path, group_columns: Sequence[str]) -> Rows:
     """The header first, as line 1."""
     line_number = 1
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header_line = file.readline()
             delimiter = max(",;\t", key=header_line.count)
-            header = _read_header(next(csv.reader([header_line], delimiter=delimiter, strict=True), []), path)
+            header = _read_header(next(csv.reader([header_line], delimiter=delimiter, strict=True), []), path, group_columns)
             yield line_number, header
             rows = csv.reader(file, delimiter=delimiter, strict=True)
             for row in rows:
@@ -262,7 +282,7 @@ def _require_length(header: Sequence[str], values: Sequence[str], line_number: i
         )
 
 
-def _parquet_rows(path: Path) -> tuple[list[str], Rows]:
+def _parquet_rows(path: Path, group_columns: Sequence[str]) -> tuple[list[str], Rows]:
     try:
         file = pq.ParquetFile(path)
         schema = file.schema_arrow
@@ -272,7 +292,7 @@ def _parquet_rows(path: Path) -> tuple[list[str], Rows]:
         _refuse_file(path, None, got="no readable Parquet file", remedy="write it again, or use CSV")
     index = (schema.pandas_metadata or {}).get("index_columns", [])
     names = [name for name in schema.names if name not in index]
-    header = _read_header(names, path)
+    header = _read_header(names, path, group_columns)
     for name, column in zip(names, header, strict=True):
         if column in _IDENTIFIERS and not _is_text(schema.field(name).type):
             raise LabelError(
@@ -310,23 +330,35 @@ def _as_text(value: object) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value).strip()
 
 
-def _read_header(names: list[str], path: Path) -> list[str]:
+def _read_header(names: list[str], path: Path, group_columns: Sequence[str]) -> list[str]:
     """Check the columns. An unknown name is told by its place: without a header line it would be a patient's data."""
-    header = [name.strip().lower() for name in names]
-    unknown = [str(place) for place, name in enumerate(header, start=1) if name not in _KNOWN_COLUMNS]
-    missing = [name for name in REQUIRED_COLUMNS if name not in header]
+    header, known = [name.strip().lower() for name in names], _KNOWN_COLUMNS.union(group_columns)
+    unknown = [str(place) for place, name in enumerate(header, start=1) if name not in known]
+    missing = [name for name in (*REQUIRED_COLUMNS, *group_columns) if name not in header]
     if not set(EXAM_COLUMNS).intersection(header):
         missing.append(" or ".join(EXAM_COLUMNS))
-    repeated = sorted({name for name in header if name in _KNOWN_COLUMNS and header.count(name) > 1})
+    repeated = sorted({name for name in header if name in known and header.count(name) > 1})
     if missing or unknown or repeated:
         faults = {"missing": missing, "not of the schema, by place": unknown, "more than once": repeated}
         raise LabelError(
             f"The columns of the labels file {path.name} are not those of the schema",
             expected=f"{', '.join(REQUIRED_COLUMNS)}, and {' or '.join(EXAM_COLUMNS)}; optional {', '.join(OPTIONAL_COLUMNS)}",
             got="; ".join(f"{fault}: {', '.join(columns)}" for fault, columns in faults.items() if columns),
-            remedy="name the columns in the first line as docs/reference/labels.md does, and leave others out",
+            remedy="name the columns in the first line as docs/reference/labels.md does, and leave others out, or name them in "
+            "evaluate.subgroup_columns: they make groups then",
         )
     return header
+
+
+def _refuse_identifiers(group_columns: Sequence[str]) -> None:
+    """What a column of the file says of a person stays in the file, whoever asks for groups of it."""
+    if refused := [column for column in group_columns if column in _NEVER_GROUPS]:
+        raise LabelError(
+            "A column of the labels file that may name a patient is no subgroup",
+            expected="evaluate.subgroup_columns without " + ", ".join(sorted(_NEVER_GROUPS)),
+            got=", ".join(refused),
+            remedy="take it out of evaluate.subgroup_columns",
+        )
 
 
 def _refuse_file(path: Path, line_number: int | None, *, got: str | None, remedy: str) -> NoReturn:

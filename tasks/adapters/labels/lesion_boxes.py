@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ from tasks.adapters.pseudonyms import Pseudonyms
 
 EDGES: Final = ("xmin", "ymin", "xmax", "ymax")
 COLUMNS: Final = ("sop_instance_uid", "finding", *EDGES)
+LESION: Final = "lesion"
+"""Optional column: what the lesion is called in every image of its breast, so that CC and MLO show one and not two."""
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,8}")
 
 
 def read_boxes(path: Path, pseudonyms: Pseudonyms) -> dict[str, tuple[LesionBox, ...]]:
@@ -88,7 +92,16 @@ def _box(row: Mapping[str, str | None], line: int) -> LesionBox:
             f"Boxes line {line} is no box", expected="0 <= xmin < xmax and 0 <= ymin < ymax", got="other edges",
             remedy="x counts columns, y rows, from the image's upper left corner",
         )  # fmt: skip
+    lesion = (row.get(LESION) or "").strip()
+    if lesion and not _NAME.fullmatch(lesion):
+        raise LabelError(
+            f"Boxes line {line}, column {LESION}",
+            expected="at most 8 letters, digits, - and _, or empty",
+            got="something else",
+            remedy="number the lesions of each breast: 1, 2",
+        )
     return LesionBox(
+        lesion=lesion or None,
         finding=Finding(name) if name else None,
         top_px=math.floor(ymin),
         bottom_px=math.ceil(ymax),

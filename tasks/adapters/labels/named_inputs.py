@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,14 +69,14 @@ def require_inputs(config: IngestConfig) -> None:
             )
 
 
-def read_inputs(config: IngestConfig, pseudonyms: Pseudonyms) -> None:
+def read_inputs(config: IngestConfig, pseudonyms: Pseudonyms, group_columns: Sequence[str] = ()) -> None:
     """Reads labels and boxes for their faults alone, before hours of decoding; which exams they name is asked later.
 
     Raises:
         LabelError: Labels or boxes cannot be read, or a line is not of its schema.
     """
     if config.labels_csv is not None:
-        read_labels(config.labels_csv, pseudonyms, exams_by_day={}, exams_by_accession={})
+        read_labels(config.labels_csv, pseudonyms, exams_by_day={}, exams_by_accession={}, group_columns=group_columns)
     if config.boxes_csv is not None:
         read_boxes(config.boxes_csv, pseudonyms)
 

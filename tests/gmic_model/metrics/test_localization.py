@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gmic_model.metrics.localization import (
     ContinuousF1,
+    chance_localization,
     continuous_f1,
     is_pointing_at_lesion,
     lesions_reached,
@@ -121,3 +122,18 @@ def test_patches_beyond_the_border_count_what_is_inside() -> None:
     mask_HW[0:2, 0:2] = 1
     assert lesions_reached(np.array([[-3, -3]]), (5, 5), mask_HW) == (1, 1)
     assert lesions_reached(np.array([[0, 0]]), (5, 5), np.zeros((20, 20))) == (0, 0)
+
+
+def test_no_map_that_is_moved_at_random_beats_chance() -> None:
+    """Random maps shuffled over the cells of the breast: their mean F1 lies below that of a map of ones."""
+    rng = np.random.default_rng(3)
+    mask_HW = np.zeros((32, 32), bool)
+    mask_HW[4:12, 8:16] = True
+    chance = chance_localization(np.ones((32, 32), bool), mask_HW, (8, 8))
+    assert chance == (pytest.approx(2 * (1 / 16) / (1 + 1 / 16)), 4 / 64)
+    for power in (0.2, 1.0, 5.0):
+        found = [continuous_f1(rng.random((8, 8)) ** power, mask_HW).f1 for _ in range(200)]
+        assert np.mean(found) < chance.f1
+    cut = chance_localization(np.ones((32, 32), bool), mask_HW, (8, 8), lesion_px=128)
+    assert cut.f1 == pytest.approx(2 * (1 / 16) * 0.5 / (1 / 16 + 0.5))
+    assert chance_localization(np.ones((32, 32), bool), np.zeros((32, 32), bool), (8, 8), lesion_px=9) == (0.0, 0.0)

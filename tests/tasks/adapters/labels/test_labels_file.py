@@ -369,3 +369,36 @@ def test_labels_of_other_patients_are_refused(patients: Mapping[str, Sequence[st
     with pytest.raises(LabelError, match=r"another patient than their exam.*Got: 1 labels"):
         join_labels(labels, present, patients_by_exam=patients)
     assert join_labels(labels, present, patients_by_exam={"E1": ("P", None), "E2": ("Q", "P")}).orphans == 0
+
+
+GROUPED = f"{HEADER},site,room"
+
+
+def test_columns_that_the_config_names_make_groups(tmp_path: Path) -> None:
+    """Their values are kept by column, an empty one is none; unnamed they are refused as before, and so is a missing one."""
+    path = labels_file(tmp_path, "P,1.2,R,0,1,5,biopsy,,North (old),2", "P,1.2,L,0,0,1,biopsy,,,", header=GROUPED)
+    found = dict(read_labels(path, PSEUDONYMS, group_columns=("site", "room")))
+    assert found[breast("1.2", "R")].groups == '{"room": "2", "site": "North (old)"}'
+    assert found[breast("1.2", "L")].groups is None
+    with pytest.raises(LabelError, match="not of the schema, by place: 9, 10"):
+        read_labels(path, PSEUDONYMS)
+    with pytest.raises(LabelError, match="missing: floor"):
+        read_labels(path, PSEUDONYMS, group_columns=("site", "room", "floor"))
+
+
+@pytest.mark.parametrize("column", ["patient_id", "study_date", "note", "accession_number"])
+def test_what_may_name_a_patient_is_no_group(tmp_path: Path, column: str) -> None:
+    """Its values would stand in the manifest and on a page."""
+    with pytest.raises(LabelError, match="may name a patient"):
+        read_labels(labels_file(tmp_path, "P,1.2,R,0,1,5,biopsy,"), PSEUDONYMS, group_columns=(column,))
+
+
+def test_names_and_measurements_are_no_groups(tmp_path: Path) -> None:
+    """A long value is refused unquoted; so is a column of more than twenty different ones."""
+    path = labels_file(tmp_path, f"P,1.2,R,0,1,5,biopsy,,{CANARY}{CANARY},2", header=GROUPED)
+    with pytest.raises(LabelError, match=r"line 2, column site") as refused:
+        read_labels(path, PSEUDONYMS, group_columns=("site", "room"))
+    assert CANARY not in str(refused.value)
+    path = labels_file(tmp_path, *(f"P,1.{exam},R,0,1,5,biopsy,,{exam},x" for exam in range(1, 22)), header=GROUPED)
+    with pytest.raises(LabelError, match=r"column site is named in evaluate\.subgroup_columns and holds too many"):
+        read_labels(path, PSEUDONYMS, group_columns=("site", "room"))

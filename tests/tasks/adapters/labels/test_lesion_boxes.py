@@ -73,3 +73,16 @@ def test_missing_columns_and_files_are_named(tmp_path: Path) -> None:
         read(tmp_path, header="image,xmin,ymin,xmax,ymax")
     with pytest.raises(LabelError, match="cannot be read"):
         read_boxes(tmp_path / "none.csv", PSEUDONYMS)
+
+
+def test_a_lesion_may_have_a_name_in_all_images(tmp_path: Path) -> None:
+    """The optional column says which boxes of a breast show one lesion, and reads back; a longer text is refused unquoted."""
+    boxes = read(tmp_path, "1.2.3,malignant,10,20,30,40,L1", "1.2.3,,0,0,5,6,", header=f"{HEADER},lesion")
+    image_id = PSEUDONYMS.image_id("1.2.3")
+    assert [box.lesion for box in boxes[image_id]] == ["L1", None]
+    text = box_texts(boxes, image_id, (100, 100))
+    assert text == "malignant 20 40 10 30 L1; any 0 6 0 5"
+    assert tuple(LesionBox.of_text(part) for part in text.split("; ")) == boxes[image_id]
+    with pytest.raises(LabelError, match="line 2, column lesion") as refused:
+        read(tmp_path, "1.2.3,malignant,10,20,30,40,CANARY NAME", header=f"{HEADER},lesion")
+    assert "CANARY" not in str(refused.value)
