@@ -8,6 +8,7 @@ from pydantic import Field
 
 from schemas.config.network import NetworkConfig
 from schemas.reports.report import ADDED_TO_REPORT, Interval, Provenance, Report, ReportPath, measured
+from schemas.reports.reviewed import GroupDifference, LesionLevel, OriginalRead
 from schemas.reports.training import EnsembleMember
 
 
@@ -51,6 +52,15 @@ class LocalizationIntervals(Report):
     lesions_reached: Interval = measured(
         "Lesions in a patch", "Share of lesions of which one of the K patches holds at least half"
     )
+    chance_f1: float | None = measured(
+        "F1 by chance",
+        "Of a map that is 1 on the whole breast: no map that ignores the image has more",
+        default=None,
+        is_added=True,
+    )
+    chance_pointing: float | None = measured(
+        "Peak on a lesion by chance", "Share of the breast's cells that hold a lesion", default=None, is_added=True
+    )
 
 
 class BoxLocalization(Report):
@@ -63,6 +73,9 @@ class BoxLocalization(Report):
     pointing: Interval = measured("Saliency peaks in a box", "Share of images with boxes")
     lesions: int = measured("Boxes", "Those that overlap count as one")
     lesions_reached: int = measured("Boxes in a patch", "Boxes of which one of the K patches holds at least half")
+    chance_pointing: float | None = measured(
+        "Peak in a box by chance", "Share of the breast's cells that hold a part of a box", default=None, is_added=True
+    )
 
 
 class LesionsSeen(Report):
@@ -267,6 +280,15 @@ class FindingMetrics(Report):
     boxes: BoxLocalization | None = Field(None, description="Images that have boxes and no mask")
     lesions_seen: LesionsSeen | None = Field(
         None, json_schema_extra=ADDED_TO_REPORT, description="None = no test image is marked, or a former release measured"
+    )
+    original_read: OriginalRead | None = Field(
+        None, json_schema_extra=ADDED_TO_REPORT, description="Of the malignant finding; None = no BI-RADS category is recorded"
+    )
+    lesion_level: LesionLevel | None = Field(
+        None, json_schema_extra=ADDED_TO_REPORT, description="None = the network has no map, or no lesion is marked"
+    )
+    group_differences: tuple[GroupDifference, ...] = Field(
+        (), json_schema_extra=ADDED_TO_REPORT, description="Every comparison of groups of this finding, corrected together"
     )
 
 

@@ -112,7 +112,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     """Fresh weights, once with a list of whom they were trained on, once without, as a former release left them."""
     workspace = tmp_path_factory.mktemp("judged")
     config = small_config(workspace)
-    version = make_store(config, with_masks=False).data_version
+    version = make_store(config).data_version
     torch.manual_seed(0)
     weights, others = (build_network(config.model).state_dict() for _ in range(2))
     trained, tuned = ([f"P{number:03d}" for number in numbers] for numbers in (range(8, 12), range(4, 8)))
@@ -135,6 +135,14 @@ def test_weights_are_judged_where_nobody_tunes(judged: Judged) -> None:
     malignant = report.by_finding["malignant"]
     assert malignant.breasts == 24 and malignant.recalibration is not None and malignant.recalibration.slope is None
     assert malignant.auroc.value is not None
+    # Four exams have one lesion in both views of a breast; of the eight others all 32 images are without.
+    level, read = malignant.lesion_level, malignant.original_read
+    assert level is not None and (level.images_without, level.joined_lesions, level.single_lesions) == (32, 4, 0)
+    assert [(one.lesions, one.units_without) for one in level.counted] == [(8, 32), (4, 16)]
+    assert read is not None and [(one.units, one.positive_units) for one in read.levels] == [(24, 4), (12, 4), (12, 4)]
+    assert report.by_finding["benign"].original_read is None
+    where = malignant.localization_intervals
+    assert where is not None and where.chance_f1 is not None and 0.0 < where.chance_f1 < 1.0
     with pytest.raises(TrainingError, match="nobody to train on"):
         training_data(judged.config("unlisted"), external)
 

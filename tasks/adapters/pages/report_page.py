@@ -28,6 +28,7 @@ from tasks.adapters.pages.charts.calibration import calibration_chart, slider
 from tasks.adapters.pages.charts.cohort_flow import cohort_steps, flow_chart, split_ends
 from tasks.adapters.pages.charts.curves import FindingScores, Whisker, pr_chart, roc_chart, whisker
 from tasks.adapters.pages.charts.frame import Chart
+from tasks.adapters.pages.charts.free_response import froc_charts
 from tasks.adapters.pages.charts.training_curves import loss_chart, tuning_chart
 from tasks.adapters.pages.measures import MeasuredTable, count_table, measured_tables
 from tasks.adapters.pages.panels import exam_links, explained_panels, page_findings, predicted_panels
@@ -94,6 +95,7 @@ def render_report(
         test_charts=(roc_chart(ordered), pr_chart(ordered)) if ordered else (),
         sliders=[drawn for drawn in map(slider, ordered) if drawn is not None],
         calibration_charts=_calibration_charts(report),
+        froc_charts=froc_charts(report.evaluation),
         failures=failures,
         panels=panels,
         links=exam_links(report.explanation, output_path),

@@ -24,6 +24,7 @@ from tasks.adapters.models.model_files import ensemble_sha256, model_names
 from tasks.adapters.models.networks import load_member
 from tasks.adapters.models.seen_patients import SeenBy
 from tasks.adapters.scoring.localized_views import (
+    BreastsOfMarked,
     LocalizedView,
     annotated_rows,
     annotations_of,
@@ -33,6 +34,8 @@ from tasks.adapters.scoring.localized_views import (
     with_localization,
 )
 from tasks.adapters.scoring.model_ranking import minus_before, with_models, with_ranking
+from tasks.adapters.scoring.reviewed.lesion_level import MarkedView, lesion_level, marked_view
+from tasks.adapters.scoring.reviewed.original_read import READ_FINDING, original_read
 from tasks.adapters.scoring.score_tables import BREAST, breasts_of, exams_of, image_table, labelled
 from tasks.adapters.scoring.scored_views import score_rows_of_each
 from tasks.adapters.scoring.screening import with_screening_metrics
@@ -107,6 +110,7 @@ class _Scored:
     rows: list[int]
     score_SNC: NDArray[np.float64]
     localized_S: list[list[LocalizedView]]
+    marked_S: list[list[MarkedView]]
 
 
 def _score(
@@ -120,20 +124,25 @@ def _score(
     annotated, rows = annotated_rows(both), [int(row) for row in both["row"]]
     scores: list[list[NDArray[np.float64]]] = []
     localized_S: list[list[LocalizedView]] = [[] for _ in networks]
+    marked_S: list[list[MarkedView]] = [[] for _ in networks]
+    read, judging = BreastsOfMarked(views, annotated), set(images.test["row"])
     device = choose_device(config.train)
     seed_prediction(config.evaluate.seed)  # the random rows of Table 1 draw patches in every pass
-    for of_models in score_rows_of_each(networks, views, rows, batch_images=config.evaluate.batch_images, device=device):
+    for of_models in score_rows_of_each(networks, read, rows, batch_images=config.evaluate.batch_images, device=device):
         scores.append([view.score_C for view in of_models])
         row = of_models[0].row
         annotations = annotations_of(annotated[row], views) if row in annotated else []
-        for network, view, localized in zip(networks, of_models, localized_S, strict=True):
-            localized += localize(view, annotations, config_of(network).patch_px)
+        breast_HW = read.take(row)
+        for network, view, localized, marked in zip(networks, of_models, localized_S, marked_S, strict=True):
+            localized += localize(view, annotations, config_of(network).patch_px, breast_HW)
+            marked += marked_view(view, annotations) if row in judging else ()
         scored(len(scores))
     return _Scored(
         networks=tuple(config_of(network) for network in networks),
         rows=rows,
         score_SNC=np.array(scores).swapaxes(0, 1),  # (N, S, C) -> (S, N, C)
         localized_S=localized_S,
+        marked_S=marked_S,
     )
 
 
@@ -152,19 +161,21 @@ class Evaluation:
 
     Attributes:
         networks: Of each model.
-        test_images: Manifest lines of what is reported.
+        test_images, tuning_images: Manifest lines of what is reported, and of what thresholds are chosen on.
         localizing: Which model's saliency is reported; an index of ``localized_S``.
         localization_model: Its name.
     """
 
     networks: tuple[NetworkConfig, ...]
     test_images: pd.DataFrame
+    tuning_images: pd.DataFrame
     test: pd.DataFrame
     tuning: pd.DataFrame
     models: pd.DataFrame
     breasts: pd.DataFrame
     exams: pd.DataFrame
     localized_S: list[list[LocalizedView]]
+    marked_S: list[list[MarkedView]]
     localizing: int
     localization_model: str
 
@@ -200,12 +211,14 @@ class Evaluation:
         return cls(
             networks=found.networks,
             test_images=images.test,
+            tuning_images=images.tuning,
             test=of_test,
             tuning=table(images.tuning, mean_NC, reported, sha256),
             models=pd.concat(tables, ignore_index=True),
             breasts=breasts,
             exams=exams_of(breasts),
             localized_S=found.localized_S,
+            marked_S=found.marked_S,
             localizing=localizing,
             localization_model=names[localizing],
         )
@@ -249,5 +262,14 @@ class Evaluation:
                 for localized in self.localized_S
             ]
             metrics = with_models(metrics, breasts, of_models, alone, config.confidence)
+        marked = self.marked_S[self.localizing]
+        metrics = metrics.model_copy(
+            update={"lesion_level": lesion_level(finding, marked, self.test_images, config.confidence)}
+        )
         tuning = self.tuning if self.tuning.empty else breasts_of(self.tuning)
+        if finding is READ_FINDING:
+            read = original_read(
+                self.breasts[self.breasts["model"] == reported], self.test_images, tuning, self.tuning_images, config
+            )
+            metrics = metrics.model_copy(update={"original_read": read})
         return with_screening_metrics(metrics, breasts, labelled(tuning, finding, BREAST), self.test_images, config)

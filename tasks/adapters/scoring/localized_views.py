@@ -5,23 +5,26 @@ The arithmetic is in ``gmic_model.metrics.localization``; here is which views ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from gmic_model.metrics.localization import (
+    ChanceLocalization,
     ContinuousF1,
     LesionCount,
+    chance_localization,
     continuous_f1,
     is_pointing_at_lesion,
     lesions_reached,
     mean_localization,
 )
 from gmic_model.metrics.proportions import mean_interval, ratio_interval
-from gmic_model.pixels.frames import boxes_in_crop
+from gmic_model.pixels.frames import boxes_in_crop, mask_to_window
+from gmic_model.preprocess import PreparedView
 from gmic_model.seen_lesions import Lesions, lesions_beyond, lesions_in_window
 from schemas.exam import FINDINGS, Finding, LesionBox, ViewGeometry
 from schemas.reports.evaluation import BoxLocalization, FindingMetrics, LesionsSeen, LocalizationIntervals
@@ -40,11 +43,13 @@ class Annotation:
     Attributes:
         lesions: In the network's window, with what lies outside of it.
         is_boxed: True if rectangles stand for the lesions.
+        name_P: What each lesion is called in all images of the breast, None = not said; empty = of none it is.
     """
 
     finding: Finding
     lesions: Lesions
     is_boxed: bool
+    name_P: tuple[str | None, ...] = ()
 
     @property
     def mask_HW(self) -> NDArray[np.bool_]:
@@ -59,6 +64,7 @@ class LocalizedView:
     Attributes:
         area: Share of the window that the annotation covers.
         seen_P: Share of each lesion that lies in the network's window.
+        chance: What a map that knows nothing would have.
     """
 
     row: int
@@ -69,6 +75,27 @@ class LocalizedView:
     lesions: LesionCount
     area: float
     seen_P: tuple[float, ...] = ()
+    chance: ChanceLocalization | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BreastsOfMarked:
+    """Reads views, and keeps where the breast is in the window of those that are annotated, until it is taken."""
+
+    views: StoredViews
+    rows: Collection[int]
+    _breast: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def __call__(self, row: int) -> PreparedView:
+        """The view as ingest prepared it."""
+        prepared = self.views(row)
+        if row in self.rows:
+            self._breast[row] = mask_to_window((prepared.pixels_HW > 0).view(np.uint8), prepared.geometry) > 0
+        return prepared
+
+    def take(self, row: int) -> NDArray[np.bool_] | None:
+        """Where the breast is; once, and only of an annotated view that was read."""
+        return self._breast.pop(row, None)
 
 
 def annotated_rows(manifest: pd.DataFrame) -> dict[int, Mapping[str, object]]:
@@ -89,11 +116,28 @@ def annotations_of(line: Mapping[str, object], views: StoredViews) -> list[Annot
         return [Annotation(finding=finding, lesions=found, is_boxed=False) for finding, found in views.lesions(row).items()]
     boxes = [LesionBox.of_text(text) for text in str(line[LESION_BOXES]).split("; ")]
     geometry, shape_px, _ = views.views[row]
-    return [
-        Annotation(finding=finding, lesions=_boxed_lesions(own, geometry, shape_px, finding), is_boxed=True)
-        for finding in FINDINGS
-        if (own := [box for box in boxes if box.finding is finding or (box.finding is None and line[finding.value] == 1)])
-    ]
+    found = []
+    for finding in FINDINGS:
+        own = [box for box in boxes if box.finding is finding or (box.finding is None and line[finding.value] == 1)]
+        if own:
+            lesions = _boxed_lesions(own, geometry, shape_px, finding)
+            names = _names(own, lesions, geometry, shape_px)
+            found.append(Annotation(finding=finding, lesions=lesions, is_boxed=True, name_P=names))
+    return found
+
+
+def _names(
+    boxes: Sequence[LesionBox], lesions: Lesions, geometry: ViewGeometry, shape_px: tuple[int, int]
+) -> tuple[str | None, ...]:
+    """Each lesion's name: that of the first of its boxes that has one."""
+    names: list[str | None] = [None] * len(lesions.size_P)
+    for box in boxes:
+        if box.lesion is not None:
+            is_here_HW = mask_to_window(boxes_in_crop([box], geometry, shape_px), geometry) > 0
+            for label in np.unique(lesions.label_HW[is_here_HW]).tolist():
+                if label and names[label - 1] is None:
+                    names[label - 1] = box.lesion
+    return tuple(names) if any(names) else ()
 
 
 def _boxed_lesions(boxes: Sequence[LesionBox], geometry: ViewGeometry, shape_px: tuple[int, int], finding: Finding) -> Lesions:
@@ -109,10 +153,23 @@ def _boxed_lesions(boxes: Sequence[LesionBox], geometry: ViewGeometry, shape_px:
     return lesions_in_window(boxes_in_crop(boxes, geometry, shape_px), geometry, beyond)
 
 
-def localize(view: ScoredView, annotations: Sequence[Annotation], patch_size: tuple[int, int]) -> list[LocalizedView]:
-    """One model's view against each of its annotations; none for a network that has no map."""
+def localize(
+    view: ScoredView,
+    annotations: Sequence[Annotation],
+    patch_size: tuple[int, int],
+    breast_HW: NDArray[np.bool_] | None = None,
+) -> list[LocalizedView]:
+    """One model's view against each of its annotations; none for a network that has no map.
+
+    Args:
+        view: What the model gave.
+        annotations: Of this view.
+        patch_size: (rows, columns) of a patch.
+        breast_HW: Where the breast is in the window, for what chance would have; None = not known.
+    """
     if not view.saliency_CIJ.size:
         return []
+    grid = (view.saliency_CIJ.shape[1], view.saliency_CIJ.shape[2])
     return [
         LocalizedView(
             row=view.row,
@@ -127,6 +184,9 @@ def localize(view: ScoredView, annotations: Sequence[Annotation], patch_size: tu
             lesions=lesions_reached(view.corner_K2, patch_size, marked.lesions.label_HW, size_P=marked.lesions.size_P),
             area=float(marked.mask_HW.mean()),
             seen_P=tuple(marked.lesions.seen_fraction_P.tolist()),
+            chance=None
+            if breast_HW is None
+            else chance_localization(breast_HW, marked.mask_HW, grid, lesion_px=int(marked.lesions.size_P.sum())),
         )
         for marked in annotations
     ]
@@ -200,8 +260,11 @@ def _mask_intervals(
     views: Sequence[LocalizedView], patient_of_row: Mapping[int, str], confidence: float
 ) -> LocalizationIntervals:
     patient_N = np.array([patient_of_row[view.row] for view in views])
+    chances = [view.chance for view in views if view.chance is not None]
     return LocalizationIntervals(
         patients=len(np.unique(patient_N)),
+        chance_f1=float(np.mean([chance.f1 for chance in chances])) if chances else None,
+        chance_pointing=_chance_pointing(views),
         f1=mean_interval([view.metrics.f1 for view in views], patient_N, confidence=confidence),
         precision=mean_interval([view.metrics.precision for view in views], patient_N, confidence=confidence),
         recall=mean_interval([view.metrics.recall for view in views], patient_N, confidence=confidence),
@@ -225,4 +288,10 @@ def _box_localization(views: Sequence[LocalizedView], patient_of_row: Mapping[in
         pointing=mean_interval([float(view.is_pointing) for view in views], patient_N, confidence=confidence),
         lesions=sum(view.lesions.total for view in views),
         lesions_reached=sum(view.lesions.reached for view in views),
+        chance_pointing=_chance_pointing(views),
     )
+
+
+def _chance_pointing(views: Sequence[LocalizedView]) -> float | None:
+    chances = [view.chance.pointing for view in views if view.chance is not None]
+    return float(np.mean(chances)) if chances else None

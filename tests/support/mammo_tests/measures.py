@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from schemas.reports import evaluation
+from schemas.reports import evaluation, reviewed
 from schemas.reports.evaluation import (
     AurocDifference,
     BoxLocalization,
@@ -20,11 +20,20 @@ from schemas.reports.evaluation import (
     TemperatureFit,
 )
 from schemas.reports.report import Interval, Report
+from schemas.reports.reviewed import (
+    FreeResponse,
+    FrocPoint,
+    GroupDifference,
+    LesionLevel,
+    OriginalRead,
+    ReadLevel,
+    ReadPoint,
+)
 
 
 def measured_titles() -> Iterator[str]:
     """What the measured fields of every report of the evaluation are called."""
-    for kind in vars(evaluation).values():
+    for kind in {**vars(evaluation), **vars(reviewed)}.values():
         if inspect.isclass(kind) and issubclass(kind, Report):
             fields = kind.model_fields.values()
             yield from (str(field.title) for field in fields if field.title is not None)
@@ -33,6 +42,50 @@ def measured_titles() -> Iterator[str]:
 def interval(value: float) -> Interval:
     """The value, a hundredth to either side."""
     return Interval(value=value, low=value - 0.01, high=value + 0.01)
+
+
+def reviewed_measures() -> dict[str, Any]:
+    """The original read, lesion by lesion, and two groups: by the field of a finding's metrics."""
+    point = ReadPoint(
+        name="specificity of the read", threshold=0.4, sensitivity=interval(0.811), specificity=interval(0.812),
+        sensitivity_difference=interval(0.013), sensitivity_decision="not inferior",
+        specificity_difference=interval(-0.114), specificity_decision="inferior",
+    )  # fmt: skip
+    level = ReadLevel(
+        name="breast", units=3001, positive_units=302, patients=1503, positive_patients=254, recalled_units=305,
+        read_sensitivity=interval(0.856), read_specificity=interval(0.857), points=(point,),
+    )  # fmt: skip
+    found = [
+        FreeResponse(
+            name=name, lesions=58 - place, unmarked=9, patients=31, units_without=610, patients_without=211,
+            points=tuple(
+                FrocPoint(
+                    false_marks_allowed=allowed, false_marks=allowed, threshold=0.3, sensitivity=interval(0.3 + allowed / 8.0)
+                )
+                for allowed in (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+            ),
+            jafroc=interval(0.71 + place / 10),
+        )
+        for place, name in enumerate(("each image by itself", "joined over views"))
+    ]  # fmt: skip
+    return {
+        "original_read": OriginalRead(
+            recalled=(0, 4, 5), margin=0.05, without_read=11, off_scale=12, labelled_by_read=13, levels=(level,)
+        ),
+        "lesion_level": LesionLevel(
+            images_without=610, false_marks_at_most=4.61, joined_lesions=21, single_lesions=7, counted=tuple(found)
+        ),
+        "group_differences": (
+            GroupDifference(
+                attribute="vendor", group="HOLOGIC", other="all others", measure="AUROC", difference=interval(-0.043),
+                p_value=0.0123, p_adjusted=0.0246,
+            ),
+            GroupDifference(
+                attribute="vendor", group="GE", other="all others", measure="sensitivity", difference=interval(0.021),
+                p_value=0.4321, p_adjusted=0.4321,
+            ),
+        ),
+    }  # fmt: skip
 
 
 def every_measure(**changes: Any) -> FindingMetrics:
@@ -50,7 +103,7 @@ def every_measure(**changes: Any) -> FindingMetrics:
     )  # fmt: skip
     where = LocalizationIntervals(
         f1=interval(0.51), precision=interval(0.52), recall=interval(0.53), pointing=interval(0.54),
-        lesions_reached=interval(0.55), patients=56,
+        lesions_reached=interval(0.55), patients=56, chance_f1=0.057, chance_pointing=0.058,
     )  # fmt: skip
     boxes = BoxLocalization(
         images=61,
@@ -60,6 +113,7 @@ def every_measure(**changes: Any) -> FindingMetrics:
         lesions=65,
         lesions_reached=66,
         patients=57,
+        chance_pointing=0.059,
     )
     seen = LesionsSeen(lesions=67, cut=68, lost=69, mean_seen=0.91, least_seen=0.02)
     given: dict[str, Any] = {
@@ -77,6 +131,6 @@ def every_measure(**changes: Any) -> FindingMetrics:
         "patients": 521, "positive_patients": 71, "subgroup_threshold": 0.096,
         "exams": 97, "positive_exams": 98, "exam_auroc": interval(0.99),
         "exam_auprc": interval(0.88), "models": (model,), "auroc_of_models": spread, "auprc_of_models": spread,
-        "localization_intervals": where, "boxes": boxes,
+        "localization_intervals": where, "boxes": boxes, **reviewed_measures(),
     }  # fmt: skip
     return FindingMetrics.model_validate(given | changes)

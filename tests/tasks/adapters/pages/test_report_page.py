@@ -21,7 +21,7 @@ import pytest
 
 from gmic_model.metrics.curve_bands import CurveBand
 from gmic_model.metrics.ranking import auprc, auroc, bootstrap_interval
-from mammo_tests.measures import every_measure, measured_titles
+from mammo_tests.measures import every_measure, measured_titles, reviewed_measures
 from schemas.config.evaluation import EvaluateConfig
 from schemas.config.ingest import IngestConfig, PhantomConfig, PreprocessConfig
 from schemas.config.network import ResNet22Config
@@ -324,8 +324,8 @@ def test_every_section_is_there_and_linked(render: Callable[..., str]) -> None:
     page = _Page(render())
     sections = [section["id"] for section in page.all("section")]
     assert sections == [
-        "summary", "cohort", "checks", "training", "performance", "operating", "calibration", "subgroups", "localisation",
-        "measures", "failures", "gallery", "provenance", "card", "config",
+        "summary", "cohort", "checks", "training", "performance", "operating", "original-read", "calibration", "subgroups",
+        "localisation", "measures", "failures", "gallery", "provenance", "card", "config",
     ]  # fmt: skip
     links = [link["href"] for link in page.all("a")]
     assert links[: 1 + len(sections)] == ["#content", *(f"#{section}" for section in sections)]
@@ -378,6 +378,26 @@ def test_every_measured_field_is_on_the_page(render: Callable[..., str], tmp_pat
     assert len(titles) > 30 and {title for title in titles if f'<th scope="row">{html.escape(title)}</th>' not in page} == set()
 
 
+def test_the_original_read_lesions_and_groups_stand_on_the_page(render: Callable[..., str], tmp_path: Path) -> None:
+    """Both rates beside the read's with what the margin says, the free-response curve with its numbers, Holm's p-values."""
+    evaluation = make_report(tmp_path).evaluation
+    page = render(evaluation=evaluation.model_copy(update={"by_finding": {"malignant": every_measure()}}))
+    text = re.sub(r"\s+", " ", _Page(page).text)
+    for part in (
+        "3,001 breasts", "302 with the finding, 305 recalled; 1,503 patients", "+1.3 +0.3 to +2.3 not inferior", "inferior",
+        "Margin: 5 percentage points", "11 breasts without a read, 12 of BI-RADS 0 or 6, 13 whose label",
+        "21 lesions joined over views", "4.61 an image", "At 0.125", "0.710 0.700–0.720",
+        "2 comparisons, 1 with p after Holm below 0.05", "-0.043 -0.053 to -0.0330.01230.0246",
+        "0.076 by chance 0.057", "8% by chance 5.8%",
+    ):  # fmt: skip
+        assert part in text, part
+    (drawn,) = [svg for svg in _Page(page).all("svg") if svg.get("data-chart") == "froc-malignant"]
+    told = json.loads(html.unescape(drawn["data-readings"] or ""))
+    assert len(told) == 2 and told[0]["points"][3][2].startswith("each image by itself: 0.42 (0.41–0.43) of lesions at 1 false")
+    bare = re.sub(r"\s+", " ", _Page(render()).text)
+    assert "Not compared: no BI-RADS category is recorded" in bare and "no lesion of the test split is marked" in bare
+
+
 def test_slider_holds_every_threshold_with_its_counts(render: Callable[..., str]) -> None:
     """From recalling nothing to recalling everything; the first shown keeps specificity 0.90; hidden until the script runs."""
     page = render()
@@ -403,7 +423,7 @@ def test_groups_show_counts_and_why_there_is_no_more(render: Callable[..., str])
     """Nine breasts of one vendor get counts and the reason; what the store does not record is named."""
     text = re.sub(r"\s+", " ", _Page(render()).text)
     assert "10 of each needed" in text and "HOLOGIC" in text
-    assert "Not recorded in this store: density, finding type." in text
+    assert "Not recorded in this store: device model, density, label source, finding type." in text
     assert "1 image" in text and "60 to 69" in text
 
 
@@ -538,7 +558,10 @@ def test_report_and_prediction_are_accessible(
     render: Callable[..., str], tmp_path: Path, accessibility_faults: Callable[[Path], list[str]]
 ) -> None:
     """axe-core finds nothing serious at 1280 and 1920 pixels, light and dark."""
-    render()
+    evaluation = make_report(tmp_path).evaluation
+    by_finding = evaluation.by_finding
+    by_finding["malignant"] = by_finding["malignant"].model_copy(update=reviewed_measures())
+    render(evaluation=evaluation.model_copy(update={"by_finding": by_finding}))
     _prediction_page(tmp_path)
     assert accessibility_faults(tmp_path / "report.html") == []
     assert accessibility_faults(tmp_path / "prediction.html") == []

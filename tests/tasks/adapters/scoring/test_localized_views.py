@@ -144,3 +144,35 @@ def test_the_model_for_localisation_is_chosen_by_masks_of_the_given_rows() -> No
     localized = [_localized(0, 0.2), _localized(1, 0.4), _localized(2, 1.0, is_boxed=True), _localized(3, 1.0)]
     assert mean_f1(localized, Finding.MALIGNANT, {0, 1, 2}) == pytest.approx(0.3)
     assert mean_f1(localized, Finding.BENIGN, {0, 1, 2}) is None
+
+
+def test_a_lesion_is_called_as_its_box_is() -> None:
+    """Two lesions of three boxes, of which two overlap and one of these has a name; where no box has one there is none."""
+    edges = ((8, 12, 4, 8), (10, 14, 6, 10), (24, 28, 14, 18))
+    boxes = [
+        LesionBox(finding=Finding.MALIGNANT, top_px=top, bottom_px=bottom, left_px=left, right_px=right, lesion=lesion)
+        for (top, bottom, left, right), lesion in zip(edges, (None, "L2", None), strict=True)
+    ]
+    (marked,) = annotations_of(_line("; ".join(box.text for box in boxes)), _views(is_flipped=True))
+    assert marked.name_P == ("L2", None) and len(marked.lesions.size_P) == 2
+    (unnamed,) = annotations_of(_line(boxes[0].text), _views(is_flipped=False))
+    assert unnamed.name_P == ()
+
+
+def test_what_chance_would_have_stands_beside_what_was_measured() -> None:
+    """The breast is the upper half of the window, the box a twelfth of it: F1 2 (1/12) / (1 + 1/12) = 2/13; cells 4 of 24."""
+    box = LesionBox(finding=Finding.MALIGNANT, top_px=8, bottom_px=12, left_px=4, right_px=12)
+    (marked,) = annotations_of(_line(box.text), _views(is_flipped=False))
+    breast_HW = np.zeros((32, 24), bool)
+    breast_HW[:16] = True
+    view = ScoredView(
+        row=0, score_C=np.zeros(2), saliency_CIJ=np.ones((2, 8, 6), np.float32), corner_K2=np.array([[0, 0]]),
+        attention_K=np.ones(1, np.float32),
+    )  # fmt: skip
+    (found,) = localize(view, [marked], (8, 8), breast_HW)
+    assert found.chance is not None and found.chance.f1 == pytest.approx(2 * (1 / 12) / (1 + 1 / 12))
+    rows, columns = np.nonzero(marked.mask_HW)
+    cells = len({(row // 4, column // 4) for row, column in zip(rows.tolist(), columns.tolist(), strict=True)})
+    assert found.chance.pointing == cells / 24
+    boxes = with_localization(_empty(), Finding.MALIGNANT, [found], pd.DataFrame({"row": [0], "patient_id": ["P"]}), 0.95).boxes
+    assert boxes is not None and boxes.chance_pointing == cells / 24

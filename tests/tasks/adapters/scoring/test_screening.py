@@ -76,7 +76,7 @@ def test_recalibration_is_fitted_on_the_tuning_split(measured: FindingMetrics) -
 
 def test_groups_follow_the_manifest(measured: FindingMetrics) -> None:
     """Counts by group add up to all breasts for every attribute; what the store lacks is named."""
-    assert measured.subgroups_not_recorded == ("density", "finding type")
+    assert measured.subgroups_not_recorded == ("device model", "density", "label source", "finding type")
     lines = {(line.attribute, line.group): line.breasts for line in measured.subgroups}
     assert lines["vendor", "HOLOGIC"] == 116 and lines["vendor", "not known"] == 4
     assert lines["views of the breast", "3 images"] == 1 and lines["views of the breast", "2 images"] == 119
@@ -111,7 +111,7 @@ def test_finding_types_stand_against_the_same_negatives() -> None:
     measured = with_screening_metrics(_metrics(), test, _breasts(2), images, CONFIG)
     lines = {line.group: line for line in measured.subgroups if line.attribute == "finding type"}
     negatives = int((test["label"] == 0).sum())
-    assert set(lines) == {"mass", "calcification"} and measured.subgroups_not_recorded == ()
+    assert set(lines) == {"mass", "calcification"} and measured.subgroups_not_recorded == ("device model", "label source")
     for kind, line in lines.items():
         assert line.breasts - line.positive_breasts == negatives and line.positive_breasts == int((kinds == kind).sum())
     assert lines["calcification"].auroc.value is not None
