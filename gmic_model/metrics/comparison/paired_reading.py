@@ -26,7 +26,7 @@ from schemas.reports.reviewed import ReadLevel, ReadPoint
 
 _SLACK = 1e-12
 AT_SPECIFICITY, AT_SENSITIVITY = "specificity of the read", "sensitivity of the read"
-ON_TUNING = "specificity of the read on the tuning split"
+ON_TUNING = "read's specificity on tuning"
 """What the threshold was chosen for, in words."""
 
 

@@ -76,4 +76,4 @@ def _tell(one: FreeResponse, point: FrocPoint) -> str:
 def _describe(one: FreeResponse) -> str:
     at_one = next((point for point in one.points if point.false_marks_allowed == 1.0), one.points[-1])
     value = "not defined" if at_one.sensitivity.value is None else f"{at_one.sensitivity.value:.2f}"
-    return f"Lesions of {one.name}: {value} found at one false mark an image or fewer."
+    return f"{one.name.capitalize()}: {value} of lesions found at one false mark an image or fewer."
