@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from gmic_model.metrics.areas import area_interval
-from gmic_model.metrics.lesions.marks import UNMARKED
+from gmic_model.metrics.lesions.lesion_marks import UNMARKED
 from gmic_model.metrics.proportions import MINIMUM_PATIENTS, clustered_variance, proportion, widened
 from gmic_model.metrics.ranking import Metric
 from schemas.reports.report import Interval

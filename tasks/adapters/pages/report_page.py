@@ -94,8 +94,7 @@ def render_report(
         training_charts=(loss_chart(epochs, report.train.best_epoch), tuning_chart(epochs, report.train.best_epoch)),
         test_charts=(roc_chart(ordered), pr_chart(ordered)) if ordered else (),
         sliders=[drawn for drawn in map(slider, ordered) if drawn is not None],
-        calibration_charts=_calibration_charts(report),
-        froc_charts=froc_charts(report.evaluation),
+        **_charts_of_findings(report.evaluation),
         failures=failures,
         panels=panels,
         links=exam_links(report.explanation, output_path),
@@ -195,10 +194,14 @@ def _whiskers(report: PipelineReport) -> dict[str, dict[str, Whisker | None]]:
     }
 
 
-def _calibration_charts(report: PipelineReport) -> list[Chart]:
-    by_finding = report.evaluation.by_finding
+def _charts_of_findings(evaluated: EvaluationReport) -> dict[str, list[Chart]]:
+    """What is drawn of each finding by itself, by the name that the template knows it by."""
+    by_finding = evaluated.by_finding
     drawn = [calibration_chart(finding, by_finding[finding]) for finding in page_findings(by_finding)]
-    return [chart for chart in drawn if chart is not None]
+    return {
+        "calibration_charts": [chart for chart in drawn if chart is not None],
+        "froc_charts": froc_charts(evaluated),
+    }
 
 
 def _cautions(report: PipelineReport, config: RunConfig) -> list[str]:

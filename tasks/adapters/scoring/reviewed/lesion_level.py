@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gmic_model.metrics.lesions.froc import FalseMarks, RatedLesions, froc_points, jafroc
-from gmic_model.metrics.lesions.marks import UNMARKED, ImageMarks, rated_marks
+from gmic_model.metrics.lesions.lesion_marks import UNMARKED, ImageMarks, rated_marks
 from schemas.exam import FINDINGS, Finding
 from schemas.reports.reviewed import FreeResponse, LesionLevel
 from tasks.adapters.scoring.localized_views import Annotation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gmic_model.metrics.lesions.froc import FALSE_MARKS, FalseMarks, RatedLesions, froc_points, jafroc
-from gmic_model.metrics.lesions.marks import UNMARKED
+from gmic_model.metrics.lesions.lesion_marks import UNMARKED
 
 
 def _false() -> FalseMarks:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmic_model.metrics.lesions.marks import ImageMarks
+from gmic_model.metrics.lesions.lesion_marks import ImageMarks
 from gmic_model.seen_lesions import Lesions
 from schemas.exam import UNKNOWN, Finding
 from tasks.adapters.scoring.localized_views import Annotation

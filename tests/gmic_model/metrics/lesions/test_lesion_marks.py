@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gmic_model.metrics.lesions.marks import UNMARKED, rated_marks
+from gmic_model.metrics.lesions.lesion_marks import UNMARKED, rated_marks
 
 
 def _map() -> np.ndarray:
