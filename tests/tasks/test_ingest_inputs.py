@@ -182,3 +182,18 @@ def test_boxes_of_no_image_are_counted(config: RunConfig, two_exams: Path, inges
     report = ingest_here(with_inputs(config, boxes_csv=path))
     assert report.boxes_unmatched == 1
     assert read_manifest(open_store(report.store_dir))["lesion_boxes"].notna().sum() == 1
+
+
+def test_columns_that_make_groups_reach_the_manifest(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
+    """Ingested again with a column named, every line says its value and nothing is decoded; taken out, it is gone again."""
+    before = ingest_here(config).data_version
+    header, *lines = (two_exams / "labels.csv").read_text().splitlines()
+    labels = config.workspace_dir / "grouped.csv"
+    labels.write_text("\n".join([f"{header},site", *(f"{line},{'AB'[place % 2]}" for place, line in enumerate(lines))]) + "\n")
+    named = with_inputs(config, labels_csv=labels)
+    named = named.model_copy(update={"evaluate": config.evaluate.model_copy(update={"subgroup_columns": ("site",)})})
+    report = ingest_here(named)
+    said = read_manifest(open_store(report.store_dir))["label_groups"]
+    assert set(said) == {'{"site": "A"}', '{"site": "B"}'} and report.images_new == 0 and report.data_version != before
+    assert ingest_here(config).data_version == before
+    assert "label_groups" not in read_manifest(open_store(report.store_dir))

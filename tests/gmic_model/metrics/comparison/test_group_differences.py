@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 
 from gmic_model.metrics.comparison.group_differences import ALL_OTHERS, adjusted, difference_of, group_differences, holm
-from gmic_model.metrics.proportions import proportion
+from gmic_model.metrics.proportions import wilson
 from gmic_model.metrics.ranking import auroc
 from schemas.exam import NOT_KNOWN
 
@@ -19,9 +20,9 @@ def test_holm_steps_down() -> None:
 
 def test_a_difference_has_newcombes_limits() -> None:
     """Newcombe 1998 (Statistics in Medicine 17, 873), Table II, method 10: 56 of 70 less 48 of 80 is 0.2 (0.0524 to 0.3339)."""
-    parts = [np.arange(count) < hits for hits, count in ((56, 70), (48, 80))]
     first, second = (
-        lambda confidence, hits=hits: proportion(hits, np.arange(len(hits)), confidence=confidence) for hits in parts
+        lambda confidence, hits=hits, count=count: wilson(hits / count, count, float(ndtri((1.0 + confidence) / 2.0)))
+        for hits, count in ((56, 70), (48, 80))
     )
     found, p_value = difference_of(first, second, confidence=0.95)
     assert found.value == pytest.approx(0.2) and (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
