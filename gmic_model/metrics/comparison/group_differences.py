@@ -25,7 +25,7 @@ MEASURES: Final = ("AUROC", "sensitivity", "specificity")
 ByConfidence = Callable[[float], Part]
 """A value with its interval at any level of confidence."""
 _SMALLEST_P: Final = 1e-6
-_HALVINGS: Final = 24
+_HALVINGS: Final = 18
 
 
 def group_differences(
