@@ -21,6 +21,7 @@ from schemas.reports.training import TrainReport
 from tasks.adapters.pages.charts.curves import FindingScores
 from tasks.adapters.pages.pdf_printer import find_browser, print_pdf
 from tasks.adapters.pages.report_page import render_report
+from tasks.adapters.pages.reporting.reporting_page import render_reporting
 from tasks.adapters.provenance import now
 from tasks.adapters.scoring.score_tables import BREAST, labelled, read_breast_scores
 from tasks.adapters.workspace import Workspace
@@ -53,8 +54,14 @@ def write_report(
     )
     breasts = read_breast_scores(evaluated)
     scores = [_finding_scores(breasts, finding, config) for finding in Finding]
-    render_report(report, config=config, scores=scores, output_path=path, created=now())
+    created = now()
+    reporting = render_reporting(
+        report, config=config, report_page=path.name, output_path=path.with_name("reporting.html"), created=created
+    )
+    report = report.model_copy(update={"reporting_path": reporting})
+    render_report(report, config=config, scores=scores, output_path=path, created=created)
     show_link("report", path, "The run's report")
+    show_link("reporting", reporting, "What the run says to reporting guidelines")
     report = report.model_copy(update={"pdf_path": pdf_of(path) if config.report.pdf else None})
     return save_report(config, Stage.REPORT, report)
 

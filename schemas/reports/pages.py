@@ -8,7 +8,7 @@ from pydantic import Field
 
 from schemas.reports.data import IngestReport, SeenBreasts, SplitReport, ValidationReport
 from schemas.reports.evaluation import EvaluationReport
-from schemas.reports.report import Report, ReportPath
+from schemas.reports.report import ADDED_TO_REPORT, Report, ReportPath
 from schemas.reports.training import TrainReport
 
 
@@ -102,3 +102,6 @@ class PipelineReport(Report):
     explanation: ExplainReport
     report_path: ReportPath
     pdf_path: ReportPath | None = Field(None, description="None = not wanted, or there is no Chromium to print it")
+    reporting_path: ReportPath | None = Field(
+        None, json_schema_extra=ADDED_TO_REPORT, description="The page of reporting guidelines; None = a former release's"
+    )

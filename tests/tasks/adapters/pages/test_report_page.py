@@ -301,7 +301,9 @@ def _assert_is_self_contained(page: str) -> None:
         assert tag not in {"iframe", "object", "embed", "form", "base"}
         for name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href", "background"):
             value = attributes.get(name)
-            is_exam_page = tag == "a" and name == "href" and re.fullmatch(r"explain/gallery/[\w%]+\.html", value or "")
+            is_exam_page = (
+                tag == "a" and name == "href" and re.fullmatch(r"explain/gallery/[\w%]+\.html|reporting.html", value or "")
+            )
             assert value is None or is_exam_page or value.startswith(("#", "data:")), f"<{tag} {name}={value[:60]!r}>"
         assert not [name for name in attributes if name.startswith("on")]
     # The one address is a name: the namespace in which the script makes an SVG element.
@@ -317,6 +319,12 @@ def test_report_loads_nothing(render: Callable[..., str]) -> None:
 def test_prediction_loads_nothing(tmp_path: Path) -> None:
     """The same law for the small page."""
     _assert_is_self_contained(_prediction_page(tmp_path))
+
+
+def test_the_report_leads_to_the_page_of_reporting_guidelines(render: Callable[..., str], tmp_path: Path) -> None:
+    """From the contents and the model card, where there is one: a former release's report has none."""
+    assert render(reporting_path=tmp_path / "reporting.html").count('<a href="reporting.html">') == 2
+    assert "reporting.html" not in render()
 
 
 def test_every_section_is_there_and_linked(render: Callable[..., str]) -> None:
