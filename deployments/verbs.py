@@ -144,6 +144,12 @@ VERBS: Final = (
         runs="deployments.commands.demo:demo",
     ),
     Verb(
+        name="dataset",
+        group=MAIN_JOB,
+        help="A public data set as downloaded becomes what pipeline reads, its counts compared with the published ones.",
+        runs="deployments.commands.dataset:dataset",
+    ),
+    Verb(
         name="phantom",
         group=ONE_STAGE,
         help="Write a labelled synthetic screening cohort as DICOM files.",

@@ -9,6 +9,7 @@ MammoError
 │   └── FileDeferred      one such file: the share, the disk or memory failed, not the file  exit 75
 ├── GateChildFailed       the process that reads foreign files cannot be started           exit 1
 ├── LabelError            labels cannot be read, or join to no exam                        exit 3
+├── DatasetError          a public data set's files or counts are not those that were published   exit 3
 ├── ValidationFailed      a blocking data check failed                                     exit 4
 ├── StoreError            the exam store is missing, damaged or of another layout          exit 5
 │   └── StoreBusy         another run holds the store                                      exit 75
@@ -67,6 +68,12 @@ class NoExamsFound(MammoError):
 
 class DicomError(MammoError):
     """A file cannot be read as DICOM, or its pixels cannot be decoded."""
+
+    exit_code = 3
+
+
+class DatasetError(MammoError):
+    """A public data set's files or tables are not there, or are not as they were published."""
 
     exit_code = 3
 

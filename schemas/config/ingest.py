@@ -152,6 +152,11 @@ class IngestConfig(Config):
 
     source_dir: Path = Field(description="Folder of DICOM files, searched with its subfolders")
     labels_csv: Path | None = Field(None, description="Labels per breast; see docs/reference/labels.md")
+    subjects_csv: Path | None = Field(
+        None,
+        json_schema_extra=ADDED_LATER,
+        description="Whom and what each file shows, where a table says it and not the header; see docs/reference/subjects.md",
+    )
     masks_dir: Path | None = Field(None, description="Lesion masks, <SOPInstanceUID>.png: bit 0 benign, bit 1 malignant")
     boxes_csv: Path | None = Field(None, description="Lesion boxes where there are no masks; see docs/reference/labels.md")
     profile: str = Field("clinical-strict", description="Named set of relaxed gate rules for a public data set")

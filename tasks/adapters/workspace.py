@@ -20,6 +20,9 @@ AnyReport = TypeVar("AnyReport", bound=Report)
 UNFINISHED: Final = ".part"
 """Ending of what this program is still writing."""
 
+REPORT_FILE: Final = "report.json"
+"""What a stage, or a converted data set, says of itself."""
+
 SERVER_DATABASE = "prefect.db"
 SERVER_AUTH = "auth"
 """In the server's home, 0600: ``user:password`` that the UI and every client give."""
@@ -139,7 +142,7 @@ class Workspace:
 
     def report_path(self, stage: str) -> Path:
         """What a stage said of its last execution."""
-        return self.stage_dir(stage) / "report.json"
+        return self.stage_dir(stage) / REPORT_FILE
 
     def done_path(self, stage: str) -> Path:
         """The key of a stage's last execution that ended well (``tasks.stage``)."""

@@ -1,4 +1,7 @@
-"""All gate profiles by name. A new data set is a module in ``sets`` and its name here (docs/how-to/add-a-data-set.md)."""
+"""All gate profiles and public data sets by name.
+
+A new data set is a module in ``sets`` and its name here (docs/how-to/add-a-data-set.md).
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,45 @@ from typing import Final
 from schemas.config.section import nearest_keys
 from schemas.errors import ConfigError
 from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT, Profile
+from tasks.adapters.datasets.published.reading import DataSet
 from tasks.adapters.datasets.sets import (
+    bmcd,
     cbis_ddsm,
+    cdd_cesm,
     cmmd,
+    csaw_cc,
+    ddsm,
     embed,
     inbreast,
+    kau_bcmd,
+    mini_mias,
+    omi_db,
     phantom,
     rsna,
     vindr,
 )
+
+DATA_SETS: Final[Mapping[str, DataSet]] = MappingProxyType(
+    {
+        module.DATA_SET.facts.name: module.DATA_SET
+        for module in (
+            cbis_ddsm,
+            cmmd,
+            vindr,
+            rsna,
+            inbreast,
+            embed,
+            csaw_cc,
+            ddsm,
+            mini_mias,
+            omi_db,
+            bmcd,
+            cdd_cesm,
+            kau_bcmd,
+        )
+    }
+)
+"""The public data sets that `mammo dataset` converts, by name."""
 
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
     {
@@ -31,6 +64,13 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
             rsna.PROFILE,
             inbreast.PROFILE,
             embed.PROFILE,
+            csaw_cc.PROFILE,
+            ddsm.PROFILE,
+            mini_mias.PROFILE,
+            omi_db.PROFILE,
+            bmcd.PROFILE,
+            cdd_cesm.PROFILE,
+            kau_bcmd.PROFILE,
             phantom.PROFILE,
         )
     }
@@ -56,3 +96,20 @@ def profile_named(name: str, *, image_types: Collection[str] = ()) -> Profile:
         )
     profile = PROFILES[name]
     return replace(profile, image_types=profile.image_types.union(image_types)) if image_types else profile
+
+
+def data_set_named(name: str) -> DataSet:
+    """Finds a public data set, by its name or another that is in use.
+
+    Raises:
+        ConfigError: There is none of this name; the message names the nearest.
+    """
+    by_name = {**DATA_SETS} | {alias: each for each in DATA_SETS.values() for alias in each.facts.aliases}
+    if name.casefold() not in by_name:
+        nearest = nearest_keys(name, by_name)
+        raise ConfigError(
+            f"There is no data set {name!r}",
+            expected=f"one of {', '.join(DATA_SETS)}",
+            remedy=f"did you mean {nearest[0]}?" if nearest else "`mammo dataset --list` says what each needs",
+        )
+    return by_name[name.casefold()]

@@ -26,6 +26,7 @@ class Subject:
         is_exam_mapped: True if ``exam`` is not a UID by the profile's choice.
         sides: Source name to ``R``, ``L`` or another value that was found there.
         views: Source name to ``CC``, ``MLO``, or another view's name or "other".
+        is_named: True if a table of the set names the file: identifiers that are no UIDs are meant.
     """
 
     patient: str
@@ -33,6 +34,7 @@ class Subject:
     is_exam_mapped: bool
     sides: dict[str, str]
     views: dict[str, str]
+    is_named: bool = False
 
     @property
     def laterality(self) -> Laterality | None:

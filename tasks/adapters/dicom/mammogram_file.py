@@ -1,4 +1,4 @@
-"""Writes a phantom mammogram as the DICOM object that a mammography system would send."""
+"""Writes a mammogram as a DICOM object: a phantom as a system would send it, and a public set's picture as what it is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from schemas.errors import DicomError
+from schemas.exam import ViewPosition
 from tasks.adapters.dicom.header import MAMMOGRAPHY_FOR_PRESENTATION
 from tasks.adapters.dicom.mammogram import FIXED_ATTRIBUTES, PHANTOM_ORIENTATIONS, PHANTOM_VIEW_CODES, MammogramHeader
 from tasks.adapters.workspace import aside_of
@@ -45,6 +46,64 @@ def write_mammogram(path: Path, pixels_HW: NDArray[np.uint16], header: Mammogram
         # PixelData (7FE0,0010) comes last: appended here, because pydicom would copy the 17 MB several times.
         file.write(struct.pack("<2H2s2xL", 0x7FE0, 0x0010, b"OW", little_endian_HW.nbytes))
         file.write(little_endian_HW.data)
+    aside.replace(path)
+
+
+def write_copy(
+    path: Path,
+    pixels_HW: NDArray[np.uint8] | NDArray[np.uint16],
+    *,
+    patient_id: str,
+    study_uid: str,
+    series_uid: str,
+    sop_uid: str,
+    laterality: str,
+    view: str,
+    spacing_mm: float | None,
+    is_lossy: bool,
+) -> None:
+    """Writes what a picture of a mammogram shows as DICOM: its values as they are, and nothing that it does not say.
+
+    The same arguments make the same bytes: no time and no random number is in them.
+
+    Args:
+        path: The file; its folder must exist.
+        pixels_HW: Grey values of (rows, columns), MONOCHROME2.
+        patient_id: As the set names her.
+        study_uid: Of the exam.
+        series_uid: Of the exam's images.
+        sop_uid: Of the image.
+        laterality: ``L`` or ``R``.
+        view: ``CC`` or ``MLO``.
+        spacing_mm: Between pixels in the film or detector; None = not known.
+        is_lossy: The picture had been compressed with losses.
+    """
+    bits = 8 * pixels_HW.dtype.itemsize
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SpecificCharacterSet, dataset.ImageType, dataset.Modality = "ISO_IR 192", ["DERIVED", "SECONDARY"], "MG"
+    dataset.SOPClassUID, dataset.SOPInstanceUID = MAMMOGRAPHY_FOR_PRESENTATION, sop_uid
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study_uid, series_uid
+    dataset.PresentationIntentType, dataset.BodyPartExamined = "FOR PRESENTATION", "BREAST"
+    dataset.PatientID = patient_id
+    dataset.PatientName = dataset.PatientBirthDate = dataset.StudyDate = dataset.AccessionNumber = ""
+    dataset.ImageLaterality, dataset.ViewPosition = laterality, view
+    dataset.ViewCodeSequence = [_concept(*PHANTOM_VIEW_CODES[ViewPosition(view)])]
+    dataset.ViewCodeSequence[0].ViewModifierCodeSequence = []
+    if spacing_mm is not None:
+        dataset.ImagerPixelSpacing = [f"{spacing_mm:.6g}"] * 2
+    dataset.LossyImageCompression = "01" if is_lossy else "00"
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
+    dataset.Rows, dataset.Columns = pixels_HW.shape
+    dataset.BitsAllocated = dataset.BitsStored = bits
+    dataset.HighBit = bits - 1
+    content = np.ascontiguousarray(pixels_HW, f"<u{bits // 8}").tobytes()
+    dataset.PixelData = content + b"\0" * (len(content) % 2)
+    dataset["PixelData"].VR = "OB" if bits == 8 else "OW"
+    aside = aside_of(path)
+    with aside.open("wb") as file:
+        dataset.save_as(file, enforce_file_format=True)
     aside.replace(path)
 
 

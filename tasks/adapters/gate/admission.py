@@ -34,6 +34,7 @@ from schemas.errors import DicomError
 from schemas.exam import Acquisition, ImageRecord, Photometric
 from schemas.layout import HEADER_NAMES
 from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT, Profile
+from tasks.adapters.datasets.named_subjects import NamedSubject
 from tasks.adapters.datasets.subject import Subject
 from tasks.adapters.dicom.bounded_reader import BoundedReader
 from tasks.adapters.dicom.dicom_file import quoting_no_value, read_header_from, read_image_from
@@ -83,6 +84,7 @@ def inspect_header(
     pseudonyms: Pseudonyms,
     with_digest: bool = True,
     descriptor: int | None = None,
+    named: NamedSubject | None = None,
 ) -> ImageRecord:
     """Applies the file and header rules; reads no pixels.
 
@@ -93,6 +95,7 @@ def inspect_header(
         pseudonyms: Makes the record's identifiers.
         with_digest: Reads the whole file for its digest; else the header alone, and the record's digest is "".
         descriptor: The file, if it is open already; it is closed. None = it is opened here.
+        named: What a table says of whom and what it shows; None = its header says it.
 
     Raises:
         GateRejection: The file is refused; ``reason_codes`` names every rule that refuses it.
@@ -102,7 +105,8 @@ def inspect_header(
         source_sha256 = _source_digest(file, pseudonyms) if with_digest else ""
         header = read_header_from(file)
         remaining_bytes = os.fstat(file.fileno()).st_size - file.tell()
-    return _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, remaining_bytes, odd)
+    whose = _Whose(path=path, source_dir=source_dir, profile=profile, pseudonyms=pseudonyms, named=named)
+    return _gated_record(header, whose, source_sha256, remaining_bytes, odd)
 
 
 @quoting_no_value("X22", "The image cannot be inspected")
@@ -118,6 +122,7 @@ def accept_image(
     common_spacing_mm: float | None = None,
     when_read: Callable[[], None] = lambda: None,
     descriptor: int | None = None,
+    named: NamedSubject | None = None,
 ) -> tuple[ImageRecord, GatedPixels]:
     """Applies every rule to a file that is opened, hashed and parsed once.
 
@@ -132,6 +137,7 @@ def accept_image(
         common_spacing_mm: The window's pixel spacing, if images are brought to one.
         when_read: Called when every byte was read once: from then on the file's content is what takes time.
         descriptor: The file, if it is open already; it is closed. None = it is opened here.
+        named: What a table says of whom and what it shows; None = its header says it.
 
     Raises:
         GateRejection: The file is refused, or changed since it was found or while it was read (F07).
@@ -143,7 +149,8 @@ def accept_image(
         when_read()
         header = read_header_from(file, with_voi_lut=voi is VoiMode.VOI_LUT)
         remaining_bytes = status.st_size - file.tell()
-        record = _gated_record(header, path, source_dir, profile, pseudonyms, source_sha256, remaining_bytes, odd)
+        whose = _Whose(path=path, source_dir=source_dir, profile=profile, pseudonyms=pseudonyms, named=named)
+        record = _gated_record(header, whose, source_sha256, remaining_bytes, odd)
         stored = read_image_from(file)
         after = file_fingerprint(os.fstat(file.fileno()))
     before = file_fingerprint(status)
@@ -159,22 +166,34 @@ def _source_digest(file: BufferedReader, pseudonyms: Pseudonyms) -> str:
     return pseudonyms.source_digest(hashlib.file_digest(file, "sha256").hexdigest())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class _Whose:
+    """What decides whom a header is of."""
+
+    path: Path
+    source_dir: Path
+    profile: Profile
+    pseudonyms: Pseudonyms
+    named: NamedSubject | None
+
+    def subject(self, header: DicomHeader) -> Subject:
+        """Of the header, by the data set's ways; a table's word goes before its patient and exam."""
+        is_below = self.path.is_relative_to(self.source_dir)
+        told = self.profile.identify(header, self.path.relative_to(self.source_dir).as_posix() if is_below else self.path.name)
+        return told if self.named is None else self.named.over(told)
+
+
 def _gated_record(
-    header: DicomHeader,
-    path: Path,
-    source_dir: Path,
-    profile: Profile,
-    pseudonyms: Pseudonyms,
-    source_sha256: str,
-    remaining_bytes: int,
-    odd: tuple[Broken, ...],
+    header: DicomHeader, whose: _Whose, source_sha256: str, remaining_bytes: int, odd: tuple[Broken, ...]
 ) -> ImageRecord:
-    relative_path = path.relative_to(source_dir).as_posix() if path.is_relative_to(source_dir) else path.name
-    subject = profile.identify(header, relative_path)
+    subject, profile = whose.subject(header), whose.profile
     seen = Seen(header=header, subject=subject, profile=profile, today=date.today())
     broken = _kept((*odd, *broken_rules(seen)), profile)
     refuse((*broken, *broken_rules(Remainder(header=header, size_bytes=remaining_bytes))), profile)
-    return _record(header, subject, profile, pseudonyms, source_sha256, _warned(broken))
+    record = _record(header, subject, profile, whose.pseudonyms, source_sha256, _warned(broken))
+    if whose.named is not None and whose.named.acquisition is not None:
+        return replace(record, acquisition=whose.named.acquisition)
+    return record
 
 
 def _gated_pixels(
@@ -296,7 +315,8 @@ def _record(
     # The rules have refused what is missing here; the assertions say so to the type checker.
     assert subject.laterality is not None and subject.view_position is not None  # noqa: S101
     assert header.rows is not None and header.columns is not None and header.bits_stored is not None  # noqa: S101
-    patient_id = pseudonyms.patient_id(subject.patient, header.issuer_of_patient_id)
+    # A table's patient has no issuer: what a header says of one is of the header's patient.
+    patient_id = pseudonyms.patient_id(subject.patient, "" if subject.is_named else header.issuer_of_patient_id)
     exam_date = parse_date(header.study_date)
     spacing_mm = detector_spacing_mm(header)
     return ImageRecord(

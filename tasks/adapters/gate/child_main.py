@@ -209,6 +209,7 @@ def _inspected(request: InspectHeader, pseudonyms: Pseudonyms, file: int, mask: 
         pseudonyms=pseudonyms,
         with_digest=request.with_digest,
         descriptor=file,
+        named=request.named,
     )
     fault = "" if mask is None else _mask(mask, (record.rows_px, record.columns_px))[1]
     return Answer(record=record, mask_fault=fault)
@@ -226,6 +227,7 @@ def _prepared(request: PrepareImage, pseudonyms: Pseudonyms, memory: mmap.mmap, 
         common_spacing_mm=request.preprocess.pixel_spacing_mm,
         when_read=lambda: memory.__setitem__(READ_AT, 1),
         descriptor=file,
+        named=request.named,
     )
     prepared = prepare_view(
         gated.pixels_HW,

@@ -12,6 +12,7 @@ from typing import Final
 
 from schemas.config.ingest import GateLimits
 from schemas.config.run import RunConfig
+from tasks.adapters.datasets.named_subjects import NamedSubject, read_subjects, subjects_version
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.workspace import Workspace
 
@@ -27,6 +28,7 @@ class GateSettings:
         key_id: Names it: another key that was put there meanwhile makes no pseudonym. ``""`` where there is no store yet.
         limits: What reading one file may take.
         image_types: Values of ImageType that the site's plain mammograms have besides.
+        subjects_csv: The table that says whom and what each file shows; None = the headers do.
     """
 
     source_dir: Path
@@ -35,12 +37,24 @@ class GateSettings:
     key_id: str = ""
     limits: GateLimits = field(default_factory=GateLimits)
     image_types: tuple[str, ...] = ()
+    subjects_csv: Path | None = None
 
     @property
     def refuses_under(self) -> str:
         """What a refusal depends on besides the file: it is settled under this, and under another the file is read again."""
         limits = f"{self.limits.timeout_s:g}s {self.limits.memory_bytes >> 20}MiB"
-        return " ".join((self.profile, limits, rules_version(), *sorted(self.image_types)))
+        parts = (self.profile, limits, rules_version(), *sorted(self.image_types), subjects_version(self.subjects_csv))
+        return " ".join(filter(None, parts))
+
+    def named(self, path: Path) -> NamedSubject | None:
+        """What the table says of a file; None = there is no table, or it does not name the file.
+
+        Raises:
+            LabelError: The table cannot be read.
+        """
+        if self.subjects_csv is None or not path.is_relative_to(self.source_dir):
+            return None
+        return read_subjects(self.subjects_csv).by_path.get(path.relative_to(self.source_dir).as_posix())
 
 
 _DECIDING_PACKAGES: Final = (
@@ -83,4 +97,5 @@ def gate_settings(config: RunConfig) -> GateSettings:
         key_id=read_settings(store).pseudonym_key_id if store.settings_path.exists() else "",
         limits=config.ingest.gate_limits,
         image_types=config.ingest.image_types,
+        subjects_csv=config.ingest.subjects_csv,
     )

@@ -18,6 +18,7 @@ from gmic_model.preprocess import PreparedView
 from schemas.config.ingest import PreprocessConfig
 from schemas.exam import ImageRecord, LesionBeyond, ViewGeometry
 from schemas.refusal import Refusal
+from tasks.adapters.datasets.named_subjects import NamedSubject
 from tasks.adapters.dicom.header import LARGEST_SIDE_PX
 from tasks.adapters.gate.gate_settings import GateSettings
 from tasks.adapters.pseudonyms import Pseudonyms
@@ -50,12 +51,14 @@ class InspectHeader:
     Attributes:
         with_digest: Read the rest of the file too, for its digest.
         mask_path: A lesion mask to look at beside it: whether it fits the image that the header tells of.
+        named: What a table says of the file; None = its header says it.
     """
 
     path: Path
     gate: GateSettings
     with_digest: bool = True
     mask_path: Path | None = None
+    named: NamedSubject | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,7 @@ class PrepareImage:
     Attributes:
         fingerprint: The file's size and modification time when it was found.
         mask_path: Lesion mask of the image, if there is one.
+        named: What a table says of the file; None = its header says it.
     """
 
     path: Path
@@ -73,6 +77,7 @@ class PrepareImage:
     preprocess: PreprocessConfig
     canvas_px: tuple[int, int]
     mask_path: Path | None
+    named: NamedSubject | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

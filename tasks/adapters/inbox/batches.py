@@ -23,7 +23,14 @@ from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.lines import AcceptedFile
 from tasks.adapters.inbox.shard_writer import HeaderJob, InspectedFile, PlannedImage, ShardJob, ShardResult
-from tasks.adapters.inbox.source_folder import LINK_TO_NOWHERE, complete_files, mask_files, require_apart, source_files
+from tasks.adapters.inbox.source_folder import (
+    LINK_TO_NOWHERE,
+    complete_files,
+    mask_files,
+    named_files,
+    require_apart,
+    source_files,
+)
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_record
 from tasks.adapters.labels.named_inputs import read_inputs, require_inputs, warn_of_masks
@@ -46,12 +53,14 @@ class Scan:
         unsettled: Files to read: new, changed, not finished by an earlier run, or with another lesion mask than before.
         still_copied: Files that somebody is writing; left for the next run.
         unreadable: Folders and files that could not be looked at, by error (``source_folder.Listing``).
+        left_out: Files that ``ingest.subjects_csv`` leaves out or does not name: masks, crops, tables.
     """
 
     file_ids: frozenset[str]
     unsettled: tuple[SourceFile, ...]
     still_copied: int = 0
     unreadable: Mapping[str, int] = field(default_factory=dict)
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +105,11 @@ def scan_folder(config: RunConfig) -> Scan:
     require_folder(source_dir)
     store, pseudonyms = open_exams(config)
     listing = source_files(source_dir, pseudonyms)
-    files = listing.files
+    files = named_files(listing.files, gate_settings(config))
     if not files and listing.unreadable:
         raise _unavailable("The source folder cannot be looked through", listing.unreadable)
     if not files:
-        raise _no_exams(source_dir, got="no file")
+        raise _no_exams(source_dir, got="no file that subjects_csv names" if listing.files else "no file")
     require_inputs(config.ingest)
     with StoreLedger(store) as ledger:
         ledger.key_digests(pseudonyms)
@@ -124,6 +133,7 @@ def scan_folder(config: RunConfig) -> Scan:
         unsettled=tuple(complete),
         still_copied=len(unsettled) - len(complete),
         unreadable=listing.unreadable,
+        left_out=len(listing.files) - len(files),
     )
 
 

@@ -200,6 +200,7 @@ def ingest_report(
         images_without_source=sum(line.file_id not in scan.file_ids for line in found.lines),
         files_still_copied=scan.still_copied,
         files_withdrawn=what.withdrawn,
+        files_left_out=scan.left_out,
         files_deferred=len(deferred),
         deferred_by_reason=dict(Counter(file.reason for file in deferred).most_common()),
         paths_unreadable=dict(scan.unreadable),
@@ -270,6 +271,8 @@ def gate_rows(report: IngestReport) -> list[dict[str, object]]:
     rows += [{"outcome": "warned", "rule": rule, "images": count} for rule, count in report.warnings_by_rule.items()]
     if report.images_contested:
         rows.append({"outcome": "ALERT: contested", "rule": "I06", "images": report.images_contested})
+    if report.files_left_out:
+        rows.append({"outcome": "left out by subjects_csv", "rule": "", "images": report.files_left_out})
     if report.files_withdrawn:
         rows.append({"outcome": "withdrawn", "rule": "", "images": report.files_withdrawn})
     return rows

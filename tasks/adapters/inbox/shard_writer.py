@@ -94,7 +94,9 @@ def inspect_files(job: HeaderJob) -> tuple[InspectedFile, ...]:
     inspected = []
     for file in job.files:
         try:
-            record = child.inspect(InspectHeader(path=file.path, gate=job.gate, with_digest=job.with_digest))
+            named = job.gate.named(file.path)
+            request = InspectHeader(path=file.path, gate=job.gate, with_digest=job.with_digest, named=named)
+            record = child.inspect(request)
             inspected.append(InspectedFile(file=file, record=record))
         except DicomError as error:
             inspected.append(InspectedFile(file=file, refused=refusal(file, error)))
@@ -175,6 +177,7 @@ def _request(job: ShardJob, image: PlannedImage) -> PrepareImage:
         preprocess=job.preprocess,
         canvas_px=job.store.canvas_px,
         mask_path=None if image.mask_fingerprint == LINK_TO_NOWHERE else image.mask_path,
+        named=job.gate.named(image.file.path),
     )
 
 

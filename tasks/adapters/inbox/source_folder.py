@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from schemas.errors import ConfigError, SourceUnavailable, error_name
+from tasks.adapters.gate.gate_settings import GateSettings
 from tasks.adapters.gate.source_file import SourceFile, file_fingerprint, is_unfinished
 from tasks.adapters.pseudonyms import Pseudonyms
 
@@ -57,6 +58,15 @@ def source_files(source_dir: Path, pseudonyms: Pseudonyms) -> Listing:
         file_id = pseudonyms.file_id(path.relative_to(source_dir).as_posix())
         found.append(SourceFile(file_id=file_id, path=path, fingerprint=file_fingerprint(status)))
     return Listing(files=tuple(found), unreadable=unreadable)
+
+
+def named_files(files: Sequence[SourceFile], gate: GateSettings) -> Sequence[SourceFile]:
+    """Those that come in: all of them, or those that the subjects file names.
+
+    Raises:
+        LabelError: The subjects file cannot be read.
+    """
+    return files if gate.subjects_csv is None else [file for file in files if gate.named(file.path) is not None]
 
 
 def require_apart(workspace_dir: Path, source_dir: Path) -> None:

@@ -49,6 +49,7 @@ def require_inputs(config: IngestConfig) -> None:
     for name, path, is_kind, kind in (
         ("labels_csv", config.labels_csv, stat.S_ISREG, "a file"),
         ("boxes_csv", config.boxes_csv, stat.S_ISREG, "a file"),
+        ("subjects_csv", config.subjects_csv, stat.S_ISREG, "a file"),
         ("masks_dir", config.masks_dir, stat.S_ISDIR, "a folder"),
     ):
         if path is None:

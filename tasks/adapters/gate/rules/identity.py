@@ -8,6 +8,7 @@ from typing import Final
 from tasks.adapters.gate.rules.rule import BLOCK, WARN, Seen, rule
 
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
+_NAME: Final = re.compile(r"[0-9A-Za-z._-]{1,64}")
 _HOSTILE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f<>=+@|\\/]|\.\.")
 _HOSTILE_ID: Final = re.compile(r"[\x00-\x1f\x7f-\x9f<>=|\\]|\.\.|^[/@]")
 _REPLACED: Final = "\ufffd"
@@ -21,7 +22,13 @@ _UNUSUAL_ID: Final = re.compile(r"[/+@]")
 
 @rule("I01", BLOCK, "Study, SOP instance and SOP class UIDs are digits and dots, at most 64")
 def are_uids_valid(seen: Seen) -> str | None:
-    """PS3.5 9.1, but for leading zeros in a component: they are common in old exams and harm nobody, so they pass."""
+    """PS3.5 9.1, but for leading zeros in a component: they are common in old exams and harm nobody, so they pass.
+
+    Where a public set's table names the file, its identifiers are what the set made of them: an instance may have another
+    name, and what kind of object it is may be said nowhere.
+    """
+    if seen.subject.is_named:
+        return None if _NAME.fullmatch(seen.header.sop_instance_uid) else "SOPInstanceUID"
     uids = {"SOPInstanceUID": seen.header.sop_instance_uid, "SOPClassUID": seen.header.sop_class_uid}
     if not seen.subject.is_exam_mapped:
         uids["StudyInstanceUID"] = seen.header.study_instance_uid
@@ -73,6 +80,13 @@ def are_ids_decoded(seen: Seen) -> str | None:
         "AccessionNumber": header.accession_number,
     }
     return " ".join(name for name, text in ids.items() if not _is_decoded(text, header.specific_character_set)) or None
+
+
+@rule("I09", WARN, "PatientID is the patient whom ingest.subjects_csv names")
+def is_patient_agreed(seen: Seen) -> str | None:
+    """The table's patient is taken. A header that names nobody contradicts nobody."""
+    is_other = seen.header.patient_id not in {"", seen.subject.patient}
+    return "" if seen.subject.is_named and is_other else None
 
 
 def _is_decoded(text: str, character_sets: tuple[str, ...]) -> bool:

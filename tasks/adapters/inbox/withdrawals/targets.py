@@ -135,6 +135,7 @@ def _shown(
         path=place,
         gate=replace(gate, source_dir=source_dir),
         with_digest=False,
+        named=gate.named(place),
     )
     try:
         with GateChild(gate.limits) as child:

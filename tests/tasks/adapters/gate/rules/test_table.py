@@ -41,6 +41,7 @@ from schemas.errors import GateRejection
 from schemas.exam import Laterality, ViewPosition
 from tasks.adapters.checks.image_suites import manifest_suites
 from tasks.adapters.datasets.catalogue import PROFILES
+from tasks.adapters.datasets.named_subjects import NamedSubject
 from tasks.adapters.dicom.dicom_file import read_header
 from tasks.adapters.gate.child import GateChild
 from tasks.adapters.gate.gate_settings import GateSettings
@@ -346,6 +347,17 @@ def unknown_view_code(folder: Path) -> Collection[str]:
     return [broken.rule_id for broken in broken_rules(seen)]
 
 
+def other_patient(folder: Path) -> Collection[str]:
+    """A table names another patient than the header: the table's is taken."""
+    sound = write(folder / "a.dcm")
+    header, profile = read_header(sound), PROFILES["clinical-strict"]
+    told = profile.identify(header, "a.dcm")
+    assert told.laterality is not None and told.view_position is not None
+    named = NamedSubject(patient="another", exam="1", laterality=told.laterality, view_position=told.view_position)
+    seen = Seen(header=header, subject=named.over(told), profile=profile, today=date(2026, 1, 1))
+    return [broken.rule_id for broken in broken_rules(seen)]
+
+
 def no_breast(folder: Path) -> Collection[str]:
     """Nothing to cut out."""
     with pytest.raises(GateRejection) as caught:
@@ -388,6 +400,7 @@ OTHERS: dict[str, Callable[[Path], Collection[str]]] = {
     "F11": too_large,
     "V03": unknown_view_code,
     "X13": no_window,
+    "I09": other_patient,
     "C01": no_breast,
     "C02": no_spacing,
     "I06": lambda folder: published({}, {"pixel_sha256": "q"}),

@@ -1,0 +1,204 @@
+"""Tables as data sets publish them: CSV, XLSX, XLS, JSON and property lists, every cell as text and nothing guessed.
+
+A table that a spreadsheet program has opened and saved is refused where that can be seen: identifiers with an exponent, or
+another encoding. What it has destroyed cannot be had back.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import plistlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Final, NoReturn
+from xml.parsers.expat import ExpatError
+
+from schemas.errors import DatasetError
+
+Row = Mapping[str, str]
+_SPREADSHEETS: Final = frozenset({".xlsx", ".xls", ".xlsm", ".xlsb", ".ods"})
+_EXPONENT: Final = re.compile(r"\d(?:[.,]\d+)?[eE]\+?\d+")
+_LONGEST_CELL: Final = 10_000_000
+_EXACT_DIGITS: Final = 15  # what a spreadsheet keeps of a number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table that is read row by row, as often as it is asked.
+
+    Attributes:
+        name: How messages name the file.
+        columns: The set's names of the columns that are wanted, by which rows are asked.
+        texts: Columns that hold identifiers: a number with an exponent there is an identifier that was destroyed.
+        get: Where the table is got.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    sheet: str | None = None
+    get: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return self.path.name
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows that hold anything, with the wanted columns alone; a cell that is not there is "".
+
+        Raises:
+            DatasetError: The table cannot be read, lacks a column, or was saved by another program.
+        """
+        rows = self._cells()
+        header = [plain(name) for name in next(rows, [])]
+        wanted = (*self.columns, *self.optional)
+        places = {name: header.index(plain(name)) if plain(name) in header else -1 for name in wanted}
+        missing = [name for name in self.columns if places[name] < 0]
+        if missing:
+            self.refuse(
+                "lacks columns", expected=", ".join(self.columns), got=f"no {', '.join(missing)}: another file or release?"
+            )
+        seen: dict[str, str] = {}  # equal cells are one text: tables of half a million rows repeat themselves
+        picked = [(name, place) for name, place in places.items() if place >= 0]
+        nothing = dict.fromkeys((name for name, place in places.items() if place < 0), "")
+        for number, cells in enumerate(rows, start=2):
+            if not any(cells):
+                continue
+            row = dict(nothing)
+            for name, place in picked:
+                cell = cells[place].strip() if place < len(cells) else ""
+                row[name] = seen.setdefault(cell, cell) if len(seen) < 200_000 else seen.get(cell, cell)
+            for name in self.texts:
+                self._require_text(row[name], name, number)
+            yield row
+
+    def refuse(self, what: str, *, expected: object = None, got: object = None) -> NoReturn:
+        """Says that the table is not as it was published."""
+        raise DatasetError(
+            f"{self.name} {what}",
+            expected=expected,
+            got=got,
+            remedy=f"download it again ({self.get}) and do not save it from a spreadsheet program",
+        )
+
+    def _require_text(self, cell: str, column: str, number: int) -> None:
+        if _EXPONENT.fullmatch(cell):
+            self.refuse(
+                f"holds rounded identifiers, in line {number}, column {column}",
+                expected="digits as text",
+                got="a number with an exponent: a program has read the identifiers as numbers, and they are lost",
+            )
+        if cell.endswith(".0") and len(cell) > _EXACT_DIGITS + 2:
+            self.refuse(
+                f"holds rounded identifiers, in line {number}, column {column}",
+                expected="digits as text",
+                got="a floating point number of more digits than it can hold",
+            )
+
+    def _cells(self) -> Iterator[list[str]]:
+        if self.path.suffix.lower() in _SPREADSHEETS:
+            return self._spreadsheet_cells()
+        return self._csv_cells()
+
+    def _csv_cells(self) -> Iterator[list[str]]:
+        csv.field_size_limit(_LONGEST_CELL)
+        failure: str
+        try:
+            with self.path.open(newline="", encoding="utf-8-sig") as file:
+                first = file.readline()
+                file.seek(0)
+                yield from csv.reader(file, delimiter=max(",;\t", key=first.count))
+                return
+        except UnicodeDecodeError:
+            failure = "another encoding: a program has saved it anew"
+        except csv.Error as error:
+            failure = str(error)
+        except OSError as error:
+            failure = error.strerror or type(error).__name__
+        self.refuse("cannot be read", expected="CSV in UTF-8", got=failure)
+
+    def _spreadsheet_cells(self) -> Iterator[list[str]]:
+        from python_calamine import CalamineError, CalamineWorkbook  # late: only the sets with spreadsheets need it
+
+        failure: str
+        try:
+            with CalamineWorkbook.from_path(str(self.path)) as book:
+                name = self.sheet if self.sheet in book.sheet_names else book.sheet_names[0]
+                rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
+                yield from ([cell_text(cell) for cell in row] for row in rows)
+                return
+        except CalamineError as error:
+            failure = str(error)
+        except OSError as error:
+            failure = error.strerror or type(error).__name__
+        self.refuse("cannot be read", expected="a spreadsheet", got=failure)
+
+
+def cell_text(cell: object) -> str:
+    """A spreadsheet's cell as text: a whole number without the point that its program gives it."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    if isinstance(cell, datetime) and (cell.hour, cell.minute, cell.second) == (0, 0, 0):
+        return cell.date().isoformat()
+    return cell.isoformat() if isinstance(cell, date | datetime) else str(cell).strip()
+
+
+def plain(name: str) -> str:
+    """A heading without case, line breaks and doubled blanks."""
+    return " ".join(name.replace("\ufeff", "").split()).casefold()
+
+
+def read_json(path: Path, *, get: str) -> Any:
+    """A JSON file.
+
+    Raises:
+        DatasetError: It is none.
+    """
+    return _parsed(path, lambda content: json.loads(content), "JSON", get)
+
+
+def read_plist(path: Path, *, get: str) -> Any:
+    """A property list of Apple's; one that names files of its own is refused by the parser.
+
+    Raises:
+        DatasetError: It is none.
+    """
+    return _parsed(path, plistlib.loads, "a property list", get)
+
+
+def _parsed(path: Path, parse: Any, kind: str, get: str) -> Any:
+    failure: str
+    try:
+        return parse(path.read_bytes())
+    except OSError as error:
+        failure = error.strerror or type(error).__name__
+    except (ValueError, ExpatError, plistlib.InvalidFileException, RecursionError, AttributeError, TypeError) as error:
+        failure = type(error).__name__
+    raise DatasetError(f"{path.name} cannot be read", expected=kind, got=failure, remedy=f"download it again ({get})")
+
+
+def first_number(text: str) -> float | None:
+    """A number in text; None if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def whole(text: str) -> int | None:
+    """A whole number in text, also as ``3.0``; None if it is none."""
+    number = first_number(text)
+    return int(number) if number is not None and number == number and number.is_integer() else None
+
+
+def points_of(numbers: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """x, y, x, y, … as points."""
+    return tuple(zip(numbers[::2], numbers[1::2], strict=False))

@@ -1,0 +1,54 @@
+"""A conversion's folder is whole or as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.adapters.datasets.conversion.output import whole_output
+from tasks.adapters.datasets.published.reading import Breast, Image
+
+
+def image(path: str = "a.dcm") -> Image:
+    """Of one breast."""
+    return Image(path=path, patient="1", exam="e", laterality="L", view="CC")
+
+
+def test_nothing_is_there_until_all_is(tmp_path: Path) -> None:
+    """An error on the way leaves no folder; the next run leaves all."""
+    target = tmp_path / "below" / "out"
+    with pytest.raises(RuntimeError), whole_output(target) as output:
+        output.write_subjects([image()])
+        raise RuntimeError
+    assert [path.name for path in (tmp_path / "below").iterdir()] == []
+    with whole_output(target) as output:
+        output.write_subjects([image()])
+    assert [path.name for path in target.iterdir()] == ["subjects.csv"]
+    assert [path.name for path in (tmp_path / "below").iterdir()] == ["out"]
+
+
+def test_what_is_written_no_more_goes(tmp_path: Path) -> None:
+    """A second run without a split and without masks leaves none of the first's; a workspace stays."""
+    target = tmp_path / "out"
+    with whole_output(target) as output:
+        output.write_subjects([image()])
+        output.write_split({"1": "train"})
+        (output.stage / "masks").mkdir()
+        (output.stage / "masks" / "a.png").touch()
+    (target / "workspace").mkdir()
+    with whole_output(target) as output:
+        output.write_subjects([image()])
+    assert sorted(path.name for path in target.iterdir()) == ["subjects.csv", "workspace"]
+
+
+def test_what_is_not_known_is_empty(tmp_path: Path) -> None:
+    """Never a 0."""
+    breast = Breast(patient="1", exam="e", laterality="L", benign=None, malignant=0, label_source="followup")
+    with whole_output(tmp_path / "out") as output:
+        output.write_subjects([image("a.jpg")])
+        output.write_labels([breast])
+        assert not output.has("masks") and output.has("labels.csv")
+    lines = (tmp_path / "out" / "labels.csv").read_text().splitlines()
+    assert lines[1] == "1,e,L,,0,followup,,,"
+    assert (tmp_path / "out" / "subjects.csv").read_text().splitlines()[1] == "a.jpg,1,e,L,CC,ffdm,,a.jpg.dcm"
