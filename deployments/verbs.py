@@ -147,7 +147,7 @@ VERBS: Final = (
         name="dataset",
         group=MAIN_JOB,
         help="A public data set as downloaded becomes what pipeline reads, its counts compared with the published ones.",
-        runs="deployments.commands.dataset:dataset",
+        runs="deployments.commands.public.dataset:dataset",
     ),
     Verb(
         name="phantom",

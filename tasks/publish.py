@@ -74,7 +74,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
         published={line.image_id for line in found.lines},
         with_unusable_mask={line.image_id for line in found.lines if line.is_mask_unusable},
     )
-    report = ingest_report(store, scan, what, manifest, joined, published_before).model_copy(
+    report = ingest_report(store, scan, what, manifest, joined, published_before, config.ingest.profile).model_copy(
         update={
             "contact_sheet_path": _draw_contact_sheet(config, refused, pseudonyms),
             "patients_of_one_id": len(same),

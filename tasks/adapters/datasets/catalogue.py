@@ -31,26 +31,10 @@ from tasks.adapters.datasets.sets import (
     vindr,
 )
 
-DATA_SETS: Final[Mapping[str, DataSet]] = MappingProxyType(
-    {
-        module.DATA_SET.facts.name: module.DATA_SET
-        for module in (
-            cbis_ddsm,
-            cmmd,
-            vindr,
-            rsna,
-            inbreast,
-            embed,
-            csaw_cc,
-            ddsm,
-            mini_mias,
-            omi_db,
-            bmcd,
-            cdd_cesm,
-            kau_bcmd,
-        )
-    }
-)
+_PUBLIC: Final = (
+    cbis_ddsm, cmmd, vindr, rsna, inbreast, embed, csaw_cc, ddsm, mini_mias, omi_db, bmcd, cdd_cesm, kau_bcmd,
+)  # fmt: skip
+DATA_SETS: Final[Mapping[str, DataSet]] = MappingProxyType({each.DATA_SET.facts.name: each.DATA_SET for each in _PUBLIC})
 """The public data sets that `mammo dataset` converts, by name."""
 
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(

@@ -32,6 +32,7 @@ class Profile:
         identify: Finds patient, exam, side and view of a file.
         not_a_view_pattern: Searched in SeriesDescription and PatientID; a match breaks K08.
         acquisition: How all its images came to be; None = as the header says.
+        is_advised: It is named to somebody whose folder was refused; False where it is of no use without a table beside it.
         image_types: Values of ImageType beside those of the standard that its plain mammograms have, for rule K12.
     """
 
@@ -43,6 +44,7 @@ class Profile:
     identify: Identify = subject_of_header
     not_a_view_pattern: re.Pattern[str] | None = None
     acquisition: Acquisition | None = None
+    is_advised: bool = True
     image_types: frozenset[str] = frozenset()
 
     @property

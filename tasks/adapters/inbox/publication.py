@@ -184,8 +184,9 @@ def ingest_report(
     manifest: pd.DataFrame,
     joined: LabelJoin,
     published_before: Mapping[str, int],
+    profile: str,
 ) -> IngestReport:
-    """What this run found, published and refused."""
+    """What this run found, published and refused under a profile."""
     found, refused, deferred = what.found, what.refused, what.deferred
     by_reason = Counter(code for file in refused for code in file.reason_codes)
     warnings = Counter(code for codes in manifest["gate_warnings"] for code in codes.split())
@@ -213,7 +214,9 @@ def ingest_report(
         unlabelled_breasts=joined.unlabelled,
         orphan_contradictions=joined.orphan_contradictions,
         seen=seen_breasts(manifest, read_settings(store.files).preprocess.window_px),
-        advice=advise_profile([code for file in refused for code in file.reason_codes]) if manifest.empty else None,
+        advice=advise_profile((code for file in refused for code in file.reason_codes), in_force=profile)
+        if manifest.empty
+        else None,
     )
 
 

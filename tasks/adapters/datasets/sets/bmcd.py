@@ -21,6 +21,7 @@ PROFILE: Final = Profile(
     title="BMCD (micro-calcifications) from Zenodo",
     relaxed=frozenset({"L02", "V02", "V11", "X09", "X11"}),
     mapped=frozenset({"I03", "L01"}),
+    is_advised=False,
 )
 FACTS: Final = Facts(
     name="bmcd",

@@ -20,6 +20,7 @@ PROFILE: Final = Profile(
     name="cdd-cesm",
     title="CDD-CESM, as `mammo dataset` copies it",
     relaxed=frozenset({"V11", "X09", "X11", "X12"}),
+    is_advised=False,
 )
 FACTS: Final = Facts(
     name="cdd-cesm",

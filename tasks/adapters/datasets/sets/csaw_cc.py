@@ -28,6 +28,7 @@ PROFILE: Final = Profile(
     title="CSAW-CC",
     relaxed=frozenset({"I09", "V02", "V11", "X09", "X11"}),
     mapped=frozenset({"I03"}),
+    is_advised=False,
 )
 FACTS: Final = Facts(
     name="csaw-cc",

@@ -32,6 +32,7 @@ PROFILE: Final = Profile(
     title="DDSM film scans, as `mammo dataset` copies decoded ones",
     relaxed=frozenset({"V11", "X09", "X11", "X12", "X31"}),
     acquisition=Acquisition.FILM,
+    is_advised=False,
 )
 FACTS: Final = Facts(
     name="ddsm",

@@ -15,6 +15,7 @@ PROFILE: Final = Profile(
     name="kau-bcmd",
     title="KAU-BCMD, as `mammo dataset` copies it",
     relaxed=frozenset({"V11", "X09", "X11", "X12"}),
+    is_advised=False,
 )
 FACTS: Final = Facts(
     name="kau-bcmd",

@@ -21,6 +21,7 @@ PROFILE: Final = Profile(
     title="mini-MIAS film scans, as `mammo dataset` copies them",
     relaxed=frozenset({"V02", "V11", "X09", "X11", "X12", "X31"}),
     acquisition=Acquisition.FILM,
+    is_advised=False,
 )
 FACTS: Final = Facts(
     name="mini-mias",

@@ -16,7 +16,7 @@ from tasks.adapters.datasets.published.regions import Box
 from tasks.adapters.datasets.published.tables import first_number, read_json
 from tasks.adapters.datasets.published.tree import Tree
 
-PROFILE: Final = Profile(name="omi-db", title="OMI-DB (OPTIMAM)", relaxed=frozenset({"V11", "X09", "X11"}))
+PROFILE: Final = Profile(name="omi-db", title="OMI-DB (OPTIMAM)", relaxed=frozenset({"V11", "X09", "X11"}), is_advised=False)
 FACTS: Final = Facts(
     name="omi-db",
     aliases=("optimam", "omidb"),

@@ -22,12 +22,23 @@ def test_advice_names_the_profile_that_fits() -> None:
     assert advise_profile([]) is None
 
 
-@pytest.mark.parametrize("name", [name for name in PROFILES if name != "clinical-strict"])
+@pytest.mark.parametrize(
+    "name", [name for name, profile in PROFILES.items() if profile.is_advised and name != "clinical-strict"]
+)
 def test_each_data_set_s_refusals_advise_its_profile(name: str) -> None:
     """A folder of that set under clinical-strict: what refuses its files, on each of them, leads to its profile by name."""
     refusing = [rule for rule in PROFILES[name].accepts if RULES[rule].severity is Severity.BLOCK]
     assert refusing
     assert f"profile: {name}`" in str(advise_profile(refusing * 50))
+
+
+def test_advice_never_goes_in_a_circle() -> None:
+    """Who names a data set's profile and is refused is told of the set's tables, never of this or another set's profile."""
+    for name in ("vindr", "embed", "rsna"):
+        advice = str(advise_profile(["I03", "L01", "V01"] * 9, in_force=name))
+        assert "set `profile:" not in advice
+        assert f"`mammo dataset {'vindr-mammo' if name == 'vindr' else 'rsna-2022' if name == 'rsna' else name} ROOT" in advice
+    assert advise_profile(["X01"] * 3, in_force="phantom") is None
 
 
 def test_profiles_name_known_rules() -> None:

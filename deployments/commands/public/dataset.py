@@ -36,8 +36,9 @@ def dataset(
     is_partial: Partial = False,
     as_json: AsJson = False,
 ) -> None:
-    """Convert a public data set as downloaded: subjects, labels, boxes, masks, split, a config that runs, and a report.
+    """A public data set as downloaded becomes what pipeline reads, its counts compared with the published ones.
 
+    Writes subjects, labels, boxes, masks, split, a config that runs as it is, and a report; --list names the sets.
     Ends with exit code 3 if a count differs from the published one, unless --partial says that a part was downloaded.
     """
     from tasks.adapters.datasets.catalogue import data_set_named  # late: numpy and OpenCV take half a second
