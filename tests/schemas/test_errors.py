@@ -48,7 +48,7 @@ def test_exit_codes_tell_families_apart() -> None:
             parent in CLASSES and parent.exit_code == kind.exit_code for parent in kind.mro()[1:]
         ):
             names[kind.exit_code].add(kind.__name__)
-    assert names[3] == {"NoExamsFound", "DicomError", "GateRejection", "LabelError"}
+    assert names[3] == {"NoExamsFound", "DicomError", "GateRejection", "LabelError", "DatasetError"}
     own = {code: found for code, found in names.items() if code not in (1, 3, 75)}
     assert all(len(found) == 1 for found in own.values()), own
     assert names[75] == {"StoreBusy", "SourceUnavailable"}  # EX_TEMPFAIL: try again later

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gmic_model.preprocess import preprocess_version
-from schemas.config.ingest import IngestConfig
 from schemas.config.run import RunConfig
 from schemas.errors import MammoError, NoExamsFound, SourceUnavailable, StoreError, error_name
 from schemas.exam import DeferredFile, QuarantinedFile
@@ -24,12 +23,12 @@ from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.lines import AcceptedFile
 from tasks.adapters.inbox.shard_writer import HeaderJob, InspectedFile, PlannedImage, ShardJob, ShardResult
 from tasks.adapters.inbox.source_folder import (
-    LINK_TO_NOWHERE,
     complete_files,
     mask_files,
     named_files,
     require_apart,
     source_files,
+    with_other_mask,
 )
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_record
@@ -114,7 +113,7 @@ def scan_folder(config: RunConfig) -> Scan:
     with StoreLedger(store) as ledger:
         ledger.key_digests(pseudonyms)
         ledger.forget_deferrals()
-        ledger.renew(_with_other_mask(config.ingest, ledger, files, pseudonyms))
+        ledger.renew(with_other_mask(config.ingest.masks_dir, ledger.mask_fingerprints(), files, pseudonyms))
         ledger.hand_over({file.file_id for file in files})
         known = ((file.file_id, file.fingerprint) for file in files)
         settled = ledger.settled(known, gate_settings(config).refuses_under)
@@ -183,25 +182,6 @@ def _no_exams(source_dir: Path, *, got: str) -> NoExamsFound:
         got=got,
         remedy="set ingest.source_dir to the folder that holds the exams",
     )
-
-
-def _with_other_mask(config: IngestConfig, ledger: Ledger, files: Sequence[SourceFile], pseudonyms: Pseudonyms) -> list[str]:
-    """Stored images whose lesion mask came, changed or went since, if their file is there to be read again.
-
-    Where a link to a mask leads nowhere, what was stored of the mask stays: it may lie on a share that is away.
-    """
-    if config.masks_dir is None:
-        return []
-    masks, present = mask_files(config.masks_dir, pseudonyms), {file.file_id for file in files}
-    found = {}
-    for file_id, (image_id, fingerprint) in ledger.mask_fingerprints().items():
-        is_now = masks.get(image_id, (None, ""))[1]
-        if file_id in present and fingerprint != is_now and not (fingerprint and is_now == LINK_TO_NOWHERE):
-            found[file_id] = image_id
-    gone = sum(image_id not in masks for image_id in found.values())
-    if gone:
-        logger.warning("The masks of %d stored images are not in masks_dir any more: they go from the store too", gone)
-    return list(found)
 
 
 def header_batches(config: RunConfig, scan: Scan) -> tuple[FileBatch, ...]:

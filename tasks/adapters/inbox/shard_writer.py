@@ -118,7 +118,10 @@ def faults_of_masks(job: ShardJob) -> Counter[str]:
             faults[LINK_TO_NOWHERE] += 1
             continue
         with suppress(DicomError, FileDeferred):
-            request = InspectHeader(path=image.file.path, gate=job.gate, with_digest=False, mask_path=image.mask_path)
+            named = job.gate.named(image.file.path)
+            request = InspectHeader(
+                path=image.file.path, gate=job.gate, with_digest=False, mask_path=image.mask_path, named=named
+            )
             faults[child.mask_fault(request)] += 1
     del faults[""]
     return faults

@@ -12,6 +12,7 @@ first half says that there will be a second.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import time
@@ -26,6 +27,8 @@ from schemas.errors import ConfigError, SourceUnavailable, error_name
 from tasks.adapters.gate.gate_settings import GateSettings
 from tasks.adapters.gate.source_file import SourceFile, file_fingerprint, is_unfinished
 from tasks.adapters.pseudonyms import Pseudonyms
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,33 @@ def mask_files(masks_dir: Path, pseudonyms: Pseudonyms) -> Mapping[str, tuple[Pa
 
 LINK_TO_NOWHERE: Final = "link to nowhere"
 """Fingerprint of a mask that is a link whose file is gone, or a circle of links."""
+
+
+def with_other_mask(
+    masks_dir: Path | None, stored: Mapping[str, tuple[str, str]], files: Sequence[SourceFile], pseudonyms: Pseudonyms
+) -> list[str]:
+    """Stored images whose lesion mask came, changed or went since, if their file is there to be read again.
+
+    Where a link to a mask leads nowhere, what was stored of the mask stays: it may lie on a share that is away.
+
+    Args:
+        masks_dir: Where masks are now; None = nowhere, and stored ones stay.
+        stored: By file, the image and the fingerprint of the mask that was stored (``Ledger.mask_fingerprints``).
+        files: Those that are there.
+        pseudonyms: Replace the SOPInstanceUIDs that masks are named by.
+    """
+    if masks_dir is None:
+        return []
+    masks, present = mask_files(masks_dir, pseudonyms), {file.file_id for file in files}
+    found = {}
+    for file_id, (image_id, fingerprint) in stored.items():
+        is_now = masks.get(image_id, (None, ""))[1]
+        if file_id in present and fingerprint != is_now and not (fingerprint and is_now == LINK_TO_NOWHERE):
+            found[file_id] = image_id
+    gone = sum(image_id not in masks for image_id in found.values())
+    if gone:
+        logger.warning("The masks of %d stored images are not in masks_dir any more: they go from the store too", gone)
+    return list(found)
 
 
 def _mask_fingerprint(path: Path) -> str:
