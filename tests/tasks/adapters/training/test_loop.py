@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -94,6 +95,22 @@ def test_twelve_kills_at_random_moments_do_not_change_the_curve(stored: tuple[Pa
         assert not [path.name for path in asked.run_dir.iterdir() if path.name.startswith((".", "partial"))]
     assert len(outcomes[0][0]) == 5
     assert outcomes[0] == outcomes[1]
+
+
+def test_the_recipe_for_small_cohorts_trains(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+    """Every option that small-cohort.yaml turns on goes together; a training whose last epoch was no better one is over."""
+    workspace, splits = stored
+    train = yaml.safe_load((ROOT / "deployments" / "configs" / "small-cohort.yaml").read_text("utf-8"))["train"]
+    train["recipe"] = {**train["recipe"], "stop_after_epochs": 1, "remeasured_exams": 2}
+    config = with_baseline(small_config(workspace, **{**train, "epochs": 2, "keep_checkpoints": 2}))
+    asked = request(config, splits, run_dir=tmp_path / "run")
+    serve(asked, ALONE)
+    assert [epoch["is_best"] for epoch in curve(asked.run_dir)] == [True, True]
+    shutil.rmtree(asked.run_dir / "epoch-0001")
+    sidecar = asked.run_dir / "epoch-0000" / SIDECAR
+    sidecar.write_text(sidecar.read_text().replace('"is_best": true', '"is_best": false'))
+    serve(asked, ALONE)
+    assert [epoch["is_best"] for epoch in curve(asked.run_dir)] == [False]
 
 
 def test_a_diverging_loss_names_its_rows_and_keeps_the_last_good_checkpoint(
