@@ -344,7 +344,7 @@ def _seen_fraction(tissue_HW: NDArray[np.uint8], breast: Breast, geometry: ViewG
     window = [round(edge / geometry.scale) for edge in placement.on_crop_px]
     seen_rows = slice(max(first - top, window[0]), max(min(last - top, window[1]), 0))
     seen_columns = slice(max(across[0], window[2]), max(min(across[1], window[3]), 0))
-    return int(cv2.countNonZero(np.ascontiguousarray(tissue_HW[seen_rows, seen_columns]))) / max(1, breast.area_px)
+    return int(cv2.countNonZero(tissue_HW[seen_rows, seen_columns])) / max(1, breast.area_px)
 
 
 def _placed_center(prepared: PreparedView) -> tuple[int, int]:

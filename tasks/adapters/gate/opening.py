@@ -18,6 +18,7 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final
 
 from schemas.errors import FileDeferred, error_name
@@ -141,13 +142,43 @@ def open_named(path: Path) -> int:
 def in_time(opens: Callable[[], int], seconds: float) -> int:
     """The descriptor that a function opens. A share that hangs can be interrupted by nobody, so it is opened in a thread.
 
+    Each thread that asks has one that opens for it, file after file, until a share hangs.
+
     Raises:
         FileDeferred: It takes longer. The thread is left behind, and closes what it may open one day.
         BaseException: Whatever the function raises.
     """
+    opener: _Opener | None = getattr(_OWN, "opener", None)
+    if opener is None or opener.owner_pid != os.getpid():  # a forked process has no thread but its first
+        opener = _OWN.opener = _Opener()
     call = _Call(opens)
-    threading.Thread(target=call.run, daemon=True, name="open").start()
-    return call.result(seconds)
+    opener.calls.put(call)
+    try:
+        return call.result(seconds)
+    finally:
+        if not call.is_done:
+            _OWN.opener = None
+
+
+_OWN: Final = threading.local()
+
+
+class _Opener:
+    """A thread that opens files; it ends when nobody can ask it any more."""
+
+    def __init__(self) -> None:
+        self.owner_pid = os.getpid()
+        self.calls: SimpleQueue[_Call | None] = SimpleQueue()
+        threading.Thread(target=_run_calls, args=(self.calls,), daemon=True, name="open").start()
+
+    def __del__(self) -> None:
+        self.calls.put(None)
+
+
+def _run_calls(calls: SimpleQueue[_Call | None]) -> None:
+    while (call := calls.get()) is not None:
+        call.run()
+        del call  # what was asked for is not kept until the next is
 
 
 class _Call:
@@ -173,6 +204,10 @@ class _Call:
                 else:
                     os.close(descriptor)
         self._is_done.set()
+
+    @property
+    def is_done(self) -> bool:
+        return self._is_done.is_set()
 
     def result(self, seconds: float) -> int:
         self._is_done.wait(seconds)
