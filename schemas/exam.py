@@ -223,6 +223,7 @@ class BreastLabel:
         density: BI-RADS breast density, ``a`` to ``d``.
         finding_type: What the finding looks like.
         groups: Values of the columns that ``evaluate.subgroup_columns`` names, by column, as JSON.
+        diagnosis_date: Of its cancer, shifted as the patient's exam dates are.
     """
 
     benign: bool | None
@@ -232,6 +233,7 @@ class BreastLabel:
     density: str | None = None
     finding_type: FindingType | None = None
     groups: str | None = None
+    diagnosis_date: date | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ LABEL_GROUPS: Final = "label_groups"
 PIXELS: Final = "pixels"
 LESION_MASK: Final = "lesion_mask"
 VIEWS_PER_EXAM: Final = 4
+DAYS_TO_DIAGNOSIS: Final = "days_to_diagnosis"
 LABELS: Final = (0, 1, UNKNOWN)
 """Values of a finding's column: absent, present, not known."""
 SEEN_ENOUGH: Final = 0.95
@@ -359,6 +360,16 @@ OPTIONAL_COLUMNS: Final = (
         is_nullable=True,
         source=Source.LABELS,
         example='{"site": "A"}',
+    ),
+    Column(
+        name=DAYS_TO_DIAGNOSIS,
+        dtype="float64",
+        description="Days from the exam to the diagnosis of the breast's cancer; below 0 it was known at the exam",
+        is_nullable=True,
+        minimum=0.0,
+        severity=Severity.WARN,
+        source=Source.LABELS,
+        example=311.0,
     ),
 )
 """Columns that the manifest has only while one of its images needs it; absent stands for 0, or for empty if it may be that.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import StoreError
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.training import TrainReport
-from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members, keep_recalibration
+from tasks.adapters.models.locking import keep_for_others, read_locked
+from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members
 from tasks.adapters.models.scorings import enter_scoring
+from tasks.adapters.models.seen_patients import refuse_other_splits
 from tasks.adapters.provenance import file_sha256, provenance
 from tasks.adapters.scoring.metrics_table import evaluation_sentences, metrics_markdown
 from tasks.adapters.workspace import Workspace
@@ -60,6 +61,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         CheckpointError: Weights are missing, were altered, are of another image size or preprocessing, or have seen patients
             whom they would be judged by.
     """
+    from tasks.adapters.pages.evaluations.evaluation_page import write_evaluation_page
     from tasks.adapters.scoring.evaluation import EvaluatedImages, Evaluation  # torch: a finished stage does without
     from tasks.adapters.scoring.score_tables import breasts_before, breasts_with_repeats
 
@@ -69,20 +71,15 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
     images = EvaluatedImages.of(config, splits, members, are_of_splits=are_of_splits)
     if own is not None and not images.patients.is_checked:
         refuse_other_splits(splits, own)
+    locked = read_locked(members, config.evaluate, is_own_tuning=images.is_own_tuning)
     scorings = enter_scoring(splits, members, config.evaluate.read_as, images.test["patient_id"].nunique())
     with progress("evaluate", len(images), "images") as tracker:
         evaluation = Evaluation.of(config, members, images, splits.data_version, tracker.advance_to)
     before = breasts_before(config.workspace_dir)  # until the tables are written over
     scores_path = evaluation.write_tables(Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value))
-    by_finding = evaluation.measured(config.evaluate)
-    keep_recalibration(
-        scores_path.parent,
-        members,
-        by_finding,
-        data_version=splits.data_version,
-        are_unseen=images.patients.is_checked,
-        is_of_weights=config.evaluate.read_as is None,  # read as another row of Table 1 they give other scores
-    )
+    by_finding = evaluation.measured(config.evaluate, locked)
+    made = provenance(config, splits, seed=config.evaluate.seed)
+    keep_for_others(scores_path.parent, members, config.evaluate, by_finding, provenance=made, standing=images.standing)
     report = EvaluationReport(
         scores_path=scores_path,
         model_sha256=ensemble_sha256(members),
@@ -93,22 +90,13 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         exams=images.test["exam_id"].nunique(),
         images=len(images.test),
         repeated_view_breasts=breasts_with_repeats(images.test),
-        provenance=provenance(config, splits, seed=config.evaluate.seed),
+        provenance=made,
         patients=images.patients,
         networks=evaluation.networks,
         scorings=scorings,
+        locked=locked.settings,
     )
+    report = report.model_copy(update={"page_path": write_evaluation_page(config, report)})
     table = metrics_markdown(report.by_finding, evaluation.minus_before(before, config.evaluate))
     show_markdown("metrics", f"{table}\n\n{evaluation_sentences(report)}", "Breast-level metrics, test split")
     return report
-
-
-def refuse_other_splits(splits: SplitReport, trained: TrainReport) -> None:
-    """Test patients of these splits may have been training patients of those."""
-    if trained.splits_sha256 and trained.splits_sha256 != file_sha256(splits.splits_path):
-        raise StoreError(
-            "The network was trained on another division of the patients",
-            expected="the splits of the training",
-            got=f"splits made after it, {splits.splits_path}",
-            remedy="run `mammo train CONFIG.yaml` on the present splits first",
-        )

@@ -77,7 +77,7 @@ def predict_exams(config: RunConfig, ingested: IngestReport, checkpoint_path: Pa
 
 def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path) -> PredictReport:
     checkpoint = load_checkpoint(checkpoint_path)
-    recalibration = kept_recalibration(checkpoint) if config.calibrated else {}
+    recalibration = kept_recalibration(checkpoint, config.calibrated_prevalence) if config.calibrated else {}
     manifest = read_manifest(open_store(ingested.store_dir))
     folder = Workspace(config.workspace_dir).stage_dir("predict")
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path)
     render_prediction(
         report,
         config=config,
-        checkpoint_note=weights_note(checkpoint, recalibration),
+        checkpoint_note=weights_note(checkpoint, recalibration, config.calibrated_prevalence),
         output_path=page_path,
         created=now(),
     )

@@ -5,25 +5,20 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from gmic_model.metrics.curve_bands import pr_band, roc_band
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import MammoError
-from schemas.exam import Finding
 from schemas.reports.data import IngestReport, SplitReport, ValidationReport
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.pages import ExplainReport, PipelineReport
 from schemas.reports.training import TrainReport
-from tasks.adapters.pages.charts.curves import FindingScores
+from tasks.adapters.pages.evaluations.evaluation_page import finding_scores
 from tasks.adapters.pages.pdf_printer import find_browser, print_pdf
 from tasks.adapters.pages.report_page import render_report
 from tasks.adapters.pages.reporting.reporting_page import render_reporting
 from tasks.adapters.provenance import now
-from tasks.adapters.scoring.score_tables import BREAST, labelled, read_breast_scores
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import show_link
 from tasks.stage import save_report
@@ -52,14 +47,12 @@ def write_report(
         explanation=explained,
         report_path=path,
     )
-    breasts = read_breast_scores(evaluated)
-    scores = [_finding_scores(breasts, finding, config) for finding in Finding]
     created = now()
     reporting = render_reporting(
         report, config=config, report_page=path.name, output_path=path.with_name("reporting.html"), created=created
     )
     report = report.model_copy(update={"reporting_path": reporting})
-    render_report(report, config=config, scores=scores, output_path=path, created=created)
+    render_report(report, config=config, scores=finding_scores(config, evaluated), output_path=path, created=created)
     show_link("report", path, "The run's report")
     show_link("reporting", reporting, "What the run says to reporting guidelines")
     report = report.model_copy(update={"pdf_path": pdf_of(path) if config.report.pdf else None})
@@ -80,17 +73,3 @@ def pdf_of(page: Path) -> Path | None:
     except MammoError as failed:
         logger.warning("no report.pdf: %s", failed)
         return None
-
-
-def _finding_scores(table: pd.DataFrame, finding: Finding, config: RunConfig) -> FindingScores:
-    breasts = labelled(table, finding, BREAST)
-    score_B, label_B = breasts["score"].to_numpy(np.float64), breasts["label"].to_numpy(np.int64)
-    patient_B = breasts["patient_id"].to_numpy(str)
-    confidence = config.evaluate.confidence
-    return FindingScores(
-        finding=finding,
-        score_B=score_B,
-        label_B=label_B,
-        roc_band=roc_band(score_B, label_B, patient_B, confidence=confidence),
-        pr_band=pr_band(score_B, label_B, patient_B, confidence=confidence),
-    )

@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from schemas.config.network import TableRow
 from schemas.config.section import ADDED_LATER, FORMER_DEFAULT, Config, Fraction
+from schemas.exam import Finding
 
 
 class SplitConfig(Config):
@@ -27,6 +28,16 @@ class SplitConfig(Config):
     external: bool = Field(
         False, json_schema_extra=ADDED_LATER, description="Every patient tests: weights of another site are judged here"
     )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        le=20,
+        json_schema_extra=ADDED_LATER,
+        description="Divide into so many parts, each of which tests once; mammo crossvalidate trains and evaluates all of them",
+    )
+    fold: PositiveInt | None = Field(
+        None, json_schema_extra=ADDED_LATER, description="Which of the folds tests, from 1; mammo crossvalidate fills it in"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -37,6 +48,10 @@ class SplitConfig(Config):
     def _divides_in_one_way(self) -> SplitConfig:
         if self.file is not None and self.external:
             raise ValueError("a file divides the patients, or all of them are external; name one of the two")
+        if self.external and self.folds is not None:
+            raise ValueError("where every patient is external nobody trains: leave out folds")
+        if self.fold is not None and (self.folds is None or self.fold > self.folds):
+            raise ValueError(f"fold {self.fold} is one of folds {self.folds or 'that are not named'}: count from 1")
         return self
 
     @model_validator(mode="after")
@@ -44,6 +59,21 @@ class SplitConfig(Config):
         if self.tuning_fraction + self.test_fraction >= 1.0:
             raise ValueError("tuning_fraction + test_fraction must be below 1: no patient would be left to train on")
         return self
+
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class ClinicConfig(Config):
+    """What a clinic asks: its own share of findings, and how many false recalls it would bear for one found."""
+
+    prevalences: dict[Finding, tuple[Share, ...]] = Field(
+        {}, description="Shares of breasts with the finding, by finding, at which results are restated; malignant: [0.005]"
+    )
+    decision_thresholds: tuple[Share, ...] = Field(
+        (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5),
+        description="Risks at which the decision curves are read: recalled at 0.02 means 49 false recalls weigh one found",
+    )
 
 
 class EvaluateConfig(Config):
@@ -99,6 +129,7 @@ class EvaluateConfig(Config):
         json_schema_extra=ADDED_LATER,
         description="Further columns of the labels file whose values make subgroups; ingest reads them",
     )
+    clinic: ClinicConfig = Field(ClinicConfig(), json_schema_extra=ADDED_LATER, description="Stated shares, decision curves")
 
     @model_validator(mode="after")
     def _names_weights_once(self) -> EvaluateConfig:

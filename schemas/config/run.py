@@ -13,12 +13,13 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from schemas.config.evaluation import EvaluateConfig, ExplainConfig, ReportConfig, SplitConfig, Table1Config
+from schemas.config.evaluation import EvaluateConfig, ExplainConfig, ReportConfig, Share, SplitConfig, Table1Config
 from schemas.config.field_path import numbers_by_path
 from schemas.config.ingest import IngestConfig, PhantomConfig, PreprocessConfig
 from schemas.config.network import GMICConfig, NetworkConfig, NetworkSection
-from schemas.config.section import Config, nearest_keys
+from schemas.config.section import ADDED_LATER, Config, nearest_keys
 from schemas.config.training import PretrainConfig, SearchConfig, TrainConfig
+from schemas.exam import Finding
 
 # ------------------------------------------------------------------------------------------------------------- network
 
@@ -62,6 +63,11 @@ class RunConfig(Config):
     table1: Table1Config = Field(Table1Config(), description="The paper's Table 1; only mammo reproduce table1 reads it")
     checkpoint: Path | None = Field(None, description="Trained weights for predict; null = those of this workspace")
     calibrated: bool = Field(False, description="Predict: breast scores after the recalibration kept beside the weights")
+    calibrated_prevalence: dict[Finding, Share] = Field(
+        {},
+        json_schema_extra=ADDED_LATER,
+        description="With calibrated: the share of breasts with the finding here, by finding; empty = the tuning split's",
+    )
     force: tuple[Stage, ...] = Field((), description="Stages to run again although their results are there")
 
     @model_validator(mode="before")

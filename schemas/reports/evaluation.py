@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.config.network import NetworkConfig
+from schemas.reports.clinic import DecisionCurve, KeptThreshold, ProgrammeReport, RestatedPoint
 from schemas.reports.report import ADDED_TO_REPORT, Interval, Provenance, Report, ReportPath, measured
 from schemas.reports.reviewed import GroupDifference, LesionLevel, OriginalRead
 from schemas.reports.training import EnsembleMember
@@ -184,6 +185,23 @@ class RecalibrationFit(Report):
     log_loss_after: float | None = measured("Log loss after", "On the tuning split, after recalibration", default=None)
 
 
+class LockedMetrics(Report):
+    """What was fixed at the weights' own site does here: neither threshold nor recalibration knows one of these patients."""
+
+    points: tuple[OperatingPoint, ...] = Field((), description="At the thresholds that were chosen there")
+    calibration_locked: CalibrationReport | None = Field(None, description="After the recalibration that was fitted there")
+    intercept: float | None = measured("Locked intercept", "Of the recalibration that was fitted at the weights' own site")
+    slope: float | None = measured("Locked slope", "Of the recalibration that was fitted at the weights' own site")
+
+
+class LockedSettings(Report):
+    """Where thresholds and recalibration come from."""
+
+    is_own_site: bool = Field(description="True if they were chosen on this very tuning split, on which the weights were tuned")
+    kept: Provenance | None = Field(None, description="Where and when they were chosen; None = nothing is kept")
+    missing: str = Field("", description="Why nothing is locked, in words; empty = something is, or this is the own site")
+
+
 class RecalibrationFile(Report):
     """``recalibration.json`` beside the weights: which weights, fitted on what. ``form`` is raised when its meaning changes."""
 
@@ -259,6 +277,14 @@ class FindingMetrics(Report):
     calibration_scaled: CalibrationReport | None = Field(None, description="After recalibration")
     temperature: TemperatureFit | None = Field(None, description="Of former releases")
     recalibration: RecalibrationFit | None = Field(None, json_schema_extra=ADDED_TO_REPORT)
+    tuning_thresholds: tuple[KeptThreshold, ...] = Field(
+        (), json_schema_extra=ADDED_TO_REPORT, description="Chosen on this tuning split, with what they do there"
+    )
+    locked: LockedMetrics | None = Field(
+        None,
+        json_schema_extra=ADDED_TO_REPORT,
+        description="By what the weights' own site fixed; None = this is it, or nothing is kept",
+    )
     subgroups: tuple[SubgroupMetrics, ...] = ()
     subgroup_threshold: float | None = measured(
         "Threshold of subgroups", "Where subgroup sensitivity and specificity are read, and errors told", default=None
@@ -289,6 +315,15 @@ class FindingMetrics(Report):
     )
     group_differences: tuple[GroupDifference, ...] = Field(
         (), json_schema_extra=ADDED_TO_REPORT, description="Every comparison of groups of this finding, corrected together"
+    )
+    restated: tuple[RestatedPoint, ...] = Field(
+        (), json_schema_extra=ADDED_TO_REPORT, description="Thresholds of use at the shares of findings that the config states"
+    )
+    decision_curves: tuple[DecisionCurve, ...] = Field(
+        (), json_schema_extra=ADDED_TO_REPORT, description="Empty = no risks are known"
+    )
+    programme: ProgrammeReport | None = Field(
+        None, json_schema_extra=ADDED_TO_REPORT, description="Of malignant findings, where dates of diagnosis are recorded"
     )
 
 
@@ -337,3 +372,7 @@ class EvaluationReport(Report):
     )
     networks: tuple[NetworkConfig, ...] = Field((), description="Network of each model, as it was read; empty = not said")
     scorings: tuple[TestScoring, ...] = Field((), description="Every time these test patients were scored, this one last")
+    locked: LockedSettings | None = Field(
+        None, json_schema_extra=ADDED_TO_REPORT, description="Where thresholds and recalibration come from; None = not said"
+    )
+    page_path: ReportPath | None = Field(None, json_schema_extra=ADDED_TO_REPORT, description="The page of these numbers")

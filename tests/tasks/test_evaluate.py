@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,12 +27,12 @@ from schemas.reports.report import Interval
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.checkpoints import save_checkpoint
 from tasks.adapters.models.model_files import read_recalibration
-from tasks.adapters.models.seen_patients import seen_patients
+from tasks.adapters.models.seen_patients import refuse_other_splits, seen_patients
 from tasks.adapters.scoring.metrics_table import metrics_markdown, patients_sentence
 from tasks.adapters.scoring.model_ranking import minus_before
 from tasks.adapters.training.training_data import training_data
 from tasks.adapters.workspace import Workspace
-from tasks.evaluate import evaluate_network, refuse_other_splits
+from tasks.evaluate import evaluate_network
 from tasks.explain import explain_exams
 from tasks.stage import NotFinished, save_report, stage, without_work
 
@@ -145,6 +146,39 @@ def test_weights_are_judged_where_nobody_tunes(judged: Judged) -> None:
     assert where is not None and where.chance_f1 is not None and 0.0 < where.chance_f1 < 1.0
     with pytest.raises(TrainingError, match="nobody to train on"):
         training_data(judged.config("unlisted"), external)
+
+
+def test_another_site_judges_what_the_own_site_fixed(judged: Judged) -> None:
+    """Thresholds chosen on the own tuning split are used as they are where every patient is a stranger, and stay as they were.
+
+    Their sensitivity is that of counting; they stand above what is re-chosen here; groups and errors are told at them.
+    """
+    shutil.copytree(judged.workspace / "listed", judged.workspace / "own", ignore=shutil.ignore_patterns("re*.json"))
+    own = evaluate_network.body(judged.config("own"), judged.first, None)
+    assert own.locked is not None and own.locked.is_own_site and own.by_finding["malignant"].locked is None
+    travelled = judged.workspace / "travelled"
+    shutil.copytree(judged.workspace / "unlisted", travelled)  # a stranger's list of patients says nothing here
+    external = divided(judged.workspace / "external.parquet", [_TEST] * 12, judged.first.data_version)
+    alone = evaluate_network.body(judged.config("travelled"), external, None)
+    assert alone.locked is not None and alone.locked.kept is None and alone.by_finding["malignant"].locked is None
+    assert alone.page_path is not None and "no operating_points.json lies beside the weights" in alone.page_path.read_text()
+
+    for name in ("operating_points.json", "recalibration.json"):
+        shutil.copy(judged.workspace / "own" / name, travelled)
+    fixed = (travelled / "operating_points.json").read_bytes()
+    report = evaluate_network.body(judged.config("travelled"), external, None)
+    assert (travelled / "operating_points.json").read_bytes() == fixed
+    malignant, kept = report.by_finding["malignant"], own.by_finding["malignant"].tuning_thresholds
+    assert report.locked is not None and report.locked.kept == own.provenance and report.locked.missing == ""
+    assert malignant.locked is not None
+    assert [point.threshold for point in malignant.locked.points] == [one.threshold for one in kept]
+    breasts = pd.read_parquet(report.scores_path.with_name("breast_scores.parquet")).query("malignant == 1")
+    for point in malignant.locked.points:
+        assert point.sensitivity.value == pytest.approx((breasts["malignant_score"] >= point.threshold).mean())
+    assert malignant.subgroup_threshold == kept[1].threshold and "own site" in malignant.subgroup_threshold_basis
+    assert report.page_path is not None
+    page = report.page_path.read_text()
+    assert 0 < page.index("Locked: picked on the tuning split of the weights") < page.index("Re-chosen here, on these test")
 
 
 def test_named_weights_are_evaluated_again_when_the_patients_are_divided_anew(judged: Judged) -> None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from datetime import date, timedelta
 from pathlib import Path
 
 import cv2
@@ -418,18 +419,26 @@ def test_labels_find_their_exam_by_accession(config: RunConfig, two_exams: Path,
 def test_a_woman_whose_issuer_is_missing_in_some_exams_is_divided_as_one(
     config: RunConfig, two_exams: Path, ingest_here: IngestHere, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One PatientID with an issuer and without: two pseudonyms, a warning, one person; labels without issuer find both."""
-    header = "patient_id,study_instance_uid,laterality,benign,malignant,label_source"
+    """One PatientID with an issuer and without: two pseudonyms, a warning, one person; labels without issuer find both.
+
+    The days from an exam to its cancer are right, although the dates of either pseudonym are shifted otherwise.
+    """
+    header = "patient_id,study_instance_uid,laterality,benign,malignant,label_source,diagnosis_date"
     lines = [header]
     for number, exam in enumerate(sorted({path.parent for path in images(two_exams)})):
         for path in sorted(exam.glob("*.dcm")):
             altered(path, path, PatientID="CANARY-7", **({"IssuerOfPatientID": "HOSPITAL"} if number else {}))
-        uid = pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID
-        lines += [f"CANARY-7,{uid},{side},0,{number},biopsy" for side in "RL"]
+        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        diagnosed = date.fromisoformat(dataset.StudyDate) + timedelta(days=311)
+        known = f"{diagnosed}" if number else ""
+        lines += [f"CANARY-7,{dataset.StudyInstanceUID},{side},0,{number},biopsy,{known}" for side in "RL"]
     (two_exams / "labels.csv").write_text("\n".join(lines))
     report = ingest_here(config)
     assert (report.patients_of_one_id, report.labelled_breasts) == (2, 4)
     assert "2 patients share their PatientID" in caplog.text and "CANARY" not in caplog.text
+    manifest = read_manifest(open_store(report.store_dir))
+    assert set(manifest.loc[manifest["malignant"] == 1, "days_to_diagnosis"]) == {311.0}
+    assert manifest.loc[manifest["malignant"] == 0, "days_to_diagnosis"].isna().all()
     persons = read_same_patients(StoreFolder(report.store_dir))
     assert set(persons) == set(read_manifest(open_store(report.store_dir))["patient_id"])
     assert len(persons) == 2 and len(set(persons.values())) == 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from operator import itemgetter
 from pathlib import Path
@@ -36,12 +37,12 @@ from tasks.adapters.pseudonyms import Pseudonyms
 logger = logging.getLogger(__name__)
 
 REQUIRED_COLUMNS: Final = ("patient_id", "laterality", "benign", "malignant", "label_source")
-OPTIONAL_COLUMNS: Final = ("issuer_of_patient_id", "birads", "density", "finding_type", "label_date", "note")
+OPTIONAL_COLUMNS: Final = ("issuer_of_patient_id", "birads", "density", "finding_type", "label_date", "diagnosis_date", "note")
 _KNOWN_COLUMNS: Final = frozenset((*REQUIRED_COLUMNS, *EXAM_COLUMNS, *OPTIONAL_COLUMNS))
 _IDENTIFIERS: Final = ("patient_id", "issuer_of_patient_id", "study_instance_uid", "accession_number")
-_WHOSE: Final = ("patient_id", "issuer_of_patient_id", *EXAM_COLUMNS, "label_date")
+_WHOSE: Final = ("patient_id", "issuer_of_patient_id", *EXAM_COLUMNS, "label_date", "diagnosis_date")
 _WHAT: Final = ("laterality", "benign", "malignant", "birads", "label_source", "density", "finding_type")
-_NEVER_GROUPS: Final = frozenset((*_IDENTIFIERS, "study_date", "label_date", "note"))
+_NEVER_GROUPS: Final = frozenset((*_IDENTIFIERS, "study_date", "label_date", "diagnosis_date", "note"))
 _MOST_GROUPS: Final = 20
 """Different values of a column that makes groups: more are hardly groups, and may be names or numbers of persons."""
 _MOST_REMEMBERED: Final = 100_000  # spellings and days: far fewer in any table that means something
@@ -54,6 +55,7 @@ def read_labels(
     exams_by_day: Mapping[tuple[str, date], Sequence[str]] | None = None,
     exams_by_accession: Mapping[str, Sequence[str]] | None = None,
     group_columns: Sequence[str] = (),
+    patient_by_exam: Mapping[str, str] | None = None,
 ) -> Labels:
     """Read a labels file, CSV or Parquet, into one label per breast.
 
@@ -63,6 +65,7 @@ def read_labels(
         exams_by_day: Exams by patient and shifted date; needed for lines that name their exam by ``study_date``.
         exams_by_accession: Exams by their accession pseudonym; needed for lines that name their exam by ``accession_number``.
         group_columns: Further columns, whose values make groups (``evaluate.subgroup_columns``).
+        patient_by_exam: Whose dates a published exam's are shifted as; a line may name her without her issuer.
 
     Raises:
         LabelError: The file cannot be read, a column is missing or unknown, a value is not of the schema, or a date does not
@@ -71,7 +74,7 @@ def read_labels(
     _refuse_identifiers(group_columns)
     read = _parquet_rows if path.suffix.lower() in {".parquet", ".pq"} else _csv_rows
     header, rows = read(path, group_columns)
-    reader = _Reader(header, pseudonyms, exams_by_day, exams_by_accession, group_columns)
+    reader = _Reader(header, pseudonyms, exams_by_day, exams_by_accession, group_columns, patient_by_exam or {})
     for number, values in rows:
         reader.add(number, values)
     labels = reader.labels
@@ -105,6 +108,7 @@ class _Reader:
         exams_by_day: Mapping[tuple[str, date], Sequence[str]] | None,
         exams_by_accession: Mapping[str, Sequence[str]] | None,
         group_columns: Sequence[str],
+        patient_by_exam: Mapping[str, str],
     ) -> None:
         self._header = header
         self._group_columns = group_columns
@@ -112,6 +116,7 @@ class _Reader:
         self._pseudonyms = pseudonyms
         self._exams_by_day = exams_by_day
         self._exams_by_accession = exams_by_accession
+        self._patient_by_exam = patient_by_exam
         self._whose, self._what = _picker(header, _WHOSE), _picker(header, (*_WHAT, *group_columns))
         self._parsed: dict[tuple[str, ...], tuple[Laterality, int]] = {}
         self._dates: dict[str, date | None] = {}
@@ -126,7 +131,7 @@ class _Reader:
         """Takes a row, whose values are in the order of the header."""
         self.lines += 1
         values.append("")  # the place of every column that is absent
-        patient, issuer, uid, accession, study_day, label_day = self._whose(values)
+        patient, issuer, uid, accession, study_day, label_day, diagnosis_day = self._whose(values)
         if (patient, issuer) != self._patient[0]:
             self._patient = (patient, issuer), self._patient_id(number, values, patient, issuer)
         patient_id = self._patient[1]
@@ -143,6 +148,9 @@ class _Reader:
             self._exam = uid, exam_id
         what = self._what(values)
         laterality, kind = self._parsed.get(what) or self._parse(number, values, what)
+        if diagnosis_day:  # of few breasts: what else repeats among these is not looked for
+            owner = self._patient_by_exam.get(exam_id, patient_id)
+            kind = self._diagnosed(number, values, self._date(number, values, "diagnosis_date", diagnosis_day), owner)
         self.labels.add(number, patient_id, exam_id, laterality, kind)
 
     def _line(self, number: int, values: Sequence[str]) -> LabelLine:
@@ -202,6 +210,17 @@ class _Reader:
                 remedy="tell these exams apart by study_instance_uid",
             )
         return exam_ids[0]
+
+    def _diagnosed(self, number: int, values: Sequence[str], day: date | None, patient_id: str) -> int:
+        line = self._line(number, values)
+        label = parse_label(line, self._group_columns)
+        if not label.malignant or day is None:
+            line.refuse(
+                "diagnosis_date",
+                expected="nothing, as malignant is not 1",
+                remedy="the date is of a cancer's diagnosis; a benign finding's is not asked for",
+            )
+        return self.labels.kind_of(replace(label, diagnosis_date=self._pseudonyms.shifted_date(patient_id, day)))
 
     def _parse(self, number: int, values: Sequence[str], what: tuple[str, ...]) -> tuple[Laterality, int]:
         line = self._line(number, values)

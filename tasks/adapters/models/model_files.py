@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from schemas.config.evaluation import EvaluateConfig
 from schemas.errors import CheckpointError
-from schemas.reports.evaluation import EvaluationReport, FindingMetrics, RecalibrationFile, TemperatureFile
+from schemas.reports.evaluation import EvaluationReport, RecalibrationFile, TemperatureFile
 from schemas.reports.report import Anchor
 from schemas.reports.training import EnsembleFile, EnsembleMember, TrainReport
 from tasks.adapters.workspace import found_below, whole_path, write_atomically
@@ -26,6 +26,8 @@ ENSEMBLE = "ensemble.json"
 """In a search's folder: the models that it chose."""
 RECALIBRATION = "recalibration.json"
 """See ``schemas.reports.evaluation.RecalibrationFile``."""
+OPERATING_POINTS = "operating_points.json"
+"""See ``schemas.reports.clinic.OperatingPointsFile``."""
 TEMPERATURE = "temperature.json"
 """Of former releases: read where there is no ``recalibration.json``."""
 
@@ -109,36 +111,6 @@ def ensemble_sha256(members: Sequence[EnsembleMember]) -> str:
     if len(members) == 1:
         return members[0].sha256
     return hashlib.sha256("\n".join(member.sha256 for member in members).encode()).hexdigest()
-
-
-def keep_recalibration(
-    folder: Path,
-    members: Sequence[EnsembleMember],
-    by_finding: Mapping[str, FindingMetrics],
-    *,
-    data_version: str,
-    are_unseen: bool,
-    is_of_weights: bool,
-) -> None:
-    """Leaves what was fitted in an evaluation's folder, and beside the weights that it belongs to.
-
-    Args:
-        folder: The evaluation's.
-        members: What was evaluated; the mean of several models has no weights of its own.
-        by_finding: What was measured, with intercept and slope where they could be fitted.
-        data_version: Of the store whose tuning split they were fitted on.
-        are_unseen: The weights are known not to have been trained on the patients of the fit; otherwise the file says so.
-        is_of_weights: The scores are those that the weights give to everybody.
-    """
-    sha256 = ensemble_sha256(members)
-    fits = {finding: metrics.recalibration for finding, metrics in by_finding.items() if metrics.recalibration is not None}
-    fitted = RecalibrationFile(checkpoint_sha256=sha256, data_version=data_version, by_finding=fits)
-    if not are_unseen:
-        said = f"{fitted.fitted_on}; not known whether the weights were trained on these patients"
-        fitted = fitted.model_copy(update={"fitted_on": said})
-    write_recalibration(folder, fitted)
-    if len(members) == 1 and are_unseen and is_of_weights:
-        write_recalibration(members[0].path, fitted)
 
 
 def write_recalibration(folder: Path, kept: RecalibrationFile) -> None:

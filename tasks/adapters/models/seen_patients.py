@@ -17,10 +17,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from schemas.errors import CheckpointError
+from schemas.errors import CheckpointError, StoreError
+from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import JudgedPatients
-from schemas.reports.training import EnsembleMember, SeenPatients
+from schemas.reports.training import EnsembleMember, SeenPatients, TrainReport
 from tasks.adapters.models.model_files import PATIENTS, SIDECAR, ensemble_sha256
+from tasks.adapters.provenance import file_sha256
 
 _HEX_DIGITS = 24  # as many as a pseudonym has
 
@@ -124,6 +126,11 @@ class SeenBy:
         """Those of the patients whom the weights were trained or tuned on."""
         return self._among(self.trained | self.tuned, patients)
 
+    def are_tuned_on(self, patients: Iterable[str]) -> bool:
+        """True if there are some and the weights are known to have been tuned on each: this is their own tuning split."""
+        chosen = frozenset(patients)
+        return bool(chosen) and not self.not_known and self._among(self.tuned, chosen) == chosen
+
     def judged(self, test: frozenset[str], tuning: frozenset[str], *, are_of_splits: bool, leaves_out: bool) -> JudgedPatients:
         """What a report says of the patients of an evaluation; those who may be one person count once.
 
@@ -164,6 +171,21 @@ class SeenBy:
 
     def _persons(self, patients: Iterable[str]) -> int:
         return len({self.persons.get(patient, patient) for patient in patients})
+
+
+def refuse_other_splits(splits: SplitReport, trained: TrainReport) -> None:
+    """Test patients of these splits may have been training patients of those.
+
+    Raises:
+        StoreError: The network was trained on another division.
+    """
+    if trained.splits_sha256 and trained.splits_sha256 != file_sha256(splits.splits_path):
+        raise StoreError(
+            "The network was trained on another division of the patients",
+            expected="the splits of the training",
+            got=f"splits made after it, {splits.splits_path}",
+            remedy="run `mammo train CONFIG.yaml` on the present splits first",
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

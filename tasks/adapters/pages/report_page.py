@@ -24,20 +24,17 @@ from schemas.reports.training import EnsembleMember
 from tasks.adapters.gate.rules.table import demand
 from tasks.adapters.models.model_files import model_names
 from tasks.adapters.models.scorings import scorings_sentence
-from tasks.adapters.pages.charts.calibration import calibration_chart, slider
 from tasks.adapters.pages.charts.cohort_flow import cohort_steps, flow_chart, split_ends
-from tasks.adapters.pages.charts.curves import FindingScores, Whisker, pr_chart, roc_chart, whisker
-from tasks.adapters.pages.charts.frame import Chart
-from tasks.adapters.pages.charts.free_response import froc_charts
+from tasks.adapters.pages.charts.curves import FindingScores, Whisker, whisker
 from tasks.adapters.pages.charts.training_curves import loss_chart, tuning_chart
+from tasks.adapters.pages.evaluations.evaluation_page import SCRIPT, charts_of
 from tasks.adapters.pages.measures import MeasuredTable, count_table, measured_tables
 from tasks.adapters.pages.panels import exam_links, explained_panels, page_findings, predicted_panels
-from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, write_page
+from tasks.adapters.pages.render import LATERALITY, write_page
 from tasks.adapters.scoring.metrics_table import drawn_sentence, patients_sentence, weights_sentence
 
 logger = logging.getLogger(__name__)
 
-SCRIPT = "report.js"
 FEW_BREASTS = 30
 """Below this many positive breasts the page warns that intervals are wide."""
 
@@ -66,7 +63,6 @@ def render_report(
         OSError: The page cannot be written.
     """
     report = report.model_copy(update={"evaluation": _naming_its_weights(report)})
-    ordered = sorted(scores, key=lambda scored: PAGE_FINDINGS.index(scored.finding))
     epochs = report.train.epochs
     steps = cohort_steps(report)
     failures, panels = explained_panels(report.explanation)
@@ -75,6 +71,7 @@ def render_report(
         "report.html.jinja",
         script=SCRIPT,
         report=report,
+        evaluated=report.evaluation,
         config=config,
         created=created,
         findings=page_findings(report.evaluation.by_finding),
@@ -92,9 +89,7 @@ def render_report(
         failed_checks=[*report.validation.blocking, *report.validation.warnings],
         met_checks=[check for check in report.validation.checks if check.is_met],
         training_charts=(loss_chart(epochs, report.train.best_epoch), tuning_chart(epochs, report.train.best_epoch)),
-        test_charts=(roc_chart(ordered), pr_chart(ordered)) if ordered else (),
-        sliders=[drawn for drawn in map(slider, ordered) if drawn is not None],
-        **_charts_of_findings(report.evaluation),
+        **charts_of(report.evaluation, list(scores)),
         failures=failures,
         panels=panels,
         links=exam_links(report.explanation, output_path),
@@ -191,16 +186,6 @@ def _whiskers(report: PipelineReport) -> dict[str, dict[str, Whisker | None]]:
             "auprc": whisker(metrics.auprc, metrics.positive_breasts / max(1, metrics.breasts)),
         }
         for finding, metrics in report.evaluation.by_finding.items()
-    }
-
-
-def _charts_of_findings(evaluated: EvaluationReport) -> dict[str, list[Chart]]:
-    """What is drawn of each finding by itself, by the name that the template knows it by."""
-    by_finding = evaluated.by_finding
-    drawn = [calibration_chart(finding, by_finding[finding]) for finding in page_findings(by_finding)]
-    return {
-        "calibration_charts": [chart for chart in drawn if chart is not None],
-        "froc_charts": froc_charts(evaluated),
     }
 
 

@@ -20,9 +20,12 @@ from schemas.exam import FINDINGS, Finding, Split
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import AurocDifference, FindingMetrics, JudgedPatients
 from schemas.reports.training import EnsembleMember
+from tasks.adapters.models.locking import Locked, Standing
 from tasks.adapters.models.model_files import ensemble_sha256, model_names
 from tasks.adapters.models.networks import load_member
 from tasks.adapters.models.seen_patients import SeenBy
+from tasks.adapters.scoring.clinic.clinic_metrics import with_clinic_metrics
+from tasks.adapters.scoring.clinic.fixed_elsewhere import FixedElsewhere
 from tasks.adapters.scoring.localized_views import (
     BreastsOfMarked,
     LocalizedView,
@@ -56,12 +59,14 @@ class EvaluatedImages:
 
     Attributes:
         patients: Whether the weights had seen them.
+        is_own_tuning: The weights were tuned on this very tuning split: what is chosen on it is what their site fixes.
     """
 
     store: ExamStore
     test: pd.DataFrame
     tuning: pd.DataFrame
     patients: JudgedPatients
+    is_own_tuning: bool
 
     @classmethod
     def of(
@@ -93,10 +98,16 @@ class EvaluatedImages:
                 expected="at least one patient" + (" whom the weights have not seen" if patients.test_left_out else ""),
                 remedy="raise split.test_fraction" + (" and train anew" if patients.test_left_out else ""),
             )
-        return cls(store=store, test=test, tuning=tuning, patients=patients)
+        is_own_tuning = are_of_splits or seen.are_tuned_on(tuning["patient_id"])
+        return cls(store=store, test=test, tuning=tuning, patients=patients, is_own_tuning=is_own_tuning)
 
     def __len__(self) -> int:
         return len(self.test) + len(self.tuning)
+
+    @property
+    def standing(self) -> Standing:
+        """What the weights are to these patients."""
+        return Standing(are_unseen=self.patients.is_checked, is_own_tuning=self.is_own_tuning)
 
 
 # ------------------------------------------------------------------------------------------------------------ scoring
@@ -242,11 +253,11 @@ class Evaluation:
         reported = self.breasts[self.breasts["model"] == self.test["model"].iloc[0]]
         return minus_before(reported, before, config.confidence)
 
-    def measured(self, config: EvaluateConfig) -> dict[str, FindingMetrics]:
-        """The measures of each finding, by its name."""
-        return {finding.value: self._measure(finding, config) for finding in FINDINGS}
+    def measured(self, config: EvaluateConfig, locked: Locked) -> dict[str, FindingMetrics]:
+        """The measures of each finding, by its name; ``locked`` is what the weights' own site fixed."""
+        return {finding.value: self._measure(finding, config, locked) for finding in FINDINGS}
 
-    def _measure(self, finding: Finding, config: EvaluateConfig) -> FindingMetrics:
+    def _measure(self, finding: Finding, config: EvaluateConfig, locked: Locked) -> FindingMetrics:
         reported = self.test["model"].iloc[0]
         of_models = {
             str(name): labelled(table, finding, (*BREAST, "model_sha256"))
@@ -272,4 +283,9 @@ class Evaluation:
                 self.breasts[self.breasts["model"] == reported], self.test_images, tuning, self.tuning_images, config
             )
             metrics = metrics.model_copy(update={"original_read": read})
-        return with_screening_metrics(metrics, breasts, labelled(tuning, finding, BREAST), self.test_images, config)
+        fixed = FixedElsewhere.of(locked, finding)
+        metrics = with_screening_metrics(metrics, breasts, labelled(tuning, finding, BREAST), self.test_images, config, fixed)
+        whole = self.exams[self.exams["model"] == reported].rename(columns={f"{finding.value}_score": "score"})
+        return with_clinic_metrics(
+            metrics, finding, breasts, whole[["patient_id", "exam_id", "score"]], self.test_images, config, fixed
+        )

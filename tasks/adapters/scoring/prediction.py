@@ -10,11 +10,10 @@ import pandas as pd
 
 from gmic_model.metrics.calibration import Recalibration, recalibrated
 from gmic_model.metrics.ranking import breast_scores
-from schemas.exam import FINDINGS
-from schemas.reports.evaluation import TemperatureFit
+from schemas.exam import FINDINGS, Finding
 from schemas.reports.pages import ImageScore, PredictReport
 from tasks.adapters.models.checkpoints import Checkpoint
-from tasks.adapters.models.model_files import read_recalibration
+from tasks.adapters.models.locking import kept_recalibrations
 from tasks.adapters.scoring.score_tables import SCORE_COLUMNS, image_table
 from tasks.adapters.scoring.scored_views import ScoredView
 from tasks.adapters.store.manifest import lines_of
@@ -79,17 +78,9 @@ def image_scores(table: pd.DataFrame) -> tuple[ImageScore, ...]:
     )
 
 
-def kept_recalibration(checkpoint: Checkpoint) -> dict[str, Recalibration]:
-    """What was fitted to these very weights, of each finding that has it; a former release's temperature is a slope."""
-    kept = read_recalibration(checkpoint.folder, checkpoint.sha256)
-    found: dict[str, Recalibration] = {}
-    for finding, fit in kept.by_finding.items():
-        if isinstance(fit, TemperatureFit):
-            if fit.temperature is not None:
-                found[finding] = Recalibration(0.0, 1.0 / fit.temperature)
-        elif fit.intercept is not None and fit.slope is not None:
-            found[finding] = Recalibration(fit.intercept, fit.slope)
-    return found
+def kept_recalibration(checkpoint: Checkpoint, prevalences: Mapping[Finding, float]) -> dict[str, Recalibration]:
+    """What was fitted to these very weights, of each finding that has it, moved to a share of findings that is stated."""
+    return kept_recalibrations(checkpoint.folder, checkpoint.sha256, prevalences)
 
 
 def mean_breast_scores(table: pd.DataFrame, kept: Mapping[str, Recalibration]) -> dict[str, dict[str, float]]:
@@ -113,10 +104,13 @@ def mean_breast_scores(table: pd.DataFrame, kept: Mapping[str, Recalibration]) -
     }
 
 
-def weights_note(checkpoint: Checkpoint, kept: Mapping[str, Recalibration]) -> str:
+def weights_note(checkpoint: Checkpoint, kept: Mapping[str, Recalibration], prevalences: Mapping[Finding, float]) -> str:
     """Whose scores these are, for the page."""
     note = f"Weights {checkpoint.sha256[:12]} of {checkpoint.folder.name}."
     if not kept:
         return note
     said = ", ".join(f"{finding} intercept {line.intercept:.2f}, slope {line.slope:.2f}" for finding, line in kept.items())
-    return f"{note} Breast scores are recalibrated: {said}."
+    shares = ", ".join(f"{finding.value} {share:.4g}" for finding, share in prevalences.items())
+    return f"{note} Breast scores are recalibrated: {said}." + (
+        f" Moved to the stated share of findings: {shares}." if shares else ""
+    )

@@ -16,11 +16,20 @@ from gmic_model.metrics.calibration import calibration_report, fit_recalibration
 from gmic_model.metrics.operating_points import point_at_threshold, points_at_sensitivity, points_at_specificity
 from schemas.config.evaluation import EvaluateConfig
 from schemas.reports.evaluation import FindingMetrics, OperatingPoint
+from tasks.adapters.scoring.clinic.fixed_elsewhere import ITS_OWN_SITE, FixedElsewhere, kept_thresholds
 from tasks.adapters.scoring.reviewed.groups import measured_groups
+
+NOTHING_FIXED = FixedElsewhere()
+"""For weights that are judged where they were tuned, or of which nothing is kept."""
 
 
 def with_screening_metrics(
-    metrics: FindingMetrics, breasts: pd.DataFrame, tuning: pd.DataFrame, manifest: pd.DataFrame, config: EvaluateConfig
+    metrics: FindingMetrics,
+    breasts: pd.DataFrame,
+    tuning: pd.DataFrame,
+    manifest: pd.DataFrame,
+    config: EvaluateConfig,
+    fixed: FixedElsewhere = NOTHING_FIXED,
 ) -> FindingMetrics:
     """The finding's metrics with operating points, calibration, recalibration and subgroups.
 
@@ -30,12 +39,14 @@ def with_screening_metrics(
         tuning: The same of the tuning split: recalibration and thresholds are chosen there; may be empty.
         manifest: The test split's images, for the groups.
         config: Targets, bins, confidence.
+        fixed: What the weights' own site fixed, if this is another one: groups and errors are told at its threshold.
     """
     score_B, label_B, patient_B = _arrays(breasts)
     fitted = fit_recalibration(*_arrays(tuning))
-    chosen = _chosen_on_tuning(tuning, config)
+    on_tuning = points_at_specificity(*_arrays(tuning), config.specificities, confidence=config.confidence)
+    chosen = {point.target: point.threshold for point in on_tuning}
     points = _operating_points(breasts, chosen, config)
-    threshold = chosen.get(config.subgroup_specificity)
+    threshold, basis = threshold_of_use(chosen, fixed, config.subgroup_specificity)
     drawn: dict[str, Any] = {"bins": config.calibration_bins, "confidence": config.confidence}
     scaled = None
     if fitted.slope is not None and fitted.intercept is not None:
@@ -46,8 +57,10 @@ def with_screening_metrics(
             "calibration": calibration_report(score_B, label_B, patient_B, **drawn),
             "calibration_scaled": scaled,
             "recalibration": fitted,
+            "tuning_thresholds": kept_thresholds(on_tuning),
+            "locked": fixed.measured(breasts, config),
             "subgroup_threshold": threshold,
-            "subgroup_threshold_basis": _on_tuning(config.subgroup_specificity),
+            "subgroup_threshold_basis": basis,
             **measured_groups(breasts, manifest, threshold, config),
         }
     )
@@ -65,10 +78,14 @@ def _on_tuning(specificity: float) -> str:
     return f"specificity {specificity:.2f} on the tuning split"
 
 
-def _chosen_on_tuning(tuning: pd.DataFrame, config: EvaluateConfig) -> dict[float, float | None]:
-    """The threshold that keeps each specificity on the tuning breasts; empty where these have one class only."""
-    points = points_at_specificity(*_arrays(tuning), config.specificities, confidence=config.confidence)
-    return {point.target: point.threshold for point in points}
+def threshold_of_use(
+    chosen: Mapping[float, float | None], fixed: FixedElsewhere, specificity: float
+) -> tuple[float | None, str]:
+    """The threshold that use would have had, and where it comes from in words: the own site's before this tuning split's."""
+    locked = fixed.threshold(specificity)
+    if locked is not None:
+        return locked, f"specificity {specificity:.2f} {ITS_OWN_SITE}"
+    return chosen.get(specificity), _on_tuning(specificity)
 
 
 def _operating_points(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from schemas.reports import evaluation, reviewed
+from schemas.reports.clinic import DecisionCurve, NetBenefit, ProgrammeReport, RestatedPoint
 from schemas.reports.evaluation import (
     AurocDifference,
     BoxLocalization,
@@ -14,6 +15,7 @@ from schemas.reports.evaluation import (
     FindingMetrics,
     LesionsSeen,
     LocalizationIntervals,
+    LockedMetrics,
     ModelMetrics,
     ModelSpread,
     RecalibrationFit,
@@ -116,8 +118,25 @@ def every_measure(**changes: Any) -> FindingMetrics:
         chance_pointing=0.059,
     )
     seen = LesionsSeen(lesions=67, cut=68, lost=69, mean_seen=0.91, least_seen=0.02)
+    rates = ("recall_rate", "detection_rate", "ppv1", "npv_12", "npv_24", "sensitivity_12", "sensitivity_24", "specificity_12")
+    rates += ("of_screen_detected", "of_interval_cancers", "read_recall_rate", "read_detection_rate", "read_ppv1")
+    programme = ProgrammeReport(
+        threshold=0.3, threshold_basis="fixed", recalled_birads=(0, 4, 5), exams=501, exam_patients=502, exams_24=503,
+        cancers_12=504, cancers_24=505, screen_detected=506, interval_cancers=507, without_read=508, undated=509,
+        **{name: interval(0.3 + place / 1000) for place, name in enumerate(rates)},
+    )  # fmt: skip
+    restated = RestatedPoint(
+        basis="fixed", threshold=0.3, prevalence=0.0123, recall_rate=interval(0.611), positive_predictive_value=interval(0.612),
+        negative_predictive_value=interval(0.613), found_per_1000=interval(61.4), missed_per_1000=interval(61.5),
+        shifted_intercept=-6.16,
+    )  # fmt: skip
+    points = tuple(
+        NetBenefit(threshold=risk, network=interval(0.0171), recall_all=-0.0172, recalled=0.173) for risk in (0.01, 0.02, 0.05)
+    )
+    curve = DecisionCurve(prevalence=0.0321, is_stated=True, basis="recalibrated", points=points)
     given: dict[str, Any] = {
-        "lesions_seen": seen,
+        "programme": programme, "restated": (restated,), "decision_curves": (curve,),
+        "lesions_seen": seen, "locked": LockedMetrics(intercept=-1.23, slope=0.45),
         "breasts": 1071, "positive_breasts": 72, "auroc": interval(0.73), "auprc": interval(0.74), "localization_images": 75,
         "localization_f1": 0.076, "localization_precision": 0.077, "localization_recall": 0.078, "pointing_fraction": 0.079,
         "lesions": 80, "lesions_reached": 81, "calibration": calibration, "calibration_scaled": calibration,

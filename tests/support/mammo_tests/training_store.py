@@ -53,7 +53,9 @@ def with_baseline(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"model": network_of_row(config.model, TableRow.RESNET22)})
 
 
-def make_store(config: RunConfig, *, exams: int = 12, with_masks: bool = True, malignant_every: int = 3) -> SplitReport:
+def make_store(
+    config: RunConfig, *, exams: int = 12, with_masks: bool = True, malignant_every: int = 3, key_id: str = "key"
+) -> SplitReport:
     """Exams of four views of noise; every third has a bright square and a malignant label in its left breast.
 
     Two thirds of the exams train, the rest tunes.
@@ -63,7 +65,7 @@ def make_store(config: RunConfig, *, exams: int = 12, with_masks: bool = True, m
         preprocess=config.preprocess,
         preprocess_version=preprocess_version(config.preprocess),
         rows_per_shard=4,
-        key_id="key",
+        key_id=key_id,
     )
     reserve_rows(store, 4 * exams)
     lines: list[dict[str, Any]] = []
@@ -125,6 +127,8 @@ def _line(row: int, exam: int, laterality: str, position: str, is_malignant: boo
     return values | {
         "row": row,
         "image_id": f"I{row:04d}",
+        "pixel_sha256": f"{row:064x}",
+        "source_sha256": f"{row:064x}",
         "exam_id": f"E{exam:03d}",
         "patient_id": f"P{exam:03d}",
         "laterality": laterality,

@@ -54,11 +54,14 @@ def slider(scored: FindingScores) -> Slider | None:
 
 
 def calibration_chart(finding: str, metrics: FindingMetrics) -> Chart | None:
-    """Observed share against mean score, bin by bin, before and after recalibration; None if not measured."""
+    """Observed share against mean score by bin, before and after recalibration, a locked one first; None if not measured."""
     if metrics.calibration is None or not metrics.calibration.bins:
         return None
     drawn = [(finding, "as scored", metrics.calibration)]
-    if metrics.calibration_scaled is not None:
+    locked = None if metrics.locked is None else metrics.locked.calibration_locked
+    if locked is not None and locked.bins:
+        drawn.append(("scaled", "recalibrated (locked)", locked))
+    elif metrics.calibration_scaled is not None:
         former = metrics.temperature
         told = "recalibrated" if former is None or former.temperature is None else f"temperature {former.temperature:.2f}"
         drawn.append(("scaled", told, metrics.calibration_scaled))

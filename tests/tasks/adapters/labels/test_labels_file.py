@@ -402,3 +402,23 @@ def test_names_and_measurements_are_no_groups(tmp_path: Path) -> None:
     path = labels_file(tmp_path, *(f"P,1.{exam},R,0,1,5,biopsy,,{exam},x" for exam in range(1, 22)), header=GROUPED)
     with pytest.raises(LabelError, match=r"column site is named in evaluate\.subgroup_columns and holds too many"):
         read_labels(path, PSEUDONYMS, group_columns=("site", "room"))
+
+
+def test_a_date_of_diagnosis_is_of_a_cancer_and_shifted(tmp_path: Path) -> None:
+    """It leaves shifted as the exam's dates are; beside a breast without cancer it is refused, unquoted."""
+    header = f"{HEADER},diagnosis_date"
+    (found, other) = read(tmp_path, "17,1.2,R,0,1,5,biopsy,,2020-03-04", "17,1.2,L,0,0,1,followup,,", header=header)
+    assert found.diagnosis_date == PSEUDONYMS.shifted_date(PSEUDONYMS.patient_id("17"), date(2020, 3, 4))
+    assert other.diagnosis_date is None
+    path = labels_file(tmp_path, "17,1.2,R,0,1,5,biopsy,,2020-03-04", header=header)
+    labels = read_labels(path, PSEUDONYMS, patient_by_exam={PSEUDONYMS.exam_id("1.2"): "another"})
+    ((_, label),) = labels
+    assert label.diagnosis_date == PSEUDONYMS.shifted_date("another", date(2020, 3, 4))
+    for line in (
+        "17,1.2,R,0,0,1,followup,,2020-03-04",
+        "17,1.2,R,0,,1,followup,,2020-03-04",
+        "17,1.2,R,0,1,5,biopsy,,4.3.2020",
+    ):
+        with pytest.raises(LabelError, match="line 2, column diagnosis_date") as refused:
+            read(tmp_path, line, header=header)
+        assert "2020" not in str(refused.value).replace("2024", "")

@@ -332,8 +332,8 @@ def test_every_section_is_there_and_linked(render: Callable[..., str]) -> None:
     page = _Page(render())
     sections = [section["id"] for section in page.all("section")]
     assert sections == [
-        "summary", "cohort", "checks", "training", "performance", "operating", "original-read", "calibration", "subgroups",
-        "localisation", "measures", "failures", "gallery", "provenance", "card", "config",
+        "summary", "cohort", "checks", "training", "performance", "operating", "original-read", "calibration", "programme",
+        "restated", "decision", "subgroups", "localisation", "measures", "failures", "gallery", "provenance", "card", "config",
     ]  # fmt: skip
     links = [link["href"] for link in page.all("a")]
     assert links[: 1 + len(sections)] == ["#content", *(f"#{section}" for section in sections)]
@@ -376,6 +376,27 @@ def test_numbers_on_the_page_are_those_of_the_report(render: Callable[..., str])
     assert "Research use only. Not a medical device." in text
     assert "demo-cohort" in text and "2026-03-04 15:06 UTC" in text
     assert "29 of 38" in text and "71%" in text
+
+
+def test_what_a_clinic_asks_has_its_sections(render: Callable[..., str], tmp_path: Path) -> None:
+    """A programme's counts and rates, each stated share, each point of a decision curve; without them the page says why."""
+    evaluation = make_report(tmp_path).evaluation
+    metrics = every_measure()
+    page = _Page(render(evaluation=evaluation.model_copy(update={"by_finding": {"malignant": metrics}}))).text
+    assert metrics.programme is not None
+    for told in (
+        "Of the cancers 506 screen-detected, 507 interval cancers, 508 of exams without a recorded read",
+        "501",
+        "505",
+    ):
+        assert told in page
+    for told in ("1.23%", "61.1%", "61.20%", "61.30%", "61.4", "61.5", "-6.16", "17.10", "-17.20", "17.3%", "3.21%"):
+        assert told in page
+    assert "recall all; recall none is 0" in page and "Net benefit, malignant, 3.21% with the finding" in page
+    bare = metrics.model_copy(update={"programme": None, "restated": (), "decision_curves": ()})
+    page = _Page(render(evaluation=evaluation.model_copy(update={"by_finding": {"malignant": bare}}))).text
+    assert "no date of diagnosis is recorded" in page and "the config states no share" in page
+    assert "no recalibration makes risks" in page
 
 
 def test_every_measured_field_is_on_the_page(render: Callable[..., str], tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""What became of an exam, from the dates of diagnosis of its breasts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from tasks.adapters.scoring.clinic.followed_exams import followed_exams
+
+NONE = np.nan
+CASES = {  # exam: (label, days, BI-RADS) of either breast -> cancer within 12 and 24 months, recalled
+    "E0": ([(1, 0, 5), (0, NONE, 1)], (1, 1, 1)),
+    "E1": ([(1, 365, 1), (0, NONE, 1)], (1, 1, 0)),
+    "E2": ([(1, 366, 2), (0, NONE, 0)], (0, 1, 1)),
+    "E3": ([(1, 730, 2), (0, NONE, 2)], (0, 1, 0)),
+    "E4": ([(1, 731, 2), (0, NONE, 255)], (0, 0, 255)),
+    "E5": ([(0, NONE, 1), (0, NONE, 1)], (0, 0, 0)),
+    "E6": ([(255, NONE, 1), (0, NONE, 1)], (255, 255, 0)),
+    "E7": ([(1, NONE, 4), (0, NONE, 1)], (255, 255, 1)),
+    "E8": ([(1, -3, 4), (1, 20, 1)], (255, 255, 1)),
+    "E9": ([(1, 100, 255), (255, NONE, 255)], (1, 1, 255)),
+}
+
+
+def _images() -> pd.DataFrame:
+    lines = [
+        {"exam_id": exam, "laterality": side, "malignant": label, "days_to_diagnosis": days, "birads": birads}
+        for exam, (breasts, _) in CASES.items()
+        for side, (label, days, birads) in zip("LR", breasts, strict=True)
+        for _ in ("CC", "MLO")
+    ]
+    return pd.DataFrame(lines)
+
+
+def test_each_exam_has_what_its_breasts_have() -> None:
+    """Of two breasts the strongest statement counts; a cancer that was known already, or has no date, makes nothing known."""
+    exams = pd.DataFrame({"patient_id": [f"P{exam}" for exam in CASES], "exam_id": list(CASES), "score": 0.5})
+    found = followed_exams(exams.iloc[::-1], _images(), (0, 4, 5))
+    assert found is not None
+    told = zip(found.patient_E, found.cancer_12_E, found.cancer_24_E, found.read_E, strict=True)
+    assert {name[1:]: (int(a), int(b), int(c)) for name, a, b, c in told} == {exam: want for exam, (_, want) in CASES.items()}
+
+
+def test_a_store_without_dates_is_not_measured() -> None:
+    """No column, or one that says nothing."""
+    exams = pd.DataFrame({"patient_id": ["P"], "exam_id": ["E0"], "score": [0.5]})
+    assert followed_exams(exams, _images().drop(columns="days_to_diagnosis"), (0, 4, 5)) is None
+    assert followed_exams(exams, _images().assign(days_to_diagnosis=NONE), (0, 4, 5)) is None
