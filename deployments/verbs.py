@@ -261,6 +261,15 @@ VERBS: Final = (
         ),
     ),
     Verb(
+        name="crossvalidate",
+        group=NETWORK,
+        help="Train and judge a network for each fold of the patients (split.folds); goes on where it stopped.",
+        deployment=Deployment(
+            about="A network for each fold of the patients, and all of them pooled; goes on where an earlier run stopped.",
+            pool="mammo-gpu",
+        ),
+    ),
+    Verb(
         name="reproduce",
         group=NETWORK,
         help="The paper's numbers, from published or own files.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from schemas.reports.clinic import CrossValidationReport
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.pages import PipelineReport, PredictReport
 from schemas.reports.report import Report
@@ -17,7 +18,11 @@ def summary_text(verb: str, report: Report) -> str:
     if isinstance(report, EvaluationReport):
         from tasks.adapters.scoring.metrics_table import evaluation_text
 
-        return evaluation_text(report)
+        return "\n".join([evaluation_text(report), *(() if report.page_path is None else (f"Page: {report.page_path}",))])
+    if isinstance(report, CrossValidationReport):
+        from tasks.adapters.pages.evaluations.crossvalidation_page import pooled_markdown
+
+        return f"{pooled_markdown(report)}\nPage: {report.page_path}"
     if isinstance(report, SearchReport):
         places.append(f"evaluate them: {report.next_command}")
     return f"{verb} done. " + ", ".join(places)

@@ -71,6 +71,34 @@ def split_patients(
     return {patient_id: split_by_person[persons.get(patient_id, patient_id)] for patient_id in sorted(patient_ids)}
 
 
+def draw_folds(
+    exams: Sequence[ExamRecord], folds: int, *, seed: int, person_by_patient: Mapping[str, str] | None = None
+) -> dict[str, int]:
+    """Give every patient one of the folds 1 to ``folds``, in the strata of ``split_patients``.
+
+    The patients of all strata, worst finding first, are dealt one by one: any two folds differ by one patient at the most, of
+    every stratum and of all. A fold has no memory: where patients come to the cohort, all are dealt anew.
+
+    Args:
+        exams: In any order; a patient may have several.
+        folds: How many.
+        seed: Another seed, another deal.
+        person_by_patient: Patients who may be one person under several pseudonyms get one fold.
+    """
+    persons = person_by_patient or {}
+    strata: dict[_Stratum, list[str]] = defaultdict(list)
+    for person_id, stratum in _stratum_by_person(exams, persons).items():
+        strata[stratum].append(person_id)
+    dealt = [
+        person_id
+        for stratum in sorted(strata, reverse=True)
+        for person_id in sorted(strata[stratum], key=lambda person_id: _keyed_order(person_id, seed))
+    ]
+    fold_by_person = {person_id: place % folds + 1 for place, person_id in enumerate(dealt)}
+    patient_ids = sorted({exam.patient_id for exam in exams})
+    return {patient_id: fold_by_person[persons.get(patient_id, patient_id)] for patient_id in patient_ids}
+
+
 class EpochSampler:
     """All exams with a finding and as many random exams known to be without one, drawn anew each epoch (paper section 3.1).
 

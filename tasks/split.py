@@ -15,8 +15,8 @@ from schemas.layout import Severity
 from schemas.reports.data import IngestReport, SplitReport
 from tasks.adapters.checks.expectations import check_splits
 from tasks.adapters.inbox.store_ledger import StoreLedger
-from tasks.adapters.labels.division import count_splits, divide, settings_sha256
-from tasks.adapters.labels.split_file import GivenSplits, given_splits, split_file_sha256
+from tasks.adapters.labels.division import MOVED_BECAUSE, count_splits, divide, fold_of, settings_sha256, way_of_dividing
+from tasks.adapters.labels.split_file import Fold, GivenSplits, given_splits, split_file_sha256
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.store.exam_store import ExamStore, open_store
 from tasks.adapters.store.manifest import data_version, exam_records, read_manifest, read_splits
@@ -51,13 +51,13 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
     published = read_manifest(store)
     kept = _earlier_splits(config)
     persons = read_same_patients(store.files)
-    given = None if config.split.file is None else _given(config, config.split.file, store, published, persons)
-    by_patient = divide(
-        exam_records(published), config.split, given=None if given is None else given.by_patient, kept=kept, persons=persons
-    )
+    fold = fold_of(config.split)
+    given = None if config.split.file is None else _given(config.split.file, store, published, persons, fold)
+    by_file = None if given is None else given.by_patient
+    by_patient = divide(exam_records(published), config.split, given=by_file, kept=kept, persons=persons)
     moved = sum(kept.get(patient_id, part) is not part for patient_id, part in by_patient.items())
     if moved:
-        why = "they share their PatientID with one of another split" if given is None else "split.file says so"
+        why = MOVED_BECAUSE[way_of_dividing(config.split)]
         logger.warning("%d patients leave their split, of whom a network may have learnt: %s", moved, why)
     manifest = published[published["patient_id"].isin(by_patient)]
     splits = pd.DataFrame({"patient_id": list(by_patient), "split": [part.value for part in by_patient.values()]})
@@ -85,20 +85,21 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
         counts=counts,
         settings_sha256=settings_sha256(config.split),
         patients_kept=len(kept.keys() & by_patient.keys()),
-        divided_by="external" if config.split.external else "seed" if given is None else "file",
+        divided_by=way_of_dividing(config.split),
+        fold=config.split.fold,
         file_sha256=given.sha256 if given else "",
         patients_left_out=published["patient_id"].nunique() - len(by_patient),
         file_patients_unknown=given.unknown if given else 0,
     )
 
 
-def _given(config: RunConfig, path: Path, store: ExamStore, published: pd.DataFrame, persons: Mapping[str, str]) -> GivenSplits:
+def _given(path: Path, store: ExamStore, published: pd.DataFrame, persons: Mapping[str, str], fold: Fold | None) -> GivenSplits:
     """What the split file says of the published patients; the store's ledger knows them without their issuers too."""
     patients: set[tuple[str, str | None]] = {(patient_id, None) for patient_id in published["patient_id"]}
     with StoreLedger(store) as ledger:
         patients |= {known for known in ledger.patients() if (known[0], None) in patients}
-    pseudonyms = open_key(Workspace(config.workspace_dir).key_path)
-    return given_splits(path, pseudonyms, patients, persons)
+    pseudonyms = open_key(Workspace(store.folder.parent).key_path)  # beside the store, also where a fold has its own workspace
+    return given_splits(path, pseudonyms, patients, persons, fold)
 
 
 def _earlier_splits(config: RunConfig) -> dict[str, Split]:

@@ -148,9 +148,10 @@ class SplitReport(Report):
     counts: dict[str, SplitCount]
     settings_sha256: str = Field("", description="Digest of the split section: earlier splits are kept only under the same")
     patients_kept: int = Field(0, description="Patients whose split was given by an earlier run")
-    divided_by: Literal["seed", "file", "external"] = Field(
-        "seed", description="What divides: the section's seed, split.file, or nothing (external: all test)"
+    divided_by: Literal["seed", "file", "external", "folds"] = Field(
+        "seed", description="What divides: the section's seed, split.file, folds, or nothing (external: all test)"
     )
+    fold: int | None = Field(None, description="Which of the folds tests; None = no folds")
     file_sha256: str = Field("", description="Digest of split.file")
     patients_left_out: int = Field(0, description="Patients whom split.file keeps out of every split")
     file_patients_unknown: int = Field(0, description="Patients of split.file who have no image in the store")

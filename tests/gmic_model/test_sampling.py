@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmic_model.sampling import EpochSampler, split_patients
+from gmic_model.sampling import EpochSampler, draw_folds, split_patients
 from schemas.errors import ConfigError, TrainingError
 from schemas.exam import ExamRecord, Finding, Laterality, Split
 
@@ -238,3 +238,27 @@ def test_no_exam_with_a_finding_says_what_to_do(exams: list[ExamRecord]) -> None
     """Nothing to learn from: training must not start."""
     with pytest.raises(TrainingError, match=r"No training exam has a finding.*Remedy: check that the labels file joins"):
         EpochSampler(exams, seed=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(exams=cohorts(), folds=st.integers(2, 7), seed=st.integers(0, 3))
+def test_folds_are_even_in_every_stratum_and_in_all(exams: list[ExamRecord], folds: int, seed: int) -> None:
+    """Two folds differ by one patient at the most, of each stratum and of all; the order of the exams decides nothing."""
+    dealt = draw_folds(exams, folds, seed=seed)
+    assert dealt.keys() == {one.patient_id for one in exams}
+    assert draw_folds(exams[::-1], folds, seed=seed) == dealt
+    strata: dict[str, list[str]] = {}
+    for patient_id in dealt:
+        strata.setdefault(worst(exams, patient_id), []).append(patient_id)
+    for patients in (*strata.values(), list(dealt)):
+        sizes = Counter(dealt[patient_id] for patient_id in patients)
+        assert max(sizes.values(), default=0) - min((sizes[fold] for fold in range(1, folds + 1)), default=0) <= 1
+
+
+def test_whoever_may_be_one_person_is_in_one_fold() -> None:
+    """Two pseudonyms of a person are dealt as one."""
+    exams = [exam(number, NOTHING) for number in range(12)]
+    persons = {"P0": "P0", "P7": "P0"}
+    for seed in range(5):
+        dealt = draw_folds(exams, 4, seed=seed, person_by_patient=persons)
+        assert dealt["P0"] == dealt["P7"]

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from gmic_model import sampling
 from schemas.config.evaluation import SplitConfig
+from schemas.errors import ConfigError
 from schemas.exam import ExamRecord, Split
 from schemas.reports.data import SplitCount
+from tasks.adapters.labels.split_file import Fold
+
+MOVED_BECAUSE = {
+    "seed": "they share their PatientID with one of another split",
+    "file": "split.file says so",
+    "external": "every patient is a test patient",
+    "folds": "the cohort or its labels have changed, and folds are dealt anew",
+}
+"""Why a patient leaves the split of an earlier run, by the way of dividing."""
 
 
 def divide(
@@ -38,6 +49,9 @@ def divide(
     """
     if split.external:
         return dict.fromkeys(sorted({exam.patient_id for exam in exams}), Split.TEST)
+    fold = fold_of(split)
+    if given is None and fold is not None:
+        given = _dealt(exams, fold, split.seed, persons)
     if given is None:
         shares = {Split.TUNING: split.tuning_fraction, Split.TEST: split.test_fraction}
         shares[Split.TRAIN] = 1.0 - sum(shares.values())
@@ -54,6 +68,38 @@ def divide(
         )
         divided |= drawn
     return divided
+
+
+def fold_of(split: SplitConfig) -> Fold | None:
+    """The fold that tests; None where the patients are not divided into folds.
+
+    Raises:
+        ConfigError: There are folds, and nobody says which of them tests.
+    """
+    if split.folds is None:
+        return None
+    if split.fold is None:
+        raise ConfigError(
+            f"The patients are divided into {split.folds} folds, and none is named to test",
+            expected=f"split.fold from 1 to {split.folds}",
+            remedy="run `mammo crossvalidate CONFIG.yaml`, which trains and evaluates them all; or name one in split.fold",
+        )
+    return Fold(number=split.fold, folds=split.folds)
+
+
+def _dealt(exams: Sequence[ExamRecord], fold: Fold, seed: int, persons: Mapping[str, str]) -> dict[str, Split]:
+    """Folds that are drawn, as a file would give them: of the others, ``divide`` draws who tunes."""
+    drawn = sampling.draw_folds(exams, fold.folds, seed=seed, person_by_patient=persons)
+    return {patient_id: fold.split_of(number) for patient_id, number in drawn.items()}
+
+
+def way_of_dividing(split: SplitConfig) -> Literal["seed", "file", "external", "folds"]:
+    """As the split's report says it."""
+    if split.external:
+        return "external"
+    if split.folds is not None:
+        return "folds"
+    return "seed" if split.file is None else "file"
 
 
 def settings_sha256(split: SplitConfig) -> str:

@@ -16,7 +16,7 @@ from schemas.errors import ConfigError
 from schemas.exam import Split
 from tasks.adapters.pseudonyms import Pseudonyms
 
-REQUIRED_COLUMNS: Final = ("patient_id", "split")
+PATIENT: Final = "patient_id"
 OPTIONAL_COLUMNS: Final = ("issuer_of_patient_id",)
 LEFT_OUT: Final = "left out"
 _WORDS: Final[Mapping[str, Split | None]] = {
@@ -30,6 +30,20 @@ _WORDS: Final[Mapping[str, Split | None]] = {
     "testing": Split.TEST,
     LEFT_OUT: None,
 }
+Part = Split | int | None
+"""What a line says of its patient: a split, the number of a fold, or that the patient is left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """Which fold of a k-fold file tests; the patients of all others train."""
+
+    number: int
+    folds: int
+
+    def split_of(self, fold: int) -> Split:
+        """What a patient of a fold does."""
+        return Split.TEST if fold == self.number else Split.TRAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +74,11 @@ def split_file_sha256(path: Path) -> str:
 
 
 def given_splits(
-    path: Path, pseudonyms: Pseudonyms, patients: Iterable[tuple[str, str | None]], person_by_patient: Mapping[str, str]
+    path: Path,
+    pseudonyms: Pseudonyms,
+    patients: Iterable[tuple[str, str | None]],
+    person_by_patient: Mapping[str, str],
+    fold: Fold | None = None,
 ) -> GivenSplits:
     """The splits of a store's patients. Whoever may be one person under two pseudonyms is given one split.
 
@@ -70,13 +88,14 @@ def given_splits(
         patients: Of each published patient the pseudonym, and that of the PatientID without its issuer, by which a file
             without issuers names her; None where only the first is known.
         person_by_patient: Patients who are probably one person.
+        fold: The file is a k-fold file, with a column ``fold`` in place of ``split``, and this fold tests.
 
     Raises:
         ConfigError: The file cannot be read, lacks a column, has an empty or unknown word, is silent about published patients,
             or puts a patient or person into two splits.
     """
-    given = _read(path, pseudonyms)
-    by_person: dict[str, set[Split | None]] = {}
+    given = _read(path, pseudonyms, _WORDS if fold is None else _words_of(fold), "split" if fold is None else "fold")
+    by_person: dict[str, set[Part]] = {}
     pseudonyms_by_patient: dict[str, set[str]] = {}
     for patient_id, bare_patient_id in patients:
         names = pseudonyms_by_patient.setdefault(patient_id, {patient_id})
@@ -105,7 +124,7 @@ def given_splits(
     known = {name for names in pseudonyms_by_patient.values() for name in names}
     return GivenSplits(
         by_patient={
-            patient_id: next(iter(by_person[person_by_patient.get(patient_id, patient_id)]))
+            patient_id: _split(next(iter(by_person[person_by_patient.get(patient_id, patient_id)])), fold)
             for patient_id in pseudonyms_by_patient
         },
         unknown=len(given.keys() - known),
@@ -113,19 +132,29 @@ def given_splits(
     )
 
 
-def _read(path: Path, pseudonyms: Pseudonyms) -> dict[str, Split | None]:
-    """The split that each line gives its patient, by pseudonym."""
-    given: dict[str, Split | None] = {}
+def _words_of(fold: Fold) -> dict[str, Part]:
+    return {**{str(number): number for number in range(1, fold.folds + 1)}, LEFT_OUT: None}
+
+
+def _split(part: Part, fold: Fold | None) -> Split | None:
+    if isinstance(part, Split) or part is None:
+        return part
+    return None if fold is None else fold.split_of(part)
+
+
+def _read(path: Path, pseudonyms: Pseudonyms, words: Mapping[str, Part], column: str) -> dict[str, Part]:
+    """The split or fold that each line gives its patient, by pseudonym."""
+    given: dict[str, Part] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header_line = file.readline()
             delimiter = max(",;\t", key=header_line.count)
             header = [name.strip().lower() for name in next(csv.reader([header_line], delimiter=delimiter, strict=True), [])]
-            missing = [name for name in REQUIRED_COLUMNS if name not in header]
+            missing = [name for name in (PATIENT, column) if name not in header]
             if missing:
                 raise ConfigError(
                     f"The split file {path.name} lacks columns",
-                    expected=", ".join((*REQUIRED_COLUMNS, *(f"{name} (optional)" for name in OPTIONAL_COLUMNS))),
+                    expected=", ".join((PATIENT, column, *(f"{name} (optional)" for name in OPTIONAL_COLUMNS))),
                     got=f"no {' and no '.join(missing)}",
                     remedy="name the columns in the first line as docs/reference/split-file.md does",
                 )
@@ -133,11 +162,11 @@ def _read(path: Path, pseudonyms: Pseudonyms) -> dict[str, Split | None]:
                 if not any(map(str.strip, values)):
                     continue
                 line = dict(zip(header, (value.strip() for value in values), strict=False))
-                patient_id, part = _patient_and_split(number, line, pseudonyms)
-                if given.setdefault(patient_id, part) is not part:
+                patient_id, part = _patient_and_part(number, line, pseudonyms, words, column)
+                if given.setdefault(patient_id, part) != part:
                     raise ConfigError(
-                        f"Line {number} of the split file {path.name} puts a patient into a second split",
-                        expected="one split a patient",
+                        f"Line {number} of the split file {path.name} puts a patient into a second {column}",
+                        expected=f"one {column} a patient",
                         got=f"{part or LEFT_OUT} after {given[patient_id] or LEFT_OUT}",
                         remedy="decide for one; a patient of whom a network learns must not test it",
                     )
@@ -146,18 +175,21 @@ def _read(path: Path, pseudonyms: Pseudonyms) -> dict[str, Split | None]:
     return given
 
 
-def _patient_and_split(number: int, line: Mapping[str, str], pseudonyms: Pseudonyms) -> tuple[str, Split | None]:
-    patient, word = line.get("patient_id", ""), line.get("split", "").lower()
+def _patient_and_part(
+    number: int, line: Mapping[str, str], pseudonyms: Pseudonyms, words: Mapping[str, Part], column: str
+) -> tuple[str, Part]:
+    patient, word = line.get(PATIENT, ""), line.get(column, "").lower()
     if not patient:
         raise ConfigError(f"Line {number} of the split file names no patient", expected="PatientID (0010,0020)", got="nothing")
-    if word not in _WORDS:
+    if word not in words:
         raise ConfigError(
-            f"Line {number} of the split file gives no split",
-            expected=f"one of {', '.join(_WORDS)}",
+            f"Line {number} of the split file gives no {column}",
+            expected=f"one of {', '.join(words)}",
             got="another word" if word else "nothing",
-            remedy="docs/reference/split-file.md lists the words",
+            remedy="docs/reference/split-file.md lists the words"
+            + ("; folds count from 1 to split.folds" if column == "fold" else ""),
         )
-    return pseudonyms.patient_id(patient, line.get("issuer_of_patient_id", "")), _WORDS[word]
+    return pseudonyms.patient_id(patient, line.get("issuer_of_patient_id", "")), words[word]
 
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:

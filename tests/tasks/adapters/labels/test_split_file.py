@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import ConfigError
 from schemas.exam import Split
-from tasks.adapters.labels.split_file import GivenSplits, given_splits
+from tasks.adapters.labels.split_file import Fold, GivenSplits, given_splits
 from tasks.adapters.pseudonyms import Pseudonyms
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)
@@ -87,3 +87,23 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     """The reason is the system's, the remedy names the config."""
     with pytest.raises(ConfigError, match=r"No such file.*split\.file"):
         given_splits(tmp_path / "none.csv", PSEUDONYMS, known("0017"), {})
+
+
+def test_a_fold_of_a_k_fold_file_tests_and_all_others_train(tmp_path: Path) -> None:
+    """The column is ``fold``; numbers from 1; a patient of two folds, a number beyond and a file without folds are refused."""
+    path = tmp_path / "folds.csv"
+    patients = known("0017", "0023", "0031", "0040")
+
+    def of(text: str) -> GivenSplits:
+        path.write_text(text)
+        return given_splits(path, PSEUDONYMS, patients, {}, Fold(number=2, folds=3))
+
+    found = of("patient_id,fold,split\n0017,1,test\n0023,2,train\n0031,3,\n0040,left out,\n")
+    parts = {"0017": Split.TRAIN, "0023": Split.TEST, "0031": Split.TRAIN, "0040": None}
+    assert found.by_patient == {PSEUDONYMS.patient_id(patient): part for patient, part in parts.items()}
+    with pytest.raises(ConfigError, match=r"Line 3 .* second fold.*Got: 3 after 1"):
+        of("patient_id,fold\n0017,1\n0017,3\n")
+    with pytest.raises(ConfigError, match=r"Line 2 .* no fold.*count from 1 to split.folds"):
+        of("patient_id,fold\n0017,0\n")
+    with pytest.raises(ConfigError, match="no fold"):
+        of("patient_id,split\n0017,test\n")
