@@ -1,14 +1,14 @@
 """How often the printed 95 % intervals hold the truth, and how wide they are beside other methods, in simulated cohorts.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.evaluation.bench_coverage [--draws N] [--layout NAME] [--area A] [--positives P]
+    OMP_NUM_THREADS=1 python -m benchmarks.evaluation.bench_coverage [--draws N] [--layout NAME] [--area A] [--kind K]
 
 Scores are normal (binormal cohorts: the truth is known in closed form), with 5 to 100 positive patients and ten times as many
 others, of one breast or of two that are alike (correlation 2/3): both breasts of a patient of one label, or one positive breast
 beside a negative one. One line for each kind of interval sums up its cells: coverage from lowest to highest, how many cells lie
 outside 0.93 to 0.98, and the largest width beside the narrowest other method that covers in the same cell. Cells outside are
-named as they come; ``--all`` names every cell, and ``--layout``, ``--area`` and ``--positives`` take some of them, for more
-draws than all could have. A proportion of few breasts takes few values: where no set of likeliest counts could cover between
-0.93 and 0.98, the cell says so ("grid").
+named as they come; ``--all`` names every cell, and ``--layout``, ``--area``, ``--positives`` and ``--kind`` take some of
+them, for more draws than all could have. A proportion of few breasts takes few values: where no set of likeliest counts could
+cover between 0.93 and 0.98, the cell says so ("grid").
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ LIKENESS = 0.5
 """Of two breasts in each of the two images that a model's score is the mean of; of the scores it is 2/3."""
 SPECIFICITY = 0.9
 SENSITIVITY = 0.8
+FIXED = ("sensitivity", "specificity", "PPV", "NPV", "recall rate")
+"""Rates at a threshold that was fixed beforehand."""
 BAND_PLACES = (10, 50, 80)
 """Per cent of the horizontal axis at which the bands of the curves are looked at."""
 BAND = (0.93, 0.98)
@@ -151,39 +153,44 @@ def _mean_share(shift: float) -> float:
     return float(np.trapezoid(ndtr(z + shift - 1.0) ** 2 * norm.pdf(z), z))
 
 
-def printed(cohort: Cohort) -> dict[str, Ends | None]:
-    """The intervals that the house prints."""
+def printed(cohort: Cohort, kinds: Sequence[str]) -> dict[str, Ends | None]:
+    """The intervals that the house prints, of the kinds asked for."""
     score_B, label_B, patient_B = cohort.score_B, cohort.label_B, cohort.patient_B
-    point = point_at_threshold(score_B, label_B, patient_B, cohort.threshold, confidence=0.95)
-    (chosen,) = points_at_specificity(score_B, label_B, patient_B, [SPECIFICITY], confidence=0.95)
-    assert point is not None and point.negative_predictive_value is not None
-    (reached,) = points_at_sensitivity(score_B, label_B, patient_B, [SENSITIVITY], confidence=0.95)
-    roc, pr = (band(score_B, label_B, patient_B, confidence=0.95) for band in (roc_band, pr_band))
-    assert roc is not None and pr is not None
     recalled_MB = np.stack([score_B, cohort.other_B]) >= cohort.threshold
     is_positive_B = label_B == 1
-    own_B, own_patient_B = recalled_MB[:, is_positive_B], patient_B[is_positive_B]
-    found = {
-        "AUROC": area_interval("auroc", score_B, label_B, patient_B, confidence=0.95),
-        "AUPRC": area_interval("auprc", score_B, label_B, patient_B, confidence=0.95),
-        "difference of AUROC": auroc_difference(score_B, cohort.other_B, label_B, patient_B, confidence=0.95),
-        "sensitivity": point.sensitivity,
-        "specificity": point.specificity,
-        "PPV": point.positive_predictive_value,
-        "NPV": point.negative_predictive_value,
-        "recall rate": point.recall_rate,
-        "sensitivity at specificity": chosen.sensitivity,
-        "difference of sensitivity": paired_proportions(*own_B, own_patient_B, confidence=0.95),
-        "difference of specificity": paired_proportions(
+    found: dict[str, Ends | None] = {}
+    if set(kinds) & set(FIXED):
+        point = point_at_threshold(score_B, label_B, patient_B, cohort.threshold, confidence=0.95)
+        assert point is not None and point.negative_predictive_value is not None
+        rates = (point.sensitivity, point.specificity, point.positive_predictive_value, point.negative_predictive_value)
+        found |= {name: _ends(rate) for name, rate in zip(FIXED, (*rates, point.recall_rate), strict=True)}
+    for name, band in (("ROC", roc_band), ("precision", pr_band)):
+        if any(kind.startswith(f"{name} at") for kind in kinds):
+            drawn = band(score_B, label_B, patient_B, confidence=0.95)
+            assert drawn is not None
+            found |= {f"{name} at {at} %": (float(drawn.low_G[at]), float(drawn.high_G[at])) for at in BAND_PLACES}
+    alone: dict[str, Callable[[], Interval]] = {
+        "AUROC": lambda: area_interval("auroc", score_B, label_B, patient_B, confidence=0.95),
+        "AUPRC": lambda: area_interval("auprc", score_B, label_B, patient_B, confidence=0.95),
+        "difference of AUROC": lambda: auroc_difference(score_B, cohort.other_B, label_B, patient_B, confidence=0.95),
+        "sensitivity at specificity": lambda: (
+            points_at_specificity(score_B, label_B, patient_B, [SPECIFICITY], confidence=0.95)[0].sensitivity
+        ),
+        "specificity at sensitivity": lambda: (
+            points_at_sensitivity(score_B, label_B, patient_B, [SENSITIVITY], confidence=0.95)[0].specificity
+        ),
+        "difference of sensitivity": lambda: paired_proportions(
+            *recalled_MB[:, is_positive_B], patient_B[is_positive_B], confidence=0.95
+        ),
+        "difference of specificity": lambda: paired_proportions(
             *~recalled_MB[:, ~is_positive_B], patient_B[~is_positive_B], confidence=0.95
         ),
-        "mean of shares": mean_interval(ndtr(score_B[is_positive_B] - 1.0) ** 2, own_patient_B, confidence=0.95),
+        "mean of shares": lambda: mean_interval(
+            ndtr(score_B[is_positive_B] - 1.0) ** 2, patient_B[is_positive_B], confidence=0.95
+        ),
     }
-    found["specificity at sensitivity"] = reached.specificity
-    ends = {name: _ends(interval) for name, interval in found.items()}
-    for name, band in (("ROC", roc), ("precision", pr)):
-        ends |= {f"{name} at {at} %": (float(band.low_G[at]), float(band.high_G[at])) for at in BAND_PLACES}
-    return ends
+    found |= {name: _ends(interval()) for name, interval in alone.items() if name in kinds}
+    return {name: ends for name, ends in found.items() if name in kinds}
 
 
 def _ends(interval: Interval) -> Ends | None:
@@ -305,7 +312,7 @@ def attainable(count: int, truth: float) -> bool:
 
 
 def study(
-    draws: int, layouts: Sequence[str], areas: Sequence[float], sizes: Sequence[int]
+    draws: int, layouts: Sequence[str], areas: Sequence[float], sizes: Sequence[int], kinds: Sequence[str] | None
 ) -> Iterator[tuple[Cell, str, float, Tally, dict[str, Tally]]]:
     """Every cell: what is printed, and the other methods."""
     for index, (layout, area, positives) in enumerate(product(LAYOUTS, AREAS, POSITIVES)):
@@ -313,11 +320,12 @@ def study(
             continue
         cell = Cell(area=area, positives=positives, layout=layout)
         rng, truth = np.random.default_rng(index), truths(cell)
+        truth = {name: value for name, value in truth.items() if kinds is None or name in kinds}
         ours = {name: Tally() for name in truth}
         others = {name: {title: Tally() for title in OTHERS.get(name, {})} for name in truth}
         for _ in range(draws):
             cohort = draw(cell, rng)
-            for name, ends in printed(cohort).items():
+            for name, ends in printed(cohort, tuple(truth)).items():
                 ours[name].add(ends, truth[name])
                 for title, method in OTHERS.get(name, {}).items():
                     others[name][title].add(method(cohort), truth[name])
@@ -332,11 +340,12 @@ def main() -> None:
     parser.add_argument("--layout", choices=LAYOUTS)
     parser.add_argument("--area", type=float, nargs="+", choices=AREAS, default=AREAS)
     parser.add_argument("--positives", type=int, nargs="+", choices=POSITIVES, default=POSITIVES)
+    parser.add_argument("--kind", nargs="+", help="such as AUROC 'mean of shares'; without it all kinds")
     parser.add_argument("--all", action="store_true")
     options = parser.parse_args()
     lines: dict[str, list[tuple[float, float, float | None]]] = {}
     layouts = [options.layout] if options.layout else LAYOUTS
-    for cell, name, truth, ours, others in study(options.draws, layouts, options.area, options.positives):
+    for cell, name, truth, ours, others in study(options.draws, layouts, options.area, options.positives, options.kind):
         coverage, width = float(np.mean(ours.hits)), float(np.mean(ours.width))
         holding = [np.mean(one.width) for one in others.values() if one.hits and np.mean(one.hits) >= BAND[0]]
         ratio = width / float(min(holding)) if holding else None
