@@ -154,7 +154,7 @@ def _image_answers(report: PipelineReport, config: RunConfig) -> dict[str, Answe
             left="whether identities are burned into pixels",
         ),
         "acquisition": Answer(
-            said=tuple(group_sizes(report.evaluation, ("vendor", "acquisition"))),
+            said=tuple(group_sizes(report.evaluation, ("vendor", "device model", "acquisition"))),
             left="protocols, and what is not recorded",
             see="subgroups",
         ),
@@ -162,6 +162,7 @@ def _image_answers(report: PipelineReport, config: RunConfig) -> dict[str, Answe
             said=(
                 f"{report.ingest.labelled_breasts:,} breasts are labelled benign, malignant, both or neither, each from the "
                 "file of labels that was given.",
+                *group_sizes(report.evaluation, ("label source",)),
             ),
             left="how these labels were obtained (pathology, follow-up, reading), after what time",
         ),
@@ -273,15 +274,23 @@ def _result_answers(report: PipelineReport, config: RunConfig) -> dict[str, Answ
     groups = (f"By group: {', '.join(attributes)}.",) if attributes else ()
     method = evaluated.interval_method or "percentile bootstrap over patients, of a former release"
     updated = tuple(updates(evaluated))
+    is_compared = any(metrics.group_differences for metrics in evaluated.by_finding.values())
+    is_beside_readers = any(metrics.original_read is not None for metrics in evaluated.by_finding.values())
     return {
         "metrics": Answer(
             said=(
                 "AUROC and average precision of breasts and exams; sensitivity, specificity, recall rate, predictive values; "
                 "calibration; localisation against masks and boxes where there are any.",
+                *(("The original read of the same exams is the comparator.",) if is_beside_readers else ()),
             ),
             see="measures",
         ),
-        "uncertainty": Answer(said=(f"{confidence} intervals: {method}. Differences: DeLong, patients as clusters.",)),
+        "uncertainty": Answer(
+            said=(
+                f"{confidence} intervals: {method}. Differences: DeLong, patients as clusters.",
+                *(("Differences between groups: p adjusted by Holm.",) if is_compared else ()),
+            )
+        ),
         "robustness": Answer(said=groups, left="other trials of robustness, and centres", see="subgroups"),
         "fairness": Answer(said=groups, left="what was done for fairness, and why", see="subgroups"),
         "explanation": Answer(
