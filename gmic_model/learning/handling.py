@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gmic_model.backbones.batch_norm import BatchNorm
 from gmic_model.weights import LOCALIZATION_BACKBONE, PATCH_NETWORK
 from schemas.config.recipe import PartConfig, PartsConfig
 from schemas.config.training import FitConfig
@@ -126,12 +127,14 @@ def remeasure_statistics(network: nn.Module, images: Iterable[Tensor]) -> None:
     """
     network.train()
     layers = list(norm_layers(network))
-    momenta = [layer.momentum for layer in layers]
+    former = [(layer.momentum, layer.__class__) for layer in layers]
+    for layer in layers:
+        layer.__class__ = BatchNorm  # every process looks at the same images: exchanged, each would count once a process
     try:
         for count, image_N1HW in enumerate(images, 1):
             for layer in layers:
                 layer.momentum = 1.0 / count  # type: ignore[assignment]
             network(image_N1HW)
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
+        for layer, (momentum, kind) in zip(layers, former, strict=True):
+            layer.momentum, layer.__class__ = momentum, kind

@@ -25,6 +25,19 @@ from tasks.adapters.workspace import Workspace
 WINDOW_PX = (192, 128)
 VIEWS = (("L", "CC"), ("L", "MLO"), ("R", "CC"), ("R", "MLO"))
 
+EVERY_OPTION: dict[str, Any] = {
+    "augment": {
+        "flip_cc": 0.5, "rotation_deg": 10, "scaling": 0.1, "gamma": 0.3, "contrast": 0.2, "noise": 0.1, "mixup": 0.4,
+        "drop_views": 0.2, "drop_breasts": 0.2,
+    },
+    "recipe": {
+        "weight_decay": 0.1, "schedule": "plateau", "plateau_epochs": 1, "batch_norm": "remeasured", "remeasured_exams": 2,
+    },
+    "parts": {"localization": {"learning_rate": 5e-4, "frozen_epochs": 2}, "frozen_statistics": "keep"},
+    "labels": {"smoothing": 0.1, "benign_weight": 2.0, "malignant_weight": 3.0},
+}  # fmt: skip
+"""What a training can do beyond the paper, all of it at once."""
+
 
 def small_config(workspace: Path, **train: Any) -> RunConfig:
     """A network of 3 x 2 saliency cells on images of 192 x 128 pixels."""

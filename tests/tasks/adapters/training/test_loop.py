@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from gmic_model.learning.processes import ALONE
-from mammo_tests.training_store import curve, request, small_config, with_baseline
+from mammo_tests.training_store import EVERY_OPTION, curve, request, small_config, with_baseline
 from schemas.errors import CheckpointError, TrainingError
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember
@@ -27,18 +26,6 @@ from tasks.adapters.training.process_main import serve
 from tasks.adapters.training.request import MARK, Purpose, started_weights
 
 ROOT = Path(__file__).parents[4]
-
-EVERY_OPTION: dict[str, Any] = {
-    "augment": {
-        "flip_cc": 0.5, "rotation_deg": 10, "scaling": 0.1, "gamma": 0.3, "contrast": 0.2, "noise": 0.1, "mixup": 0.4,
-        "drop_views": 0.2, "drop_breasts": 0.2,
-    },
-    "recipe": {
-        "weight_decay": 0.1, "schedule": "plateau", "plateau_epochs": 1, "batch_norm": "remeasured", "remeasured_exams": 2,
-    },
-    "parts": {"localization": {"learning_rate": 5e-4, "frozen_epochs": 2}, "frozen_statistics": "keep"},
-    "labels": {"smoothing": 0.1, "benign_weight": 2.0, "malignant_weight": 3.0},
-}  # fmt: skip
 
 
 # A process that has imported everything and forks a training again and again: kills do not cost an import each.

@@ -17,7 +17,7 @@ import pytest
 
 from gmic_model.learning.processes import ALONE
 from mammo_tests.foreign_modules import foreign_folder
-from mammo_tests.training_store import curve, make_store, request, small_config, with_baseline
+from mammo_tests.training_store import EVERY_OPTION, curve, make_store, request, small_config, with_baseline
 from schemas.errors import ConfigError, StoreBusy, StoreError, TrainingError
 from schemas.reports.data import SplitReport
 from tasks.adapters.lock import held_lock
@@ -41,11 +41,12 @@ def test_two_processes_learn_what_one_does(
     """The same global batch over two gloo processes, batch statistics over both: the loss curves differ by less than 1e-5.
 
     At the paper's learning rate, rising, with two parts a step, clipped gradients and the running mean of the weights, which
-    is what tunes.
+    is what tunes; with every option beyond the paper, whose draws know nothing of processes.
     """
     workspace, splits = stored
     fit = {"epochs": 2, "learning_rate": 1.6e-5, "batch_exams": 4, "accumulation": 2, "clip_gradient_norm": 0.5}
     fit |= {"ema_decay": 0.5, "warmup_steps": 2}
+    fit |= EVERY_OPTION
     config = small_config(workspace, **fit)
     serve(request(config, splits, run_dir=tmp_path / "1"), ALONE)
     config = small_config(workspace, **fit, processes=2, sync_batch_norm=True)
