@@ -103,6 +103,11 @@ class RecipeConfig(Config):
     stop_after_epochs: PositiveInt | None = Field(
         None, description="End the training after so many epochs without a better one on tuning; null = train all epochs"
     )
+    best_of_epochs: PositiveInt = Field(
+        1,
+        description="The best epoch is that of the highest mean tuning AUROC of so many epochs up to it, which with few tuning "
+        "positives is less luck; 1 = each epoch's own, as in the paper. Training alone; pre-training takes the lowest loss",
+    )
     batch_norm: Literal["batch", "running", "remeasured"] = Field(
         "batch",
         description="batch: statistics of each step's images, as in the paper. running: those it began with, never changed. "

@@ -83,10 +83,20 @@ def say(message: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def epoch_record(facts: EpochFacts, result: TuningResult, before: Sequence[EpochRecord]) -> EpochRecord:
-    """The epoch's line of the curve: the best one is chosen by malignant AUROC, the one that points best by malignant F1."""
+def epoch_record(
+    facts: EpochFacts, result: TuningResult, before: Sequence[EpochRecord], *, best_of_epochs: int = 1
+) -> EpochRecord:
+    """The epoch's line of the curve: the best one is chosen by malignant AUROC, the one that points best by malignant F1.
+
+    Args:
+        facts: What training knows of the epoch.
+        result: What tuning says of it.
+        before: The epochs before it.
+        best_of_epochs: Epochs up to each whose mean AUROC chooses; while there are fewer, the mean of those there are.
+    """
     malignant, f1 = result.auroc[Finding.MALIGNANT], result.malignant_f1
-    best_auroc = max((record.tuning_malignant_auroc or 0.0 for record in before), default=-1.0)
+    curve = [record.tuning_malignant_auroc or 0.0 for record in before] + [malignant or 0.0]
+    means = [_mean_of_last(curve[: count + 1], best_of_epochs) for count in range(len(curve))]
     best_f1 = max((record.tuning_malignant_f1 or 0.0 for record in before), default=-1.0)
     return EpochRecord(
         epoch=facts.epoch,
@@ -98,12 +108,18 @@ def epoch_record(facts: EpochFacts, result: TuningResult, before: Sequence[Epoch
         images_per_s=facts.images_per_s,
         memory_mib=facts.memory_mib,
         # Without tuning positives there is nothing to choose by: the last epoch is then the best.
-        is_best=malignant is None or malignant >= best_auroc,
+        is_best=malignant is None or means[-1] == max(means),
         is_best_localization=f1 is not None and f1 >= best_f1,
     )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _mean_of_last(curve: Sequence[float], epochs: int) -> tuple[bool, float]:
+    """Any mean of as many epochs as are wanted goes before one of fewer, which is more luck."""
+    last = curve[-epochs:]
+    return len(last) == epochs, sum(last) / len(last)
 
 
 def _training(request: TrainingRequest, processes: Processes) -> Training:
@@ -122,7 +138,7 @@ def _training(request: TrainingRequest, processes: Processes) -> Training:
             batch_images=config.evaluate.batch_images,
         )
         curves.tuning(result, facts.epoch)
-        return epoch_record(facts, result, before)
+        return epoch_record(facts, result, before, best_of_epochs=config.train.recipe.best_of_epochs)
 
     return _prepared(request, processes, data, learner, measure_epoch, EpochRecord, about)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from schemas.exam import Finding
+from schemas.reports.training import EpochRecord
 from tasks.adapters.training.loop import EpochFacts
 from tasks.adapters.training.process_main import epoch_record
 from tasks.adapters.training.tuning import TuningResult
@@ -30,3 +31,13 @@ def test_the_weights_that_point_best_are_chosen_by_malignant_f1() -> None:
     assert [one.is_best for one in (first, second, third)] == [True, True, False]
     without_masks = epoch_record(_facts(3), _result(None, 0.9, 0.5), [first, second, third])
     assert not without_masks.is_best_localization and without_masks.tuning_localization_f1 == 0.9
+
+
+def test_with_few_positives_a_mean_of_epochs_chooses_the_best() -> None:
+    """One lucky epoch does not win over several good ones; whole windows go before the shorter ones at the beginning."""
+    seen = [0.9, 0.5, 0.7, 0.72, 0.74, 0.95, 0.4]
+    for best_of_epochs, expected in ((1, [0, 5]), (3, [0, 2, 4, 5])):
+        records: list[EpochRecord] = []
+        for epoch, auroc in enumerate(seen):
+            records.append(epoch_record(_facts(epoch), _result(None, None, auroc), records, best_of_epochs=best_of_epochs))
+        assert [record.epoch for record in records if record.is_best] == expected
