@@ -157,6 +157,12 @@ class IngestConfig(Config):
         json_schema_extra=ADDED_LATER,
         description="Whom and what each file shows, where a table says it and not the header; see docs/reference/subjects.md",
     )
+    terms: str = Field(
+        "",
+        max_length=300,
+        json_schema_extra=ADDED_LATER,
+        description="Terms of the data that forbid passing on data or weights, in a sentence that the report says",
+    )
     masks_dir: Path | None = Field(None, description="Lesion masks, <SOPInstanceUID>.png: bit 0 benign, bit 1 malignant")
     boxes_csv: Path | None = Field(None, description="Lesion boxes where there are no masks; see docs/reference/labels.md")
     profile: str = Field("clinical-strict", description="Named set of relaxed gate rules for a public data set")

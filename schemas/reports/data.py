@@ -85,6 +85,7 @@ class IngestReport(Report):
     advice: str | None = Field(None, description="Which profile fits when everything was refused for one reason")
     files_still_copied: int = Field(0, description="Files that somebody was writing; left for the next run")
     files_not_ours: int = Field(0, description="Refused files that are whole objects of another kind: no failure")
+    terms: str = Field("", description="Terms of the data that forbid passing on data or weights")
     files_left_out: int = Field(0, description="Files that subjects_csv leaves out or does not name: not opened, no failure")
     files_withdrawn: int = Field(0, description="Files of images, exams or patients that were withdrawn: never used")
     files_deferred: int = Field(0, description="Files that could not be read at the moment; the next run reads them")

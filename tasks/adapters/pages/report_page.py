@@ -196,6 +196,8 @@ def _cautions(report: PipelineReport, config: RunConfig) -> list[str]:
         cautions.append(
             "The exams are synthetic (phantom): these numbers say whether the software works, nothing about patients."
         )
+    if report.ingest.terms:
+        cautions.append(report.ingest.terms)
     patients = report.evaluation.patients
     if not patients.is_checked or patients.test_left_out or patients.tuning_left_out:
         cautions.append(patients_sentence(patients))

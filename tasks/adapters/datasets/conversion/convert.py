@@ -14,8 +14,8 @@ from tasks.adapters.datasets.conversion.dicom_copies import sop_uid_of, write_di
 from tasks.adapters.datasets.conversion.marking import marks_of
 from tasks.adapters.datasets.conversion.output import COPIES_FOLDER, require_ours, whole_output
 from tasks.adapters.datasets.published.breast_rules import used_breasts
-from tasks.adapters.datasets.published.reading import NOT_THERE, DataSet, Facts, Image, Policies, Reading
-from tasks.adapters.datasets.published.tree import Tree, is_picture
+from tasks.adapters.datasets.published.reading import NOT_NAMED, NOT_THERE, DataSet, Facts, Image, Policies, Reading
+from tasks.adapters.datasets.published.tree import DICOM_ENDINGS, Tree, is_picture
 
 SPLITS: Final = ("deleaked", "official", "own")
 """A patient in both parts of the set's own split trains, or tests; or patients are divided by the config's seed."""
@@ -64,6 +64,7 @@ def convert(
     tree = Tree(root=root, facts=data_set.facts, is_partial=is_partial)
     reading = data_set.read(tree, policies)
     compared = compare(data_set.facts.counts, reading.counts, is_partial=is_partial)
+    _leave_out_unnamed(tree, reading)
     missing = [] if reading.is_without_pixels else _leave_out_missing(tree, reading)
     images, split_of_patient = _divided(reading, split, data_set.facts)
     reading.images = images
@@ -96,6 +97,16 @@ def _require_apart(root: Path, target: Path) -> None:
             expected="two folders, none of them inside the other",
             remedy="give another --out",
         )
+
+
+def _leave_out_unnamed(tree: Tree, reading: Reading) -> None:
+    """DICOM files that the set's tables do not name are left out by name, so that nobody takes them for forgotten."""
+    named = {image.path for image in reading.images}
+    reading.images += [
+        Image(path=path, patient="", exam="", laterality="", view="", left_out=NOT_NAMED)
+        for path in tree.files
+        if path.casefold().endswith(DICOM_ENDINGS) and path not in named and not reading.helpers(path)
+    ]
 
 
 def _leave_out_missing(tree: Tree, reading: Reading) -> list[str]:
@@ -183,9 +194,7 @@ def _page(
 ) -> list[str]:
     counted = content["counts"]
     lines = [f"# {facts.title}", "", f"Licence: {facts.licence}. Release: {facts.release}. Source: {facts.source}.", ""]
-    if not (facts.shares_data and facts.shares_weights):
-        forbidden = [word for word, may in (("data", facts.shares_data), ("weights", facts.shares_weights)) if not may]
-        lines += [f"**The terms forbid passing on {' and '.join(forbidden)} made of this set.**", ""]
+    lines += [f"**{facts.terms}**", ""] if facts.terms else []
     lines += [*remarks, ""] if remarks else []
     lines += ["| what is written | count |", "|---|---|"]
     if isinstance(counted, Mapping):

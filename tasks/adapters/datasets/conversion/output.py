@@ -134,6 +134,7 @@ class OutputFolder:
             f"  subjects_csv: {here(SUBJECTS_FILE)}",
             f"  profile: {data_set.profile}",
         ]
+        lines += [f"  terms: {json.dumps(data_set.facts.terms)}"] if data_set.facts.terms else []
         inputs = (("labels_csv", LABELS_FILE), ("boxes_csv", BOXES_FILE), ("masks_dir", MASKS_FOLDER))
         lines += [f"  {key}: {here(name)}" for key, name in inputs if self.has(name)]
         if self.has(SPLIT_FILE):

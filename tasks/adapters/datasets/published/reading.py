@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NOT_THERE: Final = "not downloaded"
 """Why an image is left out that the set's tables name and whose file is not below the folder."""
+NOT_NAMED: Final = "no row in the set's tables"
+"""Why a DICOM file is left out that is below the folder and that no table names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ class Reading:
         patients_in_both: Patients whom the set's own split puts into both parts; their images say ``train``.
         notes: What ``read`` keeps for ``lesions`` of the same set.
         remarks: Sentences for the reader of the report.
+        helpers: True for a DICOM file that is a mask or crop of another: it is no image of its own.
         is_without_pixels: The annotations alone are read: what the images' files hold is not read here.
     """
 
@@ -112,6 +115,7 @@ class Reading:
     notes: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     is_without_pixels: bool = False
+    helpers: Callable[[str], bool] = lambda path: False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +181,14 @@ class Facts:
     shares_weights: bool = True
     spacing_mm: float | None = None
     is_lossy: bool = False
+
+    @property
+    def terms(self) -> str:
+        """What must not be passed on, in a sentence; "" = the licence allows it."""
+        forbidden = [word for word, may in (("data", self.shares_data), ("weights", self.shares_weights)) if not may]
+        if not forbidden:
+            return ""
+        return f"The terms of {self.title} forbid passing on {' and '.join(forbidden)} made of this set ({self.licence})."
 
 
 Policies = Mapping[str, str]

@@ -28,6 +28,7 @@ from tasks.adapters.dicom.header import DicomHeader
 _NOT_OF_THE_SET: Final = frozenset({"__MACOSX"})
 PICTURES: Final = frozenset({".pgm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 """Endings of images that are not DICOM."""
+DICOM_ENDINGS: Final = (".dcm", ".dicom")
 
 
 @dataclass(frozen=True)

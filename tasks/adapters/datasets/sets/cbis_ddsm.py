@@ -183,6 +183,8 @@ def _read(tree: Tree, policies: Policies) -> Reading:
     reading.faults["density 0: not known"] = sum(row.density == "0" for row in rows)
     reading.counts = _counted(rows, reading, len(kept), sum(map(len, files.values())))
     reading.notes["rows"] = rows
+    folders = {f"{row.folder}_{row.number}" for row in rows}
+    reading.helpers = lambda path: (match := _FILE.search(path)) is not None and match["folder"] in folders
     return reading
 
 

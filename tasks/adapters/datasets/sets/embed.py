@@ -276,7 +276,7 @@ def _breasts(
     patient: str, exam: str, sides: Sequence[str], of_patient: Sequence[_Finding], policies: Policies, reading: Reading
 ) -> Iterator[Breast]:
     rows = [finding for finding in of_patient if finding.exam == exam]
-    is_crossed = any(finding.is_crossed for finding in rows)
+    is_crossed = any(finding.is_crossed for finding in (*rows, *_later(rows, of_patient, _RECALL_DAYS)))
     reading.faults["found in one breast, biopsied in the other: both not known"] += is_crossed
     for side in sides:
         own = [finding for finding in rows if finding.is_of(side)]
@@ -284,10 +284,10 @@ def _breasts(
             reading.faults["breast without a row of a one-sided exam: not known"] += 1
             continue
         birads = worst_birads(finding.grade for finding in own) if own else 1
-        if birads in {1, 2} and any(finding.proves(side) for finding in rows):
+        if own and birads in {1, 2} and any(finding.proves(side) for finding in rows):
             birads = 0
             reading.faults["pathology on a row that was read negative: BI-RADS 0"] += 1
-        label, source = ((None, None), "birads_proxy") if is_crossed else _label(rows, of_patient, side, birads, policies)
+        label, source = ((None, None), "biopsy") if is_crossed else _label(rows, of_patient, side, birads, policies)
         yield Breast(
             patient=patient,
             exam=exam,
@@ -301,13 +301,18 @@ def _breasts(
         )
 
 
+def _later(rows: Sequence[_Finding], of_patient: Sequence[_Finding], days: int) -> list[_Finding]:
+    """What a diagnostic or ultrasound exam says, from the screening's day on."""
+    day = rows[0].day
+    return [each for each in of_patient if not each.is_screening and 0 <= (each.day - day).days <= days]
+
+
 def _label(
     rows: Sequence[_Finding], of_patient: Sequence[_Finding], side: str, birads: int | None, policies: Policies
 ) -> tuple[Label, str]:
     """By pathology of this exam or of a diagnostic one soon after; else by BI-RADS, or by how a recall ended."""
     days = _INTERVAL_DAYS if birads in {1, 2} else _RECALL_DAYS
-    day = rows[0].day
-    later = [each for each in of_patient if not each.is_screening and 0 <= (each.day - day).days <= days]
+    later = _later(rows, of_patient, days)
     proofs = {each.severity for each in (*rows, *later) if each.proves(side)}
     if proofs:
         benign, malignant = bool(proofs & _BENIGN), bool(proofs & _MALIGNANT)

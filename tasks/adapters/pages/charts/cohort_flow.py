@@ -105,7 +105,11 @@ def cohort_steps(report: PipelineReport) -> tuple[FlowStep, ...]:
     refused = ingest.files_found - ingest.images_published
     reasons = sorted(ingest.quarantined_by_reason.items(), key=lambda item: (-item[1], item[0]))
     divided = sum(count.exams for count in report.split.counts.values())
-    gate = _told((refused, "not published"), *((count, f"× {reason}") for reason, count in reasons))
+    gate = _told(
+        (ingest.files_left_out, "more left out by the subjects file, not opened"),
+        (refused, "not published"),
+        *((count, f"× {reason}") for reason, count in reasons),
+    )
     if sum(ingest.quarantined_by_reason.values()) > refused > 0:
         gate = (*gate, "a file can have several reasons")
     warned = _told(*((count, f"× warning {rule}, kept") for rule, count in sorted(ingest.warnings_by_rule.items())))

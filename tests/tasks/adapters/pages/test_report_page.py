@@ -727,6 +727,16 @@ def test_cautions_come_before_numbers(render: Callable[..., str]) -> None:
     assert "Before quoting" not in render(evaluation=evaluation, config={"phantom": None})
 
 
+def test_terms_and_what_a_table_left_out_are_on_the_page(render: Callable[..., str], tmp_path: Path) -> None:
+    """What a set's terms forbid comes before any number; masks and crops that a table leaves out are told among the files."""
+    terms = "The terms of EMBED forbid passing on data and weights made of this set."
+    ingest = make_report(tmp_path).ingest.model_copy(update={"terms": terms, "files_left_out": 7136})
+    text = " ".join(_Page(render(ingest=ingest)).text.split())
+    assert text.index(terms) < text.index("AUROC")
+    assert "7,136 more left out by the subjects file, not opened" in text
+    assert "forbid passing on" not in render()
+
+
 def test_pages_say_how_repeated_views_are_averaged(render: Callable[..., str], tmp_path: Path) -> None:
     """One rule for all: each image counts alike; how many breasts have a view more than once stands beside it."""
     evaluated = make_report(tmp_path).evaluation.model_copy(update={"repeated_view_breasts": 3})

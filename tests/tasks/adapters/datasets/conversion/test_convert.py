@@ -224,3 +224,91 @@ def test_labels_of_doubted_sides_are_empty_unless_asked_for(tmp_path: Path) -> N
     as_written = converted("cmmd", root, tmp_path / "other", "sides=as-written")
     rule = "side or view is written wrongly: label not known"
     assert (checked["faults"][rule], as_written["faults"].get(rule, 0)) == (17, 0)
+
+
+def test_terms_that_forbid_passing_on_go_with_the_data(tmp_path: Path) -> None:
+    """EMBED's weights must not be released: report and config say it; CMMD may be passed on, and theirs say nothing."""
+    for name, said in (("embed", "forbid passing on data and weights"), ("cmmd", "")):
+        make(name, tmp_path / name)
+        converted(name, tmp_path / name, tmp_path / f"{name}-out")
+        config = RunConfig.model_validate(yaml.safe_load((tmp_path / f"{name}-out" / "config.yaml").read_text()))
+        page = (tmp_path / f"{name}-out" / "report.md").read_text()
+        assert bool(config.ingest.terms) is bool(said)
+        assert said in config.ingest.terms and ("forbid" in page) is bool(said)
+
+
+def test_a_file_that_no_table_names_is_left_out_by_name(tmp_path: Path) -> None:
+    """A DICOM file without a row is in the list with that reason; masks and crops of CBIS-DDSM are no images."""
+    root, target = tmp_path / "set", tmp_path / "out"
+    want = make("rsna-2022", root)
+    other = root / "train_images" / "90001" / "77.dcm"
+    other.write_bytes((root / want["images"][0]["path"]).read_bytes())
+    report = converted("rsna-2022", root, target)
+    assert report["left_out"] == {"not CC or MLO": 1, "no row in the set's tables": 1}
+    assert [row["path"] for row in rows_of(target / "subjects.csv") if "tables" in row["left_out"]] == [
+        "train_images/90001/77.dcm"
+    ]
+
+
+EMBED_HEADER = "empi_anon,acc_anon,study_date_anon,desc,tissueden,asses,side,bside,path_severity,massshape"
+
+
+@pytest.mark.parametrize(
+    ("rows", "left", "right"),
+    [
+        (["2015-02-22,MG Screening Bilateral,2,N,B,,,"], (0, 0, "birads_proxy", 1), (0, 0, "birads_proxy", 1)),
+        (
+            ["2015-02-22,MG Screening Bilateral,2,A,L,,,", "2015-04-01,MG Diagnostic Left,2,S,L,L,1,"],
+            (0, 1, "biopsy", 0), (0, 0, "birads_proxy", 1),
+        ),
+        (
+            ["2015-02-22,MG Screening Bilateral,2,A,L,,,", "2015-04-01,US Breast Left,2,B,L,,,"],
+            (0, 0, "followup", 0), (0, 0, "birads_proxy", 1),
+        ),
+        (
+            ["2015-02-22,MG Screening Bilateral,2,A,L,,,", "2015-12-01,MG Diagnostic Left,2,S,L,L,1,"],
+            (None, None, "birads_proxy", 0), (0, 0, "birads_proxy", 1),
+        ),
+        (
+            ["2015-02-22,MG Screening Bilateral,2,B,L,,,", "2015-12-01,MG Diagnostic Left,2,S,L,L,1,"],
+            (0, 1, "biopsy", 2), (0, 0, "birads_proxy", 1),
+        ),
+        (
+            ["2015-02-22,MG Screening Bilateral,2,N,L,L,0,", "2015-02-22,MG Screening Bilateral,2,N,L,L,3,"],
+            (1, 1, "biopsy", 0), (0, 0, "birads_proxy", 1),
+        ),
+        (["2015-02-22,MG Screening Bilateral,2,A,L,L,5,"], (None, None, "biopsy", 0), (0, 0, "birads_proxy", 1)),
+        (["2015-02-22,MG Screening Bilateral,2,A,L,R,0,"], (None, None, "biopsy", 0), (None, None, "biopsy", 1)),
+        (["2015-02-22,MG Screening Left,2,P,L,,,"], (None, None, "birads_proxy", 3), None),
+    ],
+    ids=[
+        "read negative", "recalled and malignant", "recalled and resolved", "recalled, too late", "interval cancer",
+        "addended, both kinds", "neither kind", "other breast", "one side",
+    ],
+)  # fmt: skip
+def test_embed_s_breasts_are_labelled_by_pathology_first(
+    rows: list[str], left: tuple[object, ...], right: tuple[object, ...] | None, tmp_path: Path
+) -> None:
+    """This exam's pathology, then that of a diagnostic exam in time; else how a recall ended, else a negative reading."""
+    root, target = tmp_path / "set", tmp_path / "out"
+    make("embed", root)
+    lines = [f"90000001,{9000000000000001 + (0 if 'Screening' in row else 2)},{row}" for row in rows]
+    (root / "tables" / "EMBED_OpenData_clinical.csv").write_text("\n".join([EMBED_HEADER, *lines]) + "\n")
+    converted("embed", root, target)
+    found = {
+        each["laterality"]: tuple(each[name] for name in ("benign", "malignant", "label_source", "birads"))
+        for each in written(target)["breasts"]
+    }
+    assert (found["L"], found.get("R")) == (left, right)
+
+
+def test_embed_s_boxes_are_mirrored_back_on_right_images(tmp_path: Path) -> None:
+    """The picture of an image whose rows run to the back had been turned: its columns count from the other edge."""
+    root, target = tmp_path / "set", tmp_path / "out"
+    make("embed", root)
+    table = root / "tables" / "EMBED_OpenData_metadata.csv"
+    table.write_text(table.read_text().replace(",0,(),(),", ',1,"((10, 5, 30, 25),)",(1),'))
+    converted("embed", root, target)
+    boxes = {(each["left"], each["right"]): each["path"] for each in written(target)["lesions"]}
+    assert set(boxes) == {(5, 25), (55, 75)}
+    assert {each["finding"] for each in written(target)["lesions"]} == {"malignant", None}
