@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from tasks.adapters.datasets.published.breast_rules import used_breasts
 from tasks.adapters.datasets.published.reading import NOT_NAMED, NOT_THERE, DataSet, Facts, Image, Policies, Reading
 from tasks.adapters.datasets.published.tree import DICOM_ENDINGS, Tree, is_picture
 
+_OF_ANOTHER: Final = re.compile(r"^same film as .*")
 SPLITS: Final = ("deleaked", "official", "own")
 """A patient in both parts of the set's own split trains, or tests; or patients are divided by the config's seed."""
 
@@ -136,7 +138,7 @@ def _divided(reading: Reading, split: str, facts: Facts) -> tuple[list[Image], d
     images = reading.images
     if split == "official":
         images = [replace(image, split="test") if image.patient in reading.patients_in_both else image for image in images]
-    return images, {image.patient: image.split for image in images if image.split and image.left_out is None}
+    return images, {image.patient: image.split for image in images if image.split and image.is_of_the_set}
 
 
 def _report(
@@ -149,7 +151,7 @@ def _report(
     lesions: int,
 ) -> Converted:
     counted = totals(reading, reading.images, lesions)
-    why = Counter(image.left_out for image in reading.images if image.left_out)
+    why = Counter(_OF_ANOTHER.sub("same film as another", image.left_out) for image in reading.images if image.left_out)
     faults = {name: count for name, count in reading.faults.items() if count}
     differences = [comparison for comparison in compared if not comparison.is_met]
     content = {

@@ -42,8 +42,8 @@ def compare(published: Iterable[Count], found: Mapping[str, int], *, is_partial:
 
 
 def totals(reading: Reading, images: Sequence[Image], lesions: int) -> dict[str, object]:
-    """What is written, in the numbers that every set has."""
-    used = [image for image in images if image.left_out is None]
+    """What the set holds, in the numbers that every set has; what was not downloaded counts as if it were here."""
+    used = [image for image in images if image.is_of_the_set]
     breasts = reading.breasts
     return {
         "images": len(used),

@@ -78,8 +78,8 @@ def birads_grade(text: str) -> int | None:
 
 
 def used_breasts(images: Sequence[Image], breasts: Iterable[Breast]) -> list[Breast]:
-    """Those of which an image is used (rule 10)."""
-    shown = {image.breast for image in images if image.left_out is None}
+    """Those of which an image is used (rule 10), or would be if it had been downloaded."""
+    shown = {image.breast for image in images if image.is_of_the_set}
     return [breast for breast in breasts if breast.key in shown]
 
 

@@ -48,6 +48,11 @@ class Image:
     left_out: str | None = None
 
     @property
+    def is_of_the_set(self) -> bool:
+        """True if it is used, or would be if its file were here: labels, splits and counts are of these."""
+        return self.left_out in {None, NOT_THERE}
+
+    @property
     def breast(self) -> BreastKey:
         """Which breast it shows."""
         return self.patient, self.exam, self.laterality

@@ -131,6 +131,7 @@ def test_a_half_download_is_refused_and_counted_where_it_is_meant(tmp_path: Path
     assert not target.exists()
     report = converted("rsna-2022", root, target)
     assert report["not_downloaded"] == 1
+    assert report["counts"] == want["counts"], "of the tables"
     assert report["left_out"] == {"not CC or MLO": 1, "not downloaded": 1}
 
 
@@ -202,6 +203,21 @@ def test_real_tables_have_their_published_counts(name: str, folder: str, tmp_pat
     compared = [each for each in report["published"] if each["compared"]]
     assert len(compared) >= 9
     assert [each for each in compared if not each["equal"]] == []
+
+
+def test_tables_alone_give_every_label(tmp_path: Path) -> None:
+    """Without one image the real tables of CBIS-DDSM still label their 1,708 breasts and divide their 1,566 patients."""
+    root, target = DATA / "csv/cbis-ddsm", tmp_path / "out"
+    if not root.is_dir():
+        pytest.skip("the real tables are not at hand")
+    report = converted("cbis-ddsm", root, target)
+    got = written(target)
+    assert (len(got["breasts"]), got["images"], report["not_downloaded"]) == (1708, [], 3032)
+    split = [row["split"] for row in rows_of(target / "split.csv")]
+    assert (split.count("train"), split.count("test")) == (1248, 318)
+    assert report["left_out"] == {"not downloaded": 3032, "same film as another": 71}
+    counted = [report["counts"][name] for name in ("images", "patients", "malignant", "benign")]
+    assert counted == [3032, 1566, 761, 967]
 
 
 def test_a_count_that_differs_is_said(tmp_path: Path) -> None:
