@@ -139,5 +139,6 @@ _OPTIONAL: Final = frozenset(
         "SpecificCharacterSet", "StudyDate", "PatientAge", "EstimatedRadiographicMagnificationFactor", "ImagerPixelSpacing",
         "PixelSpacing", "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "RescaleSlope", "RescaleIntercept",
         "PaddleDescription", "ContrastBolusAgent", "Manufacturer", "ManufacturerModelName", "SeriesDescription",
+        "StudyDescription", "ProtocolName", "PerformedProcedureStepDescription",
     }
 )  # fmt: skip

@@ -21,7 +21,7 @@ _INTERVENTION: Final = (
     "STEREO", "BIOPSY", "PREFIRE", "POSTFIRE", "POSTMARKER", "NEEDLE", "LOCALIZATION", "LOCALISATION", "WIRE", "SPECIMEN",
     "GALACTO", "DUCTO",
 )  # fmt: skip
-_INTERVENTION_SERIES: Final = re.compile(
+_INTERVENTION_NAMED: Final = re.compile(
     r"needle.?(loc|wire)|wire.?(loc|guid)|hook.?wire|locali[sz]ation|stereota|biopsy.?(scout|guid)|specimen|galacto|ductog",
     re.IGNORECASE,
 )
@@ -111,11 +111,20 @@ def is_whole_mammogram(seen: Seen) -> str | None:
 
 @rule("K09", BLOCK, "Not a stereotactic, biopsy, localisation, specimen or duct image")
 def is_no_intervention(seen: Seen) -> str | None:
-    """By ImageType (0008,0008), or by a SeriesDescription (0008,103E) that names the procedure."""
-    kinds = [part.upper() for part in seen.header.image_type]
-    if any(mark in part for part in kinds for mark in _INTERVENTION):
+    """By ImageType (0008,0008), or by a description of series, protocol, step or study that names the procedure.
+
+    Of an exam for a localisation every image is one: what is not its scout shows the needle.
+    """
+    header = seen.header
+    if any(mark in part.upper() for part in header.image_type for mark in _INTERVENTION):
         return "ImageType"
-    return "SeriesDescription" if _INTERVENTION_SERIES.search(seen.header.series_description) else None
+    described = {
+        "SeriesDescription": header.series_description,
+        "ProtocolName": header.protocol_name,
+        "PerformedProcedureStepDescription": header.procedure_step_description,
+        "StudyDescription": header.study_description,
+    }
+    return next((keyword for keyword, text in described.items() if _INTERVENTION_NAMED.search(text)), None)
 
 
 @rule("K10", BLOCK, "Of contrast mammography the low-energy image alone")

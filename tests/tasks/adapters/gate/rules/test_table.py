@@ -88,6 +88,9 @@ EDITS: list[tuple[str, Edit]] = [
     *(("K09", setting(ImageType=["DERIVED", "PRIMARY", moment])) for moment in ("PREFIRE", "POSTFIRE_MINUS", "POSTMARKER")),
     ("K09", setting(SeriesDescription="L CC NEEDLE LOC")),
     ("K09", setting(SeriesDescription="Wire localisation")),
+    ("K09", setting(ProtocolName="NEEDLE LOC")),
+    ("K09", setting(PerformedProcedureStepDescription="Hook-wire guided excision")),
+    ("K09", setting(StudyDescription="MAMMOGRAPHIC NEEDLE LOCALIZATION LEFT")),
     *(
         ("K10", setting(ImageType=["DERIVED", "PRIMARY", "POST_CONTRAST", energy]))
         for energy in ("SUBTRACTION", "ADDITION", "HIGH_ENERGY", "RECOMBINED")
