@@ -6,6 +6,7 @@ Identifiers leave as pseudonyms; no message quotes what a field holds.
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import re
 from collections import defaultdict
@@ -16,6 +17,8 @@ from typing import Final
 from schemas.errors import LabelError
 from schemas.exam import Finding, LesionBox
 from tasks.adapters.pseudonyms import Pseudonyms
+
+logger = logging.getLogger(__name__)
 
 EDGES: Final = ("xmin", "ymin", "xmax", "ymax")
 COLUMNS: Final = ("sop_instance_uid", "finding", *EDGES)
@@ -35,6 +38,7 @@ def read_boxes(path: Path, pseudonyms: Pseudonyms) -> dict[str, tuple[LesionBox,
         LabelError: The file cannot be read, lacks a column, or a line is no box.
     """
     boxes: dict[str, list[LesionBox]] = defaultdict(list)
+    clipped = 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, strict=True)
@@ -49,7 +53,9 @@ def read_boxes(path: Path, pseudonyms: Pseudonyms) -> dict[str, tuple[LesionBox,
                     raise LabelError(
                         f"Boxes line {rows.line_num} names no image", expected="SOPInstanceUID (0008,0018)", got="nothing"
                     )
-                boxes[pseudonyms.image_id(uid)].append(_box(row, rows.line_num))
+                box, is_clipped = _box(row, rows.line_num)
+                boxes[pseudonyms.image_id(uid)].append(box)
+                clipped += is_clipped
     except (OSError, UnicodeDecodeError, csv.Error) as unreadable:
         raise LabelError(
             f"The boxes file {path.name} cannot be read",
@@ -57,6 +63,8 @@ def read_boxes(path: Path, pseudonyms: Pseudonyms) -> dict[str, tuple[LesionBox,
             got=type(unreadable).__name__,
             remedy="check ingest.boxes_csv",
         ) from None  # the foreign message may quote a value
+    if clipped:
+        logger.warning("%d lesion boxes begin left of or above their image: clipped to its edge", clipped)
     return {image_id: tuple(found) for image_id, found in boxes.items()}
 
 
@@ -77,7 +85,8 @@ def box_texts(boxes: Mapping[str, tuple[LesionBox, ...]], image_id: str, shape_p
     return "; ".join(box.text for box in found) or None
 
 
-def _box(row: Mapping[str, str | None], line: int) -> LesionBox:
+def _box(row: Mapping[str, str | None], line: int) -> tuple[LesionBox, bool]:
+    """The box, and whether it was clipped: people draw beyond an edge, and a part inside is what they meant."""
     name = (row["finding"] or "").strip().lower()
     if name and name not in set(Finding):
         raise LabelError(f"Boxes line {line}, column finding", expected="benign, malignant or empty", got="something else")
@@ -87,9 +96,11 @@ def _box(row: Mapping[str, str | None], line: int) -> LesionBox:
         raise LabelError(
             f"Boxes line {line} is no box", expected="numbers in xmin, ymin, xmax, ymax", got="no number"
         ) from None
-    if not (0.0 <= xmin < xmax < math.inf and 0.0 <= ymin < ymax < math.inf):
+    is_clipped = xmin < 0.0 or ymin < 0.0
+    xmin, ymin = max(xmin, 0.0), max(ymin, 0.0)
+    if not (xmin < xmax < math.inf and ymin < ymax < math.inf):
         raise LabelError(
-            f"Boxes line {line} is no box", expected="0 <= xmin < xmax and 0 <= ymin < ymax", got="other edges",
+            f"Boxes line {line} is no box", expected="xmin < xmax and ymin < ymax, some of it inside", got="other edges",
             remedy="x counts columns, y rows, from the image's upper left corner",
         )  # fmt: skip
     lesion = (row.get(LESION) or "").strip()
@@ -100,7 +111,7 @@ def _box(row: Mapping[str, str | None], line: int) -> LesionBox:
             got="something else",
             remedy="number the lesions of each breast: 1, 2",
         )
-    return LesionBox(
+    box = LesionBox(
         lesion=lesion or None,
         finding=Finding(name) if name else None,
         top_px=math.floor(ymin),
@@ -108,3 +119,4 @@ def _box(row: Mapping[str, str | None], line: int) -> LesionBox:
         left_px=math.floor(xmin),
         right_px=math.ceil(xmax),
     )
+    return box, is_clipped

@@ -41,13 +41,22 @@ def test_the_manifests_text_reads_back(tmp_path: Path) -> None:
     assert box_texts(boxes, "another", (100, 100)) is None
 
 
+def test_a_box_that_begins_beyond_an_edge_is_clipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As 42 of VinDr-Mammo's 2,254 do: the part inside is kept, and one line of the log says how many."""
+    boxes = read(tmp_path, "1.2.3,,-3.5,2,3,4", "1.2.3,,1,-0.2,3,4", "1.2.4,,1,2,3,4")
+    first, second = boxes[PSEUDONYMS.image_id("1.2.3")]
+    assert (first.left_px, first.right_px, second.top_px, second.bottom_px) == (0, 3, 0, 4)
+    assert "2 lesion boxes begin left of or above their image" in caplog.text
+
+
 @pytest.mark.parametrize(
     "line",
     [
         "CANARY,malign,1,2,3,4",
         "CANARY,,5,2,3,4",
         "CANARY,,x,2,3,4",
-        "CANARY,,-1,2,3,4",
+        "CANARY,,-3,2,-1,4",
+        "CANARY,,nan,2,3,4",
         ",,1,2,3,4",
         "CANARY,,1,2,inf,4",
         "CANARY,,1",
