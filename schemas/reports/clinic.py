@@ -129,7 +129,9 @@ class FoldMetrics(Report):
     positive_breasts: int = measured("Breasts with the finding", "Of these")
     auroc: Interval = measured("AUROC", "Of the fold's network on its test patients")
     auprc: Interval = measured("AUPRC", "Of the fold's network on its test patients")
-    threshold: float | None = measured("Threshold", "Chosen on the fold's tuning split")
+    threshold: float | None = measured(
+        "Threshold", "Chosen on the fold's tuning split; not defined also where it is above every score there"
+    )
     sensitivity: Interval = measured("Sensitivity", "At that threshold")
     specificity: Interval = measured("Specificity", "At that threshold")
 

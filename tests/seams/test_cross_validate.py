@@ -73,10 +73,11 @@ def test_every_patient_is_judged_once_and_all_are_pooled(
     alone = [auroc(table["malignant_score"], table["malignant"]) for table in tables]
     assert [fold.auroc.value for fold in pooled.folds] == pytest.approx(alone)
     assert pooled.mean_auroc == pytest.approx(np.mean([area for area in alone if area is not None]))
-    thresholds = [one.by_finding["malignant"].subgroup_threshold for one in evaluated]
-    if all(threshold is not None for threshold in thresholds):
-        recalled = pd.concat([table["malignant_score"] >= float(at or 0) for table, at in zip(tables, thresholds, strict=True)])
-        assert pooled.sensitivity.value == pytest.approx(recalled[together["malignant"] == 1].mean())
+    of_use = [one.by_finding["malignant"].subgroup_threshold for one in evaluated]
+    thresholds = [np.inf if threshold is None else threshold for threshold in of_use]  # above every tuning score: recall none
+    recalled = pd.concat([table["malignant_score"] >= at for table, at in zip(tables, thresholds, strict=True)])
+    assert pooled.sensitivity.value == pytest.approx(recalled[together["malignant"] == 1].mean())
+    assert pooled.specificity.value == pytest.approx(1 - recalled[together["malignant"] == 0].mean())
     assert pooled.auroc.low is not None and pooled.auroc.low < pooled.auroc.high < 1.0 + 1e-9  # type: ignore[operator]
 
 

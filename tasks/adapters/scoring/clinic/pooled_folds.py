@@ -12,7 +12,7 @@ from gmic_model.metrics.ranking import Metric
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, Finding
 from schemas.reports.clinic import FoldMetrics, PooledMetrics
-from schemas.reports.evaluation import EvaluationReport, OperatingPoint
+from schemas.reports.evaluation import EvaluationReport, FindingMetrics, OperatingPoint
 from schemas.reports.report import Interval
 from tasks.adapters.scoring.model_ranking import ranking
 from tasks.adapters.scoring.score_tables import BREAST, labelled, read_breast_scores
@@ -53,20 +53,17 @@ def _pooled(
     finding: Finding, evaluated: Sequence[EvaluationReport], tables: Sequence[pd.DataFrame], confidence: float
 ) -> PooledMetrics:
     breasts = [labelled(table, finding, BREAST) for table in tables]
-    thresholds = [report.by_finding[finding.value].subgroup_threshold for report in evaluated]
+    thresholds = [_threshold(report.by_finding[finding.value]) for report in evaluated]
     folds = tuple(
         _fold(f"fold {place}", report.model_sha256, lines, threshold, confidence)
         for place, (report, lines, threshold) in enumerate(zip(evaluated, breasts, thresholds, strict=True), start=1)
     )
     areas = [fold.auroc.value for fold in folds if fold.auroc.value is not None]
     together = pd.concat(breasts, ignore_index=True)
-    point = None
-    if all(threshold is not None for threshold in thresholds):
-        # A breast that reaches its own fold's threshold is at or above 0 here.
-        above = pd.concat(
-            [lines["score"] - float(threshold or 0.0) for lines, threshold in zip(breasts, thresholds, strict=True)]
-        )
-        point = _point(together.assign(score=above.to_numpy()), 0.0, confidence)
+    recalled = [
+        _recalled(lines, threshold) for lines, threshold in zip(breasts, thresholds, strict=True) if threshold is not None
+    ]
+    point = _point(pd.concat(recalled, ignore_index=True), confidence) if len(recalled) == len(folds) else None
     return PooledMetrics(
         folds=folds,
         patients=together["patient_id"].nunique(),
@@ -83,7 +80,7 @@ def _pooled(
 
 
 def _fold(name: str, sha256: str, breasts: pd.DataFrame, threshold: float | None, confidence: float) -> FoldMetrics:
-    point = None if threshold is None else _point(breasts, threshold, confidence)
+    point = None if threshold is None else _point(_recalled(breasts, threshold), confidence)
     return FoldMetrics(
         name=name,
         model_sha256=sha256,
@@ -93,17 +90,29 @@ def _fold(name: str, sha256: str, breasts: pd.DataFrame, threshold: float | None
         positive_breasts=int(breasts["label"].sum()),
         auroc=ranking(Metric.AUROC, breasts, confidence),
         auprc=ranking(Metric.AUPRC, breasts, confidence),
-        threshold=threshold,
+        threshold=threshold if threshold is not None and np.isfinite(threshold) else None,
         sensitivity=_UNDEFINED if point is None else point.sensitivity,
         specificity=_UNDEFINED if point is None else point.specificity,
     )
 
 
-def _point(breasts: pd.DataFrame, threshold: float, confidence: float) -> OperatingPoint | None:
+def _threshold(metrics: FindingMetrics) -> float | None:
+    """That of the fold's tuning split; infinite where it recalls nothing there, None where that split defines none."""
+    if metrics.subgroup_threshold is not None:
+        return metrics.subgroup_threshold
+    return float("inf") if metrics.tuning_thresholds else None
+
+
+def _recalled(breasts: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Decisions in place of scores, so that breasts of folds with other thresholds stand side by side."""
+    return breasts.assign(score=(breasts["score"] >= threshold).astype(np.float64))
+
+
+def _point(recalled: pd.DataFrame, confidence: float) -> OperatingPoint | None:
     return point_at_threshold(
-        breasts["score"].to_numpy(np.float64),
-        breasts["label"].to_numpy(np.int64),
-        breasts["patient_id"].to_numpy(str),
-        threshold,
+        recalled["score"].to_numpy(np.float64),
+        recalled["label"].to_numpy(np.int64),
+        recalled["patient_id"].to_numpy(str),
+        0.5,
         confidence=confidence,
     )
