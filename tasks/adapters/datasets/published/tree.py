@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 import cv2
 import numpy as np
@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from schemas.errors import DatasetError, DicomError
 from tasks.adapters.datasets.published.reading import Facts
 from tasks.adapters.datasets.published.tables import Table
-from tasks.adapters.dicom.dicom_file import read_header, read_image_from
-from tasks.adapters.dicom.header import DicomHeader
+
+if TYPE_CHECKING:
+    from tasks.adapters.dicom.header import DicomHeader
 
 _NOT_OF_THE_SET: Final = frozenset({"__MACOSX"})
 PICTURES: Final = frozenset({".pgm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
@@ -118,6 +119,8 @@ class Tree:
         Raises:
             DatasetError: The file is no readable DICOM file.
         """
+        from tasks.adapters.dicom.dicom_file import read_header  # the profiles are part of each run, which decodes nothing here
+
         if path not in self.headers:
             self.headers[path] = _guarded(lambda: read_header(self.root / path), path, self.facts)
         return self.headers[path]
@@ -146,6 +149,8 @@ class Tree:
         """
         if is_picture(path):
             return self.picture(path)
+
+        from tasks.adapters.dicom.dicom_file import read_image_from
 
         def decode() -> NDArray[np.generic]:
             with (self.root / path).open("rb") as file:
