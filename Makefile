@@ -8,8 +8,11 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/mammo demo $(DEMO)
 
+# One worker more than there are processors, four at most: some tests wait for a server or for another process.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, len(os.sched_getaffinity(0)) + 1))")
+
 test: $(VENV)/installed
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+	$(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 # What another Python, and the packages it has in its own versions, could break: arithmetic, DICOM, store, pages, one flow on a
 # real server. CI runs it on the newest Python that is installed: make test-quick VENV=build/second-python PYTHON=python3.13
