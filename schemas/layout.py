@@ -11,7 +11,7 @@ The writer makes its table from ``MANIFEST_COLUMNS`` and the data checks are gen
       same_patient.csv          patients who share a PatientID under several issuers, by pseudonym; only if there are any
       withdrawn.jsonl           who withdrew what, when and why, by pseudonym; only if anybody did; lines are only added
       ledger.sqlite             what was seen, where it went; the truth for resuming
-      store.json                layout version, canvas, preprocessing, pseudonym key id, store id
+      store.json                layout version, canvas, preprocessing, pseudonym key id, store id, terms of its data
       lock                      held by the one writer
 
 Arrays, ledger, manifest and the key file carry the id that ``store.json`` names: parts of two stores are never read together.

@@ -78,7 +78,6 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
         update={
             "contact_sheet_path": _draw_contact_sheet(config, refused, pseudonyms),
             "patients_of_one_id": len(same),
-            "terms": config.ingest.terms,
             **asdict(inputs),
         }
     )

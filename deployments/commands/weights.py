@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from schemas.errors import ConfigError
 
 app = typer.Typer(help="Model files: show what is inside, make others' ours, check ours.", no_args_is_help=True)
 
@@ -42,9 +45,42 @@ def show(path: Annotated[Path, typer.Argument(help="A file of weights, or a chec
 def verify(folder: Annotated[Path, typer.Argument(help="A checkpoint folder")]) -> None:
     """Read a checkpoint and check its digests."""
     from tasks.adapters.models.checkpoints import load_checkpoint
+    from tasks.adapters.models.model_files import kept_terms
     from tasks.adapters.models.seen_patients import read_seen_patients
 
     checkpoint = load_checkpoint(folder, with_training=True)
     seen = "says" if read_seen_patients(folder) is not None else "does not say"
     title = checkpoint.model_config.title if "model" in checkpoint.sidecar else "weights without a network"
     typer.echo(f"{folder}: intact, sha256 {checkpoint.sha256}, {title}, {seen} whom it was trained on")
+    for terms in kept_terms(checkpoint.sidecar):
+        typer.echo(terms)
+
+
+@app.command("export")
+def export_weights(
+    source: Annotated[Path, typer.Argument(help="A checkpoint folder")],
+    folder: Annotated[Path, typer.Argument(help="The folder to make, for others")],
+    is_agreed: Annotated[
+        bool, typer.Option("--yes", help="Hand the weights on although the terms of their data are said to forbid it")
+    ] = False,
+) -> None:
+    """Copy a checkpoint to hand it on, without the state of its training; what the terms of its data forbid is said and asked.
+
+    Weights that were trained, or begun, on a set whose terms forbid passing on carry these terms: so does the copy.
+    """
+    from tasks.adapters.models.checkpoints import load_checkpoint
+    from tasks.adapters.models.handing_on import export_checkpoint
+    from tasks.adapters.models.model_files import kept_terms
+
+    terms = kept_terms(load_checkpoint(source).sidecar)
+    for sentence in terms:
+        typer.echo(sentence)
+    if terms and not is_agreed and not (sys.stdin.isatty() and typer.confirm("Hand these weights on all the same?")):
+        raise ConfigError(
+            "The weights are not handed on: the terms of the data that they were trained on forbid passing on",
+            expected="data whose terms allow it, or that these terms are met: the publisher agreed, or the receiver is a party",
+            got=" ".join(terms),
+            remedy="read the licence; `--yes` says that you have, and that it is met",
+        )
+    exported = export_checkpoint(source, folder)
+    typer.echo(f"{folder}: sha256 {exported.sha256}")

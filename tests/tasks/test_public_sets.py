@@ -42,13 +42,18 @@ def test_sets_left_out_are_sets() -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_set_as_downloaded_is_published(name: str, tmp_path: Path, ingest_here: IngestHere) -> None:
-    """The manifest says of patients, exams, sides, views, labels and lesions what the conversion says; not one file fails."""
+    """The manifest says of patients, exams, sides, views, labels and lesions what the conversion says; not one file fails.
+
+    What the set's terms forbid marks the store, and a config without them takes the mark away no more.
+    """
     root, target = tmp_path / "set", tmp_path / "out"
     make(name, root, (1000, 820))
     converted(name, root, target)
     content = yaml.safe_load((target / "config.yaml").read_text())
     content["ingest"] |= {"settle_s": 0, "max_failed_fraction": 0.0}
     report = ingest_here(RunConfig.model_validate(content | SMALL))
+    if terms := content["ingest"].pop("terms", ""):
+        assert ingest_here(RunConfig.model_validate(content | SMALL)).terms == report.terms == terms
     subjects = [row for row in rows_of(target / "subjects.csv") if not row["left_out"]]
     assert report.files_quarantined == 0, report.quarantined_by_reason
     assert report.images_published == len(subjects)

@@ -36,6 +36,7 @@ from tasks.adapters.labels.named_inputs import read_inputs, require_inputs, warn
 from tasks.adapters.pseudonyms import Pseudonyms, carry_store_id, open_key
 from tasks.adapters.store.exam_store import ExamStore, create_store, reserve_rows
 from tasks.adapters.store.parts import is_unmade
+from tasks.adapters.store.store_settings import mark_terms
 from tasks.adapters.workspace import Workspace, delete_leftovers
 
 logger = logging.getLogger(__name__)
@@ -294,6 +295,7 @@ def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
         make_ledger=StoreLedger.make,
     )
     store = adopted(store)
+    mark_terms(store.files, config.ingest.terms)  # before anything is in it
     carry_store_id(workspace.key_path, store.store_id)  # it carries none yet, or comes from a workspace of the same key
     return store, pseudonyms
 

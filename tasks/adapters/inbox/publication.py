@@ -199,6 +199,7 @@ def ingest_report(
     found, refused, deferred = what.found, what.refused, what.deferred
     by_reason = Counter(code for file in refused for code in file.reason_codes)
     warnings = Counter(code for codes in manifest["gate_warnings"] for code in codes.split())
+    settings = read_settings(store.files)
     return IngestReport(
         store_dir=store.folder,
         **manifest_sizes(manifest),
@@ -222,7 +223,8 @@ def ingest_report(
         orphan_labels=joined.orphans,
         unlabelled_breasts=joined.unlabelled,
         orphan_contradictions=joined.orphan_contradictions,
-        seen=seen_breasts(manifest, read_settings(store.files).preprocess.window_px),
+        terms=" ".join(settings.terms),
+        seen=seen_breasts(manifest, settings.preprocess.window_px),
         advice=advise_profile((code for file in refused for code in file.reason_codes), in_force=profile)
         if manifest.empty
         else None,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -111,6 +112,11 @@ def ensemble_sha256(members: Sequence[EnsembleMember]) -> str:
     if len(members) == 1:
         return members[0].sha256
     return hashlib.sha256("\n".join(member.sha256 for member in members).encode()).hexdigest()
+
+
+def kept_terms(sidecar: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the terms of the data forbid that weights were trained on, as their sidecar says it; () = nothing."""
+    return tuple(sidecar.get("provenance", {}).get("terms", ()))
 
 
 def write_recalibration(folder: Path, kept: RecalibrationFile) -> None:

@@ -18,7 +18,7 @@ from schemas.config.run import RunConfig
 from schemas.errors import CheckpointError, ConfigError
 from schemas.exam import NOT_KNOWN
 from schemas.reports.training import SeenPatients
-from tasks.adapters.models.model_files import members_of
+from tasks.adapters.models.model_files import kept_terms, members_of
 from tasks.adapters.models.seen_patients import joined, read_seen_patients
 from tasks.adapters.provenance import file_sha256
 
@@ -211,6 +211,7 @@ def described(opened: StartFile) -> list[str]:
         lines.append(f"Imported from {opened.sidecar['source']}, sha256 {opened.sidecar.get('source_sha256')}")
     knows = "no patient" if opened.has_seen_patients is False else "those on its list" if opened.seen else NOT_KNOWN
     lines.append(f"Patients it has seen: {knows}")
+    lines += kept_terms(opened.sidecar)
     return lines
 
 

@@ -1,4 +1,4 @@
-"""``store.json``: what a store was made with, and the id that every part of it carries."""
+"""``store.json``: what a store was made with, the id that every part of it carries, and what the terms of its data forbid."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ class StoreSettings(Config):
     rows_per_shard: PositiveInt = Field(description="Images of one shard, one writer's whole work")
     pseudonym_key_id: str = Field(description="Names the key of the pseudonyms")
     store_id: str = Field("", description="Carried by arrays, ledger and manifest too; empty in a store of a former release")
+    terms: tuple[str, ...] = Field(
+        (), description="What the terms of its data forbid to pass on; never taken back, as a copy of the data stays"
+    )
 
     @property
     def preprocessing(self) -> str:
@@ -29,10 +32,9 @@ class StoreSettings(Config):
         return f"{self.preprocess.crop_mode.value}-{self.preprocess_version}{self.preprocess.fitting}"
 
     def changed(self, other: StoreSettings) -> list[str]:
-        """Names of settings that differ; the id is none."""
-        return sorted(
-            name for name in type(self).model_fields if name != "store_id" and getattr(self, name) != getattr(other, name)
-        )
+        """Names of settings that differ; the id is none, and terms are a mark."""
+        settings = type(self).model_fields.keys() - {"store_id", "terms"}
+        return sorted(name for name in settings if getattr(self, name) != getattr(other, name))
 
 
 def read_settings(files: StoreFolder) -> StoreSettings:
@@ -84,8 +86,21 @@ def write_settings(files: StoreFolder, settings: StoreSettings) -> None:
     Raises:
         OSError: The disk is full or gone.
     """
-    content = settings.model_dump(mode="json", exclude_defaults=False)
+    unmarked = None if settings.terms else {"terms"}  # a store without terms is readable by the release before
+    content = settings.model_dump(mode="json", exclude_defaults=False, exclude=unmarked)
     write_atomically(files.settings_path, json.dumps(content, indent=1).encode())
+
+
+def mark_terms(files: StoreFolder, terms: str) -> None:
+    """Marks a store with what the terms of its data forbid: another config takes no mark away.
+
+    Raises:
+        StoreError: There is no store, or its ``store.json`` is damaged.
+        OSError: The disk is full or gone.
+    """
+    settings = read_settings(files)
+    if terms and terms not in settings.terms:
+        write_settings(files, settings.model_copy(update={"terms": (*settings.terms, terms)}))
 
 
 def _damaged(files: StoreFolder) -> StoreError:

@@ -28,6 +28,7 @@ from schemas.reports.training import EpochRecord, PretrainEpoch, StartedPart, St
 from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import delete_checkpoints
+from tasks.adapters.models.model_files import kept_terms
 from tasks.adapters.models.networks import require_same_images
 from tasks.adapters.models.start_files import open_start
 from tasks.adapters.training.loop import Epoch, EpochFacts, Training, run_training_loop
@@ -175,12 +176,13 @@ def _begun(
     files = [(part, path, start.digests.get(part, "")) for part, path in start.files()]
     if request.pretrained is not None:
         files.append((StartPart.LOCALIZATION, request.pretrained, ""))
-    parts, taken, seen = [], [], data.seen
+    parts, taken, seen, terms = [], [], data.seen, list(data.terms)
     for part, path, sha256 in files:
         opened = open_start(path, expected_sha256=sha256)
         require_same_images(opened.sidecar, request.config.preprocess, opened.source)
         taken.append(take_weights(learner, part, opened.weights, places))
         seen = opened.joined_with(seen)
+        terms += kept_terms(opened.sidecar)
         parts.append(
             StartedPart(
                 part=part.value,
@@ -191,10 +193,13 @@ def _begun(
                 left=(*taken[-1].left, *opened.left),
             )
         )
+    about: Mapping[str, Any] = request.about
+    if terms:
+        about = {**about, "provenance": {**about["provenance"], "terms": list(dict.fromkeys(terms))}}
     if not parts:
-        return data, request.about
+        return data, about
     started = StartedWeights(parts=tuple(parts), fresh=fresh_names(learner, taken))
-    return replace(data, seen=seen), {**request.about, "start": started.model_dump(mode="json")}
+    return replace(data, seen=seen), {**about, "start": started.model_dump(mode="json")}
 
 
 def _prepared(

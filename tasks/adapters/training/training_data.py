@@ -49,6 +49,7 @@ class TrainingData:
         tuning: Tuning lines of the manifest, each view's line once.
         views: Reader of both.
         seen: Who they are; None = the weights to begin with do not say whom they have seen.
+        terms: What the terms of the store's data forbid.
     """
 
     sampler: DrawsEpochs
@@ -56,6 +57,7 @@ class TrainingData:
     tuning: pd.DataFrame
     views: StoredViews
     seen: SeenPatients | None
+    terms: tuple[str, ...] = ()
 
 
 def training_data(config: RunConfig, splits: SplitReport) -> TrainingData:
@@ -171,10 +173,11 @@ def _data(
         augment=None if fit.augment == AugmentConfig() else fit.augment,
         facts=_view_facts(training),
     )
+    settings = read_settings(store.files)
     seen = seen_patients(
-        read_settings(store.files).pseudonym_key_id,
+        settings.pseudonym_key_id,
         read_same_patients(store.files),
         trained=training["patient_id"].unique(),
         tuned=tuning["patient_id"].unique(),
     )
-    return TrainingData(sampler, train, tuning.reset_index(drop=True), views, seen)
+    return TrainingData(sampler, train, tuning.reset_index(drop=True), views, seen, settings.terms)

@@ -34,6 +34,7 @@ from tasks.adapters.store.exam_store import (
     write_shard,
 )
 from tasks.adapters.store.manifest import data_version, publish, read_manifest
+from tasks.adapters.store.store_settings import mark_terms, read_settings
 from tasks.adapters.store.views import stored_views
 
 REPOSITORY = Path(__file__).parents[4]
@@ -102,6 +103,16 @@ def test_what_was_written_is_there_after_opening_again(store: ExamStore) -> None
     assert opened == store
     assert all(_is_as_written(opened, row) for row in range(8))
     assert read_row(opened, 0).shape == CANVAS_PX
+
+
+def test_what_terms_forbid_marks_a_store_for_good(store: ExamStore) -> None:
+    """Each set's terms once; a config without them, or with others, opens the same store and takes none away."""
+    assert "terms" not in json.loads(store.files.settings_path.read_text())
+    for terms in ("of one set", "", "of another", "of one set"):
+        mark_terms(store.files, terms)
+        assert _create(store.folder) == store
+    assert read_settings(store.files).terms == ("of one set", "of another")
+    assert _is_as_written(open_store(store.folder), 0)
 
 
 def test_arrays_are_what_the_layout_says(store: ExamStore) -> None:

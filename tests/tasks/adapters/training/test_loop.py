@@ -19,13 +19,16 @@ from schemas.errors import CheckpointError, TrainingError
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.checkpoints import latest_checkpoint, load_checkpoint
-from tasks.adapters.models.model_files import SIDECAR
+from tasks.adapters.models.model_files import SIDECAR, kept_terms
 from tasks.adapters.models.seen_patients import SeenBy, read_seen_patients
 from tasks.adapters.store.manifest import read_splits
+from tasks.adapters.store.store_settings import mark_terms
 from tasks.adapters.training.process_main import serve
 from tasks.adapters.training.request import MARK, Purpose, started_weights
+from tasks.adapters.workspace import Workspace
 
 ROOT = Path(__file__).parents[4]
+TERMS = "The terms of EMBED forbid passing on data and weights made of this set."
 
 
 # A process that has imported everything and forks a training again and again: kills do not cost an import each.
@@ -176,10 +179,12 @@ def test_training_begins_with_files_and_says_what_of_them(stored: tuple[Path, Sp
     """A checkpoint begins another training, as the page on fine-tuning says: frozen parts are its, the rest moves.
 
     The new checkpoint lists what was taken with the file's digest, and knows whom both have seen. Images of another spacing are
-    refused with the remedy.
+    refused with the remedy. What the terms of the first one's data forbid, the second carries too, from a store without terms.
     """
     workspace, splits = stored
-    first = request(small_config(workspace, epochs=1), splits, run_dir=tmp_path / "first")
+    marked = small_config(shutil.copytree(workspace, tmp_path / "marked"), epochs=1)
+    mark_terms(Workspace(marked.workspace_dir).store, TERMS)
+    first = request(marked, splits, run_dir=tmp_path / "first")
     serve(first, ALONE)
     begun_with = first.run_dir / "epoch-0000"
     page = (ROOT / "docs" / "how-to" / "fine-tune-on-a-new-site.md").read_text("utf-8")
@@ -189,6 +194,7 @@ def test_training_begins_with_files_and_says_what_of_them(stored: tuple[Path, Sp
     asked = request(config, splits, run_dir=tmp_path / "second")
     serve(asked, ALONE)
     before, after = load_checkpoint(begun_with), load_checkpoint(asked.run_dir / "epoch-0000")
+    assert kept_terms(before.sidecar) == kept_terms(after.sidecar) == (TERMS,)
     for name, value in before.weights.items():
         if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
             is_frozen = name.startswith(("localization.backbone.", "mil.patch_network."))
