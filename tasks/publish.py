@@ -71,7 +71,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
         config.ingest,
         pseudonyms,
         boxes=boxes,
-        published={line.image_id for line in found.lines},
+        published={line.image_id: line.source_shape_px for line in found.lines},
         with_unusable_mask={line.image_id for line in found.lines if line.is_mask_unusable},
     )
     report = ingest_report(store, scan, what, manifest, joined, published_before, config.ingest.profile).model_copy(

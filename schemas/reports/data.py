@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.layout import SEEN_ENOUGH, Severity
-from schemas.reports.report import Report, ReportPath, measured
+from schemas.reports.report import ADDED_TO_REPORT, Report, ReportPath, measured
 
 
 class PhantomReport(Report):
@@ -82,6 +82,9 @@ class IngestReport(Report):
     masks_unusable: int = Field(0, description="Masks that are no PNG, of another size or with values above 3, or misnamed")
     masks_unmatched: int = Field(0, description="Masks of no published image")
     boxes_unmatched: int = Field(0, description="Images of boxes_csv that are not published")
+    boxes_clipped: int = Field(
+        0, json_schema_extra=ADDED_TO_REPORT, description="Boxes that leave their image at an edge: the part inside is used"
+    )
     advice: str | None = Field(None, description="Which profile fits when everything was refused for one reason")
     files_still_copied: int = Field(0, description="Files that somebody was writing; left for the next run")
     files_not_ours: int = Field(0, description="Refused files that are whole objects of another kind: no failure")

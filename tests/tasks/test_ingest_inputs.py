@@ -175,13 +175,17 @@ def test_a_mask_that_is_a_link_to_nowhere_is_counted_and_comes_in_when_its_file_
     assert stored(config) == (3, 1, 2)
 
 
-def test_boxes_of_no_image_are_counted(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
-    """One image of the file is published, the other is not."""
+def test_boxes_of_no_image_and_those_that_leave_theirs_are_counted(
+    config: RunConfig, two_exams: Path, ingest_here: IngestHere
+) -> None:
+    """One image of the file is published, the other is not; a box that ends right of its image is clipped."""
     path = two_exams / "boxes.csv"
-    path.write_text(f"sop_instance_uid,finding,xmin,ymin,xmax,ymax\n{uids(two_exams)[0]},,1,2,3,4\n2.25.999,,1,2,3,4\n")
+    path.write_text(f"sop_instance_uid,finding,xmin,ymin,xmax,ymax\n{uids(two_exams)[0]},,1,2,9999,4\n2.25.999,,-1,2,3,4\n")
     report = ingest_here(with_inputs(config, boxes_csv=path))
-    assert report.boxes_unmatched == 1
-    assert read_manifest(open_store(report.store_dir))["lesion_boxes"].notna().sum() == 1
+    assert (report.boxes_unmatched, report.boxes_clipped) == (1, 1)
+    manifest = read_manifest(open_store(report.store_dir))
+    boxed = manifest[manifest["lesion_boxes"].notna()]
+    assert list(boxed["lesion_boxes"]) == [f"any 2 4 1 {columns}" for columns in boxed["source_columns_px"]] and len(boxed) == 1
 
 
 def test_columns_that_make_groups_reach_the_manifest(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:

@@ -315,6 +315,8 @@ def alert(report: IngestReport) -> None:
             report.masks_unmatched,
             report.boxes_unmatched,
         )
+    if report.boxes_clipped:
+        logger.warning("%d lesion boxes leave their image: clipped to its edges", report.boxes_clipped)
     if report.files_deferred:
         logger.warning("%d files could not be read and are left for the next run", report.files_deferred)
     if report.paths_unreadable:

@@ -6,19 +6,17 @@ Identifiers leave as pseudonyms; no message quotes what a field holds.
 from __future__ import annotations
 
 import csv
-import logging
 import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from schemas.errors import LabelError
 from schemas.exam import Finding, LesionBox
 from tasks.adapters.pseudonyms import Pseudonyms
-
-logger = logging.getLogger(__name__)
 
 EDGES: Final = ("xmin", "ymin", "xmax", "ymax")
 COLUMNS: Final = ("sop_instance_uid", "finding", *EDGES)
@@ -38,7 +36,6 @@ def read_boxes(path: Path, pseudonyms: Pseudonyms) -> dict[str, tuple[LesionBox,
         LabelError: The file cannot be read, lacks a column, or a line is no box.
     """
     boxes: dict[str, list[LesionBox]] = defaultdict(list)
-    clipped = 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, strict=True)
@@ -53,9 +50,7 @@ def read_boxes(path: Path, pseudonyms: Pseudonyms) -> dict[str, tuple[LesionBox,
                     raise LabelError(
                         f"Boxes line {rows.line_num} names no image", expected="SOPInstanceUID (0008,0018)", got="nothing"
                     )
-                box, is_clipped = _box(row, rows.line_num)
-                boxes[pseudonyms.image_id(uid)].append(box)
-                clipped += is_clipped
+                boxes[pseudonyms.image_id(uid)].append(_box(row, rows.line_num))
     except (OSError, UnicodeDecodeError, csv.Error) as unreadable:
         raise LabelError(
             f"The boxes file {path.name} cannot be read",
@@ -63,13 +58,11 @@ def read_boxes(path: Path, pseudonyms: Pseudonyms) -> dict[str, tuple[LesionBox,
             got=type(unreadable).__name__,
             remedy="check ingest.boxes_csv",
         ) from None  # the foreign message may quote a value
-    if clipped:
-        logger.warning("%d lesion boxes begin left of or above their image: clipped to its edge", clipped)
     return {image_id: tuple(found) for image_id, found in boxes.items()}
 
 
 def box_texts(boxes: Mapping[str, tuple[LesionBox, ...]], image_id: str, shape_px: tuple[int, int]) -> str | None:
-    """What the manifest's ``lesion_boxes`` holds of an image; None = none.
+    """What the manifest's ``lesion_boxes`` holds of an image, clipped to it; None = none.
 
     Raises:
         LabelError: A box lies outside its image: it is of another frame.
@@ -82,11 +75,23 @@ def box_texts(boxes: Mapping[str, tuple[LesionBox, ...]], image_id: str, shape_p
             got="a box below or right of them",
             remedy="give pixels of the DICOM file's image, not of a resized or cropped copy",
         )
-    return "; ".join(box.text for box in found) or None
+    return "; ".join(clipped(box, shape_px).text for box in found) or None
 
 
-def _box(row: Mapping[str, str | None], line: int) -> tuple[LesionBox, bool]:
-    """The box, and whether it was clipped: people draw beyond an edge, and a part inside is what they meant."""
+def clipped(box: LesionBox, shape_px: tuple[int, int]) -> LesionBox:
+    """The part inside an image of (rows, columns): people draw beyond an edge, and what is inside is what they meant."""
+    rows, columns = shape_px
+    return replace(
+        box,
+        top_px=max(0, box.top_px),
+        bottom_px=min(rows, box.bottom_px),
+        left_px=max(0, box.left_px),
+        right_px=min(columns, box.right_px),
+    )
+
+
+def _box(row: Mapping[str, str | None], line: int) -> LesionBox:
+    """The box as it was drawn, some of it right of and below the upper left corner."""
     name = (row["finding"] or "").strip().lower()
     if name and name not in set(Finding):
         raise LabelError(f"Boxes line {line}, column finding", expected="benign, malignant or empty", got="something else")
@@ -96,9 +101,7 @@ def _box(row: Mapping[str, str | None], line: int) -> tuple[LesionBox, bool]:
         raise LabelError(
             f"Boxes line {line} is no box", expected="numbers in xmin, ymin, xmax, ymax", got="no number"
         ) from None
-    is_clipped = xmin < 0.0 or ymin < 0.0
-    xmin, ymin = max(xmin, 0.0), max(ymin, 0.0)
-    if not (xmin < xmax < math.inf and ymin < ymax < math.inf):
+    if not all(-math.inf < low and max(low, 0.0) < high < math.inf for low, high in ((xmin, xmax), (ymin, ymax))):
         raise LabelError(
             f"Boxes line {line} is no box", expected="xmin < xmax and ymin < ymax, some of it inside", got="other edges",
             remedy="x counts columns, y rows, from the image's upper left corner",
@@ -111,7 +114,7 @@ def _box(row: Mapping[str, str | None], line: int) -> tuple[LesionBox, bool]:
             got="something else",
             remedy="number the lesions of each breast: 1, 2",
         )
-    box = LesionBox(
+    return LesionBox(
         lesion=lesion or None,
         finding=Finding(name) if name else None,
         top_px=math.floor(ymin),
@@ -119,4 +122,3 @@ def _box(row: Mapping[str, str | None], line: int) -> tuple[LesionBox, bool]:
         left_px=math.floor(xmin),
         right_px=math.ceil(xmax),
     )
-    return box, is_clipped

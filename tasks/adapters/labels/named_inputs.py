@@ -17,7 +17,7 @@ from schemas.config.ingest import IngestConfig
 from schemas.errors import LabelError, SourceUnavailable, error_name
 from schemas.exam import LesionBox
 from tasks.adapters.labels.labels_file import read_labels
-from tasks.adapters.labels.lesion_boxes import read_boxes
+from tasks.adapters.labels.lesion_boxes import clipped, read_boxes
 from tasks.adapters.pseudonyms import Pseudonyms
 
 logger = logging.getLogger(__name__)
@@ -32,12 +32,14 @@ class InputCounts:
         masks_unusable: Of published images, but no PNG, of another size or with values above 3; and files of another name.
         masks_unmatched: Named as a mask is, of no published image.
         boxes_unmatched: Images with boxes that are not published.
+        boxes_clipped: Boxes of published images that leave their image, at any edge.
     """
 
     masks_found: int = 0
     masks_unusable: int = 0
     masks_unmatched: int = 0
     boxes_unmatched: int = 0
+    boxes_clipped: int = 0
 
 
 def require_inputs(config: IngestConfig) -> None:
@@ -87,7 +89,7 @@ def count_inputs(
     pseudonyms: Pseudonyms,
     *,
     boxes: Mapping[str, tuple[LesionBox, ...]],
-    published: Collection[str],
+    published: Mapping[str, tuple[int, int]],
     with_unusable_mask: Collection[str],
 ) -> InputCounts:
     """Counts what is used of masks and boxes.
@@ -96,7 +98,7 @@ def count_inputs(
         config: Names the masks' folder.
         pseudonyms: Replace the SOPInstanceUIDs that masks are named by.
         boxes: By image, as ``read_boxes`` gives them.
-        published: Images that readers see.
+        published: Images that readers see, and their rows and columns.
         with_unusable_mask: Images whose mask could not be used when they were stored.
 
     Raises:
@@ -109,6 +111,12 @@ def count_inputs(
         masks_unusable=len(names) - len(image_ids) + len({*image_ids} & {*with_unusable_mask} & {*published}),
         masks_unmatched=len({*image_ids}.difference(published)),
         boxes_unmatched=len({*boxes}.difference(published)),
+        boxes_clipped=sum(
+            clipped(box, published[image_id]) != box
+            for image_id, found in boxes.items()
+            if image_id in published
+            for box in found
+        ),
     )
 
 
@@ -124,7 +132,7 @@ def warn_of_masks(config: IngestConfig, pseudonyms: Pseudonyms, claimed: Collect
     Raises:
         SourceUnavailable: The masks' folder cannot be looked at.
     """
-    counts = count_inputs(config, pseudonyms, boxes={}, published=claimed, with_unusable_mask=())
+    counts = count_inputs(config, pseudonyms, boxes={}, published=dict.fromkeys(claimed, (0, 0)), with_unusable_mask=())
     every = {**faults, "misnamed": counts.masks_unusable, "of no image": counts.masks_unmatched}
     if any(every.values()):
         logger.warning(

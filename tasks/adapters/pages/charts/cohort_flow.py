@@ -119,6 +119,7 @@ def cohort_steps(report: PipelineReport) -> tuple[FlowStep, ...]:
         (ingest.orphan_labels, "label rows that join to no exam"),
         (ingest.masks_unusable, "lesion masks that cannot be used"),
         (ingest.masks_unmatched, "lesion masks of no published image"),
+        (ingest.boxes_clipped, "lesion boxes clipped to their image's edges"),
     )
     checks = report.validation
     failed = _told((len(checks.blocking), "blocking checks failed"), (len(checks.warnings), "checks warned, images kept"))

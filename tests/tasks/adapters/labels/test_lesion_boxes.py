@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import LabelError
 from schemas.exam import Finding, LesionBox
-from tasks.adapters.labels.lesion_boxes import box_texts, read_boxes
+from tasks.adapters.labels.lesion_boxes import box_texts, clipped, read_boxes
 from tasks.adapters.pseudonyms import Pseudonyms
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)
@@ -41,12 +41,15 @@ def test_the_manifests_text_reads_back(tmp_path: Path) -> None:
     assert box_texts(boxes, "another", (100, 100)) is None
 
 
-def test_a_box_that_begins_beyond_an_edge_is_clipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As 42 of VinDr-Mammo's 2,254 do: the part inside is kept, and one line of the log says how many."""
-    boxes = read(tmp_path, "1.2.3,,-3.5,2,3,4", "1.2.3,,1,-0.2,3,4", "1.2.4,,1,2,3,4")
-    first, second = boxes[PSEUDONYMS.image_id("1.2.3")]
-    assert (first.left_px, first.right_px, second.top_px, second.bottom_px) == (0, 3, 0, 4)
-    assert "2 lesion boxes begin left of or above their image" in caplog.text
+def test_a_box_that_leaves_its_image_is_clipped_at_each_edge(tmp_path: Path) -> None:
+    """As 42 of VinDr-Mammo's 2,254 do, at all four: the part inside is kept. One that touches an edge stays as it is."""
+    lines = ("1.2.3,,-3.5,2,3,4", "1.2.3,,1,-0.2,3,4", "1.2.3,benign,95,2,120.5,4", "1.2.3,,1,70,3,81", "1.2.3,,0,0,100,80")
+    image_id = PSEUDONYMS.image_id("1.2.3")
+    boxes = read(tmp_path, *lines)
+    assert box_texts(boxes, image_id, (80, 100)) == (
+        "any 2 4 0 3; any 0 4 1 3; benign 2 4 95 100; any 70 80 1 3; any 0 80 0 100"
+    )
+    assert [clipped(box, (80, 100)) == box for box in boxes[image_id]] == [False, False, False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,7 @@ def test_a_box_that_begins_beyond_an_edge_is_clipped_and_counted(tmp_path: Path,
         "CANARY,,nan,2,3,4",
         ",,1,2,3,4",
         "CANARY,,1,2,inf,4",
+        "CANARY,,-inf,2,3,4",
         "CANARY,,1",
     ],
 )
