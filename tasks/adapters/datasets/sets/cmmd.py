@@ -78,11 +78,16 @@ FACTS: Final = Facts(
             values=("checked", "as-written"),
             meaning="labels of 16 patients whose side or view is written wrongly: empty, or as the table has them",
         ),
+        "tompei": Policy(
+            values=("no", "yes"),
+            meaning="breasts without a clinical row: not known, or 0/0 (annotator) where TOMPEI-CMMD's readers say Normal",
+        ),
     },
 )  # fmt: skip
 
 _FILE: Final = re.compile(r"(?:^|/)(?P<patient>D[12]-\d+)/[^/]+/[^/]+/[^/]+\.dcm$")
 _OUTLINE: Final = re.compile(r"(?:^|/)(?P<patient>D[12]-\d+)_(?P<view>CC|MLO)_(?P<side>[LR])_AnnotationFile\.json$")
+_READINGS: Final = "TOMPEI-CMMD_clinical_data_v01_20250121.xlsx"
 _KINDS: Final = {"mass": "mass", "calcification": "calcification", "both": "several"}
 _WRONG_SIDES: Final = frozenset(
     {
@@ -121,7 +126,10 @@ def _read(tree: Tree, policies: Policies) -> Reading:
             )
         )
     stated, shown = {breast.key for breast in reading.breasts}, {image.breast for image in reading.images}
-    reading.faults["breast without a clinical row: not known"] = len(shown - stated)
+    normal = [breast for breast in _read_normal(tree, policies) if breast.key in shown - stated]
+    reading.breasts += normal
+    reading.faults["breast without a clinical row: Normal by TOMPEI-CMMD's readers"] = len(normal)
+    reading.faults["breast without a clinical row: not known"] = len(shown - stated) - len(normal)
     reading.counts = _counted(rows, reading, len(shown), len(shown - stated))
     _mark(tree, reading)
     return reading
@@ -134,6 +142,18 @@ def _rows(tree: Tree) -> Iterator[Row]:
         if row["LeftRight"] not in set(Laterality) or row["classification"].casefold() not in set(Finding):
             table.refuse("holds a row of another kind", expected="L or R, and Benign or Malignant", got="something else")
         yield row
+
+
+def _read_normal(tree: Tree, policies: Policies) -> Iterator[Breast]:
+    """Breasts that TOMPEI-CMMD's readers call Normal: no biopsy says so. Further lines of its heading name no patient."""
+    if policies["tompei"] == "no":
+        return
+    columns = ("ID", "LeftRight", "classification")
+    for row in tree.table(_READINGS, columns=columns, sheet="Imaging Diagnosis Details Sheet"):
+        patient, side = row["ID"], row["LeftRight"].upper()
+        is_doubted = patient in _WRONG_SIDES and policies["sides"] == "checked"
+        if row["classification"].casefold() == "normal" and side in set(Laterality) and not is_doubted:
+            yield Breast(patient=patient, exam=patient, laterality=side, benign=0, malignant=0, label_source="annotator")
 
 
 def _images(tree: Tree) -> list[Image]:

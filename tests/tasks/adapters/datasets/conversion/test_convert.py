@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from mammo_tests.converted import converted, in_order, rows_of, written
-from mammo_tests.excerpts import MAKERS, make
+from mammo_tests.excerpts import MAKERS, make, write_xlsx
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, DatasetError
 from tasks.adapters.datasets.catalogue import DATA_SETS
@@ -240,6 +240,26 @@ def test_labels_of_doubted_sides_are_empty_unless_asked_for(tmp_path: Path) -> N
     as_written = converted("cmmd", root, tmp_path / "other", "sides=as-written")
     rule = "side or view is written wrongly: label not known"
     assert (checked["faults"][rule], as_written["faults"].get(rule, 0)) == (17, 0)
+
+
+def test_what_readers_call_normal_counts_only_if_asked_for(tmp_path: Path) -> None:
+    """CMMD's breasts without a clinical row: 0/0 with the policy; a biopsy's row stays; a table that lacks is said."""
+    root = tmp_path / "set"
+    make("cmmd", root)
+    with pytest.raises(DatasetError, match=r"needs TOMPEI-CMMD_clinical_data_v01_20250121\.xlsx"):
+        converted("cmmd", root, tmp_path / "out", "tompei=yes")
+    readings = [["ID", "LeftRight", "BI-RADS\nCategory", "classification"], ["", "", "(1 to 5)", ""]]
+    readings += [["D2-9001", "R", "1", "Normal"], ["D2-9002", "L", "1", "Invisible"], ["D2-9001", "L", "1", "Normal"]]
+    sheets = {"README": [["ID of nothing"]], "Imaging Diagnosis Details Sheet": readings}
+    write_xlsx(root / "TOMPEI-CMMD_clinical_data_v01_20250121.xlsx", sheets)
+    plain, asked = (converted("cmmd", root, tmp_path / "out", f"tompei={value}") for value in ("no", "yes"))
+    rule = "breast without a clinical row: not known"
+    assert (plain["faults"][rule], asked["faults"][rule]) == (2, 1)
+    said = {(row["patient_id"], row["laterality"]): row for row in rows_of(tmp_path / "out" / "labels.csv")}
+    right, left = said["D2-9001", "R"], said["D2-9001", "L"]
+    assert (right["benign"], right["malignant"], right["label_source"]) == ("0", "0", "annotator")
+    assert (left["malignant"], left["label_source"]) == ("1", "biopsy")
+    assert ("D2-9002", "L") not in said
 
 
 def test_terms_that_forbid_passing_on_go_with_the_data(tmp_path: Path) -> None:
