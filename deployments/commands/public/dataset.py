@@ -15,7 +15,7 @@ Name = Annotated[str | None, typer.Argument(help="Of the data set; --list names 
 Root = Annotated[Path | None, typer.Argument(help="The folder of the set as downloaded; nothing below it is changed")]
 Out = Annotated[Path | None, typer.Option("--out", help="Where tables, masks, config and report go")]
 Listed = Annotated[bool, typer.Option("--list", help="Name every set with licence, size, what it needs and where it is got")]
-Probe = Annotated[bool, typer.Option("--probe", help="Show tags, sizes and three marks over their images; writes nothing")]
+Probe = Annotated[bool, typer.Option("--probe", help="Show tags, sizes and three marks over their images; --out: as PNG, too")]
 PolicyOption = Annotated[list[str] | None, typer.Option("--policy", help="KEY=VALUE, a choice of the set; repeatable")]
 SplitOption = Annotated[
     str,
@@ -42,7 +42,7 @@ def dataset(
     Ends with exit code 3 if a count differs from the published one, unless --partial says that a part was downloaded.
     """
     from tasks.adapters.datasets.catalogue import data_set_named  # late: numpy and OpenCV take half a second
-    from tasks.adapters.datasets.conversion.convert import convert, policies_of
+    from tasks.adapters.datasets.conversion.convert import convert, policies_of, require_outside
     from tasks.adapters.datasets.conversion.probe import probe
     from tasks.adapters.datasets.published.tree import Tree
 
@@ -55,7 +55,9 @@ def dataset(
     policies = policies_of(data_set.facts, policy or ())
     if is_probe:
         tree = Tree(root=_folder(root), facts=data_set.facts, is_partial=True)
-        for line in probe(data_set, tree, policies):
+        if out is not None:
+            require_outside(root, out)
+        for line in probe(data_set, tree, policies, out):
             typer.echo(line)
         return
     if out is None:

@@ -61,7 +61,7 @@ def convert(
         ConfigError: The folders lie in one another, ``target`` holds other things, or there is no such split.
         DatasetError: A file is not there or not as it was published. Nothing is written then.
     """
-    _require_apart(root, target)
+    require_outside(root, target)
     require_ours(target)
     tree = Tree(root=root, facts=data_set.facts, is_partial=is_partial)
     reading = data_set.read(tree, policies)
@@ -90,7 +90,13 @@ def convert(
     return converted
 
 
-def _require_apart(root: Path, target: Path) -> None:
+def require_outside(root: Path, target: Path) -> None:
+    """Says that a folder to write into lies in the set's.
+
+    Raises:
+        DatasetError: There is no such set.
+        ConfigError: The output lies inside it.
+    """
     if not root.is_dir():
         raise DatasetError(f"There is no folder {root}", expected="the folder of the set as downloaded")
     if target.resolve().is_relative_to(root.resolve()):

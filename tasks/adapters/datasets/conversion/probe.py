@@ -1,6 +1,7 @@
 """A first look at a downloaded set: what its headers say, how large its images are, and three marks drawn over their images.
 
-For the questions that nobody could answer who had no image of the set. Nothing is written; pictures are of letters.
+For the questions that nobody could answer who had no image of the set. Pictures are of letters; nothing is written but three
+PNG, where a folder is named for them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 import cv2
@@ -22,6 +24,7 @@ _IMAGES: Final = 40
 _OVERLAYS: Final = 3
 _GREYS: Final = " .:-=+*%@"
 _COLUMNS, _ROWS = 48, 30
+_RED: Final = (0, 0, 255)
 _TAGS: Final = (
     "transfer_syntax_uid", "sop_class_uid", "modality", "manufacturer", "image_laterality", "laterality", "view_position",
     "patient_orientation", "photometric_interpretation", "bits_stored", "window_center", "window_width", "voi_lut_function",
@@ -30,8 +33,8 @@ _TAGS: Final = (
 """None of them names a person."""
 
 
-def probe(data_set: DataSet, tree: Tree, policies: Policies) -> Iterator[str]:
-    """Lines for a terminal."""
+def probe(data_set: DataSet, tree: Tree, policies: Policies, pictures_dir: Path | None = None) -> Iterator[str]:
+    """Lines for a terminal; the marks as ``overlay-1.png`` and so on in a folder, if one is named."""
     reading = data_set.read(tree, policies)
     there = [image for image in reading.images if image.left_out is None and image.path in tree.present]
     yield f"{data_set.facts.title}: {len(tree.files)} files, {len(reading.images)} images, {len(there)} of them here and used"
@@ -45,12 +48,32 @@ def probe(data_set: DataSet, tree: Tree, policies: Policies) -> Iterator[str]:
         yield f"  {tag:28} " + ", ".join(f"{value}: {count}" for value, count in values.most_common(4))
     shown = {image.path for image in there}
     marks = (mark for mark in marks_of(tree, data_set, reading) if mark.image.path in shown)
-    for mark in islice(marks, _OVERLAYS):
+    for number, mark in enumerate(islice(marks, _OVERLAYS), start=1):
         extent = mark.extent
         yield f"{mark.image.path}: {mark.kind}, {mark.finding or 'no class'}"
         yield f"rows {extent.top} to {extent.bottom}, columns {extent.left} to {extent.right}"
-        if mark.image.path not in tree.sizes_px:
-            yield from drawn(tree.pixels(mark.image.path), mark)
+        if mark.image.path in tree.sizes_px:
+            continue
+        pixels_HW = tree.pixels(mark.image.path)
+        yield from drawn(pixels_HW, mark)
+        if pictures_dir is not None:
+            path = pictures_dir / f"overlay-{number}.png"
+            pictures_dir.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(cv2.imencode(".png", overlay(pixels_HW, mark))[1].tobytes())
+            yield f"drawn in {path}"
+
+
+def overlay(pixels_HW: NDArray[np.generic], mark: Mark) -> NDArray[np.uint8]:
+    """An image in grey, from its lowest to its highest value, with a red frame round the mark; blue, green, red last."""
+    values_HW = pixels_HW.astype(np.float32)
+    lowest, spread = values_HW.min(), max(float(values_HW.max() - values_HW.min()), 1.0)
+    grey_HW = ((values_HW - lowest) * (255 / spread)).round().astype(np.uint8)
+    coloured_HWC = cv2.cvtColor(grey_HW, cv2.COLOR_GRAY2BGR)
+    width = max(1, grey_HW.shape[0] // 500)
+    extent = mark.extent
+    first, last = (extent.left - width, extent.top - width), (extent.right + width - 1, extent.bottom + width - 1)
+    cv2.rectangle(coloured_HWC, first, last, _RED, width)
+    return np.asarray(coloured_HWC, dtype=np.uint8)
 
 
 def drawn(pixels_HW: NDArray[np.generic], mark: Mark) -> list[str]:

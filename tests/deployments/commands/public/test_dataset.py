@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import cv2
 import pytest
 from typer.testing import CliRunner
 
@@ -63,6 +65,29 @@ def test_a_probe_writes_nothing(tmp_path: Path) -> None:
     assert "mask, malignant" in text and "####" in text
     assert sorted(tmp_path.rglob("*")) == before
     assert "patient" not in text.casefold().replace("patient_orientation", "")
+
+
+def test_a_probe_draws_its_marks_where_a_folder_is_named(tmp_path: Path) -> None:
+    """Three PNG of the images' own size, the frame red round the mark; never below the set."""
+    root, pictures = tmp_path / "set", tmp_path / "marks"
+    make("csaw-cc", root)
+    before = sorted(root.rglob("*"))
+    text = said("csaw-cc", root, "--probe", "--out", pictures)
+    drawn = sorted(pictures.iterdir())
+    assert [path.name for path in drawn] == [f"overlay-{number}.png" for number in range(1, len(drawn) + 1)]
+    places = re.findall(r"^rows (\d+) to (\d+), columns (\d+) to (\d+)$", text, re.MULTILINE)
+    assert 1 <= len(drawn) == len(places) <= 3
+    for path, place in zip(drawn, places, strict=True):
+        picture_HWC = cv2.imread(str(path))
+        top, bottom, left, right = map(int, place)
+        is_red_HW = (picture_HWC == (0, 0, 255)).all(axis=2)
+        rows, columns = is_red_HW.nonzero()
+        assert picture_HWC.shape[:2] == (96, 80)
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (top - 1, bottom, left - 1, right)
+        assert not is_red_HW[top:bottom, left:right].any()
+    with pytest.raises(ConfigError, match="inside the set's folder"):
+        said("csaw-cc", root, "--probe", "--out", root / "marks")
+    assert sorted(root.rglob("*")) == before
 
 
 def test_what_is_not_given_is_said(tmp_path: Path) -> None:
