@@ -19,7 +19,7 @@ from schemas.reports.data import IngestReport
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.store.exam_store import crop_digest, open_store, read_row
 from tasks.adapters.store.manifest import lines_of, read_manifest
-from tasks.adapters.store.parts import manifest_table, marked_manifest, write_arrays_id
+from tasks.adapters.store.parts import manifest_table, write_arrays_id, write_manifest
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.workspace import StoreFolder, Workspace, named_paths
 from tasks.stage import load_report
@@ -83,7 +83,7 @@ def test_an_old_store_is_given_an_id_even_if_that_was_cut(old_config: Path, tmp_
     with StoreLedger(store) as ledger:
         ledger.carry("begun" if "ledger" in marked else "")
     write_arrays_id(files, "begun" if "arrays" in marked else "")
-    files.manifest_path.write_bytes(marked_manifest(manifest_table(files, ""), ""))
+    write_manifest(files, manifest_table(files, ""), "")
     assert len(read_manifest(open_store(files.root))) == 20
 
     store_id = adopted(store).store_id
@@ -99,7 +99,7 @@ def test_an_old_store_whose_ledger_was_emptied_is_refused(old_config: Path, tmp_
     shutil.copytree(old_config.parent / "workspace" / "exam_store", tmp_path / "exam_store")
     files = StoreFolder(tmp_path / "exam_store")
     files.settings_path.write_text(_without_id(files))
-    files.manifest_path.write_bytes(marked_manifest(manifest_table(files, ""), ""))
+    write_manifest(files, manifest_table(files, ""), "")
     files.ledger_path.write_bytes(b"")
     with pytest.raises(StoreError, match="does not know the images that the manifest names"):
         adopted(open_store(files.root))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +46,12 @@ class Publishable:
 
 def publishable(lines: Sequence[LedgerLine]) -> Publishable:
     """Divides the lines of every written claim (``Ledger.manifest_lines``)."""
-    claims_by_image: defaultdict[str, list[LedgerLine]] = defaultdict(list)
+    count_of = Counter(line.image_id for line in lines)
+    claims_by_image: defaultdict[str, list[LedgerLine]] = defaultdict(list)  # of those that came more than once: few
     for line in lines:
-        claims_by_image[line.image_id].append(line)
-    settled: list[LedgerLine] = []
+        if count_of[line.image_id] > 1:
+            claims_by_image[line.image_id].append(line)
+    settled = [line for line in lines if count_of[line.image_id] == 1]
     contested: list[list[LedgerLine]] = []
     for claims in claims_by_image.values():
         if not differing(claims):
@@ -180,20 +182,24 @@ class PixelTwin:
 def one_of_each(lines: Sequence[LedgerLine]) -> tuple[list[LedgerLine], list[PixelTwin]]:
     """Divides manifest lines into those to publish, at most one per pixel digest, and those left out; order is kept."""
     first_by_digest: dict[str, LedgerLine] = {}
-    persons: defaultdict[str, set[str]] = defaultdict(set)
+    of_two_patients: set[str] = set()
     for line in sorted(lines, key=lambda line: line.row):
-        first_by_digest.setdefault(line.pixel_sha256, line)
-        persons[line.pixel_sha256].add(line.bare_patient_id or line.patient_id)
+        if _person(first_by_digest.setdefault(line.pixel_sha256, line)) != _person(line):
+            of_two_patients.add(line.pixel_sha256)
     kept, twins = [], []
     for line in lines:
         first = first_by_digest[line.pixel_sha256]
-        if len(persons[line.pixel_sha256]) > 1:
+        if line.pixel_sha256 in of_two_patients:
             twins.append(_of_two_patients(line))
         elif first.image_id == line.image_id:
             kept.append(line)
         else:
             twins.append(_twin(first, line))
     return kept, twins
+
+
+def _person(line: LedgerLine) -> str:
+    return line.bare_patient_id or line.patient_id
 
 
 def refusals(twins: Sequence[PixelTwin]) -> list[QuarantinedFile]:

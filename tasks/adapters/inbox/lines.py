@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
@@ -25,8 +25,7 @@ class LedgerLine:
         keyed_pixel_sha256: ``pixel_sha256`` where an older release wrote the line with a plain digest; "" = as it is stored.
         mask_fingerprint: Of the lesion mask file it was written with; "" = none. It is kept by the ledger and not read back.
         stored: What was written beside the pixels, by the manifest's column; ``accession_id``, ``bare_patient_id`` and
-            ``is_mask_unusable`` too, which are not published. It is the dictionary that the ledger keeps as JSON: a million of
-            them share their keys.
+            ``is_mask_unusable`` too, which are not published. It is what the ledger keeps as JSON.
     """
 
     file_id: str
@@ -121,27 +120,62 @@ class LedgerLine:
         return {**self.stored, "batch": self.batch, "batch_date": self.batch_date}
 
 
+class _Stored(Mapping[str, object]):
+    """The values of one line by name.
+
+    The names stand once for all lines that have the same: a dictionary for each takes more memory than what it holds.
+    """
+
+    __slots__ = ("_places", "_values")
+
+    def __init__(self, places: Mapping[str, int], values: tuple[object, ...]) -> None:
+        self._places, self._values = places, values
+
+    def __getitem__(self, name: str) -> object:
+        return self._values[self._places[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
 def parsed_lines(parts: Iterable[Sequence[tuple[str, int | None, str | None, str | None, str]]]) -> list[LedgerLine]:
     """Lines of rows that come in parts: file, batch, its date, keyed pixel digest ("" = as in the line), the line's JSON.
 
-    A part is one document, whose lines share their keys; texts that images repeat are kept once. A million lines take half of
+    A part is one document. Names are kept once, and so are texts and sizes that images repeat: a million lines take a third of
     the memory so, and their JSON is never there as a whole.
     """
     lines: list[LedgerLine] = []
-    texts: dict[object, object] = {}
+    kept: dict[object, object] = {}
+    places: dict[tuple[str, ...], dict[str, int]] = {}
     for rows in parts:
         stored: list[dict[str, object]] = json.loads(f"[{','.join(row[-1] for row in rows)}]")
         for line, (file_id, batch, date_, keyed, _) in zip(stored, rows, strict=True):
             for name in _REPEATED:
-                if (text := line.get(name)) is not None:
-                    line[name] = texts.setdefault(text, text)
+                if type(value := line.get(name)) in _KEPT_ONCE:  # not 1.0 nor True, which are equal to 1
+                    line[name] = kept.setdefault(value, value)
+            names = tuple(line)
+            if (place_of := places.get(names)) is None:
+                place_of = places[names] = {name: place for place, name in enumerate(names)}
+            values = _Stored(place_of, tuple(line.values()))
             lines.append(
-                LedgerLine(file_id=file_id, batch=batch, batch_date=date_, keyed_pixel_sha256=keyed or "", stored=line)
+                LedgerLine(
+                    file_id=file_id,
+                    batch=batch,
+                    batch_date=None if date_ is None else str(kept.setdefault(date_, date_)),
+                    keyed_pixel_sha256=keyed or "",
+                    stored=values,
+                )
             )
     return lines
 
 
+_KEPT_ONCE: Final = (str, int)
 _REPEATED: Final = (
-    "exam_id", "patient_id", "bare_patient_id", "laterality", "view_position", "acquisition", "photometric",
-    "transfer_syntax_uid", "manufacturer", "model_name", "exam_date", "gate_warnings",
+    "exam_id", "patient_id", "bare_patient_id", "accession_id", "laterality", "view_position", "acquisition", "photometric",
+    "transfer_syntax_uid", "manufacturer", "model_name", "exam_date", "gate_warnings", "source_rows_px", "source_columns_px",
+    "crop_top_px", "crop_bottom_px", "crop_left_px", "crop_right_px", "best_center_row_px", "best_center_column_px",
+    "stored_rows_px", "stored_columns_px", "pixel_min", "pixel_max",
 )  # fmt: skip

@@ -17,9 +17,8 @@ from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import published_rows
-from tasks.adapters.store.parts import manifest_table, marked_manifest, missing_part, require_same, write_arrays_id
+from tasks.adapters.store.parts import manifest_table, missing_part, require_same, write_arrays_id, write_manifest
 from tasks.adapters.store.store_settings import read_settings, write_settings
-from tasks.adapters.workspace import write_atomically
 
 _KEYED = 1
 """SQLite's user_version of a ledger whose digests of sources are keyed; an older release left it at 0."""
@@ -246,6 +245,6 @@ def adopted(store: ExamStore) -> ExamStore:
         ledger.carry(store_id)
     write_arrays_id(store.files, store_id)
     with suppress(FileNotFoundError, StoreError):  # ingest writes it from the ledger, with the id
-        write_atomically(store.manifest_path, marked_manifest(manifest_table(store.files, ""), store_id))
+        write_manifest(store.files, manifest_table(store.files, ""), store_id)
     write_settings(store.files, read_settings(store.files).model_copy(update={"store_id": store_id}))
     return replace(store, store_id=store_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +16,12 @@ from schemas.exam import FINDINGS, UNKNOWN, ExamRecord, Finding, Laterality, Qua
 from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SPLIT_NAMES, Column
 from schemas.reports.data import SplitReport
 from tasks.adapters.store.exam_store import ExamStore
-from tasks.adapters.store.parts import manifest_table, marked_manifest
+from tasks.adapters.store.parts import manifest_table, write_manifest
 from tasks.adapters.workspace import write_atomically
 
-_LINES_AT_ONCE: Final = 1000
+LINES_AT_ONCE: Final = 1000
+"""Of which something is made that takes more memory than they: a frame, a text."""
+_COLUMNS: Final = (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)
 
 
 def exam_records(manifest: pd.DataFrame) -> list[ExamRecord]:
@@ -73,20 +76,21 @@ def publish(store: ExamStore, lines: Iterable[Mapping[str, object]], quarantined
 
     Args:
         store: Where.
-        lines: Taken one at a time: of a million only the values are kept.
+        lines: Taken one at a time: of a million only columns of Arrow are kept, made part by part.
         quarantined: The files of the list.
     """
-    values: dict[str, list[object]] = {name: [] for name in (*MANIFEST_NAMES, *(column.name for column in OPTIONAL_COLUMNS))}
-    for line in lines:
-        for name, column in values.items():
-            column.append(line.get(name))
-    columns = [column for column in OPTIONAL_COLUMNS if any(_says(value, column) for value in values[column.name])]
-    needed, whole = [column.name for column in columns], [column.name for column in columns if not column.is_nullable]
-    manifest = pd.DataFrame({name: values[name] for name in (*MANIFEST_NAMES, *needed)}).fillna(dict.fromkeys(whole, 0))
-    dtypes = {column.name: column.dtype for column in (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)}
-    manifest = manifest.astype({name: dtypes[str(name)] for name in manifest.columns})
-    table = pa.Table.from_pandas(manifest, preserve_index=False)
-    write_atomically(store.manifest_path, marked_manifest(table, store.store_id))
+    says: set[str] = set()
+    parts = []
+    taken = iter(lines)
+    while part := list(islice(taken, LINES_AT_ONCE)):
+        says |= {column.name for column in OPTIONAL_COLUMNS if any(_says(line.get(column.name), column) for line in part)}
+        parts.append(_table(part, _COLUMNS))
+    columns = [column for column in _COLUMNS if column.name in MANIFEST_NAMES or column.name in says]
+    names = [column.name for column in columns]
+    table = pa.concat_tables([_table([], columns), *(part.select(names) for part in parts)])  # with the first one's metadata
+    parts.clear()
+    write_manifest(store.files, table, store.store_id)
+    manifest: pd.DataFrame = table.to_pandas()
     refused = pd.DataFrame(
         [(file.file_id, " ".join(file.reason_codes), file.refusal.text) for file in quarantined],
         columns=["file_id", "reason_codes", "message"],
@@ -107,8 +111,16 @@ def unpublish(store: ExamStore, image_ids: Collection[str]) -> int:
         return 0
     stays = [image_id not in image_ids for image_id in table["image_id"].to_pylist()]
     if not all(stays):
-        write_atomically(store.manifest_path, marked_manifest(table.filter(pa.array(stays)), store.store_id))
+        write_manifest(store.files, table.filter(pa.array(stays)), store.store_id)
     return len(stays) - sum(stays)
+
+
+def _table(lines: Sequence[Mapping[str, object]], columns: Sequence[Column]) -> pa.Table:
+    """Some lines as Arrow keeps them; 0 where an optional column that must have a value has none."""
+    frame = pd.DataFrame({column.name: [line.get(column.name) for line in lines] for column in columns})
+    whole = [column.name for column in columns if column in OPTIONAL_COLUMNS and not column.is_nullable]
+    typed = frame.fillna(dict.fromkeys(whole, 0)).astype({column.name: column.dtype for column in columns})
+    return pa.Table.from_pandas(typed, preserve_index=False)
 
 
 def _says(value: object, column: Column) -> bool:
@@ -146,9 +158,9 @@ def data_version(manifest: pd.DataFrame) -> str:
     # Which share a window holds follows from crop and window: a store that says it is of the same data as one that does not.
     said = [column.name for column in OPTIONAL_COLUMNS if not column.name.endswith("_seen_fraction")]
     columns += [name for name in said if name in manifest]
-    ordered, digest = manifest.sort_values("image_id")[columns], hashlib.sha256()
-    for start in range(0, max(1, len(ordered)), _LINES_AT_ONCE):  # of a million lines the text would be a gigabyte
-        part = ordered.iloc[start : start + _LINES_AT_ONCE]
+    order, digest = manifest["image_id"].reset_index(drop=True).sort_values().index, hashlib.sha256()
+    for start in range(0, max(1, len(order)), LINES_AT_ONCE):  # of a million the text would be a gigabyte
+        part = manifest.iloc[order[start : start + LINES_AT_ONCE]][columns]
         digest.update(part.to_csv(index=False, header=start == 0, lineterminator="\n").encode())
     return digest.hexdigest()
 

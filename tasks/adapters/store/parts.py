@@ -20,7 +20,7 @@ from pyarrow import parquet
 from schemas.errors import StoreError
 from schemas.layout import LESION_MASK, PIXELS
 from tasks.adapters.pseudonyms import names_of_key
-from tasks.adapters.workspace import StoreFolder, Workspace, write_atomically
+from tasks.adapters.workspace import StoreFolder, Workspace, replaced, write_atomically
 
 _ID: Final = "store_id"
 _DAMAGE: Final = (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException)
@@ -131,13 +131,16 @@ def write_arrays_id(files: StoreFolder, store_id: str) -> None:
     write_atomically(files.pixels_dir / "zarr.json", json.dumps(group, indent=2).encode())
 
 
-def marked_manifest(table: pa.Table, store_id: str) -> bytes:
-    """A manifest's file; with its store's id if that has one."""
+def write_manifest(files: StoreFolder, table: pa.Table, store_id: str) -> None:
+    """Replaces the manifest, with its store's id if that has one; its bytes are never in memory as a whole.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; the earlier manifest stays.
+    """
     if store_id:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _ID.encode(): store_id.encode()})
-    sink = pa.BufferOutputStream()
-    parquet.write_table(table, sink)
-    return bytes(sink.getvalue())
+    with replaced(files.manifest_path) as file:
+        parquet.write_table(table, file)
 
 
 def manifest_table(files: StoreFolder, store_id: str, columns: list[str] | None = None) -> pa.Table:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from schemas.errors import StoreError
 from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.refusal import Refusal
 from tasks.adapters.inbox.ledger import Ledger
-from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine
+from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, parsed_lines
 
 REPOSITORY = Path(__file__).parents[4]
 NOW = "2026-01-02T03:04:05+00:00"
@@ -313,6 +315,33 @@ def test_each_plan_is_a_batch_with_its_day(ledger: Ledger) -> None:
     assert [(line.file_id, line.batch, line.batch_date) for line in lines] == [
         ("Fa", 1, "2026-01-02"), ("Fb", 1, "2026-01-02"), ("Fc", 2, "2026-01-04"),
     ]  # fmt: skip
+
+
+def test_lines_that_are_read_are_equal_to_what_was_written_and_take_half_of_its_memory() -> None:
+    """Values, their kinds and the names' order stay, of lines of two releases; names and repeated sizes are kept once."""
+    written: list[dict[str, object]] = [
+        {"row": row, "scale": 1.0, "pixel_min": 1, "is_flipped": True, "image_id": f"I{row:064x}"}
+        | {f"size_{number}_px": 3000 + number for number in range(30)}
+        | {"stored_rows_px": 2900, "mask_sha256": None}
+        for row in range(1000)
+    ]
+    written[7] = {"row": 7, "pixel_min": 1.0}
+    texts = [json.dumps(line) for line in written]
+    tracemalloc.start()
+    try:
+        plain = [json.loads(text) for text in texts]
+        of_plain, _ = tracemalloc.get_traced_memory()
+        del plain
+        before, _ = tracemalloc.get_traced_memory()
+        read = parsed_lines([[(f"F{row}", 1, "2026-01-02", None, text) for row, text in enumerate(texts)]])
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [repr(dict(line.stored)) for line in read] == [repr(line) for line in written]
+    assert read[7].stored.get("scale") is None
+    assert "scale" not in read[7].stored
+    assert read[3].stored == written[3]
+    assert after - before < 0.5 * of_plain, (after - before, of_plain)
 
 
 def test_a_copy_takes_over_when_the_first_file_changes_or_is_refused(ledger: Ledger) -> None:

@@ -18,12 +18,14 @@ import pandas as pd
 import pytest
 import zarr
 from numpy.typing import NDArray
+from pyarrow import parquet
 
 from schemas.config.ingest import PreprocessConfig
 from schemas.errors import StoreError
 from schemas.exam import QuarantinedFile, ViewPosition
 from schemas.layout import LESION_MASK, MANIFEST_COLUMNS, MANIFEST_NAMES, PIXELS
 from schemas.refusal import Refusal
+from tasks.adapters.store import manifest as manifest_module
 from tasks.adapters.store.exam_store import (
     ExamStore,
     StoredImage,
@@ -230,6 +232,22 @@ def test_the_manifest_has_the_layouts_columns_and_types(store: ExamStore) -> Non
     manifest = read_manifest(store)
     assert {name: str(dtype) for name, dtype in manifest.dtypes.items()} == {c.name: c.dtype for c in MANIFEST_COLUMNS}
     assert tuple(manifest.columns) == MANIFEST_NAMES
+
+
+def test_a_manifest_made_in_parts_is_the_one_made_at_once(store: ExamStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optional columns that only the last part says, and gaps, come to the same table, types, metadata and data version."""
+    lines = [_line(row) | {"label_source": None if row < 4 else "biopsy"} for row in range(6)]
+    lines[5] |= {"quarter_turns": 2, "days_to_diagnosis": 3.0, "label_groups": "site=a"}
+    at_once = publish(store, iter(lines), [])
+    file_at_once = parquet.read_table(store.manifest_path)
+    monkeypatch.setattr(manifest_module, "LINES_AT_ONCE", 2)
+    in_parts = publish(store, iter(lines), [])
+    pd.testing.assert_frame_equal(in_parts, at_once)
+    assert parquet.read_table(store.manifest_path).equals(file_at_once, check_metadata=True)
+    assert in_parts["quarter_turns"].tolist() == [0, 0, 0, 0, 0, 2]
+    assert list(in_parts.columns) == [*MANIFEST_NAMES, "quarter_turns", "label_groups", "days_to_diagnosis"]
+    assert parquet.read_schema(store.manifest_path).pandas_metadata["columns"][-1]["name"] == "days_to_diagnosis"
+    assert data_version(in_parts) == data_version(at_once) == data_version(read_manifest(store))
 
 
 def test_refused_files_are_listed_by_pseudonym(store: ExamStore) -> None:
