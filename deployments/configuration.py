@@ -127,6 +127,8 @@ def _with_whole_paths(config: ConfigType) -> ConfigType:
 
 
 def _whole(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return _with_whole_paths(value)
     return tuple(whole_path(one) if isinstance(one, Path) else one for one in value) if isinstance(value, tuple) else value
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from schemas.config.pacs import SourceConfig
 from schemas.config.section import ADDED_LATER, Config, Fraction, SizePx
 
 
@@ -151,6 +152,11 @@ class IngestConfig(Config):
     """From DICOM files to the exam store."""
 
     source_dir: Path = Field(description="Folder of DICOM files, searched with its subfolders")
+    source: SourceConfig | None = Field(
+        None,
+        json_schema_extra=ADDED_LATER,
+        description="Exams of a PACS that are fetched into source_dir first; null = the folder is filled by others",
+    )
     labels_csv: Path | None = Field(None, description="Labels per breast; see docs/reference/labels.md")
     subjects_csv: Path | None = Field(
         None,

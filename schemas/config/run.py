@@ -17,6 +17,7 @@ from schemas.config.evaluation import EvaluateConfig, ExplainConfig, ReportConfi
 from schemas.config.field_path import numbers_by_path
 from schemas.config.ingest import IngestConfig, PhantomConfig, PreprocessConfig
 from schemas.config.network import GMICConfig, NetworkConfig, NetworkSection
+from schemas.config.pacs import PacsConfig
 from schemas.config.section import ADDED_LATER, Config, nearest_keys
 from schemas.config.training import PretrainConfig, SearchConfig, TrainConfig
 from schemas.exam import Finding
@@ -68,6 +69,9 @@ class RunConfig(Config):
         json_schema_extra=ADDED_LATER,
         description="With calibrated: the share of breasts with the finding here, by finding; empty = the tuning split's",
     )
+    pacs: PacsConfig | None = Field(
+        None, json_schema_extra=ADDED_LATER, description="Other systems that exams come from and results go to; null = none"
+    )
     force: tuple[Stage, ...] = Field((), description="Stages to run again although their results are there")
 
     @model_validator(mode="before")
@@ -92,6 +96,13 @@ class RunConfig(Config):
             raise ValueError(
                 f"preprocess.window_px {self.preprocess.window_px} must equal model.image_size {self.model.image_size}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _source_is_a_peer(self) -> RunConfig:
+        source, known = self.ingest.source, {} if self.pacs is None else self.pacs.peers
+        if source is not None and source.peer not in known:
+            raise ValueError(f"ingest.source.peer {source.peer} is none of pacs.peers: {', '.join(known) or 'there is none'}")
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from deployments.configuration import SHIPPED_CONFIGS, load_config
 from deployments.verbs import FROM_SCRATCH
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.network import GMICConfig
+from schemas.config.pacs import DicomWebPeer
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError
 from schemas.reports.data import SplitReport
@@ -177,3 +178,15 @@ def test_the_paper_s_config_refuses_to_begin_with_noise(tmp_path: Path, monkeypa
     scratch = load_config(Path("paper.yaml"), {FROM_SCRATCH.config_key: True})
     require_starts(scratch)
     assert pretrained(scratch, SplitReport(splits_path=tmp_path, data_version="", counts={})) is None
+
+
+def test_paths_of_named_sections_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer's files, in a mapping of sections, are found from any working directory."""
+    peer = {"kind": "dicomweb", "url": "http://127.0.0.1/dicom-web", "credentials_file": "secret"}
+    content = {"workspace_dir": "w", "ingest": {"source_dir": "s"}, "pacs": {"peers": {"archive": peer}}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    config = load_config(tmp_path / "run.yaml")
+    assert config.pacs is not None
+    archive = config.pacs.peers["archive"]
+    assert isinstance(archive, DicomWebPeer) and archive.credentials_file == tmp_path / "secret"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from enum import Enum
 from pathlib import PurePath
 from types import UnionType
@@ -19,7 +20,7 @@ from schemas.config.service import ServiceConfig
 from schemas.layout import MANIFEST_COLUMNS, OPTIONAL_COLUMNS, Column, Severity
 
 _LIMITS: Final = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
-_PLAIN: Final[Mapping[Any, str]] = {bool: "true or false", int: "whole number", float: "number", str: "text"}
+_PLAIN: Final[Mapping[Any, str]] = {bool: "true or false", int: "whole number", float: "number", str: "text", date: "date"}
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -139,7 +140,7 @@ def _section(title: str, model: type[Config], prefix: str) -> str:
         for form in forms:
             kind = form.model_fields.get("kind")
             which = f", kind {get_args(kind.annotation)[0]}" if kind is not None and len(forms) > 1 else ""
-            key = ".<path>." if get_origin(field.annotation) is dict else "."
+            key = (".<path>." if name == "ranges" else ".<name>.") if get_origin(field.annotation) is dict else "."
             text += _section(f"`{prefix}{name}`{which}", form, f"{prefix}{name}{key}")
     return text
 
