@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 
@@ -35,7 +35,7 @@ def split_patients(
     of them, nothing known. Within each, patients are ordered by a digest of seed and pseudonym and divided by largest
     remainder, so a split is off its exact share by less than one patient per stratum. A stratum with at least as many patients
     as there are splits gives each of them at least one: the smallest split of a small cohort would otherwise have no positive
-    to measure on.
+    to measure on. A cohort of a few patients, each in another stratum, still gives every split somebody, test before tuning.
 
     Args:
         exams: In any order; a patient may have several.
@@ -68,6 +68,7 @@ def split_patients(
         for split, count in _lacking(_apportion(len(patients), fractions), earlier.values(), len(new)).items():
             split_by_person.update(dict.fromkeys(new[start : start + count], split))
             start += count
+    _give_every_split_somebody(split_by_person, strata, fractions, kept)
     return {patient_id: split_by_person[persons.get(patient_id, patient_id)] for patient_id in sorted(patient_ids)}
 
 
@@ -194,6 +195,9 @@ class _Stratum(IntEnum):
     MALIGNANT = 4
 
 
+_MOVES_FIRST = (_Stratum.NO_FINDING, _Stratum.PARTLY_KNOWN, _Stratum.BENIGN, _Stratum.UNKNOWN, _Stratum.MALIGNANT)
+
+
 def _stratum(exam: ExamRecord, known: Sequence[Finding]) -> _Stratum:
     if exam.holds(Finding.MALIGNANT):
         return _Stratum.MALIGNANT
@@ -242,6 +246,33 @@ def _apportion(patients: int, fractions: Mapping[Split, float]) -> dict[Split, i
                 counts[max(counts, key=lambda other: counts[other])] -= 1
                 counts[split] = 1
     return counts
+
+
+def _give_every_split_somebody(
+    split_by_person: dict[str, Split],
+    strata: Mapping[_Stratum, Sequence[str]],
+    fractions: Mapping[Split, float],
+    kept: Mapping[str, Split],
+) -> None:
+    """Moves a new patient into each split that has a share and nobody: rounding in strata of one or two can leave it so.
+
+    One moves out of a split that has more than its share of the stratum, if there is such a one; then in the order of
+    ``_MOVES_FIRST``: whoever is known measures something, and the worst findings are learnt from.
+    """
+    for split in reversed(Split):
+        held = Counter(split_by_person.values())
+        if held[split] or not fractions.get(split, 0.0) > 0.0:
+            continue
+        movable: list[tuple[bool, int, int, str]] = []
+        for stratum, patients in strata.items():
+            in_stratum = Counter(split_by_person[person] for person in patients)
+            for place, person in enumerate(patients):
+                giver = split_by_person[person]
+                if person not in kept and held[giver] > 1:
+                    is_above_share = in_stratum[giver] > len(patients) * fractions.get(giver, 0.0)
+                    movable.append((not is_above_share, _MOVES_FIRST.index(stratum), place, person))
+        if movable:
+            split_by_person[min(movable)[-1]] = split
 
 
 def _lacking(wanted: Mapping[Split, int], have: Collection[Split], new: int) -> dict[Split, int]:

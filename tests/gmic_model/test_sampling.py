@@ -91,10 +91,32 @@ def test_each_stratum_is_shared_out_within_rounding(exams: list[ExamRecord], fra
         rounded = {split: abs(counts[split] - patients * fractions[split]) < 1 for split in present}
         if patients >= len(present):
             assert all(counts[split] >= 1 for split in present)
-        else:
+        elif 1 not in Counter(splits.values()).values():
             assert all(rounded.values())
         if all(patients * fractions[split] >= 1 for split in present):
             assert all(rounded.values())
+
+
+@given(cohorts(), fraction_sets(), st.integers(0, 2**32))
+@settings(max_examples=150, deadline=None)
+def test_no_split_is_empty_where_there_are_patients_enough(
+    exams: list[ExamRecord], fractions: dict[Split, float], seed: int
+) -> None:
+    """Three patients in three strata train, tune and test: rounding alone would have all of them train."""
+    splits = split_patients(exams, fractions, seed=seed)
+    present = {split for split in Split if fractions[split] > 0}
+    assert len(set(splits.values())) == min(len(splits), len(present))
+
+
+def test_of_a_few_patients_those_with_the_worst_findings_train() -> None:
+    """One patient each malignant, benign, without: she without a finding tests first, and earlier splits stay."""
+    exams = [exam(0, MALIGNANT), exam(1, BENIGN), exam(2, NOTHING)]
+    assert split_patients(exams, FRACTIONS, seed=0) == {"P0": Split.TRAIN, "P1": Split.TUNING, "P2": Split.TEST}
+    assert split_patients(exams[1:], FRACTIONS, seed=0) == {"P1": Split.TRAIN, "P2": Split.TEST}
+    unknown = [exam(0, MALIGNANT), exam(1, NOTHING), exam(2, None)]
+    assert split_patients(unknown, FRACTIONS, seed=0) == {"P0": Split.TRAIN, "P1": Split.TEST, "P2": Split.TUNING}
+    kept = dict.fromkeys(("P0", "P1", "P2"), Split.TRAIN)
+    assert split_patients(exams, FRACTIONS, seed=0, kept=kept) == kept
 
 
 def test_small_cohort_gives_each_split_a_malignant_patient() -> None:
