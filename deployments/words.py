@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 from schemas.reports.clinic import CrossValidationReport
@@ -50,3 +52,21 @@ def demo_text(report: PipelineReport, predicted: PredictReport | None, *, minute
         ]
     lines += [f"Report: {report.report_path}", f"Took {minutes:.1f} minutes."]
     return "\n".join(lines)
+
+
+def set_demo_text(report: PipelineReport, config: Path, *, minutes: float) -> str:
+    """What the demo of a public data set prints at its end."""
+    from tasks.adapters.scoring.metrics_table import evaluation_text
+
+    return "\n".join(
+        [
+            "",
+            evaluation_text(report.evaluation),
+            "",
+            "A small network after few epochs: its numbers say nothing of the set, only that the way to the report is whole.",
+            f"To train for good: mammo pipeline {shlex.quote(str(config))}",
+            *((report.ingest.terms,) if report.ingest.terms else ()),
+            f"Report: {report.report_path}",
+            f"Took {minutes:.1f} minutes.",
+        ]
+    )

@@ -1,4 +1,4 @@
-"""``mammo demo``: a synthetic cohort through the whole pipeline, then real mammograms if there are any."""
+"""``mammo demo``: a synthetic cohort through the whole pipeline, then real mammograms; or a public data set."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from deployments.local_run import run_verb
 from deployments.server.prefect_server import prefect_server
 from deployments.words import demo_text
 from schemas.config.run import RunConfig
+from schemas.errors import ConfigError
 from schemas.reports.pages import PipelineReport, PredictReport
 from tasks.adapters.inbox.source_folder import require_apart
 from tasks.adapters.workspace import Workspace, whole_path
@@ -27,9 +28,23 @@ def demo(
     dicom: Annotated[Path | None, typer.Option(help="A folder of real mammograms to predict afterwards")] = None,
     profile: Annotated[str, typer.Option(help="Gate profile for --dicom")] = "clinical-strict",
     seed: Annotated[int, typer.Option(help="Seed of cohort, split and training")] = 0,
+    dataset: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(metavar="NAME ROOT", help="A public set as downloaded, or a part of it, instead of the synthetic cohort"),
+    ] = None,
 ) -> None:
-    """Everything on a small synthetic cohort in minutes, then, with --dicom, real mammograms through the trained network."""
-    run_demo(workspace=whole_path(workspace), dicom_dir=dicom, profile=profile, seed=seed)
+    """Everything on a small synthetic cohort in minutes, then, with --dicom, real mammograms through the trained network.
+
+    With --dataset a public data set instead: from its folder as downloaded to the report, through a small network.
+    """
+    if dataset is None:
+        run_demo(workspace=whole_path(workspace), dicom_dir=dicom, profile=profile, seed=seed)
+        return
+    if dicom is not None:
+        raise ConfigError("--dataset and --dicom are two demos", expected="one of them")
+    from deployments.commands.public.set_demo import run_set_demo  # late: numpy and OpenCV take half a second
+
+    run_set_demo(dataset[0], dataset[1], workspace=whole_path(workspace), seed=seed)
 
 
 def run_demo(*, workspace: Path, dicom_dir: Path | None, profile: str, seed: int) -> PipelineReport:
