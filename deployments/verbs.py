@@ -282,6 +282,12 @@ VERBS: Final = (
         runs="deployments.commands.weights:app",
     ),
     Verb(
+        name="model",
+        group=NETWORK,
+        help="A model's life at a site: pack it, install it, show it, export it for viewers of networks.",
+        runs="deployments.commands.life.site_models:app",
+    ),
+    Verb(
         name="scrub",
         group=UPKEEP,
         help="Read every stored image and compare it with its digests; damage ends with code 5.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,10 @@ import typer
 from schemas.errors import ConfigError
 
 app = typer.Typer(help="Model files: show what is inside, make others' ours, check ours.", no_args_is_help=True)
+
+IsAgreed = Annotated[
+    bool, typer.Option("--yes", help="Hand the weights on although the terms of their data are said to forbid it")
+]
 
 
 @app.command("import")
@@ -60,9 +65,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="A checkpoint folder")]) 
 def export_weights(
     source: Annotated[Path, typer.Argument(help="A checkpoint folder")],
     folder: Annotated[Path, typer.Argument(help="The folder to make, for others")],
-    is_agreed: Annotated[
-        bool, typer.Option("--yes", help="Hand the weights on although the terms of their data are said to forbid it")
-    ] = False,
+    is_agreed: IsAgreed = False,
 ) -> None:
     """Copy a checkpoint to hand it on, without the state of its training; what the terms of its data forbid is said and asked.
 
@@ -72,7 +75,17 @@ def export_weights(
     from tasks.adapters.models.handing_on import export_checkpoint
     from tasks.adapters.models.model_files import kept_terms
 
-    terms = kept_terms(load_checkpoint(source).sidecar)
+    ask_for_terms(kept_terms(load_checkpoint(source).sidecar), is_agreed=is_agreed)
+    exported = export_checkpoint(source, folder)
+    typer.echo(f"{folder}: sha256 {exported.sha256}")
+
+
+def ask_for_terms(terms: Sequence[str], *, is_agreed: bool) -> None:
+    """Says what the terms of weights' data forbid, and asks before they are handed on.
+
+    Raises:
+        ConfigError: Something is forbidden, and nobody says that the weights may be handed on.
+    """
     for sentence in terms:
         typer.echo(sentence)
     if terms and not is_agreed and not (sys.stdin.isatty() and typer.confirm("Hand these weights on all the same?")):
@@ -82,5 +95,3 @@ def export_weights(
             got=" ".join(terms),
             remedy="read the licence; `--yes` says that you have, and that it is met",
         )
-    exported = export_checkpoint(source, folder)
-    typer.echo(f"{folder}: sha256 {exported.sha256}")

@@ -132,6 +132,11 @@ class Workspace:
         return splits_path.with_name("test_scorings.jsonl")
 
     @property
+    def models_dir(self) -> Path:
+        """Models that were installed or promoted, each in a folder of its digest (``tasks.adapters.lifecycle``)."""
+        return self.root / "models"
+
+    @property
     def contact_sheet_path(self) -> Path:
         """Page of the refused files."""
         return self.stage_dir("quarantine") / "contact_sheet.html"

@@ -1,0 +1,1 @@
+"""Verbs of a model's life at a site."""

@@ -1,0 +1,1 @@
+"""What is written of a model's life at a site."""
