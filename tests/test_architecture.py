@@ -78,6 +78,7 @@ BREACHES = {
     "Inside tasks: adapters know no task": ("tasks/adapters/inbox/ledger.py", "import tasks.train"),
     "Pure rooms know no service, store or file format": ("gmic_model/loss.py", "import os"),
     "One home: pydicom": ("tasks/adapters/gate/admission.py", "import pydicom"),
+    "One home: highdicom": ("tasks/adapters/scoring/prediction.py", "import highdicom"),
     "One home: imagecodecs": ("tasks/adapters/dicom/dicom_file.py", "import imagecodecs"),
     "One home: zarr": ("tasks/adapters/inbox/shard_writer.py", "import zarr"),
     "One home: numcodecs": ("tasks/train.py", "import numcodecs"),

@@ -1,8 +1,9 @@
-"""Types of what stands between us and a PACS: who we are, who may push to us, whom we ask, and what of it we want."""
+"""Types of what stands between us and a PACS: who we are, who may push to us, whom we ask, what we want, what we return."""
 
 from __future__ import annotations
 
 from datetime import date
+from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -94,6 +95,25 @@ class ListenConfig(Config):
         description="With more than this in ingest.source_dir every object is refused (A700); null = the disk is the limit",
     )
     silence_s: PositiveFloat = Field(60.0, description="An association that says nothing for this long is ended")
+
+
+class ResultKind(StrEnum):
+    """A kind of object that a predicted exam is told by."""
+
+    SALIENCY = "saliency"
+    """Segmentation, FRACTIONAL PROBABILITY: the exact maps, for programs."""
+    LEVELS = "levels"
+    """Segmentation, FRACTIONAL OCCUPANCY: where the maps reach a level, for viewers."""
+    PICTURE = "picture"
+    """Secondary Capture of a view with saliency, patches and scores: every viewer shows it."""
+    PRESENTATION = "presentation"
+    """Grayscale Softcopy Presentation State: patches over the original, for workstations."""
+    PANEL = "panel"
+    """The exam's views in one Secondary Capture, and a Key Object Selection that names it."""
+    MEASUREMENTS = "measurements"
+    """Comprehensive SR, TID 1500: probabilities of each breast, and the ROI patches."""
+    CAD = "cad"
+    """Mammography CAD SR, TID 4000, where a workstation wants that."""
 
 
 class PacsConfig(Config):

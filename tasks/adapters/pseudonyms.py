@@ -72,6 +72,12 @@ class Pseudonyms:
         """64 hex digits for the sha256 of a source image's decoded values."""
         return self._hmac("pixels", sha256).hex()
 
+    def result_uid(self, *parts: str) -> str:
+        """The UID of an object of ours (``2.25.`` and a UUID, PS3.5 B.2): who lacks the key cannot tell its source."""
+        number = int.from_bytes(self._hmac("result", *parts)[:16], "big")
+        number = number & ~(0xF << 76) | 8 << 76
+        return f"2.25.{number & ~(0b11 << 62) | 0b10 << 62}"
+
     def shifted_date(self, patient_id: str, exam_date: date) -> date:
         """Moves a date 1 to 3650 days back, by the same number for one patient: intervals stay, the calendar day goes.
 
@@ -79,8 +85,14 @@ class Pseudonyms:
             patient_id: The patient's pseudonym, as ``patient_id`` gives it.
             exam_date: The date to move; must be after the year 10.
         """
-        digits = self._hex_digits("date", patient_id)
-        return exam_date - timedelta(days=1 + int(digits, 16) % _LONGEST_SHIFT_DAYS)
+        return exam_date - self._shift(patient_id)
+
+    def unshifted_date(self, patient_id: str, shifted: date) -> date:
+        """Undoes ``shifted_date``: the day on which a PACS has the exam. For the border only; it is kept nowhere."""
+        return shifted + self._shift(patient_id)
+
+    def _shift(self, patient_id: str) -> timedelta:
+        return timedelta(days=1 + int(self._hex_digits("date", patient_id), 16) % _LONGEST_SHIFT_DAYS)
 
     def _hex_digits(self, domain: str, *parts: str) -> str:
         return self._hmac(domain, *parts).hex()[:_HEX_DIGITS]

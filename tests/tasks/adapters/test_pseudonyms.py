@@ -6,6 +6,7 @@ import pickle
 import re
 from datetime import date
 from pathlib import Path
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -111,3 +112,26 @@ def test_a_folder_in_place_of_the_key_is_a_config_error(tmp_path: Path) -> None:
     """What the system says becomes ours, with a remedy."""
     with pytest.raises(ConfigError, match="Remedy"):
         open_key(tmp_path)
+
+
+def test_a_result_has_a_uid_that_only_the_key_gives() -> None:
+    """The same under the same key, another under another and for other parts; a UUID of the version for one's own content."""
+    mine = Pseudonyms(b"k" * KEY_BYTES)
+    uid = mine.result_uid("saliency", "weights", "2.25.1")
+    assert uid == mine.result_uid("saliency", "weights", "2.25.1")
+    others = {
+        mine.result_uid("saliency", "weights", "2.25.2"),
+        mine.result_uid("saliency", "weights2.25.1"),
+        mine.result_uid("weights", "saliency", "2.25.1"),
+        Pseudonyms(b"l" * KEY_BYTES).result_uid("saliency", "weights", "2.25.1"),
+    }
+    assert len(others | {uid}) == 5
+    named = UUID(int=int(uid.removeprefix("2.25.")))
+    assert uid.startswith("2.25.") and len(uid) <= 44 and named.variant == RFC_4122 and named.version == 8
+
+
+def test_a_shifted_date_is_brought_back_by_the_key() -> None:
+    """At the border the PACS is asked for the day on which it has the exam."""
+    mine = Pseudonyms(b"k" * KEY_BYTES)
+    day = date(2024, 2, 29)
+    assert mine.unshifted_date("P1", mine.shifted_date("P1", day)) == day

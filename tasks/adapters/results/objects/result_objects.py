@@ -1,0 +1,124 @@
+"""All objects of an exam, one after the other: which kinds there are, and of what each is made."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from schemas.config.pacs import ResultKind
+from tasks.adapters.results.exam_result import Maker, ViewResult
+from tasks.adapters.results.objects.cad_report import cad_report
+from tasks.adapters.results.objects.equipment import SIDES
+from tasks.adapters.results.objects.measurements import measurement_report
+from tasks.adapters.results.objects.pictures import key_note, panel_sc, picture_sc
+from tasks.adapters.results.objects.presentation import presentation_state
+from tasks.adapters.results.objects.saliency_seg import levels_seg, saliency_seg
+from tasks.adapters.results.objects.source_header import VIEW_CODES, cleaned, quoting_nothing, with_voi
+
+logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)  # it quotes values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ResultObject:
+    """A finished object, under the real identity: it lives in memory, goes to the PACS and nowhere else.
+
+    Attributes:
+        kind: What it is.
+        uid: Its SOPInstanceUID.
+        dataset: The object.
+    """
+
+    kind: ResultKind
+    uid: str
+    dataset: Dataset
+
+    def content(self) -> bytes:
+        """As a DICOM file."""
+        buffer = io.BytesIO()
+        self.dataset.save_as(buffer, enforce_file_format=True)
+        return buffer.getvalue()
+
+
+def result_objects(
+    headers: Sequence[Dataset],
+    views: Sequence[ViewResult],
+    maker: Maker,
+    *,
+    kinds: Sequence[ResultKind],
+    cad_at_least: float,
+) -> Iterator[ResultObject]:
+    """The objects of the images of one study, made as they are asked for: one exam's pixels are large.
+
+    Args:
+        headers: Of the source images, as the PACS has them now.
+        views: What was said of each, in the same order.
+        maker: Whose they are.
+        kinds: Those wanted.
+        cad_at_least: See ``cad_report``.
+
+    Raises:
+        DicomError: An image has another size than the one that was scored.
+    """
+    sources = [cleaned(header) for header in headers]
+    for kind in kinds:
+        with quoting_nothing():
+            made = _made_of_exam if kind in OF_EXAM else _made_of_views
+            yield from made(kind, headers, sources, views, maker, cad_at_least)
+
+
+OF_EXAM = frozenset({ResultKind.PANEL, ResultKind.MEASUREMENTS, ResultKind.CAD})
+"""One object for the exam, or two; the others are made of each view."""
+
+
+def _made_of_views(
+    kind: ResultKind,
+    headers: Sequence[Dataset],
+    sources: list[Dataset],
+    views: Sequence[ViewResult],
+    maker: Maker,
+    _cad_at_least: float,
+) -> Iterator[ResultObject]:
+    made: Dataset | None
+    for number, (header, source, view) in enumerate(zip(headers, sources, views, strict=True), start=1):
+        match kind:
+            case ResultKind.SALIENCY:
+                made = saliency_seg(source, view, maker, number)
+            case ResultKind.LEVELS:
+                made = levels_seg(source, view, maker, number)
+            case ResultKind.PICTURE:
+                made = picture_sc(source, view, maker, number)
+            case _:
+                made = presentation_state(source, with_voi(source, header), view, maker, number)
+        if made is not None:
+            yield ResultObject(kind=kind, uid=str(made.SOPInstanceUID), dataset=made)
+
+
+def _made_of_exam(
+    kind: ResultKind,
+    _headers: Sequence[Dataset],
+    sources: list[Dataset],
+    views: Sequence[ViewResult],
+    maker: Maker,
+    cad_at_least: float,
+) -> Iterator[ResultObject]:
+    if kind is ResultKind.PANEL:
+        panel = panel_sc(sources, list(views), maker)
+        yield ResultObject(kind=kind, uid=str(panel.SOPInstanceUID), dataset=panel)
+        note = key_note(panel, sources[0], maker, sources)
+        yield ResultObject(kind=kind, uid=str(note.SOPInstanceUID), dataset=note)
+    elif kind is ResultKind.MEASUREMENTS:
+        report = measurement_report(sources, list(views), maker)
+        yield ResultObject(kind=kind, uid=str(report.SOPInstanceUID), dataset=report)
+    else:
+        known = [
+            (source, view)
+            for source, view in zip(sources, views, strict=True)
+            if source.ImageLaterality in SIDES and source.ViewPosition in VIEW_CODES
+        ]
+        if known:  # the template's library has no entry for an image of unknown side or view
+            report = cad_report([one for one, _ in known], [view for _, view in known], maker, at_least=cad_at_least)
+            yield ResultObject(kind=kind, uid=str(report.SOPInstanceUID), dataset=report)
