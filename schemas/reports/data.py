@@ -90,6 +90,11 @@ class IngestReport(Report):
     files_not_ours: int = Field(0, description="Refused files that are whole objects of another kind: no failure")
     terms: str = Field("", description="Terms of the data that forbid passing on data or weights")
     files_left_out: int = Field(0, description="Files that subjects_csv leaves out or does not name: not opened, no failure")
+    subjects_changed: int = Field(
+        0,
+        json_schema_extra=ADDED_TO_REPORT,
+        description="Stored files of which subjects_csv says something else than when they came in: read again, or taken out",
+    )
     files_withdrawn: int = Field(0, description="Files of images, exams or patients that were withdrawn: never used")
     files_deferred: int = Field(0, description="Files that could not be read at the moment; the next run reads them")
     deferred_by_reason: dict[str, int] = Field({}, description="What kept them from being read, such as EIO")

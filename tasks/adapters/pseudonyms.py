@@ -78,6 +78,10 @@ class Pseudonyms:
         number = number & ~(0xF << 76) | 8 << 76
         return f"2.25.{number & ~(0b11 << 62) | 0b10 << 62}"
 
+    def subject_digest(self, *parts: str) -> str:
+        """24 hex digits for what a subjects file says of a file: another word is another digest."""
+        return self._hex_digits("subject", *parts)
+
     def shifted_date(self, patient_id: str, exam_date: date) -> date:
         """Moves a date 1 to 3650 days back, by the same number for one patient: intervals stay, the calendar day goes.
 

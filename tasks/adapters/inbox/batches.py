@@ -28,6 +28,7 @@ from tasks.adapters.inbox.source_folder import (
     named_files,
     require_apart,
     source_files,
+    told_subjects,
     with_other_mask,
 )
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
@@ -54,6 +55,7 @@ class Scan:
         still_copied: Files that somebody is writing; left for the next run.
         unreadable: Folders and files that could not be looked at, by error (``source_folder.Listing``).
         left_out: Files that ``ingest.subjects_csv`` leaves out or does not name: masks, crops, tables.
+        retold: Of those that were in the store, files of which the subjects file says something else now.
     """
 
     file_ids: frozenset[str]
@@ -61,6 +63,7 @@ class Scan:
     still_copied: int = 0
     unreadable: Mapping[str, int] = field(default_factory=dict)
     left_out: int = 0
+    retold: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +114,11 @@ def scan_folder(config: RunConfig) -> Scan:
     if not files:
         raise _no_exams(source_dir, got="no file that subjects_csv names" if listing.files else "no file")
     require_inputs(config.ingest)
+    told = told_subjects(files, gate_settings(config), pseudonyms)
     with StoreLedger(store) as ledger:
         ledger.key_digests(pseudonyms)
         ledger.forget_deferrals()
+        retold = ledger.enter_subjects(told, {file.file_id for file in listing.files})
         ledger.renew(with_other_mask(config.ingest.masks_dir, ledger.mask_fingerprints(), files, pseudonyms))
         ledger.hand_over({file.file_id for file in files})
         known = ((file.file_id, file.fingerprint) for file in files)
@@ -134,6 +139,7 @@ def scan_folder(config: RunConfig) -> Scan:
         still_copied=len(unsettled) - len(complete),
         unreadable=listing.unreadable,
         left_out=len(listing.files) - len(files),
+        retold=retold,
     )
 
 

@@ -212,6 +212,7 @@ def ingest_report(
         files_still_copied=scan.still_copied,
         files_withdrawn=what.withdrawn,
         files_left_out=scan.left_out,
+        subjects_changed=scan.retold,
         files_deferred=len(deferred),
         deferred_by_reason=dict(Counter(file.reason for file in deferred).most_common()),
         paths_unreadable=dict(scan.unreadable),
@@ -287,6 +288,8 @@ def gate_rows(report: IngestReport) -> list[dict[str, object]]:
         rows.append({"outcome": "ALERT: contested", "rule": "I06", "images": report.images_contested})
     if report.files_left_out:
         rows.append({"outcome": "left out by subjects_csv", "rule": "", "images": report.files_left_out})
+    if report.subjects_changed:
+        rows.append({"outcome": "read again: subjects_csv has changed", "rule": "", "images": report.subjects_changed})
     if report.files_withdrawn:
         rows.append({"outcome": "withdrawn", "rule": "", "images": report.files_withdrawn})
     return rows

@@ -72,6 +72,22 @@ def named_files(files: Sequence[SourceFile], gate: GateSettings) -> Sequence[Sou
     return files if gate.subjects_csv is None else [file for file in files if gate.named(file.path) is not None]
 
 
+def told_subjects(files: Sequence[SourceFile], gate: GateSettings, pseudonyms: Pseudonyms) -> dict[str, str]:
+    """file_id -> digest of what the subjects file says of it; nothing where there is no such file.
+
+    Raises:
+        LabelError: The subjects file cannot be read.
+    """
+    named = ((file.file_id, gate.named(file.path)) for file in files) if gate.subjects_csv is not None else ()
+    return {
+        file_id: pseudonyms.subject_digest(
+            said.patient, said.exam, said.laterality.value, said.view_position.value, said.acquisition or ""
+        )
+        for file_id, said in named
+        if said is not None
+    }
+
+
 def require_apart(workspace_dir: Path, source_dir: Path) -> None:
     """Asked before anything is made of a workspace, by whatever writes into it and reads exams.
 

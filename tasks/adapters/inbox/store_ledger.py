@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +79,31 @@ class StoreLedger(Ledger):
             cursor.execute("UPDATE files SET source_sha256 = source_digest(source_sha256) WHERE source_sha256 != ''")
             cursor.execute("UPDATE images SET pixel_sha256 = pixel_digest(pixel_sha256) WHERE pixel_sha256 IS NOT NULL")
             cursor.execute(f"PRAGMA user_version = {_KEYED}")
+
+    def enter_subjects(self, told: Mapping[str, str], present: Collection[str]) -> int:
+        """Forgets what is stored of files of which the subjects file says something else than when they came in.
+
+        They are read again as if they were new. One that it leaves out now, or does not name any more, gives up its image.
+
+        Args:
+            told: ``told_subjects``, of the files that come in.
+            present: Every file that is there, also those that the table does not name.
+
+        Returns:
+            How many were stored, or were a copy of one that is.
+        """
+        before = dict(self._query("SELECT file_id, digest FROM told"))
+        wanted = {file_id for file_id in present if before.get(file_id, "") != told.get(file_id, "")}
+        forgotten = 0
+        with self._transaction() as cursor:
+            for file_id in wanted:
+                give_up_claim(cursor, file_id)
+                gone = cursor.execute("DELETE FROM files WHERE file_id = ? AND state IN ('accepted', 'duplicate')", (file_id,))
+                forgotten += gone.rowcount
+                cursor.execute("DELETE FROM told WHERE file_id = ?", (file_id,))
+                if file_id in told:
+                    cursor.execute("INSERT INTO told (file_id, digest) VALUES (?, ?)", (file_id, told[file_id]))
+        return forgotten
 
     # -------------------------------------------------------------------------------------------------------- damage
 
@@ -180,7 +205,7 @@ class StoreLedger(Ledger):
                     )
                 cursor.execute("DELETE FROM images WHERE image_id = ?", (image_id,))
             for file_id in file_ids:
-                for table in ("images", "superseded", "damaged", "deferred"):
+                for table in ("images", "superseded", "damaged", "deferred", "told"):
                     cursor.execute(f"DELETE FROM {table} WHERE file_id = ?", (file_id,))  # noqa: S608
                 cursor.execute("UPDATE files SET state = 'withdrawn', message = '' WHERE file_id = ?", (file_id,))
         with self._translated():
@@ -216,6 +241,8 @@ class StoreLedger(Ledger):
             cursor.execute("CREATE TABLE IF NOT EXISTS withdrawals (line TEXT PRIMARY KEY)")
             cursor.execute("CREATE TABLE IF NOT EXISTS withdrawn_names (name TEXT PRIMARY KEY)")
             cursor.execute("CREATE TABLE IF NOT EXISTS identity (store_id TEXT NOT NULL)")
+            # A keyed digest of what the subjects file said of a file when it came in.
+            cursor.execute("CREATE TABLE IF NOT EXISTS told (file_id TEXT PRIMARY KEY, digest TEXT NOT NULL)")
 
 
 def _forget_what_was_written_again(cursor: Any) -> None:

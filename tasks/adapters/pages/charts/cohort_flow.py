@@ -107,6 +107,7 @@ def cohort_steps(report: PipelineReport) -> tuple[FlowStep, ...]:
     divided = sum(count.exams for count in report.split.counts.values())
     gate = _told(
         (ingest.files_left_out, "more left out by the subjects file, not opened"),
+        (ingest.subjects_changed, "read again, or taken out, as the subjects file has changed"),
         (refused, "not published"),
         *((count, f"× {reason}") for reason, count in reasons),
     )
