@@ -65,7 +65,6 @@ def set_demo_text(report: PipelineReport, config: Path, *, minutes: float) -> st
             "",
             "A small network after few epochs: its numbers say nothing of the set, only that the way to the report is whole.",
             f"To train for good: mammo pipeline {shlex.quote(str(config))}",
-            *((report.ingest.terms,) if report.ingest.terms else ()),
             f"Report: {report.report_path}",
             f"Took {minutes:.1f} minutes.",
         ]

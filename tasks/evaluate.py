@@ -9,11 +9,12 @@ from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.locking import keep_for_others, read_locked
-from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members
+from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members, terms_of
 from tasks.adapters.models.scorings import enter_scoring
 from tasks.adapters.models.seen_patients import refuse_other_splits
 from tasks.adapters.provenance import file_sha256, provenance
 from tasks.adapters.scoring.metrics_table import evaluation_sentences, metrics_markdown
+from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_markdown
 from tasks.stage import GPU_TAG, stage
@@ -95,6 +96,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         networks=evaluation.networks,
         scorings=scorings,
         locked=locked.settings,
+        terms=tuple(dict.fromkeys((*terms_of(members), *read_settings(images.store.files).terms))),
     )
     report = report.model_copy(update={"page_path": write_evaluation_page(config, report)})
     table = metrics_markdown(report.by_finding, evaluation.minus_before(before, config.evaluate))

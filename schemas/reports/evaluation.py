@@ -375,4 +375,9 @@ class EvaluationReport(Report):
     locked: LockedSettings | None = Field(
         None, json_schema_extra=ADDED_TO_REPORT, description="Where thresholds and recalibration come from; None = not said"
     )
+    terms: tuple[str, ...] = Field(
+        (),
+        json_schema_extra=ADDED_TO_REPORT,
+        description="What the terms of the data forbid to pass on that the weights learnt from, or that they are judged on",
+    )
     page_path: ReportPath | None = Field(None, json_schema_extra=ADDED_TO_REPORT, description="The page of these numbers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,9 @@ from schemas.reports.evaluation import FindingMetrics
 from schemas.reports.report import Interval
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.checkpoints import save_checkpoint
-from tasks.adapters.models.model_files import read_recalibration
+from tasks.adapters.models.model_files import SIDECAR, read_recalibration
 from tasks.adapters.models.seen_patients import refuse_other_splits, seen_patients
-from tasks.adapters.scoring.metrics_table import metrics_markdown, patients_sentence
+from tasks.adapters.scoring.metrics_table import evaluation_text, metrics_markdown, patients_sentence
 from tasks.adapters.scoring.model_ranking import minus_before
 from tasks.adapters.training.training_data import training_data
 from tasks.adapters.workspace import Workspace
@@ -179,6 +180,22 @@ def test_another_site_judges_what_the_own_site_fixed(judged: Judged) -> None:
     assert report.page_path is not None
     page = report.page_path.read_text()
     assert 0 < page.index("Locked: picked on the tuning split of the weights") < page.index("Re-chosen here, on these test")
+
+
+def test_what_the_terms_of_weights_forbid_stands_with_their_numbers(judged: Judged) -> None:
+    """Weights that another site trained on a set that may not be passed on: page, report and terminal say so."""
+    forbidden = "The terms of EMBED forbid passing on data and weights made of this set."
+    foreign = judged.workspace / "foreign"
+    shutil.copytree(judged.workspace / "unlisted", foreign)
+    sidecar = json.loads((foreign / SIDECAR).read_text())
+    (foreign / SIDECAR).write_text(json.dumps(sidecar | {"provenance": {"terms": [forbidden]}}))
+    report = evaluate_network.body(judged.config("foreign", "unlisted"), judged.first, None)
+    assert report.terms == (forbidden,) and forbidden in evaluation_text(report)
+    assert report.page_path is not None
+    page = report.page_path.read_text()
+    assert 0 < page.index(forbidden) < page.index("Test performance</h2>")
+    free = evaluate_network.body(judged.config("unlisted"), judged.first, None)
+    assert free.terms == () and free.page_path is not None and "forbid passing on" not in free.page_path.read_text()
 
 
 def test_named_weights_are_evaluated_again_when_the_patients_are_divided_anew(judged: Judged) -> None:

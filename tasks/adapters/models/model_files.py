@@ -119,6 +119,15 @@ def kept_terms(sidecar: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sidecar.get("provenance", {}).get("terms", ()))
 
 
+def terms_of(members: Sequence[EnsembleMember]) -> tuple[str, ...]:
+    """``kept_terms`` of several weights, each sentence once.
+
+    Raises:
+        CheckpointError: A folder is no checkpoint.
+    """
+    return tuple(dict.fromkeys(sentence for member in members for sentence in kept_terms(_sidecar(member.path))))
+
+
 def write_recalibration(folder: Path, kept: RecalibrationFile) -> None:
     """Leaves what was fitted in a folder. A former release's temperature stays beside it and is no longer read."""
     write_atomically(folder / RECALIBRATION, kept.model_dump_json(indent=1).encode())
@@ -155,14 +164,26 @@ def read_recalibration(folder: Path, sha256: str) -> RecalibrationFile | Tempera
 
 
 def _member(folder: Path) -> EnsembleMember:
+    sidecar = _sidecar(folder)
     try:
-        sidecar = json.loads((folder / SIDECAR).read_text())
         best = [epoch["tuning_malignant_auroc"] for epoch in sidecar.get("epochs", ())][-1:]
         return EnsembleMember(path=folder, sha256=sidecar["sha256"][WEIGHTS], tuning_malignant_auroc=best[0] if best else None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as missing:
-        raise CheckpointError(
-            f"{folder} is not a checkpoint",
-            expected=f"a folder with {SIDECAR} and {WEIGHTS}",
-            got=type(missing).__name__,
-            remedy="name the checkpoint folder that `mammo train` printed",
-        ) from missing
+    except (ValueError, KeyError, TypeError, AttributeError) as missing:
+        raise _no_checkpoint(folder, missing) from missing
+
+
+def _sidecar(folder: Path) -> dict[str, Any]:
+    try:
+        sidecar = json.loads((folder / SIDECAR).read_text())
+        return dict(sidecar)
+    except (OSError, ValueError, TypeError) as missing:
+        raise _no_checkpoint(folder, missing) from missing
+
+
+def _no_checkpoint(folder: Path, missing: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{folder} is not a checkpoint",
+        expected=f"a folder with {SIDECAR} and {WEIGHTS}",
+        got=type(missing).__name__,
+        remedy="name the checkpoint folder that `mammo train` printed",
+    )

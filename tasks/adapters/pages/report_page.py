@@ -198,6 +198,7 @@ def _cautions(report: PipelineReport, config: RunConfig) -> list[str]:
         )
     if report.ingest.terms:
         cautions.append(report.ingest.terms)
+    cautions += [sentence for sentence in report.evaluation.terms if sentence not in report.ingest.terms]
     patients = report.evaluation.patients
     if not patients.is_checked or patients.test_left_out or patients.tuning_left_out:
         cautions.append(patients_sentence(patients))

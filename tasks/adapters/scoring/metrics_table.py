@@ -43,9 +43,9 @@ def evaluation_text(evaluated: EvaluationReport) -> str:
 
 
 def evaluation_sentences(evaluated: EvaluationReport) -> str:
-    """Whose numbers these are, whether they had seen the patients, and how often these were looked at."""
+    """Whose numbers these are, whether they had seen the patients, how often these were looked at, and what is forbidden."""
     said = (weights_sentence(evaluated), patients_sentence(evaluated.patients), scorings_sentence(evaluated.scorings))
-    return " ".join(filter(None, said))
+    return " ".join(filter(None, (*said, *evaluated.terms)))
 
 
 def weights_sentence(evaluated: EvaluationReport) -> str:

@@ -733,6 +733,10 @@ def test_terms_and_what_a_table_left_out_are_on_the_page(render: Callable[..., s
     ingest = make_report(tmp_path).ingest.model_copy(update={"terms": terms, "files_left_out": 7136})
     text = " ".join(_Page(render(ingest=ingest)).text.split())
     assert text.index(terms) < text.index("AUROC")
+    foreign = make_report(tmp_path).evaluation.model_copy(update={"terms": (terms, "The terms of another set forbid it.")})
+    page = " ".join(_Page(render(ingest=ingest, evaluation=foreign)).text.split())
+    before = page[: page.index("AUROC")]
+    assert before.count(terms) == 1 and "The terms of another set forbid it." in before
     assert "7,136 more left out by the subjects file, not opened" in text
     assert "forbid passing on" not in render()
 
