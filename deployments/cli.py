@@ -28,8 +28,8 @@ from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON, pat
 
 EXIT_CODES = (
     "Exit codes: 0 done; 2 config or usage; 3 input (no exams, unreadable files, labels); 4 data checks failed; 5 store; "
-    "6 checkpoint; 7 training; 8 too many files refused; 75 another run holds the store or the training; 130 interrupted; "
-    "143 terminated; 1 anything else."
+    "6 checkpoint; 7 training; 8 too many files refused; 9 another system refuses us; 75 another run holds the store or the "
+    "training, or a share or a system is away; 130 interrupted; 143 terminated; 1 anything else."
 )
 
 ConfigPath = Annotated[Path, typer.Argument(help="Config file; a shipped name such as demo.yaml works too")]

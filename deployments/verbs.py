@@ -334,6 +334,12 @@ VERBS: Final = (
         runs="deployments.commands.service:serve",
     ),
     Verb(
+        name="pacs",
+        group=SERVICE,
+        help="Other systems: ask whether they answer, take what they push.",
+        runs="deployments.commands.exchange.pacs:app",
+    ),
+    Verb(
         name="deploy",
         group=SERVICE,
         help="Register work pools, limits, deployments and automations at the server of PREFECT_API_URL; workers run "

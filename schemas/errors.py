@@ -6,7 +6,9 @@ MammoError
 ├── DicomError            a file cannot be read as DICOM, or its pixels cannot be decoded  exit 3
 │   └── GateRejection     readable, but an acquisition rule refuses it (reason codes)      exit 3
 ├── SourceUnavailable     files cannot be read at the moment; the next run reads them      exit 75
+│   ├── PeerUnavailable   another system cannot be reached, is overloaded or breaks off      exit 75
 │   └── FileDeferred      one such file: the share, the disk or memory failed, not the file  exit 75
+├── PeerRefused           another system does not accept who we are or what we ask             exit 9
 ├── GateChildFailed       the process that reads foreign files cannot be started           exit 1
 ├── LabelError            labels cannot be read, or join to no exam                        exit 3
 ├── DatasetError          a public data set's files or counts are not those that were published   exit 3
@@ -115,6 +117,22 @@ class SourceUnavailable(MammoError):
     """Files cannot be read at the moment. Nothing about them is settled: the next run reads them."""
 
     exit_code = 75
+
+
+class PeerUnavailable(SourceUnavailable):
+    """Another system cannot be reached, is overloaded or breaks off. Nothing is lost: the next run asks again.
+
+    Attributes:
+        wait_s: How long it asked to be left alone; 0 = it said nothing.
+    """
+
+    wait_s: float = 0.0
+
+
+class PeerRefused(MammoError):
+    """Another system does not accept who we are or what we ask: to try again would change nothing, and may lock us out."""
+
+    exit_code = 9
 
 
 class FileDeferred(SourceUnavailable):

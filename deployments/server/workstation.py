@@ -19,6 +19,7 @@ from schemas.config.service import ServiceConfig
 from schemas.errors import ConfigError
 from tasks.adapters.inbox.source_folder import InboxWatch, inbox_state
 from tasks.adapters.interpreter import python_command
+from tasks.adapters.pacs.listening.listener_main import listener_command
 from tasks.adapters.workspace import SERVER_AUTH, Workspace
 
 ARRIVED = "mammo.exams.arrived"
@@ -48,11 +49,13 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
     os.environ.update(_WORKER_ENVIRONMENT)
     with prefect_server(config.workspace_dir, is_protected=True) as address:
         register(config, service, home)
-        with _workers(service, home) as workers:
+        with _children(config, service, home) as children:
             asks = f"   (it asks for the line in {home / SERVER_AUTH})" if (home / SERVER_AUTH).exists() else ""
             say(f"Prefect UI: {address}{asks}")
             say(f"Inbox: {config.ingest.source_dir}   (Ctrl-C stops everything)")
-            _watch(config, service, workers)
+            if config.pacs is not None and config.pacs.listen is not None:
+                say(f"Listener: {config.pacs.ae_title} at {config.pacs.listen.host}:{config.pacs.listen.port}")
+            _watch(config, service, children)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -79,21 +82,19 @@ def _refuse_what_is_not_one_machine(service: ServiceConfig) -> None:
 
 
 @dataclass
-class _Worker:
-    """One worker process, started again when it dies."""
+class _Child:
+    """One process that serves as long as we do, started again when it dies."""
 
-    pool: str
-    runs_at_once: int
+    command: list[str]
     log_path: Path
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
 
     def start(self) -> None:
         self.started_s = time.monotonic()
-        command = python_command("-m", "prefect", "worker", "start", "--type", "process", "--pool", self.pool)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--name", f"{self.pool}-worker", "--limit", str(self.runs_at_once)],
+                self.command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -110,14 +111,18 @@ class _Worker:
 
 
 @contextmanager
-def _workers(service: ServiceConfig, home: Path) -> Iterator[list[_Worker]]:
-    workers = [_Worker(pool, service.runs_at_once, home / f"{pool}.log") for pool in POOLS]
+def _children(config: RunConfig, service: ServiceConfig, home: Path) -> Iterator[list[_Child]]:
+    """The workers, and the listener if there is to be one."""
+    worker = python_command("-m", "prefect", "worker", "start", "--type", "process", "--limit", str(service.runs_at_once))
+    children = [_Child([*worker, "--pool", pool, "--name", f"{pool}-worker"], home / f"{pool}.log") for pool in POOLS]
+    if config.pacs is not None and config.pacs.listen is not None:
+        children.append(_Child(listener_command(config.pacs, config.ingest.source_dir, home), home / "listener.log"))
     try:
-        for worker in workers:
-            worker.start()
-        yield workers
+        for child in children:
+            child.start()
+        yield children
     finally:
-        _end_all([worker.process.pid for worker in workers if worker.process is not None])
+        _end_all([child.process.pid for child in children if child.process is not None])
 
 
 def _end_all(pids: list[int]) -> None:
@@ -138,7 +143,7 @@ def _end_all(pids: list[int]) -> None:
         _, ours = psutil.wait_procs(ours, timeout=_SECONDS_TO_END)
 
 
-def _watch(config: RunConfig, service: ServiceConfig, workers: list[_Worker]) -> None:
+def _watch(config: RunConfig, service: ServiceConfig, children: list[_Child]) -> None:
     """Looks into the inbox, at most a tenth of the time: a look at a million files takes a while."""
     from prefect.events import emit_event
 
@@ -153,6 +158,6 @@ def _watch(config: RunConfig, service: ServiceConfig, workers: list[_Worker]) ->
                 resource={"prefect.resource.id": f"mammo.inbox.{config.name}"},
                 payload={"files": state.files, "bytes": state.size_bytes},
             )
-        for worker in workers:
-            worker.keep_alive()
+        for child in children:
+            child.keep_alive()
         time.sleep(max(_SECONDS_BETWEEN_LOOKS, (now_s - began_s) / _SHARE_OF_TIME_LOOKING))

@@ -25,6 +25,7 @@ import pytest
 import yaml
 
 from mammo_tests.foreign_modules import ForeignFolder, foreign_folder, unsafe
+from mammo_tests.other_systems import free_port, pacs_config, push_as_stored
 from schemas.config.ingest import PhantomConfig
 from schemas.config.run import RunConfig
 
@@ -45,15 +46,30 @@ class Workstation:
     notices: list[dict[str, Any]]
     foreign: ForeignFolder
 
+    def files_of(self, exams: slice) -> list[Path]:
+        """Files of whole exams of the cohort."""
+        by_exam: dict[str, list[Path]] = {}
+        for path in sorted((self.config_path.parent / "cohort" / "dicom").rglob("*.dcm")):
+            by_exam.setdefault(str(pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID), []).append(path)
+        return [path for uid in sorted(by_exam)[exams] for path in by_exam[uid]]
+
+    def push(self, exams: slice) -> int:
+        """Pushes whole exams of the cohort to the listener, as a router does, and returns the number of files."""
+        chosen = self.files_of(exams)
+        assert push_as_stored(self.listener_port, *chosen) == [0] * len(chosen)
+        return len(chosen)
+
+    @property
+    def listener_port(self) -> int:
+        """Where it takes exams."""
+        assert self.config.pacs is not None and self.config.pacs.listen is not None
+        return self.config.pacs.listen.port
+
     def arrive(self, exams: slice, *, name: str) -> int:
         """Moves whole exams of the cohort into the inbox, in one rename, and returns the number of files."""
-        cohort, inbox = self.config_path.parent / "cohort" / "dicom", self.config.ingest.source_dir
-        by_exam: dict[str, list[Path]] = {}
-        for path in sorted(cohort.rglob("*.dcm")):
-            by_exam.setdefault(str(pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID), []).append(path)
+        inbox, chosen = self.config.ingest.source_dir, self.files_of(exams)
         aside = inbox.with_name(f".{name}")
         aside.mkdir(parents=True)
-        chosen = [path for uid in sorted(by_exam)[exams] for path in by_exam[uid]]
         for number, path in enumerate(chosen):
             shutil.copy(path, aside / f"{number:03d}.dcm")
         inbox.mkdir(exist_ok=True)
@@ -195,6 +211,7 @@ def workstation(
     small = {"train.epochs": 1, "ingest.dask.n_workers": 1, "ingest.shards_per_batch": 1}
     content = make_config(folder / "ws", folder / "cohort", **small).model_dump(mode="json")
     content["ingest"]["source_dir"] = str(folder / "inbox")
+    content["pacs"] = pacs_config(free_port()).model_dump(mode="json")
     config_path, service_path, url_path = folder / "run.yaml", folder / "service.yaml", folder / "url"
     config_path.write_text(yaml.safe_dump(content))
     url_path.touch(mode=0o600)

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -109,8 +110,9 @@ def test_an_interval_schedule_produces_runs(workstation: Any) -> None:
 
 
 def test_exams_that_arrive_are_ingested_and_the_failure_after_it_is_told(workstation: Any) -> None:
-    """Event, ingest, and its completion starts predict; there is no network yet, so that fails and the receiver hears of it."""
-    files = workstation.arrive(slice(0, 1), name="first")
+    """A push, its event, ingest, whose end starts predict; without a network that fails, and the receiver hears of it."""
+    assert workstation.until(lambda: _is_listening(workstation))
+    files = workstation.push(slice(0, 1))
     assert workstation.until(lambda: workstation.runs("ingest"))
     ingested = workstation.wait(workstation.runs("ingest")[0]["id"])
     assert ingested["state_name"] == "Completed" and ingested["name"].endswith(f"-{files}-images-{files}-new-0-refused")
@@ -121,6 +123,19 @@ def test_exams_that_arrive_are_ingested_and_the_failure_after_it_is_told(worksta
     (told,) = (notice for notice in workstation.notices if failed["id"] in notice["url"])
     assert (told["flow"], told["state"]) == ("predict", "Failed")
     assert (len(workstation.runs("ingest")), len(workstation.runs("predict"))) == (1, 1)  # an event starts one run
+
+
+def _is_listening(workstation: Any) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", workstation.listener_port)) == 0
+
+
+def test_a_listener_that_is_killed_listens_again(workstation: Any) -> None:
+    """As the workers, it is one of the command's processes and watched."""
+    below = psutil.Process(workstation.process.pid).children(recursive=True)
+    (listener,) = (process for process in below if "tasks.adapters.pacs.listening.listener_main" in process.cmdline())
+    listener.kill()
+    assert workstation.until(lambda: not listener.is_running() and _is_listening(workstation))
 
 
 def test_a_workstation_runs_our_modules(workstation: Any) -> None:

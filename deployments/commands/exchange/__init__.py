@@ -1,0 +1,1 @@
+"""Commands about other systems: what comes from them and goes to them."""

@@ -1,0 +1,227 @@
+"""DICOM's own protocol as we speak it: associations, and questions asked on them. The home of pynetdicom, and of its data sets.
+
+Imported late, or in a process of its own: it brings pydicom. Nothing that a peer says is logged or repeated in an error.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from typing import Any, Final
+
+from pydicom.dataset import Dataset
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import UID
+from pynetdicom import AE, _config, build_role, evt
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made by the module when it is asked
+
+from schemas.config.pacs import DimsePeer, PacsConfig
+from schemas.errors import ConfigError, PeerRefused, PeerUnavailable
+from tasks.adapters.dicom.frame_codecs import SYNTAXES
+from tasks.adapters.pacs.peers import client_context
+
+# It logs what others send at INFO and DEBUG, and the text of every exception at ERROR.
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+_config.LOG_HANDLER_LEVEL = "none"
+_config.LOG_REQUEST_IDENTIFIERS = False
+_config.LOG_RESPONSE_IDENTIFIERS = False
+
+LARGEST_PDU_BYTES: Final = 1 << 20
+SUCCESS: Final = 0x0000
+_SECONDS_TO_CONNECT: Final = 5.0
+_SECONDS_TO_AGREE: Final = 10.0
+
+READ_SYNTAXES: Final = tuple(
+    sorted(SYNTAXES, key=lambda uid: (SYNTAXES[uid].codec is None, not SYNTAXES[uid].is_lossless, uid))
+)
+"""What the gate reads, in the order of our liking: as it was stored before as it would be decompressed."""
+
+
+def data_set(**values: object) -> Dataset:
+    """A data set of these attributes, by keyword."""
+    made = Dataset()
+    for keyword, value in values.items():
+        setattr(made, keyword, value)
+    return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """An object as a C-STORE request carries it.
+
+    Attributes:
+        head: Preamble and file meta information, with who sent it: what makes a file of ``content``.
+        content: The data set's bytes as they came: neither decoded nor copied.
+    """
+
+    sop_class: str
+    sop_uid: str
+    syntax_uid: str
+    head: bytes
+    content: memoryview
+
+    @property
+    def has_valid_uid(self) -> bool:
+        """True if its SOPInstanceUID is a UID."""
+        return bool(UID(self.sop_uid).is_valid)
+
+
+def received(event: Event) -> Received:
+    """What a C-STORE request brought."""
+    request: Any = event.request
+    meta = event.file_meta
+    meta.SourceApplicationEntityTitle = event.assoc.requestor.ae_title
+    head = BytesIO()
+    head.write(b"\0" * 128 + b"DICM")
+    write_file_meta_info(head, meta)  # type: ignore[arg-type]  # any writable file does
+    return Received(
+        sop_class=str(request.AffectedSOPClassUID),
+        sop_uid=str(request.AffectedSOPInstanceUID),
+        syntax_uid=str(event.context.transfer_syntax),
+        head=head.getvalue(),
+        content=request.DataSet.getbuffer(),
+    )
+
+
+def caller_of(event: Event) -> tuple[str, str]:
+    """Title and address of whoever asks for an association."""
+    requestor: Any = event.assoc.requestor
+    return str(requestor.primitive.calling_ae_title).strip(), str(requestor.address_info.address)
+
+
+def acknowledge_at_once(event: Event) -> None:
+    """For EVT_CONN_OPEN and EVT_DATA_SENT: nobody waits 40 ms for an acknowledgement before it sends the rest of a message.
+
+    Senders write a message's first bytes by themselves, and hold back what follows until these are acknowledged (Nagle), which
+    a kernel puts off when it has just sent something: with objects of 9 kB that is nine tenths of the time.
+    """
+    dul: Any = event.assoc.dul.socket
+    connection: socket.socket | None = None if dul is None else dul.socket
+    if connection is None:
+        return
+    with suppress(OSError):  # it was closed just now: whoever reads from it is told
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+PROMPTLY: Final[list[evt.EventHandlerType]] = [
+    (evt.EVT_CONN_OPEN, acknowledge_at_once),
+    (evt.EVT_DATA_SENT, acknowledge_at_once),
+]
+
+
+def entity(title: str, *, silence_s: float) -> AE:
+    """Us, by our title, with time limits for everything that another side may leave unsaid."""
+    ours = AE(title)
+    ours.acse_timeout = _SECONDS_TO_AGREE
+    ours.dimse_timeout = ours.network_timeout = silence_s
+    ours.connection_timeout = _SECONDS_TO_CONNECT
+    ours.maximum_pdu_size = LARGEST_PDU_BYTES
+    return ours
+
+
+@contextmanager
+def association(
+    pacs: PacsConfig,
+    peer: DimsePeer,
+    contexts: Sequence[PresentationContext],
+    *,
+    scp_roles: Sequence[str] = (),
+    handlers: Sequence[Any] = (),
+) -> Iterator[Association]:
+    """An association with a peer, released when the block ends well and aborted when it does not.
+
+    Args:
+        pacs: Who we are.
+        peer: Whom we call.
+        contexts: What is proposed, at most 128.
+        scp_roles: Classes of which the peer sends to us on this association.
+        handlers: pynetdicom's pairs of event and function.
+
+    Raises:
+        PeerUnavailable: It cannot be reached or has no room for us.
+        PeerRefused: It rejects us, for good, or accepts none of the contexts.
+    """
+    if len(contexts) > 128:
+        raise ConfigError("Too many presentation contexts", expected="at most 128", got=len(contexts))
+    tls = (client_context(pacs.tls), peer.host) if peer.uses_tls else None
+    made = entity(pacs.ae_title, silence_s=peer.timeout_s).associate(
+        peer.host,
+        peer.port,
+        list(contexts),
+        peer.ae_title,
+        ext_neg=[build_role(uid, scp_role=True) for uid in scp_roles],
+        evt_handlers=[*PROMPTLY, *handlers],
+        tls_args=tls,
+    )
+    if not made.is_established:
+        raise _no_association(made, peer)
+    try:
+        yield made
+    except BaseException:
+        made.abort()
+        raise
+    made.release()
+
+
+def echo(pacs: PacsConfig, peer: DimsePeer) -> None:
+    """Asks whether the peer is there and speaks with us (C-ECHO).
+
+    Raises:
+        PeerUnavailable: It cannot be reached, or falls silent.
+        PeerRefused: It does not accept us.
+    """
+    with association(pacs, peer, [build_context(Verification)]) as made:
+        status = made.send_c_echo()
+    if not status:
+        raise PeerUnavailable("The peer fell silent before it answered a C-ECHO")
+    if status.Status != SUCCESS:
+        raise PeerRefused("The peer refuses a C-ECHO", got=f"status {status.Status:#06x}")
+
+
+def one_context_each(sop_classes: Sequence[str]) -> list[PresentationContext]:
+    """Contexts of one transfer syntax: with several in one, a peer picks one of them and converts everything else to it."""
+    return [build_context(sop_class, syntax) for sop_class in sop_classes for syntax in READ_SYNTAXES]
+
+
+def uid_of(text: object) -> str:
+    """A UID of a peer's answer, if it is one.
+
+    Raises:
+        PeerUnavailable: It is none; what it is instead is not told.
+    """
+    uid = UID(str(text))
+    if not uid.is_valid:
+        raise PeerUnavailable("The peer answered with something that is no UID")
+    return str(uid)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _no_association(made: Association, peer: DimsePeer) -> Exception:
+    """Why there is none, as far as pynetdicom tells: only the rejection's own numbers do."""
+    unavailable = partial(PeerUnavailable, remedy="ask whether it runs, and check host, port and TLS on both sides")
+    answer = made.acceptor.primitive
+    if made.is_rejected and answer is not None:
+        reason = f"result {answer.result}, source {answer.result_source}, reason {answer.diagnostic}"
+        if answer.result == 2:  # rejected-transient (PS3.8 table 9-21)
+            return unavailable("The peer has no room for an association", got=reason)
+        known = {3: "it does not know our title", 7: "it is not called by that title"}.get(answer.diagnostic or 0, "")
+        return PeerRefused(
+            "The peer rejects an association" + (f": {known}" if known else ""),
+            expected=f"calling pacs.ae_title, called {peer.ae_title}",
+            got=reason,
+            remedy="have our title and address registered there, or correct ae_title",
+        )
+    if answer is not None and not made.accepted_contexts:
+        return PeerRefused("The peer accepts nothing of what is proposed to it", remedy="it does not offer this service to us")
+    return unavailable("The peer cannot be reached", got="no answer to a request for an association")

@@ -1,0 +1,213 @@
+"""DICOMweb: an object is whole and the only one, or nothing; an answer is complete, or an error that names nobody."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mammo_tests.certificates import Authority
+from schemas.config.pacs import DicomWebPeer, PacsConfig
+from schemas.errors import MammoError, PeerRefused, PeerUnavailable
+from tasks.adapters.pacs.encoded_object import Incomplete
+from tasks.adapters.pacs.peers import server_context
+from tasks.adapters.pacs.web import NotThere, ask, copy_object, copy_part, web_client
+
+OBJECT = b"\0" * 128 + b"DICM" + bytes(range(256)) * 40
+PART = b"--cut\r\nContent-Type: application/dicom\r\n\r\n" + OBJECT
+MULTIPART = ("Content-Type", 'multipart/related; type="application/dicom"; boundary=cut')
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+def _answer(status: int, *headers: tuple[str, str], body: bytes = b"", has_length: bool = True, short_by: int = 0) -> Answer:
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in headers:
+            handler.send_header(name, value)
+        if has_length:
+            handler.send_header("Content-Length", str(len(body) + short_by))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return send
+
+
+def _reset(handler: BaseHTTPRequestHandler) -> None:
+    _answer(200, MULTIPART, body=PART[:3000], short_by=9000)(handler)
+    handler.wfile.flush()
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    handler.connection.close()
+
+
+def _trickle(handler: BaseHTTPRequestHandler) -> None:
+    _answer(200, MULTIPART, has_length=False, body=PART[:60])(handler)
+    for _ in range(100):
+        handler.wfile.write(b"x")
+        handler.wfile.flush()
+        time.sleep(0.05)
+
+
+WHOLE = PART + b"\r\n--cut--"
+FAULTS: dict[str, tuple[Answer, type[MammoError], str]] = {
+    "no-end": (_answer(200, MULTIPART, body=PART), Incomplete, "cut off"),
+    "no-end-no-length": (_answer(200, MULTIPART, body=PART[:-500], has_length=False), Incomplete, "cut off"),
+    "short": (_answer(200, MULTIPART, body=PART[:3000], short_by=9000), PeerUnavailable, "broke off"),
+    "reset": (_reset, PeerUnavailable, "broke off"),
+    "trickle": (_trickle, Incomplete, "too long"),
+    "two-parts": (_answer(200, MULTIPART, body=PART + b"\r\n" + WHOLE), Incomplete, "more than one"),
+    "single-part": (_answer(200, ("Content-Type", "application/dicom"), body=OBJECT), Incomplete, "multipart/related"),
+    "page": (_answer(200, ("Content-Type", "text/html"), body=b"<p>CANARY"), Incomplete, "text/html"),
+    "gzip": (_answer(200, MULTIPART, ("Content-Encoding", "gzip"), body=WHOLE), Incomplete, "compressed"),
+    "no-parts": (_answer(200, MULTIPART, body=b"CANARY" * 9000), Incomplete, "begin with a part"),
+    "redirect": (_answer(302, ("Location", "http://127.0.0.1:1/elsewhere")), PeerRefused, "sends us elsewhere"),
+    "401": (_answer(401), PeerRefused, "does not accept us"),
+    "403": (_answer(403), PeerRefused, "does not accept us"),
+    "404": (_answer(404), NotThere, "does not have it"),
+    "406": (_answer(406), PeerRefused, "refuses the question"),
+    "429": (_answer(429, ("Retry-After", "7")), PeerUnavailable, "cannot answer now"),
+    "503": (_answer(503, ("Retry-After", "Wed, 21 Oct 2026 07:28:00 GMT")), PeerUnavailable, "cannot answer now"),
+}
+ANSWERS: dict[str, tuple[Answer, object, str]] = {
+    "none": (_answer(204), [], ""),
+    "empty": (_answer(200, body=b""), [], ""),
+    "some": (_answer(200, ("Content-Type", "application/dicom+json"), body=b'[{"00080018": {}}]'), [{"00080018": {}}], ""),
+    "warned": (_answer(200, ("Warning", "299 more"), body=b"[]"), PeerUnavailable, "not complete"),
+    "html": (_answer(200, ("Content-Type", "text/html"), body=b"<p>CANARY"), PeerRefused, "text/html"),
+    "object": (_answer(200, body=b'{"CANARY": 1}'), PeerRefused, "no DICOM JSON"),
+    "unreachable": (_reset, PeerUnavailable, "broke off"),
+}
+
+
+class _Stub(BaseHTTPRequestHandler):
+    asked: list[dict[str, str]]
+
+    def do_GET(self) -> None:  # the name http.server calls
+        self.asked.append({name.lower(): value for name, value in self.headers.items()} | {"path": self.path})
+        name = self.path.split("?")[0].split("/")[-1]
+        known = {"whole": _answer(200, MULTIPART, body=WHOLE), **{key: fault[0] for key, fault in FAULTS.items()}}
+        try:
+            (known | {key: answer[0] for key, answer in ANSWERS.items()})[name](self)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+        if name not in ("none", "some", "whole"):
+            self.close_connection = True
+
+    def log_message(self, *arguments: object) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def _served(authority: Authority | None = None, *, is_expired: bool = False) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    asked: list[dict[str, str]] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Stub,), {"asked": asked, "protocol_version": "HTTP/1.1"}))
+    if authority is not None:
+        context = server_context(authority.issue("server", is_expired=is_expired))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield f"http{'' if authority is None else 's'}://127.0.0.1:{server.server_port}/dicom-web", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A server of faults, and what it was asked."""
+    with _served() as stub:
+        yield stub
+
+
+def _peer(url: str, **changes: object) -> DicomWebPeer:
+    return DicomWebPeer.model_validate({"kind": "dicomweb", "url": url, "timeout_s": 2, **changes})
+
+
+def test_an_object_is_copied_as_it_is_stored(served: tuple[str, list[dict[str, str]]], tmp_path: Path) -> None:
+    """Asked for without conversion and without compression, with the credentials; its bytes are the part's body."""
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o600)
+    secret.write_text("me:word")
+    file = BytesIO()
+    with web_client(PacsConfig(), _peer(served[0], credentials_file=secret)) as client:
+        copy_object(client, "/studies/1/whole", file, longest_s=5)
+    assert file.getvalue() == OBJECT
+    asked = served[1][-1]
+    assert asked["accept"] == 'multipart/related; type="application/dicom"; transfer-syntax=*'
+    assert (asked["accept-encoding"], asked["authorization"]) == ("identity", "Basic bWU6d29yZA==")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_not_one_whole_object_is_an_error(
+    served: tuple[str, list[dict[str, str]]], fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cut off with and without a length, in two, in none, as a page, compressed, elsewhere, refused: never a short file.
+
+    Neither the error nor any log says what was asked for, at any level.
+    """
+    caplog.set_level(logging.DEBUG)
+    _, kind, why = FAULTS[fault]
+    with web_client(PacsConfig(), _peer(served[0])) as client, pytest.raises(kind, match=why) as failed:
+        copy_object(client, f"/studies/2.25.CANARY/{fault}", BytesIO(), longest_s=0.5)
+    assert type(failed.value) is kind
+    assert "CANARY" not in str(failed.value) and "CANARY" not in repr(failed.value.__cause__)
+    assert failed.value.__suppress_context__ or "CANARY" not in repr(failed.value.__context__)
+    assert not [record for record in caplog.records if record.name.startswith("httpx") and "CANARY" in record.getMessage()]
+    if isinstance(failed.value, PeerUnavailable):
+        assert failed.value.wait_s == (7 if fault == "429" else 0)
+
+
+@pytest.mark.parametrize("question", ANSWERS)
+def test_an_answer_is_a_list_or_an_error(served: tuple[str, list[dict[str, str]]], question: str) -> None:
+    """Nothing is 204 or an empty body; a warning, a page or another thing is an error."""
+    _, expected, why = ANSWERS[question]
+    with web_client(PacsConfig(), _peer(served[0])) as client:
+        if not isinstance(expected, type):
+            assert ask(client, f"/{question}", {"StudyDate": "20260101-20260107"}) == expected
+            assert served[1][-1]["path"].endswith("StudyDate=20260101-20260107")
+            return
+        with pytest.raises(expected, match=why) as failed:
+            ask(client, f"/{question}", {"PatientID": "CANARY"})
+    assert "CANARY" not in str(failed.value)
+
+
+def test_only_a_believed_server_is_told_anything(tmp_path: Path) -> None:
+    """Of an unknown authority, or expired: refused, and not tried again; with a certificate of ours it answers."""
+    ours, theirs = Authority(tmp_path / "ours", "ours"), Authority(tmp_path / "theirs", "theirs")
+    tls = ours.issue("client")
+    for is_expired, authorities in ((False, theirs.path), (True, ours.path), (False, None)):
+        with _served(ours, is_expired=is_expired) as (url, asked):
+            peer = _peer(url, authorities=authorities)
+            pacs = PacsConfig() if authorities is None else PacsConfig(tls=tls)
+            with web_client(pacs, peer) as client, pytest.raises(PeerRefused, match="certificate is not believed"):
+                ask(client, "/some", {})
+            assert asked == []
+    with _served(ours) as (url, _), web_client(PacsConfig(tls=tls), _peer(url, uses_certificate=True)) as client:
+        assert ask(client, "/some", {}) == [{"00080018": {}}]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200), st.lists(st.integers(1, 60), min_size=1), st.sampled_from([b"", b"preamble\r\n", b"\r\n"]))
+def test_a_part_is_found_however_it_is_cut_into_chunks(body: bytes, sizes: list[int], before: bytes) -> None:
+    """Also where the mark lies across two chunks, or the body holds what looks like the beginning of one."""
+    body = body.replace(b"--cut", b"")
+    content = before + b"--cut\r\nContent-Type: application/dicom\r\n\r\n" + body + b"\r\n--cut-\r\n--cut--\r\n"
+    content = content.replace(b"\r\n--cut-\r\n--cut--", b"\r\n--cu\r\n--cut--")
+    chunks, position = [], 0
+    while position < len(content):
+        size = sizes[len(chunks) % len(sizes)]
+        chunks.append(content[position : position + size])
+        position += size
+    file = BytesIO()
+    copy_part(chunks, b"cut", file, until_s=time.monotonic() + 60)
+    assert file.getvalue() == body + b"\r\n--cu"
