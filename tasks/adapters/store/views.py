@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,20 @@ from schemas.reports.data import SeenBreasts
 from tasks.adapters.store.exam_store import ExamStore, damaged_row, read_row
 from tasks.adapters.store.manifest import lines_of
 
+StoredView = tuple[ViewGeometry, tuple[int, int], float]
+"""Geometry, (rows, columns) of the stored crop, tissue fraction."""
+
+_PIXELS: Final = (
+    "source_rows_px", "source_columns_px", "crop_top_px", "crop_bottom_px", "crop_left_px", "crop_right_px",
+    "best_center_row_px", "best_center_column_px", "stored_rows_px", "stored_columns_px", "quarter_turns",
+)  # fmt: skip
+_VIEW_COLUMNS: Final[Mapping[str, type]] = {
+    **dict.fromkeys(_PIXELS, np.int32),
+    "is_flipped": np.bool_,
+    "scale": np.float64,
+    "tissue_fraction": np.float64,
+}
+
 
 @dataclass(frozen=True)
 class StoredViews:
@@ -26,14 +40,14 @@ class StoredViews:
 
     Attributes:
         store: Where the pixels are.
-        views: Row -> (geometry, (rows, columns) of the stored crop, tissue fraction).
+        views: By row.
         reader: Which library reads; the pixels are the same.
         masked_rows: Rows that have a lesion mask.
         beyond: What the stored crops do not hold of lesions, by row.
     """
 
     store: ExamStore
-    views: Mapping[int, tuple[ViewGeometry, tuple[int, int], float]]
+    views: Mapping[int, StoredView]
     reader: StoreReader = StoreReader.ZARR
     masked_rows: frozenset[int] = frozenset()
     beyond: Mapping[int, tuple[LesionBeyond, ...]] = field(default_factory=dict)
@@ -76,14 +90,7 @@ def stored_views(
     store: ExamStore, manifest: pd.DataFrame, window_px: tuple[int, int], *, reader: StoreReader = StoreReader.ZARR
 ) -> StoredViews:
     """A reader of the manifest's rows."""
-    views = {
-        int(line["row"]): (
-            _geometry_of(line, window_px),
-            (int(line["stored_rows_px"]), int(line["stored_columns_px"])),
-            float(line["tissue_fraction"]),
-        )
-        for line in lines_of(manifest)
-    }
+    views = _ViewsOfLines(manifest, window_px)
     masked_rows = frozenset(int(row) for row in manifest.loc[manifest["has_lesion_mask"], "row"])
     beyond = {
         int(line["row"]): tuple(LesionBeyond.of_text(text) for text in line["lesions_beyond"].split("; "))
@@ -119,21 +126,45 @@ def marked_beyond(manifest: pd.DataFrame) -> pd.DataFrame:
     return manifest[manifest["lesions_beyond"].notna()] if "lesions_beyond" in manifest else manifest.iloc[:0]
 
 
-def _geometry_of(line: Mapping[str, Any], window_px: tuple[int, int]) -> ViewGeometry:
+class _ViewsOfLines(Mapping[int, StoredView]):
+    """The views of a manifest's lines by row, each made where it is asked for: of a million, what is kept is some columns."""
+
+    def __init__(self, manifest: pd.DataFrame, window_px: tuple[int, int]) -> None:
+        named = [name for name in _VIEW_COLUMNS if name in manifest]
+        self._columns = {name: manifest[name].to_numpy(_VIEW_COLUMNS[name]) for name in named}
+        self._is_mlo_N = (manifest["view_position"] == ViewPosition.MLO.value).to_numpy(bool)
+        self._window_px = window_px
+        rows_N = manifest["row"].to_numpy(np.int64)
+        self._order_N = np.argsort(rows_N, kind="stable")
+        self._rows_N = rows_N[self._order_N]
+
+    def __getitem__(self, row: int) -> StoredView:
+        place = int(np.searchsorted(self._rows_N, row))
+        if place == len(self._rows_N) or self._rows_N[place] != row:
+            raise KeyError(row)
+        at = self._order_N[place]
+        line = {name: column_N[at].item() for name, column_N in self._columns.items()}
+        position = ViewPosition.MLO if self._is_mlo_N[at] else ViewPosition.CC
+        size_px = line["stored_rows_px"], line["stored_columns_px"]
+        return _geometry_of(line, position, self._window_px), size_px, line["tissue_fraction"]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rows_N.tolist())
+
+    def __len__(self) -> int:
+        return len(self._rows_N)
+
+
+def _geometry_of(line: Mapping[str, Any], position: ViewPosition, window_px: tuple[int, int]) -> ViewGeometry:
     return ViewGeometry(
-        source_shape_px=(int(line["source_rows_px"]), int(line["source_columns_px"])),
-        crop_box_px=(
-            int(line["crop_top_px"]),
-            int(line["crop_bottom_px"]),
-            int(line["crop_left_px"]),
-            int(line["crop_right_px"]),
-        ),
-        is_flipped=bool(line["is_flipped"]),
-        scale=float(line["scale"]),
-        best_center_px=(int(line["best_center_row_px"]), int(line["best_center_column_px"])),
+        source_shape_px=(line["source_rows_px"], line["source_columns_px"]),
+        crop_box_px=(line["crop_top_px"], line["crop_bottom_px"], line["crop_left_px"], line["crop_right_px"]),
+        is_flipped=line["is_flipped"],
+        scale=line["scale"],
+        best_center_px=(line["best_center_row_px"], line["best_center_column_px"]),
         window_px=window_px,
-        view_position=ViewPosition(line["view_position"]),
-        quarter_turns=int(line.get("quarter_turns", 0)),
+        view_position=position,
+        quarter_turns=line.get("quarter_turns", 0),
     )
 
 

@@ -24,7 +24,7 @@ from schemas.reports.data import SplitReport
 from schemas.reports.training import SeenPatients
 from tasks.adapters.models.seen_patients import seen_patients
 from tasks.adapters.store.exam_store import ExamStore, open_store
-from tasks.adapters.store.manifest import exam_records, lines_of, manifest_with_splits, read_manifest
+from tasks.adapters.store.manifest import exam_records, manifest_with_splits, read_manifest
 from tasks.adapters.store.same_patient import read_same_patients
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.store.views import StoredViews, stored_views
@@ -75,7 +75,8 @@ def training_data(config: RunConfig, splits: SplitReport) -> TrainingData:
         negatives_per_positive=config.train.negatives_per_positive,
         shortfall=config.train.negatives_shortfall,
     )
-    labels = {int(line["row"]): tuple(int(line[finding.value]) for finding in FINDINGS) for line in lines_of(training)}
+    said = zip(*(training[finding.value].tolist() for finding in FINDINGS), strict=True)
+    labels = dict(zip(training["row"].tolist(), said, strict=True))
     return _data(config, store, training, tuning, [exam.exam_id for exam in exams], sampler, labels, config.train)
 
 
@@ -98,7 +99,8 @@ def pretraining_data(config: RunConfig, pretrain: PretrainConfig, splits: SplitR
     training = training[training["exam_id"].isin(known["exam_id"])]
     exam_ids = sorted(training["exam_id"].unique())
     sampler = ShuffledExams(len(exam_ids), exams_per_epoch=pretrain.exams_per_epoch, seed=pretrain.seed)
-    labels = {int(line["row"]): (birads_group(int(line["birads"])),) for line in lines_of(training)}
+    groups = [(birads_group(birads),) for birads in training["birads"].tolist()]
+    labels = dict(zip(training["row"].tolist(), groups, strict=True))
     tuning = tuning[tuning["birads"].isin(BIRADS_GROUPS)]
     return _data(config, store, training, tuning, exam_ids, sampler, labels, pretrain)
 
@@ -162,7 +164,9 @@ def _data(
     labels: Mapping[int, tuple[int, ...]],
     fit: FitConfig,
 ) -> TrainingData:
-    rows_by_exam = {exam_id: tuple(int(row) for row in lines["row"]) for exam_id, lines in training.groupby("exam_id")}
+    rows_by_exam: dict[str, list[int]] = {exam_id: [] for exam_id in exam_ids}
+    for exam_id, row in zip(training["exam_id"], training["row"].tolist(), strict=True):
+        rows_by_exam[exam_id].append(row)
     views = stored_views(store, pd.concat([training, tuning]), config.preprocess.window_px, reader=fit.store_reader)
     train = ExamViews(
         rows_of_exam=[rows_by_exam[exam_id] for exam_id in exam_ids],
