@@ -35,7 +35,6 @@ LONGEST_FIRST = (
     "flows/test_pipeline.py",
     "training/test_loop.py",
     "training/test_process.py",
-    "training/test_loop.py",
     "flows/test_search.py",
     "server/test_workstation.py",
     "tasks/test_ingest_faults.py",
@@ -44,6 +43,10 @@ LONGEST_FIRST = (
     "flows/test_backup.py",
     "server/test_prefect_server.py",
     "gate/test_child.py",
+    "seams/test_add_a_verb.py",
+    "models/test_checkpoints.py",
+    "adapters/test_cluster.py",
+    "flows/test_scrub.py",
     "benchmarks/test_bench_model_gpu.py",
 )
 """Modules of more than half a minute. A module stays with one worker: a long one begun last would leave the others idle."""

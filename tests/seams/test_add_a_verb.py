@@ -12,12 +12,19 @@ from mammo_tests.training_store import make_store, small_config
 PAGE = "docs/how-to/add-a-verb.md"
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Copy:
-    """The repository in which somebody has followed the page."""
-    copy = copy_of_repository(tmp_path)
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """The repository in which somebody has followed the page; the tests go on from each other, as that person would."""
+    copy = copy_of_repository(tmp_path_factory.mktemp("verb"))
     assert len({step.path for step in copy.follow(PAGE)}) == 4
     return copy
+
+
+def test_a_verb_whose_pages_were_not_written_is_found(copy: Copy) -> None:
+    """The steps without ``make reference`` leave a red test, and the module names the files."""
+    said = copy.failing_pytest("--noconftest", "tests/docs/test_reference.py")
+    assert "test_every_g" in said  # pytest shortens the name
+    assert copy.python("-m", "mammo_tests.reference") == "docs/reference/commands.md\ndeployments/prefect.yaml\n"
 
 
 def test_the_page_s_steps_add_a_verb(copy: Copy) -> None:
@@ -39,13 +46,6 @@ def test_the_page_s_steps_add_a_verb(copy: Copy) -> None:
         "-k",
         "not import_contract",
     )
-
-
-def test_a_verb_whose_pages_were_not_written_is_found(copy: Copy) -> None:
-    """The steps without ``make reference`` leave a red test, and the module names the files."""
-    said = copy.failing_pytest("--noconftest", "tests/docs/test_reference.py")
-    assert "test_every_g" in said  # pytest shortens the name
-    assert copy.python("-m", "mammo_tests.reference") == "docs/reference/commands.md\ndeployments/prefect.yaml\n"
 
 
 @pytest.mark.e2e
