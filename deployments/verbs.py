@@ -284,7 +284,7 @@ VERBS: Final = (
     Verb(
         name="model",
         group=NETWORK,
-        help="A model's life at a site: pack it, install it, show it, export it for viewers of networks.",
+        help="A model's life at a site: packed, installed, promoted by rules, rolled back.",
         runs="deployments.commands.life.site_models:app",
     ),
     Verb(

@@ -14,12 +14,13 @@ from schemas.errors import ConfigError
 from schemas.reports.data import IngestReport
 from schemas.reports.pages import PredictReport
 from schemas.reports.training import TrainReport
+from tasks.adapters.lifecycle.in_use import chosen_weights, wanted_preprocessing
 from tasks.adapters.lock import reading
 from tasks.adapters.models.checkpoints import load_checkpoint
-from tasks.adapters.models.networks import load_network, load_trained, require_preprocessing
+from tasks.adapters.models.networks import load_network, load_trained
 from tasks.adapters.pages.panels import score_and_draw
 from tasks.adapters.pages.report_page import render_prediction
-from tasks.adapters.provenance import config_preprocessing, now
+from tasks.adapters.provenance import now
 from tasks.adapters.scoring.prediction import (
     image_scores,
     kept_recalibration,
@@ -41,16 +42,14 @@ logger = logging.getLogger(__name__)
 
 @task(name="find-checkpoint", cache_policy=NO_CACHE, persist_result=False)
 def find_checkpoint(config: RunConfig) -> Path:
-    """The weights to predict with: the config's, or those that this workspace trained. Asked before anything is ingested.
+    """The weights to predict with: the config's, those in use here, or what it trained. Asked before anything is ingested.
 
     Raises:
         ConfigError: None is named and the workspace has trained none.
         CheckpointError: The checkpoint is missing, was altered, or was trained on images of another preprocessing.
     """
-    if config.checkpoint is not None:
-        checkpoint = load_checkpoint(config.checkpoint)
-        require_preprocessing(checkpoint, f"{config_preprocessing(config.preprocess)}{config.preprocess.fitting}")
-        return checkpoint.folder
+    if (chosen := chosen_weights(config)) is not None:
+        return chosen
     if not report_path(config.workspace_dir, Stage.TRAIN).exists():
         raise ConfigError(
             "predict needs a trained network",
@@ -59,7 +58,7 @@ def find_checkpoint(config: RunConfig) -> Path:
             remedy="name the checkpoint folder that `mammo train` printed",
         )
     trained = load_report(config, Stage.TRAIN, TrainReport)
-    load_trained(trained, preprocessing=f"{config_preprocessing(config.preprocess)}{config.preprocess.fitting}")
+    load_trained(trained, preprocessing=wanted_preprocessing(config))
     return trained.checkpoint_path
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import SplitReport
 from schemas.reports.training import PretrainReport, TrainReport
+from tasks.adapters.lifecycle.in_use import register_candidate
 from tasks.adapters.models.start_files import start_digest
 from tasks.adapters.provenance import file_sha256
 from tasks.adapters.training.process import run_training
@@ -46,6 +47,7 @@ def train_network(config: RunConfig, splits: SplitReport, pretrained: PretrainRe
     with progress("train", config.train.epochs, "epochs") as tracker:
         run_training(request, lambda message: show_message(tracker, message))
     report = training_report(request)
+    register_candidate(Workspace(config.workspace_dir), report.checkpoint_path, report.checkpoint_sha256, source="train")
     rows = [record.model_dump() for record in report.epochs]
     show_table("training-curve", rows, f"{len(rows)} epochs, best {report.best_epoch}, weights {report.checkpoint_sha256[:12]}")
     return report

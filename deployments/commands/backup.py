@@ -1,6 +1,7 @@
 """``mammo backup`` and ``mammo restore``: what cannot be made again. Pixels can be: ingest reads the source files once more.
 
-In the archive: the store without its pixels, the pseudonym key, the splits, the weights in force with their reports, and the
+In the archive: the store without its pixels, the pseudonym key, the splits, the weights in force with their reports, the models
+that were installed or promoted with their registry, and the
 embedded server's history. With the key in it, it is as secret as the key. It says what it holds, and what must be read again.
 A PostgreSQL server is backed up by ``pg_dump`` (docs/how-to/run-on-a-cluster.md).
 """
@@ -28,7 +29,7 @@ from schemas.reports.report import Report
 from schemas.reports.training import PretrainReport, SearchReport, TrainReport
 from tasks.adapters.inbox.ledger import copy_database
 from tasks.adapters.lock import held_lock
-from tasks.adapters.workspace import Workspace, replaced, whole_path
+from tasks.adapters.workspace import UNFINISHED, Workspace, replaced, whole_path
 
 _CHUNK_BYTES = 2**20
 _DIGESTS = "SHA256SUMS.json"
@@ -105,11 +106,13 @@ def _sources(files: Workspace, aside: Path) -> Iterator[tuple[str, Path]]:
     plain += [files.key_path, files.server_auth_path, files.report_path(Stage.INGEST)]
     for stage in (Stage.VALIDATE, Stage.SPLIT):
         plain += sorted(path for path in files.stage_dir(stage).glob("*") if not path.name.startswith("."))
+    models = (path for path in files.models_dir.rglob("*") if UNFINISHED not in str(path.relative_to(files.root)))
+    plain += sorted(path for path in models if not path.name.startswith(files.registry_path.name))
     for path in dict.fromkeys((*plain, *_weights(files))):
         if path.is_file():
             yield path.relative_to(files.root).as_posix(), path
     studies = sorted(files.stage_dir(Stage.SEARCH).glob("*/study.sqlite"))
-    for index, path in enumerate((store.ledger_path, files.server_database_path, *studies)):
+    for index, path in enumerate((store.ledger_path, files.server_database_path, files.registry_path, *studies)):
         if path.exists():
             copy = aside / f"{index}.sqlite"
             copy_database(path, copy)
@@ -216,7 +219,7 @@ def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
 
 def _is_ours(name: str) -> bool:
     path, root = PurePosixPath(name), Workspace(Path())
-    folders = {each.name for each in (root.store_dir, root.server_dir, *map(root.stage_dir, Stage))}
+    folders = {each.name for each in (root.store_dir, root.server_dir, root.models_dir, *map(root.stage_dir, Stage))}
     if path.is_absolute() or ".." in path.parts:
         return False
     return name == root.key_path.name or (len(path.parts) > 1 and path.parts[0] in folders)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from getpass import getuser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deployments.configuration import load_config
+from deployments.console import cleaned_text, user_name
 from deployments.server.prefect_server import running_server
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, StoreBusy
@@ -21,8 +20,6 @@ from tasks.adapters.workspace import Workspace
 
 if TYPE_CHECKING:
     from tasks.adapters.inbox.withdrawals.targets import Target
-
-_LONGEST_TEXT: Final = 500
 
 
 def withdraw(
@@ -53,7 +50,7 @@ def withdraw(
         _show_log(workspace)
         return
     given = _given(names or [])
-    said_by, said_why = _cleaned(by) or _user(), _cleaned(reason)
+    said_by, said_why = cleaned_text(by) or user_name(), cleaned_text(reason)
     if dry_run:
         for target in _meant(run, given, whole):
             _say_what_would_go(workspace, target)
@@ -147,14 +144,3 @@ def _show_log(workspace: Workspace) -> None:
     for entry in read_log(workspace.store):
         images = sum(name.startswith("I") for name in entry.names)
         typer.echo(f"{entry.withdrawn_utc}  {entry.name}  {images} images, by {entry.withdrawn_by}: {entry.reason}")
-
-
-def _cleaned(text: str) -> str:
-    return "".join(character for character in text if character.isprintable()).strip()[:_LONGEST_TEXT]
-
-
-def _user() -> str:
-    try:
-        return getuser()
-    except (KeyError, OSError):  # a container's user has no name
-        return f"user {os.getuid()}"

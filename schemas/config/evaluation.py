@@ -153,6 +153,29 @@ class EvaluateConfig(Config):
         return bool(self.checkpoints) or self.ensemble is not None
 
 
+class PromotionConfig(Config):
+    """What a model must have shown before ``mammo model promote`` puts it into use."""
+
+    findings: tuple[Finding, ...] = Field((Finding.MALIGNANT,), min_length=1, description="Findings on which it is judged")
+    minimum_patients: PositiveInt = Field(20, description="Test patients needed with the finding, and as many without it")
+    minimum_auroc: Fraction | None = Field(None, description="AUROC that it must reach on the test split; null = none")
+    margin: float = Field(
+        0.03, gt=0, lt=1, description="Not worse: the lower end of its AUROC less that of the one in use lies above minus this"
+    )
+    confidence: float = Field(0.95, gt=0, lt=1, description="Confidence level of these intervals")
+    minimum_common: Fraction = Field(0.95, description="Share of its test breasts that the one in use must have scored too")
+    subgroups: tuple[str, ...] = Field(
+        ("vendor", "device model", "density", "age"), description="Attributes in whose groups it must not be worse either"
+    )
+    subgroup_margin: float = Field(0.08, gt=0, lt=1, description="The margin in a group")
+    subgroup_minimum_patients: PositiveInt = Field(
+        20, description="A group with fewer patients with, or without, the finding is not judged and forbids nothing"
+    )
+    allow_unknown_patients: bool = Field(
+        False, description="Let weights pass that do not say whether they have seen the patients who judged them"
+    )
+
+
 class ExplainConfig(Config):
     """Figure 4 panels, and the gallery: a page for each exam as radiologists hang it."""
 

@@ -13,7 +13,15 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from schemas.config.evaluation import EvaluateConfig, ExplainConfig, ReportConfig, Share, SplitConfig, Table1Config
+from schemas.config.evaluation import (
+    EvaluateConfig,
+    ExplainConfig,
+    PromotionConfig,
+    ReportConfig,
+    Share,
+    SplitConfig,
+    Table1Config,
+)
 from schemas.config.field_path import numbers_by_path
 from schemas.config.ingest import IngestConfig, PhantomConfig, PreprocessConfig
 from schemas.config.network import GMICConfig, NetworkConfig, NetworkSection
@@ -59,6 +67,9 @@ class RunConfig(Config):
     train: TrainConfig = Field(TrainConfig(), description="Training as in the paper")
     search: SearchConfig = Field(SearchConfig(), description="Random search for hyper-parameters; only mammo search reads it")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Breast-level metrics on the test split")
+    promotion: PromotionConfig = Field(
+        PromotionConfig(), json_schema_extra=ADDED_LATER, description="What a model must show before it is put into use"
+    )
     explain: ExplainConfig = Field(ExplainConfig(), description="Panels and the gallery")
     report: ReportConfig = Field(ReportConfig(), description="The page of the whole run")
     table1: Table1Config = Field(Table1Config(), description="The paper's Table 1; only mammo reproduce table1 reads it")

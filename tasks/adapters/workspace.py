@@ -137,6 +137,16 @@ class Workspace:
         return self.root / "models"
 
     @property
+    def registry_path(self) -> Path:
+        """Which models there are, which is in use, and who changed that; not there before a training of this release."""
+        return self.models_dir / "registry.sqlite"
+
+    @property
+    def kept_evaluations_dir(self) -> Path:
+        """Of each set of weights the breasts that its newest evaluation scored."""
+        return self.models_dir / "evaluations"
+
+    @property
     def contact_sheet_path(self) -> Path:
         """Page of the refused files."""
         return self.stage_dir("quarantine") / "contact_sheet.html"

@@ -9,7 +9,9 @@ import typer
 
 from deployments.commands.weights import IsAgreed, ask_for_terms
 from deployments.configuration import load_config
+from deployments.console import cleaned_text, user_name
 from schemas.errors import CheckpointError, ConfigError, error_name
+from tasks.adapters.models.model_files import OPERATING_POINTS
 from tasks.adapters.workspace import Workspace, write_atomically
 
 if TYPE_CHECKING:
@@ -22,6 +24,11 @@ PackPath = Annotated[Path, typer.Argument(help="The pack, one file")]
 KeyPath = Annotated[
     Path | None, typer.Option("--key", help="File of at least 32 secret bytes, mode 0600, that both sites hold")
 ]
+
+ConfigPath = Annotated[Path, typer.Argument(help="Config file of the workspace")]
+Why = Annotated[str, typer.Option(help="Why; kept for good, so name no patient")]
+By = Annotated[str, typer.Option(help="Who decided; kept for good. By default the user who runs this")]
+_MARKS = {True: "met", False: "NOT MET", None: "not judged"}
 
 
 @app.command()
@@ -59,11 +66,15 @@ def install(
 
     With --key a pack that is not signed with it is refused.
     """
+    from tasks.adapters.lifecycle.in_use import register_candidate
     from tasks.adapters.lifecycle.packing import install_pack
 
     run = load_config(config)
     opened = _opened(path, key)
-    installed = install_pack(opened, Workspace(run.workspace_dir).models_dir)
+    workspace = Workspace(run.workspace_dir)
+    installed = install_pack(opened, workspace.models_dir)
+    if len(opened.manifest.models) == 1:  # predict scores with one network
+        register_candidate(workspace, installed.folder, opened.manifest.sha256, source="pack")
     difference = installed.largest_difference
     typer.echo(f"{installed.folder}: {'was installed before' if installed.was_there else 'installed'}. {_signed(opened)}")
     typer.echo(
@@ -108,7 +119,73 @@ def export(
     typer.echo(f"{target}: {len(content) / 2**20:.0f} MiB, scores of the check image equal bit for bit")
 
 
+@app.command("list")
+def list_models(
+    config: ConfigPath, history: Annotated[bool, typer.Option(help="What was done instead, by whom and why")] = False
+) -> None:
+    """Show the workspace's models: in use, candidate or retired, the newest first."""
+    from tasks.adapters.lifecycle.model_registry import Registry
+
+    workspace = Workspace(load_config(config).workspace_dir)
+    if not workspace.registry_path.exists():
+        typer.echo("No model is registered: `mammo train` and `mammo model install` do it.")
+        return
+    with Registry(workspace) as registry:
+        for event in registry.events() if history else ():
+            by = f" by {event.who}" if event.who else ""
+            typer.echo(f"{event.when_utc}  {event.sha256[:12]} {event.what}{by}: {event.why}")
+        for model in () if history else registry.models():
+            gone = "" if registry.folder_of(model).is_dir() else ", weights gone"
+            typer.echo(f"{model.sha256[:12]}  {model.state:<9}  {model.registered_utc}  {model.source}, {model.folder}{gone}")
+
+
+@app.command()
+def promote(
+    config: ConfigPath,
+    model: Annotated[
+        str, typer.Argument(help="A checkpoint folder, or first digits of a digest; by default what was trained last")
+    ] = "",
+    why: Why = "",
+    by: By = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the rules say, and change nothing")] = False,
+) -> None:
+    """Put a model into use, if it meets the rules of the config's section promotion; predict uses it from then on.
+
+    It is held against the one in use on the test split, breast by breast. Every answer is kept with who, when and why.
+    """
+    from tasks.adapters.lifecycle.in_use import asked_answer, meant_model, put_into_use
+
+    run, reason = load_config(config), _reason(why, is_needed=not dry_run)
+    meant = meant_model(run, model)
+    answer = asked_answer(run, meant)
+    for rule in answer.rules:
+        typer.echo(f"{_MARKS[rule.is_met]:<10} {rule.rule}: {rule.reason}")
+    if dry_run:
+        typer.echo(f"The rules {'allow' if answer.is_allowed else 'forbid'} it. Nothing was changed.")
+        return
+    folder = put_into_use(run, meant, answer, who=cleaned_text(by) or user_name(), why=reason)
+    typer.echo(f"Model {meant.sha256[:12]} is in use: {folder}")
+    if not (folder / OPERATING_POINTS).exists():
+        typer.echo("No locked thresholds lie beside it: predictions are logged without a decision.")
+
+
+@app.command()
+def rollback(config: ConfigPath, why: Why = "", by: By = "") -> None:
+    """Put the model before into use again: what it scores is bit for bit what it scored then. Twice goes back two."""
+    from tasks.adapters.lifecycle.in_use import put_back
+
+    model = put_back(load_config(config), who=cleaned_text(by) or user_name(), why=_reason(why, is_needed=True))
+    typer.echo(f"Model {model.sha256[:12]} is in use again: {model.folder}")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _reason(why: str, *, is_needed: bool) -> str:
+    reason = cleaned_text(why)
+    if is_needed and not reason:
+        raise ConfigError("A change of the model in use needs a reason", expected="--why TEXT", remedy="say what you know")
+    return reason
 
 
 def _opened(path: Path, key: Path | None) -> Pack:

@@ -117,7 +117,8 @@ def _forget_scores(workspace: Workspace, images: Collection[str], exams: Collect
     A breast's and an exam's score is the mean of its views, so those go with any of its images.
     """
     evaluated = workspace.stage_dir(Stage.EVALUATE.value)
-    tables = {path: _table(path) for path in evaluated.glob("*.parquet")}
+    kept = workspace.kept_evaluations_dir.glob("*.parquet")
+    tables = {path: _table(path) for path in (*evaluated.glob("*.parquet"), *kept)}
     of_exams = set(exams)
     for table in tables.values():
         if {"image_id", "exam_id"} <= set(table.columns):
@@ -127,8 +128,9 @@ def _forget_scores(workspace: Workspace, images: Collection[str], exams: Collect
         name, gone = ("image_id", images) if "image_id" in table else ("exam_id", of_exams)
         left = table[~table[name].isin(list(gone))] if name in table else table.iloc[:0]
         if len(left) < len(table):
-            workspace.done_path(Stage.EVALUATE.value).unlink(missing_ok=True)
-            write_atomically(path.with_suffix(".csv"), left.to_csv(index=False, float_format="%.6f").encode())
+            if path.parent == evaluated:
+                workspace.done_path(Stage.EVALUATE.value).unlink(missing_ok=True)
+                write_atomically(path.with_suffix(".csv"), left.to_csv(index=False, float_format="%.6f").encode())
             write_atomically(path, left.to_parquet(index=False))
 
 

@@ -44,7 +44,7 @@ def measured_groups(
         threshold: Where sensitivity and specificity are read; None = not read.
         config: Which columns of the labels file make groups too, and how few patients are too few.
     """
-    group_B = _groups(breasts, manifest, config.subgroup_columns)
+    group_B = breast_groups(breasts, manifest, config.subgroup_columns)
     lines: tuple[SubgroupMetrics, ...] = ()
     differences: tuple[GroupDifference, ...] = ()
     for attribute in (*_in_order(config.subgroup_columns), FINDING_TYPE):
@@ -59,15 +59,7 @@ def measured_groups(
     }
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _in_order(named: Sequence[str]) -> tuple[str, ...]:
-    """As the page shows them; finding type, which is of positives only, comes last."""
-    return ("vendor", "device model", "acquisition", "density", AGE, VIEWS, "label source", *named)
-
-
-def _groups(breasts: pd.DataFrame, manifest: pd.DataFrame, named: Sequence[str]) -> dict[str, NDArray[np.str_]]:
+def breast_groups(breasts: pd.DataFrame, manifest: pd.DataFrame, named: Sequence[str]) -> dict[str, NDArray[np.str_]]:
     """The group of each breast, by attribute; without those that the store does not record."""
     images = manifest.groupby(_BREAST, sort=False)
     view_count = images.size().rename("views").reset_index()
@@ -87,6 +79,14 @@ def _groups(breasts: pd.DataFrame, manifest: pd.DataFrame, named: Sequence[str])
             if values.notna().any():
                 group_B[name] = _words(values)
     return group_B
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _in_order(named: Sequence[str]) -> tuple[str, ...]:
+    """As the page shows them; finding type, which is of positives only, comes last."""
+    return ("vendor", "device model", "acquisition", "density", AGE, VIEWS, "label source", *named)
 
 
 def _words(column: pd.Series) -> NDArray[np.str_]:

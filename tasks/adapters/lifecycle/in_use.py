@@ -1,0 +1,189 @@
+"""Which model a workspace uses, and how that changes: registered, promoted by the rules, rolled back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schemas.config.run import RunConfig, Stage
+from schemas.errors import CheckpointError, ConfigError
+from schemas.reports.data import SplitReport
+from schemas.reports.life.decisions import ModelState, PromotionAnswer, RegisteredModel
+from schemas.reports.training import EnsembleMember, TrainReport
+from tasks.adapters.lifecycle.model_registry import Registry
+from tasks.adapters.lock import reading
+from tasks.adapters.models.model_files import ENSEMBLE, members_of
+from tasks.adapters.provenance import config_preprocessing, file_sha256
+from tasks.adapters.workspace import Workspace, exam_store_dir
+
+if TYPE_CHECKING:
+    from tasks.adapters.lifecycle.promotion import Judged
+
+
+def folder_in_use(workspace: Workspace) -> Path | None:
+    """The weights to predict with; None if nobody has promoted any. A workspace without a registry gets none by asking.
+
+    Raises:
+        StoreError: The registry is damaged.
+    """
+    if not workspace.registry_path.exists():
+        return None
+    with Registry(workspace) as registry:
+        model = registry.in_use()
+        return None if model is None else registry.folder_of(model)
+
+
+def chosen_weights(config: RunConfig) -> Path | None:
+    """The checkpoint that the config names, else the one in use, fit for this config's images; None = neither.
+
+    Raises:
+        CheckpointError: It is missing, was altered, or was trained on images of another preprocessing.
+    """
+    from tasks.adapters.models.checkpoints import load_checkpoint
+    from tasks.adapters.models.networks import require_preprocessing
+
+    folder = config.checkpoint or folder_in_use(Workspace(config.workspace_dir))
+    if folder is None:
+        return None
+    checkpoint = load_checkpoint(folder)
+    require_preprocessing(checkpoint, wanted_preprocessing(config))
+    return checkpoint.folder
+
+
+def wanted_preprocessing(config: RunConfig) -> str:
+    """What the config makes images with, as weights say what they were trained on."""
+    return f"{config_preprocessing(config.preprocess)}{config.preprocess.fitting}"
+
+
+def register_candidate(workspace: Workspace, folder: Path, sha256: str, *, source: str) -> None:
+    """Enters weights that may be promoted one day; it changes nothing of what is in use."""
+    with Registry(workspace) as registry:
+        registry.register(sha256, folder, source=source)
+
+
+def meant_model(config: RunConfig, name: str) -> RegisteredModel:
+    """The model that is meant: by a checkpoint folder or digits of its digest; "" = what this workspace trained last.
+
+    One that is not registered becomes a candidate.
+
+    Raises:
+        ConfigError: None, or several, are named so; or it is an ensemble.
+        CheckpointError: A folder is no checkpoint.
+    """
+    workspace = Workspace(config.workspace_dir)
+    folder, source = Path(name) if name else _trained(workspace), f"folder {Path(name).name}" if name else "train"
+    with Registry(workspace) as registry:
+        if not folder.is_dir():
+            return registry.named(name)
+        if (folder / ENSEMBLE).is_file():
+            raise ConfigError(
+                f"{folder} is an ensemble",
+                expected="one network: predict scores with one",
+                remedy="promote one of its members, or evaluate the ensemble with evaluate.ensemble",
+            )
+        (member,) = members_of([folder])
+        registry.register(member.sha256, folder, source=source)
+        return registry.named(member.sha256)
+
+
+def asked_answer(config: RunConfig, model: RegisteredModel) -> PromotionAnswer:
+    """What the rules of the config say of a model, against the one in use now.
+
+    Raises:
+        CheckpointError: Its weights are gone, were altered, or are of another preprocessing or image size than this store's; or
+            it was never evaluated.
+        ConfigError: It is in use already.
+        StoreError: The workspace has no splits, or no published images.
+    """
+    from tasks.adapters.lifecycle.kept_evaluations import read_kept_evaluation
+    from tasks.adapters.lifecycle.promotion import answer_of
+    from tasks.adapters.models.networks import load_member
+    from tasks.adapters.store.exam_store import open_store
+    from tasks.adapters.store.manifest import read_manifest
+
+    workspace = Workspace(config.workspace_dir)
+    if model.state is ModelState.IN_USE:
+        raise ConfigError(f"Model {model.sha256[:12]} is in use already", remedy="`mammo model list CONFIG` shows the others")
+    with Registry(workspace) as registry:
+        in_use = registry.in_use()
+        member = EnsembleMember(path=registry.folder_of(model), sha256=model.sha256)
+    load_member(member, window_px=config.preprocess.window_px, preprocessing=wanted_preprocessing(config))
+    candidate = read_kept_evaluation(workspace, model.sha256)
+    if candidate is None:
+        raise CheckpointError(
+            f"Model {model.sha256[:12]} was not evaluated in this workspace",
+            expected="an evaluation of it on the locked test split",
+            remedy=f"run `mammo evaluate CONFIG`, with evaluate.checkpoints: [{member.path}"
+            + (", and the one in use]" if in_use else "]"),
+        )
+    other: Judged | None = None if in_use is None else read_kept_evaluation(workspace, in_use.sha256)
+    return answer_of(
+        candidate,
+        other,
+        "" if in_use is None else in_use.sha256,
+        read_manifest(open_store(exam_store_dir(config))),
+        _present_splits(workspace),
+        config.promotion,
+    )
+
+
+def put_into_use(config: RunConfig, model: RegisteredModel, answer: PromotionAnswer, *, who: str, why: str) -> Path:
+    """Copies a model's weights where nothing reaches them and puts it into use; returns that folder.
+
+    Raises:
+        CheckpointError: The rules forbid it; or its weights are gone, or there is no room.
+        StoreBusy: Another model was put into use since the rules were asked, or weights are being taken away.
+    """
+    from tasks.adapters.lifecycle.packing import copy_model  # torch: a prediction that asks what is in use has no need of it
+
+    if not answer.is_allowed:
+        against = [f"{rule.rule}: {rule.reason}" for rule in answer.rules if rule.is_met is False]
+        raise CheckpointError(
+            f"Model {model.sha256[:12]} is not put into use: the rules of the config forbid it",
+            expected="every rule of the section promotion met",
+            got=" ".join(against),
+            remedy="train or evaluate further; the one in use stays",
+        )
+    workspace = Workspace(config.workspace_dir)
+    with reading([workspace.root]), Registry(workspace) as registry:
+        folder = copy_model(registry.folder_of(model), workspace.models_dir)
+        registry.promote(answer, folder, who=who, why=why)
+    return folder
+
+
+def put_back(config: RunConfig, *, who: str, why: str) -> RegisteredModel:
+    """Puts the model before the one in use into use again; its weights are the very bytes of then.
+
+    Raises:
+        CheckpointError: There is none before, or its weights are gone or altered.
+        StoreBusy: Another model was put into use meanwhile.
+    """
+    from tasks.adapters.models.networks import load_member
+
+    with Registry(Workspace(config.workspace_dir)) as registry:
+        model, in_use = registry.before(), registry.in_use()
+        load_member(EnsembleMember(path=registry.folder_of(model), sha256=model.sha256))
+        registry.roll_back(model.sha256, "" if in_use is None else in_use.sha256, who=who, why=why)
+        return registry.named(model.sha256)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _trained(workspace: Workspace) -> Path:
+    try:
+        return workspace.read_report(Stage.TRAIN.value, TrainReport).checkpoint_path
+    except (OSError, ValueError) as missing:
+        raise ConfigError(
+            "No model is named, and this workspace has trained none",
+            expected="MODEL: a checkpoint folder or the first digits of a digest",
+            remedy="`mammo model list CONFIG` shows what there is",
+        ) from missing
+
+
+def _present_splits(workspace: Workspace) -> str:
+    try:
+        splits = workspace.read_report(Stage.SPLIT.value, SplitReport)
+    except (OSError, ValueError) as missing:
+        raise ConfigError("The workspace has no division of its patients", remedy="run `mammo split CONFIG` first") from missing
+    return file_sha256(splits.splits_path)

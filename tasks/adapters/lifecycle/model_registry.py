@@ -1,0 +1,251 @@
+"""The registry: which models a workspace has, which is in use, and who changed that, when and why.
+
+SQLite with full sync: what was said to be promoted survives a power cut. A change is one transaction that first looks whether
+the model in use is still the one that the decision was made against, so of two at once one wins and one is told.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from schemas.errors import CheckpointError, ConfigError, StoreBusy, StoreError
+from schemas.reports.life.decisions import ModelEvent, ModelState, PromotionAnswer, RegisteredModel
+from schemas.reports.report import Anchor
+from tasks.adapters.workspace import Workspace
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS models (
+    sha256 TEXT PRIMARY KEY, state TEXT NOT NULL CHECK (state IN ('candidate', 'in use', 'retired')),
+    folder TEXT NOT NULL, source TEXT NOT NULL, registered_utc TEXT NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS one_is_in_use ON models (state) WHERE state = 'in use';
+CREATE TABLE IF NOT EXISTS events (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, when_utc TEXT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
+    why TEXT NOT NULL, sha256 TEXT NOT NULL, replaced_sha256 TEXT NOT NULL, answer TEXT);
+"""
+_PROMOTED, _ROLLED_BACK, _REGISTERED = "promoted", "rolled back", "registered"
+
+
+class Registry:
+    """One connection; use as a context manager.
+
+    Raises:
+        StoreError: The file is no registry, is damaged, or cannot be written. Also raised by every method.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._path, self._workspace = workspace.registry_path, workspace
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path.touch(mode=0o600)
+        with self._translated():
+            self._connection = sqlite3.connect(self._path, timeout=60, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.executescript(_TABLES)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection.close()
+
+    # -------------------------------------------------------------------------------------------------------- asking
+
+    def models(self) -> tuple[RegisteredModel, ...]:
+        """Every model, the newest first."""
+        with self._translated():
+            rows = self._connection.execute(
+                "SELECT sha256, state, folder, source, registered_utc FROM models ORDER BY rowid DESC"
+            ).fetchall()
+        names = ("sha256", "state", "folder", "source", "registered_utc")
+        return tuple(RegisteredModel.model_validate(dict(zip(names, row, strict=True))) for row in rows)
+
+    def in_use(self) -> RegisteredModel | None:
+        """The model in use; None if nobody has promoted one."""
+        return next((model for model in self.models() if model.state is ModelState.IN_USE), None)
+
+    def events(self) -> tuple[ModelEvent, ...]:
+        """What was done, oldest first."""
+        with self._translated():
+            rows = self._connection.execute(
+                "SELECT when_utc, who, what, why, sha256, replaced_sha256, answer FROM events ORDER BY number"
+            ).fetchall()
+        return tuple(
+            ModelEvent(
+                **dict(zip(("when_utc", "who", "what", "why", "sha256", "replaced_sha256"), row[:6], strict=True)),
+                answer=None if row[6] is None else PromotionAnswer.model_validate_json(row[6]),
+            )
+            for row in rows
+        )
+
+    def folder_of(self, model: RegisteredModel) -> Path:
+        """Where a model's weights are, wherever the workspace lies now."""
+        return self._workspace.root / model.folder
+
+    def named(self, name: str) -> RegisteredModel:
+        """The model that the first digits of its digest name.
+
+        Raises:
+            ConfigError: None or several begin so.
+        """
+        found = [model for model in self.models() if len(name) >= 4 and model.sha256.startswith(name.lower())]
+        if len(found) != 1:
+            raise ConfigError(
+                f"{name!a} names {'several models' if found else 'no model'} of this workspace",
+                expected="at least four first digits of a digest, or a checkpoint folder",
+                got=f"{len(found)} of {len(self.models())} models",
+                remedy="`mammo model list CONFIG` shows them",
+            )
+        return found[0]
+
+    # ------------------------------------------------------------------------------------------------------ changing
+
+    def register(self, sha256: str, folder: Path, *, source: str) -> None:
+        """Enters a candidate; one that is known stays what it is, and a candidate's folder is the newest."""
+        with self._transaction():
+            place = self._relative(folder)
+            known = self._connection.execute("SELECT state FROM models WHERE sha256 = ?", (sha256,)).fetchone()
+            if known is None:
+                self._connection.execute(
+                    "INSERT INTO models VALUES (?, ?, ?, ?, ?)", (sha256, ModelState.CANDIDATE, place, source, _now())
+                )
+                self._enter(ModelEvent(when_utc=_now(), who="", what=_REGISTERED, why=source, sha256=sha256))
+            elif known[0] == ModelState.CANDIDATE:
+                self._connection.execute("UPDATE models SET folder = ? WHERE sha256 = ?", (place, sha256))
+
+    def promote(self, answer: PromotionAnswer, folder: Path, *, who: str, why: str) -> None:
+        """Puts a registered model into use in place of the one that it was held against, which is retired.
+
+        Raises:
+            StoreBusy: Another model is in use by now than the one that it was held against.
+            ValueError: The rules forbid it.
+        """
+        if not answer.is_allowed:
+            raise ValueError("the rules forbid this promotion")
+        with self._transaction():
+            self._require_in_use(answer.in_use_sha256)
+            self._put_into_use(answer.sha256, folder)
+            self._enter(
+                ModelEvent(
+                    when_utc=_now(),
+                    who=who,
+                    what=_PROMOTED,
+                    why=why,
+                    sha256=answer.sha256,
+                    replaced_sha256=answer.in_use_sha256,
+                    answer=answer,
+                )
+            )
+
+    def before(self) -> RegisteredModel:
+        """The model that was in use before the one that is; going back twice goes back two.
+
+        Raises:
+            CheckpointError: There is none.
+        """
+        used: list[str] = []
+        for event in self.events():
+            if event.what == _PROMOTED:
+                used.append(event.sha256)
+            elif event.what == _ROLLED_BACK:
+                used.pop()
+        if len(used) < 2:
+            raise CheckpointError(
+                "There is no model to go back to",
+                expected="one that was in use before",
+                got="none was ever promoted" if not used else "the first that was promoted is in use",
+                remedy="promote another model (`mammo model promote`)",
+            )
+        return self.named(used[-2])
+
+    def roll_back(self, sha256: str, replaced_sha256: str, *, who: str, why: str) -> None:
+        """Puts the model before into use again.
+
+        Raises:
+            StoreBusy: Another model is in use by now, or another would be the one before.
+        """
+        with self._transaction():
+            self._require_in_use(replaced_sha256)
+            if self.before().sha256 != sha256:
+                raise _changed(self.before().sha256)
+            self._put_into_use(sha256, None)
+            event = ModelEvent(
+                when_utc=_now(), who=who, what=_ROLLED_BACK, why=why, sha256=sha256, replaced_sha256=replaced_sha256
+            )
+            self._enter(event)
+
+    # ---------------------------------------------------------------------------------------------------------------
+
+    def _require_in_use(self, sha256: str) -> None:
+        in_use = self.in_use()
+        if (in_use.sha256 if in_use else "") != sha256:
+            raise _changed(in_use.sha256 if in_use else "")
+
+    def _put_into_use(self, sha256: str, folder: Path | None) -> None:
+        self._connection.execute("UPDATE models SET state = ? WHERE state = ?", (ModelState.RETIRED, ModelState.IN_USE))
+        place = None if folder is None else self._relative(folder)
+        changed = self._connection.execute(
+            "UPDATE models SET state = ?, folder = coalesce(?, folder) WHERE sha256 = ?", (ModelState.IN_USE, place, sha256)
+        )
+        if changed.rowcount != 1:
+            raise ValueError("the model is not registered")
+
+    def _enter(self, event: ModelEvent) -> None:
+        self._connection.execute(
+            "INSERT INTO events (when_utc, who, what, why, sha256, replaced_sha256, answer) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                event.when_utc,
+                event.who,
+                event.what,
+                event.why,
+                event.sha256,
+                event.replaced_sha256,
+                None if event.answer is None else event.answer.model_dump_json(),
+            ),
+        )
+
+    def _relative(self, folder: Path) -> str:
+        root = self._workspace.root
+        return Anchor(root, aliases=(root.resolve(),)).relative(folder.resolve()).as_posix()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # SQLite has rolled back by itself when the disk is full
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as trouble:
+            raise StoreError(
+                f"The registry of models {self._path} cannot be read or written",
+                expected="an undamaged SQLite file on a disk with room",
+                got=f"{type(trouble).__name__}: {trouble}",
+                remedy="make room on the disk and run again; if the file is damaged, restore it from a backup",
+            ) from trouble
+
+
+def _changed(in_use: str) -> StoreBusy:
+    return StoreBusy(
+        "Another model was put into use meanwhile; nothing was changed",
+        expected="the one that this decision was made against",
+        got=f"model {in_use[:12]}" if in_use else "none",
+        remedy="look at `mammo model list CONFIG`, then decide again against that one",
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
