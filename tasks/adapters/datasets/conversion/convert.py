@@ -65,6 +65,9 @@ def convert(
     require_ours(target)
     tree = Tree(root=root, facts=data_set.facts, is_partial=is_partial)
     reading = data_set.read(tree, policies)
+    if not reading.images and not reading.breasts:
+        tree.refuse_missing(data_set.facts.needs[-1])
+    reading.faults.update({f"line of {name} that stands there before: read once": n for name, n in tree.repeated.items()})
     compared = compare(data_set.facts.counts, reading.counts, is_partial=is_partial)
     _leave_out_unnamed(tree, reading)
     missing = [] if reading.is_without_pixels else _leave_out_missing(tree, reading)

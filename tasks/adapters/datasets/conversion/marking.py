@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -49,11 +50,24 @@ def kind_of(lesion: Lesion) -> str:
             return "mask"
 
 
+def _as_drawn(lesion: Lesion) -> tuple[object, ...]:
+    """What two marks have in common that are one."""
+    shape = lesion.shape
+    if isinstance(shape, Drawn):
+        return lesion.path, lesion.finding, shape.mask_HW.shape, hashlib.sha256(shape.mask_HW.tobytes()).digest()
+    return lesion.path, lesion.finding, shape
+
+
 def marks_of(tree: Tree, data_set: DataSet, reading: Reading) -> Iterator[Mark]:
     """Every mark on an image that is used, in the order of the set."""
     used = {image.path: image for image in reading.images if image.left_out is None}
     breasts = {breast.key: breast for breast in reading.breasts}
+    drawn: set[tuple[object, ...]] = set()
     for lesion in data_set.lesions(tree, reading):
+        if (same := _as_drawn(lesion)) in drawn:
+            reading.faults["mark drawn twice: once"] += 1
+            continue
+        drawn.add(same)
         image = used.get(lesion.path)
         if image is None:
             reading.faults["mark on an image that is not used"] += 1

@@ -1,7 +1,7 @@
 """Tables as data sets publish them: CSV, XLSX, XLS, JSON and property lists, every cell as text and nothing guessed.
 
-A table that a spreadsheet program has opened and saved is refused where that can be seen: identifiers with an exponent, or
-another encoding. What it has destroyed cannot be had back.
+A table that a spreadsheet program has opened and saved is refused where that can be seen: identifiers with an exponent, numbers
+with a decimal comma, or another encoding. What it has destroyed cannot be had back. A line that stands twice is read once.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import csv
 import json
 import plistlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -24,6 +25,7 @@ _SPREADSHEETS: Final = frozenset({".xlsx", ".xls", ".xlsm", ".xlsb", ".ods"})
 _EXPONENT: Final = re.compile(r"\d(?:[.,]\d+)?[eE]\+?\d+")
 _LONGEST_CELL: Final = 10_000_000
 _EXACT_DIGITS: Final = 15  # what a spreadsheet keeps of a number
+_DECIMAL_COMMA: Final = re.compile(r"[+-]?\d+,\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,9 @@ class Table:
         columns: The set's names of the columns that are wanted, by which rows are asked.
         texts: Columns that hold identifiers: a number with an exponent there is an identifier that was destroyed.
         get: Where the table is got.
+        may_be_empty: A table without a row says that there is nothing, not that its rows are lost.
+        may_repeat: Two equal lines are two rows of it, as the publisher counts them.
+        repeated: How often a line stood in it before, by the table's name; filled while it is read.
     """
 
     path: Path
@@ -43,6 +48,9 @@ class Table:
     texts: tuple[str, ...] = ()
     sheet: str | None = None
     get: str = ""
+    may_be_empty: bool = False
+    may_repeat: bool = False
+    repeated: Counter[str] = field(default_factory=Counter, compare=False)
 
     @property
     def name(self) -> str:
@@ -56,7 +64,7 @@ class Table:
             DatasetError: The table cannot be read, lacks a column, or was saved by another program.
         """
         rows = self._cells()
-        header = [plain(name) for name in next(rows, [])]
+        header = [plain(name) for name in next((cells for cells in rows if any(map(str.strip, cells))), [])]
         wanted = (*self.columns, *self.optional)
         places = {name: header.index(plain(name)) if plain(name) in header else -1 for name in wanted}
         missing = [name for name in self.columns if places[name] < 0]
@@ -65,18 +73,34 @@ class Table:
                 "lacks columns", expected=", ".join(self.columns), got=f"no {', '.join(missing)}: another file or release?"
             )
         seen: dict[str, str] = {}  # equal cells are one text: tables of half a million rows repeat themselves
+        lines: set[int] = set()
         picked = [(name, place) for name, place in places.items() if place >= 0]
         nothing = dict.fromkeys((name for name, place in places.items() if place < 0), "")
+        is_empty = True
         for number, cells in enumerate(rows, start=2):
-            if not any(cells):
+            if not any(map(str.strip, cells)):
                 continue
+            is_empty = False
+            if not self.may_repeat:
+                if (line := hash(tuple(cells))) in lines:
+                    self.repeated[self.name] += 1
+                    continue
+                lines.add(line)
             row = dict(nothing)
             for name, place in picked:
                 cell = cells[place].strip() if place < len(cells) else ""
                 row[name] = seen.setdefault(cell, cell) if len(seen) < 200_000 else seen.get(cell, cell)
+                if "," in cell and _DECIMAL_COMMA.fullmatch(cell):
+                    self.refuse(
+                        f"holds a number with a decimal comma, in line {number}, column {name}",
+                        expected="a decimal point",
+                        got="a comma: a program has saved it in the manner of another country",
+                    )
             for name in self.texts:
-                self._require_text(row[name], name, number)
+                row[name] = self._as_text(row[name], name, number)
             yield row
+        if is_empty and not self.may_be_empty:
+            self.refuse("holds no rows", expected="the table as it was published", got="its heading alone")
 
     def refuse(self, what: str, *, expected: object = None, got: object = None) -> NoReturn:
         """Says that the table is not as it was published."""
@@ -87,7 +111,8 @@ class Table:
             remedy=f"download it again ({self.get}) and do not save it from a spreadsheet program",
         )
 
-    def _require_text(self, cell: str, column: str, number: int) -> None:
+    def _as_text(self, cell: str, column: str, number: int) -> str:
+        """An identifier as it was published: one that became a number and is still exact has no point."""
         if _EXPONENT.fullmatch(cell):
             self.refuse(
                 f"holds rounded identifiers, in line {number}, column {column}",
@@ -100,6 +125,7 @@ class Table:
                 expected="digits as text",
                 got="a floating point number of more digits than it can hold",
             )
+        return cell[:-2] if cell.endswith(".0") and cell[:-2].isdigit() else cell
 
     def _cells(self) -> Iterator[list[str]]:
         if self.path.suffix.lower() in _SPREADSHEETS:
@@ -111,10 +137,17 @@ class Table:
         failure: str
         try:
             with self.path.open(newline="", encoding="utf-8-sig") as file:
-                first = file.readline()
+                first = next((line for line in file if line.strip()), "")
                 file.seek(0)
-                yield from csv.reader(file, delimiter=max(",;\t", key=first.count))
+                reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
+                width, is_cut = 0, False
+                for cells in reader:
+                    is_cut = 0 < len(cells) < width
+                    width = width or len(cells)
+                    yield cells
+            if not is_cut or self._ends_a_line():
                 return
+            failure = "its last line is cut off"
         except UnicodeDecodeError:
             failure = "another encoding: a program has saved it anew"
         except csv.Error as error:
@@ -122,6 +155,11 @@ class Table:
         except OSError as error:
             failure = error.strerror or type(error).__name__
         self.refuse("cannot be read", expected="CSV in UTF-8", got=failure)
+
+    def _ends_a_line(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(-1, 2)
+            return file.read(1) in b"\r\n"
 
     def _spreadsheet_cells(self) -> Iterator[list[str]]:
         from python_calamine import CalamineError, CalamineWorkbook  # late: only the sets with spreadsheets need it

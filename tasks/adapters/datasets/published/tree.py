@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,6 +40,7 @@ class Tree:
         is_partial: A part was downloaded: what the tables name and is not there is counted, not refused.
         headers: What was read of DICOM files.
         sizes_px: Rows and columns of images whose files nobody reads here, as the set's tables say.
+        repeated: Lines that stand in a table a second time, by the table's name; they are read once.
     """
 
     root: Path
@@ -47,6 +48,7 @@ class Tree:
     is_partial: bool = False
     headers: dict[str, DicomHeader] = field(default_factory=dict)
     sizes_px: dict[str, tuple[int, int]] = field(default_factory=dict)
+    repeated: Counter[str] = field(default_factory=Counter)
 
     @cached_property
     def files(self) -> tuple[str, ...]:
@@ -86,6 +88,7 @@ class Tree:
         optional: Sequence[str] = (),
         texts: Sequence[str] = (),
         sheet: str | None = None,
+        may_repeat: bool = False,
     ) -> Table:
         """The first table of one of these names.
 
@@ -102,6 +105,8 @@ class Tree:
             texts=tuple(texts),
             sheet=sheet,
             get=self.facts.get,
+            may_repeat=may_repeat,
+            repeated=self.repeated,
         )
 
     def refuse_missing(self, what: str) -> NoReturn:
@@ -112,6 +117,16 @@ class Tree:
             got=f"{len(self.files)} other files" if self.files else "an empty folder",
             remedy=f"get it from {self.facts.get}, or give the folder that holds it",
         )
+
+    def remark_missing(self, what: str) -> str:
+        """A sentence on a part that is not there where a part of the set is meant; else it is refused.
+
+        Raises:
+            DatasetError: The whole set is meant.
+        """
+        if not self.is_partial:
+            self.refuse_missing(what)
+        return f"{what} is not here: what it says is not known."
 
     def header(self, path: str) -> DicomHeader:
         """Of a DICOM file; read once.

@@ -121,7 +121,12 @@ class _Abnormality:
 def _rows(tree: Tree) -> Iterator[_Abnormality]:
     for kind in _KINDS:
         for part in _PARTS:
-            table = tree.table(f"{kind}_case_description_{part}_set.csv", columns=_COLUMNS, optional=(*_DENSITY, "mass shape"))
+            table = tree.table(
+                f"{kind}_case_description_{part}_set.csv",
+                columns=_COLUMNS,
+                optional=(*_DENSITY, "mass shape"),
+                texts=("abnormality id",),
+            )
             for row in table:
                 folder = row["image file path"].partition("/")[0]
                 if not _PATIENT_ID.match(folder):

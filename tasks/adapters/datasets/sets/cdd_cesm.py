@@ -116,10 +116,9 @@ def _mark(tree: Tree, reading: Reading, by_name: Mapping[str, tuple[Row, Image]]
     """Outlines of mammograms; those of images that are called normal contradict the table, and are not used."""
     path = tree.find("Radiology_hand_drawn_segmentations_v2.csv", "Radiology_hand_drawn_segmentations.csv")
     if path is None:
-        if not tree.is_partial:
-            tree.refuse_missing(FACTS.needs[1])
+        reading.remarks.append(tree.remark_missing(FACTS.needs[1]))
         return
-    table = Table(path=path, columns=_OUTLINES, get=FACTS.get)
+    table = Table(path=path, columns=_OUTLINES, get=FACTS.get, may_be_empty=True, repeated=tree.repeated)
     findings = {"malignant": "malignant", "benign": "benign"}
     for row in table:
         name = row["#filename"].strip().casefold()

@@ -122,7 +122,15 @@ def _read_case(tree: Tree, case: re.Match[str], patient: str, policies: Policies
     folder = case.string.rpartition("/")[0]
     prefix = f"{folder}/{case['letter'].upper()}_{case['number']}_1"
     found: dict[str, list[_Abnormality]] = {"L": [], "R": []}
-    for match in filter(None, map(_SEQUENCE.match, text.splitlines())):
+    sequence = list(filter(None, map(_SEQUENCE.match, text.splitlines())))
+    if not sequence:
+        raise DatasetError(
+            f"{case.string} names no image",
+            expected="lines such as LEFT_CC LINES 4608 PIXELS_PER_LINE 3048",
+            got="none: cut off, saved anew, or another file",
+            remedy=f"download it again ({FACTS.get})",
+        )
+    for match in sequence:
         name = f"{prefix}.{match['side']}_{match['view']}"
         image = Image(
             path=_image_path(tree, name),

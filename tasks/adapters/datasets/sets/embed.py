@@ -127,7 +127,13 @@ class _Finding:
 def _read(tree: Tree, policies: Policies) -> Reading:
     names = ("EMBED_OpenData_{}.csv", "EMBED_OpenData_{}_reduced.csv")
     texts = ("empi_anon", "acc_anon")
-    clinical = tree.table(*(name.format("clinical") for name in names), columns=_CLINICAL, optional=_KIND_COLUMNS, texts=texts)
+    clinical = tree.table(
+        *(name.format("clinical") for name in names),
+        columns=_CLINICAL,
+        optional=_KIND_COLUMNS,
+        texts=texts,
+        may_repeat=True,
+    )
     metadata = tree.table(
         *(name.format("metadata") for name in names), columns=_METADATA, optional=_METADATA_OPTIONAL, texts=texts
     )

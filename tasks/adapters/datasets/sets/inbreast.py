@@ -103,6 +103,8 @@ def _read(tree: Tree, policies: Policies) -> Reading:
             for kind, points in _outlines(tree, match, reading):
                 kinds.setdefault(image.breast, []).append(kind)
                 reading.marks.append(Lesion(path=image.path, finding=finding_of(label), shape=Polygon(points), inherits=False))
+    if next(tree.matching(_OUTLINES), None) is None:
+        reading.remarks.append(tree.remark_missing("AllXML/"))
     reading.breasts = _breasts(rows, reading.images, kinds, malignant_from)
     reading.faults["ACR is blank: density not known"] = sum(not row["ACR"] for row in rows)
     reading.counts = _counted(rows)

@@ -98,7 +98,12 @@ def _rows(tree: Tree) -> list[_Row]:
             place = (int(match["x"]), int(match["y"]), int(match["radius"])) if match["x"] else None
             rows.append(_Row(number=int(match["number"]), kind=match["kind"], severity=match["severity"] or "", circle=place))
     if not rows:
-        raise DatasetError("Info.txt holds no table", expected="lines such as mdb001 G CIRC B 535 425 197", got="none")
+        raise DatasetError(
+            "Info.txt holds no table",
+            expected="lines such as mdb001 G CIRC B 535 425 197",
+            got="none",
+            remedy=f"download it again ({FACTS.get})",
+        )
     return rows
 
 

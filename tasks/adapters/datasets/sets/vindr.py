@@ -85,7 +85,9 @@ def _read(tree: Tree, policies: Policies) -> Reading:
         columns=(*_IMAGE_COLUMNS, "breast_birads", "breast_density", "split"),
         texts=("study_id", "image_id"),
     )
-    findings = tree.table("finding_annotations.csv", columns=(*_IMAGE_COLUMNS, *_BOX_COLUMNS), texts=("image_id",))
+    findings = tree.table(
+        "finding_annotations.csv", columns=(*_IMAGE_COLUMNS, *_BOX_COLUMNS), texts=("image_id",), may_repeat=True
+    )
     rows = list(table)
     reading = Reading(images=_without_doubt([_image(tree, row) for row in rows]))
     reading.faults.update(image.left_out for image in reading.images if image.left_out)

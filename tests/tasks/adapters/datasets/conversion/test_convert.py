@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -53,6 +55,63 @@ def digests(root: Path) -> dict[str, str]:
         for path in root.rglob("*")
         if path.is_file()
     }
+
+
+def save_otherwise(path: Path) -> None:
+    """Every line twice, CR LF, all quoted, headings in capitals, columns the other way round, blanks, empty lines."""
+    text = path.read_text("utf-8")
+    first = text.partition("\n")[0]
+    header, *lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        out = csv.writer(file, delimiter=";", quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+        out.writerows([[], [f" {name.upper()} " for name in header[::-1]]])
+        for line in lines:
+            out.writerows([[f"{cell} " for cell in line[::-1]]] * 2 + [[], [""] * len(line)])
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_table_that_was_saved_otherwise_says_the_same(name: str, tmp_path: Path) -> None:
+    """What a program changes of a table without changing what it says changes nothing; lines that stand twice are counted."""
+    root, target = tmp_path / "set", tmp_path / "out"
+    want = make(name, root)
+    tables = sorted(root.rglob("*.csv"))
+    for path in tables:
+        save_otherwise(path)
+    report = converted(name, root, target)
+    got = written(target)
+    for what in ("images", "left_out", "breasts", "lesions"):
+        assert in_order(got[what]) == in_order(want[what]), what
+    read = [path for path in tables if any(fault.startswith(f"line of {path.name}") for fault in report["faults"])]
+    assert read or not tables or name in {"cmmd", "mini-mias"}  # cmmd reads its spreadsheet
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("spoil", ["heading alone", "cut", "nothing there"])
+def test_what_is_lost_of_every_set_is_said(name: str, spoil: str, tmp_path: Path) -> None:
+    """Tables without rows, cut in the middle, or none of the set's files at all: a sentence with where to get them, no output.
+
+    Also where a part is meant: it is smaller, not silent.
+    """
+    root, target = tmp_path / "set", tmp_path / "out"
+    make(name, root)
+    endings = {".csv", ".xlsx", ".ics", ".txt"} if spoil != "nothing there" else None
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        if endings is None:
+            path.unlink()
+        elif path.suffix in endings:
+            content = path.read_bytes()
+            head = content.index(b"\n") + 1 if b"\n" in content else 0
+            path.write_bytes(content[:head] if spoil == "heading alone" else content[: len(content) // 2].rstrip(b"\r\n"))
+    if name == "omi-db" and endings:
+        return  # it has no table
+    if name in {"mini-mias", "ddsm"} and spoil == "cut":  # free text: what is left of it is read, and counts differ
+        assert not all(each["equal"] for each in converted(name, root, target)["published"])
+        return
+    with pytest.raises(DatasetError) as refused:
+        converted(name, root, target)
+        if spoil == "cut":
+            converted(name, root, target, is_partial=False)
+    assert DATA_SETS[name].facts.get in str(refused.value)
 
 
 def test_two_conversions_are_the_same_bytes(tmp_path: Path) -> None:

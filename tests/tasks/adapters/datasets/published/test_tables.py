@@ -50,7 +50,8 @@ def test_a_rounded_identifier_is_refused(spoiled: str, tmp_path: Path) -> None:
     path.write_text(f"acc_anon;n\n{spoiled};1.0\n")
     with pytest.raises(DatasetError, match=r"a\.csv holds rounded identifiers, in line 2, column acc_anon"):
         rows(path, "acc_anon", texts=("acc_anon",))
-    assert rows(path, "n", texts=("n",)) == [("1.0",)]
+    assert rows(path, "n", texts=("n",)) == [("1",)]  # a number that is still exact
+    assert rows(path, "n") == [("1.0",)]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,11 @@ def test_a_rounded_identifier_is_refused(spoiled: str, tmp_path: Path) -> None:
         ("a.csv", b"id\n\xff\xfe\n", "another encoding"),
         ("a.xlsx", b"PK no spreadsheet", "a spreadsheet"),
         ("gone.csv", None, "No such file"),
+        ("a.csv", b"", "no id"),
+        ("a.csv", b"id,n\n", "holds no rows"),
+        ("a.csv", b"\n,\nid,n\n,\n\n", "holds no rows"),
+        ("a.csv", b"id;n\n1,5;x\n", "with a decimal comma, in line 2, column id"),
+        ("a.csv", b"id,n,m\n0017,1,2\n0018,1", "its last line is cut off"),
     ],
 )
 def test_what_is_no_table_is_said(name: str, content: bytes | None, said: str, tmp_path: Path) -> None:
@@ -71,6 +77,18 @@ def test_what_is_no_table_is_said(name: str, content: bytes | None, said: str, t
         rows(tmp_path / name, "id")
     assert said in str(refused.value)
     assert name in str(refused.value) and "its publisher" in str(refused.value)
+
+
+def test_a_line_that_stands_twice_is_read_once_and_counted(tmp_path: Path) -> None:
+    """Unless the table's own rows may be equal; empty lines before the heading, and no break at the end, are nothing."""
+    path = tmp_path / "a.csv"
+    path.write_text("\n \nid,n\n17,1\n17,1\n18,1\n17,1\n18,2")
+    table = Table(path=path, columns=("id",))
+    assert [row["id"] for row in table] == ["17", "18", "18"]
+    assert table.repeated == {"a.csv": 2}
+    assert len(list(Table(path=path, columns=("id",), may_repeat=True))) == 5
+    path.write_text("id,n\n")
+    assert list(Table(path=path, columns=("id",), may_be_empty=True)) == []
 
 
 def test_what_is_no_json_or_plist_is_said(tmp_path: Path) -> None:
