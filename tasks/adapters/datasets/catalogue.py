@@ -24,6 +24,7 @@ from tasks.adapters.datasets.sets import (
     embed,
     inbreast,
     kau_bcmd,
+    mini_ddsm,
     mini_mias,
     omi_db,
     phantom,
@@ -32,7 +33,7 @@ from tasks.adapters.datasets.sets import (
 )
 
 _PUBLIC: Final = (
-    cbis_ddsm, cmmd, vindr, rsna, inbreast, embed, csaw_cc, ddsm, mini_mias, omi_db, bmcd, cdd_cesm, kau_bcmd,
+    cbis_ddsm, cmmd, vindr, rsna, inbreast, embed, csaw_cc, ddsm, mini_ddsm, mini_mias, omi_db, bmcd, cdd_cesm, kau_bcmd,
 )  # fmt: skip
 DATA_SETS: Final[Mapping[str, DataSet]] = MappingProxyType({each.DATA_SET.facts.name: each.DATA_SET for each in _PUBLIC})
 """The public data sets that `mammo dataset` converts, by name."""
@@ -50,6 +51,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
             embed.PROFILE,
             csaw_cc.PROFILE,
             ddsm.PROFILE,
+            mini_ddsm.PROFILE,
             mini_mias.PROFILE,
             omi_db.PROFILE,
             bmcd.PROFILE,

@@ -634,6 +634,55 @@ def kau_bcmd(root, shape):
     return want.done()
 
 
+# ------------------------------------------------------------------------------------------------------------- Mini-DDSM
+@maker("mini-ddsm")
+def mini_ddsm(root, shape):
+    """Traps: two editions, backslashes in the table, one number in two letters, status of the patient, density 0, a third mask elsewhere."""
+    want = Expected("mini-ddsm")
+    rows, cols = shape
+    top, bottom, left, right = part(0.4, rows), part(0.5, rows), part(0.2, cols), part(0.4, cols)
+    sheet = [["fullPath", "fileName", "View", "Side", "Status", "Tumour_Contour", "Tumour_Contour2", "Age", "Density"]]
+    # class, letter, number, density, sides with a contour
+    for status, letter, number, density, marked in (("Cancer", "C", "9001", 3, "L"), ("Benign", "A", "9001", 0, "LR"), ("Cancer", "B", "9003", 2, "LR"), ("Normal", "A", "9002", 1, "")):
+        patient = f"{letter}-{number}"
+        for side, view in VIEWS:
+            name = f"{letter}_{number}_1.{'LEFT' if side == 'L' else 'RIGHT'}_{view}"
+            folder = root / "MINI-DDSM-Complete-PNG-16" / status / number
+            folder.mkdir(parents=True, exist_ok=True)
+            film = breast(shape, side, (patient, side, view), top=60000)
+            Image.fromarray(film).save(folder / f"{name}.png")
+            twin = root / "MINI-DDSM-Complete-JPEG-8" / status / number
+            twin.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((film >> 8).astype(np.uint8)).save(twin / f"{name}.jpg")
+            contours = ["-", "-"]
+            if side in marked and view == "CC":
+                mask = np.zeros(shape, np.uint8)
+                mask[top:bottom, left:right] = 255
+                Image.fromarray(mask).save(folder / f"{name}_Mask.png")
+                Image.fromarray(mask).save(twin / f"{name}_Mask.jpg")
+                contours[0] = f"{status}\\{number}\\{name}_Mask.jpg"
+                finding = {"Benign": "benign", "Cancer": "malignant" if marked == "L" else None}[status]
+                path = f"MINI-DDSM-Complete-PNG-16/{status}/{number}/{name}.png"
+                want.lesion(path, finding, top, bottom, left, right, "mask")
+                if patient == "C-9001":
+                    third = root / "Data-MoreThanTwoMasks" / status / number
+                    third.mkdir(parents=True, exist_ok=True)
+                    mask = np.zeros(shape, np.uint8)
+                    mask[bottom + 2:bottom + 8, left:right] = 255
+                    Image.fromarray(mask).save(third / f"{name}_Mask3.png")
+                    want.lesion(path, finding, bottom + 2, bottom + 8, left, right, "mask")
+            sheet.append([f"{status}\\{number}\\{name}.jpg", f"{name}.jpg", view, "LEFT" if side == "L" else "RIGHT", status, *contours, 55, density])
+            want.image(f"MINI-DDSM-Complete-PNG-16/{status}/{number}/{name}.png", patient, patient, side, view, "film")
+        (folder / f"{letter}-{number}-1.ics").write_text("ics_version 1.0\n")
+    write_xlsx(root / "MINI-DDSM-Complete-JPEG-8/DataWMask.xlsx", {"DataWMask": sheet})
+    for patient, side, benign, malignant, source, density in (("C-9001", "L", 0, 1, "biopsy", "c"), ("C-9001", "R", 0, 0, "annotator", "c"), ("A-9001", "L", 1, 0, "biopsy", None), ("A-9001", "R", 1, 0, "biopsy", None),
+                                                              ("B-9003", "L", None, None, "biopsy", "b"), ("B-9003", "R", None, None, "biopsy", "b"), ("A-9002", "L", 0, 0, "annotator", "a"), ("A-9002", "R", 0, 0, "annotator", "a")):
+        want.breast(patient, patient, side, benign, malignant, source, None, density)
+    want.fault("film of both editions: the PNG is used", 16)
+    want.fault("contours in both breasts of a patient with cancer: which of them has it is not known")
+    return want.done()
+
+
 def make(name, out, shape=(96, 80)):
     """Writes the tree of a set into `out`, and gives the answer that is expected of it."""
     return MAKERS[name](out, shape)

@@ -14,6 +14,7 @@ from tasks.adapters.datasets.published.tree import Tree, is_picture
 from tasks.adapters.dicom.mammogram_file import write_copy
 
 COPY_ENDING: Final = ".dcm"
+_LOSSY: Final = (".jpg", ".jpeg")
 
 
 def copy_path(path: str) -> str:
@@ -48,7 +49,7 @@ def write_dicom_copy(tree: Tree, image: Image, folder: Path) -> None:
         laterality=image.laterality,
         view=image.view,
         spacing_mm=tree.facts.spacing_mm,
-        is_lossy=tree.facts.is_lossy,
+        is_lossy=tree.facts.is_lossy or image.path.casefold().endswith(_LOSSY),
     )
 
 

@@ -15,6 +15,7 @@ from tasks.adapters.datasets.catalogue import DATA_SETS
 from tasks.adapters.datasets.conversion.convert import policies_of
 from tasks.adapters.datasets.published.reading import Reading
 from tasks.adapters.datasets.published.tree import Tree
+from tasks.adapters.datasets.sets import mini_ddsm
 from tasks.adapters.dicom.dicom_file import read_header
 from tasks.adapters.dicom.header import Code
 
@@ -77,6 +78,24 @@ def test_every_image_of_cdd_cesm_is_read(tmp_path: Path) -> None:
     reading = read("cdd-cesm", tmp_path)
     assert {image.path for image in reading.images} == {str(file) for file in files}
     assert [reading.counts[name] for name in ("low_energy", "subtracted", "patients")] == [1003, 1003, 326]
+
+
+def test_every_image_of_mini_ddsm_is_read(tmp_path: Path) -> None:
+    """7,808 films of 1,952 patients by class; the JPEG edition's films are the same, and each mask is of a film."""
+    files = listed("mini-ddsm", ".png", ".jpg")
+    films = [file for file in files if "mask" not in file.name.lower() and file.parts[0].endswith("PNG-16")]
+    rows = [[str(Path(*file.parts[1:])).replace("/", "\\"), file.parts[1], "-", 3] for file in films]
+    path = tmp_path / "DataWMask.xlsx"
+    write_xlsx(path, {"one": [["fullPath", "Status", "Tumour_Contour", "Density"], *rows]})
+    tree = Tree(root=tmp_path, facts=DATA_SETS["mini-ddsm"].facts)
+    tree.__dict__["files"] = tuple(sorted([path.name, *map(str, files)]))  # 31,000 files would take longer than all of it
+    reading = read("mini-ddsm", tmp_path, tree)
+    assert reading.counts == published("mini-ddsm")
+    assert {image.path for image in reading.images} == set(map(str, films))
+    assert reading.faults["film of both editions: the PNG is used"] == 7808
+    names = {path.casefold().rpartition("/")[2].removesuffix(".png") for path in map(str, films)}
+    masks = [match["film"].casefold().rpartition("/")[2] for match in tree.matching(mini_ddsm.MASK)]
+    assert len(masks) > 6000 and names.issuperset(masks)
 
 
 def test_every_image_of_cmmd_is_read(tmp_path: Path) -> None:
