@@ -3,6 +3,9 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.13 python3.12,$(shell $(
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# Hundreds of interpreters start in a run of the suite: the first compiles a module, the others read what it made.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-quick test-long check format reference clean
 
 demo: $(VENV)/installed
