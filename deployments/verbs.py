@@ -328,6 +328,12 @@ VERBS: Final = (
         runs="deployments.commands.prune:prune",
     ),
     Verb(
+        name="log",
+        group=SERVICE,
+        help="The prediction log: verify its chain, show what was said of an exam, export it.",
+        runs="deployments.commands.life.scoring_log:app",
+    ),
+    Verb(
         name="serve",
         group=SERVICE,
         help="Bring up the workstation: Prefect UI, scheduled deployments, workers, inbox watch; Ctrl-C stops all.",

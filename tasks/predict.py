@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
 
 from gmic_model.preprocess import preprocess_version
 from schemas.config.run import RunConfig, Stage
@@ -15,6 +16,7 @@ from schemas.reports.data import IngestReport
 from schemas.reports.pages import PredictReport
 from schemas.reports.training import TrainReport
 from tasks.adapters.lifecycle.in_use import chosen_weights, wanted_preprocessing
+from tasks.adapters.lifecycle.said_scores import SaidScores
 from tasks.adapters.lock import reading
 from tasks.adapters.models.checkpoints import load_checkpoint
 from tasks.adapters.models.networks import load_network, load_trained
@@ -69,6 +71,7 @@ def predict_exams(config: RunConfig, ingested: IngestReport, checkpoint_path: Pa
     Raises:
         CheckpointError: The checkpoint is missing or was altered.
         StoreBusy: Images or weights are being taken away.
+        StoreError: The prediction log cannot be written: nothing is given out that is not in it.
     """
     with reading(read_workspaces(config)):
         return _predicted(config, ingested, checkpoint_path)
@@ -84,10 +87,13 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path)
     known, panels = scored_before(folder, weights, manifest)
     new = manifest[~manifest["row"].isin(known["row"])]
     views = stored_views(open_store(exam_store_dir(config)), new, config.preprocess.window_px)
+    said = SaidScores.of(config, checkpoint, recalibration, ingested.data_version, flow_run.id or "")
+    network, lines = load_network(checkpoint), lines_of(new)
     with progress("predict", len(new), "images") as tracker:
-        scored, drawn = score_and_draw(config, load_network(checkpoint), views, lines_of(new), folder, tracker.advance_to)
+        scored, drawn = score_and_draw(config, network, views, lines, folder, tracker.advance_to, said.image)
     manifest = manifest.assign(breast_seen_fraction=seen_fractions(manifest, config.preprocess.window_px))
     table = score_table(manifest, known, scored, sha256=checkpoint.sha256, data_version=ingested.data_version)
+    said.exams(table, set(new["row"]))  # first: no score is given out that is not in the log
     scores_path, page_path = write_scores(folder, weights, table), folder / "report.html"
     report = PredictReport(
         images=image_scores(table),
@@ -103,13 +109,8 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path)
     )
     for sentence in report.missing:
         logger.warning("%s", sentence)
-    render_prediction(
-        report,
-        config=config,
-        checkpoint_note=weights_note(checkpoint, recalibration, config.calibrated_prevalence),
-        output_path=page_path,
-        created=now(),
-    )
+    note = weights_note(checkpoint, recalibration, config.calibrated_prevalence)
+    render_prediction(report, config=config, checkpoint_note=note, output_path=page_path, created=now())
     new_scores = [score.model_dump() for score in report.images[len(known) :]]
     show_table("scores", new_scores, f"{len(report.images)} images, {len(new)} new")
     add_to_run_name(f"{len(report.images)}-images-{len(new)}-new")

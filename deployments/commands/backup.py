@@ -83,6 +83,8 @@ def restore(archive: Archive, workspace: WorkspaceDir) -> None:
         names = _checked(tar, archive) - {_WITHDRAWN}
         _refuse_other_pixels(tar, files)
         _keep_withdrawals(tar, files)
+        if any(files.prediction_log_dir.glob("log-*")):  # what was said since the backup was said
+            names -= {name for name in names if name.startswith(f"{files.prediction_log_dir.name}/")}
         for entry in tar.getmembers():
             if entry.name in names:
                 path = files.root / entry.name
@@ -107,6 +109,7 @@ def _sources(files: Workspace, aside: Path) -> Iterator[tuple[str, Path]]:
     for stage in (Stage.VALIDATE, Stage.SPLIT):
         plain += sorted(path for path in files.stage_dir(stage).glob("*") if not path.name.startswith("."))
     models = (path for path in files.models_dir.rglob("*") if UNFINISHED not in str(path.relative_to(files.root)))
+    plain += sorted(files.prediction_log_dir.glob("*.json*"))
     plain += sorted(path for path in models if not path.name.startswith(files.registry_path.name))
     for path in dict.fromkeys((*plain, *_weights(files))):
         if path.is_file():
@@ -219,7 +222,10 @@ def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
 
 def _is_ours(name: str) -> bool:
     path, root = PurePosixPath(name), Workspace(Path())
-    folders = {each.name for each in (root.store_dir, root.server_dir, root.models_dir, *map(root.stage_dir, Stage))}
+    folders = {
+        each.name
+        for each in (root.store_dir, root.server_dir, root.models_dir, root.prediction_log_dir, *map(root.stage_dir, Stage))
+    }
     if path.is_absolute() or ".." in path.parts:
         return False
     return name == root.key_path.name or (len(path.parts) > 1 and path.parts[0] in folders)

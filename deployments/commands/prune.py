@@ -21,6 +21,7 @@ from schemas.errors import CheckpointError, StoreBusy, StoreError
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.report import Report
 from schemas.reports.training import TrainReport
+from tasks.adapters.lifecycle.prediction_log import PredictionLog, years_before
 from tasks.adapters.lock import held_lock, is_held, without_readers
 from tasks.adapters.models.model_files import read_ensemble
 from tasks.adapters.workspace import Workspace, named_paths
@@ -35,6 +36,7 @@ class Pruned:
     runs: int
     artifacts: int
     trainings: tuple[Path, ...]
+    log_months: int
 
 
 def prune(
@@ -48,6 +50,8 @@ def prune(
         pruned = prune_workspace(run, timedelta(days=older_than_days), is_dry=not delete)
     verb = "deleted" if delete else "would be deleted (--delete does it)"
     typer.echo(f"{pruned.runs} runs, {pruned.artifacts} artifacts, {len(pruned.trainings)} trainings {verb}")
+    if pruned.log_months:
+        typer.echo(f"{pruned.log_months} months of the prediction log, older than {run.prediction_log_years} years, {verb}")
     for path in pruned.trainings:
         typer.echo(f"  {path}")
 
@@ -66,7 +70,9 @@ def prune_workspace(config: RunConfig, age: timedelta, *, is_dry: bool) -> Prune
             for folder in trainings:
                 with suppress(StoreBusy), held_lock(folder, purpose="prune"):  # somebody goes on with it since we looked
                     shutil.rmtree(folder)
-    return Pruned(runs=runs, artifacts=artifacts, trainings=trainings)
+    log = PredictionLog(Workspace(config.workspace_dir).prediction_log_dir)
+    months = log.expire(years_before(datetime.now(UTC), config.prediction_log_years), is_dry=is_dry)
+    return Pruned(runs=runs, artifacts=artifacts, trainings=trainings, log_months=months)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

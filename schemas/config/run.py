@@ -83,6 +83,13 @@ class RunConfig(Config):
     pacs: PacsConfig | None = Field(
         None, json_schema_extra=ADDED_LATER, description="Other systems that exams come from and results go to; null = none"
     )
+    prediction_log_years: int = Field(
+        7,
+        ge=1,
+        le=100,
+        json_schema_extra=ADDED_LATER,
+        description="How long the prediction log is kept: mammo prune --delete takes months that are older",
+    )
     force: tuple[Stage, ...] = Field((), description="Stages to run again although their results are there")
 
     @model_validator(mode="before")

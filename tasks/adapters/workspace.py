@@ -147,6 +147,11 @@ class Workspace:
         return self.models_dir / "evaluations"
 
     @property
+    def prediction_log_dir(self) -> Path:
+        """All that was ever predicted here, line by line (``tasks.adapters.lifecycle.prediction_log``)."""
+        return self.root / "prediction_log"
+
+    @property
     def contact_sheet_path(self) -> Path:
         """Page of the refused files."""
         return self.stage_dir("quarantine") / "contact_sheet.html"

@@ -76,7 +76,7 @@ def read_locked(members: Sequence[EnsembleMember], config: EvaluateConfig, *, is
     if folder is None:
         missing = "the mean of several weights that are named one by one has no folder of its own: name an ensemble.json"
         return Locked(thresholds={}, recalibrations={}, settings=LockedSettings(is_own_site=False, missing=missing))
-    kept = _read_thresholds(folder, sha256)
+    kept = kept_points(folder, sha256)
     recalibrations, why_not = _kept_recalibrations(folder, sha256)
     reasons = [f"no {OPERATING_POINTS} lies beside the weights"] if kept is None else []
     if why_not:
@@ -176,6 +176,30 @@ def kept_recalibrations(folder: Path, sha256: str, prevalences: Mapping[Finding,
     return found
 
 
+def kept_points(folder: Path, sha256: str) -> OperatingPointsFile | None:
+    """The thresholds that lie beside these very weights; None = none do.
+
+    Raises:
+        CheckpointError: They cannot be read, or are of other weights.
+    """
+    path = folder / OPERATING_POINTS
+    if not path.exists():
+        return None
+    try:
+        kept = OperatingPointsFile.model_validate_json(path.read_bytes())
+        got = f"those of {kept.checkpoint_sha256[:12]}..."
+    except (OSError, ValidationError) as damage:
+        kept, got = None, type(damage).__name__
+    if kept is None or kept.checkpoint_sha256 != sha256:
+        raise CheckpointError(
+            f"The operating points in {folder} cannot be used",
+            expected=f"{OPERATING_POINTS} of the weights {sha256[:12]}..., of a form that this release knows",
+            got=got,
+            remedy="copy the file that lies beside these weights at their own site; without one the evaluation says so",
+        )
+    return kept
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -203,22 +227,3 @@ def _kept_recalibrations(folder: Path, sha256: str) -> tuple[dict[str, Recalibra
     except CheckpointError:
         return {}, f"the {RECALIBRATION} beside the weights is damaged, or of other weights"
     return kept, "" if kept else f"the {RECALIBRATION} beside the weights holds no fit"
-
-
-def _read_thresholds(folder: Path, sha256: str) -> OperatingPointsFile | None:
-    path = folder / OPERATING_POINTS
-    if not path.exists():
-        return None
-    try:
-        kept = OperatingPointsFile.model_validate_json(path.read_bytes())
-        got = f"those of {kept.checkpoint_sha256[:12]}..."
-    except (OSError, ValidationError) as damage:
-        kept, got = None, type(damage).__name__
-    if kept is None or kept.checkpoint_sha256 != sha256:
-        raise CheckpointError(
-            f"The operating points in {folder} cannot be used",
-            expected=f"{OPERATING_POINTS} of the weights {sha256[:12]}..., of a form that this release knows",
-            got=got,
-            remedy="copy the file that lies beside these weights at their own site; without one the evaluation says so",
-        )
-    return kept

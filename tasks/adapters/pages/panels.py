@@ -243,12 +243,17 @@ def score_and_draw(
     lines: Sequence[Mapping[str, Any]],
     folder: Path,
     drawn: Callable[[int], None],
+    said: Callable[[ScoredView, Mapping[str, Any]], None],
 ) -> tuple[list[ScoredView], list[ExplainedImage]]:
-    """Image by image, so that one picture is in memory at a time; ``drawn`` is told after each how many are done."""
+    """Image by image, so that one picture is in memory at a time; ``drawn`` is told after each how many are done.
+
+    ``said`` is told of each score, with the image's line, before anything of it is drawn.
+    """
     kept = ViewsReadOnce(views)
     by_row = {int(line["row"]): line for line in lines}
     scored, images = [], []
     for view in score_rows(network, kept, list(by_row), batch_images=1, device=choose_device(config.train)):
+        said(view, by_row[view.row])
         scored.append(view)
         images.append(draw_view(view, by_row[view.row], kept, config_of(network), folder))
         kept.let_go(view.row)

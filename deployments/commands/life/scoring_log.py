@@ -1,0 +1,108 @@
+"""``mammo log``: all that was ever predicted in a workspace, whether it is whole, and what was said of an exam."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deployments.configuration import load_config
+from schemas.errors import ConfigError, StoreError, error_name
+from tasks.adapters.lifecycle.prediction_log import PredictionLog
+from tasks.adapters.workspace import Workspace, write_atomically
+
+app = typer.Typer(help="The prediction log.", no_args_is_help=True)
+
+ConfigPath = Annotated[Path, typer.Argument(help="Config file of the workspace")]
+
+
+@app.command()
+def verify(
+    config: ConfigPath,
+    contains: Annotated[str, typer.Option(help="A digest of a last line, noted earlier elsewhere: it must be a line's")] = "",
+) -> None:
+    """Read every line and follow the chain; a line that was changed, added or taken out ends with code 5.
+
+    Note the digest that is printed on another machine: whoever wrote the whole log anew does not have it in his.
+    """
+    checked = _log(config).check(contains=contains)
+    fault = checked.fault or ("" if checked.has_digest is not False else f"no line has the digest {contains}")
+    if fault:
+        raise StoreError(
+            "The prediction log is not as it was written",
+            expected="lines of which each holds the digest of the one before",
+            got=fault,
+            remedy="keep it as it is and compare it with a backup; a log moved elsewhere is begun anew",
+        )
+    typer.echo(f"{checked.lines} lines, whole. Last: number {checked.last.number}, digest {checked.last.sha256 or 'none'}")
+    if checked.clock_went_back:
+        typer.echo(f"{checked.clock_went_back} lines are of an earlier time than the line before: a clock went back.")
+
+
+@app.command()
+def show(config: ConfigPath, exam: Annotated[str, typer.Argument(help="The exam's pseudonym, E...")]) -> None:
+    """Print all that was ever said of an exam and its images, oldest first, a JSON object a line."""
+    found = False
+    for line in _log(config).lines():
+        if line.get("exam_id") == exam:
+            found = True
+            typer.echo(json.dumps(line))
+    if not found:
+        raise ConfigError("Nothing was predicted of this exam", expected="the pseudonym of an exam that was scored here")
+
+
+@app.command()
+def export(config: ConfigPath, target: Annotated[Path, typer.Argument(help="The CSV file to make")]) -> None:
+    """Write the log as a table, mode 0600: a line for each image, and for each breast of an exam."""
+    if target.exists():
+        raise ConfigError(f"{target} is there already", expected="a name for a new file", remedy="give another")
+    text = io.StringIO()
+    table = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    lines = 0
+    for line in _log(config).lines():
+        for row in _rows(line):
+            table.writerow(row)
+            lines += 1
+    try:
+        write_atomically(target, text.getvalue().encode())
+    except OSError as trouble:
+        raise StoreError(f"{target} cannot be written", got=error_name(trouble), remedy="see that there is room") from trouble
+    typer.echo(f"{target}: {lines} lines, under pseudonyms")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+_COLUMNS = (
+    "number", "when_utc", "kind", "patient_id", "exam_id", "image_id", "laterality", "view_position", "benign_score",
+    "malignant_score", "benign_calibrated", "malignant_calibrated", "malignant_threshold", "malignant_recalled",
+    "gate_warnings", "model", "preprocessing", "code_version", "data_version", "run",
+)  # fmt: skip
+
+
+def _rows(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """An image is a row; an exam's breasts are rows, with the decision on the exam."""
+    if line.get("kind") == "image":
+        yield {**line, **{f"{finding}_score": score for finding, score in line["scores"].items()}}
+    elif line.get("kind") == "exam":
+        for side, scores in line["scores"].items():
+            calibrated = (line["calibrated_scores"] or {}).get(side, {})
+            yield {
+                **line,
+                "laterality": side,
+                **{f"{finding}_score": score for finding, score in scores.items()},
+                **{f"{finding}_calibrated": score for finding, score in calibrated.items()},
+                **{f"{finding}_threshold": threshold for finding, threshold in line["thresholds"].items()},
+                **{f"{finding}_recalled": is_recalled for finding, is_recalled in line["recalled"].items()},
+            }
+    else:
+        yield line
+
+
+def _log(config: Path) -> PredictionLog:
+    return PredictionLog(Workspace(load_config(config).workspace_dir).prediction_log_dir)

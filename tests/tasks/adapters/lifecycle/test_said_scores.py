@@ -1,0 +1,163 @@
+"""A prediction is in the log before it is anywhere else, and stays there whatever weights come later."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from deployments.cli import app
+from gmic_model.networks.registry import build_network
+from mammo_tests.training_store import make_store, small_config, with_baseline
+from schemas.config.run import RunConfig
+from schemas.errors import ConfigError, StoreError
+from schemas.reports.clinic import KeptThreshold, OperatingPointsFile
+from schemas.reports.data import IngestReport
+from schemas.reports.report import Provenance
+from tasks.adapters.lifecycle.prediction_log import PredictionLog
+from tasks.adapters.models.checkpoints import save_checkpoint
+from tasks.adapters.models.model_files import OPERATING_POINTS
+from tasks.adapters.workspace import Workspace
+from tasks.predict import predict_exams
+
+
+@dataclass(frozen=True)
+class Site:
+    """Two published exams and two networks, the first with a locked threshold."""
+
+    config: RunConfig
+    ingested: IngestReport
+
+    def predict(self, network: str) -> Any:
+        """What ``mammo predict`` does once the exams are in."""
+        return predict_exams.fn(self.config, self.ingested, self.config.workspace_dir / network)
+
+    @property
+    def log(self) -> PredictionLog:
+        """The workspace's."""
+        return PredictionLog(Workspace(self.config.workspace_dir).prediction_log_dir)
+
+    def lines(self, kind: str) -> list[dict[str, Any]]:
+        """Those of a kind, oldest first."""
+        return [line for line in self.log.lines() if line["kind"] == kind]
+
+    def mammo(self, *arguments: str) -> Result:
+        """``mammo log ...``."""
+        path = self.config.workspace_dir / "config.yaml"
+        path.write_text(self.config.model_dump_json())
+        return CliRunner().invoke(app, ["log", arguments[0], str(path), *arguments[1:]])
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """Nothing was predicted yet."""
+    config = with_baseline(small_config(tmp_path / "w"))
+    splits = make_store(config, exams=2)
+    for seed, name in enumerate(("first", "second")):
+        torch.manual_seed(seed)
+        weights = build_network(config.model).state_dict()
+        sha256 = save_checkpoint(tmp_path / "w" / name, weights=weights, training={}, model=config.model, about={})
+        if name == "first":
+            (tmp_path / "w" / name / OPERATING_POINTS).write_text(_points(sha256).model_dump_json())
+    counts = dict.fromkeys(
+        ("files_found", "images_published", "images_new", "exams", "exams_incomplete", "labelled_breasts", "orphan_labels",
+         "unlabelled_breasts"), 0,
+    )  # fmt: skip
+    ingested = IngestReport(
+        store_dir=Workspace(config.workspace_dir).store_dir, data_version=splits.data_version, quarantined_by_reason={},
+        warnings_by_rule={}, **counts,
+    )  # fmt: skip
+    return Site(config=config, ingested=ingested)
+
+
+def _points(sha256: str) -> OperatingPointsFile:
+    of_target = {
+        "sensitivity": 1.0, "kept_specificity": 0.9, "breasts": 4, "positive_breasts": 1, "patients": 2, "positive_patients": 1,
+    }  # fmt: skip
+    point = KeptThreshold(specificity=0.9, threshold=0.1, **of_target)
+    made = Provenance(
+        code_version="1", config_sha256="", data_version="", preprocess_version="", seed=0, created_utc="2026-01-01"
+    )
+    return OperatingPointsFile(checkpoint_sha256=sha256, provenance=made, by_finding={"malignant": (point,)})
+
+
+def test_images_and_exams_are_logged_with_what_was_decided(site: Site) -> None:
+    """Eight images, two exams, their mean scores, threshold, decision, weights and code; nothing again if nothing is new."""
+    report = site.predict("first")
+    images, exams = site.lines("image"), site.lines("exam")
+    assert (len(images), len(exams)) == (8, 2)
+    assert {line["image_id"]: line["scores"] for line in images} == {image.image_id: image.scores for image in report.images}
+    for exam in exams:
+        for side, scores in exam["scores"].items():
+            assert scores == pytest.approx(report.breast_scores[f"{exam['exam_id']} {side}"])
+        assert exam["thresholds"] == {"malignant": 0.1} and exam["recalled"] == {"malignant": True}
+        assert exam["patient_id"].startswith("P") and exam["calibrated_scores"] is None and exam["code_version"]
+        assert exam["model"] == images[0]["model"] and exam["preprocessing"].startswith("robust-")
+    site.predict("first")
+    assert site.log.check().lines == 10
+
+
+def test_other_weights_add_and_the_first_score_again_bit_for_bit(site: Site) -> None:
+    """First, second, first: thirty lines, no earlier one changed, and the first weights say the same bits twice."""
+    for network in ("first", "second", "first"):
+        site.predict(network)
+    assert (site.log.check().lines, site.log.check().fault) == (30, "")
+    scored = [[line["scores"] for line in site.lines("exam")][index : index + 2] for index in (0, 2, 4)]
+    assert scored[0] == scored[2] != scored[1]
+    assert site.lines("exam")[2]["recalled"] == {}  # the second has no locked threshold
+    shutil.rmtree(Workspace(site.config.workspace_dir).stage_dir("predict"))
+    assert site.log.check().lines == 30
+
+
+def test_a_score_that_cannot_be_logged_is_not_given_out(site: Site) -> None:
+    """The log cannot be written: no table, no panel, no page; when it can, everything is scored and logged."""
+    folder = site.log.folder
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_text("in the way")  # root writes everywhere, so rights would not stop this test
+    with pytest.raises(StoreError, match="no score is given out"):
+        site.predict("first")
+    predicted = Workspace(site.config.workspace_dir).stage_dir("predict")
+    assert not [path for path in predicted.rglob("*") if path.suffix in (".png", ".npz", ".csv", ".parquet", ".html")]
+    folder.unlink()
+    site.predict("first")
+    assert site.log.check().lines == 10 and (predicted / "scores.csv").exists()
+
+
+def test_scores_of_a_former_release_are_entered_once(site: Site) -> None:
+    """Scored before there was a log: with the next prediction they are in it, marked, without being scored again."""
+    site.predict("first")
+    shutil.rmtree(site.log.folder)
+    (Workspace(site.config.workspace_dir).stage_dir("predict") / "logged").unlink()
+    for _ in range(2):
+        assert site.predict("first").images_new == 0
+    assert len(site.lines("image")) == 8 and all(line["scored_before_the_log"] for line in site.lines("image"))
+    assert len(site.lines("exam")) == 2
+
+
+def test_the_commands_verify_show_and_export(site: Site, tmp_path: Path) -> None:
+    """The chain is told; an exam's lines are shown; the table is the owner's, with a line for each image and breast."""
+    site.predict("first")
+    whole = site.mammo("verify")
+    assert whole.exit_code == 0 and "10 lines, whole" in whole.output
+    digest = whole.output.split()[-1]
+    assert site.mammo("verify", "--contains", digest).exit_code == 0
+    assert isinstance(site.mammo("verify", "--contains", "0" * 64).exception, StoreError)
+    exam = site.lines("exam")[0]["exam_id"]
+    shown = [json.loads(line) for line in site.mammo("show", exam).output.splitlines()]
+    assert [line["kind"] for line in shown] == ["image"] * 4 + ["exam"] and {line["exam_id"] for line in shown} == {exam}
+    assert isinstance(site.mammo("show", "E").exception, ConfigError)
+    target = tmp_path / "log.csv"
+    assert site.mammo("export", str(target)).exit_code == 0 and target.stat().st_mode & 0o077 == 0
+    table = pd.read_csv(target)
+    assert table["kind"].tolist().count("image") == 8 and len(table) == 12
+    assert table.loc[table["kind"] == "exam", "malignant_recalled"].all()
+    path = site.log.files()[0]
+    path.write_bytes(path.read_bytes().replace(b'"malignant": true', b'"malignant": false'))
+    assert isinstance(site.mammo("verify").exception, StoreError)
