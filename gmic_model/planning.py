@@ -25,7 +25,7 @@ from gmic_model.metrics.proportions import (
     Part,
     design_effect,
     drawn_factor,
-    mid_p,
+    share_of,
 )
 from gmic_model.metrics.ranking import Metric
 from schemas.errors import ConfigError
@@ -132,10 +132,10 @@ def _share(value: float, patient_B: NDArray[np.intp], confidence: float) -> Part
     """As ``proportion`` has it where breasts of a patient are as alike as expected."""
     patients, breasts = len(np.unique(patient_B)), len(patient_B)
     if patients == breasts:
-        return mid_p(value, float(breasts), float(ndtri((1.0 + confidence) / 2.0)))
+        return share_of(value, float(breasts), float(ndtri((1.0 + confidence) / 2.0)))
     expected = design_effect(np.ones(breasts), patient_B)
     factor, quantile = drawn_factor(expected, expected, patients, confidence=confidence)
-    return mid_p(value, breasts / factor, quantile)
+    return share_of(value, breasts / factor, quantile)
 
 
 def _area(value: float, positives: int, others: int, shape: StudyShape) -> Part:

@@ -5,10 +5,10 @@
 Scores are normal (binormal cohorts: the truth is known in closed form), with 5 to 100 positive patients and ten times as many
 others, of one breast or of two that are alike (correlation 2/3): both breasts of a patient of one label, or one positive breast
 beside a negative one. One line for each kind of interval sums up its cells: coverage from lowest to highest, how many cells lie
-outside 0.93 to 0.98, and the largest width beside the narrowest other method that covers in the same cell. Cells outside are
-named as they come; ``--all`` names every cell, and ``--layout``, ``--area``, ``--positives`` and ``--kind`` take some of
-them, for more draws than all could have. A proportion of few breasts takes few values: where no set of likeliest counts could
-cover between 0.93 and 0.98, the cell says so ("grid").
+outside 0.93 to 0.98, and the largest width beside the narrowest other method (``other_intervals.py``) that covers in the same
+cell, over the draws for which that one has an interval. Cells outside are named as they come; ``--all`` names every cell, and
+``--layout``, ``--area``, ``--positives`` and ``--kind`` take some of them, for more draws than all could have. A proportion of
+few breasts takes few values: where no set of likeliest counts could cover between 0.93 and 0.98, the cell says so ("grid").
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
-from scipy.stats import beta, binom, norm
+from scipy.stats import binom, norm
 
-from gmic_model.metrics.areas import area_interval, auroc_difference, precision_influence
-from gmic_model.metrics.bootstrap import patient_weights
+from benchmarks.evaluation.other_intervals import OTHERS, Cohort, Ends
+from gmic_model.metrics.areas import area_interval, auroc_difference
 from gmic_model.metrics.curve_bands import pr_band, roc_band
-from gmic_model.metrics.delong import delong_covariance
 from gmic_model.metrics.operating_points import point_at_threshold, points_at_sensitivity, points_at_specificity
-from gmic_model.metrics.proportions import clustered_variance, mean_interval, paired_proportions, student_quantile
+from gmic_model.metrics.proportions import mean_interval, paired_proportions
 from schemas.reports.report import Interval
 
 AREAS = (0.70, 0.80, 0.90, 0.95, 0.98)
@@ -44,8 +43,6 @@ FIXED = ("sensitivity", "specificity", "PPV", "NPV", "recall rate")
 BAND_PLACES = (10, 50, 80)
 """Per cent of the horizontal axis at which the bands of the curves are looked at."""
 BAND = (0.93, 0.98)
-Floats = NDArray[np.float64]
-Ends = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,29 +57,29 @@ class Cell:
         return f"area {self.area:.2f}, {self.positives} positive patients, {self.layout}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Cohort:
-    """One draw: two models' scores of the same breasts."""
-
-    score_B: Floats
-    other_B: Floats
-    label_B: NDArray[np.int64]
-    patient_B: NDArray[np.int64]
-    threshold: float
-
-
 @dataclass(slots=True)
 class Tally:
     """What one kind of interval did in one cell."""
 
     hits: list[bool] = field(default_factory=list)
     width: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
+    """The house's width in the same draws, where this one is of some width."""
 
-    def add(self, ends: Ends | None, truth: float) -> None:
+    def add(self, ends: Ends | None, truth: float, beside: Ends | None = None) -> None:
         """Counts one draw; an interval that is not defined is not counted."""
-        if ends is not None and np.isfinite(ends).all():
-            self.hits.append(ends[0] - 1e-12 <= truth <= ends[1] + 1e-12)
-            self.width.append(ends[1] - ends[0])
+        if ends is None or not np.isfinite(ends).all():
+            return
+        self.hits.append(ends[0] - 1e-12 <= truth <= ends[1] + 1e-12)
+        self.width.append(ends[1] - ends[0])
+        if beside is not None and ends[1] > ends[0]:
+            self.beside.append(beside[1] - beside[0])
+
+    @property
+    def ratio(self) -> float | None:
+        """The house's width over this one's, where this one covers."""
+        own = [width for width in self.width if width > 0.0]
+        return float(np.mean(self.beside) / np.mean(own)) if self.beside and np.mean(self.hits) >= BAND[0] else None
 
 
 def layout_of(cell: Cell) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -197,111 +194,6 @@ def _ends(interval: Interval) -> Ends | None:
     return None if interval.low is None or interval.high is None else (interval.low, interval.high)
 
 
-# ------------------------------------------------------------------------------------------------------ other methods
-
-Other = Callable[[Cohort], Ends | None]
-
-
-def _logit(value: float, variance: float, quantile: float) -> Ends | None:
-    if not 0.0 < value < 1.0:
-        return None if value <= 0.0 else (1.0, 1.0)
-    reach = quantile * np.sqrt(max(0.0, variance)) / (value * (1.0 - value))
-    middle = np.log(value / (1.0 - value))
-    return float(1.0 / (1.0 + np.exp(reach - middle))), float(1.0 / (1.0 + np.exp(-reach - middle)))
-
-
-def logit_delong(cohort: Cohort) -> Ends | None:
-    """Logit, clustered DeLong, Student's t."""
-    found = delong_covariance(cohort.score_B, cohort.label_B, patient_B=cohort.patient_B)
-    assert found is not None
-    return _logit(float(found.auroc_M[0]), float(found.covariance_MM[0, 0]), _quantile(cohort))
-
-
-def delong_difference(cohort: Cohort) -> Ends | None:
-    """Clustered DeLong, Student's t."""
-    scores = np.stack([cohort.score_B, cohort.other_B])
-    found = delong_covariance(scores, cohort.label_B, patient_B=cohort.patient_B)
-    assert found is not None
-    contrast = np.array([1.0, -1.0])
-    reach = _quantile(cohort) * np.sqrt(max(0.0, contrast @ found.covariance_MM @ contrast))
-    difference = float(contrast @ found.auroc_M)
-    return difference - reach, difference + reach
-
-
-def logit_precision(cohort: Cohort) -> Ends | None:
-    """Logit, influences by patient, Student's t."""
-    influence_B = precision_influence(cohort.score_B, cohort.label_B == 1)
-    variance, _ = clustered_variance(influence_B, cohort.patient_B)
-    order_B = np.argsort(-cohort.score_B)
-    truth_B = cohort.label_B[order_B]
-    value = float((np.cumsum(truth_B) / np.arange(1, len(truth_B) + 1) * truth_B).sum() / truth_B.sum())
-    return _logit(value, variance, _quantile(cohort))
-
-
-def _quantile(cohort: Cohort) -> float:
-    return student_quantile(len(np.unique(cohort.patient_B[cohort.label_B == 1])) - 1, 0.95)
-
-
-def _exact(cohort: Cohort, is_counted_B: NDArray[np.bool_]) -> Ends | None:
-    """Clopper and Pearson, breasts as independent."""
-    hits_N = (cohort.score_B >= cohort.threshold)[is_counted_B]
-    hit, count = int(hits_N.sum()), len(hits_N)
-    low = float(beta.ppf(0.025, hit, count - hit + 1)) if hit else 0.0
-    return low, float(beta.ppf(0.975, hit + 1, count - hit)) if hit < count else 1.0
-
-
-def exact_sensitivity(cohort: Cohort) -> Ends | None:
-    """Clopper and Pearson of the positives."""
-    return _exact(cohort, cohort.label_B == 1)
-
-
-def exact_specificity(cohort: Cohort) -> Ends | None:
-    """Clopper and Pearson of the negatives."""
-    found = _exact(cohort, cohort.label_B == 0)
-    assert found is not None
-    return 1.0 - found[1], 1.0 - found[0]
-
-
-def logit_ppv(cohort: Cohort) -> Ends | None:
-    """Mercaldo, Lau and Zhou: logit of the predictive value at a known share, breasts as independent."""
-    is_recalled_B, is_positive_B = cohort.score_B >= cohort.threshold, cohort.label_B == 1
-    right, wrong = int((is_recalled_B & is_positive_B).sum()), int((is_recalled_B & ~is_positive_B).sum())
-    if not right or not wrong:
-        return None
-    sensitivity, alarms = right / is_positive_B.sum(), wrong / (~is_positive_B).sum()
-    value = right / (right + wrong)
-    return _logit(value, (value * (1.0 - value)) ** 2 * ((1.0 - sensitivity) / right + (1.0 - alarms) / wrong), 1.96)
-
-
-def student_mean(cohort: Cohort) -> Ends | None:
-    """Mean and Student's t over patients."""
-    is_positive_B = cohort.label_B == 1
-    value_B = ndtr(cohort.score_B[is_positive_B] - 1.0) ** 2
-    variance, patients = clustered_variance((value_B - value_B.mean()) / len(value_B), cohort.patient_B[is_positive_B])
-    reach = student_quantile(patients - 1, 0.95) * np.sqrt(variance)
-    return float(value_B.mean() - reach), float(value_B.mean() + reach)
-
-
-def percentile_sensitivity(cohort: Cohort) -> Ends | None:
-    """What was printed before: percentiles of resampled patients."""
-    is_positive_B = cohort.label_B == 1
-    hits_N = (cohort.score_B >= cohort.threshold)[is_positive_B].astype(np.float64)
-    (weight_RN,) = patient_weights(cohort.patient_B[is_positive_B], resamples=400, seed=0)
-    low, high = np.quantile(weight_RN @ hits_N / weight_RN.sum(axis=1), [0.025, 0.975])
-    return float(low), float(high)
-
-
-OTHERS: dict[str, dict[str, Other]] = {
-    "AUROC": {"logit DeLong, t": logit_delong},
-    "AUPRC": {"logit, influences, t": logit_precision},
-    "difference of AUROC": {"DeLong, t": delong_difference},
-    "sensitivity": {"Clopper-Pearson": exact_sensitivity, "percentile bootstrap": percentile_sensitivity},
-    "specificity": {"Clopper-Pearson": exact_specificity},
-    "PPV": {"logit at a known share": logit_ppv},
-    "mean of shares": {"t over patients": student_mean},
-}
-
-
 # -------------------------------------------------------------------------------------------------------------- study
 
 
@@ -328,7 +220,7 @@ def study(
             for name, ends in printed(cohort, tuple(truth)).items():
                 ours[name].add(ends, truth[name])
                 for title, method in OTHERS.get(name, {}).items():
-                    others[name][title].add(method(cohort), truth[name])
+                    others[name][title].add(method(cohort), truth[name], ends)
         for name in truth:
             yield cell, name, truth[name], ours[name], others[name]
 
@@ -347,12 +239,13 @@ def main() -> None:
     layouts = [options.layout] if options.layout else LAYOUTS
     for cell, name, truth, ours, others in study(options.draws, layouts, options.area, options.positives, options.kind):
         coverage, width = float(np.mean(ours.hits)), float(np.mean(ours.width))
-        holding = [np.mean(one.width) for one in others.values() if one.hits and np.mean(one.hits) >= BAND[0]]
-        ratio = width / float(min(holding)) if holding else None
+        ratio = max((one.ratio for one in others.values() if one.ratio is not None), default=None)
         lines.setdefault(name, []).append((coverage, min(ours.width), ratio))
         if options.all or not BAND[0] <= coverage <= BAND[1] or (ratio or 0.0) > 1.15:
             single = name in ("sensitivity",) and cell.layout == "one breast" and not attainable(cell.positives, truth)
-            beside = "".join(f"; {title} {np.mean(one.hits):.3f}, {np.mean(one.width):.3f}" for title, one in others.items())
+            beside = "".join(
+                f"; {title} {np.mean(one.hits):.3f}, {np.mean(one.width):.3f}" for title, one in others.items() if one.hits
+            )
             print(f"{name}, {cell}: {coverage:.3f}, width {width:.3f}{beside}{'; grid' if single else ''}", flush=True)
     print(f"{'interval':<28}{'cells':>6}{'lowest':>8}{'highest':>9}{'outside':>9}{'narrowest':>11}{'widest beside others':>22}")
     for name, cells in lines.items():

@@ -31,8 +31,11 @@ _PRECISION_FACTOR = 0.85
 """What an average precision varies less than a proportion of the positives with its value does, in the study's cells."""
 _PRECISION_PRIOR_PATIENTS = 5.0
 """The proportion is a poor guide to an average precision's variance: it weighs little against the data."""
-_DIFFERENCE_PRIOR_PATIENTS = 3.0
-"""What two areas imply of their difference hangs on a correlation that is itself estimated: it weighs little."""
+_DIFFERENCE_PRIOR_PATIENTS_UP, _DIFFERENCE_PRIOR_PATIENTS_DOWN = 3.0, 50.0
+"""What two areas imply of their difference weighs little against more that was found, and much against less: where few breasts
+are ordered otherwise, the found variance is too small more often than not."""
+_ADDED_POSITIVES, _ADDED_POSITIVES_OF_DIFFERENCE = 1.0, 0.25
+"""At chance, to the positives whose area implies a variance."""
 
 _INSIDE = 1e-12
 """At 0 and 1 itself no variance is implied: an end is looked for inside."""
@@ -106,8 +109,8 @@ def auroc_difference(
         _implied_difference(result.auroc_M, result.covariance_MM, is_positive_B, patients_B),
         _fewest_patients(is_positive_B, patients_B),
         confidence=confidence,
-        prior_up=_DIFFERENCE_PRIOR_PATIENTS,
-        prior_down=_DIFFERENCE_PRIOR_PATIENTS,
+        prior_up=_DIFFERENCE_PRIOR_PATIENTS_UP,
+        prior_down=_DIFFERENCE_PRIOR_PATIENTS_DOWN,
     )
     value, reach = values[0] - values[1], quantile * float(np.sqrt(factor))
     return Interval(value=value, low=max(-1.0, value - reach), high=min(1.0, value + reach))
@@ -168,20 +171,21 @@ def _implied_difference(
 ) -> float:
     """The variance of a difference that both areas and their correlation imply.
 
-    Two rankings of few patients may agree by chance: the correlation is never so near to 1 that nothing is left.
+    Two rankings of few patients may agree by chance: the correlation is never nearer to 1 than half a patient's share.
     """
     positives, negatives = int(is_positive_B.sum()), int((~is_positive_B).sum())
-    single = [implied_variance(_eased(float(area), positives), positives, negatives) for area in auroc_M]
+    eased = [_eased(float(area), positives, _ADDED_POSITIVES_OF_DIFFERENCE) for area in auroc_M]
+    single = [implied_variance(area, positives, negatives) for area in eased]
     scale = float(np.sqrt(max(0.0, covariance_MM[0, 0]) * max(0.0, covariance_MM[1, 1])))
-    correlation = float(np.clip(covariance_MM[0, 1] / scale, -1.0, 1.0)) if scale > 0.0 else 0.0
-    patients = _fewest_patients(is_positive_B, patient_B)
-    shared = 2.0 * correlation * (patients - 1) / patients * float(np.sqrt(single[0] * single[1]))
+    closest = 1.0 - 0.5 / _fewest_patients(is_positive_B, patient_B)
+    correlation = float(np.clip(covariance_MM[0, 1] / scale, -1.0, closest)) if scale > 0.0 else 0.0
+    shared = 2.0 * correlation * float(np.sqrt(single[0] * single[1]))
     return (sum(single) - shared) * design_effect(np.ones(positives), patient_B[is_positive_B])
 
 
-def _eased(area: float, positives: int) -> float:
-    """With one more positive, at chance: a perfect ranking implies no variance."""
-    return (area * positives + 0.5) / (positives + 1.0)
+def _eased(area: float, positives: int, added: float = _ADDED_POSITIVES) -> float:
+    """With some positives more, at chance: a perfect ranking implies no variance."""
+    return (area * positives + 0.5 * added) / (positives + added)
 
 
 def _auroc_part(

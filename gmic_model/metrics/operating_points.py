@@ -215,7 +215,11 @@ def _with_intervals(
 
 
 def _chosen(
-    rate: Part, met: Part, table: ThresholdTable, is_chosen_here: bool, others: Callable[[ThresholdTable, Part], list[float]]
+    rate: Part,
+    met: Part,
+    table: ThresholdTable,
+    is_chosen_here: bool,
+    others: Callable[[ThresholdTable, Part, float], list[float]],
 ) -> Part:
     """Where a target was met on these breasts, other breasts would have chosen another threshold, and another rate with it.
 
@@ -223,16 +227,19 @@ def _chosen(
     """
     if not is_chosen_here:
         return rate
-    reached = [*others(table, met), rate.value]
+    reached = [*others(table, met, rate.value), rate.value]
     return widened(rate, min(reached), max(reached))
 
 
-def _sensitivity_keeping(table: ThresholdTable, specificity: Part) -> list[float]:
+def _sensitivity_keeping(table: ThresholdTable, specificity: Part, chosen: float) -> list[float]:
+    """How many of few positives lie between two thresholds is itself chance: the square of ``n`` is ``n`` too large."""
     kept = [_keeping_specificity(table, end) for end in (specificity.low, specificity.high)]
-    return [float(table.true_positives_T[index] / table.true_positives_T[-1]) for index in kept]
+    positives = float(table.true_positives_T[-1])
+    passed = [float(table.true_positives_T[index]) - chosen * positives for index in kept]
+    return [chosen + np.sign(one) * np.sqrt(max(0.0, one * one - abs(one))) / positives for one in passed]
 
 
-def _specificity_reaching(table: ThresholdTable, sensitivity: Part) -> list[float]:
+def _specificity_reaching(table: ThresholdTable, sensitivity: Part, chosen: float) -> list[float]:
     """Half a positive further at either end: the threshold lies between two of the few, and may lie beyond the last one."""
     true_T, false_T = table.true_positives_T, table.false_positives_T
     fewest, most = (end * true_T[-1] + step for end, step in ((sensitivity.low, -0.5), (sensitivity.high, 0.5)))

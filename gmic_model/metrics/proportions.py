@@ -1,13 +1,14 @@
 """Intervals of proportions and means that hold with few patients, with patients as clusters. No resampling.
 
-Shares of what is counted have the mid-P interval of the binomial, means of values between 0 and 1 Wilson's. A proportion of
-``n`` breasts of which some share a patient counts as one of ``n / factor`` breasts, where the design effect ``factor`` is the
-clustered variance over that of independent breasts. Few patients estimate it badly, so it is drawn towards what is expected
-beforehand. Areas under curves are in ``areas.py``. Axes: ``N`` breasts or images, ``G`` patients.
+Shares of what is counted have Agresti and Coull's interval, cut where Clopper and Pearson's exact one is narrower; means of
+values between 0 and 1 have Wilson's. A proportion of ``n`` breasts of which some share a patient counts as ``n / factor`` ones,
+where the design effect ``factor`` is the clustered variance over that of independent breasts. Few patients estimate it badly,
+so it is drawn towards what is expected beforehand. Areas under curves are in ``areas.py``. Axes: ``N`` breasts or images, ``G``
+patients.
 
-Sources: Lancaster 1961 and Berry and Armitage 1995 (mid-P); Korn and Graubard 1998 (exact limits of an effective sample size);
-Wilson 1927; Newcombe 1998 (Statistics in Medicine 17, 857); Rao and Scott 1992 (design effects);
-Donner and Zou 2012 (ratios from the limits of their parts); Mercaldo, Lau and Zhou 2007 (predictive values);
+Sources: Agresti and Coull 1998; Clopper and Pearson 1934; Brown, Cai and DasGupta 2001 (which of them hold); Korn and Graubard
+1998 (limits of an effective sample size); Wilson 1927; Newcombe 1998 (Statistics in Medicine 17, 857); Rao and Scott 1992
+(design effects); Donner and Zou 2012 (ratios from the limits of their parts); Mercaldo, Lau and Zhou 2007 (predictive values);
 Bonett and Price 2012 (paired differences).
 """
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc, ndtr, ndtri, stdtrit
+from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 
 from schemas.reports.report import Interval
 
@@ -31,8 +32,11 @@ _EXPECTED_SPREAD = 0.5
 """Of values between 0 and 1 that are no decisions: their variance over that of decisions with the same mean."""
 _SPREAD_PRIOR_PATIENTS = 5.0
 """What that expectation weighs: five patients with values near 1 show next to nothing of the low ones that others have."""
-_ADDED_DISAGREEMENT = 0.5
+_ADDED_DISAGREEMENT = 0.75
 """Breasts added to either kind of disagreement of two decisions; Bonett and Price add one, which holds too much here."""
+_DISAGREEMENT_LIKENESS = 0.1
+"""How alike two breasts of a patient are expected to be in whether two decisions differ: less than in the decisions themselves,
+as what both see of the patient cancels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,7 @@ def ratio_interval(part_N: ArrayLike, whole_N: ArrayLike, patient_N: ArrayLike, 
 
 
 def proportion(is_hit_N: ArrayLike, patient_N: ArrayLike, *, confidence: float) -> Part:
-    """Share of hits: the mid-P interval with the design effect of patients."""
+    """Share of hits, with the design effect of patients."""
     hits_N = np.asarray(is_hit_N, dtype=np.float64)
     return ratio(hits_N, np.ones_like(hits_N), np.asarray(patient_N), confidence=confidence)
 
@@ -86,12 +90,12 @@ def ratio(
     binomial = value * (1.0 - value) / total
     is_counted = bool((part_N == np.rint(part_N)).all() and (whole_N == np.rint(whole_N)).all())
     if is_counted and patients == total:
-        return mid_p(value, total, float(ndtri((1.0 + confidence) / 2.0)))
+        return share_of(value, total, float(ndtri((1.0 + confidence) / 2.0)))
     if binomial <= 0.0:
-        return mid_p(value, total / expected, float(ndtri((1.0 + confidence) / 2.0)))
+        return share_of(value, total / expected, float(ndtri((1.0 + confidence) / 2.0)))
     if is_counted:
         factor, quantile = drawn_factor(variance / binomial, expected, patients, confidence=confidence)
-        return mid_p(value, total / factor, quantile)
+        return share_of(value, total / factor, quantile)
     factor, quantile = drawn_factor(
         variance / binomial,
         _EXPECTED_SPREAD * expected,
@@ -103,27 +107,19 @@ def ratio(
     return wilson(value, total / factor, quantile)
 
 
-def mid_p(value: float, count: float, quantile: float) -> Part:
-    """Of a share of ``count`` independent cases, whole or not: shares under which the found one, halved, is not rare.
+def share_of(value: float, count: float, quantile: float) -> Part:
+    """Of a share of ``count`` independent cases, whole or not; never of no width, never wider than Clopper and Pearson's.
 
-    Narrower than Clopper and Pearson's, which counts the found share whole. Never of no width.
+    Agresti and Coull's middle is Wilson's, its reach that of the normal distribution there: it holds where Wilson's misses near
+    0 and 1. With few cases and a share near 0 or 1 it goes beyond the exact limits, so these cut it.
     """
-    hits, tail = value * count, float(ndtr(-quantile))
-    low = 0.0 if hits <= 0.0 else _share_with(hits, count, tail)
-    high = 1.0 if hits >= count else _share_with(hits, count, 1.0 - tail)
+    hits, tail, square = value * count, float(ndtr(-quantile)), quantile * quantile
+    middle = (hits + square / 2.0) / (count + square)
+    reach = quantile * float(np.sqrt(middle * (1.0 - middle) / (count + square)))
+    exact_low = 0.0 if hits <= 0.0 else float(betaincinv(hits, count - hits + 1.0, tail))
+    exact_high = 1.0 if hits >= count else float(betaincinv(hits + 1.0, count - hits, 1.0 - tail))
+    low, high = max(exact_low, middle - reach), min(exact_high, middle + reach)
     return Part(value=value, low=min(low, value), high=max(high, value))
-
-
-def _share_with(hits: float, count: float, chance: float) -> float:
-    """The share under which more hits, and half of as many, have this chance; it rises with the share."""
-    from scipy.optimize import brentq  # a fifth of a second of CPU, which who only draws or predicts need not spend
-
-    def excess(share: float) -> float:
-        as_many_or_more = betainc(hits, count - hits + 1.0, share) if hits > 0.0 else 1.0
-        more = betainc(hits + 1.0, count - hits, share) if hits < count else 0.0
-        return float(as_many_or_more + more) / 2.0 - chance
-
-    return float(brentq(excess, 0.0, 1.0))
 
 
 def wilson(value: float, count: float, quantile: float) -> Part:
@@ -136,11 +132,11 @@ def wilson(value: float, count: float, quantile: float) -> Part:
     return Part(value=value, low=min(low, value) if value < 1.0 else low, high=max(high, value) if value > 0.0 else high)
 
 
-def design_effect(whole_N: NDArray[np.float64], patient_N: NDArray[np.generic]) -> float:
+def design_effect(whole_N: NDArray[np.float64], patient_N: NDArray[np.generic], likeness: float = EXPECTED_LIKENESS) -> float:
     """The design effect that is expected of these patients' numbers of breasts before anything is known of their likeness."""
     size_G = np.bincount(np.unique(patient_N, return_inverse=True)[1], weights=whole_N)
     single = float((whole_N**2).sum())
-    return 1.0 + EXPECTED_LIKENESS * (float((size_G**2).sum()) - single) / float(whole_N.sum())
+    return 1.0 + likeness * (float((size_G**2).sum()) - single) / float(whole_N.sum())
 
 
 def clustered_variance(influence_N: NDArray[np.float64], patient_N: NDArray[np.generic]) -> tuple[float, int]:
@@ -226,8 +222,9 @@ def widened(part: Part, low: float, high: float) -> Part:
 def paired_proportions(is_hit_a_N: ArrayLike, is_hit_b_N: ArrayLike, patient_N: ArrayLike, *, confidence: float) -> Interval:
     """Share of hits of A less that of B on the same breasts, such as two sensitivities.
 
-    None without any, no ends below five patients. Bonett and Price's adjusted interval with the design effect of patients: half
-    a breast is added to either kind of disagreement, so equal decisions do not give an interval of no width.
+    None without any, no ends below five patients. Around the difference, with the variance of Bonett and Price's adjusted
+    interval and the design effect of patients: something is added to either kind of disagreement, so equal decisions do not
+    give an interval of no width. Their middle, which is drawn towards 0, holds too much with few patients.
     """
     a_N, b_N = np.asarray(is_hit_a_N, dtype=bool), np.asarray(is_hit_b_N, dtype=bool)
     patients_N = np.asarray(patient_N)
@@ -240,7 +237,7 @@ def paired_proportions(is_hit_a_N: ArrayLike, is_hit_b_N: ArrayLike, patient_N: 
     variance, patients = clustered_variance((change_N - value) / len(a_N), patients_N)
     factor, quantile = 1.0, float(ndtri((1.0 + confidence) / 2.0))
     if patients < len(a_N):
-        factor = design_effect(np.ones(len(a_N)), patients_N)
+        factor = design_effect(np.ones(len(a_N)), patients_N, _DISAGREEMENT_LIKENESS)
         if (single := float(change_N.var()) / len(a_N)) > 0.0:
             factor, quantile = drawn_factor(variance / single, factor, patients, confidence=confidence)
     count = len(a_N) / factor
@@ -248,6 +245,5 @@ def paired_proportions(is_hit_a_N: ArrayLike, is_hit_b_N: ArrayLike, patient_N: 
         (float(kind_N.mean()) * count + _ADDED_DISAGREEMENT) / (count + 2.0 * _ADDED_DISAGREEMENT)
         for kind_N in (a_N & ~b_N, ~a_N & b_N)
     )
-    middle = only_a - only_b
-    reach = quantile * np.sqrt((only_a + only_b - middle**2) / (count + 2.0 * _ADDED_DISAGREEMENT))
-    return Interval(value=value, low=max(-1.0, float(middle - reach)), high=min(1.0, float(middle + reach)))
+    reach = quantile * float(np.sqrt((only_a + only_b - (only_a - only_b) ** 2) / (count + 2.0 * _ADDED_DISAGREEMENT)))
+    return Interval(value=value, low=max(-1.0, value - reach), high=min(1.0, value + reach))
