@@ -23,6 +23,7 @@ import psutil
 import pydicom
 import pytest
 
+from flows.crossvalidate import crossvalidate
 from flows.evaluate import evaluate
 from flows.explain import explain
 from flows.ingest import ingest
@@ -30,6 +31,7 @@ from flows.pipeline import pipeline
 from flows.predict import predict
 from flows.table1 import table1
 from mammo_tests.foreign_modules import ForeignFolder, foreign_folder, unsafe
+from mammo_tests.training_store import with_baseline
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError, ConfigError
 from schemas.reports.training import EpochRecord
@@ -291,6 +293,33 @@ def test_predict_takes_the_weights_of_its_workspace(first: Any, config: RunConfi
     assert first.report.train.checkpoint_sha256[:12] in predicted.report_path.read_text()
 
 
+def test_a_cross_validation_trains_and_judges_each_fold_and_goes_on_where_it_stopped(
+    first: Any, config: RunConfig, run_flow: RunFlow
+) -> None:
+    """Two folds of the pipeline's eight patients: a network for each, all judged once; a lost page is made without training."""
+    folds = with_baseline(config)
+    folds = RunConfig.model_validate(
+        {**folds.model_dump(), "split": {"folds": 2, "tuning_fraction": 0.25}, "train": {**folds.train.model_dump(), "epochs": 1}}
+    )
+    ran = run_flow(crossvalidate, folds)
+    ran.task_states("split", "train", "evaluate", "crossvalidate")
+    ended = Counter[str]()
+    for run in ran.client.read_task_runs(flow_run_filter=_with_id(ran.flow_run_id)):
+        ended[run.name.rsplit("-", 1)[0]] += run.state_name == "Completed"
+    assert {name: ended[name] for name in ("split", "train", "evaluate", "crossvalidate")} == {
+        "split": 2, "train": 2, "evaluate": 2, "crossvalidate": 1
+    }  # fmt: skip
+    pooled = ran.report.by_finding["malignant"]
+    assert (pooled.patients, pooled.breasts, len(pooled.folds)) == (8, 16, 2)
+    assert len({fold.model_sha256 for fold in pooled.folds}) == 2
+    folder = config.workspace_dir / "crossvalidate"
+    trained = {path: path.stat().st_mtime_ns for path in folder.glob("fold-*/train/*/epoch-*/weights.safetensors")}
+    ran.report.page_path.unlink()
+    again = run_flow(crossvalidate, folds)
+    assert again.report.by_finding == ran.report.by_finding and again.report.page_path.exists()
+    assert len(trained) == 2 and all(path.stat().st_mtime_ns == before for path, before in trained.items())
+
+
 # ------------------------------------------------------------------------------------------------------- new exams
 
 
@@ -414,6 +443,12 @@ def test_a_killed_pipeline_executes_each_stage_to_its_end_once(resumed: Any) -> 
     assert {stage: ended[stage] for stage in STAGES if stage != "evaluate"} == dict.fromkeys(set(STAGES) - {"evaluate"}, 1)
     assert executed["evaluate"] == 1
     assert ended["ingest-batch"] == 1 and last.task_states("evaluate")["evaluate"] == "Cached"
+
+
+def _with_id(flow_run_id: Any) -> Any:
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    return FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
 
 
 def _named(flow_run_name: str) -> Any:
