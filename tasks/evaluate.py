@@ -13,16 +13,13 @@ from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members
 from tasks.adapters.models.scorings import enter_scoring
 from tasks.adapters.models.seen_patients import refuse_other_splits
 from tasks.adapters.provenance import file_sha256, provenance
-from tasks.adapters.scoring.metrics_table import evaluation_sentences, metrics_markdown
+from tasks.adapters.scoring.metrics_table import INTERVAL_METHOD, evaluation_sentences, metrics_markdown
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_markdown
 from tasks.stage import GPU_TAG, stage
 
 logger = logging.getLogger(__name__)
-
-INTERVAL_METHOD = "score intervals with patients as clusters; docs/explanation/what-the-numbers-mean.md"
-"""What the report says of its intervals; a former release's say nothing."""
 
 
 def _read_formerly(config: RunConfig, splits: SplitReport, trained: TrainReport | None) -> tuple[str, ...] | None:

@@ -50,6 +50,13 @@ def test_every_stage_of_an_old_workspace_is_finished(old_config: Path) -> None:
     assert [stage for stage in STAGES if finished_report(stage, config) is None] == []
 
 
+def test_what_an_old_evaluation_lacks_is_said(old_config: Path, mammo: Mammo) -> None:
+    """It is not made again by itself; the terminal says what this release would measure besides, and how."""
+    answer = mammo("evaluate", old_config)
+    assert answer.code == 0 and "Finished before" in answer.stderr
+    assert "percentile bootstrap" in answer.stdout and "mammo evaluate CONFIG.yaml --force evaluate" in answer.stdout
+
+
 def test_an_old_workspace_that_was_moved_is_finished_too(old_config: Path, tmp_path: Path) -> None:
     """Its keys and reports hold the place it was made at. The copy is asked beside the original, and reads its own files."""
     shutil.copytree(old_config.parent, tmp_path / "moved")

@@ -299,7 +299,11 @@ def test_a_cross_validation_trains_and_judges_each_fold_and_goes_on_where_it_sto
     """Two folds of the pipeline's eight patients: a network for each, all judged once; a lost page is made without training."""
     folds = with_baseline(config)
     folds = RunConfig.model_validate(
-        {**folds.model_dump(), "split": {"folds": 2, "tuning_fraction": 0.25}, "train": {**folds.train.model_dump(), "epochs": 1}}
+        {
+            **folds.model_dump(),
+            "split": {"folds": 2, "tuning_fraction": 0.25},
+            "train": {**folds.train.model_dump(), "epochs": 1},
+        }
     )
     ran = run_flow(crossvalidate, folds)
     ran.task_states("split", "train", "evaluate", "crossvalidate")

@@ -31,7 +31,7 @@ from tasks.adapters.pages.evaluations.evaluation_page import SCRIPT, charts_of
 from tasks.adapters.pages.measures import MeasuredTable, count_table, measured_tables
 from tasks.adapters.pages.panels import exam_links, explained_panels, page_findings, predicted_panels
 from tasks.adapters.pages.render import LATERALITY, write_page
-from tasks.adapters.scoring.metrics_table import drawn_sentence, patients_sentence, weights_sentence
+from tasks.adapters.scoring.metrics_table import drawn_sentence, former_sentence, patients_sentence, weights_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -202,6 +202,8 @@ def _cautions(report: PipelineReport, config: RunConfig) -> list[str]:
     patients = report.evaluation.patients
     if not patients.is_checked or patients.test_left_out or patients.tuning_left_out:
         cautions.append(patients_sentence(patients))
+    if former := former_sentence(report.evaluation):
+        cautions.append(former)
     if report.validation.blocking:
         cautions.append(f"{len(report.validation.blocking)} blocking data checks failed: see data checks.")
     trained, evaluated = report.train.provenance, report.evaluation.provenance

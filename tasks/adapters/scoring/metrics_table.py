@@ -12,6 +12,8 @@ from tasks.adapters.models.scorings import scorings_sentence
 
 SHORT = 12
 """Characters of a digest that people are shown."""
+INTERVAL_METHOD = "intervals by patients as clusters, second form; docs/explanation/what-the-numbers-mean.md"
+"""What an evaluation says of its intervals. Another form has another text, so that pages tell the older ones."""
 
 
 def metrics_markdown(
@@ -45,7 +47,27 @@ def evaluation_text(evaluated: EvaluationReport) -> str:
 def evaluation_sentences(evaluated: EvaluationReport) -> str:
     """Whose numbers these are, whether they had seen the patients, how often these were looked at, and what is forbidden."""
     said = (weights_sentence(evaluated), patients_sentence(evaluated.patients), scorings_sentence(evaluated.scorings))
-    return " ".join(filter(None, (*said, *evaluated.terms)))
+    return " ".join(filter(None, (*said, *evaluated.terms, former_sentence(evaluated))))
+
+
+def former_sentence(evaluated: EvaluationReport) -> str:
+    """What a finished evaluation of a former release lacks, and how to have it; nothing of one that lacks nothing.
+
+    A finished evaluation is not made again by itself: its numbers may be printed somewhere, and scoring takes hours.
+    """
+    lacking = []
+    if not evaluated.interval_method:
+        lacking.append("its intervals are the percentile bootstrap, which holds too little with few patients")
+    elif evaluated.interval_method != INTERVAL_METHOD:
+        lacking.append("its intervals are of an earlier form, which with few patients holds too little or too much")
+    if evaluated.locked is None:
+        lacking.append("it has no locked thresholds, stated shares, decision curves, original read or lesion by lesion")
+    if not lacking:
+        return ""
+    return (
+        f"A former release made this evaluation: {'; '.join(lacking)}. "
+        "To measure anew: mammo evaluate CONFIG.yaml --force evaluate; the estimates stay, and the log of test scorings counts it."
+    )
 
 
 def weights_sentence(evaluated: EvaluationReport) -> str:

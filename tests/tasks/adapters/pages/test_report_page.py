@@ -28,13 +28,14 @@ from schemas.config.network import ResNet22Config
 from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, Finding
 from schemas.reports.data import CheckResult, IngestReport, SeenBreasts, SplitCount, SplitReport, ValidationReport
-from schemas.reports.evaluation import EvaluationReport, FindingMetrics, JudgedPatients
+from schemas.reports.evaluation import EvaluationReport, FindingMetrics, JudgedPatients, LockedSettings
 from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, ImageScore, PipelineReport, PredictReport
 from schemas.reports.report import Interval, Provenance
 from schemas.reports.training import EnsembleMember, EpochRecord, StartedPart, StartedWeights, TrainReport
 from tasks.adapters.pages.charts.curves import FindingScores, pr_chart, roc_chart
 from tasks.adapters.pages.panels import PANEL_WIDTH_PX
 from tasks.adapters.pages.report_page import render_prediction, render_report
+from tasks.adapters.scoring.metrics_table import INTERVAL_METHOD
 from tasks.adapters.scoring.screening import with_screening_metrics
 
 CREATED = datetime(2026, 3, 4, 15, 6, tzinfo=UTC)
@@ -722,9 +723,16 @@ def test_cautions_come_before_numbers(render: Callable[..., str]) -> None:
     many = {f: _finding_metrics(_scores(f, breasts=600)) for f in FINDINGS}
     evaluation = EvaluationReport(
         scores_path=Path("s"), by_finding=many, exams=300, images=1200, provenance=_provenance(),
-        patients=JudgedPatients(is_checked=True),
+        patients=JudgedPatients(is_checked=True), interval_method=INTERVAL_METHOD, locked=LockedSettings(is_own_site=True),
     )  # fmt: skip
     assert "Before quoting" not in render(evaluation=evaluation, config={"phantom": None})
+    for lacks, words in (
+        ({"locked": None}, "no locked thresholds"),
+        ({"interval_method": ""}, "percentile bootstrap"),
+        ({"interval_method": "an earlier text"}, "of an earlier form"),
+    ):
+        page = render(evaluation=evaluation.model_copy(update=lacks), config={"phantom": None})
+        assert words in page and "mammo evaluate CONFIG.yaml --force evaluate" in page.partition('id="cohort"')[0]
 
 
 def test_terms_and_what_a_table_left_out_are_on_the_page(render: Callable[..., str], tmp_path: Path) -> None:
