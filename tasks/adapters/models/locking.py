@@ -22,11 +22,13 @@ from schemas.reports.evaluation import FindingMetrics, LockedSettings, Recalibra
 from schemas.reports.report import Provenance
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.model_files import (
+    ENSEMBLE,
     OPERATING_POINTS,
     RECALIBRATION,
     TEMPERATURE,
     ensemble_sha256,
     read_recalibration,
+    write_ensemble,
     write_recalibration,
 )
 from tasks.adapters.workspace import write_atomically
@@ -74,7 +76,10 @@ def read_locked(members: Sequence[EnsembleMember], config: EvaluateConfig, *, is
         return Locked(thresholds={}, recalibrations={}, settings=LockedSettings(is_own_site=True))
     folder, sha256 = _home(members, config), ensemble_sha256(members)
     if folder is None:
-        missing = "the mean of several weights that are named one by one has no folder of its own: name an ensemble.json"
+        missing = (
+            "several weights that are named one by one keep nothing together: name in evaluate.ensemble the ensemble.json that "
+            "their evaluation left in its folder where they were tuned"
+        )
         return Locked(thresholds={}, recalibrations={}, settings=LockedSettings(is_own_site=False, missing=missing))
     kept = kept_points(folder, sha256)
     recalibrations, why_not = _kept_recalibrations(folder, sha256)
@@ -100,7 +105,8 @@ def keep_for_others(
     """Leaves what was chosen and fitted in an evaluation's folder, and beside the weights if their own site chose it.
 
     Beside the weights it is written where it is known that they were not trained on these patients and, if something is kept
-    there already, where this is the tuning split that they were tuned on: no other site moves what its own has fixed.
+    there already, where this is the tuning split that they were tuned on: no other site moves what its own has fixed. Several
+    weights that were named one by one are named together in the evaluation's folder, so that others find there what was fixed.
 
     Args:
         folder: The evaluation's.
@@ -121,6 +127,7 @@ def keep_for_others(
         points = points.model_copy(update={"chosen_on": f"{points.chosen_on}; {said}"})
     write_recalibration(folder, fitted)
     write_atomically(folder / OPERATING_POINTS, points.model_dump_json(indent=1).encode())
+    _name_together(folder / ENSEMBLE, members, config, is_kept=standing.is_own_tuning and config.read_as is None)
     home = _home(members, config)
     if home is None or not standing.are_unseen or config.read_as is not None:
         return
@@ -208,6 +215,14 @@ def _home(members: Sequence[EnsembleMember], config: EvaluateConfig) -> Path | N
     if len(members) == 1:
         return members[0].path
     return None if config.ensemble is None else config.ensemble.parent
+
+
+def _name_together(path: Path, members: Sequence[EnsembleMember], config: EvaluateConfig, *, is_kept: bool) -> None:
+    """An ``ensemble.json`` beside what was chosen for several named weights; that of an evaluation before goes."""
+    if len(members) > 1 and config.ensemble is None and is_kept:
+        write_ensemble(path, members)
+    elif config.ensemble is None or config.ensemble.resolve() != path.resolve():
+        path.unlink(missing_ok=True)
 
 
 def _is_of(folder: Path, sha256: str) -> bool:

@@ -66,7 +66,7 @@ def former_sentence(evaluated: EvaluationReport) -> str:
         return ""
     return (
         f"A former release made this evaluation: {'; '.join(lacking)}. "
-        "To measure anew: mammo evaluate CONFIG.yaml --force evaluate; the estimates stay, and the log of test scorings counts it."
+        "To measure anew: mammo evaluate CONFIG.yaml --force evaluate; estimates stay, and the log of test scorings counts it."
     )
 
 

@@ -17,7 +17,7 @@ from schemas.reports.evaluation import FindingMetrics, RecalibrationFit
 from schemas.reports.report import Interval, Provenance
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.locking import Standing, keep_for_others, kept_recalibrations, read_locked
-from tasks.adapters.models.model_files import OPERATING_POINTS, RECALIBRATION
+from tasks.adapters.models.model_files import OPERATING_POINTS, RECALIBRATION, read_ensemble
 
 CONFIG = EvaluateConfig()
 
@@ -82,7 +82,9 @@ def test_weights_without_fixed_thresholds_say_so(tmp_path: Path) -> None:
     one = EnsembleMember(path=tmp_path / "weights", sha256="aa")
     nothing = read_locked([one], CONFIG, is_own_tuning=False).settings
     assert nothing.kept is None and OPERATING_POINTS in nothing.missing and RECALIBRATION in nothing.missing
-    assert "name an ensemble.json" in read_locked([one, one], CONFIG, is_own_tuning=False).settings.missing
+    assert (
+        "the ensemble.json that their evaluation left" in read_locked([one, one], CONFIG, is_own_tuning=False).settings.missing
+    )
 
 
 def test_thresholds_of_other_weights_are_refused(tmp_path: Path) -> None:
@@ -105,6 +107,28 @@ def test_a_mean_score_keeps_its_thresholds_beside_the_file_that_names_its_weight
     keep_for_others(tmp_path, members, config, _measured(0.4, 0.7), provenance=_provenance("own"), standing=here)
     assert (tmp_path / "search" / OPERATING_POINTS).exists()
     assert read_locked(members, config, is_own_tuning=False).thresholds["malignant"][0].threshold == 0.4
+
+
+def test_weights_named_one_by_one_are_named_together_where_they_were_tuned(tmp_path: Path) -> None:
+    """Whoever names the file in the evaluation's folder has what was fixed; it is gone once other weights were evaluated."""
+    members = [EnsembleMember(path=tmp_path / name, sha256=name) for name in ("aa", "bb")]
+    here, elsewhere = (Standing(are_unseen=True, is_own_tuning=own) for own in (True, False))
+    together = EvaluateConfig(ensemble=tmp_path / "ensemble.json")
+
+    def keep(members: list[EnsembleMember], config: EvaluateConfig, standing: Standing, threshold: float) -> None:
+        (tmp_path / "aa").mkdir(exist_ok=True)
+        measured = _measured(threshold, 0.7)
+        keep_for_others(tmp_path, members, config, measured, provenance=_provenance("own"), standing=standing)
+
+    keep(members, CONFIG, elsewhere, 0.3)
+    assert not (tmp_path / "ensemble.json").exists()
+    keep(members, CONFIG, here, 0.4)
+    named = read_ensemble(tmp_path / "ensemble.json")
+    assert read_locked(named, together, is_own_tuning=False).thresholds["malignant"][0].threshold == 0.4
+    keep(list(named), together, here, 0.5)
+    assert read_locked(named, together, is_own_tuning=False).thresholds["malignant"][0].threshold == 0.5
+    keep(members[:1], CONFIG, here, 0.6)
+    assert not (tmp_path / "ensemble.json").exists()
 
 
 def test_a_recalibration_is_moved_to_a_stated_share_of_findings(tmp_path: Path) -> None:
