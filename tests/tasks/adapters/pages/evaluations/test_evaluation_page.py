@@ -1,4 +1,4 @@
-"""The pages of an evaluation and of a cross-validation by themselves: with all they can hold, no wider than a window, accessible."""
+"""The pages of an evaluation and of a cross-validation by themselves: with all they can hold, accessible."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evaluated(folder: Path) -> EvaluationReport:
             "model_sha256": report.model_sha256,
         }
         | {f"{finding}_score": 1.0 / (1.0 + np.exp(2.0 - rng.normal(label_B * 1.7))) for finding in ("benign", "malignant")}
-        | {finding: label_B for finding in ("benign", "malignant")}
+        | dict.fromkeys(("benign", "malignant"), label_B)
     )
     table.to_parquet(report.scores_path.with_name("breast_scores.parquet"), index=False)
     full = every_measure(operating_points=drawn.operating_points, subgroups=drawn.subgroups)
