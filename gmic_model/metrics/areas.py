@@ -128,6 +128,13 @@ def implied_variance(area: float, positives: int, negatives: int) -> float:
     return area * (1.0 - area) * (1.0 + mean_less_1 * alike) / (positives * negatives)
 
 
+def standard_error(area: float, positives: int, negatives: int) -> float:
+    """Of an empirical AUROC, by the area and the sizes alone (Hanley and McNeil 1982, scores of exponential distribution)."""
+    alike_positive, alike_negative = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
+    spread = (positives - 1) * (alike_positive - area**2) + (negatives - 1) * (alike_negative - area**2)
+    return float(np.sqrt((area * (1.0 - area) + spread) / (positives * negatives)))
+
+
 def precision_influence(score_B: NDArray[np.float64], is_positive_B: NDArray[np.bool_]) -> NDArray[np.float64]:
     """By how much the average precision moves with each breast's weight, sums over each class zero.
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from schemas.config.section import Config, Fraction
+from schemas.config.section import ADDED_LATER, Config, Fraction
 
 
 class StartPart(StrEnum):
@@ -107,6 +107,12 @@ class RecipeConfig(Config):
         1,
         description="The best epoch is that of the highest mean tuning AUROC of so many epochs up to it, which with few tuning "
         "positives is less luck; 1 = each epoch's own, as in the paper. Training alone; pre-training takes the lowest loss",
+    )
+    best_by: Literal["auroc", "loss"] = Field(
+        "auroc",
+        json_schema_extra=ADDED_LATER,
+        description="What chooses the best epoch on tuning: the highest malignant AUROC, as in the paper, or the lowest "
+        "cross-entropy, in which every breast of both findings counts and not the order of a few",
     )
     batch_norm: Literal["batch", "running", "remeasured"] = Field(
         "batch",

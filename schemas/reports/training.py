@@ -60,6 +60,11 @@ class EpochRecord(Report):
     tuning_malignant_f1: float | None = Field(None, description="F1 on tuning views with a mask of a malignant finding")
     is_best_localization: bool = Field(False, description="By malignant F1 (paper 3.3); former releases: by the mean F1")
     memory_mib: float = Field(0.0, description="Most memory taken so far: of the GPU if there is one, else of the process")
+    tuning_loss: float | None = Field(
+        None,
+        json_schema_extra=ADDED_TO_REPORT,
+        description="Cross-entropy of the tuning breasts, mean of the findings; breasts with and without one count half each",
+    )
 
 
 class PretrainEpoch(Report):

@@ -26,7 +26,7 @@ from tasks.adapters.models.model_files import model_names
 from tasks.adapters.models.scorings import scorings_sentence
 from tasks.adapters.pages.charts.cohort_flow import cohort_steps, flow_chart, split_ends
 from tasks.adapters.pages.charts.curves import FindingScores, Whisker, whisker
-from tasks.adapters.pages.charts.training_curves import loss_chart, tuning_chart
+from tasks.adapters.pages.charts.training_curves import choice_note, kept_for, loss_chart, tuning_chart
 from tasks.adapters.pages.evaluations.evaluation_page import SCRIPT, charts_of
 from tasks.adapters.pages.measures import MeasuredTable, count_table, measured_tables
 from tasks.adapters.pages.panels import exam_links, explained_panels, page_findings, predicted_panels
@@ -89,6 +89,8 @@ def render_report(
         failed_checks=[*report.validation.blocking, *report.validation.warnings],
         met_checks=[check for check in report.validation.checks if check.is_met],
         training_charts=(loss_chart(epochs, report.train.best_epoch), tuning_chart(epochs, report.train.best_epoch)),
+        kept_for=kept_for(config.train.recipe),
+        choice_said=_choice_said(report),
         **charts_of(report.evaluation, list(scores)),
         failures=failures,
         panels=panels,
@@ -187,6 +189,13 @@ def _whiskers(report: PipelineReport) -> dict[str, dict[str, Whisker | None]]:
         }
         for finding, metrics in report.evaluation.by_finding.items()
     }
+
+
+def _choice_said(report: PipelineReport) -> str:
+    tuning = report.split.counts.get(Split.TUNING)
+    malignant = tuning.malignant_breasts if tuning else 0
+    others = 2 * tuning.exams - malignant if tuning else 0  # nearly all exams have both breasts
+    return choice_note(report.train.epochs, report.train.best_epoch, malignant=malignant, others=others)
 
 
 def _cautions(report: PipelineReport, config: RunConfig) -> list[str]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gmic_model.learning.first_weights import fresh_names, take_weights
 from gmic_model.learning.learner import Learner, choose_device, new_learner
@@ -85,18 +85,27 @@ def say(message: Mapping[str, Any]) -> None:
 
 
 def epoch_record(
-    facts: EpochFacts, result: TuningResult, before: Sequence[EpochRecord], *, best_of_epochs: int = 1
+    facts: EpochFacts,
+    result: TuningResult,
+    before: Sequence[EpochRecord],
+    *,
+    best_of_epochs: int = 1,
+    best_by: Literal["auroc", "loss"] = "auroc",
 ) -> EpochRecord:
-    """The epoch's line of the curve: the best one is chosen by malignant AUROC, the one that points best by malignant F1.
+    """The epoch's line of the curve: the best one is chosen by malignant AUROC or loss, the one that points best by F1.
 
     Args:
         facts: What training knows of the epoch.
         result: What tuning says of it.
         before: The epochs before it.
-        best_of_epochs: Epochs up to each whose mean AUROC chooses; while there are fewer, the mean of those there are.
+        best_of_epochs: Epochs up to each whose mean chooses; while there are fewer, the mean of those there are.
+        best_by: Highest tuning AUROC, or lowest tuning loss.
     """
     malignant, f1 = result.auroc[Finding.MALIGNANT], result.malignant_f1
-    curve = [record.tuning_malignant_auroc or 0.0 for record in before] + [malignant or 0.0]
+    if best_by == "loss":
+        chooses, curve = result.loss, [-(record.tuning_loss or 0.0) for record in before] + [-(result.loss or 0.0)]
+    else:
+        chooses, curve = malignant, [record.tuning_malignant_auroc or 0.0 for record in before] + [malignant or 0.0]
     means = [_mean_of_last(curve[: count + 1], best_of_epochs) for count in range(len(curve))]
     best_f1 = max((record.tuning_malignant_f1 or 0.0 for record in before), default=-1.0)
     return EpochRecord(
@@ -109,8 +118,9 @@ def epoch_record(
         images_per_s=facts.images_per_s,
         memory_mib=facts.memory_mib,
         # Without tuning positives there is nothing to choose by: the last epoch is then the best.
-        is_best=malignant is None or means[-1] == max(means),
+        is_best=chooses is None or means[-1] == max(means),
         is_best_localization=f1 is not None and f1 >= best_f1,
+        tuning_loss=result.loss,
     )
 
 
@@ -139,7 +149,8 @@ def _training(request: TrainingRequest, processes: Processes) -> Training:
             batch_images=config.evaluate.batch_images,
         )
         curves.tuning(result, facts.epoch)
-        return epoch_record(facts, result, before, best_of_epochs=config.train.recipe.best_of_epochs)
+        recipe = config.train.recipe
+        return epoch_record(facts, result, before, best_of_epochs=recipe.best_of_epochs, best_by=recipe.best_by)
 
     return _prepared(request, processes, data, learner, measure_epoch, EpochRecord, about)
 

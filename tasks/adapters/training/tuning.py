@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,9 @@ from schemas.config.training import FitConfig
 from schemas.exam import FINDINGS, Finding
 from tasks.adapters.store.views import StoredViews
 
+_LEAST_PROBABILITY: Final = 1e-7
+"""A score of 0 or 1 that is wrong would make every other breast's loss nothing beside its own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewPicture:
@@ -38,6 +41,7 @@ class TuningResult:
     Attributes:
         auroc: Breast-level, by finding.
         localization_f1: Mean over findings of the continuous F1 over the views that have a mask of it.
+        loss: Cross-entropy of the breasts, mean of the findings; breasts with and without one count half each.
         malignant_f1: Of the views with a mask of a malignant finding alone: the weights that point best are chosen by it.
         score_BC, label_BC: Breasts, for a precision-recall curve; 255 = not known.
         pictures: The first few views, those with a malignant finding before the others.
@@ -46,6 +50,7 @@ class TuningResult:
     auroc: dict[Finding, float | None]
     localization_f1: float | None
     malignant_f1: float | None
+    loss: float | None
     score_BC: NDArray[np.float64]
     label_BC: NDArray[np.int64]
     pictures: tuple[ViewPicture, ...]
@@ -126,6 +131,7 @@ def _result(lines: pd.DataFrame, seen: list[_SeenView]) -> TuningResult:
         auroc=dict(zip(FINDINGS, breast_auroc(score_NC, label_NC, exam_id_N, laterality_N), strict=True)),
         localization_f1=float(np.mean(list(means.values()))) if means else None,
         malignant_f1=means.get(Finding.MALIGNANT),
+        loss=breast_loss(breasts.score_BC, label_NC[breasts.first_image_B]),
         score_BC=breasts.score_BC,
         label_BC=label_NC[breasts.first_image_B],
         pictures=tuple(view.picture for view in seen if view.picture is not None),
@@ -176,3 +182,18 @@ def breast_auroc(
     breasts = breast_scores(score_NC, exam_id_N, laterality_N)
     label_BC = label_NC[breasts.first_image_B]  # views of a breast share its label
     return [auroc(breasts.score_BC[:, finding], label_BC[:, finding]) for finding in range(score_NC.shape[1])]
+
+
+def breast_loss(score_BC: NDArray[np.float64], label_BC: NDArray[np.int64]) -> float | None:
+    """Mean over the findings of the cross-entropy, breasts with and without the finding counting half each; None = one class.
+
+    A training shows as many exams with as without a finding: by their shares in the tuning split, the few with one would
+    hardly count, and a network that is right about the balance of its training would seem wrong.
+    """
+    score_BC = score_BC.clip(_LEAST_PROBABILITY, 1.0 - _LEAST_PROBABILITY)
+    losses = []
+    for score_B, label_B in zip(score_BC.T, label_BC.T, strict=True):
+        classes = -np.log(score_B[label_B == 1]), -np.log1p(-score_B[label_B == 0])
+        if all(loss_B.size for loss_B in classes):
+            losses.append(np.mean([loss_B.mean() for loss_B in classes]))
+    return float(np.mean(losses)) if losses else None

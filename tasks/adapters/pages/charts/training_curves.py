@@ -1,4 +1,4 @@
-"""Curves of a training, epoch by epoch: the loss, and AUROC on the tuning split."""
+"""Curves of a training, epoch by epoch: the loss, and AUROC on the tuning split; and how sure the choice of an epoch is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from gmic_model.metrics.areas import standard_error
+from schemas.config.recipe import RecipeConfig
 from schemas.exam import Finding
 from schemas.reports.training import EpochRecord
 from tasks.adapters.pages.charts.frame import Chart, Frame
@@ -70,6 +72,44 @@ def tuning_chart(epochs: Sequence[EpochRecord], best_epoch: int) -> Chart:
         x_values=_epoch_ticks(epochs),
         y_values=ticks,
         marker=(best_epoch, f"best epoch {best_epoch}"),
+    )
+
+
+def kept_for(recipe: RecipeConfig) -> str:
+    """What made an epoch the best one, in words."""
+    by = (
+        "the lowest cross-entropy on the tuning split"
+        if recipe.best_by == "loss"
+        else "best malignant AUROC on the tuning split"
+    )
+    return by if recipe.best_of_epochs == 1 else f"{by}, as the mean of {recipe.best_of_epochs} epochs"
+
+
+def choice_note(epochs: Sequence[EpochRecord], best_epoch: int, *, malignant: int, others: int) -> str:
+    """How sure it is that the kept epoch is the best: its tuning AUROC's standard error, and how many epochs lie within it.
+
+    Args:
+        epochs: The curve.
+        best_epoch: The one whose weights were kept.
+        malignant: Tuning breasts with a malignant finding.
+        others: Tuning breasts without.
+    """
+    aurocs = {record.epoch: record.tuning_malignant_auroc for record in epochs if record.tuning_malignant_auroc is not None}
+    if best_epoch not in aurocs or not malignant or not others:
+        return "No tuning AUROC is defined, so nothing says that another epoch would not have been better."
+    kept = aurocs[best_epoch]
+    error = standard_error(kept, malignant, others)
+    near = sum(auroc >= kept - error for auroc in aurocs.values())
+    sure = (
+        "which of them was kept is partly luck, and the kept one's AUROC on tuning is too good"
+        if near > 1
+        else "no other epoch comes near"
+    )
+    breasts = "breast" if malignant == 1 else "breasts"
+    counted = f"{near} of {len(aurocs)} {'epoch' if len(aurocs) == 1 else 'epochs'}"
+    return (
+        f"Its tuning AUROC, {kept:.3f} over {malignant} malignant {breasts}, has a standard error of about {error:.3f}; "
+        f"{counted} lie within it: {sure}."
     )
 
 

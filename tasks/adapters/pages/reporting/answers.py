@@ -12,6 +12,7 @@ from typing import Final
 from schemas.config.run import RunConfig
 from schemas.reports.pages import PipelineReport
 from tasks.adapters.models.scorings import scorings_sentence
+from tasks.adapters.pages.charts.training_curves import kept_for
 from tasks.adapters.pages.reporting.sentences import (
     areas,
     files_refused,
@@ -219,7 +220,7 @@ def _training_answers(report: PipelineReport, config: RunConfig, is_of_training:
         "without a finding for each one with it; windows shifted by up to "
         f"{config.preprocess.jitter_shift_px} pixels. Labels of breasts only, no outlines.",
     )
-    chosen = (f"Epoch {report.train.best_epoch} of {len(report.train.epochs)}: best malignant AUROC on the tuning split.",)
+    chosen = (f"Epoch {report.train.best_epoch} of {len(report.train.epochs)}: {kept_for(train.recipe)}.",)
     looked = scorings_sentence(evaluated.scorings)
     balanced = (
         f"Each epoch has {train.negatives_per_positive:g} exams without a finding for each one with it, so scores run higher "
