@@ -37,7 +37,6 @@ class Table:
         columns: The set's names of the columns that are wanted, by which rows are asked.
         texts: Columns that hold identifiers: a number with an exponent there is an identifier that was destroyed.
         get: Where the table is got.
-        may_be_empty: A table without a row says that there is nothing, not that its rows are lost.
         may_repeat: Two equal lines are two rows of it, as the publisher counts them.
         repeated: How often a line stood in it before, by the table's name; filled while it is read.
     """
@@ -48,7 +47,6 @@ class Table:
     texts: tuple[str, ...] = ()
     sheet: str | None = None
     get: str = ""
-    may_be_empty: bool = False
     may_repeat: bool = False
     repeated: Counter[str] = field(default_factory=Counter, compare=False)
 
@@ -99,7 +97,7 @@ class Table:
             for name in self.texts:
                 row[name] = self._as_text(row[name], name, number)
             yield row
-        if is_empty and not self.may_be_empty:
+        if is_empty:
             self.refuse("holds no rows", expected="the table as it was published", got="its heading alone")
 
     def refuse(self, what: str, *, expected: object = None, got: object = None) -> NoReturn:
@@ -167,15 +165,26 @@ class Table:
         failure: str
         try:
             with CalamineWorkbook.from_path(str(self.path)) as book:
-                name = self.sheet if self.sheet in book.sheet_names else book.sheet_names[0]
-                rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
-                yield from ([cell_text(cell) for cell in row] for row in rows)
+                names = [name for name in book.sheet_names if name == self.sheet] or book.sheet_names
+                first: list[list[str]] = []
+                for name in names:  # a person may have put another sheet before the table's
+                    sheet = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
+                    rows = [[cell_text(cell) for cell in row] for row in sheet]
+                    if self._has_columns(rows):
+                        yield from rows
+                        return
+                    first = first or rows
+                yield from first
                 return
         except CalamineError as error:
             failure = str(error)
         except OSError as error:
             failure = error.strerror or type(error).__name__
         self.refuse("cannot be read", expected="a spreadsheet", got=failure)
+
+    def _has_columns(self, rows: Sequence[Sequence[str]]) -> bool:
+        header = {plain(name) for name in next((row for row in rows if any(row)), ())}
+        return header.issuperset(map(plain, self.columns))
 
 
 def cell_text(cell: object) -> str:

@@ -118,7 +118,7 @@ def _mark(tree: Tree, reading: Reading, by_name: Mapping[str, tuple[Row, Image]]
     if path is None:
         reading.remarks.append(tree.remark_missing(FACTS.needs[1]))
         return
-    table = Table(path=path, columns=_OUTLINES, get=FACTS.get, may_be_empty=True, repeated=tree.repeated)
+    table = Table(path=path, columns=_OUTLINES, get=FACTS.get, repeated=tree.repeated)
     findings = {"malignant": "malignant", "benign": "benign"}
     for row in table:
         name = row["#filename"].strip().casefold()

@@ -38,7 +38,7 @@ _BOTH: Final = "BI-RADS of the case given to both breasts: malignant not known"
 
 
 def _read(tree: Tree, policies: Policies) -> Reading:
-    graded = _grades(tree)
+    graded, named = _grades(tree)
     reading = Reading()
     of_case: dict[str, list[int | None]] = {}
     for match in tree.matching(_FILE):
@@ -70,19 +70,24 @@ def _read(tree: Tree, policies: Policies) -> Reading:
                 birads=birads,
             )
         )
+    here = {(image.patient, image.laterality, image.view) for image in reading.images}
+    reading.faults["image that the table names and that is not here"] = len(named - here)  # Kaggle's copy is a part itself
     reading.counts = {"images": len(reading.images), **Counter(f"birads_{worst_birads(found)}" for found in of_case.values())}
     return reading
 
 
-def _grades(tree: Tree) -> dict[str, int]:
-    """The table's BI-RADS of each case; its folder's where the table does not name it."""
+def _grades(tree: Tree) -> tuple[dict[str, int], set[tuple[str, str, str]]]:
+    """The table's BI-RADS of each case, for which its folder's stands where it has none; and what images the table names."""
     if tree.find("correctSheetlast.xlsx") is None and tree.is_partial:
-        return {}
-    table = tree.table("correctSheetlast.xlsx", columns=("PatientID", "Assesment"))
+        return {}, set()
+    table = tree.table("correctSheetlast.xlsx", columns=("PatientID", "Assesment"), optional=("Breast type", "Breast view"))
     found: dict[str, list[int | None]] = {}
+    named = set()
     for row in table:
-        found.setdefault(row["PatientID"].strip(), []).append(birads_grade(row["Assesment"]))
-    return {patient: worst for patient, grades in found.items() if (worst := worst_birads(grades)) is not None}
+        found.setdefault(row["PatientID"], []).append(birads_grade(row["Assesment"]))
+        if row["Breast type"] and row["Breast view"]:
+            named.add((row["PatientID"], row["Breast type"][0].upper(), row["Breast view"].upper()))
+    return {patient: worst for patient, grades in found.items() if (worst := worst_birads(grades)) is not None}, named
 
 
 DATA_SET: Final = DataSet(facts=FACTS, read=_read, profile=PROFILE.name)

@@ -74,7 +74,11 @@ def test_every_image_of_cdd_cesm_is_read(tmp_path: Path) -> None:
     write_xlsx(
         tmp_path / "Radiology manual annotations.xlsx", {"all": [[*columns, "Pathology Classification/ Follow up"], *rows]}
     )
-    write_csv(tmp_path / "Radiology_hand_drawn_segmentations_v2.csv", ["#filename", "region_shape_attributes"], [])
+    write_csv(
+        tmp_path / "Radiology_hand_drawn_segmentations_v2.csv",
+        ["#filename", "region_shape_attributes"],
+        [["P0_L_CM_CC.jpg", "{}"]],
+    )
     reading = read("cdd-cesm", tmp_path)
     assert {image.path for image in reading.images} == {str(file) for file in files}
     assert [reading.counts[name] for name in ("low_energy", "subtracted", "patients")] == [1003, 1003, 326]

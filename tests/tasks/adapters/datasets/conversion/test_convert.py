@@ -85,6 +85,15 @@ def test_a_table_that_was_saved_otherwise_says_the_same(name: str, tmp_path: Pat
     assert read or not tables or name in {"cmmd", "mini-mias"}  # cmmd reads its spreadsheet
 
 
+def test_a_half_download_of_a_set_without_counts_is_counted(tmp_path: Path) -> None:
+    """KAU-BCMD's copy is smaller than what was published, so no count tells: its table names each image."""
+    root, target = tmp_path / "set", tmp_path / "out"
+    make("kau-bcmd", root)
+    assert "image that the table names" not in " ".join(converted("kau-bcmd", root, target)["faults"])
+    next(root.rglob("*_R.jpg")).unlink()
+    assert converted("kau-bcmd", root, target)["faults"]["image that the table names and that is not here"] == 1
+
+
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("spoil", ["heading alone", "cut", "nothing there"])
 def test_what_is_lost_of_every_set_is_said(name: str, spoil: str, tmp_path: Path) -> None:

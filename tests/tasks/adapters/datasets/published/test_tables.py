@@ -43,6 +43,17 @@ def test_a_spreadsheets_cells_are_texts(tmp_path: Path) -> None:
     ]
 
 
+def test_the_sheet_that_holds_the_table_is_found(tmp_path: Path) -> None:
+    """By its name, or by its columns where somebody has put notes before it; without either, the first sheet is refused."""
+    path = tmp_path / "a.xlsx"
+    write_xlsx(path, {"Notes": [["hello"]], "Plan1": [[None, None], ["id", "n"], ["17", 1]], "old": [["id", "n"], ["18", 1]]})
+    assert rows(path, "id") == [("17",)]
+    named = Table(path=path, columns=("id",), sheet="old", get="its publisher")
+    assert [row["id"] for row in named] == ["18"]
+    with pytest.raises(DatasetError, match="no other"):
+        rows(path, "other")
+
+
 @pytest.mark.parametrize("spoiled", ["9.00E+15", "9,00E+15", "9000000000000001.0"])
 def test_a_rounded_identifier_is_refused(spoiled: str, tmp_path: Path) -> None:
     """Sixteen digits that a program has read as a number are two exams in one."""
@@ -87,8 +98,6 @@ def test_a_line_that_stands_twice_is_read_once_and_counted(tmp_path: Path) -> No
     assert [row["id"] for row in table] == ["17", "18", "18"]
     assert table.repeated == {"a.csv": 2}
     assert len(list(Table(path=path, columns=("id",), may_repeat=True))) == 5
-    path.write_text("id,n\n")
-    assert list(Table(path=path, columns=("id",), may_be_empty=True)) == []
 
 
 def test_what_is_no_json_or_plist_is_said(tmp_path: Path) -> None:
