@@ -14,6 +14,7 @@ from schemas.exam import FINDINGS, Finding
 from schemas.reports.pages import ImageScore, PredictReport
 from tasks.adapters.models.checkpoints import Checkpoint
 from tasks.adapters.models.locking import kept_recalibrations
+from tasks.adapters.models.model_files import kept_terms
 from tasks.adapters.scoring.score_tables import SCORE_COLUMNS, image_table
 from tasks.adapters.scoring.scored_views import ScoredView
 from tasks.adapters.store.manifest import lines_of
@@ -105,12 +106,12 @@ def mean_breast_scores(table: pd.DataFrame, kept: Mapping[str, Recalibration]) -
 
 
 def weights_note(checkpoint: Checkpoint, kept: Mapping[str, Recalibration], prevalences: Mapping[Finding, float]) -> str:
-    """Whose scores these are, for the page."""
-    note = f"Weights {checkpoint.sha256[:12]} of {checkpoint.folder.name}."
-    if not kept:
-        return note
-    said = ", ".join(f"{finding} intercept {line.intercept:.2f}, slope {line.slope:.2f}" for finding, line in kept.items())
-    shares = ", ".join(f"{finding.value} {share:.4g}" for finding, share in prevalences.items())
-    return f"{note} Breast scores are recalibrated: {said}." + (
-        f" Moved to the stated share of findings: {shares}." if shares else ""
-    )
+    """Whose scores these are, for the page, and what the terms forbid of the data that they were learnt from."""
+    note = [f"Weights {checkpoint.sha256[:12]} of {checkpoint.folder.name}."]
+    if kept:
+        said = ", ".join(f"{finding} intercept {line.intercept:.2f}, slope {line.slope:.2f}" for finding, line in kept.items())
+        note.append(f"Breast scores are recalibrated: {said}.")
+    if kept and prevalences:
+        shares = ", ".join(f"{finding.value} {share:.4g}" for finding, share in prevalences.items())
+        note.append(f"Moved to the stated share of findings: {shares}.")
+    return " ".join([*note, *kept_terms(checkpoint.sidecar)])

@@ -67,6 +67,7 @@ def convert(
     reading = data_set.read(tree, policies)
     if not reading.images and not reading.breasts:
         tree.refuse_missing(data_set.facts.needs[-1])
+    _require_one_line_each(reading, data_set.facts)
     reading.faults.update({f"line of {name} that stands there before: read once": n for name, n in tree.repeated.items()})
     compared = compare(data_set.facts.counts, reading.counts, is_partial=is_partial)
     _leave_out_unnamed(tree, reading)
@@ -107,6 +108,18 @@ def require_outside(root: Path, target: Path) -> None:
             "The output lies inside the set's folder, which is never changed",
             expected="two folders, none of them inside the other",
             remedy="give another --out",
+        )
+
+
+def _require_one_line_each(reading: Reading, facts: Facts) -> None:
+    """Equal lines have become one: an image that is named twice still is of two patients, exams, sides or views."""
+    twice = [path for path, count in Counter(image.path for image in reading.images).items() if count > 1]
+    if twice:
+        raise DatasetError(
+            f"The tables name {len(twice)} images twice, and say different things of them",
+            expected="one line for each image",
+            got=f"two for {twice[0]}" + (" and others" if len(twice) > 1 else ""),
+            remedy=f"download the tables again ({facts.get})",
         )
 
 

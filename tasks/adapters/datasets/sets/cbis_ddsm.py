@@ -82,7 +82,7 @@ _COLUMNS: Final = (
 )  # fmt: skip
 _DENSITY: Final = ("breast_density", "breast density")  # the mass tables' name, and the calc tables'
 _FILE: Final = re.compile(
-    r"(?:^|/)(?P<folder>(?:Mass|Calc)-(?:Training|Test)_P_\d+_(?:LEFT|RIGHT)_(?:CC|MLO)(?:_\d+)?)/.*\.dcm$"
+    r"(?:^|/)(?P<folder>(?:Mass|Calc)-(?:Training|Test)_P_\d+_(?:LEFT|RIGHT)_(?:CC|MLO)(?:_\d+)?)/.*\.(?:dcm|DCM)$"
 )
 _SHAPES: Final = {
     "ARCHITECTURAL_DISTORTION": FindingType.DISTORTION,

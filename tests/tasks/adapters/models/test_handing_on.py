@@ -15,6 +15,7 @@ from tasks.adapters.models.checkpoints import TRAINING, load_checkpoint, save_ch
 from tasks.adapters.models.handing_on import export_checkpoint
 from tasks.adapters.models.model_files import SIDECAR, kept_terms
 from tasks.adapters.models.seen_patients import read_seen_patients, seen_patients
+from tasks.adapters.scoring.prediction import weights_note
 
 TERMS = "The terms of EMBED forbid passing on data and weights made of this set."
 
@@ -55,3 +56,10 @@ def test_weights_whose_data_may_not_be_passed_on_are_handed_on_only_by_who_says_
     assert TERMS in run(app, ["weights", "verify", str(tmp_path / "given")]).output
     assert run(app, ["weights", "export", str(free), str(tmp_path / "other")]).exit_code == 0
     assert "terms" not in json.loads((tmp_path / "other" / SIDECAR).read_text())["provenance"]
+
+
+def test_a_prediction_says_what_the_terms_of_its_weights_forbid(tmp_path: Path) -> None:
+    """In the sentence that names the weights, at the head of the page; of other weights nothing."""
+    bound, free = load_checkpoint(checkpoint_of(tmp_path / "bound", TERMS)), load_checkpoint(checkpoint_of(tmp_path / "free"))
+    assert weights_note(bound, {}, {}) == f"Weights {bound.sha256[:12]} of bound. {TERMS}"
+    assert weights_note(free, {}, {}) == f"Weights {free.sha256[:12]} of free."

@@ -85,6 +85,18 @@ def test_a_table_that_was_saved_otherwise_says_the_same(name: str, tmp_path: Pat
     assert read or not tables or name in {"cmmd", "mini-mias"}  # cmmd reads its spreadsheet
 
 
+def test_an_image_that_is_named_twice_otherwise_is_refused(tmp_path: Path) -> None:
+    """Two lines that contradict each other: nobody can tell which is right."""
+    root, target = tmp_path / "set", tmp_path / "out"
+    make("rsna-2022", root)
+    table = root / "train.csv"
+    first = table.read_text().splitlines()[1]
+    table.write_text(table.read_text() + first.replace(",L,", ",R,") + "\n")
+    with pytest.raises(DatasetError, match=r"name 1 images twice.*two for train_images/90001/100011\.dcm"):
+        converted("rsna-2022", root, target)
+    assert not target.exists()
+
+
 def test_a_half_download_of_a_set_without_counts_is_counted(tmp_path: Path) -> None:
     """KAU-BCMD's copy is smaller than what was published, so no count tells: its table names each image."""
     root, target = tmp_path / "set", tmp_path / "out"
