@@ -148,7 +148,7 @@ class PredictionLog:
         month = self.folder / f"log-{now:%Y-%m}.jsonl"
         path = files[-1] if files and files[-1].name >= month.name else month
         last = self._mended_last(files)
-        content = b""
+        lines = []
         for entry in entries:
             line = json.dumps(
                 {
@@ -160,12 +160,12 @@ class PredictionLog:
                 ensure_ascii=True,
                 allow_nan=False,
             ).encode()
-            content += line + b"\n"
+            lines.append(line)
             last = LastLine(last.number + 1, hashlib.sha256(line).hexdigest())
         is_new = not path.exists()
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            _write_whole(file, content)
+            _write_whole(file, b"".join(line + b"\n" for line in lines))
         finally:
             os.close(file)
         if is_new:
@@ -288,7 +288,7 @@ def _write_whole(file: int, content: bytes) -> None:
     try:
         written = 0
         while written < len(content):
-            count = os.write(file, content[written:])
+            count = os.write(file, memoryview(content)[written:])
             if count == 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             written += count
