@@ -21,17 +21,18 @@ from tasks.adapters.inbox.publication import (
     gate_rows,
     ingest_report,
     labels_of,
-    manifest_line,
     outcome,
     refuse_run,
     require_few_withdrawals,
+    write_published,
 )
+from tasks.adapters.inbox.publishing.published import published_lines, read_keys
 from tasks.adapters.inbox.quarantine import find_sources
 from tasks.adapters.labels.lesion_boxes import read_boxes
-from tasks.adapters.labels.named_inputs import count_inputs
+from tasks.adapters.labels.named_inputs import InputCounter
 from tasks.adapters.pages.contact_sheet import write_contact_sheet
 from tasks.adapters.pseudonyms import Pseudonyms
-from tasks.adapters.store.manifest import publish, published_rows
+from tasks.adapters.store.manifest import published_rows
 from tasks.adapters.store.same_patient import same_patients, write_same_patients
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import add_to_run_name, show_table
@@ -56,36 +57,30 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
     """
     store, pseudonyms = open_exams(config)
     what = outcome(store, scan)
-    found, refused = what.found, what.refused
-    published_before = published_rows(store)
-    require_few_withdrawals(config.ingest, found, published_before, explained=what.explained)
-    write_leakage_list(store.files.leakage_path, found.twins)
-    same = same_patients((line.patient_id, line.bare_patient_id) for line in found.lines)
-    write_same_patients(store.files, same)
-    joined = labels_of(config.ingest, what, pseudonyms, config.evaluate.subgroup_columns)
     boxes = {} if config.ingest.boxes_csv is None else read_boxes(config.ingest.boxes_csv, pseudonyms)
-    manifest = publish(store, (manifest_line(line, joined, boxes) for line in found.lines), refused)
+    inputs = InputCounter(config.ingest, pseudonyms, boxes)
+    lines = published_lines(store, what.left_out)
+    keys = read_keys(lines, published_rows(store), scan.file_ids, inputs)
+    require_few_withdrawals(config.ingest, keys, explained=what.explained)
+    write_leakage_list(store.files.leakage_path, what.found.twins)
+    same = same_patients(keys.patients)
+    write_same_patients(store.files, same)
+    joined = labels_of(config.ingest, what, keys, pseudonyms, config.evaluate.subgroup_columns)
+    written = write_published(store, what, joined, boxes)
     if boxes:
-        logger.info("%d of %d images with lesion boxes are published", manifest["lesion_boxes"].notna().sum(), len(boxes))
-    inputs = count_inputs(
-        config.ingest,
-        pseudonyms,
-        boxes=boxes,
-        published={line.image_id: line.source_shape_px for line in found.lines},
-        with_unusable_mask={line.image_id for line in found.lines if line.is_mask_unusable},
-    )
-    report = ingest_report(store, scan, what, manifest, joined, published_before, config.ingest.profile).model_copy(
+        logger.info("%d of %d images with lesion boxes are published", written.tally.with_boxes, len(boxes))
+    report = ingest_report(store, scan, what, keys, written, joined, config.ingest.profile).model_copy(
         update={
-            "contact_sheet_path": _draw_contact_sheet(config, refused, pseudonyms),
+            "contact_sheet_path": _draw_contact_sheet(config, what.refused, pseudonyms),
             "patients_of_one_id": len(same),
-            **asdict(inputs),
+            **asdict(inputs.counts),
         }
     )
     save_report(config, Stage.INGEST, report)
     _show_gate_results(report)
     alert(report)
     add_to_run_name(f"{report.images_published}-images-{report.images_new}-new-{report.files_quarantined}-refused")
-    refuse_run(config.ingest, report, scan, refused, store)
+    refuse_run(config.ingest, report, scan, what.refused, store)
     return report
 
 

@@ -28,7 +28,7 @@ from schemas.config.run import RunConfig
 from schemas.exam import Split
 from schemas.reports.data import SplitCount, SplitReport
 from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, write_shard
-from tasks.adapters.store.manifest import data_version, publish
+from tasks.adapters.store.manifest import data_version, publish, read_manifest
 from tasks.adapters.training.process_main import serve
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.workspace import Workspace
@@ -149,13 +149,13 @@ def make_store(config: RunConfig, exams: int) -> SplitReport:
         for exam in range(exams)
         for view, (laterality, position) in enumerate(VIEWS)
     ]
-    manifest = publish(store, lines, [])
+    publish(store, lines, [])
     path = config.workspace_dir / "splits.parquet"
     parts = [Split.TUNING.value if exam < exams // 4 else Split.TRAIN.value for exam in range(exams)]
     pd.DataFrame({"patient_id": [f"P{exam}" for exam in range(exams)], "split": parts}).to_parquet(path, index=False)
     count = SplitCount(patients=exams, exams=exams, images=4 * exams, benign_breasts=0, malignant_breasts=1)
     return SplitReport(
-        splits_path=path, data_version=data_version(manifest), counts=dict.fromkeys((s.value for s in Split), count)
+        splits_path=path, data_version=data_version(read_manifest(store)), counts=dict.fromkeys((s.value for s in Split), count)
     )
 
 

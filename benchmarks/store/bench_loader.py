@@ -26,7 +26,7 @@ from schemas.config.training import StoreReader
 from schemas.layout import MANIFEST_COLUMNS
 from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, write_shard
-from tasks.adapters.store.manifest import publish
+from tasks.adapters.store.manifest import publish, read_manifest
 from tasks.adapters.store.views import StoredViews, stored_views
 
 ROWS_PER_SHARD = 16
@@ -125,7 +125,8 @@ def make_store(folder: Path, preprocess: PreprocessConfig, rows: int) -> Stored:
     for shard in range(-(-rows // ROWS_PER_SHARD)):
         there = range(shard * ROWS_PER_SHARD, min((shard + 1) * ROWS_PER_SHARD, rows))
         write_shard(store, shard, (StoredImage(row=row, pixels_HW=np.roll(crop_HW, row, axis=0)) for row in there))
-    manifest = publish(store, [manifest_line(row, (height, width)) for row in range(rows)], [])
+    publish(store, [manifest_line(row, (height, width)) for row in range(rows)], [])
+    manifest = read_manifest(store)
     return Stored(preprocess=preprocess, manifest=manifest, views=stored_views(store, manifest, preprocess.window_px))
 
 

@@ -19,7 +19,7 @@ from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.labels.division import count_splits
 from tasks.adapters.pseudonyms import Pseudonyms, place_key
 from tasks.adapters.store.exam_store import create_store
-from tasks.adapters.store.manifest import data_version, exam_records, manifest_with_splits, publish
+from tasks.adapters.store.manifest import data_version, exam_records, manifest_with_splits, publish, read_manifest
 from tasks.adapters.store.same_patient import same_patients, write_same_patients
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.workspace import StoreFolder
@@ -80,10 +80,10 @@ def _ingested(workspace: Path, lines: list[dict[str, object]], *, key_id: str = 
     store = create_store(
         workspace / "exam_store", preprocess=preprocess, preprocess_version="1", rows_per_shard=4, key_id=key_id
     )
-    manifest = publish(store, lines, [])
+    publish(store, lines, [])
     return IngestReport(
         store_dir=store.folder,
-        data_version=data_version(manifest),
+        data_version=data_version(read_manifest(store)),
         files_found=len(lines),
         images_published=len(lines),
         images_new=0,

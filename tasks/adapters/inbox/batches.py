@@ -262,7 +262,7 @@ def tell_of_masks(config: RunConfig, faults: Iterable[Mapping[str, int] | Failed
     for each in faults:
         counted.update({} if isinstance(each, Failed) else each)
     with StoreLedger(store) as ledger:
-        warn_of_masks(config.ingest, pseudonyms, {image_id for _, image_id, _ in ledger.claims()}, counted)
+        warn_of_masks(config.ingest, pseudonyms, (image_id for _, image_id, _ in ledger.claims()), counted)
 
 
 def header_jobs(config: RunConfig, ledger: Ledger, batch: FileBatch) -> list[HeaderJob]:

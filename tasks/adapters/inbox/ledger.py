@@ -24,7 +24,7 @@ from schemas.errors import StoreError
 from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.refusal import Refusal
 from tasks.adapters.inbox.ledger_tables import TABLES, as_spelled_before, give_up_claim, is_settled, state_of
-from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, parsed_lines
+from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, LinePart, each_parsed, parsed_lines
 
 
 class Ledger:
@@ -360,18 +360,25 @@ class Ledger:
 
     def manifest_lines(self) -> list[LedgerLine]:
         """Every written claim, by row."""
+        return parsed_lines(self._line_parts("row"))
+
+    def each_line(self, *, by: str = "row") -> Iterator[LedgerLine]:
+        """Every written claim in turn, by row or another column of ``images``: of a million a thousand are there at once."""
+        return each_parsed(self._line_parts(by))
+
+    def _line_parts(self, order: str) -> Iterator[LinePart]:
         with self._translated():
             cursor = self._connection.execute(
-                """SELECT file_id, batch, day, CASE WHEN instr(line, pixel_sha256) THEN '' ELSE pixel_sha256 END, line FROM
-                   (SELECT file_id, images.batch, substr(planned_utc, 1, 10) AS day, pixel_sha256, row,
+                f"""SELECT file_id, batch, day, CASE WHEN instr(line, pixel_sha256) THEN '' ELSE pixel_sha256 END, line FROM
+                   (SELECT file_id, images.batch, substr(planned_utc, 1, 10) AS day, pixel_sha256, row, image_id,
                            coalesce(images.manifest, superseded.manifest) AS line
                     FROM images LEFT JOIN superseded USING (file_id) LEFT JOIN given_out USING (batch))
-                   WHERE line IS NOT NULL ORDER BY row"""
+                   WHERE line IS NOT NULL ORDER BY {order}"""  # noqa: S608  # a column's name
             )
-            return parsed_lines(iter(lambda: cursor.fetchmany(_LINES_AT_ONCE), []))
+            yield from iter(lambda: cursor.fetchmany(LINES_PER_PART), [])
 
 
-_LINES_AT_ONCE: Final = 1000
+LINES_PER_PART: Final = 1000
 _FILES_PER_QUERY: Final = 500
 
 

@@ -141,34 +141,51 @@ class _Stored(Mapping[str, object]):
         return len(self._values)
 
 
-def parsed_lines(parts: Iterable[Sequence[tuple[str, int | None, str | None, str | None, str]]]) -> list[LedgerLine]:
-    """Lines of rows that come in parts: file, batch, its date, keyed pixel digest ("" = as in the line), the line's JSON.
+LinePart = Sequence[tuple[str, int | None, str | None, str | None, str]]
+"""Some rows of the ledger: file, batch, its date, keyed pixel digest ("" = as in the line), the line's JSON."""
 
-    A part is one document. Names are kept once, and so are texts and sizes that images repeat: a million lines take a third of
-    the memory so, and their JSON is never there as a whole.
+
+def parsed_lines(parts: Iterable[LinePart]) -> list[LedgerLine]:
+    """Lines of rows that come in parts.
+
+    Names are kept once, and so are texts and sizes that images repeat: a million lines take a third of the memory so, and
+    their JSON is never there as a whole.
     """
-    lines: list[LedgerLine] = []
     kept: dict[object, object] = {}
-    places: dict[tuple[str, ...], dict[str, int]] = {}
+    places: _Places = {}
+    return [line for rows in parts for line in _parsed(rows, kept, places)]
+
+
+def each_parsed(parts: Iterable[LinePart]) -> Iterator[LedgerLine]:
+    """The same lines in turn: nothing is kept of a part but the names."""
+    places: _Places = {}
     for rows in parts:
-        stored: list[dict[str, object]] = json.loads(f"[{','.join(row[-1] for row in rows)}]")
-        for line, (file_id, batch, date_, keyed, _) in zip(stored, rows, strict=True):
-            for name in _REPEATED:
-                if type(value := line.get(name)) in _KEPT_ONCE:  # not 1.0 nor True, which are equal to 1
-                    line[name] = kept.setdefault(value, value)
-            names = tuple(line)
-            if (place_of := places.get(names)) is None:
-                place_of = places[names] = {name: place for place, name in enumerate(names)}
-            values = _Stored(place_of, tuple(line.values()))
-            lines.append(
-                LedgerLine(
-                    file_id=file_id,
-                    batch=batch,
-                    batch_date=None if date_ is None else str(kept.setdefault(date_, date_)),
-                    keyed_pixel_sha256=keyed or "",
-                    stored=values,
-                )
+        yield from _parsed(rows, {}, places)
+
+
+_Places = dict[tuple[str, ...], dict[str, int]]
+
+
+def _parsed(rows: LinePart, kept: dict[object, object], places: _Places) -> list[LedgerLine]:
+    """A part is one document."""
+    lines = []
+    stored: list[dict[str, object]] = json.loads(f"[{','.join(row[-1] for row in rows)}]")
+    for line, (file_id, batch, date_, keyed, _) in zip(stored, rows, strict=True):
+        for name in _REPEATED:
+            if type(value := line.get(name)) in _KEPT_ONCE:  # not 1.0 nor True, which are equal to 1
+                line[name] = kept.setdefault(value, value)
+        names = tuple(line)
+        if (place_of := places.get(names)) is None:
+            place_of = places[names] = {name: place for place, name in enumerate(names)}
+        lines.append(
+            LedgerLine(
+                file_id=file_id,
+                batch=batch,
+                batch_date=None if date_ is None else str(kept.setdefault(date_, date_)),
+                keyed_pixel_sha256=keyed or "",
+                stored=_Stored(place_of, tuple(line.values())),
             )
+        )
     return lines
 
 

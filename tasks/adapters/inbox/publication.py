@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -21,6 +21,7 @@ from tasks.adapters.gate.rules.table import is_of_another_kind
 from tasks.adapters.inbox.batches import Scan
 from tasks.adapters.inbox.claims import Publishable, publishable
 from tasks.adapters.inbox.lines import LedgerLine
+from tasks.adapters.inbox.publishing.published import Keys, Tally, published_lines
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.inbox.withdrawals.removal import take_out
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_line
@@ -30,9 +31,8 @@ from tasks.adapters.labels.labels_file import read_labels
 from tasks.adapters.labels.lesion_boxes import box_texts
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.exam_store import ExamStore
-from tasks.adapters.store.manifest import data_version
+from tasks.adapters.store.manifest import data_version, publish, version_of
 from tasks.adapters.store.store_settings import read_settings
-from tasks.adapters.store.views import seen_breasts
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ class Outcome:
     """What became of all files, by the ledger.
 
     Attributes:
-        found: What may be published, and what not.
+        found: Of the claims that rules compare, what may be published, and what not; all others are.
+        left_out: Files whose claim is not published.
         refused: Files of this scan that are in quarantine, and those of images that are not published.
         deferred: Files that could not be read at the moment.
         explained: Images of which a person took a file away, and those whose stored pixels are damaged: that they go is no
@@ -52,6 +53,7 @@ class Outcome:
     """
 
     found: Publishable
+    left_out: frozenset[str]
     refused: tuple[QuarantinedFile, ...]
     deferred: tuple[DeferredFile, ...]
     explained: frozenset[str]
@@ -66,13 +68,13 @@ def outcome(store: ExamStore, scan: Scan) -> Outcome:
         StoreError: The ledger cannot be read.
     """
     with StoreLedger(store) as ledger:
-        names, lines = ledger.withdrawn_names(), ledger.manifest_lines()
-        if names and not all(names_of_line(line).isdisjoint(names) for line in lines):
+        names = ledger.withdrawn_names()
+        if names and not all(names_of_line(line).isdisjoint(names) for line in ledger.each_line()):
             take_out(store, ledger, names)
-            lines = ledger.manifest_lines()
-        found = publishable(lines)
+        found = publishable(compared := ledger.lines_to_compare())
         return Outcome(
             found=found,
+            left_out=frozenset(line.file_id for line in compared).difference(line.file_id for line in found.lines),
             refused=(*(file for file in ledger.quarantined() if file.file_id in scan.file_ids), *found.refused),
             deferred=tuple(ledger.deferred()),
             explained=ledger.taken_away().union(line.image_id for line in ledger.damaged_lines()),
@@ -81,43 +83,56 @@ def outcome(store: ExamStore, scan: Scan) -> Outcome:
         )
 
 
-def labels_of(config: IngestConfig, what: Outcome, pseudonyms: Pseudonyms, group_columns: Sequence[str] = ()) -> LabelJoin:
+def labels_of(
+    config: IngestConfig, what: Outcome, keys: Keys, pseudonyms: Pseudonyms, group_columns: Sequence[str] = ()
+) -> LabelJoin:
     """The labels of the breasts that the published images show.
 
     Args:
         config: Where they are.
-        what: What may be published.
+        what: What became of all files.
+        keys: Of the published images.
         pseudonyms: Of the identifiers in the file.
         group_columns: Further columns of the file, whose values make groups.
 
     Raises:
         LabelError: The labels cannot be read, or none joins to an exam.
     """
-    lines = what.found.lines
-    breasts = {line.breast for line in lines}
-    if config.labels_csv is None or not lines:
-        return join_labels(Labels(), breasts)
-    exams_by_day: defaultdict[tuple[str, date], set[str]] = defaultdict(set)
-    exams_by_accession: defaultdict[str, set[str]] = defaultdict(set)
-    for line in lines:
-        if (exam_date := line.exam_date) is not None:
-            exams_by_day[line.patient_id, exam_date].add(line.exam_id)
-        if (accession_id := line.accession_id) is not None:
-            exams_by_accession[accession_id].add(line.exam_id)
+    if config.labels_csv is None or not keys.images:
+        return join_labels(Labels(), keys.breasts())
     labels = read_labels(
         config.labels_csv,
         pseudonyms,
-        exams_by_day={day: tuple(sorted(exams)) for day, exams in exams_by_day.items()},
-        exams_by_accession={accession: tuple(sorted(exams)) for accession, exams in exams_by_accession.items()},
+        exams_by_day=keys.exams_by_day,
+        exams_by_accession=keys.exams_by_accession,
         group_columns=group_columns,
-        patient_by_exam={line.exam_id: line.patient_id for line in lines},
+        patient_by_exam={exam_id: patient_id for exam_id, (patient_id, _) in keys.patient_of.items()},
     )
-    return join_labels(
-        labels,
-        breasts,
-        patients_by_exam={line.exam_id: (line.patient_id, line.bare_patient_id) for line in lines},
-        may_all_be_orphans=what.is_any_withdrawn,
+    return join_labels(labels, keys.breasts(), patients_by_exam=keys.patient_of, may_all_be_orphans=what.is_any_withdrawn)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A manifest that was written: its version, and what its lines come to."""
+
+    data_version: str
+    tally: Tally
+
+
+def write_published(store: ExamStore, what: Outcome, joined: LabelJoin, boxes: Mapping[str, tuple[LesionBox, ...]]) -> Written:
+    """Replaces the manifest and the quarantine list; the ledger's lines are read twice, by row and by image.
+
+    Raises:
+        StoreError: The ledger cannot be read.
+        OSError: The disk refuses; the earlier manifest stays.
+    """
+    tally = Tally(read_settings(store.files).preprocess.window_px)
+    by_row, by_image = (
+        (manifest_line(line, joined, boxes) for line in published_lines(store, what.left_out, by=order))
+        for order in ("row", "image_id")
     )
+    columns = publish(store, by_row, what.refused, tally.see)
+    return Written(data_version=version_of(by_image, columns), tally=tally)
 
 
 def manifest_line(line: LedgerLine, joined: LabelJoin, boxes: Mapping[str, tuple[LesionBox, ...]]) -> dict[str, object]:
@@ -152,24 +167,21 @@ def _label_columns(label: BreastLabel | None) -> dict[str, object]:
     }
 
 
-def require_few_withdrawals(
-    config: IngestConfig, found: Publishable, published_before: Mapping[str, int], *, explained: frozenset[str]
-) -> None:
+def require_few_withdrawals(config: IngestConfig, keys: Keys, *, explained: frozenset[str]) -> None:
     """Says when a manifest would lose so many images that something else than their files must be wrong.
 
     Args:
         config: How many may go.
-        found: What would be published.
-        published_before: The images of the manifest in force.
+        keys: Of what would be published.
         explained: Images that a person took away (``Ledger.taken_away``), and those whose stored pixels are damaged.
 
     Raises:
         TooManyWithdrawn: More than ``ingest.max_withdrawn_fraction`` of the published images would go.
     """
-    withdrawn = set(published_before).difference((line.image_id for line in found.lines), explained)
-    if len(withdrawn) > config.max_withdrawn_fraction * len(published_before) and not config.allow_withdrawals:
+    withdrawn = keys.gone - explained
+    if len(withdrawn) > config.max_withdrawn_fraction * keys.published_before and not config.allow_withdrawals:
         raise TooManyWithdrawn(
-            f"{len(withdrawn)} of {len(published_before)} published images would be withdrawn; nothing was published",
+            f"{len(withdrawn)} of {keys.published_before} published images would be withdrawn; nothing was published",
             expected=f"at most {config.max_withdrawn_fraction:.0%}",
             remedy="see `mammo quarantine list` for why; if they are to go, run `mammo ingest --allow-withdrawals`",
         )
@@ -178,37 +190,33 @@ def require_few_withdrawals(
 def manifest_sizes(manifest: pd.DataFrame) -> dict[str, Any]:
     """What a report says of what is published, by its field."""
     views = manifest.assign(view=manifest["laterality"] + manifest["view_position"]).groupby("exam_id")["view"].nunique()
+    return _sizes(data_version(manifest), len(manifest), views.tolist())
+
+
+def _sizes(version: str, images: int, views: Sequence[int]) -> dict[str, Any]:
     return {
-        "data_version": data_version(manifest),
-        "images_published": len(manifest),
+        "data_version": version,
+        "images_published": images,
         "exams": len(views),
-        "exams_incomplete": int((views < VIEWS_PER_EXAM).sum()),
+        "exams_incomplete": sum(count < VIEWS_PER_EXAM for count in views),
     }
 
 
 def ingest_report(
-    store: ExamStore,
-    scan: Scan,
-    what: Outcome,
-    manifest: pd.DataFrame,
-    joined: LabelJoin,
-    published_before: Mapping[str, int],
-    profile: str,
+    store: ExamStore, scan: Scan, what: Outcome, keys: Keys, written: Written, joined: LabelJoin, profile: str
 ) -> IngestReport:
     """What this run found, published and refused under a profile."""
     found, refused, deferred = what.found, what.refused, what.deferred
     by_reason = Counter(code for file in refused for code in file.reason_codes)
-    warnings = Counter(code for codes in manifest["gate_warnings"] for code in codes.split())
-    settings = read_settings(store.files)
     return IngestReport(
         store_dir=store.folder,
-        **manifest_sizes(manifest),
+        **_sizes(written.data_version, keys.images, [len(views) for views in keys.views_of.values()]),
         files_found=len(scan.file_ids),
-        images_new=len(set(manifest["image_id"]).difference(published_before)),
-        images_withdrawn=len(set(published_before).difference(manifest["image_id"])),
+        images_new=keys.new,
+        images_withdrawn=len(keys.gone),
         images_copied=found.copies,
         images_contested=found.contested,
-        images_without_source=sum(line.file_id not in scan.file_ids for line in found.lines),
+        images_without_source=keys.without_source,
         files_still_copied=scan.still_copied,
         files_withdrawn=what.withdrawn,
         files_left_out=scan.left_out,
@@ -219,16 +227,16 @@ def ingest_report(
         files_not_ours=sum(is_of_another_kind(file.reason_codes) for file in refused),
         files_quarantined=len(refused),
         quarantined_by_reason=dict(by_reason.most_common()),
-        warnings_by_rule=dict(warnings.most_common()),
+        warnings_by_rule=written.tally.warnings_by_rule,
         labelled_breasts=joined.matched,
         orphan_labels=joined.orphans,
         unlabelled_breasts=joined.unlabelled,
         orphan_contradictions=joined.orphan_contradictions,
-        terms=" ".join(settings.terms),
-        seen=seen_breasts(manifest, settings.preprocess.window_px),
-        advice=advise_profile((code for file in refused for code in file.reason_codes), in_force=profile)
-        if manifest.empty
-        else None,
+        terms=" ".join(read_settings(store.files).terms),
+        seen=written.tally.seen,
+        advice=None
+        if keys.images
+        else advise_profile((code for file in refused for code in file.reason_codes), in_force=profile),
     )
 
 

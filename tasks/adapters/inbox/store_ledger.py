@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from schemas.errors import StoreError
@@ -22,6 +22,13 @@ from tasks.adapters.store.store_settings import read_settings, write_settings
 
 _KEYED = 1
 """SQLite's user_version of a ledger whose digests of sources are keyed; an older release left it at 0."""
+
+_EXAMS_OF_SEVERAL: Final = """
+    SELECT exam_id FROM (SELECT DISTINCT exam_id,
+                                json_extract(coalesce(images.manifest, superseded.manifest), '$.{name}') AS one
+                         FROM images LEFT JOIN superseded USING (file_id))
+    WHERE one IS NOT NULL GROUP BY exam_id HAVING count(*) > 1"""
+"""Exams whose written images differ in something that an exam has one of."""
 
 _REMEDY = "restore it from a backup (`mammo restore`), or ingest into a new workspace_dir"
 
@@ -104,6 +111,21 @@ class StoreLedger(Ledger):
                 if file_id in told:
                     cursor.execute("INSERT INTO told (file_id, digest) VALUES (?, ?)", (file_id, told[file_id]))
         return forgotten
+
+    def lines_to_compare(self) -> list[LedgerLine]:
+        """The written claims that a rule about several images may be broken by; each other line is published as it is.
+
+        They share their image or their pixels with another claim, or their exam has images of two patients or two dates. Asked
+        in SQL: the lines of a million images are not there at once.
+        """
+        owners, dates = (_EXAMS_OF_SEVERAL.format(name=name) for name in ("patient_id", "exam_date"))
+        found = self._query(
+            f"""SELECT file_id FROM images WHERE exam_id IN ({owners}) OR exam_id IN ({dates})
+                OR image_id IN (SELECT image_id FROM images GROUP BY image_id HAVING count(*) > 1)
+                OR pixel_sha256 IN (SELECT pixel_sha256 FROM images GROUP BY pixel_sha256 HAVING count(*) > 1)"""  # noqa: S608
+        )
+        file_ids = {file_id for (file_id,) in found}
+        return [line for line in self.each_line() if line.file_id in file_ids] if file_ids else []
 
     # -------------------------------------------------------------------------------------------------------- damage
 

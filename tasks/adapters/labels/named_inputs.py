@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,43 +84,47 @@ def read_inputs(config: IngestConfig, pseudonyms: Pseudonyms, group_columns: Seq
         read_boxes(config.boxes_csv, pseudonyms)
 
 
-def count_inputs(
-    config: IngestConfig,
-    pseudonyms: Pseudonyms,
-    *,
-    boxes: Mapping[str, tuple[LesionBox, ...]],
-    published: Mapping[str, tuple[int, int]],
-    with_unusable_mask: Collection[str],
-) -> InputCounts:
-    """Counts what is used of masks and boxes.
+class InputCounter:
+    """Counts what is used of masks and boxes, image by image; holds nothing of an image that has neither.
 
     Args:
         config: Names the masks' folder.
         pseudonyms: Replace the SOPInstanceUIDs that masks are named by.
         boxes: By image, as ``read_boxes`` gives them.
-        published: Images that readers see, and their rows and columns.
-        with_unusable_mask: Images whose mask could not be used when they were stored.
 
     Raises:
         SourceUnavailable: The masks' folder cannot be looked at.
     """
-    names = [] if config.masks_dir is None else _file_names(config.masks_dir)
-    image_ids = [pseudonyms.image_id(Path(name).stem) for name in names if name.endswith(".png")]
-    return InputCounts(
-        masks_found=len(names),
-        masks_unusable=len(names) - len(image_ids) + len({*image_ids} & {*with_unusable_mask} & {*published}),
-        masks_unmatched=len({*image_ids}.difference(published)),
-        boxes_unmatched=len({*boxes}.difference(published)),
-        boxes_clipped=sum(
-            clipped(box, published[image_id]) != box
-            for image_id, found in boxes.items()
-            if image_id in published
-            for box in found
-        ),
-    )
+
+    def __init__(self, config: IngestConfig, pseudonyms: Pseudonyms, boxes: Mapping[str, tuple[LesionBox, ...]]) -> None:
+        names = [] if config.masks_dir is None else _file_names(config.masks_dir)
+        masks = [pseudonyms.image_id(Path(name).stem) for name in names if name.endswith(".png")]
+        self._found, self._misnamed = len(names), len(names) - len(masks)
+        self._unmatched_masks, self._boxes, self._unmatched_boxes = {*masks}, boxes, {*boxes}
+        self._unusable = self._clipped = 0
+
+    def see(self, image_id: str, shape_px: tuple[int, int], *, is_mask_unusable: bool = False) -> None:
+        """Takes note of an image that readers see, with its rows and columns; once."""
+        if image_id in self._unmatched_masks:
+            self._unmatched_masks.remove(image_id)
+            self._unusable += is_mask_unusable
+        if image_id in self._unmatched_boxes:
+            self._unmatched_boxes.remove(image_id)
+            self._clipped += sum(clipped(box, shape_px) != box for box in self._boxes[image_id])
+
+    @property
+    def counts(self) -> InputCounts:
+        """What came to be known."""
+        return InputCounts(
+            masks_found=self._found,
+            masks_unusable=self._misnamed + self._unusable,
+            masks_unmatched=len(self._unmatched_masks),
+            boxes_unmatched=len(self._unmatched_boxes),
+            boxes_clipped=self._clipped,
+        )
 
 
-def warn_of_masks(config: IngestConfig, pseudonyms: Pseudonyms, claimed: Collection[str], faults: Mapping[str, int]) -> None:
+def warn_of_masks(config: IngestConfig, pseudonyms: Pseudonyms, claimed: Iterable[str], faults: Mapping[str, int]) -> None:
     """Says before anything is decoded which masks will not be used.
 
     Args:
@@ -132,7 +136,10 @@ def warn_of_masks(config: IngestConfig, pseudonyms: Pseudonyms, claimed: Collect
     Raises:
         SourceUnavailable: The masks' folder cannot be looked at.
     """
-    counts = count_inputs(config, pseudonyms, boxes={}, published=dict.fromkeys(claimed, (0, 0)), with_unusable_mask=())
+    counter = InputCounter(config, pseudonyms, boxes={})
+    for image_id in claimed:
+        counter.see(image_id, (0, 0))
+    counts = counter.counts
     every = {**faults, "misnamed": counts.masks_unusable, "of no image": counts.masks_unmatched}
     if any(every.values()):
         logger.warning(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final
 
 import pandas as pd
@@ -16,11 +18,11 @@ from schemas.exam import FINDINGS, UNKNOWN, ExamRecord, Finding, Laterality, Qua
 from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SPLIT_NAMES, Column
 from schemas.reports.data import SplitReport
 from tasks.adapters.store.exam_store import ExamStore
-from tasks.adapters.store.parts import manifest_table, write_manifest
+from tasks.adapters.store.parts import manifest_parts, manifest_table, manifest_writer, write_manifest
 from tasks.adapters.workspace import write_atomically
 
 LINES_AT_ONCE: Final = 1000
-"""Of which something is made that takes more memory than they: a frame, a text."""
+"""Of which something is made that takes more memory than they: a frame, a text, a group of the manifest's file."""
 _COLUMNS: Final = (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)
 
 
@@ -83,32 +85,47 @@ def _absent(label: Sequence[int]) -> frozenset[Finding]:
     return frozenset(finding for finding, value in zip(FINDINGS, label, strict=True) if value == 0)
 
 
-def publish(store: ExamStore, lines: Iterable[Mapping[str, object]], quarantined: Sequence[QuarantinedFile]) -> pd.DataFrame:
+def publish(
+    store: ExamStore,
+    lines: Iterable[Mapping[str, object]],
+    quarantined: Sequence[QuarantinedFile],
+    see: Callable[[pd.DataFrame], object] = lambda part: None,
+) -> list[str]:
     """Replaces the manifest and the quarantine list; what the manifest names is visible to readers from now on.
+
+    Which columns it has is known when the last line was taken, so all lie in a file without a name until then.
 
     Args:
         store: Where.
-        lines: Taken one at a time: of a million only columns of Arrow are kept, made part by part.
+        lines: Taken one at a time: of a million some thousands are in memory.
         quarantined: The files of the list.
+        see: Is shown the lines, part by part, with every column that a manifest may have.
+
+    Returns:
+        The manifest's columns.
     """
     says: set[str] = set()
-    parts = []
-    taken = iter(lines)
-    while part := list(islice(taken, LINES_AT_ONCE)):
-        says |= {column.name for column in OPTIONAL_COLUMNS if any(_says(line.get(column.name), column) for line in part)}
-        parts.append(_table(part, _COLUMNS))
-    columns = [column for column in _COLUMNS if column.name in MANIFEST_NAMES or column.name in says]
-    names = [column.name for column in columns]
-    table = pa.concat_tables([_table([], columns), *(part.select(names) for part in parts)])  # with the first one's metadata
-    parts.clear()
-    write_manifest(store.files, table, store.store_id)
-    manifest: pd.DataFrame = table.to_pandas()
+    with TemporaryFile(dir=store.folder) as aside:
+        with pa.ipc.new_stream(aside, _batch(_typed([], _COLUMNS)).schema) as stream:
+            for part in _in_parts(lines):
+                says |= {
+                    column.name for column in OPTIONAL_COLUMNS if any(_says(line.get(column.name), column) for line in part)
+                }
+                see(frame := _typed(part, _COLUMNS))
+                stream.write_batch(_batch(frame))
+        columns = [column for column in _COLUMNS if column.name in MANIFEST_NAMES or column.name in says]
+        names = [column.name for column in columns]
+        schema = _batch(_typed([], columns)).schema
+        aside.seek(0)
+        with pa.ipc.open_stream(aside) as parts, manifest_writer(store.files, schema, store.store_id) as writer:
+            for batch in parts:
+                writer.write_batch(batch.select(names).replace_schema_metadata(writer.schema.metadata))
     refused = pd.DataFrame(
         [(file.file_id, " ".join(file.reason_codes), file.refusal.text) for file in quarantined],
         columns=["file_id", "reason_codes", "message"],
     )
     write_atomically(store.quarantine_path, refused.to_csv(index=False).encode())
-    return manifest
+    return names
 
 
 def unpublish(store: ExamStore, image_ids: Collection[str]) -> int:
@@ -127,12 +144,23 @@ def unpublish(store: ExamStore, image_ids: Collection[str]) -> int:
     return len(stays) - sum(stays)
 
 
-def _table(lines: Sequence[Mapping[str, object]], columns: Sequence[Column]) -> pa.Table:
-    """Some lines as Arrow keeps them; 0 where an optional column that must have a value has none."""
+def _in_parts(lines: Iterable[Mapping[str, object]]) -> Iterator[list[Mapping[str, object]]]:
+    """At least one part, of nothing if there is nothing."""
+    taken = iter(lines)
+    yield list(islice(taken, LINES_AT_ONCE))
+    while part := list(islice(taken, LINES_AT_ONCE)):
+        yield part
+
+
+def _typed(lines: Sequence[Mapping[str, object]], columns: Sequence[Column]) -> pd.DataFrame:
+    """Some lines as the manifest has them; 0 where an optional column that must have a value has none."""
     frame = pd.DataFrame({column.name: [line.get(column.name) for line in lines] for column in columns})
     whole = [column.name for column in columns if column in OPTIONAL_COLUMNS and not column.is_nullable]
-    typed = frame.fillna(dict.fromkeys(whole, 0)).astype({column.name: column.dtype for column in columns})
-    return pa.Table.from_pandas(typed, preserve_index=False)
+    return frame.fillna(dict.fromkeys(whole, 0)).astype({column.name: column.dtype for column in columns})
+
+
+def _batch(frame: pd.DataFrame) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pandas(frame, preserve_index=False)
 
 
 def _says(value: object, column: Column) -> bool:
@@ -157,24 +185,41 @@ def read_manifest(store: ExamStore) -> pd.DataFrame:
 
 def published_rows(store: ExamStore) -> dict[str, int]:
     """image_id -> row of the images that readers see now; empty if nothing was published, or the manifest is damaged."""
-    try:
-        manifest = manifest_table(store.files, store.store_id, ["image_id", "row"])
-    except (FileNotFoundError, StoreError):
-        return {}
-    return dict(zip(manifest["image_id"].to_pylist(), manifest["row"].to_pylist(), strict=True))
+    rows: dict[str, int] = {}
+    with suppress(FileNotFoundError, StoreError):
+        for part in manifest_parts(store.files, store.store_id, ["image_id", "row"]):
+            rows.update(zip(part["image_id"].to_pylist(), part["row"].to_pylist(), strict=True))
+        return rows
+    return {}
 
 
 def data_version(manifest: pd.DataFrame) -> str:
     """sha256 over what training and evaluation see: images, crops, masks and labels; not where and when they were stored."""
+    order = manifest["image_id"].reset_index(drop=True).sort_values().index
+    at_once = 10 * LINES_AT_ONCE  # of a million the text would be a gigabyte; of a thousand, pandas' own work counts
+    starts = range(0, max(1, len(order)), at_once)
+    return _version((manifest.iloc[order[start : start + at_once]] for start in starts), manifest.columns)
+
+
+def version_of(lines: Iterable[Mapping[str, object]], names: Collection[str]) -> str:
+    """The same of lines that come in the order of their images.
+
+    Args:
+        lines: Taken one at a time.
+        names: The manifest's columns.
+    """
+    columns = [column for column in _COLUMNS if column.name in names]
+    return _version((_typed(part, columns) for part in _in_parts(lines)), names)
+
+
+def _version(parts: Iterable[pd.DataFrame], names: Collection[str]) -> str:
     columns = [name for name in MANIFEST_NAMES if name not in ("row", "gate_warnings", "batch", "batch_date")]
     # Which share a window holds follows from crop and window: a store that says it is of the same data as one that does not.
     said = [column.name for column in OPTIONAL_COLUMNS if not column.name.endswith("_seen_fraction")]
-    columns += [name for name in said if name in manifest]
-    order, digest = manifest["image_id"].reset_index(drop=True).sort_values().index, hashlib.sha256()
-    at_once = 10 * LINES_AT_ONCE  # of a million the text would be a gigabyte; of a thousand, pandas' own work counts
-    for start in range(0, max(1, len(order)), at_once):
-        part = manifest.iloc[order[start : start + at_once]][columns]
-        digest.update(part.to_csv(index=False, header=start == 0, lineterminator="\n").encode())
+    columns += [name for name in said if name in names]
+    digest = hashlib.sha256()
+    for number, part in enumerate(parts):
+        digest.update(part[columns].to_csv(index=False, header=number == 0, lineterminator="\n").encode())
     return digest.hexdigest()
 
 

@@ -137,10 +137,22 @@ def write_manifest(files: StoreFolder, table: pa.Table, store_id: str) -> None:
     Raises:
         OSError: The disk is full or the folder cannot be written; the earlier manifest stays.
     """
+    with manifest_writer(files, table.schema, store_id) as writer:
+        writer.write_table(table)
+
+
+@contextmanager
+def manifest_writer(files: StoreFolder, schema: pa.Schema, store_id: str) -> Iterator[parquet.ParquetWriter]:
+    """Takes the lines of a new manifest, group by group; it replaces the one in force when the block ends well.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; the earlier manifest stays.
+    """
+    metadata = dict(schema.metadata or {})
     if store_id:
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _ID.encode(): store_id.encode()})
-    with replaced(files.manifest_path) as file:
-        parquet.write_table(table, file)
+        metadata[_ID.encode()] = store_id.encode()
+    with replaced(files.manifest_path) as file, parquet.ParquetWriter(file, schema.with_metadata(metadata)) as writer:
+        yield writer
 
 
 def manifest_table(files: StoreFolder, store_id: str, columns: list[str] | None = None) -> pa.Table:
@@ -150,10 +162,29 @@ def manifest_table(files: StoreFolder, store_id: str, columns: list[str] | None 
         StoreError: It is damaged, or belongs to another store.
         FileNotFoundError: Nothing was published yet.
     """
+    with _readable(files.manifest_path):
+        table = parquet.read_table(files.manifest_path, columns=columns)
+    _require_id(table.schema, store_id, files.manifest_path)
+    return table
+
+
+def manifest_parts(files: StoreFolder, store_id: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of the manifest in force, part by part: what is not asked for is not read, nor many parts at once.
+
+    Raises:
+        StoreError: It is damaged, or belongs to another store.
+        FileNotFoundError: Nothing was published yet.
+    """
     path = files.manifest_path
+    with _readable(path), parquet.ParquetFile(path, pre_buffer=False) as file:
+        _require_id(file.schema_arrow, store_id, path)
+        yield from file.iter_batches(1000, columns=columns, use_threads=False)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        table = parquet.read_table(path, columns=columns)
-        found = (table.schema.metadata or {}).get(_ID.encode(), b"").decode()
+        yield
     except FileNotFoundError:
         raise
     except _DAMAGE as damage:
@@ -163,9 +194,11 @@ def manifest_table(files: StoreFolder, store_id: str, columns: list[str] | None 
             got=type(damage).__name__,
             remedy="`mammo ingest CONFIG.yaml` writes it anew from the ledger",
         ) from damage
+
+
+def _require_id(schema: pa.Schema, store_id: str, path: Path) -> None:
     if store_id:
-        require_same(found, store_id, path)
-    return table
+        require_same((schema.metadata or {}).get(_ID.encode(), b"").decode(), store_id, path)
 
 
 def _manifest_id(path: Path) -> str | None:

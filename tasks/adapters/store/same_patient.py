@@ -24,15 +24,13 @@ def same_patients(patients: Iterable[tuple[str, str | None]]) -> dict[str, str]:
         patients: Pseudonym of PatientID with its issuer, and that of PatientID alone, which names the person; None in images
             that older versions stored.
     """
-    members: defaultdict[str, set[str]] = defaultdict(set)
+    only: dict[str, str] = {}
+    several: defaultdict[str, set[str]] = defaultdict(set)  # few: a set for every patient of a million would take 200 MB
     for patient_id, bare_patient_id in patients:
-        members[bare_patient_id or patient_id].add(patient_id)
-    return {
-        patient_id: person_id
-        for person_id, patient_ids in sorted(members.items())
-        if len(patient_ids) > 1
-        for patient_id in sorted(patient_ids)
-    }
+        person_id = bare_patient_id or patient_id
+        if (first := only.setdefault(person_id, patient_id)) != patient_id:
+            several[person_id] |= {first, patient_id}
+    return {patient_id: person_id for person_id, members in sorted(several.items()) for patient_id in sorted(members)}
 
 
 def write_same_patients(files: StoreFolder, person_by_patient: Mapping[str, str]) -> None:

@@ -106,18 +106,22 @@ def seen_fractions(manifest: pd.DataFrame, window_px: tuple[int, int]) -> NDArra
     return np.where(is_cut_N, said.to_numpy(np.float64), 1.0)
 
 
-def seen_breasts(manifest: pd.DataFrame, window_px: tuple[int, int]) -> SeenBreasts:
-    """What the window holds of the breasts, in numbers."""
-    seen_N = seen_fractions(manifest, window_px)
+def seen_breasts(seen_N: NDArray[np.float64], least_scale: float | None) -> SeenBreasts:
+    """What the window holds of the breasts, in numbers.
+
+    Args:
+        seen_N: ``seen_fractions``.
+        least_scale: Of the images' scales; None = there is none.
+    """
     known_N = seen_N[~np.isnan(seen_N)]
     return SeenBreasts(
-        images=len(manifest),
+        images=len(seen_N),
         images_cut=int((known_N < 1.0).sum()),
         images_cut_much=int((known_N < SEEN_ENOUGH).sum()),
         mean_seen=float(known_N.mean()) if known_N.size else None,
         least_seen=float(known_N.min()) if known_N.size else None,
         images_unknown=len(seen_N) - len(known_N),
-        least_scale=float(manifest["scale"].min()) if len(manifest) else None,
+        least_scale=least_scale,
     )
 
 

@@ -18,7 +18,7 @@ from schemas.layout import MANIFEST_COLUMNS
 from schemas.reports.data import SplitCount, SplitReport
 from tasks.adapters.models.checkpoints import latest_checkpoint
 from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, write_shard
-from tasks.adapters.store.manifest import data_version, publish
+from tasks.adapters.store.manifest import data_version, publish, read_manifest
 from tasks.adapters.training.request import Purpose, TrainingRequest
 from tasks.adapters.workspace import Workspace
 
@@ -98,10 +98,10 @@ def make_store(
             images.append(StoredImage(row=row, pixels_HW=crop_HW, mask_HW=mask_HW))
             lines.append(_line(row, exam, laterality, position, is_malignant, has_mask=mask_HW is not None))
         write_shard(store, exam, images)
-    manifest = publish(store, lines, [])
+    publish(store, lines, [])
     tuning = (0, 3, 7, 11)  # of each twelve: two with the square, two without
     parts = [Split.TUNING if exam % 12 in tuning else Split.TRAIN for exam in range(exams)]
-    report = divided(config.workspace_dir / "split" / "splits.parquet", parts, data_version(manifest))
+    report = divided(config.workspace_dir / "split" / "splits.parquet", parts, data_version(read_manifest(store)))
     report.splits_path.with_name("report.json").write_text(report.model_dump_json())
     return report
 

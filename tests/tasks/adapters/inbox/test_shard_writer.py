@@ -34,7 +34,7 @@ from tasks.adapters.inbox.shard_writer import (
 from tasks.adapters.pseudonyms import open_key, place_key
 from tasks.adapters.store.exam_store import ExamStore, create_store, read_row, reserve_rows
 from tasks.adapters.store.manifest import lines_of, publish, read_manifest
-from tasks.adapters.store.views import seen_breasts, stored_views
+from tasks.adapters.store.views import seen_breasts, seen_fractions, stored_views
 
 BATCH_COLUMNS = {"batch", "batch_date"}
 LABEL_COLUMNS = {"benign", "malignant", "birads", "label_source", "density", "finding_type", "lesion_boxes"}
@@ -147,9 +147,9 @@ def test_what_the_window_and_the_crop_cut_off_is_published(cohort_dir: Path, tmp
     assert line["lesions_beyond"] == f"malignant {384 * 288 - stored_px} 0 0"
     lesions = stored_views(job.store, manifest, small.window_px).lesions(line["row"])[Finding.MALIGNANT]
     assert lesions.size_P.tolist() == [384 * 288] and int(lesions.mask_HW.sum()) == 96 * 64
-    seen = seen_breasts(manifest, small.window_px)
+    seen = seen_breasts(seen_fractions(manifest, small.window_px), None)
     assert (seen.images, seen.images_cut, seen.least_seen) == (1, 1, line["breast_seen_fraction"])
-    former = seen_breasts(manifest.drop(columns="breast_seen_fraction"), small.window_px)
+    former = seen_breasts(seen_fractions(manifest.drop(columns="breast_seen_fraction"), small.window_px), None)
     assert (former.images_cut, former.images_unknown, former.least_seen) == (0, 1, None)
 
 

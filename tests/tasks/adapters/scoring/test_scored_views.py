@@ -28,7 +28,7 @@ from tasks.adapters.models.model_files import SIDECAR
 from tasks.adapters.models.networks import load_member, load_network, load_trained
 from tasks.adapters.scoring.scored_views import ViewsReadOnce, score_rows, score_rows_of_each
 from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, store_preprocessing, write_shard
-from tasks.adapters.store.manifest import publish
+from tasks.adapters.store.manifest import publish, read_manifest
 from tasks.adapters.store.views import StoredViews, stored_views
 from tasks.predict import find_checkpoint
 
@@ -59,7 +59,8 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> StoredViews:
     rng = np.random.default_rng(0)
     images = (StoredImage(row=row, pixels_HW=rng.integers(1, 4096, (60, 40), dtype=np.uint16)) for row in range(6))
     write_shard(store, 0, images)
-    return stored_views(store, publish(store, _lines(), []), (64, 48))
+    publish(store, _lines(), [])
+    return stored_views(store, read_manifest(store), (64, 48))
 
 
 def _saved(folder: Path, model: NetworkConfig = BASELINE, **about: object) -> tuple[nn.Module, TrainReport]:

@@ -35,7 +35,7 @@ from tasks.adapters.store.exam_store import (
     reserve_rows,
     write_shard,
 )
-from tasks.adapters.store.manifest import data_version, publish, read_manifest
+from tasks.adapters.store.manifest import data_version, publish, read_manifest, version_of
 from tasks.adapters.store.store_settings import mark_terms, read_settings
 from tasks.adapters.store.views import stored_views
 
@@ -238,16 +238,21 @@ def test_a_manifest_made_in_parts_is_the_one_made_at_once(store: ExamStore, monk
     """Optional columns that only the last part says, and gaps, come to the same table, types, metadata and data version."""
     lines = [_line(row) | {"label_source": None if row < 4 else "biopsy"} for row in range(6)]
     lines[5] |= {"quarter_turns": 2, "days_to_diagnosis": 3.0, "label_groups": "site=a"}
-    at_once = publish(store, iter(lines), [])
+    publish(store, iter(lines), [])
+    at_once = read_manifest(store)
     file_at_once = parquet.read_table(store.manifest_path)
     monkeypatch.setattr(manifest_module, "LINES_AT_ONCE", 2)
-    in_parts = publish(store, iter(lines), [])
+    shown: list[pd.DataFrame] = []
+    names = publish(store, iter(lines), [], shown.append)
+    in_parts = read_manifest(store)
+    assert [len(part) for part in shown] == [2, 2, 2] and names == list(in_parts.columns)
     pd.testing.assert_frame_equal(in_parts, at_once)
     assert parquet.read_table(store.manifest_path).equals(file_at_once, check_metadata=True)
     assert in_parts["quarter_turns"].tolist() == [0, 0, 0, 0, 0, 2]
     assert list(in_parts.columns) == [*MANIFEST_NAMES, "quarter_turns", "label_groups", "days_to_diagnosis"]
     assert parquet.read_schema(store.manifest_path).pandas_metadata["columns"][-1]["name"] == "days_to_diagnosis"
-    assert data_version(in_parts) == data_version(at_once) == data_version(read_manifest(store))
+    by_image = sorted(lines, key=lambda line: str(line["image_id"]))
+    assert data_version(in_parts) == data_version(at_once) == version_of(iter(by_image), names)
 
 
 def test_refused_files_are_listed_by_pseudonym(store: ExamStore) -> None:
@@ -338,9 +343,9 @@ def test_data_version_does_not_see_rows_order_or_warnings() -> None:
 
 
 def test_data_version_survives_the_disk(store: ExamStore) -> None:
-    """What publish returns and what is read later have one version."""
-    published = publish(store, [{**_line(0), "pixel_mean": 0.1 + 0.2, "pixel_spacing_mm": None}], [])
-    assert data_version(read_manifest(store)) == data_version(published)
+    """What is said of the lines as they are published and what is read later are one version."""
+    lines = [{**_line(0), "pixel_mean": 0.1 + 0.2, "pixel_spacing_mm": None}]
+    assert version_of(lines, publish(store, lines, [])) == data_version(read_manifest(store))
 
 
 # -------------------------------------------------------------------------------------------------------------- faults
