@@ -1,6 +1,6 @@
 """Whether memory stays flat while thousands of tiny new files come in, and what a rerun costs when all of them are settled.
 
-Flat is what reads, decodes and stores. Publishing writes one table of all images, so its peak grows with them: both are shown.
+What grows is the list of files, and of published images their keys: both peaks are shown, of reading and of publishing.
 
     env OMP_NUM_THREADS=1 python -m benchmarks.ingest.bench_flat [--counts 2500 5000 10000]
 
