@@ -79,6 +79,8 @@ class DicomHeader:
     study_description: str = _attribute("StudyDescription", ValueKind.TEXT)
     protocol_name: str = _attribute("ProtocolName", ValueKind.TEXT)
     procedure_step_description: str = _attribute("PerformedProcedureStepDescription", ValueKind.TEXT)
+    processing_description: str = _attribute("AcquisitionDeviceProcessingDescription", ValueKind.TEXT)
+    requested_procedure_description: str = _attribute("RequestedProcedureDescription", ValueKind.TEXT)
     manufacturer: str = _attribute("Manufacturer", ValueKind.TEXT)
     model_name: str = _attribute("ManufacturerModelName", ValueKind.TEXT)
     quality_control_image: str = _attribute("QualityControlImage", ValueKind.KEYWORD)

@@ -50,10 +50,15 @@ def is_patient_named(seen: Seen) -> str | None:
     return None if seen.subject.patient else ""
 
 
-@rule("I04", BLOCK, "PatientID holds no control character and none of < > = | \\ or '..', and begins with none of / @")
+@rule(
+    "I04",
+    BLOCK,
+    "PatientID holds no control or invisible character and none of < > = | \\ or '..', and begins with none of / @",
+)
 def is_patient_id_harmless(seen: Seen) -> str | None:
-    """It would be a page, a formula, a terminal's command or a path somewhere else."""
-    return "" if _HOSTILE_ID.search(seen.header.patient_id) or _HOSTILE_ID.search(seen.subject.patient) else None
+    """It would be a page, a formula, a terminal's command or a path somewhere else; or one patient two that look alike."""
+    ids = (seen.header.patient_id, seen.subject.patient)
+    return "" if any(_HOSTILE_ID.search(text) or not text.replace(" ", "").isprintable() for text in ids) else None
 
 
 @rule("I05", WARN, "IssuerOfPatientID, manufacturer and model hold no such character")

@@ -16,13 +16,18 @@ _NO_EXAM: Final = frozenset({"QC", "LOCALIZER", "CALIBRATION"})
 _LOW_ENERGY: Final = "LOW_ENERGY"
 _CONTRAST_KINDS: Final = ("SUBTRACT", "ADDITION", "HIGH_ENERGY", "RECOMBIN")  # parts of ImageType's values, PS3.3 C.8.11.7.1.4
 _CONTRAST_MARKS: Final = ("POST_CONTRAST",)
+_CONTRAST_NAMED: Final = re.compile(
+    r"subtract|recomb|high.?energy|dual.?energy|iodine|contrast.?enh|(post|with).?contrast|\b(cesm|cedm|cem|ce-?mammo\w*)\b",
+    re.IGNORECASE,
+)
 _NO_CONTRAST: Final = frozenset({"", "NO", "NONE", "N/A"})
 _INTERVENTION: Final = (
     "STEREO", "BIOPSY", "PREFIRE", "POSTFIRE", "POSTMARKER", "NEEDLE", "LOCALIZATION", "LOCALISATION", "WIRE", "SPECIMEN",
     "GALACTO", "DUCTO",
 )  # fmt: skip
 _INTERVENTION_NAMED: Final = re.compile(
-    r"needle.?(loc|wire)|wire.?(loc|guid)|hook.?wire|locali[sz]ation|stereota|biopsy.?(scout|guid)|specimen|galacto|ductog",
+    r"needle.?(loc|wire)|wire.?(loc|guid)|hook.?wire|locali[sz]ation|stereota|biopsy.?(scout|guid)|specimen|galacto|ductog"
+    r"|drahtmark|harpon|arp[oó]n|pr[aä]parat.?radio",
     re.IGNORECASE,
 )
 _PLAIN_VALUES: Final = frozenset({"", "NONE", "LEFT", "RIGHT", "POST_PROCESSED", "PRE_CONTRAST", "POST_CONTRAST", _LOW_ENERGY})
@@ -118,18 +123,29 @@ def is_no_intervention(seen: Seen) -> str | None:
     header = seen.header
     if any(mark in part.upper() for part in header.image_type for mark in _INTERVENTION):
         return "ImageType"
-    described = {
-        "SeriesDescription": header.series_description,
-        "ProtocolName": header.protocol_name,
-        "PerformedProcedureStepDescription": header.procedure_step_description,
+    described = _descriptions(header) | {
         "StudyDescription": header.study_description,
+        "RequestedProcedureDescription": header.requested_procedure_description,
     }
     return next((keyword for keyword, text in described.items() if _INTERVENTION_NAMED.search(text)), None)
 
 
+def _descriptions(header: DicomHeader) -> dict[str, str]:
+    """What a device writes of an image in words, by keyword; not of its exam, which may hold images of several kinds."""
+    return {
+        "SeriesDescription": header.series_description,
+        "ProtocolName": header.protocol_name,
+        "PerformedProcedureStepDescription": header.procedure_step_description,
+        "AcquisitionDeviceProcessingDescription": header.processing_description,
+    }
+
+
 @rule("K10", BLOCK, "Of contrast mammography the low-energy image alone")
 def is_not_contrast(seen: Seen) -> str | None:
-    """Subtraction, high-energy and recombined images, and those with contrast that do not say which they are."""
+    """Subtraction, high-energy and recombined images, and those with contrast that do not say which they are.
+
+    A device that says nothing in ImageType says it in the description of its series.
+    """
     kinds = [part.upper() for part in seen.header.image_type]
     if any(mark in part for part in kinds for mark in _CONTRAST_KINDS):
         return "ImageType"
@@ -137,8 +153,11 @@ def is_not_contrast(seen: Seen) -> str | None:
         return None
     if any(part in _CONTRAST_MARKS for part in kinds):
         return "ImageType names contrast and no energy"
-    has_agent = seen.header.contrast_bolus_agent.strip().upper() not in _NO_CONTRAST
-    return "ContrastBolusAgent is given, and ImageType names no energy" if has_agent else None
+    if seen.header.contrast_bolus_agent.strip().upper() not in _NO_CONTRAST:
+        return "ContrastBolusAgent is given, and ImageType names no energy"
+    described = _descriptions(seen.header)
+    named = next((keyword for keyword, text in described.items() if _CONTRAST_NAMED.search(text)), None)
+    return None if named is None else f"{named} names contrast, and ImageType no energy"
 
 
 @rule("K11", WARN, "Not of a contrast study")

@@ -1,4 +1,4 @@
-"""Rules on decoded pixels (X17, X24-X31, L04, L07): value range, polarity, background, tissue, how the breast lies."""
+"""Rules on decoded pixels (X17, X24-X32, L04, L07): value range, polarity, background, tissue, how the breast lies."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ _AIR_FRACTION_OF_RANGE: Final = 0.1  # above the darkest surroundings: still air
 _DARK_PERCENTILE: Final = 5
 _BRIGHT_SHARE: Final = 0.1  # of what surrounds the breast, at least, if the image is inverted
 _DARK_SHARE: Final = 0.02  # of it, at most
+_NOISE_FRACTION_OF_RANGE: Final = 0.2
+_NOISE_STRIDE_ROWS: Final = 64
 _SEEN_FRACTION: Final = 0.95  # the rim of an oblique view is muscle and fold
 _SMALLEST_TISSUE_FRACTION: Final = 0.03
 _SMALLEST_BREAST_CM2: Final = 5.0
@@ -202,6 +204,22 @@ def is_within_bits(decoded: Decoded) -> str | None:
 def is_without_stray_bits(decoded: Decoded) -> str | None:
     """Overlays were once kept there, and the standard says to ignore them (PS3.5 8.1.1)."""
     return "" if decoded.had_stray_bits else None
+
+
+@rule("X32", BLOCK, "Neighbouring values are alike, as in any image: no byte was lost, and none exchanged")
+def is_an_image(decoded: Decoded) -> str | None:
+    """Read with a byte lost, or in the other byte order, an image is noise from black to white.
+
+    Neighbours in a row then differ by a third of the range, as random numbers do; in a mammogram by a hundredth, in one of
+    much noise by a tenth.
+    """
+    thin_HW = decoded.pixels_HW[::_NOISE_STRIDE_ROWS].astype(np.int32)
+    is_filled_HW = thin_HW > decoded.minimum  # padding and air that is 0 are alike, whatever the rest is
+    is_pair_HW = is_filled_HW[:, 1:] & is_filled_HW[:, :-1]
+    if not is_pair_HW.any():
+        return None
+    share = float(np.abs(np.diff(thin_HW, axis=1))[is_pair_HW].mean()) / (decoded.maximum - decoded.minimum)
+    return f"neighbours differ by {share:.0%} of the range" if share > _NOISE_FRACTION_OF_RANGE else None
 
 
 @rule("X25", BLOCK, "Not one constant value")

@@ -35,7 +35,7 @@ KINDS = {
     **{f"lossy {name}": kind for name, kind in LOSSY.items()},
     "rle": (code_streams.RLE, code_streams.rle),
 }
-BEHIND_THE_HEADER = {"X13", "X18", "X20", "X21", "X22", "X23", "X24", "X25", "X26", "X28", "C01", "F11"}
+BEHIND_THE_HEADER = {"X13", "X18", "X20", "X21", "X22", "X23", "X24", "X25", "X26", "X28", "X32", "C01", "F11"}
 """Rules that are asked once a decoder had the stream, or was about to get it. F10, a hang, is not among them."""
 
 

@@ -83,6 +83,17 @@ def test_a_copy_that_stopped_is_refused(laterality: Laterality, share: float, ai
     assert is_written_to_its_end(stored(pixels_HW, is_compressed=True)) is None  # the code stream has proven its end
 
 
+@pytest.mark.parametrize("value", [0, 7, 4095])
+@pytest.mark.parametrize(("first", "last"), [(0, 0.4), (0, 0.5), (0.4, 0.45), (0.30013, 0.6), (0.5006, 1.0)])
+def test_a_piece_that_was_lost_is_missed_wherever_it_lay(first: float, last: float, value: int) -> None:
+    """The beginning, the midst or the end of the pixels, whatever stands in its place; the breast breaks off at it."""
+    kept_N = breast().copy().ravel()
+    kept_N[int(first * kept_N.size) : int(last * kept_N.size)] = value
+    broken_HW = kept_N.reshape(breast().shape)
+    assert is_written_to_its_end(stored(broken_HW)) is not None
+    assert is_written_to_its_end(stored(broken_HW, is_compressed=True)) is None
+
+
 def test_a_copy_that_stopped_is_refused_by_the_gate(tmp_path: Path) -> None:
     """X18 for an uncompressed file whose second half is zeros."""
     path = write(tmp_path / "a.dcm", cut_at(0.5, breast()))
@@ -101,7 +112,18 @@ def test_air_and_small_fields_of_view_are_not_refused() -> None:
     edged_HW[640:] = 0  # the last fifth of the rows lies outside the field of view
     framed_HW = np.zeros((1600, 800), np.uint16)
     framed_HW[400:1200] = chest_HW
-    sound = (breast(), breast(Laterality.RIGHT), banded_HW, framed_HW, high_HW, chest_HW, np.zeros((800, 800), np.uint16))
+    lettered_HW = banded_HW.copy()
+    lettered_HW[-8:] = 4095  # a line below the air
+    sound = (
+        breast(),
+        breast(Laterality.RIGHT),
+        banded_HW,
+        framed_HW,
+        lettered_HW,
+        high_HW,
+        chest_HW,
+        np.zeros((800, 800), np.uint16),
+    )
     for pixels_HW in (*sound, edged_HW):
         assert is_written_to_its_end(stored(pixels_HW)) is None
     assert [is_not_cut_straight(stored(pixels_HW)) for pixels_HW in sound] == [None] * len(sound)

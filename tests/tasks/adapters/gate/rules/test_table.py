@@ -70,6 +70,7 @@ EDITS: list[tuple[str, Edit]] = [
     ("I04", setting(PatientID="../../etc/passwd")),
     ("I04", setting(PatientID="a\\b")),
     ("I04", setting(PatientID="a\x1b[2Jb")),
+    *(("I04", setting(PatientID=f"a{sign}b")) for sign in ("\u200b", "\ufeff", "\u00a0", "\u202e")),
     ("I05", setting(Manufacturer="<b>ACME</b>")),
     *(("I07", setting(PatientID=text)) for text in ("12/345", "A+B", "a.b@c")),
     ("I08", setting(SpecificCharacterSet="ISO_IR 192", PatientID=b"M\xfcller-7")),
@@ -91,12 +92,18 @@ EDITS: list[tuple[str, Edit]] = [
     ("K09", setting(ProtocolName="NEEDLE LOC")),
     ("K09", setting(PerformedProcedureStepDescription="Hook-wire guided excision")),
     ("K09", setting(StudyDescription="MAMMOGRAPHIC NEEDLE LOCALIZATION LEFT")),
+    ("K09", setting(RequestedProcedureDescription="Needle localization left")),
+    ("K09", setting(AcquisitionDeviceProcessingDescription="SPECIMEN")),
     *(
         ("K10", setting(ImageType=["DERIVED", "PRIMARY", "POST_CONTRAST", energy]))
         for energy in ("SUBTRACTION", "ADDITION", "HIGH_ENERGY", "RECOMBINED")
     ),
     ("K10", setting(ImageType=["ORIGINAL", "PRIMARY", "POST_CONTRAST"])),
     ("K10", setting(ContrastBolusAgent="IODINE")),
+    ("K10", setting(SeriesDescription="L CC CESM Subtraction")),
+    ("K10", setting(SeriesDescription="L CC Recombined")),
+    ("K10", setting(ProtocolName="Contrast enhanced mammo")),
+    ("K10", setting(AcquisitionDeviceProcessingDescription="HIGH ENERGY")),
     ("K11", setting(ImageType=["ORIGINAL", "PRIMARY", "POST_CONTRAST", "LOW_ENERGY"], ContrastBolusAgent="IODINE")),
     ("K12", setting(ImageType=["ORIGINAL", "PRIMARY", "", "ELASTOGRAM"])),
     ("D01", setting(BurnedInAnnotation="YES")),
@@ -245,6 +252,12 @@ def stray_bit() -> NDArray[np.uint16]:
     return pixels_HW
 
 
+def noisy() -> NDArray[np.uint16]:
+    """The breast with the noise of a detector in it."""
+    noise_HW = np.random.default_rng(0).integers(0, 60, (800, 800))
+    return np.where(breast() > 0, breast() + noise_HW, 0).astype(np.uint16)
+
+
 def half_written(rows: int = 400) -> NDArray[np.uint16]:
     """The first rows of an image."""
     pixels_HW = breast().copy()
@@ -306,6 +319,8 @@ FILES: list[tuple[str, Make]] = [
     ("X29", pixels(without_air())),
     ("X30", pixels(saturated())),
     ("X31", pixels(breast(Laterality.LEFT, (4000, 3000)))),
+    ("X32", lambda folder: write(folder / "a.dcm", edit=storing(noisy().byteswap().tobytes()))),
+    ("X32", lambda folder: write(folder / "a.dcm", edit=storing(noisy().tobytes()[1:] + b"\0"))),
 ]
 
 # ---------------------------------------------------------------------------------- how a rule is broken that others apply
