@@ -26,7 +26,7 @@ from tasks.adapters.inbox.publication import (
     require_few_withdrawals,
     write_published,
 )
-from tasks.adapters.inbox.publishing.published import published_lines, read_keys
+from tasks.adapters.inbox.publishing.published import published_lines, read_keys, require_pixels, whole_lines
 from tasks.adapters.inbox.quarantine import find_sources
 from tasks.adapters.labels.lesion_boxes import read_boxes
 from tasks.adapters.labels.named_inputs import InputCounter
@@ -53,15 +53,18 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
         SourceUnavailable: Nothing is published, and some files could not be read.
         TooManyWithdrawn: The manifest would lose more images than ``ingest.max_withdrawn_fraction`` allows: it stays as it was.
         TooManyFailures: More files were refused than ``ingest.max_failed_fraction`` allows; the list of them is written.
+        StoreError: The ledger is damaged, or pixels of what would be published are not there.
         LabelError: The labels cannot be read, or none joins to an exam.
     """
     store, pseudonyms = open_exams(config)
     what = outcome(store, scan)
     boxes = {} if config.ingest.boxes_csv is None else read_boxes(config.ingest.boxes_csv, pseudonyms)
     inputs = InputCounter(config.ingest, pseudonyms, boxes)
-    lines = published_lines(store, what.left_out)
-    keys = read_keys(lines, published_rows(store), scan.file_ids, inputs)
+    with whole_lines(store):
+        lines = published_lines(store, what.left_out)
+        keys = read_keys(store, lines, published_rows(store), scan.file_ids, inputs)
     require_few_withdrawals(config.ingest, keys, explained=what.explained)
+    require_pixels(store, keys)
     write_leakage_list(store.files.leakage_path, what.found.twins)
     same = same_patients(keys.patients)
     write_same_patients(store.files, same)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from schemas.config.run import RunConfig
 from schemas.errors import MammoError, StoreError
@@ -162,6 +165,49 @@ def test_a_damaged_manifest_is_written_anew_from_the_ledger(config: RunConfig, i
     store.manifest_path.write_bytes(b"damage")
     ingest_here(config)
     assert read_manifest(store).equals(before)
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_no_image_is_published_whose_pixels_are_gone(config: RunConfig, ingest_here: IngestHere, lost: int) -> None:
+    """Files of the array, or all below it: a sentence, and the manifest stays. With them back ingest goes on."""
+    store = open_store(Workspace(config.workspace_dir).store_dir)
+    before = store.manifest_path.read_bytes()
+    shards = store.files.pixels_dir / "pixels" / "c"
+    there = min(shards.rglob("*/0/0")) if lost == 0 else shards
+    there.rename(config.workspace_dir.parent / "away")
+    with pytest.raises(StoreError, match=r"are gone from .*Remedy: .*scrub --repair"):
+        ingest_here(config)
+    assert store.manifest_path.read_bytes() == before
+    (config.workspace_dir.parent / "away").rename(there)
+    assert ingest_here(config).images_published == 4
+
+
+def test_a_store_that_is_gone_as_a_whole_is_not_made_anew(config: RunConfig, ingest_here: IngestHere) -> None:
+    """What the last ingest said is still there: nobody takes this workspace for a new one, with the key or without."""
+    workspace = Workspace(config.workspace_dir)
+    workspace.store_dir.rename(config.workspace_dir.parent / "away")
+    for remove in (lambda: None, workspace.key_path.unlink):
+        remove()
+        with pytest.raises(StoreError, match=r"is gone.*Remedy"):
+            ingest_here(config)
+        assert not workspace.store.settings_path.exists() and not workspace.store.ledger_path.exists()
+
+
+def test_damage_inside_a_part_is_a_sentence(config: RunConfig, ingest_here: IngestHere) -> None:
+    """A column of the manifest, which ingest writes anew; a value of the ledger, which nobody else knows."""
+    store = open_store(Workspace(config.workspace_dir).store_dir)
+    for column in ("row", "written_sha256"):
+        parquet.write_table(parquet.read_table(store.manifest_path).drop_columns([column]), store.manifest_path)
+        with pytest.raises(StoreError, match=f"the columns {column}.*Remedy"):
+            read_manifest(store)
+        assert ingest_here(config).images_published == len(read_manifest(store)) == 4
+    for damage in ("json_remove(manifest, '$.laterality')", "'{'"):
+        with closing(sqlite3.connect(store.ledger_path)) as connection:
+            connection.execute(f"UPDATE images SET manifest = {damage} WHERE row = (SELECT min(row) FROM images)")  # noqa: S608
+            connection.commit()
+        with pytest.raises(StoreError, match=r"ledger.*Remedy"):
+            ingest_here(config)
+        assert len(read_manifest(store)) == 4
 
 
 def test_readers_make_nothing(tmp_path: Path) -> None:

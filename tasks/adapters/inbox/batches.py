@@ -36,7 +36,7 @@ from tasks.adapters.inbox.withdrawals.withdrawal import names_of_record
 from tasks.adapters.labels.named_inputs import read_inputs, require_inputs, warn_of_masks
 from tasks.adapters.pseudonyms import Pseudonyms, carry_store_id, open_key
 from tasks.adapters.store.exam_store import ExamStore, create_store, reserve_rows
-from tasks.adapters.store.parts import is_unmade
+from tasks.adapters.store.parts import is_new
 from tasks.adapters.store.store_settings import mark_terms
 from tasks.adapters.workspace import Workspace, delete_leftovers
 
@@ -291,7 +291,7 @@ def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
         ConfigError: The key is gone or cannot be opened.
     """
     workspace = Workspace(config.workspace_dir)
-    pseudonyms = open_key(workspace.key_path, creates=is_unmade(workspace.store))
+    pseudonyms = open_key(workspace.key_path, creates=is_new(workspace))
     store = create_store(
         workspace.store_dir,
         preprocess=config.preprocess,

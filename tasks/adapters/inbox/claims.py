@@ -111,10 +111,13 @@ NOT_COMPARED: Final = frozenset(
 )  # fmt: skip
 """What claims to one image may differ in. Everything else that is published, or that labels are joined by, must be equal."""
 
+_OF_THE_IMAGE: Final = frozenset({"V06", "V08", "V09", "P02"})
+"""Warnings of what an image shows, or lost. Others are about its file, or of rules that an older release did not know."""
+
 _IN_WORDS: Final = {
     "pixel_sha256": "pixels", "written_sha256": "stored pixels", "patient_id": "a patient", "exam_id": "an exam",
     "laterality": "a side", "view_position": "a view", "exam_date": "a date", "patient_age_years": "an age",
-    "accession_id": "an accession number",
+    "accession_id": "an accession number", "gate_warnings": "a kind of view",
 }  # fmt: skip
 
 
@@ -126,7 +129,9 @@ def differing(claims: Sequence[LedgerLine]) -> list[str]:
     first, *others = claims
     if not others:
         return []
-    found = [
+    shown = {_shown(claim) for claim in claims}
+    found = ["gate_warnings"] if len(shown) > 1 else []
+    found += [
         name
         for name, value in first.stored.items()
         if name not in NOT_COMPARED and any(name in other.stored and other.stored[name] != value for other in others)
@@ -134,6 +139,11 @@ def differing(claims: Sequence[LedgerLine]) -> list[str]:
     if "pixel_sha256" in found and len({claim.pixel_sha256 for claim in claims}) == 1:
         found.remove("pixel_sha256")  # one release wrote the plain digest, the other the keyed one
     return found
+
+
+def _shown(claim: LedgerLine) -> frozenset[str]:
+    """What the gate warned of that is in the image, whichever file it came in."""
+    return _OF_THE_IMAGE.intersection(str(claim.stored.get("gate_warnings") or "").split())
 
 
 def rivals(lines: Sequence[LedgerLine], file_id: str) -> list[QuarantinedFile]:

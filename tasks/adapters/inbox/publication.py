@@ -21,7 +21,7 @@ from tasks.adapters.gate.rules.table import is_of_another_kind
 from tasks.adapters.inbox.batches import Scan
 from tasks.adapters.inbox.claims import Publishable, publishable
 from tasks.adapters.inbox.lines import LedgerLine
-from tasks.adapters.inbox.publishing.published import Keys, Tally, published_lines
+from tasks.adapters.inbox.publishing.published import Keys, Tally, published_lines, whole_lines
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.inbox.withdrawals.removal import take_out
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_line
@@ -67,7 +67,7 @@ def outcome(store: ExamStore, scan: Scan) -> Outcome:
     Raises:
         StoreError: The ledger cannot be read.
     """
-    with StoreLedger(store) as ledger:
+    with StoreLedger(store) as ledger, whole_lines(store):
         names = ledger.withdrawn_names()
         if names and not all(names_of_line(line).isdisjoint(names) for line in ledger.each_line()):
             take_out(store, ledger, names)
@@ -131,8 +131,9 @@ def write_published(store: ExamStore, what: Outcome, joined: LabelJoin, boxes: M
         (manifest_line(line, joined, boxes) for line in published_lines(store, what.left_out, by=order))
         for order in ("row", "image_id")
     )
-    columns = publish(store, by_row, what.refused, tally.see)
-    return Written(data_version=version_of(by_image, columns), tally=tally)
+    with whole_lines(store):
+        columns = publish(store, by_row, what.refused, tally.see)
+        return Written(data_version=version_of(by_image, columns), tally=tally)
 
 
 def manifest_line(line: LedgerLine, joined: LabelJoin, boxes: Mapping[str, tuple[LesionBox, ...]]) -> dict[str, object]:

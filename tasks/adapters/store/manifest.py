@@ -176,11 +176,18 @@ def read_manifest(store: ExamStore) -> pd.DataFrame:
     """
     try:
         manifest: pd.DataFrame = manifest_table(store.files, store.store_id).to_pandas()
-        return manifest
     except FileNotFoundError as missing:
         raise StoreError(
             f"Nothing is published in {store.folder}", expected=store.manifest_path.name, remedy="run `mammo ingest` first"
         ) from missing
+    if lacking := [name for name in MANIFEST_NAMES if name not in manifest]:
+        raise StoreError(
+            f"The manifest {store.manifest_path} is damaged",
+            expected=f"the columns {', '.join(lacking)}",
+            got="it without them",
+            remedy="`mammo ingest CONFIG.yaml` writes it anew from the ledger",
+        )
+    return manifest
 
 
 def published_rows(store: ExamStore) -> dict[str, int]:

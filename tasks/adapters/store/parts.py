@@ -17,6 +17,7 @@ from typing import Any, Final
 import pyarrow as pa
 from pyarrow import parquet
 
+from schemas.config.run import Stage
 from schemas.errors import StoreError
 from schemas.layout import LESION_MASK, PIXELS
 from tasks.adapters.pseudonyms import names_of_key
@@ -29,6 +30,23 @@ _DAMAGE: Final = (OSError, ValueError, KeyError, TypeError, AttributeError, pa.A
 def is_unmade(files: StoreFolder) -> bool:
     """True if nothing of a store is there, or only what a killed maker left."""
     return files.unfinished_path.exists() or not any(path.exists() for path in (files.settings_path, *files.parts))
+
+
+def is_new(workspace: Workspace) -> bool:
+    """True if a store may be made here: nothing is there of one, and no ingest has said anything of one.
+
+    Raises:
+        StoreError: There was a store, which is gone as a whole.
+    """
+    if not is_unmade(workspace.store):
+        return False
+    if workspace.report_path(Stage.INGEST.value).exists():
+        raise StoreError(
+            f"The exam store of {workspace.root} is gone",
+            expected="what its last ingest published",
+            remedy="see that its disk is there; if it is lost, restore it from a backup, or ingest into a new workspace_dir",
+        )
+    return True
 
 
 @contextmanager
@@ -178,6 +196,7 @@ def manifest_parts(files: StoreFolder, store_id: str, columns: list[str]) -> Ite
     path = files.manifest_path
     with _readable(path), parquet.ParquetFile(path, pre_buffer=False) as file:
         _require_id(file.schema_arrow, store_id, path)
+        file.schema_arrow.empty_table().select(columns)  # a column that is not there is an error, and would be left out
         yield from file.iter_batches(1000, columns=columns, use_threads=False)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeVar
@@ -16,12 +17,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from schemas.errors import StoreError
 from schemas.exam import Laterality
+from schemas.layout import PIXELS
 from schemas.reports.data import SeenBreasts
 from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.labels.named_inputs import InputCounter
-from tasks.adapters.store.exam_store import ExamStore
+from tasks.adapters.store.exam_store import ExamStore, shard_path
 from tasks.adapters.store.views import seen_breasts, seen_fractions
 
 Key = TypeVar("Key")
@@ -42,6 +45,24 @@ def published_lines(store: ExamStore, left_out: Collection[str], *, by: str = "r
         yield from (line for line in ledger.each_line(by=by) if line.file_id not in left_out)
 
 
+@contextmanager
+def whole_lines(store: ExamStore) -> Iterator[None]:
+    """Makes a sentence of what goes wrong with a line that is not as ingest wrote it.
+
+    Raises:
+        StoreError: A line lacks a value, or holds one of another kind.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as damage:
+        raise StoreError(
+            f"What the ledger {store.ledger_path} holds of an image is damaged",
+            expected="every value that ingest wrote",
+            got=type(damage).__name__,
+            remedy="restore it from a backup (`mammo restore`)",
+        ) from damage
+
+
 @dataclass(slots=True)
 class Keys:
     """What is kept of all published lines.
@@ -55,6 +76,7 @@ class Keys:
         patients: Pseudonym of PatientID, and that of PatientID without its issuer.
         patient_of: The same by exam.
         views_of: Side and view of the images of each exam.
+        shards: Those that hold the images.
         exams_by_day: Exams by patient and shifted date.
         exams_by_accession: Exams by their accession pseudonym.
     """
@@ -67,6 +89,7 @@ class Keys:
     patients: dict[tuple[str, str | None], tuple[str, str | None]] = field(default_factory=dict)
     patient_of: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     views_of: dict[str, frozenset[str]] = field(default_factory=dict)
+    shards: set[int] = field(default_factory=set)
     exams_by_day: dict[tuple[str, date], tuple[str, ...]] = field(default_factory=dict)
     exams_by_accession: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -78,11 +101,16 @@ class Keys:
 
 
 def read_keys(
-    lines: Iterable[LedgerLine], published_before: Iterable[str], present: Collection[str], inputs: InputCounter
+    store: ExamStore,
+    lines: Iterable[LedgerLine],
+    published_before: Iterable[str],
+    present: Collection[str],
+    inputs: InputCounter,
 ) -> Keys:
     """Takes from each line what is asked of all together.
 
     Args:
+        store: Where the images lie.
         lines: Those to publish.
         published_before: Images of the manifest in force.
         present: Files of the source folder.
@@ -96,6 +124,7 @@ def read_keys(
         keys.images += 1
         keys.new += image_id not in before
         keys.without_source += line.file_id not in present
+        keys.shards.add(line.row // store.rows_per_shard)
         before.discard(image_id)
         inputs.see(image_id, line.source_shape_px, is_mask_unusable=line.is_mask_unusable)
         patient = (line.patient_id, line.bare_patient_id)
@@ -107,6 +136,22 @@ def read_keys(
         if (accession_id := line.accession_id) is not None:
             _add(keys.exams_by_accession, accession_id, exam_id)
     return keys
+
+
+def require_pixels(store: ExamStore, keys: Keys) -> None:
+    """Says that pixels are gone before their images are published: a file is looked for, `mammo scrub` reads it.
+
+    Raises:
+        StoreError: Shards are not there.
+    """
+    gone = sum(not shard_path(store, PIXELS, shard).exists() for shard in keys.shards)
+    if gone:
+        raise StoreError(
+            f"Pixels of images that are to be published are gone from {store.folder}; the manifest stays as it is",
+            expected=f"{len(keys.shards)} files that ingest wrote",
+            got=f"{gone} of them are not there",
+            remedy="see that the disk they lie on is there; if they are lost, `mammo scrub --repair` reads their files again",
+        )
 
 
 def _add(exams_by: dict[Key, tuple[str, ...]], key: Key, exam_id: str) -> None:

@@ -131,6 +131,19 @@ def test_a_claim_that_differs_in_anything_published_is_a_contradiction(name: str
     assert "F2" in found.refused[0].refusal.what
 
 
+def test_warnings_of_what_an_image_shows_are_compared_and_those_of_its_file_are_not() -> None:
+    """An implant in one claim alone is a contradiction; how the file was coded is none."""
+    one = line(1, "I1", "E1", "P1", "same")
+    for warnings, contested in (("V08 V09", 1), ("V09", 1), ("X16 V14", 0)):
+        claims = [
+            replace(one, stored={**one.stored, "gate_warnings": "X15 V08"}),
+            replace(one, file_id="F2", stored={**one.stored, "row": 2, "gate_warnings": f"{warnings} P01"}),
+        ]
+        if not contested:
+            claims[0] = replace(one, stored={**one.stored, "gate_warnings": "X15"})
+        assert publishable(claims).contested == contested
+
+
 @pytest.mark.parametrize("name", sorted(NOT_COMPARED - {"row"}))
 def test_a_copy_may_differ_in_where_and_how_it_was_stored(name: str) -> None:
     """Another compression, another crop by another release: the first stored is used."""
