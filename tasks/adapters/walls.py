@@ -82,15 +82,16 @@ class _Machine:
     seccomp: int
     allowed: frozenset[int]
     mapping: tuple[int, int]
+    fcntl: int
     ioctl: int
     signalling: tuple[int, int]
 
 
 _X86_64: Final = _Machine(
-    audit=0xC000003E, seccomp=317, mapping=(9, 10), ioctl=16, signalling=(62, 234),
+    audit=0xC000003E, seccomp=317, mapping=(9, 10), fcntl=72, ioctl=16, signalling=(62, 234),
     allowed=frozenset({
         0, 1, 17, 18, 19, 20,  # read write pread64 pwrite64 readv writev
-        3, 5, 8, 72, 262, 332,  # close fstat lseek fcntl newfstatat statx
+        3, 5, 8, 262, 332,  # close fstat lseek newfstatat statx
         11, 12, 25, 28,  # munmap brk mremap madvise
         44, 45, 47, 7, 271, 270, 23,  # sendto recvfrom recvmsg poll ppoll pselect6 select
         13, 14, 15, 131, 127, 219,  # rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack rt_sigpending restart_syscall
@@ -101,10 +102,10 @@ _X86_64: Final = _Machine(
     }),
 )  # fmt: skip
 _AARCH64: Final = _Machine(
-    audit=0xC00000B7, seccomp=277, mapping=(222, 226), ioctl=29, signalling=(129, 131),
+    audit=0xC00000B7, seccomp=277, mapping=(222, 226), fcntl=25, ioctl=29, signalling=(129, 131),
     allowed=frozenset({
         63, 64, 67, 68, 65, 66,
-        57, 80, 62, 25, 79, 291,
+        57, 80, 62, 79, 291,
         215, 214, 216, 233,
         206, 207, 212, 73, 72,
         134, 135, 139, 132, 136, 128,
@@ -117,6 +118,7 @@ _AARCH64: Final = _Machine(
 _MACHINES: Final = {"x86_64": _X86_64, "aarch64": _AARCH64}
 _FIONBIO: Final = 0x5421  # the one request that a socket with a time limit needs
 _PROT_EXEC: Final = 4
+_F_GETLK, _F_DUPFD_CLOEXEC = 5, 1030  # fcntl's requests below the first copy a descriptor or ask for its flags
 
 _SECCOMP_SET_MODE_FILTER: Final = 1
 _EVERY_THREAD, _AS_FAST_AS_BEFORE = 1, 4  # the second: nothing is slowed down against programs that watch caches (4.17)
@@ -167,6 +169,14 @@ def _filter_steps(machine: _Machine, own_pid: int) -> list[_Step]:
         steps += _only_if(number, argument=2, test=(_IF_ANY_BIT, _PROT_EXEC), wanted=False, otherwise=EPERM)
     for number in machine.signalling:
         steps += _only_if(number, argument=0, test=(_IF_EQUAL, own_pid), wanted=True, otherwise=EPERM)
+    steps += [  # a descriptor that is owned by another process would signal that one
+        (_IF_EQUAL, 0, 5, machine.fcntl),
+        (_LOAD, 0, 0, _ARGUMENTS_AT + 8),
+        (_IF_EQUAL, 1, 0, _F_DUPFD_CLOEXEC),
+        (_IF_AT_LEAST, 1, 0, _F_GETLK),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _ERRNO | EPERM),
+    ]
     steps += _only_if(machine.ioctl, argument=1, test=(_IF_EQUAL, _FIONBIO), wanted=True, otherwise=ENOTTY)
     return [*steps, (_RETURN, 0, 0, _ERRNO | ENOSYS)]
 

@@ -13,7 +13,7 @@ from mammo_tests import hostile
 JPEG_LS = "1.2.840.10008.1.2.4.80"
 
 ATTEMPTS = """
-import mmap, os, socket, sys, threading
+import fcntl, mmap, os, socket, sys, threading
 
 def fork():
     if not os.fork(): os._exit(0)
@@ -26,6 +26,7 @@ attempts = {
     "execute": lambda: os.execv("/bin/true", ["true"]),
     "connect": lambda: socket.socket().connect(("127.0.0.1", 1)),
     "signal": lambda: os.kill(os.getppid(), 0),
+    "signal by a descriptor": lambda: fcntl.fcntl(1, fcntl.F_SETOWN, os.getppid()),
     "make a socket": lambda: socket.socket(),
     "make a pair": lambda: socket.socketpair(),
     "fork": fork,
@@ -33,6 +34,7 @@ attempts = {
     "make code": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC),
     "import": lambda: __import__("colorsys"),
     "signal oneself": lambda: os.kill(os.getpid(), 0),
+    "copy a descriptor": lambda: fcntl.fcntl(os.dup(1), fcntl.F_GETFL),
     "make memory": lambda: mmap.mmap(-1, 1 << 24),
 }
 

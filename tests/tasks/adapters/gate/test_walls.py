@@ -42,10 +42,11 @@ BY_LANDLOCK = {
 }  # fmt: skip
 BY_SECCOMP = {
     "read a file": "OSError 38", "write a file": "OSError 38", "list a folder": "OSError 38", "make a folder": "OSError 38",
-    "execute": "OSError 38", "connect": "OSError 38", "signal": "PermissionError 1", "make a socket": "OSError 38",
+    "execute": "OSError 38", "connect": "OSError 38", "signal": "PermissionError 1",
+    "signal by a descriptor": "PermissionError 1", "make a socket": "OSError 38",
     "make a pair": "OSError 38", "fork": "OSError 38", "make a thread": "RuntimeError", "make code": "PermissionError 1",
 }  # fmt: skip
-BY_EACH = {"import": "ModuleNotFoundError", "signal oneself": "done", "make memory": "done"}
+BY_EACH = {"import": "ModuleNotFoundError", "signal oneself": "done", "copy a descriptor": "done", "make memory": "done"}
 
 
 @pytest.mark.parametrize(("wall", "expected"), [(LANDLOCK, BY_LANDLOCK), (SECCOMP, BY_SECCOMP)])
