@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from deployments.configuration import load_config
 from mammo_tests.converted import converted, rows_of
 from mammo_tests.excerpt_images import VIEWS, breast
 from mammo_tests.excerpts import MAKERS, make
@@ -17,6 +18,8 @@ from mammo_tests.small_films import mias_part
 from schemas.config.run import RunConfig
 from schemas.layout import UNKNOWN
 from schemas.reports.data import IngestReport
+from tasks.split import split_patients
+from tasks.validate import check_manifest
 
 IngestHere = Callable[[RunConfig], IngestReport]
 
@@ -53,11 +56,13 @@ def make_large(name: str, root: Path) -> None:
 def test_a_set_as_downloaded_is_published(name: str, tmp_path: Path, ingest_here: IngestHere) -> None:
     """The manifest says of patients, exams, sides, views, labels and lesions what the conversion says; not one file fails.
 
-    What the set's terms forbid marks the store, and a config without them takes the mark away no more.
+    The written config is one as it is, and its patients are divided as the set divides them. What the set's terms forbid marks
+    the store, and a config without them takes the mark away no more.
     """
     root, target = tmp_path / "set", tmp_path / "out"
     make_large(name, root)
     converted(name, root, target)
+    assert load_config(target / "config.yaml").workspace_dir == target / "workspace"
     content = yaml.safe_load((target / "config.yaml").read_text())
     content["ingest"] |= {"settle_s": 0, "max_failed_fraction": 0.0}
     report = ingest_here(RunConfig.model_validate(content | SMALL))
@@ -79,3 +84,11 @@ def test_a_set_as_downloaded_is_published(name: str, tmp_path: Path, ingest_here
         assert {value: int((breasts[finding] == value).sum()) for value in known} == known
         assert int((breasts[finding] == UNKNOWN).sum()) == len(breasts) - sum(known.values())
     assert int(manifest["lesion_boxes"].notna().sum()) == len({row["path"] for row in rows_of(target / "boxes.csv")})
+    splits = split_patients.body(RunConfig.model_validate(content | SMALL), report)
+    divided = {part: count.patients for part, count in splits.counts.items() if count.patients}
+    assert sum(divided.values()) == manifest["patient_id"].nunique()
+    if given := {row["patient_id"]: row["split"] for row in rows_of(target / "split.csv")}:
+        assert divided["test"] == sum(given[patient] == "test" for patient in {row["patient_id"] for row in subjects})
+    assert len(divided) == min(3, manifest["patient_id"].nunique())
+    if name not in ALWAYS:
+        assert not check_manifest.body(RunConfig.model_validate(content | SMALL), report).blocking
