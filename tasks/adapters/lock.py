@@ -19,6 +19,8 @@ from pathlib import Path
 from schemas.errors import StoreBusy, StoreError, error_name
 
 _SECONDS_BETWEEN_TRIES = 0.5
+LOCK_FILE = "lock"
+"""Lies in the folder that is held, and stays there."""
 _READERS = "readers.lock"
 
 
@@ -45,7 +47,7 @@ def held_lock(folder: Path, *, purpose: str, wait_s: float = 0.0) -> Iterator[No
             raise StoreBusy(
                 f"{folder} is in use",
                 expected="one writer at a time",
-                got=_holder(folder / "lock"),
+                got=_holder(folder / LOCK_FILE),
                 remedy="wait for that run to end, or stop it; its finished work is kept",
             )
         _name_holder(descriptor, purpose)
@@ -113,7 +115,7 @@ def _opened_readers(folder: Path) -> int | None:
 def _opened_lock(folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as trouble:
         if trouble.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -128,7 +130,7 @@ def _opened_lock(folder: Path) -> int:
 def is_held(folder: Path) -> bool:
     """True if a process holds the folder now; leaves no trace."""
     try:
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:

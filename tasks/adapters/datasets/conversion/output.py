@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from tasks.adapters.datasets.named_subjects import SUBJECT_COLUMNS
 from tasks.adapters.datasets.phantom_cohort import LABELS_FILE
 from tasks.adapters.datasets.published.reading import Breast, DataSet, Image
 from tasks.adapters.datasets.published.tree import is_picture
+from tasks.adapters.lock import LOCK_FILE, held_lock
 from tasks.adapters.workspace import REPORT_FILE, aside_of
 
 SUBJECTS_FILE: Final = "subjects.csv"
@@ -38,8 +38,9 @@ PAGE_FILE: Final = "report.md"
 MASKS_FOLDER: Final = "masks"
 COPIES_FOLDER: Final = "dicom"
 OUTPUTS: Final = (
-    SUBJECTS_FILE, LABELS_FILE, BOXES_FILE, SPLIT_FILE, CONFIG_FILE, REPORT_FILE, PAGE_FILE, MASKS_FOLDER, COPIES_FOLDER,
+    SUBJECTS_FILE, LABELS_FILE, BOXES_FILE, SPLIT_FILE, REPORT_FILE, PAGE_FILE, MASKS_FOLDER, COPIES_FOLDER, CONFIG_FILE,
 )  # fmt: skip
+"""What takes its place, in this order: a folder that holds a config holds all that it names."""
 _LABEL_COLUMNS: Final = (
     "patient_id", "study_instance_uid", "laterality", "benign", "malignant", "label_source", "birads", "density",
     "finding_type",
@@ -153,17 +154,27 @@ def whole_output(target: Path) -> Iterator[OutputFolder]:
 
     Raises:
         ConfigError: ``target`` is a file, or holds other things than a conversion and what was made of it.
+        StoreBusy: Another process converts into it.
     """
     require_ours(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    stage = aside_of(target, os.getpid())
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir(mode=0o700)
-    try:
-        yield OutputFolder(stage)
-        _take_place(stage, target)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+    stage = aside_of(target)
+    with held_lock(stage, purpose=f"mammo dataset into {target.name}"):
+        _empty(stage)
+        try:
+            yield OutputFolder(stage)
+            _take_place(stage, target)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def _empty(stage: Path) -> None:
+    """Deletes what a killed conversion left."""
+    for left in stage.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+        elif left.name != LOCK_FILE:
+            left.unlink()
 
 
 def require_ours(target: Path) -> None:
@@ -183,7 +194,13 @@ def require_ours(target: Path) -> None:
 
 
 def _take_place(stage: Path, target: Path) -> None:
-    target.mkdir(mode=0o700, exist_ok=True)
+    """A new folder in one step; over an earlier conversion the config goes first and comes last."""
+    if not target.exists() or not any(target.iterdir()):
+        (stage / LOCK_FILE).unlink()
+        stage.chmod(0o700)
+        stage.replace(target)
+        return
+    (target / CONFIG_FILE).unlink(missing_ok=True)
     for name in OUTPUTS:
         written, old = stage / name, target / name
         if old.is_dir():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from schemas.errors import StoreBusy
 from tasks.adapters.datasets.conversion.output import whole_output
 from tasks.adapters.datasets.published.reading import Breast, Image
+from tasks.adapters.workspace import aside_of
 
 
 def image(path: str = "a.dcm") -> Image:
@@ -26,6 +30,45 @@ def test_nothing_is_there_until_all_is(tmp_path: Path) -> None:
         output.write_subjects([image()])
     assert [path.name for path in target.iterdir()] == ["subjects.csv"]
     assert [path.name for path in (tmp_path / "below").iterdir()] == ["out"]
+
+
+def test_what_a_killed_conversion_left_is_gone_with_the_next(tmp_path: Path) -> None:
+    """Gigabytes of copies may lie aside; nothing of them comes into the folder, and nothing stays beside it."""
+    target, aside = tmp_path / "out", aside_of(tmp_path / "out")
+    for begun in (False, True):
+        (aside / "dicom").mkdir(parents=True)
+        (aside / "dicom" / "a.dcm").touch()
+        (aside / "split.csv").touch()
+        with whole_output(target) as output:
+            output.write_subjects([image()])
+            (output.stage / "config.yaml").write_text(f"run: {begun}")
+        assert sorted(path.name for path in target.iterdir()) == ["config.yaml", "subjects.csv"]
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (target / "config.yaml").read_text() == "run: True"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o700
+
+
+def test_two_do_not_convert_into_one_folder(tmp_path: Path) -> None:
+    """The second says who is at it."""
+    with whole_output(tmp_path / "out") as output:
+        output.write_subjects([image()])
+        with pytest.raises(StoreBusy, match="mammo dataset into out"), whole_output(tmp_path / "out"):
+            pass
+    assert (tmp_path / "out" / "subjects.csv").exists()
+
+
+def test_a_folder_with_a_config_holds_all_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped while tables take the places of earlier ones, it has no config: nobody runs on old labels of new subjects."""
+    target = tmp_path / "out"
+    for text in ("old", "new"):
+        if text == "new":
+            monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))  # at the folder of masks
+        with suppress(KeyboardInterrupt), whole_output(target) as output:
+            output.write_subjects([image(text)])
+            (output.stage / "masks").mkdir()
+            (output.stage / "masks" / "a.png").touch()
+            (output.stage / "config.yaml").write_text(text)
+    assert sorted(path.name for path in target.iterdir()) == ["masks", "subjects.csv"]
 
 
 def test_what_is_written_no_more_goes(tmp_path: Path) -> None:
