@@ -342,7 +342,7 @@ VERBS: Final = (
     Verb(
         name="pacs",
         group=SERVICE,
-        help="Other systems: ask whether they answer, take what they push.",
+        help="Other systems: ask whether they answer, find and fetch exams, take what they push.",
         runs="deployments.commands.exchange.pacs:app",
     ),
     Verb(

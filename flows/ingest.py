@@ -1,4 +1,4 @@
-"""Ingest: scan -> inspect headers -> plan rows -> fill shards -> publish."""
+"""Ingest: (fetch from a PACS ->) scan -> inspect headers -> plan rows -> fill shards -> publish."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tasks.adapters.lock import held_lock
 from tasks.adapters.pages.withdrawn import finish_withdrawals
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import run_name
+from tasks.fetch import fetch_exams
 from tasks.ingest import ingest_batch, inspect_batch, plan_shards, scan_source
 from tasks.publish import publish_exams
 
@@ -45,6 +46,8 @@ def ingest_steps(config: RunConfig, submit: Submit | None = None) -> IngestRepor
     require_apart(config.workspace_dir, config.ingest.source_dir)
     submit = submit or PrefectSubmit()
     store_dir = Workspace(config.workspace_dir).store_dir
+    if config.ingest.source is not None:
+        submit.one(fetch_exams, config)
     with held_lock(store_dir, purpose="ingest", wait_s=config.ingest.lock_wait_s):
         finish_withdrawals(Workspace(config.workspace_dir))
         scan: Scan = submit.one(scan_source, config)

@@ -26,10 +26,11 @@ LONGEST_FUNCTION = 60
 LONGEST_STAGE = 120
 NOT_YET_THIN = {"scrub": 142}  # may shrink, and leaves this list when it is thin
 LISTS_OF_LIKE_THINGS = {"tasks", "flows", "tasks/adapters/datasets/sets", "tasks/adapters/gate/rules"}
-STAGES = ({*deployed_flows()} - {"pipeline"}) | {"publish", "report"}  # the last two are steps of others
+STAGES = ({*deployed_flows()} - {"pipeline"}) | {"fetch", "publish", "report"}  # the last three are steps of others
 WITHOUT_MEMORY = {
     "phantom": "asks each file of the cohort whether it is there",
     "ingest": "asks its ledger, file by file",
+    "fetch": "asks the inbox and the ledger, image by image",
     "publish": "is the end of ingest: a manifest is cheap to make and must be of today",
     "scrub": "reads everything, whenever it is asked",
     "search": "asks its study, trial by trial",

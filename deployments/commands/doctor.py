@@ -20,7 +20,7 @@ from deployments.configuration import load_config
 from deployments.server.prefect_server import configured_api_url, is_healthy
 from schemas.config.ingest import KubernetesDask, LocalDask, SlurmDask
 from schemas.config.run import RunConfig
-from schemas.errors import ConfigError, GateChildFailed
+from schemas.errors import ConfigError, GateChildFailed, MammoError
 from tasks.adapters.workspace import Workspace
 
 _LEAST_FREE_GIB = 10.0
@@ -76,6 +76,7 @@ def examine(config: RunConfig | None) -> Iterator[Complaint]:
         yield _key(Workspace(config.workspace_dir).key_path)
         yield from _folders(config)
         yield from _extra(config)
+        yield from _other_systems(config)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -221,3 +222,31 @@ def _extra(config: RunConfig) -> Iterator[Complaint]:
         yield Complaint(check="dask", is_well=True, found=f"{dask.kind}: the extra is installed")
     except ConfigError as missing:
         yield Complaint(check="dask", is_well=False, found=str(missing), remedy=f"pip install 'mammography-gmic[{dask.kind}]'")
+
+
+def _other_systems(config: RunConfig) -> Iterator[Complaint]:
+    """Each peer, asked as ``mammo pacs echo`` does; and what our listener needs to begin."""
+    if config.pacs is None:
+        return
+    from tasks.adapters.pacs.peers import callers, require_extra, server_context
+    from tasks.adapters.pacs.sources import reach
+
+    for name, peer in config.pacs.peers.items():
+        try:
+            reach(config.pacs, peer)
+            yield Complaint(check="pacs", is_well=True, found=f"{name} answers")
+        except MammoError as silent:
+            remedy = "see docs/how-to/pacs.md; it is asked in the same way by mammo pacs echo"
+            yield Complaint(check="pacs", is_well=False, found=f"{name}: {silent}", remedy=remedy)
+    if config.pacs.listen is None:
+        return
+    try:
+        require_extra()
+        known = [title for title, caller in callers(config.pacs).items() if caller.peer.may_push]
+        if config.pacs.listen.uses_tls and config.pacs.tls is not None:
+            server_context(config.pacs.tls)
+        found = f"the listener takes exams from {', '.join(known) or 'nobody'}"
+        remedy = "" if known else "add a peer of kind dimse with may_push to pacs.peers"
+        yield Complaint(check="pacs", is_well=bool(known), found=found, remedy=remedy)
+    except MammoError as unfit:
+        yield Complaint(check="pacs", is_well=False, found=f"the listener: {unfit}", remedy="see docs/how-to/pacs.md")

@@ -40,6 +40,11 @@ class Arrivals:
     root: Path
     writer: str
 
+    @property
+    def lock_dir(self) -> Path:
+        """Held by the one process of this writer; hidden, so that nobody takes it for an exam."""
+        return self.root / f".{self.writer}"
+
     def sweep(self) -> int:
         """Deletes what a killed process left unfinished: nobody was told that it arrived. One process of a writer at a time."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -119,6 +124,10 @@ class Arrivals:
             return False
         self._finish(file, path, final)
         return True
+
+    def has(self, study_uid: str, sop_uid: str) -> bool:
+        """True if the inbox holds some content of an image now."""
+        return any((self.root / _digest(study_uid)).glob(f"{_digest(sop_uid)}-*.dcm"))
 
     def held(self, sop_uids: Collection[str]) -> set[str]:
         """Those of which the inbox holds some content now."""

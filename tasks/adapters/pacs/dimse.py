@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,12 +21,18 @@ from pynetdicom import AE, _config, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made by the module when it is asked
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made by the module when it is asked
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+    Verification,
+)
 
 from schemas.config.pacs import DimsePeer, PacsConfig
 from schemas.errors import ConfigError, PeerRefused, PeerUnavailable
 from tasks.adapters.dicom.frame_codecs import SYNTAXES
 from tasks.adapters.pacs.peers import client_context
+from tasks.adapters.pacs.sources import Cut
 
 # It logs what others send at INFO and DEBUG, and the text of every exception at ERROR.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
@@ -35,7 +41,14 @@ _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 
 LARGEST_PDU_BYTES: Final = 1 << 20
+MOST_CONTEXTS: Final = 128
 SUCCESS: Final = 0x0000
+_PENDING, _CUT = frozenset({0xFF00, 0xFF01}), 0xFE00
+FIND, GET, MOVE = (
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+)
 _SECONDS_TO_CONNECT: Final = 5.0
 _SECONDS_TO_AGREE: Final = 10.0
 
@@ -150,8 +163,26 @@ def association(
         PeerUnavailable: It cannot be reached or has no room for us.
         PeerRefused: It rejects us, for good, or accepts none of the contexts.
     """
-    if len(contexts) > 128:
-        raise ConfigError("Too many presentation contexts", expected="at most 128", got=len(contexts))
+    made = associate(pacs, peer, contexts, scp_roles=scp_roles, handlers=handlers)
+    try:
+        yield made
+    except BaseException:
+        made.abort()
+        raise
+    made.release()
+
+
+def associate(
+    pacs: PacsConfig,
+    peer: DimsePeer,
+    contexts: Sequence[PresentationContext],
+    *,
+    scp_roles: Sequence[str] = (),
+    handlers: Sequence[Any] = (),
+) -> Association:
+    """As ``association``, for one that its caller ends."""
+    if len(contexts) > MOST_CONTEXTS:
+        raise ConfigError("Too many presentation contexts", expected=f"at most {MOST_CONTEXTS}", got=len(contexts))
     tls = (client_context(pacs.tls), peer.host) if peer.uses_tls else None
     made = entity(pacs.ae_title, silence_s=peer.timeout_s).associate(
         peer.host,
@@ -164,12 +195,63 @@ def association(
     )
     if not made.is_established:
         raise _no_association(made, peer)
+    return made
+
+
+def matches(made: Association, level: str, **keys: str) -> list[Dataset]:
+    """All answers to a question (C-FIND).
+
+    Raises:
+        Cut: The peer says that there are more.
+        PeerUnavailable: It fell silent, or could not answer.
+        PeerRefused: It offers no such service.
+    """
+    found: list[Dataset] = []
+    question = data_set(QueryRetrieveLevel=level, **keys)
+    for status, match in _asked(partial(made.send_c_find, question, FIND)):
+        code = _code(status)
+        if code in _PENDING and match is not None:
+            found.append(match)
+        elif code == _CUT:
+            raise Cut
+        elif code != SUCCESS:
+            raise PeerUnavailable("The peer could not answer a question", got=f"C-FIND status {code:#06x}")
+    return found
+
+
+def retrieve(made: Association, *, move_to: str | None = None, **keys: str) -> int:
+    """Has an object sent, on this association (C-GET) or to a title (C-MOVE); how many the peer says it sent.
+
+    Raises:
+        PeerUnavailable: It fell silent, or could not send.
+        PeerRefused: It offers no such service.
+    """
+    query = data_set(QueryRetrieveLevel="IMAGE", **keys)
+    send = partial(made.send_c_get, query, GET) if move_to is None else partial(made.send_c_move, query, move_to, MOVE)
+    last = data_set()
+    for status, _ in _asked(send):
+        _code(status)
+        last = status
+    if last.get("Status") != SUCCESS:
+        got = f"status {last.get('Status', 0):#06x}, {last.get('NumberOfFailedSuboperations', 0)} failed"
+        raise PeerUnavailable("The peer could not send an image", got=got)
+    return int(last.get("NumberOfCompletedSuboperations", 0) or 0)
+
+
+def _asked(send: Callable[[], Iterable[tuple[Dataset, Dataset | None]]]) -> Iterator[tuple[Dataset, Dataset | None]]:
     try:
-        yield made
-    except BaseException:
-        made.abort()
-        raise
-    made.release()
+        yield from send()
+    except ValueError as refused:
+        raise PeerRefused("The peer does not offer this service to us") from refused
+    except RuntimeError as ended:
+        raise PeerUnavailable("The peer ended the association") from ended
+
+
+def _code(status: Dataset) -> int:
+    """The status of an answer; pynetdicom gives an empty one where the link was lost or the peer fell silent."""
+    if "Status" not in status:
+        raise PeerUnavailable("The peer fell silent, or the link was lost", remedy="the next run asks again")
+    return int(status.Status)
 
 
 def echo(pacs: PacsConfig, peer: DimsePeer) -> None:

@@ -20,6 +20,7 @@ from schemas.config.pacs import DicomWebPeer, PacsConfig
 from schemas.errors import PeerRefused, PeerUnavailable
 from tasks.adapters.pacs.encoded_object import Incomplete
 from tasks.adapters.pacs.peers import authorization, client_context
+from tasks.adapters.pacs.sources import NotThere
 
 logging.getLogger("httpx").setLevel(logging.WARNING)
 logging.getLogger("httpcore").setLevel(logging.WARNING)
@@ -30,10 +31,6 @@ _AS_STORED: Final = 'multipart/related; type="application/dicom"; transfer-synta
 
 _LONGEST_PART_HEAD: Final = 1 << 14
 _LONGEST_WAIT_S: Final = 300.0
-
-
-class NotThere(PeerRefused):
-    """One object, or one path, that the server does not have (404, 410)."""
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import yaml
 
 from deployments.commands import doctor
 from deployments.configuration import load_config
+from mammo_tests.other_systems import orthanc, pacs_config
 from schemas.config.run import RunConfig
 from tasks.adapters.gate.child import GateChild
 from tasks.adapters.walls import ALL_WALLS
@@ -86,6 +87,24 @@ def test_folders_and_gpu_are_looked_at_as_the_config_wants_them(tmp_path: Path, 
     )
     assert not any(_of(check, wrong)[0].is_well for check in ("gpu", "labels_csv", "masks_dir"))
     assert _of("gpu", _config(tmp_path))[0].is_well and _of("source_dir", wrong)[0].is_well
+
+
+def test_each_other_system_is_asked(tmp_path: Path) -> None:
+    """By its own protocol; who does not answer is named, and a listener that could take nothing."""
+    with orthanc(tmp_path / "orthanc") as archive:
+        pacs = pacs_config(archive.listener_port, archive=archive)
+        found = _of("pacs", _config(tmp_path, pacs=pacs.model_dump(mode="json")))
+        assert [(each.is_well, each.found.split(":")[0]) for each in found] == [
+            (True, "dimse answers"),
+            (False, "router"),
+            (True, "web answers"),
+            (True, "the listener takes exams from ORTHANC, ROUTER"),
+        ]
+    silent = {"kind": "dicomweb", "url": "http://127.0.0.1:9/dicom-web"}
+    pacs = pacs_config(archive.listener_port, peers={"web": silent})
+    found = _of("pacs", _config(tmp_path, pacs=pacs.model_dump(mode="json")))
+    assert [each.found for each in found if each.is_well] == []
+    assert "the listener takes exams from nobody" in found[1].found
 
 
 def test_the_command_says_it_for_people_and_for_scripts(

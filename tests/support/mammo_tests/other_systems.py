@@ -49,7 +49,7 @@ def free_port() -> int:
 def write_exam(
     folder: Path, number: int, *, images: int = 1, side_px: int = 64, day: date = date(2021, 5, 4), digits: str = ""
 ) -> list[Path]:
-    """An exam of so many views. Its UIDs begin with 2.25.81 (study), 2.25.82 (series), 2.25.83 (images)."""
+    """An exam of so many views, with pixels of its own; UIDs begin with 2.25.81 (study), 2.25.82 (series), 2.25.83 (images)."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for index in range(images):
@@ -61,7 +61,7 @@ def write_exam(
             sop_instance_uid=f"2.25.83{digits}{number:05}{index:02}", accession_number=f"CANARYACC{number}", study_date=day,
             laterality=laterality, view_position=view, pixel_spacing_mm=0.07,
         )  # fmt: skip
-        write_mammogram(path, breast(laterality, (side_px, side_px)) + np.uint16(index), header)
+        write_mammogram(path, breast(laterality, (side_px, side_px)) + np.uint16((4 * number + index) % 1000), header)
         made.append(path)
     return made
 
@@ -80,7 +80,7 @@ def arrived(inbox_dir: Path) -> list[Path]:
 
 def unfinished(inbox_dir: Path) -> list[Path]:
     """Everything else in it."""
-    return sorted(path for path in inbox_dir.rglob("*") if path.is_file() and path.suffix != ".dcm")
+    return sorted(path for path in inbox_dir.rglob("*") if path.is_file() and path.suffix != ".dcm" and path.name != "lock")
 
 
 def storescu(port: int, *files: Path, options: Sequence[str] = (), calling: str = ROUTER, called: str = TITLE) -> int:
@@ -171,7 +171,9 @@ class Orthanc:
         path.write_text(json.dumps(self.settings))
         with (self.home / "orthanc.log").open("ab") as log:
             self.process = subprocess.Popen(["Orthanc", str(path)], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        assert until(lambda: self.ask("/system") is not None), (self.home / "orthanc.log").read_text()[-2000:]
+        started = self.process
+        assert until(lambda: started.poll() is not None or self.ask("/system") is not None)
+        assert started.poll() is None, (self.home / "orthanc.log").read_text()[-2000:]
 
     def end(self) -> None:
         """By its pid; a second one on its folder fails until the first is gone."""
@@ -211,7 +213,7 @@ def orthanc(home: Path, *, listener_port: int = 0, **settings: Any) -> Iterator[
     if not ORTHANC_IS_THERE:
         pytest.skip("Orthanc with DICOMweb (Debian packages orthanc, orthanc-dicomweb) is not installed")
     home.mkdir(parents=True, exist_ok=True)
-    http_port, dicom_port = free_port(), free_port()
+    http_port, dicom_port, listener_port = free_port(), free_port(), listener_port or free_port()
     content = {
         "Name": "test", "StorageDirectory": str(home / "db"), "IndexDirectory": str(home / "db"), "HttpPort": http_port,
         "DicomPort": dicom_port, "DicomAet": "ORTHANC", "RemoteAccessAllowed": False, "AuthenticationEnabled": False,

@@ -20,6 +20,7 @@ from schemas.config.pacs import PacsConfig
 from schemas.config.section import Config
 from schemas.errors import MammoError
 from tasks.adapters.interpreter import python_command
+from tasks.adapters.lock import held_lock
 from tasks.adapters.pacs.peers import require_extra
 from tasks.adapters.workspace import write_atomically
 
@@ -50,6 +51,7 @@ def listen(asked: Listening, ready: Callable[[Listener], None]) -> None:
 
     Raises:
         ConfigError: It cannot listen.
+        StoreBusy: Another listener writes into this folder.
     """
     require_extra()
     from tasks.adapters.pacs.listening.listener import Listener  # late: it brings pydicom
@@ -58,10 +60,11 @@ def listen(asked: Listening, ready: Callable[[Listener], None]) -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    server = listener.start()
-    ready(listener)
-    ended.wait()
-    server.shutdown()
+    with held_lock(listener.arrivals.lock_dir, purpose="listener"):
+        server = listener.start()
+        ready(listener)
+        ended.wait()
+        server.shutdown()
 
 
 def main() -> None:

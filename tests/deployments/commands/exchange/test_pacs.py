@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from deployments.cli import main
-from mammo_tests.other_systems import TITLE, free_port, listening, pacs_config
+from mammo_tests.other_systems import TITLE, arrived, free_port, listening, orthanc, pacs_config, write_exam
 from schemas.config.pacs import PacsConfig
 
 pytest.importorskip("pynetdicom", reason="the extra pacs is not installed")
@@ -64,3 +65,24 @@ def test_a_config_without_other_systems_is_a_sentence(says: Says) -> None:
     assert "a section pacs.listen" in says("listen", pacs=without)[2]
     code, _, error = says("listen", pacs=pacs_config(free_port(), peers={}))
     assert code == 2 and "Nobody may push" in error
+
+
+def test_a_source_is_tried_before_it_is_used(says: Says, tmp_path: Path) -> None:
+    """``find`` counts, ``fetch`` brings; flags say other days than the config, which names them or the peer only."""
+    with orthanc(tmp_path / "orthanc") as archive:
+        archive.take(*write_exam(tmp_path / "exams", 1, images=2, day=date(2021, 5, 4)))
+        pacs = pacs_config(archive.listener_port, archive=archive)
+        source = {"peer": "web", "last_days": 3}
+        assert says("find", pacs=pacs, source=source)[:2] == (0, "0 exams with mammograms; 0 of the worklist not there\n")
+        assert says("find", "--since", "2021-05-01", pacs=pacs, source=source)[1].startswith("1 exams with")
+        days = ("--since", "2021-05-04", "--until", "2021-05-04")
+        assert json.loads(says("find", "--peer", "dimse", *days, "--json", pacs=pacs)[1]) == {"exams": 1, "exams_not_there": 0}
+        code, said, _ = says("fetch", *days, pacs=pacs, source=source)
+        assert (code, said) == (0, f"1 exams, 2 images, 2 images_fetched, {_size(tmp_path / 'in')} size_bytes\n")
+    code, _, error = says("fetch", "--last-days", "1", pacs=pacs, source=source)
+    assert code == 75 and "cannot be reached" in error and "127.0.0.1" not in error
+    assert "names no source" in says("fetch", pacs=pacs)[2]
+
+
+def _size(inbox_dir: Path) -> int:
+    return sum(path.stat().st_size for path in arrived(inbox_dir))

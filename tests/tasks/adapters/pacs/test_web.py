@@ -21,7 +21,8 @@ from schemas.config.pacs import DicomWebPeer, PacsConfig
 from schemas.errors import MammoError, PeerRefused, PeerUnavailable
 from tasks.adapters.pacs.encoded_object import Incomplete
 from tasks.adapters.pacs.peers import server_context
-from tasks.adapters.pacs.web import NotThere, ask, copy_object, copy_part, web_client
+from tasks.adapters.pacs.sources import NotThere
+from tasks.adapters.pacs.web import ask, copy_object, copy_part, web_client
 
 OBJECT = b"\0" * 128 + b"DICM" + bytes(range(256)) * 40
 PART = b"--cut\r\nContent-Type: application/dicom\r\n\r\n" + OBJECT

@@ -1,0 +1,175 @@
+"""A PACS that speaks DICOM's own protocol as a source of exams: C-FIND, then C-GET, or C-MOVE to our listener."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+from pynetdicom.presentation import build_context
+
+from schemas.config.pacs import DimsePeer, PacsConfig
+from schemas.errors import PeerUnavailable
+from tasks.adapters.dicom.header import MAMMOGRAPHY_FOR_PRESENTATION
+from tasks.adapters.pacs.arrivals import Arrivals
+from tasks.adapters.pacs.dimse import (
+    FIND,
+    GET,
+    MOVE,
+    SUCCESS,
+    associate,
+    matches,
+    one_context_each,
+    received,
+    retrieve,
+    uid_of,
+)
+from tasks.adapters.pacs.encoded_object import Incomplete, name_of
+from tasks.adapters.pacs.sources import FoundExam, FoundImage, NotThere, Slice
+
+_OUT_OF_RESOURCES: Final = 0xA700
+_SECONDS_TO_ARRIVE: Final = 30.0
+
+
+@dataclass
+class DimseSource:
+    """See ``Source``. Associations are kept and used again: as many as there are threads that ask at the same time."""
+
+    pacs: PacsConfig
+    peer: DimsePeer
+    inbox: Arrivals
+    _idle: list[Association] = field(default_factory=list)
+    _came: dict[str, int | OSError] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def exams_of(self, piece: Slice) -> list[FoundExam]:
+        """See ``Source``."""
+        return self._exams(StudyDate=piece.study_date, StudyTime=piece.study_time)
+
+    def exam_named(self, *, accession_number: str = "", study_uid: str = "") -> list[FoundExam]:
+        """See ``Source``."""
+        return self._exams(StudyInstanceUID=study_uid) if study_uid else self._exams(AccessionNumber=accession_number)
+
+    def _exams(self, **keys: str) -> list[FoundExam]:
+        with self._association() as made:
+            found = matches(made, "STUDY", **{"StudyInstanceUID": "", "ModalitiesInStudy": "MG", **keys})
+        # A peer that does not know the key answers with exams of every kind.
+        return [
+            FoundExam(study_uid=uid_of(each.get("StudyInstanceUID")))
+            for each in found
+            if "MG" in str(each.get("ModalitiesInStudy") or "MG")
+        ]
+
+    def images_of(self, exam: FoundExam) -> list[FoundImage]:
+        """See ``Source``. Series first: many peers list images only of a series that is named."""
+        images = []
+        with self._association() as made:
+            keys = {"StudyInstanceUID": exam.study_uid, "SeriesInstanceUID": ""}
+            for series in matches(made, "SERIES", Modality="MG", NumberOfSeriesRelatedInstances="", **keys):
+                keys["SeriesInstanceUID"] = uid_of(series.get("SeriesInstanceUID"))
+                listed = matches(made, "IMAGE", SOPInstanceUID="", SOPClassUID="", **keys)
+                said = int(series.get("NumberOfSeriesRelatedInstances") or 0)
+                if len(listed) < said:
+                    raise PeerUnavailable("The peer lists fewer images than it counts", expected=said, got=len(listed))
+                images += [
+                    FoundImage(
+                        study_uid=exam.study_uid,
+                        series_uid=keys["SeriesInstanceUID"],
+                        sop_uid=uid_of(each.get("SOPInstanceUID")),
+                    )
+                    for each in listed
+                    if str(each.get("SOPClassUID") or MAMMOGRAPHY_FOR_PRESENTATION) == MAMMOGRAPHY_FOR_PRESENTATION
+                ]
+        return images
+
+    def fetch(self, image: FoundImage, arrivals: Arrivals) -> int:
+        """See ``Source``; with C-MOVE the bytes are our listener's, and are not counted here."""
+        keys = {"StudyInstanceUID": image.study_uid, "SeriesInstanceUID": image.series_uid, "SOPInstanceUID": image.sop_uid}
+        moves = self.peer.retrieve == "move"
+        with self._association() as made:
+            count = retrieve(made, move_to=self.pacs.ae_title if moves else None, **keys)
+        if count == 0:
+            raise NotThere("The peer does not have an image that it listed")
+        if moves:
+            self._wait_for(image, arrivals)
+            return 0
+        came = self._came.pop(image.sop_uid, None)
+        if came is None:
+            raise Incomplete("Another object arrived than was asked for")
+        if isinstance(came, OSError):
+            raise came
+        return came
+
+    def _wait_for(self, image: FoundImage, arrivals: Arrivals) -> None:
+        end_s = time.monotonic() + _SECONDS_TO_ARRIVE
+        while not arrivals.has(image.study_uid, image.sop_uid):
+            if time.monotonic() > end_s:
+                raise PeerUnavailable(
+                    "The peer says that it sent an image, and it did not arrive",
+                    expected="our listener at the address that the peer knows, writing into ingest.source_dir",
+                    remedy="start mammo pacs listen or mammo serve; check what the peer has registered for our title",
+                )
+            time.sleep(0.05)
+
+    def _store(self, event: Event) -> int:
+        """An object of C-GET: on the disk before the peer is told so."""
+        sent = received(event)
+        try:
+            named = name_of(sent.content, sent.syntax_uid)
+            if named.sop_uid == sent.sop_uid:
+                self.inbox.take(named, sent.head, sent.content)
+                self._came[sent.sop_uid] = len(sent.content)
+        except Incomplete:
+            return SUCCESS  # it did not come: who asked for it tells
+        except OSError as trouble:
+            self._came[sent.sop_uid] = trouble
+            return _OUT_OF_RESOURCES
+        return SUCCESS
+
+    @contextmanager
+    def _association(self) -> Iterator[Association]:
+        with self._lock:
+            made = self._idle.pop() if self._idle else None
+        if made is None or not made.is_established:
+            made = self._associate()
+        try:
+            yield made
+        except BaseException:
+            made.abort()
+            raise
+        with self._lock:
+            self._idle.append(made)
+
+    def _associate(self) -> Association:
+        if self.peer.retrieve == "move":
+            return associate(self.pacs, self.peer, [build_context(FIND), build_context(MOVE)])
+        contexts = [build_context(FIND), build_context(GET), *one_context_each([MAMMOGRAPHY_FOR_PRESENTATION])]
+        return associate(
+            self.pacs,
+            self.peer,
+            contexts,
+            scp_roles=[MAMMOGRAPHY_FOR_PRESENTATION],
+            handlers=[(evt.EVT_C_STORE, self._store)],
+        )
+
+    def end(self) -> None:
+        """Releases what is idle."""
+        for made in self._idle:
+            if made.is_established:
+                made.release()
+
+
+@contextmanager
+def open_dimse_source(pacs: PacsConfig, peer: DimsePeer, inbox: Arrivals) -> Iterator[DimseSource]:
+    """A peer as a source; its associations end with the block."""
+    source = DimseSource(pacs, peer, inbox)
+    try:
+        yield source
+    finally:
+        source.end()

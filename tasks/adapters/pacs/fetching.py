@@ -1,0 +1,281 @@
+"""Exams of a peer into the inbox: what it has of what is wanted, without what is here already, and what of it did not come.
+
+Nothing is remembered beside the inbox and the ledger: a run that was killed is made up for by the next, which asks again and
+finds what is here. Late images of an exam come the same way.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from typing import TypeVar
+
+from schemas.config.pacs import PacsConfig, Peer, PeerLimits, SourceConfig
+from schemas.config.run import RunConfig
+from schemas.errors import ConfigError, PeerRefused, PeerUnavailable
+from tasks.adapters.inbox.store_ledger import StoreLedger
+from tasks.adapters.lock import held_lock
+from tasks.adapters.pacs.arrivals import FETCHED, Arrivals
+from tasks.adapters.pacs.encoded_object import Incomplete
+from tasks.adapters.pacs.peers import peer_of
+from tasks.adapters.pacs.sources import FoundExam, FoundImage, NotThere, Source, exams_between, open_source
+from tasks.adapters.pacs.worklist import read_worklist
+from tasks.adapters.pseudonyms import open_key
+from tasks.adapters.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+IsSettled = Callable[[FoundImage], bool]
+
+_FIRST_WAIT_S = 0.5
+_GIVEN_UP_IN_A_ROW = 3
+"""After so many images, one after the other, that did not come, the peer counts as away: the rest is left to the next run."""
+
+
+@dataclass
+class Fetched:
+    """What one run did; counts only.
+
+    Attributes:
+        exams: Exams with mammograms that the peer has of what was asked for.
+        exams_not_there: Lines of the worklist that no exam of the peer is of.
+        exams_left: Exams whose images could not be listed; left for the next run.
+        images: Mammograms of these exams.
+        images_here: Of them, those that the inbox holds, ingest knows, or somebody has withdrawn.
+        images_fetched: Of them, those that came now.
+        images_not_there: Listed, and not there when they were asked for.
+        images_left: Not come after all tries; left for the next run.
+        size_bytes: What came over HTTP or C-GET.
+    """
+
+    exams: int = 0
+    exams_not_there: int = 0
+    exams_left: int = 0
+    images: int = 0
+    images_here: int = 0
+    images_fetched: int = 0
+    images_not_there: int = 0
+    images_left: int = 0
+    size_bytes: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """True if everything that was asked for is here."""
+        return not (self.exams_left or self.images_left)
+
+    def counts(self) -> dict[str, int]:
+        """By name."""
+        return asdict(self)
+
+
+def source_of(config: RunConfig) -> tuple[PacsConfig, Peer, SourceConfig]:
+    """What the config says of the source of exams.
+
+    Raises:
+        ConfigError: It names none.
+    """
+    if config.pacs is None or config.ingest.source is None:
+        raise ConfigError("The config names no source of exams", expected="a section ingest.source, and pacs with its peer")
+    return config.pacs, peer_of(config.pacs, config.ingest.source.peer), config.ingest.source
+
+
+def find_exams(config: RunConfig, *, today: date) -> tuple[list[FoundExam], int]:
+    """The exams that a run would fetch, and how many lines of a worklist name none of the peer's.
+
+    Raises:
+        PeerUnavailable: The peer cannot be asked now.
+        PeerRefused: It does not accept us.
+        ConfigError: The source or its worklist cannot be used.
+    """
+    pacs, peer, asked = source_of(config)
+    with open_source(pacs, peer, Arrivals(config.ingest.source_dir, FETCHED)) as source:
+        return _found(source, peer, asked, today)
+
+
+def fetch(config: RunConfig, *, today: date) -> Fetched:
+    """Brings what is missing into ``ingest.source_dir``.
+
+    Raises:
+        PeerUnavailable: The exams cannot be found now.
+        PeerRefused: The peer does not accept us; nothing more was asked.
+        ConfigError: The source or its worklist cannot be used.
+        StoreBusy: Another run fetches into this folder.
+        OSError: The inbox's disk is full or cannot be written.
+    """
+    pacs, peer, asked = source_of(config)
+    arrivals = Arrivals(config.ingest.source_dir, FETCHED)
+    arrivals.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with held_lock(arrivals.lock_dir, purpose="fetch"):
+        arrivals.sweep()
+        with settled_images(config) as is_settled, open_source(pacs, peer, arrivals) as source:
+            exams, not_there = _found(source, peer, asked, today)
+            run = _Run(source, peer, arrivals, is_settled, Fetched(exams=len(exams), exams_not_there=not_there))
+            run.fetch_all(exams)
+    logger.info("fetched: %s", ", ".join(f"{count} {name}" for name, count in run.done.counts().items() if count))
+    return run.done
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def settled_images(config: RunConfig) -> Iterator[IsSettled]:
+    """What is true for an image that ingest knows, or that was withdrawn: it is not fetched, though its file is gone."""
+    workspace = Workspace(config.workspace_dir)
+    if not workspace.store.ledger_path.exists():
+        yield lambda image: False
+        return
+    from tasks.adapters.store.exam_store import open_store  # late: it brings zarr
+
+    pseudonyms = open_key(workspace.key_path)
+    with StoreLedger(open_store(workspace.store_dir)) as ledger:
+        gone = ledger.withdrawn_names()
+
+        def is_settled(image: FoundImage) -> bool:
+            image_id = pseudonyms.image_id(image.sop_uid)
+            is_gone = not gone.isdisjoint((image_id, pseudonyms.exam_id(image.study_uid)))
+            return is_gone or ledger.knows_image(image_id)
+
+        yield is_settled
+
+
+def _found(source: Source, peer: Peer, asked: SourceConfig, today: date) -> tuple[list[FoundExam], int]:
+    if asked.worklist is not None:
+        exams: dict[str, FoundExam] = {}
+        not_there = 0
+        for wanted in read_worklist(asked.worklist):
+            ask = _Asking(source, wanted.accession_number, wanted.study_uid)
+            found = tried(ask, peer)
+            exams |= {exam.study_uid: exam for exam in found}
+            not_there += not found
+        return list(exams.values()), not_there
+    first = today - timedelta(days=asked.last_days) if asked.last_days is not None else asked.since
+    last = asked.until or today + timedelta(days=1)  # a device's clock, or its time zone, may be ahead of ours
+    return tried(lambda: exams_between(source, first or last, last), peer), 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    source: Source
+    accession_number: str
+    study_uid: str
+
+    def __call__(self) -> list[FoundExam]:
+        return self.source.exam_named(accession_number=self.accession_number, study_uid=self.study_uid)
+
+
+def tried(ask: Callable[[], Answer], peer: PeerLimits, stopped: threading.Event | None = None) -> Answer:
+    """An answer, after some tries if need be: what passes by itself is tried again, as late as the peer asks for.
+
+    Raises:
+        PeerUnavailable: There was none.
+        Incomplete: There was none that was whole.
+        PeerRefused: Another try would change nothing.
+    """
+    for attempt in range(peer.attempts):
+        try:
+            return ask()
+        except (PeerUnavailable, Incomplete) as passing:
+            if attempt + 1 == peer.attempts or (stopped is not None and stopped.is_set()):
+                raise
+            asked_s = passing.wait_s if isinstance(passing, PeerUnavailable) else 0.0
+            wait_s = max(asked_s, _FIRST_WAIT_S * 2**attempt * (0.5 + random.random()))  # noqa: S311  # no secret
+            (stopped or threading.Event()).wait(wait_s)
+    raise PeerUnavailable("The peer was not asked", expected="at least one attempt")
+
+
+class _Run:
+    """One run: exams one after the other are listed and fetched, ``in_flight`` at the same time."""
+
+    def __init__(self, source: Source, peer: Peer, arrivals: Arrivals, is_settled: IsSettled, done: Fetched) -> None:
+        self.source, self.peer, self.arrivals, self.is_settled, self.done = source, peer, arrivals, is_settled, done
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._pace = _Pace(peer.per_second)
+        self._given_up = 0
+
+    def fetch_all(self, exams: Iterable[FoundExam]) -> None:
+        """All of them; what stops the run is raised when every thread has ended."""
+        with ThreadPoolExecutor(self.peer.in_flight, thread_name_prefix="fetch") as pool:
+            listed = pool.map(self._images, exams)
+            fetched = [pool.submit(self._fetch, image) for images in listed for image in self._missing(images)]
+        for each in fetched:
+            each.result()
+
+    def _images(self, exam: FoundExam) -> list[FoundImage]:
+        if self._stopped.is_set():
+            self._count(exams_left=1)
+            return []
+        try:
+            images = tried(lambda: self.source.images_of(exam), self.peer, self._stopped)
+        except (PeerUnavailable, NotThere):
+            self._count(exams_left=1, given_up=1)
+            return []
+        except BaseException:
+            self._stopped.set()
+            raise
+        self._count(images=len(images))
+        return images
+
+    def _missing(self, images: list[FoundImage]) -> list[FoundImage]:
+        """Asked in the thread that began the run: the ledger answers no other."""
+        missing = [
+            image for image in images if not (self.arrivals.has(image.study_uid, image.sop_uid) or self.is_settled(image))
+        ]
+        self._count(images_here=len(images) - len(missing))
+        return missing
+
+    def _fetch(self, image: FoundImage) -> None:
+        if self._stopped.is_set():
+            self._count(images_left=1)
+            return
+        self._pace.wait()
+        try:
+            size_bytes = tried(lambda: self.source.fetch(image, self.arrivals), self.peer, self._stopped)
+        except NotThere:
+            self._count(images_not_there=1)
+        except Incomplete as incomplete:
+            logger.warning("an image was left to the next run: %s", incomplete)
+            self._count(images_left=1)
+        except PeerUnavailable as away:
+            logger.warning("an image was left to the next run: %s", away)
+            self._count(images_left=1, given_up=1)
+        except (PeerRefused, OSError):
+            self._stopped.set()
+            raise
+        else:
+            self._count(images_fetched=1, size_bytes=size_bytes)
+
+    def _count(self, *, given_up: int = 0, **counts: int) -> None:
+        with self._lock:
+            for name, count in counts.items():
+                setattr(self.done, name, getattr(self.done, name) + count)
+            self._given_up = self._given_up + given_up if given_up else 0
+            if self._given_up >= _GIVEN_UP_IN_A_ROW and not self._stopped.is_set():
+                logger.warning("the peer counts as away: what is missing is left to the next run")
+                self._stopped.set()
+
+
+class _Pace:
+    """Lets so many through in a second."""
+
+    def __init__(self, per_second: float | None) -> None:
+        self._apart_s = 0.0 if per_second is None else 1 / per_second
+        self._next_s = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Until it is this caller's turn."""
+        with self._lock:
+            now_s = time.monotonic()
+            turn_s = max(now_s, self._next_s)
+            self._next_s = turn_s + self._apart_s
+        time.sleep(max(0.0, turn_s - now_s))

@@ -1,0 +1,90 @@
+"""A PACS that is asked over HTTP as a source of exams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+from schemas.config.pacs import DicomWebPeer, PacsConfig
+from schemas.errors import PeerUnavailable
+from tasks.adapters.dicom.header import MAMMOGRAPHY_FOR_PRESENTATION
+from tasks.adapters.pacs.arrivals import Arrivals
+from tasks.adapters.pacs.sources import FoundExam, FoundImage, Slice
+from tasks.adapters.pacs.web import ask, copy_object, web_client
+
+_SOP_CLASS, _SOP_UID, _STUDY_UID, _SERIES_UID = "00080016", "00080018", "0020000D", "0020000E"
+_MODALITIES, _IMAGES_OF_SERIES = "00080061", "00201209"
+_LONGEST_S: Final = 600.0
+"""For one object, however steadily it trickles."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebSource:
+    """See ``Source``."""
+
+    client: httpx.Client
+
+    def exams_of(self, piece: Slice) -> list[FoundExam]:
+        """See ``Source``."""
+        return self._exams({"StudyDate": piece.study_date} | ({"StudyTime": piece.study_time} if piece.study_time else {}))
+
+    def exam_named(self, *, accession_number: str = "", study_uid: str = "") -> list[FoundExam]:
+        """See ``Source``."""
+        return self._exams({"StudyInstanceUID": study_uid} if study_uid else {"AccessionNumber": accession_number})
+
+    def _exams(self, keys: dict[str, str]) -> list[FoundExam]:
+        found = ask(self.client, "/studies", {"ModalitiesInStudy": "MG", **keys})
+        # A server that does not know the key answers with exams of every kind.
+        return [FoundExam(study_uid=_uid(each, _STUDY_UID)) for each in found if "MG" in (_values(each, _MODALITIES) or ["MG"])]
+
+    def images_of(self, exam: FoundExam) -> list[FoundImage]:
+        """See ``Source``; the listing must hold as many images as the server counts in its series."""
+        path = f"/studies/{exam.study_uid}"
+        counted = [_values(each, _IMAGES_OF_SERIES) for each in ask(self.client, f"{path}/series", {"Modality": "MG"})]
+        listed = ask(self.client, f"{path}/instances", {"Modality": "MG"}) if counted else []
+        said = sum(int(count[0]) for count in counted if count)
+        if all(counted) and len(listed) < said:
+            raise PeerUnavailable("The server lists fewer images than it counts", expected=said, got=len(listed))
+        return [
+            FoundImage(study_uid=exam.study_uid, series_uid=_uid(each, _SERIES_UID), sop_uid=_uid(each, _SOP_UID))
+            for each in listed
+            if (_values(each, _SOP_CLASS) or [MAMMOGRAPHY_FOR_PRESENTATION])[0] == MAMMOGRAPHY_FOR_PRESENTATION
+        ]
+
+    def fetch(self, image: FoundImage, arrivals: Arrivals) -> int:
+        """See ``Source``."""
+        path = f"/studies/{image.study_uid}/series/{image.series_uid}/instances/{image.sop_uid}"
+        with arrivals.aside() as (file, aside):
+            copy_object(self.client, path, file, longest_s=_LONGEST_S)
+            size_bytes = file.tell()
+            arrivals.adopt(file, aside, sop_uid=image.sop_uid)
+        return size_bytes
+
+
+@contextmanager
+def open_web_source(pacs: PacsConfig, peer: DicomWebPeer) -> Iterator[WebSource]:
+    """A peer as a source; its connections end with the block."""
+    with web_client(pacs, peer) as client:
+        yield WebSource(client)
+
+
+def _values(match: dict[str, Any], tag: str) -> list[Any]:
+    attribute = match.get(tag)
+    values = attribute.get("Value") if isinstance(attribute, dict) else None
+    return values if isinstance(values, list) else []
+
+
+def _uid(match: dict[str, Any], tag: str) -> str:
+    """A UID that may stand in a path: a server's answer leads nowhere else.
+
+    Raises:
+        PeerUnavailable: It is missing, or none; what it is instead is not told.
+    """
+    values = _values(match, tag)
+    if not values or not isinstance(values[0], str) or not values[0].strip("\0 ").replace(".", "").isdigit():
+        raise PeerUnavailable("The server answered with something that is no UID")
+    return values[0].strip("\0 ")

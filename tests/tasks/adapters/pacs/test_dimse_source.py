@@ -1,0 +1,147 @@
+"""A peer that breaks off, falls silent, cuts its answers or sends something else: an error each, and never a short list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+pytest.importorskip("pynetdicom", reason="the extra pacs is not installed")
+
+from pynetdicom import AE, evt  # after the skip
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made when they are asked for
+    DigitalMammographyXRayImageStorageForPresentation,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+)
+
+from mammo_tests.other_systems import arrived, free_port, unfinished, write_exam
+from schemas.config.pacs import DimsePeer, PacsConfig
+from schemas.errors import MammoError, PeerRefused, PeerUnavailable
+from tasks.adapters.pacs.arrivals import FETCHED, Arrivals
+from tasks.adapters.pacs.dimse import data_set
+from tasks.adapters.pacs.dimse_source import DimseSource, open_dimse_source
+from tasks.adapters.pacs.encoded_object import Incomplete
+from tasks.adapters.pacs.sources import Cut, FoundExam, FoundImage, NotThere, Slice
+
+PIECE = Slice(date(2021, 5, 4), date(2021, 5, 4))
+Answers = Iterator[tuple[int, Any]]
+
+
+@contextmanager
+def _source(tmp_path: Path, *handlers: tuple[Any, Callable[[Any], Answers]]) -> Iterator[DimseSource]:
+    """A peer that answers as the handlers do."""
+    theirs, port = AE("PEER"), free_port()
+    theirs.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    theirs.add_supported_context(StudyRootQueryRetrieveInformationModelGet)
+    mammograms = DigitalMammographyXRayImageStorageForPresentation
+    theirs.add_supported_context(mammograms, ["1.2.840.10008.1.2.1"], scu_role=True, scp_role=True)
+    server = theirs.start_server(("127.0.0.1", port), block=False, evt_handlers=list(handlers))
+    content = {"kind": "dimse", "ae_title": "PEER", "host": "127.0.0.1", "port": port, "timeout_s": 1}
+    inbox = Arrivals(tmp_path / "inbox", FETCHED)
+    inbox.sweep()
+    try:
+        with open_dimse_source(PacsConfig(), DimsePeer.model_validate(content), inbox) as source:
+            yield source
+    finally:
+        server.shutdown()
+
+
+def _aborts(event: Any) -> Answers:
+    event.assoc.abort()
+    yield 0xFF00, None
+
+
+def _cuts(event: Any) -> Answers:
+    yield 0xFF00, data_set(QueryRetrieveLevel="STUDY", StudyInstanceUID="2.25.1")
+    yield 0xFE00, None
+
+
+def _fails(event: Any) -> Answers:
+    yield 0xC001, None
+
+
+def _names_nothing(event: Any) -> Answers:
+    yield 0xFF00, data_set(QueryRetrieveLevel="STUDY", StudyInstanceUID="CANARY")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "why"),
+    [
+        (_aborts, PeerUnavailable, "fell silent, or the link was lost"),
+        (_cuts, Cut, None),
+        (_fails, PeerUnavailable, "could not answer a question"),
+        (_names_nothing, PeerUnavailable, "no UID"),
+    ],
+)
+def test_an_answer_that_is_not_all_of_it_is_an_error(
+    tmp_path: Path, answer: Callable[[Any], Answers], kind: type[Exception], why: str | None
+) -> None:
+    """Pynetdicom raises nothing of itself where a link is lost; and the next question is asked on a new association."""
+    with _source(tmp_path, (evt.EVT_C_FIND, answer)) as source:
+        for _ in range(2):
+            with pytest.raises(kind, match=why) as failed:
+                source.exams_of(PIECE)
+            assert "CANARY" not in str(failed.value)
+
+
+def test_a_listing_that_is_shorter_than_the_peer_counts_is_an_error(tmp_path: Path) -> None:
+    """As over HTTP."""
+
+    def lists(event: Any) -> Answers:
+        if event.identifier.QueryRetrieveLevel == "SERIES":
+            yield 0xFF00, data_set(SeriesInstanceUID="2.25.2", NumberOfSeriesRelatedInstances=2)
+        else:
+            yield 0xFF00, data_set(SOPInstanceUID="2.25.3")
+
+    with (
+        _source(tmp_path, (evt.EVT_C_FIND, lists)) as source,
+        pytest.raises(PeerUnavailable, match="lists fewer images than it counts"),
+    ):
+        source.images_of(FoundExam(study_uid="2.25.1"))
+
+
+def test_an_image_comes_whole_and_as_asked_or_not_at_all(tmp_path: Path) -> None:
+    """Another object, none, a failure, an association that ends: nothing is kept, and what follows is not disturbed."""
+    good, other = write_exam(tmp_path, 1, images=2)
+    sent: dict[str, Any] = {"how": "good"}
+
+    def gives(event: Any) -> Iterator[Any]:
+        how = sent["how"]
+        if how == "abort":
+            event.assoc.abort()
+            return
+        yield 0 if how == "none" else 1
+        if how == "none":
+            return
+        yield (0xFF00, pydicom.dcmread(other if how == "other" else good)) if how != "fail" else (0xA702, data_set())
+
+    image = FoundImage(study_uid="2.25.8100001", series_uid="2.25.8200001", sop_uid="2.25.830000100")
+    inbox = tmp_path / "inbox"
+    faults: list[tuple[str, type[MammoError]]] = [
+        ("none", NotThere), ("fail", PeerUnavailable), ("abort", PeerUnavailable), ("other", Incomplete),
+    ]  # fmt: skip
+    with _source(tmp_path, (evt.EVT_C_GET, gives)) as source:
+        for how, kind in faults:
+            sent["how"] = how
+            with pytest.raises(kind):
+                source.fetch(image, source.inbox)
+            assert unfinished(inbox) == [] and not source.inbox.has(image.study_uid, image.sop_uid)
+        sent["how"] = "good"
+        assert source.fetch(image, source.inbox) > 0
+        assert source.inbox.has(image.study_uid, image.sop_uid)
+    assert len(arrived(inbox)) == 2  # the other object is a whole mammogram: it is kept for what it is
+
+
+def test_a_peer_without_the_service_is_a_sentence(tmp_path: Path) -> None:
+    """It accepts storage alone."""
+    with _source(tmp_path) as source:
+        object.__setattr__(source, "peer", source.peer.model_copy(update={"retrieve": "move"}))
+        image = FoundImage(study_uid="2.25.1", series_uid="2.25.2", sop_uid="2.25.3")
+        with pytest.raises(PeerRefused, match="does not offer this service"):
+            source.fetch(image, source.inbox)
