@@ -304,6 +304,12 @@ VERBS: Final = (
         runs="deployments.commands.quarantine:app",
     ),
     Verb(
+        name="find",
+        group=UPKEEP,
+        help="From a patient to her pseudonyms, asked at a prompt; from a pseudonym back to its source files.",
+        runs="deployments.commands.life.lookup:find",
+    ),
+    Verb(
         name="withdraw",
         group=UPKEEP,
         help="Take images, exams or patients out for good: not published again, crops overwritten, their pages deleted.",
