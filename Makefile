@@ -26,9 +26,10 @@ QUICK := tests/schemas tests/gmic_model/metrics tests/gmic_model/pixels tests/gm
 test-quick: $(VENV)/installed
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope $(QUICK)
 
-# A day of a workstation and a killed server on PostgreSQL: minutes, so not in `make test`.
+# A day of a workstation, a killed server on PostgreSQL, every drill at its full length: minutes, so not in `make test`.
 test-long: $(VENV)/installed
 	$(BIN)/pytest -m e2e tests/deployments
+	$(BIN)/pytest -m long --ignore tests/deployments
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

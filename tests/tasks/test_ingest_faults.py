@@ -173,8 +173,9 @@ def disturbed(calm: tuple[RunConfig, IngestReport], workspace: Path, **changes: 
     return config, path
 
 
-def test_twelve_kills_lose_nothing(
-    calm: tuple[RunConfig, IngestReport], zygote: Zygote, scheduler: str, tmp_path: Path, ingest_here: IngestHere
+@pytest.mark.parametrize("kills", [5, pytest.param(12, marks=pytest.mark.long)])
+def test_kills_lose_nothing(
+    calm: tuple[RunConfig, IngestReport], zygote: Zygote, scheduler: str, tmp_path: Path, ingest_here: IngestHere, kills: int
 ) -> None:
     """SIGKILL to the whole process group, every third time its Dask workers with it (faults 1, 18): then one run ends it.
 
@@ -184,7 +185,7 @@ def test_twelve_kills_lose_nothing(
     moments = random.Random(3)  # noqa: S311  no secret
     workspace = tmp_path / "killed"
     seen, killed = [], 0
-    for kill in range(12):
+    for kill in range(kills):
         dask = {"kind": "local", "n_workers": 1} if kill % 3 == 0 else {"kind": "address", "address": scheduler}
         path = tmp_path / "killed.json"
         config, _ = disturbed(calm, workspace)
@@ -196,7 +197,7 @@ def test_twelve_kills_lose_nothing(
         seen.append(settled(workspace)[1])
         if (workspace / "exam_store" / "manifest.parquet").exists():
             assert is_whole(calm[1].model_copy(update={"store_dir": workspace / "exam_store"})), f"kill {kill}"
-    assert killed >= 6, "the kills came too late to prove anything"
+    assert killed >= kills // 2, "the kills came too late to prove anything"
     assert seen == sorted(seen), "an image that was stored is not any more"
     assert any(0 < images < 32 for images in seen), seen
     last = ingest_here(config)

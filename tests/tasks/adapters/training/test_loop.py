@@ -36,14 +36,14 @@ _KILLER = """
 import json, os, random, signal, sys, time
 sys.path[:0] = [sys.argv[1]]
 from tasks.adapters.training.process_main import main
-seconds, kills = float(sys.argv[3]), 0
+seconds, wanted, kills = float(sys.argv[3]), int(sys.argv[4]), 0
 chance = random.Random(5)
 while True:
     started, pid = time.monotonic(), os.fork()
     if pid == 0:
         main(sys.argv[2])
         os._exit(0)
-    if kills < 12:
+    if kills < wanted:
         time.sleep(chance.uniform(0.2, 1.0) * seconds)
         if os.waitpid(pid, os.WNOHANG) == (0, 0):
             os.kill(pid, signal.SIGKILL)
@@ -54,8 +54,9 @@ while True:
 """
 
 
-def test_twelve_kills_at_random_moments_do_not_change_the_curve(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
-    """Killed without warning twelve times, within steps, evaluation and writing: every loss and weight is the same bit for bit.
+@pytest.mark.parametrize("kills", [4, pytest.param(12, marks=pytest.mark.long)])
+def test_kills_at_random_moments_do_not_change_the_curve(stored: tuple[Path, SplitReport], tmp_path: Path, kills: int) -> None:
+    """Killed without warning again and again, within steps, evaluation and writing: losses and weights are the same bits.
 
     Weights are averaged and the rate rises, so both sets of weights and the position must come back; every option of the recipe
     is on. The ResNet-22 has no random patches: ``test_checkpoints`` shows that the random state comes back.
@@ -77,7 +78,7 @@ def test_twelve_kills_at_random_moments_do_not_change_the_curve(stored: tuple[Pa
             subprocess.run([sys.executable, "-c", command, str(ROOT), str(request_path)], check=True, cwd=ROOT, timeout=600)
             epoch_s = (time.monotonic() - started) / 12  # about half of it is imports
         else:
-            command = [sys.executable, "-c", _KILLER, str(ROOT), str(request_path), f"{epoch_s:.2f}"]
+            command = [sys.executable, "-c", _KILLER, str(ROOT), str(request_path), f"{epoch_s:.2f}", str(kills)]
             subprocess.run(command, check=True, cwd=ROOT, timeout=600)
         checkpoint = latest_checkpoint(asked.run_dir)
         assert checkpoint is not None and checkpoint.folder.name == "epoch-0004"
