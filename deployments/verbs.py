@@ -348,7 +348,7 @@ VERBS: Final = (
     Verb(
         name="pacs",
         group=SERVICE,
-        help="Other systems: ask whether they answer, find and fetch exams, take what they push.",
+        help="Other systems: ask whether they answer, find and fetch exams, take what they push, return results.",
         runs="deployments.commands.exchange.pacs:app",
     ),
     Verb(
@@ -382,6 +382,17 @@ FLOWS_WITHOUT_A_VERB: Final = {
     "table1": Deployment(
         about="Train and judge every row of the paper's Table 1 on the present split.", pool="mammo-gpu"
     ),  # its command is `mammo reproduce table1`
+    "return_results": Deployment(
+        about="Send results of predicted exams back to pacs.results.peer: when a prediction is done, and every half hour what "
+        "waits. Without that section it does nothing.",
+        pool="mammo-cpu",
+        schedule=Schedule(cron="10,40 * * * *", slug="half-hourly"),
+        event={
+            "match": {"prefect.resource.id": "prefect.flow-run.*"},
+            "match_related": {"prefect.resource.role": "flow", "prefect.resource.name": "predict"},
+            "expect": ["prefect.flow-run.Completed"],
+        },
+    ),  # its command is `mammo pacs return`
 }
 
 

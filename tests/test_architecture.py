@@ -38,6 +38,7 @@ WITHOUT_MEMORY = {
     "report": "is cheap, and its page says when it was made",
     "table1": "is made of other stages' memories",
     "crossvalidate": "is made of other stages' memories",
+    "return_results": "asks its outbox, exam by exam",
 }
 SHARED_STEMS = {  # beside the stages: one noun in two rooms, or a section of the config and the report that answers it
     "calibration": "what a score means as a probability: computed, and drawn",

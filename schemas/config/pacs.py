@@ -116,6 +116,31 @@ class ResultKind(StrEnum):
     """Mammography CAD SR, TID 4000, where a workstation wants that."""
 
 
+class ResultsConfig(Config):
+    """What goes back of each predicted exam, and to whom."""
+
+    peer: PeerName = Field(description="Name of one of pacs.peers: results are sent there, into the exam's own study")
+    kinds: tuple[ResultKind, ...] = Field(
+        (
+            ResultKind.SALIENCY,
+            ResultKind.LEVELS,
+            ResultKind.PICTURE,
+            ResultKind.PRESENTATION,
+            ResultKind.PANEL,
+            ResultKind.MEASUREMENTS,
+        ),
+        min_length=1,
+        description="Objects that are made of each exam; cad (TID 4000) where a workstation wants it",
+    )
+    cad_at_least: float = Field(
+        0.5, ge=0, le=1, description="In the CAD report, a view whose malignant score is at least this has a finding"
+    )
+    search_days: PositiveInt = Field(
+        30, description="An exam whose date is not known is looked for among those of so many last days"
+    )
+    attempts: PositiveInt = Field(12, description="Runs that try an exam, each after twice the time, before it is given up")
+
+
 class PacsConfig(Config):
     """What stands between us and a PACS."""
 
@@ -123,6 +148,7 @@ class PacsConfig(Config):
     tls: TlsFiles | None = Field(None, description="Files for encrypted associations and for HTTP with a client certificate")
     listen: ListenConfig | None = Field(None, description="Take exams that peers push; null = nobody can push")
     peers: dict[PeerName, Peer] = Field({}, description="Other systems by the name that this config gives them")
+    results: ResultsConfig | None = Field(None, description="Send results of predicted exams back; null = nothing goes out")
 
     @model_validator(mode="after")
     def _whoever_encrypts_has_files(self) -> PacsConfig:
@@ -131,6 +157,12 @@ class PacsConfig(Config):
             wanting.append("listen")
         if wanting and self.tls is None:
             raise ValueError(f"{' and '.join(wanting)} need tls: certificate, key and authorities")
+        return self
+
+    @model_validator(mode="after")
+    def _results_go_to_a_peer(self) -> PacsConfig:
+        if self.results is not None and self.results.peer not in self.peers:
+            raise ValueError(f"results.peer {self.results.peer} is none of peers: {', '.join(self.peers) or 'there is none'}")
         return self
 
     @model_validator(mode="after")

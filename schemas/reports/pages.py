@@ -91,6 +91,27 @@ class PredictReport(Report):
     report_path: ReportPath | None = None
 
 
+class ReturnedExam(Report):
+    """What a run of ``return_results`` came to for an exam."""
+
+    exam_id: str
+    state: str = Field(description="delivered, queued (it is tried again) or dead (given up, until somebody sends it again)")
+    objects_sent: int = 0
+    objects_there: int = Field(0, description="Those that an earlier try had brought there")
+    reason: str = ""
+
+
+class ReturnReport(Report):
+    """What ``return_results`` sent back to a peer."""
+
+    peer: str = Field("", description="Its name in the config; empty = no peer is configured, and nothing goes back")
+    queued_new: int = Field(0, description="Exams that were predicted since the last run")
+    exams: tuple[ReturnedExam, ...] = Field((), description="Those that were tried now")
+    waiting: int = Field(0, description="Exams in the outbox that are tried by a later run")
+    dead: int = Field(0, description="Exams that were given up: mammo pacs return --list names them with their reasons")
+    stopped: str = Field("", description="Why the run did not try the rest; empty = it did")
+
+
 class PipelineReport(Report):
     """The whole run."""
 

@@ -152,6 +152,11 @@ class Workspace:
         return self.root / "prediction_log"
 
     @property
+    def outbox_path(self) -> Path:
+        """Which results went back to which peer (``tasks.adapters.results.outbox``)."""
+        return self.stage_dir("return_results") / "outbox.sqlite"
+
+    @property
     def contact_sheet_path(self) -> Path:
         """Page of the refused files."""
         return self.stage_dir("quarantine") / "contact_sheet.html"

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from deployments.commands.exchange.returned import return_results
 from deployments.configuration import load_config
 from schemas.config.pacs import PacsConfig
 from schemas.config.run import RunConfig
@@ -17,8 +18,11 @@ from tasks.adapters.inbox.source_folder import require_apart
 from tasks.adapters.pacs.peers import peer_of
 
 app = typer.Typer(
-    help="Other systems: ask whether they answer, find and fetch exams, take what they push.", no_args_is_help=True
+    help="Other systems: ask whether they answer, find and fetch exams, take what they push, return results.",
+    no_args_is_help=True,
 )
+
+app.command("return")(return_results)
 
 ConfigPath = Annotated[Path, typer.Argument(help="Config file with a section pacs")]
 PeerOption = Annotated[str | None, typer.Option("--peer", help="One of pacs.peers; without it all of them")]

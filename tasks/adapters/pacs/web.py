@@ -25,10 +25,14 @@ from tasks.adapters.pacs.sources import NotThere
 logging.getLogger("httpx").setLevel(logging.WARNING)
 logging.getLogger("httpcore").setLevel(logging.WARNING)
 
+Client = httpx.Client
 _SECONDS_TO_CONNECT: Final = 5.0
 _AS_STORED: Final = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 """Without its last part a server decompresses what it stores, or fails at what it cannot decompress."""
 
+_BOUNDARY: Final = "mammo-7f3c19d2a4"
+_OF_THE_OBJECT: Final = (202, 400, 406, 409, 413, 415, 422)
+"""Not against us: some of it or nothing was stored, a proxy finds it too large, or its kind is not stored there."""
 _LONGEST_PART_HEAD: Final = 1 << 14
 _LONGEST_WAIT_S: Final = 300.0
 
@@ -64,7 +68,7 @@ def ask(client: httpx.Client, path: str, keys: Mapping[str, str]) -> list[dict[s
         PeerRefused: It does not accept us or the question.
         NotThere: It has no such service.
     """
-    with _translated():
+    with translated():
         answer = client.get(path, params=dict(keys), headers={"Accept": "application/dicom+json"})
         require_success(answer)
         if "warning" in answer.headers:
@@ -89,7 +93,7 @@ def copy_object(client: httpx.Client, path: str, file: BinaryIO, *, longest_s: f
         PeerUnavailable: It cannot be asked now.
         PeerRefused: It does not accept us, or has no such object (``NotThere``).
     """
-    with _translated(), client.stream("GET", path, headers={"Accept": _AS_STORED}) as answer:
+    with translated(), client.stream("GET", path, headers={"Accept": _AS_STORED}) as answer:
         require_success(answer)
         kind = answer.headers.get("content-type", "")
         boundary = re.search(r'boundary="?([^";,\s]+)', kind)
@@ -99,6 +103,32 @@ def copy_object(client: httpx.Client, path: str, file: BinaryIO, *, longest_s: f
             raise Incomplete("The answer is compressed although it was asked not to be")
         # Without a size of chunks: a trickle would stay hidden until a chunk is full.
         copy_part(answer.iter_raw(), boundary[1].encode("latin-1"), file, until_s=time.monotonic() + longest_s)
+
+
+def send_object(client: httpx.Client, path: str, content: bytes) -> tuple[int, Any]:
+    """One object (STOW-RS): status and what the server says of it in DICOM JSON; statuses that speak of the object are answers.
+
+    Raises:
+        PeerUnavailable: It cannot take anything now.
+        PeerRefused: It does not accept us.
+    """
+    head = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    with translated():
+        answer = client.post(
+            path,
+            content=b"".join((head, content, f"\r\n--{_BOUNDARY}--\r\n".encode())),
+            headers={
+                "Content-Type": f'multipart/related; type="application/dicom"; boundary={_BOUNDARY}',
+                "Accept": "application/dicom+json",
+            },
+        )
+        if answer.status_code not in _OF_THE_OBJECT:
+            require_success(answer)
+        try:
+            said = answer.json() if answer.content else None
+        except ValueError:
+            said = None
+    return answer.status_code, said
 
 
 def copy_part(chunks: Iterable[bytes], boundary: bytes, file: BinaryIO, *, until_s: float) -> None:
@@ -178,7 +208,7 @@ def _wait_s(text: str) -> float:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Errors of httpx quote URLs: only their class leaves here."""
     kind, is_certificate = "", False
     try:

@@ -6,7 +6,11 @@ import io
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
 
+import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from schemas.config.pacs import ResultKind
@@ -22,7 +26,7 @@ from tasks.adapters.results.objects.source_header import VIEW_CODES, cleaned, qu
 logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)  # it quotes values
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ResultObject:
     """A finished object, under the real identity: it lives in memory, goes to the PACS and nowhere else.
 
@@ -36,11 +40,39 @@ class ResultObject:
     uid: str
     dataset: Dataset
 
+    @property
+    def study_uid(self) -> str:
+        """The source's study."""
+        return str(self.dataset.StudyInstanceUID)
+
+    @cached_property
     def content(self) -> bytes:
         """As a DICOM file."""
         buffer = io.BytesIO()
         self.dataset.save_as(buffer, enforce_file_format=True)
         return buffer.getvalue()
+
+    def is_in(self, content: bytes) -> bool:
+        """True if a PACS gave back this very object: of the same patient and study, with the same pixels and the same content.
+
+        Its header may have been coerced and its pixels encoded anew.
+        """
+        try:
+            with quoting_nothing():
+                theirs, ours = dcmread(io.BytesIO(content)), dcmread(io.BytesIO(self.content))  # numbers as they are written
+                if any(theirs.get(keyword) != ours.get(keyword) for keyword in _SAID):
+                    return False
+                if "PixelData" in self.dataset:
+                    return bool(np.array_equal(theirs.pixel_array, self.dataset.pixel_array))
+        except Exception:  # whatever cannot be read is not our object
+            return False
+        return True
+
+
+_SAID: Final = (
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "SeriesDescription",
+    "ContentSequence", "GraphicAnnotationSequence",
+)  # fmt: skip
 
 
 def result_objects(

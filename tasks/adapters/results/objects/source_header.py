@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 
+from schemas.errors import DicomError
 from schemas.exam import ViewPosition
 from tasks.adapters.dicom.mammogram import PHANTOM_VIEW_CODES
 
@@ -40,6 +42,13 @@ _VALID: Final = {
     "ContentTime": re.compile(r"(\d{2}){0,3}|\d{6}\.\d{1,6}"),
     "PatientSex": re.compile(r"[MFO]?"),
 }
+_NEEDED_TAGS: Final = frozenset(
+    f"{tag_for_keyword(keyword):08X}"
+    for keyword in (
+        *IDENTITY, *_IMAGE, *_VOI, "ImageLaterality", "Laterality", "ViewPosition", "PatientOrientation",
+        "ImagerPixelSpacing", "PixelSpacing",
+    )
+)  # fmt: skip
 _DIRECTION: Final = re.compile(r"[LRAPHF]{1,3}")
 VIEW_CODES: Final = {view.value: PHANTOM_VIEW_CODES[view] for view in ViewPosition}
 
@@ -66,6 +75,20 @@ def cleaned(raw: Dataset) -> Dataset:
     spacing = _decimals(raw.get("ImagerPixelSpacing")) or _decimals(raw.get("PixelSpacing"))
     source.ImagerPixelSpacing = [str(round(one, 6)) for one in spacing] if spacing else None
     return source
+
+
+def header_of_json(attributes: Mapping[str, Any]) -> Dataset:
+    """A source's header from DICOM JSON (PS3.18 F.2), as a PACS answers it; what is not needed is not even parsed.
+
+    Raises:
+        DicomError: It cannot be parsed; no value of it is told.
+    """
+    try:
+        with quoting_nothing():
+            return Dataset.from_json({tag: value for tag, value in attributes.items() if tag in _NEEDED_TAGS})
+    except Exception as odd:  # pydicom's are many, and quote values
+        kind = type(odd).__name__
+    raise DicomError("The header that the PACS answers cannot be read", expected="DICOM JSON", got=kind)
 
 
 def with_voi(source: Dataset, raw: Dataset) -> Dataset:

@@ -48,7 +48,7 @@ def test_the_rows_of_the_template_are_kept(report: ResultObject) -> None:
 )
 def test_a_broken_row_is_found(report: ResultObject, spoil: Callable[[list[Dataset]], object]) -> None:
     """The test above can fail."""
-    broken = pydicom.dcmread(io.BytesIO(report.content()))
+    broken = pydicom.dcmread(io.BytesIO(report.content))
     spoil(broken.ContentSequence)
     assert broken_rows(broken, TID_4000, in_order=True) != []
 

@@ -50,7 +50,7 @@ def test_validators_find_no_error(tmp_path: Path, name: str, capfd: pytest.Captu
     paths = []
     for number, made in enumerate(objects):
         paths.append(tmp_path / f"{number:02d}-{made.kind}.dcm")
-        paths[-1].write_bytes(made.content())
+        paths[-1].write_bytes(made.content)
         checked = subprocess.run(["dciodvfy", "-new", str(paths[-1])], capture_output=True, check=False).stderr
         assert b"Error" not in checked, (made.kind, checked)
     if name != "dates of zeros":  # there the sources are at fault, and say so
@@ -65,7 +65,7 @@ def test_dcmtk_reads_reports_and_presentation_states(tmp_path: Path, exam: tuple
     """Every report is read by dsrdump without a complaint, and every presentation state passes dcmpschk."""
     for number, made in enumerate(exam[0]):
         path = tmp_path / f"{number}.dcm"
-        path.write_bytes(made.content())
+        path.write_bytes(made.content)
         if made.dataset.Modality in ("SR", "KO"):
             run = subprocess.run(["dsrdump", "-q", str(path)], capture_output=True, text=True, check=True)
             assert run.stderr == ""
@@ -87,9 +87,9 @@ def test_objects_are_of_the_patient_and_for_research(exam: tuple[list[ResultObje
         assert made.dataset.SeriesNumber > 900000
         assert made.uid == made.dataset.SOPInstanceUID == made.dataset.file_meta.MediaStorageSOPInstanceUID
         if made.dataset.Modality not in ("OT", "KO"):
-            assert RESEARCH_USE.encode() in made.content(), made.kind
+            assert RESEARCH_USE.encode() in made.content, made.kind
         if "PixelData" not in made.dataset:
-            assert b"diagnos" not in made.content().replace(RESEARCH_USE.encode(), b"").lower()
+            assert b"diagnos" not in made.content.replace(RESEARCH_USE.encode(), b"").lower()
     assert len({made.uid for made in exam[0]}) == len(exam[0]) == 20
     numbers = {str(made.dataset.SeriesInstanceUID): made.dataset.SeriesNumber for made in exam[0]}
     assert len(set(numbers.values())) == len(numbers)
@@ -100,7 +100,7 @@ def test_the_same_exam_makes_the_same_bytes_and_other_weights_other_series(
 ) -> None:
     """Object for object to the last byte; with other weights no UID of an object or a series is met again."""
     again, _ = objects_of(tmp_path)
-    assert [made.content() for made in again] == [made.content() for made in exam[0]]
+    assert [made.content for made in again] == [made.content for made in exam[0]]
     headers, results = [read_header(path) for path in exam[1]], [view_result(*view) for view in VIEWS]
     other = replace(MAKER, weights_sha256="fedcba9876543210" * 4)
     kinds = [ResultKind.CAD, ResultKind.PRESENTATION, ResultKind.MEASUREMENTS]
@@ -115,6 +115,6 @@ def test_only_the_identity_of_the_source_is_taken(tmp_path: Path) -> None:
     planted = setting(OperatorsName="PLANTEDOPERATOR", ImageComments="PLANTEDCOMMENT", InstitutionName="PLANTEDHOUSE")
     objects, _ = objects_of(tmp_path, planted, views=VIEWS[:1])
     for made in objects:
-        content = made.content()
+        content = made.content
         assert IDENTITY[0].encode() in content and STUDY_UID.encode() in content
         assert not any(word in content for word in (b"PLANTEDOPERATOR", b"PLANTEDCOMMENT", b"PLANTEDHOUSE"))

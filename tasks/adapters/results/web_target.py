@@ -1,0 +1,90 @@
+"""A DICOMweb server as the place where results go: what it has of them, STOW-RS, and what it gives back."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any, Final
+
+from schemas.errors import MammoError
+from tasks.adapters.pacs.encoded_object import Incomplete
+from tasks.adapters.pacs.web import Client, NotThere, ask, copy_object, send_object
+from tasks.adapters.results.objects.result_objects import ResultObject
+
+_SOP_UID, _REFERENCED, _FAILED, _REASON = "00080018", "00081155", "00081198", "00081197"
+_STORED: Final = "00081199"
+_LONGEST_ANSWER_S: Final = 60.0
+
+
+class NotStored(MammoError):
+    """The peer answered, and did not take an object; the exam is tried again later."""
+
+    exit_code = 3
+
+
+class WebTarget:
+    """Sends to one server over connections that are open."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def held(self, study_uid: str) -> set[str]:
+        """SOPInstanceUIDs of a study. A server may cut its answer: what is not named is sent again, which changes nothing."""
+        try:
+            matches = ask(self._client, f"/studies/{study_uid}/instances", {})
+        except NotThere:
+            return set()
+        return {str((match.get(_SOP_UID, {}).get("Value") or [""])[0]) for match in matches}
+
+    def store(self, made: ResultObject) -> None:
+        """Sends one object.
+
+        Raises:
+            NotStored: The server names it among what failed, or does not name it at all.
+            PeerUnavailable: It cannot take anything now.
+            PeerRefused: It does not accept us.
+        """
+        status, answer = send_object(self._client, f"/studies/{made.study_uid}", made.content)
+        said = _said(answer)
+        for failure in _items(said, _FAILED):
+            if _value(failure, _REFERENCED) == made.uid:
+                reason = _value(failure, _REASON)
+                raise NotStored("The server did not store an object", got=f"{made.kind.value}, failure {_hexadecimal(reason)}")
+        if made.uid not in {_value(one, _REFERENCED) for one in _items(said, _STORED)}:
+            raise NotStored("The server does not say that it stored an object", got=f"{made.kind.value}, HTTP status {status}")
+
+    def prove(self, made: ResultObject) -> str:
+        """Reads an object back: "stored" is no proof, for another content under a known UID is answered so and dropped.
+
+        Raises:
+            NotStored: The server gives back nothing, or something else.
+            PeerUnavailable: It cannot be asked now.
+        """
+        series_uid = made.dataset.SeriesInstanceUID
+        path = f"/studies/{made.study_uid}/series/{series_uid}/instances/{made.uid}"
+        with io.BytesIO() as content:
+            try:
+                copy_object(self._client, path, content, longest_s=_LONGEST_ANSWER_S)
+            except (Incomplete, NotThere) as broken:
+                raise NotStored("The server does not give an object back", got=made.kind.value) from broken
+            if not made.is_in(content.getvalue()):
+                raise NotStored("The server gives back something else than an object that was sent", got=made.kind.value)
+        return "read back"
+
+
+def _said(answer: object) -> Mapping[str, Any]:
+    if isinstance(answer, list):  # some servers put it into a list
+        answer = answer[0] if answer else None
+    return answer if isinstance(answer, dict) else {}
+
+
+def _items(said: Mapping[str, Any], tag: str) -> list[Mapping[str, Any]]:
+    return list(said.get(tag, {}).get("Value") or [])
+
+
+def _value(item: Mapping[str, Any], tag: str) -> Any:
+    return (item.get(tag, {}).get("Value") or [None])[0]
+
+
+def _hexadecimal(reason: object) -> str:
+    return f"{reason:#06x}" if isinstance(reason, int) else "without a reason"
