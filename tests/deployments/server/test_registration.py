@@ -28,7 +28,7 @@ def test_every_flow_has_a_deployment() -> None:
 def test_a_trigger_remembers_what_it_fired_for() -> None:
     """An event that the server hands out again fires nothing: without a period, or with one for all resources, it would."""
     triggers = [trigger for each in SHIPPED["deployments"] for trigger in each.get("triggers", [])]
-    assert len(triggers) == 2
+    assert len(triggers) == 3
     for trigger in triggers:
         assert trigger["within"] > 0 and trigger["for_each"] == ["prefect.resource.id"]
 
