@@ -48,11 +48,13 @@ class Site:
     sources: list[Path]
     undisturbed: list[str] = field(default_factory=list)
 
-    def returning(self, workspace: Path, *, url: str = "", **results: Any) -> RunConfig:
+    def returning(
+        self, workspace: Path, *, url: str = "", timeout_s: float = 30.0, tries: int = 2, **results: Any
+    ) -> RunConfig:
         """The run with a peer, in a copy of the workspace."""
         if not workspace.exists():
             shutil.copytree(self.config.workspace_dir, workspace)
-        peer = {"kind": "dicomweb", "url": url or self.server.url, "attempts": 2, "timeout_s": 2.0}
+        peer = {"kind": "dicomweb", "url": url or self.server.url, "attempts": tries, "timeout_s": timeout_s}
         pacs = {"peers": {"archive": peer}, "results": {"peer": "archive", "kinds": KINDS, **results}}
         content = self.config.model_dump(mode="json") | {"pacs": pacs, "workspace_dir": str(workspace)}
         return RunConfig.model_validate(content)
@@ -236,27 +238,27 @@ def test_an_object_that_is_called_stored_and_is_not_becomes_a_dead_letter(site: 
         assert [exam.state for exam in return_results.fn(config).exams] == ["delivered"] * 2
 
 
-@pytest.mark.parametrize("fault", [Fault(delay_s=2.5, is_cut=True), Fault(is_cut=True)], ids=["slow", "breaks off"])
+@pytest.mark.parametrize("fault", [Fault(delay_s=1.5, is_cut=True), Fault(is_cut=True)], ids=["slow", "breaks off"])
 def test_a_server_that_falls_silent_stops_the_run_and_costs_no_exam(site: Site, tmp_path: Path, fault: Fault) -> None:
     """The rest waits without a mark against it; the run after goes on where it stopped."""
     with between(site.server.url) as proxy:
-        config = site.returning(tmp_path / "w", url=proxy.url, kinds=["cad"])
+        config = site.returning(tmp_path / "w", url=proxy.url, timeout_s=1.0, kinds=["cad"])
         proxy.fault_of = lambda method, path, body: fault if method == "POST" else None
         report = return_results.fn(config)
         assert [exam.state for exam in report.exams] == ["queued"] and report.waiting == 2 and report.stopped
-        proxy.fault_of = lambda method, path, body: None
         with Outbox(Workspace(config.workspace_dir).outbox_path) as outbox:
             outbox.send_again()
+        config = site.returning(tmp_path / "w", kinds=["cad"])
         assert [exam.state for exam in return_results.fn(config).exams] == ["delivered"] * 2
         assert len(site.ours()) == 2
 
 
 def test_a_slow_server_that_stored_it_all_the_same_is_not_sent_it_twice(site: Site, tmp_path: Path) -> None:
     """Its answer came too late; the next try finds the object there."""
-    late = [Fault(delay_s=2.5)]
+    late = [Fault(delay_s=1.5)]
     with between(site.server.url) as proxy:
         proxy.fault_of = lambda method, path, body: late.pop() if method == "POST" and late else None
-        report = return_results.fn(site.returning(tmp_path / "w", url=proxy.url, kinds=["cad"]))
+        report = return_results.fn(site.returning(tmp_path / "w", url=proxy.url, timeout_s=1.0, tries=6, kinds=["cad"]))
         assert [exam.state for exam in report.exams] == ["delivered"] * 2
         assert len(site.ours()) == 2
 

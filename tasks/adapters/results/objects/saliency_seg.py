@@ -29,14 +29,15 @@ def saliency_seg(source: Dataset, view: ViewResult, maker: Maker, number: int) -
     Raises:
         DicomError: The image has another size than the one that was scored.
     """
-    saliency_CHW = _in_source(source, view)
+    _require_same_size(source, view)
+    saliency_CHW = to_source_frame(view.saliency_CIJ.clip(0.0, 1.0), view.geometry, view.geometry.source_shape_px)
     segments = [
         _segment(index, finding, f"{finding.value} saliency", _COLOURS[finding], source, maker)
         for index, finding in enumerate(FINDINGS, start=1)
     ]
     seg = hd.seg.Segmentation(
         [source],
-        np.moveaxis(saliency_CHW, 0, -1)[None].clip(0, 1),
+        np.moveaxis(saliency_CHW, 0, -1)[None],
         hd.seg.SegmentationTypeValues.FRACTIONAL,
         segments,
         fractional_type=hd.seg.SegmentationFractionalTypeValues.PROBABILITY,
@@ -58,21 +59,23 @@ def levels_seg(source: Dataset, view: ViewResult, maker: Maker, number: int) -> 
     Raises:
         DicomError: As ``saliency_seg``.
     """
+    _require_same_size(source, view)
     segments: list[hd.seg.SegmentDescription] = []
     planes: list[NDArray[np.bool_]] = []
-    for finding, saliency_HW in zip(FINDINGS, _in_source(source, view), strict=True):
+    for finding, saliency_IJ in zip(FINDINGS, view.saliency_CIJ, strict=True):
         for level in LEVELS:
-            if not (saliency_HW >= level).any():
-                continue
             colour = tuple(round(part * (0.4 + 0.6 * level)) for part in _COLOURS[finding])
             label = f"{finding.value} saliency >= {level}"
-            segments.append(_segment(len(segments) + 1, finding, label, colour, source, maker))
-            planes.append(saliency_HW >= level)
+            # The network's window may hold cells that lie outside the image.
+            plane_HW = to_source_frame((saliency_IJ >= level)[None], view.geometry, view.geometry.source_shape_px)[0] > 0
+            if plane_HW.any():
+                segments.append(_segment(len(segments) + 1, finding, label, colour, source, maker))
+                planes.append(plane_HW)
     if not planes:
         return None
     seg = hd.seg.Segmentation(
         [source],
-        np.stack(planes, -1)[None].astype(np.uint8),
+        np.stack(planes, -1)[None].view(np.uint8),
         hd.seg.SegmentationTypeValues.FRACTIONAL,
         segments,
         fractional_type=hd.seg.SegmentationFractionalTypeValues.OCCUPANCY,
@@ -89,7 +92,7 @@ def levels_seg(source: Dataset, view: ViewResult, maker: Maker, number: int) -> 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _in_source(source: Dataset, view: ViewResult) -> NDArray[np.float32]:
+def _require_same_size(source: Dataset, view: ViewResult) -> None:
     shape_px = (int(source.Rows), int(source.Columns))
     if shape_px != tuple(view.geometry.source_shape_px):
         raise DicomError(
@@ -98,7 +101,6 @@ def _in_source(source: Dataset, view: ViewResult) -> NDArray[np.float32]:
             got=shape_px,
             remedy="ingest and predict the exam again",
         )
-    return to_source_frame(view.saliency_CIJ, view.geometry, shape_px)
 
 
 def _segment(
