@@ -116,10 +116,26 @@ class ResultKind(StrEnum):
     """Mammography CAD SR, TID 4000, where a workstation wants that."""
 
 
+class CommitmentConfig(Config):
+    """Where a peer's answers about storage commitment come to; it knows the title of pacs.results at this port."""
+
+    host: str = Field("127.0.0.1", description="Address of this machine at which they are awaited; 0.0.0.0 = every one")
+    port: Port = Field(description="Port at which they are awaited: not the listener's")
+    wait_s: PositiveFloat = Field(60.0, description="How long an answer is awaited")
+
+
 class ResultsConfig(Config):
     """What goes back of each predicted exam, and to whom."""
 
     peer: PeerName = Field(description="Name of one of pacs.peers: results are sent there, into the exam's own study")
+    sources: PeerName | None = Field(
+        None,
+        description="With a peer of kind dimse: the one of kind dicomweb that is asked for the exam, and for whose it is",
+    )
+    ae_title: AETitle = Field("MAMMO_OUT", description="Our title when results are sent to a peer of kind dimse")
+    commitment: CommitmentConfig | None = Field(
+        None, description="Where a peer's answers about storage commitment come to (has_commitment); null = it is not asked"
+    )
     kinds: tuple[ResultKind, ...] = Field(
         (
             ResultKind.SALIENCY,
@@ -163,7 +179,14 @@ class PacsConfig(Config):
     def _results_go_to_a_peer(self) -> PacsConfig:
         if self.results is not None and self.results.peer not in self.peers:
             raise ValueError(f"results.peer {self.results.peer} is none of peers: {', '.join(self.peers) or 'there is none'}")
+        if self.results is not None and not isinstance(self.peers.get(self.source_peer), DicomWebPeer):
+            raise ValueError("results.sources must name a peer of kind dicomweb: whose an exam is is asked by QIDO-RS")
         return self
+
+    @property
+    def source_peer(self) -> str:
+        """Who is asked for the exams that results are returned to; "" = nothing is returned."""
+        return "" if self.results is None else self.results.sources or self.results.peer
 
     @model_validator(mode="after")
     def _a_title_is_of_one_peer(self) -> PacsConfig:

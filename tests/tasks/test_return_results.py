@@ -138,6 +138,21 @@ def test_results_come_back_into_their_own_study_once(site: Site, tmp_path: Path)
     assert sorted(one["ID"] for one in site.ours()) == before
 
 
+def test_results_go_by_c_store_where_the_exam_is_asked_by_dicomweb(site: Site, tmp_path: Path) -> None:
+    """The same objects under the same UIDs as by STOW-RS; sent again after the outbox is lost, they are there once."""
+    config = site.returning(tmp_path / "w")
+    peer = {"kind": "dimse", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": site.server.dicom_port}
+    content = config.model_dump(mode="json")
+    content["pacs"]["peers"]["store"] = peer
+    content["pacs"]["results"] |= {"peer": "store", "sources": "archive"}
+    by_store, expected = RunConfig.model_validate(content), site.expected_uids(tmp_path / "undisturbed")
+    assert [exam.state for exam in return_results.fn(by_store).exams] == ["delivered"] * 2
+    assert site.uids() == expected
+    Workspace(config.workspace_dir).outbox_path.unlink()
+    assert [exam.state for exam in return_results.fn(by_store).exams] == ["delivered"] * 2
+    assert site.uids() == expected
+
+
 def test_nothing_that_identifies_stays(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: Any, prefect_api: str
 ) -> None:

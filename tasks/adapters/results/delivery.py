@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from schemas.config.pacs import ResultsConfig
+from schemas.errors import MammoError
 from tasks.adapters.results.border import Border, NotReturnable, SourceImage
 from tasks.adapters.results.exam_result import Maker
 from tasks.adapters.results.kept_prediction import KeptPrediction, PredictedExam
 from tasks.adapters.results.objects.result_objects import ResultObject, result_objects
 from tasks.adapters.results.objects.source_header import header_of_json
 from tasks.adapters.results.outbox import Delivery, Outbox
+
+
+class NotStored(MammoError):
+    """The peer answered, and did not take an object; the exam is tried again later."""
+
+    exit_code = 3
 
 
 class Target(Protocol):
@@ -34,6 +41,9 @@ class Target(Protocol):
         Raises:
             NotStored: It is not there.
         """
+
+    def lost(self, objects: Collection[tuple[str, str]]) -> set[str]:
+        """Of objects that were sent now or earlier (class, UID) those that it does not keep; they are sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +91,9 @@ class Courier:
                 kinds=self.settings.kinds,
                 cad_at_least=self.settings.cad_at_least,
             )
+            objects: list[tuple[str, str]] = []
             for made in made_of_study:
+                objects.append((str(made.dataset.SOPClassUID), made.uid))
                 if made.uid in proven:
                     there += 1
                     continue
@@ -91,6 +103,9 @@ class Courier:
                     self.target.store(made)
                     proof, sent = self.target.prove(made), sent + 1
                 self.outbox.record(delivery, uid=made.uid, kind=made.kind.value, proof=proof)
+            if lost := self.target.lost(objects):
+                self.outbox.forget(delivery, lost)
+                raise NotStored("The peer does not keep what it was sent", got=f"{len(lost)} of {len(objects)} objects")
         self.outbox.delivered(delivery)
         return Sent(sent, there)
 

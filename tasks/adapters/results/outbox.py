@@ -147,6 +147,11 @@ class Outbox:
                 (uid, delivery.peer, delivery.name, kind, proof, _now_utc()),
             )
 
+    def forget(self, delivery: Delivery, uids: Collection[str]) -> None:
+        """These objects are not at the peer after all."""
+        with self._transaction() as cursor:
+            cursor.executemany("DELETE FROM objects WHERE uid = ? AND peer = ?", [(uid, delivery.peer) for uid in uids])
+
     def delivered(self, delivery: Delivery) -> None:
         """All of its objects are at the peer."""
         self._settle(delivery, DeliveryState.DELIVERED, "")

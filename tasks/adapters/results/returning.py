@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from schemas.config.pacs import DicomWebPeer, PacsConfig, ResultsConfig
+from schemas.config.pacs import DicomWebPeer, DimsePeer, PacsConfig, ResultsConfig
 from schemas.errors import ConfigError, DicomError, PeerUnavailable, StoreError
 from schemas.reports.clinic import OperatingPointsFile
 from schemas.reports.pages import ReturnedExam, ReturnReport
-from tasks.adapters.pacs.peers import peer_of
+from tasks.adapters.pacs.peers import peer_of, require_extra
 from tasks.adapters.pacs.web import ask, web_client
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.results.border import Border, NotReturnable
-from tasks.adapters.results.delivery import Courier, Sent
+from tasks.adapters.results.delivery import Courier, NotStored, Sent, Target
 from tasks.adapters.results.exam_result import Maker
 from tasks.adapters.results.kept_prediction import KeptPrediction
 from tasks.adapters.results.outbox import Delivery, DeliveryState, Outbox
-from tasks.adapters.results.web_target import NotStored, WebTarget
+from tasks.adapters.results.web_target import WebTarget
 
 _FIRST_WAIT_S: Final = 1.0
 
@@ -69,7 +69,7 @@ def return_due(run: Returning, outbox_path: Path, prediction: KeptPrediction, ad
 
     Raises:
         PeerRefused: The peer does not accept us: nothing is given up for it, and nobody is locked out by trying on.
-        ConfigError: Results go to a peer of a kind that they cannot go to.
+        ConfigError: The extra pacs is not installed, or nobody can listen for the peer's word.
     """
     name = run.settings.peer
     with Outbox(outbox_path) as outbox:
@@ -143,22 +143,29 @@ def _tried(courier: Courier, delivery: Delivery, *, attempts: int) -> Sent:
 
 @contextmanager
 def _courier(run: Returning, outbox: Outbox, prediction: KeptPrediction) -> Iterator[Courier]:
-    peer = peer_of(run.pacs, run.settings.peer)
-    if not isinstance(peer, DicomWebPeer):
-        raise ConfigError(
-            f"Results cannot go to the peer {run.settings.peer}",
-            expected="a peer of kind dicomweb",
-            got=f"kind {peer.kind}",
-            remedy="name one in pacs.results.peer",
-        )
-    with web_client(run.pacs, peer) as client:
+    peer, source = peer_of(run.pacs, run.settings.peer), peer_of(run.pacs, run.pacs.source_peer)
+    if not isinstance(source, DicomWebPeer):  # as the config's own check says
+        raise ConfigError("Whose an exam is is asked by DICOMweb", got=f"a peer of kind {source.kind}")
+    with web_client(run.pacs, source) as client:
         border = Border(
             ask=partial(ask, client),
             pseudonyms=run.pseudonyms,
             today=run.now.date(),
             search_days=run.settings.search_days,
         )
-        yield Courier(outbox, WebTarget(client), border, prediction, run.maker_of, run.settings)
+        if isinstance(peer, DicomWebPeer):
+            with nullcontext(client) if peer == source else web_client(run.pacs, peer) as target:
+                yield Courier(outbox, WebTarget(target), border, prediction, run.maker_of, run.settings)
+        else:
+            yield Courier(outbox, _dimse_target(run, peer), border, prediction, run.maker_of, run.settings)
+
+
+def _dimse_target(run: Returning, peer: DimsePeer) -> Target:
+    require_extra()
+    from tasks.adapters.results.dimse_target import DimseTarget  # late: pynetdicom takes a second
+
+    ours = run.pacs.model_copy(update={"ae_title": run.settings.ae_title})
+    return DimseTarget(ours, peer, run.settings.commitment if peer.has_commitment else None)
 
 
 def _sentences(points: OperatingPointsFile | None, weights_sha256: str) -> tuple[str, ...]:

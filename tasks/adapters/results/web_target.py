@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from schemas.errors import MammoError
 from tasks.adapters.pacs.encoded_object import Incomplete
 from tasks.adapters.pacs.web import Client, NotThere, ask, copy_object, send_object
+from tasks.adapters.results.delivery import NotStored
 from tasks.adapters.results.objects.result_objects import ResultObject
 
 _SOP_UID, _REFERENCED, _FAILED, _REASON = "00080018", "00081155", "00081198", "00081197"
 _STORED: Final = "00081199"
 _LONGEST_ANSWER_S: Final = 60.0
-
-
-class NotStored(MammoError):
-    """The peer answered, and did not take an object; the exam is tried again later."""
-
-    exit_code = 3
 
 
 class WebTarget:
@@ -70,6 +64,10 @@ class WebTarget:
             if not made.is_in(content.getvalue()):
                 raise NotStored("The server gives back something else than an object that was sent", got=made.kind.value)
         return "read back"
+
+    def lost(self, objects: Collection[tuple[str, str]]) -> set[str]:
+        """None: each was read back."""
+        return set()
 
 
 def _said(answer: object) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from mammo_tests.results import MAKER, STUDY_UID, VIEWS, read_header, view_result, write_view
 from schemas.config.pacs import ResultKind, ResultsConfig
 from tasks.adapters.results.border import Border, NotReturnable, SourceImage
-from tasks.adapters.results.delivery import Courier, Sent
+from tasks.adapters.results.delivery import Courier, NotStored, Sent
 from tasks.adapters.results.kept_prediction import KeptPrediction, PredictedExam
 from tasks.adapters.results.objects.result_objects import ResultObject
 from tasks.adapters.results.outbox import Delivery, DeliveryState, Outbox
@@ -53,6 +54,10 @@ class Shelf:
     def prove(self, made: ResultObject) -> str:
         """It is there."""
         return "read back" if made.uid in self.objects else ""
+
+    def lost(self, objects: Collection[tuple[str, str]]) -> set[str]:
+        """Those that fell off it since."""
+        return {uid for _, uid in objects} - set(self.objects)
 
 
 @pytest.fixture
@@ -99,6 +104,23 @@ def test_what_was_brought_there_is_not_sent_again(courier: Courier) -> None:
     with Outbox(Path(str(courier.outbox._path)).with_name("other.sqlite")) as forgetful:
         forgetful.queue([DELIVERY])
         assert replace(courier, target=shelf, outbox=forgetful).deliver(DELIVERY) == Sent(0, 5)
+
+
+def test_what_a_peer_does_not_keep_is_sent_again(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It said that it had stored it, and does not commit to it: the delivery fails, and the next one sends what is missing."""
+    shelf: Any = courier.target
+    plain = shelf.lost
+
+    def drops_one(objects: Collection[tuple[str, str]]) -> set[str]:
+        shelf.objects.popitem()
+        return set(plain(objects))
+
+    monkeypatch.setattr(shelf, "lost", drops_one)
+    with pytest.raises(NotStored, match="1 of 5 objects"):
+        courier.deliver(DELIVERY)
+    assert courier.outbox.counts()[DeliveryState.DELIVERED] == 0
+    monkeypatch.setattr(shelf, "lost", plain)
+    assert courier.deliver(DELIVERY) == Sent(1, 4)
 
 
 @pytest.mark.parametrize("change", [{"weights_sha256": "ff" * 32}, {"image_ids": EXAM.image_ids[:3]}, {"exam_id": "E2"}])

@@ -14,8 +14,9 @@ from mammo_tests.results import VIEWS, objects_of
 from schemas.config.pacs import DicomWebPeer, PacsConfig, ResultKind
 from schemas.errors import PeerUnavailable
 from tasks.adapters.pacs.web import web_client
+from tasks.adapters.results.delivery import NotStored
 from tasks.adapters.results.objects.result_objects import ResultObject
-from tasks.adapters.results.web_target import NotStored, WebTarget
+from tasks.adapters.results.web_target import WebTarget
 
 
 @pytest.fixture(scope="module")
