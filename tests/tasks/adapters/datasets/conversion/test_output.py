@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -83,6 +84,21 @@ def test_what_is_written_no_more_goes(tmp_path: Path) -> None:
     with whole_output(target) as output:
         output.write_subjects([image()])
     assert sorted(path.name for path in target.iterdir()) == ["subjects.csv", "workspace"]
+
+
+def test_what_is_as_it_was_keeps_its_time(tmp_path: Path) -> None:
+    """Ingest knows files by size and time: a second conversion has it read again what has changed, and nothing else."""
+    target = tmp_path / "out"
+    times = []
+    for text in ("a", "b"):
+        with whole_output(target) as output:
+            output.write_subjects([image()])
+            (output.stage / "dicom" / "below").mkdir(parents=True)
+            for name, content in (("same.dcm", "pixels"), ("other.dcm", text)):
+                (output.stage / "dicom" / "below" / name).write_text(content)
+                os.utime(output.stage / "dicom" / "below" / name, (0, ord(text)))
+        times.append({path.name: path.stat().st_mtime for path in (target / "dicom" / "below").iterdir()})
+    assert times == [{"same.dcm": 97, "other.dcm": 97}, {"same.dcm": 97, "other.dcm": 98}]
 
 
 def test_what_is_not_known_is_empty(tmp_path: Path) -> None:
