@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from schemas.errors import ConfigError, DatasetError
+from schemas.errors import ConfigError, DatasetError, error_name
 from tasks.adapters.datasets.conversion.counting import Comparison, compare, totals
 from tasks.adapters.datasets.conversion.dicom_copies import sop_uid_of, write_dicom_copy
 from tasks.adapters.datasets.conversion.marking import marks_of
@@ -64,7 +64,7 @@ def convert(
     require_outside(root, target)
     require_ours(target)
     tree = Tree(root=root, facts=data_set.facts, is_partial=is_partial)
-    reading = data_set.read(tree, policies)
+    reading = _read(data_set, tree, policies)
     if not reading.images and not reading.breasts:
         tree.refuse_missing(data_set.facts.needs[-1])
     _require_one_line_each(reading, data_set.facts)
@@ -109,6 +109,20 @@ def require_outside(root: Path, target: Path) -> None:
             expected="two folders, none of them inside the other",
             remedy="give another --out",
         )
+
+
+def _read(data_set: DataSet, tree: Tree, policies: Policies) -> Reading:
+    failure: str
+    try:
+        return data_set.read(tree, policies)
+    except OSError as trouble:
+        failure = f"{error_name(trouble)} at {trouble.filename}"
+    raise DatasetError(
+        f"A file of {data_set.facts.title} cannot be read",
+        expected="files that you may read, on a disk that works",
+        got=failure,
+        remedy=f"correct its rights, or download it again ({data_set.facts.get})",
+    )
 
 
 def _require_one_line_each(reading: Reading, facts: Facts) -> None:

@@ -20,7 +20,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, StoreError, error_name
 from schemas.exam import Finding
 from schemas.layout import MASK_BITS
 from tasks.adapters.datasets.conversion.dicom_copies import copy_path
@@ -157,17 +157,29 @@ def whole_output(target: Path) -> Iterator[OutputFolder]:
     Raises:
         ConfigError: ``target`` is a file, or holds other things than a conversion and what was made of it.
         StoreBusy: Another process converts into it.
+        StoreError: It cannot be written, or the disk is full.
     """
     require_ours(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     stage = aside_of(target)
-    with held_lock(stage, purpose=f"mammo dataset into {target.name}"):
-        _empty(stage)
-        try:
-            yield OutputFolder(stage)
-            _take_place(stage, target)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
+    failure = ""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with held_lock(stage, purpose=f"mammo dataset into {target.name}"):
+            _empty(stage)
+            try:
+                yield OutputFolder(stage)
+                _take_place(stage, target)
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
+    except OSError as trouble:
+        failure = error_name(trouble)
+    if failure:
+        raise StoreError(
+            f"{target} cannot be written",
+            expected="a folder that you may write, on a disk with room for the copies",
+            got=failure,
+            remedy="make room, or give another --out; nothing is left of what was begun",
+        )
 
 
 def _empty(stage: Path) -> None:

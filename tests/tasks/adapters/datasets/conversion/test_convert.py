@@ -97,6 +97,21 @@ def test_an_image_that_is_named_twice_otherwise_is_refused(tmp_path: Path) -> No
     assert not target.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "file"), [("mini-mias", "Info.txt"), ("ddsm", "B-9013-1.ics"), ("omi-db", "nbss_demd9001.json")]
+)
+def test_a_file_that_may_not_be_read_is_said(name: str, file: str, tmp_path: Path) -> None:
+    """A link that leads in a circle, as what nobody may read: a sentence that names it, whatever reads it."""
+    root, target = tmp_path / "set", tmp_path / "out"
+    make(name, root)
+    path = next(root.rglob(file))
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(DatasetError, match=path.name.replace(".", r"\.")):
+        converted(name, root, target)
+    assert not target.exists()
+
+
 def test_a_half_download_of_a_set_without_counts_is_counted(tmp_path: Path) -> None:
     """KAU-BCMD's copy is smaller than what was published, so no count tells: its table names each image."""
     root, target = tmp_path / "set", tmp_path / "out"

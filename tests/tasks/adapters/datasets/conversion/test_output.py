@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import StoreBusy
+from schemas.errors import StoreBusy, StoreError
 from tasks.adapters.datasets.conversion.output import whole_output
 from tasks.adapters.datasets.published.reading import Breast, Image
 from tasks.adapters.workspace import aside_of
@@ -47,6 +48,19 @@ def test_what_a_killed_conversion_left_is_gone_with_the_next(tmp_path: Path) -> 
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (target / "config.yaml").read_text() == "run: True"
     assert stat.S_IMODE(target.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """A file in the way of it, and a disk that fills up while the copies are written: a sentence, and nothing is left."""
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(StoreError, match=r"file/out cannot be written.*Got: (EEXIST|ENOTDIR)"),
+        whole_output(tmp_path / "file" / "out"),
+    ):
+        pass
+    with pytest.raises(StoreError, match=r"out cannot be written.*Got: ENOSPC.*another --out"), whole_output(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_two_do_not_convert_into_one_folder(tmp_path: Path) -> None:
