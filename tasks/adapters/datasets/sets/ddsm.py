@@ -130,6 +130,7 @@ def _read_case(tree: Tree, case: re.Match[str], patient: str, policies: Policies
             got="none: cut off, saved anew, or another file",
             remedy=f"download it again ({FACTS.get})",
         )
+    reading.faults["case whose .ics names fewer than four films"] += len(sequence) < 4  # or it was cut off
     for match in sequence:
         name = f"{prefix}.{match['side']}_{match['view']}"
         image = Image(
