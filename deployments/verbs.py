@@ -73,6 +73,15 @@ class Verb:
     """``module:function``, or ``module:app`` for a verb with verbs of its own; empty = the flow of the verb's name."""
 
 
+def _completed(flow: str) -> dict[str, Any]:
+    """The event of a flow's run that ended well."""
+    return {
+        "match": {"prefect.resource.id": "prefect.flow-run.*"},
+        "match_related": {"prefect.resource.role": "flow", "prefect.resource.name": flow},
+        "expect": ["prefect.flow-run.Completed"],
+    }
+
+
 FROM_SCRATCH: Final = Flag(
     option="--from-scratch",
     help="Begin with random weights although the config names files, or pre-training, to begin with",
@@ -129,11 +138,7 @@ VERBS: Final = (
             "It looks into the inbox itself.",
             pool="mammo-gpu",
             schedule=Schedule(cron="30 * * * *", slug="hourly"),
-            event={
-                "match": {"prefect.resource.id": "prefect.flow-run.*"},
-                "match_related": {"prefect.resource.role": "flow", "prefect.resource.name": "ingest"},
-                "expect": ["prefect.flow-run.Completed"],
-            },
+            event=_completed("ingest"),
         ),
     ),
     Verb(
@@ -387,11 +392,7 @@ FLOWS_WITHOUT_A_VERB: Final = {
         "waits. Without that section it does nothing.",
         pool="mammo-cpu",
         schedule=Schedule(cron="10,40 * * * *", slug="half-hourly"),
-        event={
-            "match": {"prefect.resource.id": "prefect.flow-run.*"},
-            "match_related": {"prefect.resource.role": "flow", "prefect.resource.name": "predict"},
-            "expect": ["prefect.flow-run.Completed"],
-        },
+        event=_completed("predict"),
     ),  # its command is `mammo pacs return`
 }
 

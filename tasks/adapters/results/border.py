@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 from schemas.errors import MammoError
+from tasks.adapters.pacs.sources import NotThere
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.results.kept_prediction import PredictedExam
 
@@ -126,14 +127,20 @@ class Border:
 
     def _images_of(self, study_uid: str) -> Sequence[tuple[str, str, str]]:
         """(image_id, series UID, SOP UID) of a study's mammograms."""
-        matches = self.ask(f"/studies/{study_uid}/instances", {"Modality": "MG"})
+        try:
+            matches = self.ask(f"/studies/{study_uid}/instances", {"Modality": "MG"})
+        except NotThere:  # deleted since it was listed
+            return []
         places = [(_text(match, _SERIES_UID), _text(match, _SOP_UID)) for match in matches]
         return [(self.pseudonyms.image_id(sop), series, sop) for series, sop in places if series and sop]
 
     def _source(self, image_id: str, study_uid: str, series_uid: str, sop_uid: str) -> SourceImage:
-        answer = self.ask(f"/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}/metadata", {})
+        try:
+            answer = self.ask(f"/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}/metadata", {})
+        except NotThere:
+            answer = []
         if len(answer) != 1 or self.pseudonyms.image_id(_text(answer[0], _SOP_UID)) != image_id:
-            raise NotReturnable("The PACS answered with another object than was asked for")
+            raise NotReturnable("The PACS does not have an image that it listed, or answered with another object")
         if _text(answer[0], _STUDY_UID) != study_uid:
             raise NotReturnable("The PACS answered with an image of another study than was asked for")
         return SourceImage(image_id=image_id, study_uid=study_uid, attributes=answer[0])

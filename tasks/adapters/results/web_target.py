@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from tasks.adapters.pacs.encoded_object import Incomplete
-from tasks.adapters.pacs.web import Client, NotThere, ask, copy_object, send_object
+from tasks.adapters.pacs.sources import NotThere
+from tasks.adapters.pacs.web import Client, ask, copy_object, send_object
 from tasks.adapters.results.delivery import NotStored
 from tasks.adapters.results.objects.result_objects import ResultObject
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tasks.adapters.pacs.sources import NotThere
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.results.border import Border, NotReturnable
 from tasks.adapters.results.kept_prediction import PredictedExam
@@ -121,3 +122,21 @@ def test_an_answer_about_another_object_is_refused() -> None:
     border.ask = swapped
     with pytest.raises(NotReturnable, match="another object"):
         border.sources(exam("2.25.20"))
+
+
+@pytest.mark.parametrize("gone", ["/instances", "/metadata"])
+def test_what_is_deleted_while_it_is_asked_for_is_the_exam_s_matter(gone: str) -> None:
+    """Its study, or one image: this exam waits, and the run goes on to the next."""
+    archive = Archive([(DAY, "2.25.2", "2.25.20", "A")])
+    plain = archive.ask
+
+    def deleted(path: str, keys: Mapping[str, str]) -> list[dict[str, Any]]:
+        if path.endswith(gone):
+            raise NotThere("The server does not have it")
+        return plain(path, keys)
+
+    border = archive.border()
+    border.ask = deleted
+    with pytest.raises(NotReturnable) as missing:
+        border.sources(exam("2.25.20"))
+    assert not missing.value.is_final
