@@ -75,11 +75,8 @@ class Verb:
 
 def _completed(flow: str) -> dict[str, Any]:
     """The event of a flow's run that ended well."""
-    return {
-        "match": {"prefect.resource.id": "prefect.flow-run.*"},
-        "match_related": {"prefect.resource.role": "flow", "prefect.resource.name": flow},
-        "expect": ["prefect.flow-run.Completed"],
-    }
+    run, related = "prefect.flow-run", {"prefect.resource.role": "flow", "prefect.resource.name": flow}
+    return {"match": {"prefect.resource.id": f"{run}.*"}, "match_related": related, "expect": [f"{run}.Completed"]}
 
 
 FROM_SCRATCH: Final = Flag(
