@@ -209,10 +209,6 @@ class StoreLedger(Ledger):
         found = self._query("SELECT image_id FROM files WHERE file_id = ? AND image_id IS NOT NULL", (file_id,))
         return str(found[0][0]) if found else None
 
-    def knows_image(self, image_id: str) -> bool:
-        """True if a file of the image was accepted, whatever has become of it since."""
-        return bool(self._query("SELECT 1 FROM files WHERE image_id = ? LIMIT 1", (image_id,)))
-
     def rows(self) -> frozenset[int]:
         """The rows of all claims."""
         return frozenset(row for (row,) in self._query("SELECT row FROM images WHERE row IS NOT NULL"))

@@ -52,6 +52,10 @@ class DimseSource:
         """See ``Source``."""
         return self._exams(StudyDate=piece.study_date, StudyTime=piece.study_time)
 
+    def parts_of(self, piece: Slice) -> Iterator[list[FoundExam]]:
+        """See ``Source``: a peer says when it cuts an answer."""
+        yield from ()
+
     def exam_named(self, *, accession_number: str = "", study_uid: str = "") -> list[FoundExam]:
         """See ``Source``."""
         return self._exams(StudyInstanceUID=study_uid) if study_uid else self._exams(AccessionNumber=accession_number)

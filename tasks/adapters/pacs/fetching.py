@@ -20,7 +20,7 @@ from typing import TypeVar
 from schemas.config.pacs import PacsConfig, Peer, PeerLimits, SourceConfig
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, PeerRefused, PeerUnavailable
-from tasks.adapters.inbox.store_ledger import StoreLedger
+from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.lock import held_lock
 from tasks.adapters.pacs.arrivals import FETCHED, Arrivals
 from tasks.adapters.pacs.encoded_object import Incomplete
@@ -133,18 +133,30 @@ def settled_images(config: RunConfig) -> Iterator[IsSettled]:
     if not workspace.store.ledger_path.exists():
         yield lambda image: False
         return
-    from tasks.adapters.store.exam_store import open_store  # late: it brings zarr
-
     pseudonyms = open_key(workspace.key_path)
-    with StoreLedger(open_store(workspace.store_dir)) as ledger:
+    with _KnownImages(workspace.store.ledger_path) as ledger:
         gone = ledger.withdrawn_names()
 
         def is_settled(image: FoundImage) -> bool:
             image_id = pseudonyms.image_id(image.sop_uid)
             is_gone = not gone.isdisjoint((image_id, pseudonyms.exam_id(image.study_uid)))
-            return is_gone or ledger.knows_image(image_id)
+            return is_gone or ledger.knows(image_id)
 
         yield is_settled
+
+
+class _KnownImages(Ledger):
+    """A store's ledger as a fetch needs it. ``StoreLedger`` would bring what publishes, and three times the memory."""
+
+    def withdrawn_names(self) -> frozenset[str]:
+        """Everything that was withdrawn, by its names; a store of a former release knows none."""
+        if not self._query("SELECT 1 FROM sqlite_master WHERE name = 'withdrawn_names'"):
+            return frozenset()
+        return frozenset(str(name) for (name,) in self._query("SELECT name FROM withdrawn_names"))
+
+    def knows(self, image_id: str) -> bool:
+        """True if a file of the image was accepted, whatever has become of it since."""
+        return bool(self._query("SELECT 1 FROM files WHERE image_id = ? LIMIT 1", (image_id,)))
 
 
 def _found(source: Source, peer: Peer, asked: SourceConfig, today: date) -> tuple[list[FoundExam], int]:

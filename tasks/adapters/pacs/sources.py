@@ -5,7 +5,7 @@ What is found carries identifiers, which live in memory only: no ``repr`` shows 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -85,6 +85,9 @@ class Source(Protocol):
     def exams_of(self, piece: Slice) -> list[FoundExam]:
         """Exams with mammograms of a piece of time; raises ``Cut`` where the server says so."""
 
+    def parts_of(self, piece: Slice) -> Iterator[list[FoundExam]]:
+        """Exams of a minute in parts, for a source whose answers may be cut without a word; none where they are not."""
+
     def exam_named(self, *, accession_number: str = "", study_uid: str = "") -> list[FoundExam]:
         """Exams with mammograms by one of their identifiers; none if there are none."""
 
@@ -135,13 +138,13 @@ def exams_between(source: Source, first: date, last: date) -> list[FoundExam]:
     """Every exam of these days, asked piece by piece: servers cut long answers, most of them without a word.
 
     Raises:
-        PeerUnavailable: The server cuts even the answer for one hour, or cannot be asked.
+        PeerUnavailable: The server cuts even the answer for one minute, or cannot be asked.
         PeerRefused: It does not accept us.
     """
-    found: dict[str, FoundExam] = {}
+    finder = _Finder(source)
     for piece in _pieces(first, last):
-        found |= {exam.study_uid: exam for exam in _all_of(source.exams_of, piece)}
-    return list(found.values())
+        finder.find(piece)
+    return list(finder.found.values())
 
 
 def _pieces(first: date, last: date) -> Iterator[Slice]:
@@ -151,22 +154,36 @@ def _pieces(first: date, last: date) -> Iterator[Slice]:
         first = end + timedelta(days=1)
 
 
-def _all_of(ask: Callable[[Slice], Sequence[FoundExam]], piece: Slice) -> Iterable[FoundExam]:
-    """The answer for a piece, and where it may have been cut those for its parts: what they add was cut."""
-    try:
-        answer, is_cut = ask(piece), False
-    except Cut:
-        answer, is_cut = (), True
-    yield from answer
-    if not is_cut and len(answer) < _MANY and len(answer) not in _USUAL_LIMITS:
-        return
-    parts = piece.parts()
-    if not parts:
-        raise PeerUnavailable(
-            "The server cuts its answers, and there is no smaller question",
-            expected="fewer exams with mammograms in a minute than it answers with at most",
-            got=f"{len(answer)}, or more",
-            remedy="raise the server's limit of answers, or name the exams in ingest.source.worklist",
-        )
-    for part in parts:
-        yield from _all_of(ask, part)
+class _Finder:
+    """Asks for a piece, and where the answer may have been cut for its parts: what these add was cut."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.found: dict[str, FoundExam] = {}
+        self._largest = 0
+
+    def find(self, piece: Slice) -> None:
+        """Enters every exam of a piece."""
+        try:
+            if self._is_whole(self.source.exams_of(piece)):
+                return
+            if piece.minutes == 1 and all(self._is_whole(part) for part in self.source.parts_of(piece)):
+                return
+        except Cut:
+            pass
+        parts = piece.parts()
+        if not parts:
+            raise PeerUnavailable(
+                "The server cuts its answers, and there is no smaller question",
+                expected="fewer exams with mammograms in a minute than it answers with at most",
+                remedy="raise the server's limit of answers, or name the exams in ingest.source.worklist",
+            )
+        for part in parts:
+            self.find(part)
+
+    def _is_whole(self, answer: list[FoundExam]) -> bool:
+        """Enters an answer; False if it may have been cut: it is as long as some limit, and no longer one was ever given."""
+        self.found |= {exam.study_uid: exam for exam in answer}
+        count = len(answer)
+        self._largest = max(self._largest, count)
+        return (count < _MANY and count not in _USUAL_LIMITS) or count < self._largest - 1

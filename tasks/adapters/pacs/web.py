@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -69,12 +70,14 @@ def ask(client: httpx.Client, path: str, keys: Mapping[str, str]) -> list[dict[s
         NotThere: It has no such service.
     """
     with translated():
-        answer = client.get(path, params=dict(keys), headers={"Accept": "application/dicom+json"})
+        # Servers do not read an encoded asterisk as "any".
+        question = urlencode(keys, safe="*", quote_via=quote)
+        answer = client.get(f"{path}?{question}" if question else path, headers={"Accept": "application/dicom+json"})
         require_success(answer)
         if "warning" in answer.headers:
             raise PeerUnavailable("The server says that its answer is not complete", remedy="ask for fewer days at a time")
-        if answer.status_code == httpx.codes.NO_CONTENT or not answer.content:
-            return []
+        if answer.status_code == httpx.codes.NO_CONTENT or answer.headers.get("content-length") == "0":
+            return []  # an empty body that nobody announced may be one that was cut off
         try:
             found = answer.json()
         except ValueError:

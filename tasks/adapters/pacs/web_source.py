@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import string
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +19,7 @@ from tasks.adapters.pacs.web import ask, copy_object, web_client
 
 _SOP_CLASS, _SOP_UID, _STUDY_UID, _SERIES_UID = "00080016", "00080018", "0020000D", "0020000E"
 _MODALITIES, _IMAGES_OF_SERIES = "00080061", "00201209"
+_LAST_SIGNS: Final = string.digits + string.ascii_letters
 _LONGEST_S: Final = 600.0
 """For one object, however steadily it trickles."""
 
@@ -30,16 +32,18 @@ class WebSource:
 
     def exams_of(self, piece: Slice) -> list[FoundExam]:
         """See ``Source``."""
-        return self._exams({"StudyDate": piece.study_date} | ({"StudyTime": piece.study_time} if piece.study_time else {}))
+        return _with_mammograms(ask(self.client, "/studies", {"ModalitiesInStudy": "MG", **_time_of(piece)}))
+
+    def parts_of(self, piece: Slice) -> Iterator[list[FoundExam]]:
+        """See ``Source``: by the last sign of PatientID. Pages would be another way, and servers count them wrong."""
+        for sign in _LAST_SIGNS:
+            keys = {"ModalitiesInStudy": "MG", **_time_of(piece), "PatientID": f"*{sign}"}
+            yield _with_mammograms(ask(self.client, "/studies", keys))
 
     def exam_named(self, *, accession_number: str = "", study_uid: str = "") -> list[FoundExam]:
         """See ``Source``."""
-        return self._exams({"StudyInstanceUID": study_uid} if study_uid else {"AccessionNumber": accession_number})
-
-    def _exams(self, keys: dict[str, str]) -> list[FoundExam]:
-        found = ask(self.client, "/studies", {"ModalitiesInStudy": "MG", **keys})
-        # A server that does not know the key answers with exams of every kind.
-        return [FoundExam(study_uid=_uid(each, _STUDY_UID)) for each in found if "MG" in (_values(each, _MODALITIES) or ["MG"])]
+        keys = {"StudyInstanceUID": study_uid} if study_uid else {"AccessionNumber": accession_number}
+        return _with_mammograms(ask(self.client, "/studies", {"ModalitiesInStudy": "MG", **keys}))
 
     def images_of(self, exam: FoundExam) -> list[FoundImage]:
         """See ``Source``; the listing must hold as many images as the server counts in its series."""
@@ -70,6 +74,15 @@ def open_web_source(pacs: PacsConfig, peer: DicomWebPeer) -> Iterator[WebSource]
     """A peer as a source; its connections end with the block."""
     with web_client(pacs, peer) as client:
         yield WebSource(client)
+
+
+def _time_of(piece: Slice) -> dict[str, str]:
+    return {"StudyDate": piece.study_date} | ({"StudyTime": piece.study_time} if piece.study_time else {})
+
+
+def _with_mammograms(found: Iterable[dict[str, Any]]) -> list[FoundExam]:
+    """A server that does not know the key ModalitiesInStudy answers with exams of every kind, and may not say which."""
+    return [FoundExam(study_uid=_uid(each, _STUDY_UID)) for each in found if "MG" in (_values(each, _MODALITIES) or ["MG"])]
 
 
 def _values(match: dict[str, Any], tag: str) -> list[Any]:

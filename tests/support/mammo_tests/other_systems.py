@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -39,11 +40,15 @@ ORTHANC_IS_THERE = shutil.which("Orthanc") is not None and Path("/usr/share/orth
 
 
 def free_port() -> int:
-    """A port that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens at now, out of the range from which kernels give ports to whoever asks for any."""
+    while True:
+        port = random.randint(12000, 32000)  # noqa: S311  # no secret
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def write_exam(
@@ -172,7 +177,8 @@ class Orthanc:
         with (self.home / "orthanc.log").open("ab") as log:
             self.process = subprocess.Popen(["Orthanc", str(path)], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         started = self.process
-        assert until(lambda: started.poll() is not None or self.ask("/system") is not None)
+        name = self.settings["Name"]  # somebody else's may have taken the port meanwhile
+        assert until(lambda: started.poll() is not None or (self.ask("/system") or {}).get("Name") == name)
         assert started.poll() is None, (self.home / "orthanc.log").read_text()[-2000:]
 
     def end(self) -> None:
@@ -215,7 +221,7 @@ def orthanc(home: Path, *, listener_port: int = 0, **settings: Any) -> Iterator[
     home.mkdir(parents=True, exist_ok=True)
     http_port, dicom_port, listener_port = free_port(), free_port(), listener_port or free_port()
     content = {
-        "Name": "test", "StorageDirectory": str(home / "db"), "IndexDirectory": str(home / "db"), "HttpPort": http_port,
+        "Name": str(home), "StorageDirectory": str(home / "db"), "IndexDirectory": str(home / "db"), "HttpPort": http_port,
         "DicomPort": dicom_port, "DicomAet": "ORTHANC", "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
         "DicomCheckCalledAet": True, "DicomAlwaysAllowFind": True, "DicomAlwaysAllowGet": True, "DicomAlwaysAllowMove": True,
         "HttpCompressionEnabled": False, "StorageCompression": False, "SynchronousCMove": True,

@@ -18,7 +18,7 @@ pytest.importorskip("pynetdicom", reason="the extra pacs is not installed")
 
 
 def _reach(port: int, *, calling: str = "MAMMO", **changes: Any) -> None:
-    content = {"kind": "dimse", "ae_title": "MAMMO", "host": "127.0.0.1", "port": port, "timeout_s": 1}
+    content = {"kind": "dimse", "ae_title": "MAMMO", "host": "127.0.0.1", "port": port}
     tls = changes.pop("tls", None)
     peer = DimsePeer.model_validate(content | changes)
     reach(PacsConfig.model_validate({"ae_title": calling, "tls": tls}), peer)

@@ -42,7 +42,7 @@ def _source(tmp_path: Path, *handlers: tuple[Any, Callable[[Any], Answers]]) -> 
     mammograms = DigitalMammographyXRayImageStorageForPresentation
     theirs.add_supported_context(mammograms, ["1.2.840.10008.1.2.1"], scu_role=True, scp_role=True)
     server = theirs.start_server(("127.0.0.1", port), block=False, evt_handlers=list(handlers))
-    content = {"kind": "dimse", "ae_title": "PEER", "host": "127.0.0.1", "port": port, "timeout_s": 1}
+    content = {"kind": "dimse", "ae_title": "PEER", "host": "127.0.0.1", "port": port}
     inbox = Arrivals(tmp_path / "inbox", FETCHED)
     inbox.sweep()
     try:

@@ -131,7 +131,7 @@ def served() -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 
 def _peer(url: str, **changes: object) -> DicomWebPeer:
-    return DicomWebPeer.model_validate({"kind": "dicomweb", "url": url, "timeout_s": 2, **changes})
+    return DicomWebPeer.model_validate({"kind": "dicomweb", "url": url, **changes})
 
 
 def test_an_object_is_copied_as_it_is_stored(served: tuple[str, list[dict[str, str]]], tmp_path: Path) -> None:
