@@ -224,6 +224,7 @@ class BreastLabel:
         finding_type: What the finding looks like.
         groups: Values of the columns that ``evaluate.subgroup_columns`` names, by column, as JSON.
         diagnosis_date: Of its cancer, shifted as the patient's exam dates are.
+        followup_date: The last day on which it was known to have none, shifted alike.
     """
 
     benign: bool | None
@@ -234,6 +235,7 @@ class BreastLabel:
     finding_type: FindingType | None = None
     groups: str | None = None
     diagnosis_date: date | None = None
+    followup_date: date | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

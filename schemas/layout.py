@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from schemas.exam import UNKNOWN, Acquisition, Finding, FindingType
 
@@ -31,7 +31,7 @@ LABEL_GROUPS: Final = "label_groups"
 PIXELS: Final = "pixels"
 LESION_MASK: Final = "lesion_mask"
 VIEWS_PER_EXAM: Final = 4
-DAYS_TO_DIAGNOSIS: Final = "days_to_diagnosis"
+DAYS_TO_DIAGNOSIS, DAYS_OF_FOLLOWUP = "days_to_diagnosis", "days_of_followup"
 LABELS: Final = (0, 1, UNKNOWN)
 """Values of a finding's column: absent, present, not known."""
 SEEN_ENOUGH: Final = 0.95
@@ -320,6 +320,12 @@ MANIFEST_COLUMNS: Final = (
     ),
 )
 
+
+def _days_column(name: str, description: str, example: float) -> Column:
+    of_labels: dict[str, Any] = {"minimum": 0.0, "severity": Severity.WARN, "source": Source.LABELS}
+    return Column(name=name, dtype="float64", description=description, is_nullable=True, example=example, **of_labels)
+
+
 OPTIONAL_COLUMNS: Final = (
     Column(
         name="quarter_turns",
@@ -361,16 +367,10 @@ OPTIONAL_COLUMNS: Final = (
         source=Source.LABELS,
         example='{"site": "A"}',
     ),
-    Column(
-        name=DAYS_TO_DIAGNOSIS,
-        dtype="float64",
-        description="Days from the exam to the diagnosis of the breast's cancer; below 0 it was known at the exam",
-        is_nullable=True,
-        minimum=0.0,
-        severity=Severity.WARN,
-        source=Source.LABELS,
-        example=311.0,
+    _days_column(
+        DAYS_TO_DIAGNOSIS, "Days from the exam to the diagnosis of the breast's cancer; below 0 it was known at the exam", 311.0
     ),
+    _days_column(DAYS_OF_FOLLOWUP, "Days from the exam to the last one on which the breast was known to have no cancer", 790.0),
 )
 """Columns that the manifest has only while one of its images needs it; absent stands for 0, or for empty if it may be that.
 
@@ -392,7 +392,6 @@ HEADER_NAMES: Final = tuple(column.name for column in (*MANIFEST_COLUMNS, *OPTIO
 """Columns that hold an attribute of the header as it is: numbers and UIDs, never free text, which may name somebody."""
 MANIFEST_NAMES: Final = tuple(column.name for column in MANIFEST_COLUMNS)
 SPLIT_NAMES: Final = ("patient_id", "split")
-
 
 MASK_BITS: Final[Mapping[Finding, int]] = {Finding.BENIGN: 1, Finding.MALIGNANT: 2}
 """Of a lesion mask (``schemas.layout``)."""

@@ -92,7 +92,10 @@ class ProgrammeReport(Report):
         "Interval cancers", "All others within 24 months of which an original read is recorded: it did not lead to them"
     )
     without_read: int = measured("Cancers without a read", "Within 24 months, with no BI-RADS category recorded for the exam")
-    undated: int = measured("Exams left out", "With a cancer without a date, before the exam, or without a known label")
+    undated: int = measured(
+        "Exams left out",
+        "With a cancer without a date or before the exam, without a known label, or not followed for 12 months",
+    )
     recall_rate: Interval = measured("Recall rate", "Share of exams that the network recalls")
     detection_rate: Interval = measured(
         "Cancers detected per 1,000",

@@ -421,16 +421,16 @@ def test_a_woman_whose_issuer_is_missing_in_some_exams_is_divided_as_one(
 ) -> None:
     """One PatientID with an issuer and without: two pseudonyms, a warning, one person; labels without issuer find both.
 
-    The days from an exam to its cancer are right, although the dates of either pseudonym are shifted otherwise.
+    The days from an exam to its cancer, or its last follow-up, are right, although either pseudonym shifts dates otherwise.
     """
-    header = "patient_id,study_instance_uid,laterality,benign,malignant,label_source,diagnosis_date"
+    header = "patient_id,study_instance_uid,laterality,benign,malignant,label_source,diagnosis_date,followup_date"
     lines = [header]
     for number, exam in enumerate(sorted({path.parent for path in images(two_exams)})):
         for path in sorted(exam.glob("*.dcm")):
             altered(path, path, PatientID="CANARY-7", **({"IssuerOfPatientID": "HOSPITAL"} if number else {}))
         dataset = pydicom.dcmread(path, stop_before_pixels=True)
         diagnosed = date.fromisoformat(dataset.StudyDate) + timedelta(days=311)
-        known = f"{diagnosed}" if number else ""
+        known = f"{diagnosed}," if number else f",{diagnosed + timedelta(days=400)}"
         lines += [f"CANARY-7,{dataset.StudyInstanceUID},{side},0,{number},biopsy,{known}" for side in "RL"]
     (two_exams / "labels.csv").write_text("\n".join(lines))
     report = ingest_here(config)
@@ -439,6 +439,7 @@ def test_a_woman_whose_issuer_is_missing_in_some_exams_is_divided_as_one(
     manifest = read_manifest(open_store(report.store_dir))
     assert set(manifest.loc[manifest["malignant"] == 1, "days_to_diagnosis"]) == {311.0}
     assert manifest.loc[manifest["malignant"] == 0, "days_to_diagnosis"].isna().all()
+    assert set(manifest.loc[manifest["malignant"] == 0, "days_of_followup"]) == {711.0}
     persons = read_same_patients(StoreFolder(report.store_dir))
     assert set(persons) == set(read_manifest(open_store(report.store_dir))["patient_id"])
     assert len(persons) == 2 and len(set(persons.values())) == 1

@@ -14,7 +14,7 @@ import pandas as pd
 from schemas.config.ingest import IngestConfig
 from schemas.errors import NoExamsFound, SourceUnavailable, TooManyFailures, TooManyWithdrawn
 from schemas.exam import UNKNOWN, BreastLabel, DeferredFile, LesionBox, QuarantinedFile
-from schemas.layout import DAYS_TO_DIAGNOSIS, LABEL_GROUPS, VIEWS_PER_EXAM
+from schemas.layout import DAYS_OF_FOLLOWUP, DAYS_TO_DIAGNOSIS, LABEL_GROUPS, VIEWS_PER_EXAM
 from schemas.reports.data import IngestReport
 from tasks.adapters.gate.advice import advise_profile
 from tasks.adapters.gate.rules.table import is_of_another_kind
@@ -141,16 +141,15 @@ def manifest_line(line: LedgerLine, joined: LabelJoin, boxes: Mapping[str, tuple
     return {
         **line.columns,
         **_label_columns(label := joined.label_of(line.breast)),
-        DAYS_TO_DIAGNOSIS: _days_to_diagnosis(label, line.exam_date),
+        DAYS_TO_DIAGNOSIS: _days_to(None if label is None else label.diagnosis_date, line.exam_date),
+        DAYS_OF_FOLLOWUP: _days_to(None if label is None else label.followup_date, line.exam_date),
         "lesion_boxes": box_texts(boxes, line.image_id, line.source_shape_px),
     }
 
 
-def _days_to_diagnosis(label: BreastLabel | None, exam_date: date | None) -> float | None:
-    """Both dates are shifted alike; None = no cancer, or a date that is not known."""
-    if label is None or label.diagnosis_date is None or exam_date is None:
-        return None
-    return float((label.diagnosis_date - exam_date).days)
+def _days_to(day: date | None, exam_date: date | None) -> float | None:
+    """Both dates are shifted alike; None = one that is not known."""
+    return None if day is None or exam_date is None else float((day - exam_date).days)
 
 
 def _label_columns(label: BreastLabel | None) -> dict[str, object]:

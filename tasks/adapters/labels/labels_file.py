@@ -37,12 +37,14 @@ from tasks.adapters.pseudonyms import Pseudonyms
 logger = logging.getLogger(__name__)
 
 REQUIRED_COLUMNS: Final = ("patient_id", "laterality", "benign", "malignant", "label_source")
-OPTIONAL_COLUMNS: Final = ("issuer_of_patient_id", "birads", "density", "finding_type", "label_date", "diagnosis_date", "note")
+_DATED: Final = ("diagnosis_date", "followup_date")
+"""Of a breast with a cancer, and of one without."""
+OPTIONAL_COLUMNS: Final = ("issuer_of_patient_id", "birads", "density", "finding_type", "label_date", *_DATED, "note")
 _KNOWN_COLUMNS: Final = frozenset((*REQUIRED_COLUMNS, *EXAM_COLUMNS, *OPTIONAL_COLUMNS))
 _IDENTIFIERS: Final = ("patient_id", "issuer_of_patient_id", "study_instance_uid", "accession_number")
-_WHOSE: Final = ("patient_id", "issuer_of_patient_id", *EXAM_COLUMNS, "label_date", "diagnosis_date")
+_WHOSE: Final = ("patient_id", "issuer_of_patient_id", *EXAM_COLUMNS, "label_date", *_DATED)
 _WHAT: Final = ("laterality", "benign", "malignant", "birads", "label_source", "density", "finding_type")
-_NEVER_GROUPS: Final = frozenset((*_IDENTIFIERS, "study_date", "label_date", "diagnosis_date", "note"))
+_NEVER_GROUPS: Final = frozenset((*_IDENTIFIERS, "study_date", "label_date", *_DATED, "note"))
 _MOST_GROUPS: Final = 20
 """Different values of a column that makes groups: more are hardly groups, and may be names or numbers of persons."""
 _MOST_REMEMBERED: Final = 100_000  # spellings and days: far fewer in any table that means something
@@ -131,7 +133,7 @@ class _Reader:
         """Takes a row, whose values are in the order of the header."""
         self.lines += 1
         values.append("")  # the place of every column that is absent
-        patient, issuer, uid, accession, study_day, label_day, diagnosis_day = self._whose(values)
+        patient, issuer, uid, accession, study_day, label_day, *dated_days = self._whose(values)
         if (patient, issuer) != self._patient[0]:
             self._patient = (patient, issuer), self._patient_id(number, values, patient, issuer)
         patient_id = self._patient[1]
@@ -148,9 +150,8 @@ class _Reader:
             self._exam = uid, exam_id
         what = self._what(values)
         laterality, kind = self._parsed.get(what) or self._parse(number, values, what)
-        if diagnosis_day:  # of few breasts: what else repeats among these is not looked for
-            owner = self._patient_by_exam.get(exam_id, patient_id)
-            kind = self._diagnosed(number, values, self._date(number, values, "diagnosis_date", diagnosis_day), owner)
+        if any(dated_days):
+            kind = self._dated(number, values, dated_days, self._patient_by_exam.get(exam_id, patient_id))
         self.labels.add(number, patient_id, exam_id, laterality, kind)
 
     def _line(self, number: int, values: Sequence[str]) -> LabelLine:
@@ -211,16 +212,22 @@ class _Reader:
             )
         return exam_ids[0]
 
-    def _diagnosed(self, number: int, values: Sequence[str], day: date | None, patient_id: str) -> int:
+    def _dated(self, number: int, values: Sequence[str], days: Sequence[str], patient_id: str) -> int:
         line = self._line(number, values)
         label = parse_label(line, self._group_columns)
-        if not label.malignant or day is None:
-            line.refuse(
-                "diagnosis_date",
-                expected="nothing, as malignant is not 1",
-                remedy="the date is of a cancer's diagnosis; a benign finding's is not asked for",
-            )
-        return self.labels.kind_of(replace(label, diagnosis_date=self._pseudonyms.shifted_date(patient_id, day)))
+        shifted: dict[str, date] = {}
+        for column, is_cancer, text in zip(_DATED, (True, False), days, strict=True):
+            if (day := self._date(number, values, column, text) if text else None) is None:
+                continue
+            if label.malignant is not is_cancer:
+                line.refuse(
+                    column,
+                    expected=f"nothing, as malignant is not {int(is_cancer)}",
+                    remedy="diagnosis_date is of a cancer; followup_date is the last day without one, where there is none",
+                )
+            shifted[column] = self._pseudonyms.shifted_date(patient_id, day)
+        diagnosed, followed = (shifted.get(column) for column in _DATED)
+        return self.labels.kind_of(replace(label, diagnosis_date=diagnosed, followup_date=followed))
 
     def _parse(self, number: int, values: Sequence[str], what: tuple[str, ...]) -> tuple[Laterality, int]:
         line = self._line(number, values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from enum import Enum
@@ -85,7 +86,7 @@ def store_layout_page() -> str:
         ),
     )
     bits = ", ".join(f"{bit} {finding.value}" for finding, bit in layout.MASK_BITS.items())
-    names = ", ".join(f"`{column.name}`" for column in OPTIONAL_COLUMNS)
+    names = textwrap.fill(", ".join(f"`{column.name}`" for column in OPTIONAL_COLUMNS), width=100)
     return f"""# The exam store
 
 This page is written from `schemas/layout.py` by `make reference`. It describes layout version {layout.STORE_VERSION}.

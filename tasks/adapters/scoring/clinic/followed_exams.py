@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gmic_model.metrics.clinic.programme import FollowedExams
 from schemas.exam import UNKNOWN, Finding
-from schemas.layout import DAYS_TO_DIAGNOSIS
+from schemas.layout import DAYS_OF_FOLLOWUP, DAYS_TO_DIAGNOSIS
 
 DAYS_12, DAYS_24 = 365, 730
 """12 and 24 months."""
@@ -21,7 +21,8 @@ def followed_exams(exams: pd.DataFrame, images: pd.DataFrame, recalled_birads: t
 
     A breast with the finding counts from the day of its diagnosis, and as without before it: a cancer of the third year is
     none of the first two. One without a date is not known, and so is an exam of which a cancer was known already. A breast
-    without the finding is taken to be followed for two years: that is what 0 in the labels file says here.
+    without the finding is without for as long as it was followed, and not known beyond. Where no breast's follow-up is
+    recorded, all are taken to be followed for two years: that is what 0 in such a labels file says here.
 
     Args:
         exams: patient_id, exam_id and score, one line each.
@@ -32,12 +33,13 @@ def followed_exams(exams: pd.DataFrame, images: pd.DataFrame, recalled_birads: t
         return None
     breasts = images.drop_duplicates(["exam_id", "laterality"])
     days_B = breasts[DAYS_TO_DIAGNOSIS].to_numpy(np.float64, na_value=np.nan)
+    followed_B = _followed(images, breasts)
     label_B, birads_B = (breasts[name].to_numpy(np.int64) for name in (Finding.MALIGNANT.value, "birads"))
     told = pd.DataFrame(
         {
             "exam_id": breasts["exam_id"].to_numpy(),
-            "cancer_12": _within(label_B, days_B, DAYS_12),
-            "cancer_24": _within(label_B, days_B, DAYS_24),
+            "cancer_12": _within(label_B, days_B, followed_B, DAYS_12),
+            "cancer_24": _within(label_B, days_B, followed_B, DAYS_24),
             "read": np.where(birads_B == UNKNOWN, UNKNOWN, np.isin(birads_B, recalled_birads)),
             "was_known": days_B < 0.0,
         }
@@ -58,7 +60,17 @@ def followed_exams(exams: pd.DataFrame, images: pd.DataFrame, recalled_birads: t
     )
 
 
-def _within(label_B: NDArray[np.int64], days_B: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+def _followed(images: pd.DataFrame, breasts: pd.DataFrame) -> NDArray[np.float64]:
+    """For how many days each breast is known to be without; where some say it, one that does not say is not known at all."""
+    if DAYS_OF_FOLLOWUP not in images or images[DAYS_OF_FOLLOWUP].isna().all():
+        return np.full(len(breasts), np.inf)
+    return breasts[DAYS_OF_FOLLOWUP].fillna(-1.0).to_numpy(np.float64)
+
+
+def _within(
+    label_B: NDArray[np.int64], days_B: NDArray[np.float64], followed_B: NDArray[np.float64], most: int
+) -> NDArray[np.int64]:
     with np.errstate(invalid="ignore"):
         is_dated_B, is_within_B = days_B >= 0.0, (days_B >= 0.0) & (days_B <= most)
-    return np.where(label_B == 1, np.where(is_dated_B, is_within_B, UNKNOWN), label_B).astype(np.int64)
+    known_B = np.where((label_B == 0) & (followed_B < most), UNKNOWN, label_B)
+    return np.where(label_B == 1, np.where(is_dated_B, is_within_B, UNKNOWN), known_B).astype(np.int64)

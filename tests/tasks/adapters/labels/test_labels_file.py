@@ -404,6 +404,17 @@ def test_names_and_measurements_are_no_groups(tmp_path: Path) -> None:
         read_labels(path, PSEUDONYMS, group_columns=("site", "room"))
 
 
+def test_a_follow_up_is_of_a_breast_without_cancer_and_shifted(tmp_path: Path) -> None:
+    """The last day without one leaves shifted as the exam's dates are; beside a cancer, or what is not known, it is refused."""
+    header = f"{HEADER},diagnosis_date,followup_date"
+    (found,) = read(tmp_path, "17,1.2,L,0,0,1,followup,,,2022-03-04", header=header)
+    assert found.followup_date == PSEUDONYMS.shifted_date(PSEUDONYMS.patient_id("17"), date(2022, 3, 4))
+    assert found.diagnosis_date is None
+    for line in ("17,1.2,R,0,1,5,biopsy,,2020-03-04,2022-03-04", "17,1.2,R,0,,1,followup,,,2022-03-04"):
+        with pytest.raises(LabelError, match="line 2, column followup_date"):
+            read(tmp_path, line, header=header)
+
+
 def test_a_date_of_diagnosis_is_of_a_cancer_and_shifted(tmp_path: Path) -> None:
     """It leaves shifted as the exam's dates are; beside a breast without cancer it is refused, unquoted."""
     header = f"{HEADER},diagnosis_date"

@@ -41,6 +41,22 @@ def test_each_exam_has_what_its_breasts_have() -> None:
     assert {name[1:]: (int(a), int(b), int(c)) for name, a, b, c in told} == {exam: want for exam, (_, want) in CASES.items()}
 
 
+def test_an_exam_is_without_a_cancer_for_as_long_as_it_was_followed() -> None:
+    """Two years are known after 730 days; one year after 365; a breast of which nothing is said is not known."""
+    exams = pd.DataFrame({"patient_id": [f"P{exam}" for exam in CASES], "exam_id": list(CASES), "score": 0.5})
+    days = {"E3": 730, "E4": 729, "E5": 365, "E1": 10}
+    images = _images()
+    images["days_of_followup"] = images["exam_id"].map(days).where(images["malignant"] == 0)
+    found = followed_exams(exams, images, (0, 4, 5))
+    assert found is not None
+    told = {
+        name[1:]: (int(a), int(b)) for name, a, b in zip(found.patient_E, found.cancer_12_E, found.cancer_24_E, strict=True)
+    }
+    assert told["E3"] == (0, 1) and told["E4"] == (0, 255) and told["E5"] == (0, 255)
+    assert told["E1"] == (1, 1)  # of the other breast a cancer is known, whatever this one's follow-up
+    assert told["E2"] == (255, 1)  # nothing is said of its healthy breast's first year
+
+
 def test_a_store_without_dates_is_not_measured() -> None:
     """No column, or one that says nothing."""
     exams = pd.DataFrame({"patient_id": ["P"], "exam_id": ["E0"], "score": [0.5]})
