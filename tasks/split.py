@@ -55,8 +55,7 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
     given = None if config.split.file is None else _given(config.split.file, store, published, persons, fold)
     by_file = None if given is None else given.by_patient
     by_patient = divide(exam_records(published), config.split, given=by_file, kept=kept, persons=persons)
-    moved = sum(kept.get(patient_id, part) is not part for patient_id, part in by_patient.items())
-    if moved:
+    if moved := sum(kept.get(patient_id, part) is not part for patient_id, part in by_patient.items()):
         why = MOVED_BECAUSE[way_of_dividing(config.split)]
         logger.warning("%d patients leave their split, of whom a network may have learnt: %s", moved, why)
     manifest = published[published["patient_id"].isin(by_patient)]
@@ -78,6 +77,8 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
     write_atomically(path, known.sort_values("patient_id").to_parquet(index=False))
     counts = count_splits(manifest.merge(splits, on="patient_id"))
     show_table("splits", [{"split": part, **count.model_dump()} for part, count in counts.items()], "Patients by split")
+    if not config.split.external and (empty := [name for name, count in counts.items() if not count.patients]):
+        logger.warning("no patient in %s: a stage that needs one will refuse", " and ".join(empty))
     logger.info("split %d patients: %s", len(splits), ", ".join(f"{name} {count.patients}" for name, count in counts.items()))
     return SplitReport(
         splits_path=path,

@@ -13,7 +13,7 @@ from schemas.config.evaluation import SplitConfig
 from schemas.errors import ConfigError
 from schemas.exam import ExamRecord, Split
 from schemas.reports.data import SplitCount
-from tasks.adapters.labels.split_file import Fold
+from tasks.adapters.labels.split_file import Fold, require_every_fold
 
 MOVED_BECAUSE = {
     "seed": "they share their PatientID with one of another split",
@@ -90,6 +90,7 @@ def fold_of(split: SplitConfig) -> Fold | None:
 def _dealt(exams: Sequence[ExamRecord], fold: Fold, seed: int, persons: Mapping[str, str]) -> dict[str, Split]:
     """Folds that are drawn, as a file would give them: of the others, ``divide`` draws who tunes."""
     drawn = sampling.draw_folds(exams, fold.folds, seed=seed, person_by_patient=persons)
+    require_every_fold(drawn.values(), fold.folds)
     return {patient_id: fold.split_of(number) for patient_id, number in drawn.items()}
 
 

@@ -121,6 +121,8 @@ def given_splits(
             remedy=f"add them; the word '{LEFT_OUT}' keeps a patient out of every split. If none is named: patient_id is the "
             "PatientID (0010,0020) of the DICOM files, with its leading zeros",
         )
+    if fold is not None:
+        require_every_fold((part for parts in by_person.values() for part in parts if isinstance(part, int)), fold.folds)
     known = {name for names in pseudonyms_by_patient.values() for name in names}
     return GivenSplits(
         by_patient={
@@ -130,6 +132,22 @@ def given_splits(
         unknown=len(given.keys() - known),
         sha256=split_file_sha256(path),
     )
+
+
+def require_every_fold(numbers: Iterable[int], folds: int) -> None:
+    """Refuses folds without a patient before the first network is trained.
+
+    Raises:
+        ConfigError: A fold of 1 to ``folds`` has no published patient.
+    """
+    empty = sorted(set(range(1, folds + 1)).difference(numbers))
+    if empty:
+        raise ConfigError(
+            "A fold has no patient, so it could judge no network",
+            expected=f"published patients in each of {folds} folds",
+            got=f"none in {', '.join(map(str, empty))}",
+            remedy="set split.folds to the number of folds that there are, or give each a patient",
+        )
 
 
 def _words_of(fold: Fold) -> dict[str, Part]:

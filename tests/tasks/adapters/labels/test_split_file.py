@@ -107,3 +107,5 @@ def test_a_fold_of_a_k_fold_file_tests_and_all_others_train(tmp_path: Path) -> N
         of("patient_id,fold\n0017,0\n")
     with pytest.raises(ConfigError, match="no fold"):
         of("patient_id,split\n0017,test\n")
+    with pytest.raises(ConfigError, match=r"A fold has no patient.*Got: none in 3"):
+        of("patient_id,fold\n0017,1\n0023,2\n0031,1\n0040,left out\n")
