@@ -20,7 +20,8 @@ def summary_text(verb: str, report: Report) -> str:
     if isinstance(report, EvaluationReport):
         from tasks.adapters.scoring.metrics_table import evaluation_text
 
-        return "\n".join([evaluation_text(report), *(() if report.page_path is None else (f"Page: {report.page_path}",))])
+        pages = (("Page", report.page_path), ("Reporting guidelines", report.reporting_path))
+        return "\n".join([evaluation_text(report), *(f"{name}: {path}" for name, path in pages if path is not None)])
     if isinstance(report, CrossValidationReport):
         from tasks.adapters.pages.evaluations.crossvalidation_page import pooled_markdown
 

@@ -60,7 +60,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
             whom they would be judged by.
     """
     from tasks.adapters.lifecycle.kept_evaluations import keep_evaluation
-    from tasks.adapters.pages.evaluations.evaluation_page import write_evaluation_page
+    from tasks.adapters.pages.evaluations.evaluation_page import with_pages
     from tasks.adapters.scoring.evaluation import EvaluatedImages, Evaluation  # torch: a finished stage does without
     from tasks.adapters.scoring.score_tables import breasts_before, breasts_with_repeats
 
@@ -97,7 +97,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         terms=tuple(dict.fromkeys((*terms_of(members), *read_settings(images.store.files).terms))),
     )
     keep_evaluation(Workspace(config.workspace_dir), evaluation.breasts, report, config.evaluate)
-    report = report.model_copy(update={"page_path": write_evaluation_page(config, report)})
+    report = with_pages(config, splits, own, report)
     table = metrics_markdown(report.by_finding, evaluation.minus_before(before, config.evaluate))
     show_markdown("metrics", f"{table}\n\n{evaluation_sentences(report)}", "Breast-level metrics, test split")
     return report

@@ -381,3 +381,6 @@ class EvaluationReport(Report):
         description="What the terms of the data forbid to pass on that the weights learnt from, or that they are judged on",
     )
     page_path: ReportPath | None = Field(None, json_schema_extra=ADDED_TO_REPORT, description="The page of these numbers")
+    reporting_path: ReportPath | None = Field(
+        None, json_schema_extra=ADDED_TO_REPORT, description="The page of reporting guidelines; None = no ingest was found"
+    )

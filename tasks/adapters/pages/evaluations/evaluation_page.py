@@ -9,7 +9,9 @@ import numpy as np
 
 from gmic_model.metrics.curve_bands import pr_band, roc_band
 from schemas.config.run import RunConfig
+from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
+from schemas.reports.training import TrainReport
 from tasks.adapters.models.scorings import scorings_sentence
 from tasks.adapters.pages.charts.calibration import calibration_chart, slider
 from tasks.adapters.pages.charts.curves import FindingScores, pr_chart, roc_chart
@@ -18,12 +20,26 @@ from tasks.adapters.pages.charts.free_response import froc_charts
 from tasks.adapters.pages.measures import measured_tables
 from tasks.adapters.pages.panels import page_findings
 from tasks.adapters.pages.render import PAGE_FINDINGS, write_page
+from tasks.adapters.pages.reporting.reporting_page import render_beside_evaluation
 from tasks.adapters.provenance import now
 from tasks.adapters.scoring.metrics_table import patients_sentence, weights_sentence
 from tasks.adapters.scoring.score_tables import BREAST, labelled, read_breast_scores
 
 SCRIPT = "report.js"
 PAGE = "evaluation.html"
+
+
+def with_pages(
+    config: RunConfig, splits: SplitReport, trained: TrainReport | None, evaluated: EvaluationReport
+) -> EvaluationReport:
+    """Writes the page and, beside it, that of reporting guidelines; the same evaluation, which names both.
+
+    Raises:
+        OSError: The tables cannot be read, or a page cannot be written.
+    """
+    page = write_evaluation_page(config, evaluated)
+    reporting = render_beside_evaluation(config, splits, trained, evaluated, page)
+    return evaluated.model_copy(update={"page_path": page, "reporting_path": reporting})
 
 
 def write_evaluation_page(config: RunConfig, evaluated: EvaluationReport) -> Path:

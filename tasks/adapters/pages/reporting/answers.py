@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from schemas.config.run import RunConfig
-from schemas.reports.pages import PipelineReport
 from tasks.adapters.models.scorings import scorings_sentence
 from tasks.adapters.pages.charts.training_curves import kept_for
 from tasks.adapters.pages.reporting.sentences import (
+    KnownRun,
     areas,
     files_refused,
     first_weights,
@@ -63,9 +63,9 @@ class Answer:
     see: str = ""
 
 
-def answers(report: PipelineReport, config: RunConfig) -> dict[str, Answer]:
+def answers(report: KnownRun, config: RunConfig) -> dict[str, Answer]:
     """An answer to each topic that a run knows something of."""
-    is_of_training = report.evaluation.model_sha256 in ("", report.train.checkpoint_sha256)
+    is_of_training = report.train is not None and report.evaluation.model_sha256 in ("", report.train.checkpoint_sha256)
     return {
         **_data_answers(report, config),
         **_image_answers(report, config),
@@ -76,7 +76,7 @@ def answers(report: PipelineReport, config: RunConfig) -> dict[str, Answer]:
     }
 
 
-def _data_answers(report: PipelineReport, config: RunConfig) -> dict[str, Answer]:
+def _data_answers(report: KnownRun, config: RunConfig) -> dict[str, Answer]:
     ingest, split = report.ingest, report.split
     eligible = (
         f"{ingest.files_found:,} files were looked at under the rules of profile {config.ingest.profile}: "
@@ -87,6 +87,7 @@ def _data_answers(report: PipelineReport, config: RunConfig) -> dict[str, Answer
         "seed": f"Drawn at random by seed {config.split.seed}",
         "file": f"Given by a file, sha256 {split.file_sha256[:12]}",
         "external": "No division: every patient is a test patient",
+        "folds": f"Fold {split.fold} of {config.split.folds} tests, the others train",
     }[split.divided_by]
     synthetic = () if config.phantom is None else ("The exams are synthetic (phantom): no patient took part.",)
     missing = (
@@ -128,7 +129,7 @@ def _data_answers(report: PipelineReport, config: RunConfig) -> dict[str, Answer
     }
 
 
-def _image_answers(report: PipelineReport, config: RunConfig) -> dict[str, Answer]:
+def _image_answers(report: KnownRun, config: RunConfig) -> dict[str, Answer]:
     preprocess, seen = config.preprocess, report.ingest.seen
     window = f"{preprocess.window_px[0]} x {preprocess.window_px[1]}"
     larger = "cut at its best centre" if preprocess.oversize == "cut" else "shrunk to fit"
@@ -140,10 +141,10 @@ def _image_answers(report: PipelineReport, config: RunConfig) -> dict[str, Answe
         *(() if seen is None else (f"{part_of(seen.images_cut, seen.images)} images are cut by the window.",)),
     )
     checks = report.validation
-    checked = (
-        f"{len(checks.checks)} checks of {checks.images:,} images: {len(checks.blocking)} blocked, "
-        f"{len(checks.warnings)} warned.",
-    )
+    checked: tuple[str, ...] = ()
+    if checks is not None:
+        found = f"{len(checks.blocking)} blocked, {len(checks.warnings)} warned"
+        checked = (f"{len(checks.checks)} checks of {checks.images:,} images: {found}.",)
     return {
         "preprocessing": Answer(said=prepared, see="checks"),
         "preparation": Answer(said=(*prepared, *checked), left="whether it is alike for all groups of people", see="checks"),
@@ -177,7 +178,7 @@ def _image_answers(report: PipelineReport, config: RunConfig) -> dict[str, Answe
     }
 
 
-def _model_answers(report: PipelineReport, config: RunConfig, is_of_training: bool) -> dict[str, Answer]:
+def _model_answers(report: KnownRun, config: RunConfig, is_of_training: bool) -> dict[str, Answer]:
     evaluated = report.evaluation
     networks = evaluated.networks or (config.model,)
     described = tuple(dict.fromkeys(network_sentence(network) for network in networks))
@@ -211,16 +212,21 @@ def _model_answers(report: PipelineReport, config: RunConfig, is_of_training: bo
     }
 
 
-def _training_answers(report: PipelineReport, config: RunConfig, is_of_training: bool) -> dict[str, Answer]:
+def _training_answers(report: KnownRun, config: RunConfig, is_of_training: bool) -> dict[str, Answer]:
     evaluated, train = report.evaluation, config.train
     elsewhere = ("The weights were given: what they were trained on is in the checkpoint.json beside them.",)
+    made = report.train if is_of_training else None
     trained = (
-        f"{len(report.train.epochs)} epochs of {report.train.train_exams:,} exams; {train.batch_exams} exams a step, Adam with "
-        f"learning rate {train.learning_rate:g}, {train.precision}, seed {train.seed}; {train.negatives_per_positive:g} exams "
-        "without a finding for each one with it; windows shifted by up to "
-        f"{config.preprocess.jitter_shift_px} pixels. Labels of breasts only, no outlines.",
+        ()
+        if made is None
+        else (
+            f"{len(made.epochs)} epochs of {made.train_exams:,} exams; {train.batch_exams} exams a step, Adam with "
+            f"learning rate {train.learning_rate:g}, {train.precision}, seed {train.seed}; {train.negatives_per_positive:g} "
+            "exams without a finding for each one with it; windows shifted by up to "
+            f"{config.preprocess.jitter_shift_px} pixels. Labels of breasts only, no outlines.",
+        )
     )
-    chosen = (f"Epoch {report.train.best_epoch} of {len(report.train.epochs)}: {kept_for(train.recipe)}.",)
+    chosen = () if made is None else (f"Epoch {made.best_epoch} of {len(made.epochs)}: {kept_for(train.recipe)}.",)
     looked = scorings_sentence(evaluated.scorings)
     balanced = (
         f"Each epoch has {train.negatives_per_positive:g} exams without a finding for each one with it, so scores run higher "
@@ -242,7 +248,7 @@ def _training_answers(report: PipelineReport, config: RunConfig, is_of_training:
     }
 
 
-def _sharing_answers(report: PipelineReport) -> dict[str, Answer]:
+def _sharing_answers(report: KnownRun) -> dict[str, Answer]:
     evaluated = report.evaluation
     return {
         "software": Answer(
@@ -269,13 +275,18 @@ def _sharing_answers(report: PipelineReport) -> dict[str, Answer]:
     }
 
 
-def _result_answers(report: PipelineReport, config: RunConfig) -> dict[str, Answer]:
+def _result_answers(report: KnownRun, config: RunConfig) -> dict[str, Answer]:
     evaluated, confidence = report.evaluation, f"{config.evaluate.confidence:.0%}"
     attributes = sorted({group.attribute for metrics in evaluated.by_finding.values() for group in metrics.subgroups})
     groups = (f"By group: {', '.join(attributes)}.",) if attributes else ()
     method = evaluated.interval_method or "percentile bootstrap over patients, of a former release"
     updated = tuple(updates(evaluated))
     is_compared = any(metrics.group_differences for metrics in evaluated.by_finding.values())
+    drawn: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    if (pictures := report.explanation) is not None:
+        drawn = (f"Saliency maps and patches with their attention, drawn for {len(pictures.images)} images.",)
+        failed = tuple(f"The worst {len(one)} misjudged breasts are drawn." for one in (pictures.failures,) if one)
     is_beside_readers = any(metrics.original_read is not None for metrics in evaluated.by_finding.values())
     return {
         "metrics": Answer(
@@ -295,16 +306,13 @@ def _result_answers(report: PipelineReport, config: RunConfig) -> dict[str, Answ
         "robustness": Answer(said=groups, left="other trials of robustness, and centres", see="subgroups"),
         "fairness": Answer(said=groups, left="what was done for fairness, and why", see="subgroups"),
         "explanation": Answer(
-            said=(
-                f"Saliency maps and patches with their attention, drawn for {len(report.explanation.images)} images.",
-                *pointing(evaluated),
-            ),
+            said=(*drawn, *pointing(evaluated)),
             see="gallery",
         ),
         "performance": Answer(said=(*areas(evaluated), *groups), see="performance"),
         "diagnostic": Answer(said=tuple(operating_points(evaluated)), see="operating"),
         "failures": Answer(
-            said=tuple(f"The worst {len(one)} misjudged breasts are drawn." for one in (report.explanation.failures,) if one),
+            said=failed,
             left="why they were misjudged",
             see="failures",
         ),

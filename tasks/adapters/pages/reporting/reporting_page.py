@@ -10,15 +10,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from schemas.config.run import RunConfig
-from schemas.reports.pages import PipelineReport
+from schemas.config.run import RunConfig, Stage
+from schemas.reports.data import IngestReport, SplitReport, ValidationReport
+from schemas.reports.evaluation import EvaluationReport
+from schemas.reports.pages import ExplainReport
+from schemas.reports.training import TrainReport
 from tasks.adapters.models.scorings import scorings_sentence
 from tasks.adapters.pages.render import write_page
 from tasks.adapters.pages.reporting.answers import SECTIONS, Answer, answers
 from tasks.adapters.pages.reporting.checklists import CHECKLISTS, Checklist, Item
+from tasks.adapters.pages.reporting.sentences import KnownRun
+from tasks.adapters.provenance import now
+from tasks.adapters.workspace import Workspace, exam_store_dir
 
 KNOWN, IN_PART, TO_STATE = "from this run", "in part", "authors"
 _NOTHING = Answer(said=())
+EVALUATION_SECTIONS = (
+    "performance", "operating", "calibration", "subgroups", "localisation", "measures", "provenance"
+)  # fmt: skip
+"""Of the report's sections those that an evaluation's page has too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +47,13 @@ class AnsweredItem:
 
 
 def render_reporting(
-    report: PipelineReport, *, config: RunConfig, report_page: str, output_path: Path, created: datetime
+    report: KnownRun,
+    *,
+    config: RunConfig,
+    report_page: str,
+    output_path: Path,
+    created: datetime,
+    sections: Mapping[str, str] = SECTIONS,
 ) -> Path:
     """Writes the page as one self-contained file; replaced atomically.
 
@@ -47,6 +63,7 @@ def render_reporting(
         report_page: Name of the run's report, which lies beside the page: what an item's link leads to.
         output_path: Where the page goes.
         created: When the page was made.
+        sections: Those of the report, with their headings: an item links to no other.
 
     Raises:
         OSError: The page cannot be written.
@@ -59,13 +76,52 @@ def render_reporting(
         config=config,
         created=created,
         report_page=report_page,
-        sections=SECTIONS,
+        sections=sections,
         lists=[(checklist, items, _counts(checklist, items)) for checklist, items in lists],
         is_synthetic=config.phantom is not None,
         scorings=report.evaluation.scorings,
         scorings_said=scorings_sentence(report.evaluation.scorings),
     )
     return output_path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluatedRun:
+    """What lies beside an evaluation that no pipeline made: see ``KnownRun``."""
+
+    ingest: IngestReport
+    split: SplitReport
+    evaluation: EvaluationReport
+    validation: ValidationReport | None
+    train: TrainReport | None
+    explanation: ExplainReport | None = None
+
+
+def render_beside_evaluation(
+    config: RunConfig, split: SplitReport, train: TrainReport | None, evaluation: EvaluationReport, page: Path
+) -> Path | None:
+    """The same beside an evaluation's own page; None where no report of the ingest is found, whose counts most items ask for.
+
+    Raises:
+        OSError: The page cannot be written.
+    """
+    of_store, own = Workspace(exam_store_dir(config).parent), Workspace(config.workspace_dir)
+    try:
+        ingest = of_store.read_report(Stage.INGEST.value, IngestReport)
+    except (OSError, ValueError):
+        return None
+    try:
+        validation = own.read_report(Stage.VALIDATE.value, ValidationReport)
+    except (OSError, ValueError):
+        validation = None
+    return render_reporting(
+        EvaluatedRun(ingest=ingest, split=split, evaluation=evaluation, validation=validation, train=train),
+        config=config,
+        report_page=page.name,
+        output_path=page.with_name("reporting.html"),
+        created=now(),
+        sections={name: SECTIONS[name] for name in EVALUATION_SECTIONS},
+    )
 
 
 def answered(item: Item, known: Mapping[str, Answer]) -> AnsweredItem:

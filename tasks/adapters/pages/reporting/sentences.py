@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from schemas.config.network import GMICConfig, NetworkConfig
 from schemas.config.run import RunConfig
 from schemas.exam import Split
+from schemas.reports.data import IngestReport, SplitReport, ValidationReport
 from schemas.reports.evaluation import EvaluationReport, FindingMetrics, OperatingPoint
-from schemas.reports.pages import PipelineReport
+from schemas.reports.pages import ExplainReport
+from schemas.reports.training import TrainReport
 from tasks.adapters.pages.panels import page_findings
 from tasks.adapters.scoring.metrics_table import interval_text
+
+
+class KnownRun(Protocol):
+    """What is known of a run: all of a pipeline's, or what lies beside an evaluation; None = there was no such stage."""
+
+    @property
+    def ingest(self) -> IngestReport: ...  # noqa: D102  (a report's own field)
+    @property
+    def split(self) -> SplitReport: ...  # noqa: D102
+    @property
+    def evaluation(self) -> EvaluationReport: ...  # noqa: D102
+    @property
+    def validation(self) -> ValidationReport | None: ...  # noqa: D102
+    @property
+    def train(self) -> TrainReport | None: ...  # noqa: D102
+    @property
+    def explanation(self) -> ExplainReport | None: ...  # noqa: D102
 
 
 def part_of(part: int, whole: int) -> str:
@@ -18,12 +38,12 @@ def part_of(part: int, whole: int) -> str:
     return f"{part:,} of {whole:,}"
 
 
-def files_refused(report: PipelineReport) -> str:
+def files_refused(report: KnownRun) -> str:
     """Former reports count reasons only."""
     return f"{report.ingest.files_quarantined or sum(report.ingest.quarantined_by_reason.values()):,}"
 
 
-def split_sizes(report: PipelineReport) -> str:
+def split_sizes(report: KnownRun) -> str:
     """Every split with its patients, exams and findings."""
     sizes = [
         f"{split.value} {count.patients:,} patients, {count.exams:,} exams, {count.malignant_breasts:,} malignant and "
@@ -45,12 +65,13 @@ def network_sentence(network: NetworkConfig) -> str:
     )
 
 
-def first_weights(report: PipelineReport, config: RunConfig) -> Iterator[str]:
+def first_weights(report: KnownRun, config: RunConfig) -> Iterator[str]:
     """What the weights were before training."""
-    if report.train.start is not None:
-        for part in report.train.start.parts:
+    start = None if report.train is None else report.train.start
+    if start is not None:
+        for part in start.parts:
             yield f"{part.part.capitalize()}: {len(part.taken)} tensors of a file ({part.form}), sha256 {part.sha256[:12]}."
-        yield f"Drawn at random, seed {config.train.seed}: {len(report.train.start.fresh)} of the network's tensors."
+        yield f"Drawn at random, seed {config.train.seed}: {len(start.fresh)} of the network's tensors."
     else:
         yield f"Drawn at random, seed {config.train.seed}, unless pre-training or a file gave them: see the config."
 

@@ -11,7 +11,16 @@ from mammo_tests.run_report import make_config, make_report
 from schemas.reports.evaluation import TestScoring
 from tasks.adapters.pages.reporting.answers import Answer
 from tasks.adapters.pages.reporting.checklists import CHECKLISTS, Item
-from tasks.adapters.pages.reporting.reporting_page import IN_PART, KNOWN, TO_STATE, answered, render_reporting
+from tasks.adapters.pages.reporting.reporting_page import (
+    EVALUATION_SECTIONS,
+    IN_PART,
+    KNOWN,
+    TO_STATE,
+    answered,
+    render_beside_evaluation,
+    render_reporting,
+)
+from tasks.adapters.workspace import Workspace
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -66,6 +75,25 @@ def test_it_loads_nothing_and_links_to_the_report_only(tmp_path: Path) -> None:
     links = set(re.findall(r'(?:href|src)="([^"]*)"', page))
     assert all(re.fullmatch(r"#\w+|report\.html(#\w+)?|data:,", link) for link in links) and "report.html#cohort" in links
     assert str(tmp_path) not in page
+
+
+def test_an_evaluation_has_it_without_a_pipeline(tmp_path: Path) -> None:
+    """Of given weights no training is told; links lead to sections that the evaluation's page has; a fold is named."""
+    config, report, page = make_config(tmp_path), make_report(tmp_path), tmp_path / "evaluation.html"
+    assert render_beside_evaluation(config, report.split, None, report.evaluation, page) is None
+    Workspace(tmp_path).write_report("ingest", report.ingest)
+    path = render_beside_evaluation(config, report.split, None, report.evaluation, page)
+    assert path == tmp_path / "reporting.html"
+    given = path.read_text(encoding="utf-8")
+    links = set(re.findall(r'href="(evaluation.html#\w+)"', given))
+    assert "The weights were given" in given and "12 epochs" not in given and "1 checks of" not in given
+    assert links and links <= {f"evaluation.html#{name}" for name in EVALUATION_SECTIONS}
+    Workspace(tmp_path).write_report("validate", report.validation)
+    split = report.split.model_copy(update={"divided_by": "folds", "fold": 2})
+    config = config.model_copy(update={"split": config.split.model_copy(update={"folds": 5, "fold": 2})})
+    render_beside_evaluation(config, split, report.train, report.evaluation, page)
+    trained = path.read_text(encoding="utf-8")
+    assert "12 epochs" in trained and "1 checks of 1,480 images" in trained and "Fold 2 of 5 tests" in trained
 
 
 def test_it_is_accessible(tmp_path: Path, accessibility_faults: Callable[[Path], list[str]]) -> None:
