@@ -110,18 +110,8 @@ VERBS: Final = (
                 config_key="ingest.source_dir",
             ),
             Flag(option="--profile", help="Gate profile, instead of ingest.profile", kind=str, config_key="ingest.profile"),
-            Flag(
-                option="--checkpoint",
-                help="Checkpoint folder, instead of the config's",
-                kind=Path,
-                config_key="checkpoint",
-            ),
-            Flag(
-                option="--workspace",
-                help="Where to write, instead of workspace_dir",
-                kind=Path,
-                config_key="workspace_dir",
-            ),
+            Flag(option="--checkpoint", help="Checkpoint folder, instead of the config's", kind=Path, config_key="checkpoint"),
+            Flag(option="--workspace", help="Where to write, instead of workspace_dir", kind=Path, config_key="workspace_dir"),
             Flag(
                 option="--calibrated",
                 help="Breast scores after the recalibration kept beside the weights",

@@ -88,6 +88,9 @@ class ImageRecord:
         columns_px: Columns (0028,0011).
         bits_stored: BitsStored (0028,0101).
         pixel_spacing_mm: ImagerPixelSpacing (0018,1164) over magnification, else PixelSpacing (0028,0030); None = not given.
+        software_versions: SoftwareVersions (0018,1020), cleaned; None = not given.
+        device_id: Pseudonym of DeviceSerialNumber (0018,1000).
+        processing: AcquisitionDeviceProcessingDescription (0018,1400), cleaned.
         exam_date: StudyDate (0008,0020), shifted per patient; None = not given or unreadable.
         patient_age_years: PatientAge (0010,1010), 90 stands for 90 and above; None = not given.
         gate_warnings: Ids of the rules that warned.
@@ -115,6 +118,9 @@ class ImageRecord:
     gate_warnings: tuple[str, ...]
     accession_id: str | None = None
     bare_patient_id: str | None = None
+    software_versions: str | None = None
+    device_id: str | None = None
+    processing: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ PIXELS: Final = "pixels"
 LESION_MASK: Final = "lesion_mask"
 VIEWS_PER_EXAM: Final = 4
 DAYS_TO_DIAGNOSIS, DAYS_OF_FOLLOWUP = "days_to_diagnosis", "days_of_followup"
+SOFTWARE_VERSIONS: Final = "software_versions"
 LABELS: Final = (0, 1, UNKNOWN)
 """Values of a finding's column: absent, present, not known."""
 SEEN_ENOUGH: Final = 0.95
@@ -89,6 +90,16 @@ class Column:
     example: str | int | float | None = None
 
 
+def _text(name: str, description: str, example: str, source: Source = Source.RECORD) -> Column:
+    return Column(name=name, dtype="string", description=description, is_nullable=True, source=source, example=example)
+
+
+DEVICE_COLUMNS: Final = (  # what made an image; no part of data_version
+    _text(SOFTWARE_VERSIONS, "SoftwareVersions (0018,1020): thresholds hold for what they were chosen on", "3.1, 2.0.7"),
+    _text("device_id", "Pseudonym of DeviceSerialNumber (0018,1000)", "D0123456789abcdef01234567"),
+    _text("processing", "AcquisitionDeviceProcessingDescription (0018,1400)", "Contrast 3"),
+)
+
 MANIFEST_COLUMNS: Final = (
     Column(name="row", dtype="int64", description="Index R in the store", is_unique=True, minimum=0, example=0),
     Column(
@@ -135,14 +146,7 @@ MANIFEST_COLUMNS: Final = (
         source=Source.LABELS,
         example=5,
     ),
-    Column(
-        name="label_source",
-        dtype="string",
-        description="Where the label comes from",
-        is_nullable=True,
-        source=Source.LABELS,
-        example="biopsy",
-    ),
+    _text("label_source", "Where the label comes from", "biopsy", Source.LABELS),
     Column(
         name="density",
         dtype="string",
@@ -161,14 +165,7 @@ MANIFEST_COLUMNS: Final = (
         source=Source.LABELS,
         example="mass",
     ),
-    Column(
-        name="lesion_boxes",
-        dtype="string",
-        description="LesionBox.text of each box, '; ' between",
-        is_nullable=True,
-        source=Source.LABELS,
-        example="malignant 10 20 30 40",
-    ),
+    _text("lesion_boxes", "LesionBox.text of each box, '; ' between", "malignant 10 20 30 40", Source.LABELS),
     Column(name="has_lesion_mask", dtype="bool", description="True if lesion_mask holds this image's lesions", example=True),
     Column(
         name="mask_sha256", dtype="string", description="Digest of the stored lesion mask", is_nullable=True, example="d" * 64
@@ -234,25 +231,9 @@ MANIFEST_COLUMNS: Final = (
         source=Source.RECORD,
         example=0.07,
     ),
-    Column(
-        name="manufacturer", dtype="string", description="Manufacturer", is_nullable=True, source=Source.RECORD, example="ACME"
-    ),
-    Column(
-        name="model_name",
-        dtype="string",
-        description="ManufacturerModelName",
-        is_nullable=True,
-        source=Source.RECORD,
-        example="Phantom",
-    ),
-    Column(
-        name="exam_date",
-        dtype="string",
-        description="Shifted per patient, ISO 8601",
-        is_nullable=True,
-        source=Source.RECORD,
-        example="2019-03-05",
-    ),
+    _text("manufacturer", "Manufacturer", "ACME"),
+    _text("model_name", "ManufacturerModelName", "Phantom"),
+    _text("exam_date", "Shifted per patient, ISO 8601", "2019-03-05"),
     Column(
         name="patient_age_years",
         dtype="float64",
@@ -327,6 +308,7 @@ def _days_column(name: str, description: str, example: float) -> Column:
 
 
 OPTIONAL_COLUMNS: Final = (
+    *DEVICE_COLUMNS,
     Column(
         name="quarter_turns",
         dtype="int64",
@@ -352,20 +334,17 @@ OPTIONAL_COLUMNS: Final = (
         maximum=1.0,
         example=0.5,
     ),
-    Column(
-        name="lesions_beyond",
-        dtype="string",
-        description="LesionBeyond.text of each lesion of the mask that the stored crop does not hold whole, '; ' between",
-        is_nullable=True,
-        example="malignant 5320 120 33",
+    _text(
+        "lesions_beyond",
+        "LesionBeyond.text of each lesion of the mask that the stored crop does not hold whole, '; ' between",
+        "malignant 5320 120 33",
+        Source.CROP,
     ),
-    Column(
-        name=LABEL_GROUPS,
-        dtype="string",
-        description="Of the labels file, the columns that `evaluate.subgroup_columns` names, by column, as JSON",
-        is_nullable=True,
-        source=Source.LABELS,
-        example='{"site": "A"}',
+    _text(
+        LABEL_GROUPS,
+        "Of the labels file, the columns that `evaluate.subgroup_columns` names, by column, as JSON",
+        '{"site": "A"}',
+        Source.LABELS,
     ),
     _days_column(
         DAYS_TO_DIAGNOSIS, "Days from the exam to the diagnosis of the breast's cancer; below 0 it was known at the exam", 311.0

@@ -60,6 +60,10 @@ class Pseudonyms:
         """``I`` and 24 hex digits for SOPInstanceUID (0008,0018)."""
         return "I" + self._hex_digits("sop", sop_uid.strip())
 
+    def device_id(self, manufacturer: str, model_name: str, serial_number: str) -> str:
+        """``D`` and 24 hex digits for DeviceSerialNumber (0018,1000), which its maker counts model by model."""
+        return "D" + self._hex_digits("device", manufacturer.strip(), model_name.strip(), serial_number.strip())
+
     def file_id(self, relative_path: str) -> str:
         """``F`` and 24 hex digits for a file's path below the source folder: names a refused file in reports."""
         return "F" + self._hex_digits("file", relative_path)

@@ -338,6 +338,9 @@ def _record(
         gate_warnings=gate_warnings,
         bare_patient_id=pseudonyms.patient_id(subject.patient),
         accession_id=pseudonyms.accession_id(header.accession_number) if header.accession_number.strip() else None,
+        software_versions=_device_name(", ".join(header.software_versions)),
+        device_id=_device_id(header, pseudonyms),
+        processing=_device_name(header.processing),
         **{name: getattr(header, name) for name in HEADER_NAMES},
     )
 
@@ -353,6 +356,12 @@ def _acquisition(header: DicomHeader, profile: Profile) -> Acquisition:
 def _device_name(text: str) -> str | None:
     """What of a device's name may be shown anywhere: it is free text, and reaches tables and pages."""
     return re.sub(r"[^A-Za-z0-9 ._,()-]", "", text).strip()[:64] or None
+
+
+def _device_id(header: DicomHeader, pseudonyms: Pseudonyms) -> str | None:
+    if not header.device_serial_number.strip():
+        return None
+    return pseudonyms.device_id(header.manufacturer, header.model_name, header.device_serial_number)
 
 
 def _age_years(text: str) -> int | None:

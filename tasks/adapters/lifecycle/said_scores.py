@@ -14,6 +14,7 @@ import pandas as pd
 from gmic_model.metrics.calibration import Recalibration
 from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS
+from schemas.layout import SOFTWARE_VERSIONS
 from tasks.adapters.lifecycle.in_use import wanted_preprocessing
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
 from tasks.adapters.models.checkpoints import Checkpoint
@@ -130,6 +131,7 @@ class SaidScores:
             "view_position": line["view_position"],
             "scores": _numbers(scores),
             "gate_warnings": line["gate_warnings"],
+            "software_versions": said if isinstance(said := line.get(SOFTWARE_VERSIONS), str) else None,
             **self.common,
         }
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, UNKNOWN, ExamRecord, Finding, Laterality, QuarantinedFile
-from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SPLIT_NAMES, Column
+from schemas.layout import DEVICE_COLUMNS, MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SPLIT_NAMES, Column
 from schemas.reports.data import SplitReport
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.parts import manifest_parts, manifest_table, manifest_writer, write_manifest
@@ -222,7 +222,8 @@ def version_of(lines: Iterable[Mapping[str, object]], names: Collection[str]) ->
 def _version(parts: Iterable[pd.DataFrame], names: Collection[str]) -> str:
     columns = [name for name in MANIFEST_NAMES if name not in ("row", "gate_warnings", "batch", "batch_date")]
     # Which share a window holds follows from crop and window: a store that says it is of the same data as one that does not.
-    said = [column.name for column in OPTIONAL_COLUMNS if not column.name.endswith("_seen_fraction")]
+    # Nor does what made an image change what it shows.
+    said = [one.name for one in OPTIONAL_COLUMNS if not one.name.endswith("_seen_fraction") and one not in DEVICE_COLUMNS]
     columns += [name for name in said if name in names]
     digest = hashlib.sha256()
     for number, part in enumerate(parts):

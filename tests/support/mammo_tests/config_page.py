@@ -86,7 +86,7 @@ def store_layout_page() -> str:
         ),
     )
     bits = ", ".join(f"{bit} {finding.value}" for finding, bit in layout.MASK_BITS.items())
-    names = textwrap.fill(", ".join(f"`{column.name}`" for column in OPTIONAL_COLUMNS), width=100)
+    names = textwrap.fill(", ".join(f"`{column.name}`" for column in OPTIONAL_COLUMNS), 99)
     return f"""# The exam store
 
 This page is written from `schemas/layout.py` by `make reference`. It describes layout version {layout.STORE_VERSION}.

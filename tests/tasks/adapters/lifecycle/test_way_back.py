@@ -13,9 +13,12 @@ from typer.testing import CliRunner, Result
 from deployments.cli import app
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, NoExamsFound
+from schemas.layout import DEVICE_COLUMNS
 from schemas.reports.data import IngestReport
 from tasks.adapters.lifecycle.way_back import Asked, lines_of_asked, lines_of_names, site_key, stored_lines
 from tasks.adapters.pseudonyms import place_key
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import data_version, read_manifest
 from tasks.adapters.workspace import Workspace
 
 IngestHere = Callable[[RunConfig], IngestReport]
@@ -94,3 +97,13 @@ def test_another_key_finds_nobody_and_says_so(config: RunConfig) -> None:
     workspace.key_path.unlink()
     place_key(workspace.key_path, bytes(32))
     assert "another key" in str(mammo(config, "--study", stdin="1.2.3\n").exception)
+
+
+def test_what_made_an_image_is_known_and_changes_no_version(config: RunConfig) -> None:
+    """Software and device stand in the manifest, the serial number as a pseudonym; a store without them is of the same data."""
+    manifest = read_manifest(open_store(Workspace(config.workspace_dir).store_dir))
+    assert set(manifest["software_versions"]) == {"1"} and "processing" not in manifest
+    device_id = site_key(Workspace(config.workspace_dir)).device_id("mammography-gmic phantom", "phantom", "1")
+    assert set(manifest["device_id"]) == {device_id}
+    without = manifest.drop(columns=[column.name for column in DEVICE_COLUMNS if column.name in manifest])
+    assert data_version(without) == data_version(manifest)
