@@ -328,7 +328,7 @@ VERBS: Final = (
     Verb(
         name="log",
         group=SERVICE,
-        help="The prediction log: verify its chain, show what was said of an exam, export it.",
+        help="The prediction log: verify its chain, show what was said of an exam, export it, watch devices.",
         runs="deployments.commands.life.scoring_log:app",
     ),
     Verb(

@@ -7,14 +7,18 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deployments.configuration import load_config
-from schemas.errors import ConfigError, StoreError, error_name
+from gmic_model.metrics.clinic.control_chart import BASELINE
+from schemas.errors import ConfigError, StoreError, ValidationFailed, error_name
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
-from tasks.adapters.workspace import Workspace, write_atomically
+from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
+
+if TYPE_CHECKING:
+    from tasks.adapters.lifecycle.watching.device_scores import DeviceScores
 
 app = typer.Typer(help="The prediction log.", no_args_is_help=True)
 
@@ -76,7 +80,55 @@ def export(config: ConfigPath, target: Annotated[Path, typer.Argument(help="The 
     typer.echo(f"{target}: {lines} lines, under pseudonyms")
 
 
+@app.command()
+def watch(
+    config: ConfigPath,
+    since: Annotated[str, typer.Option(help="A date: exams scored before it do not count, the baseline begins anew")] = "",
+    baseline: Annotated[int, typer.Option(min=50, help="Exams of a device by which its later ones are judged")] = BASELINE,
+) -> None:
+    """Say whether each device's scores go on as they began, and what is recalled by its software; a change ends with code 4.
+
+    A cumulative sum over the exams of each device (CUSUM), in the order in which the model in use scored them.
+    """
+    from tasks.adapters.lifecycle.watching.device_scores import scores_by_device
+    from tasks.adapters.store.exam_store import open_store
+    from tasks.adapters.store.manifest import read_manifest
+
+    run = load_config(config)
+    manifest = read_manifest(open_store(exam_store_dir(run)))
+    devices = scores_by_device(_log(config).lines(), manifest, since=since, baseline=baseline)
+    for device in devices:
+        typer.echo("\n".join(_watched(device)))
+    changed = [device.name for device in devices if device.alarm is not None]
+    if changed:
+        raise ValidationFailed(
+            f"The scores of {len(changed)} of {len(devices)} devices are not what they were",
+            expected="scores that go on as they began",
+            got="; ".join(changed),
+            remedy="look at its images and at what was changed on it, choose thresholds anew, then watch --since that day",
+        )
+
+
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _watched(device: DeviceScores) -> list[str]:
+    lines = [f"{device.name}: {device.exams} exams"]
+    for software in device.softwares:
+        recalled = "no threshold" if software.recalled is None else f"{100 * software.recalled / software.exams:.1f} % recalled"
+        lines.append(f"  software {software.name}: {software.exams} exams, mean score {software.mean_score:.3f}, {recalled}")
+    if device.needed:
+        return [*lines, f"  not watched yet: {device.needed} more exams are needed"]
+    if device.alarm is None:
+        return [*lines, "  as it began"]
+    way = "higher" if device.alarm.is_upward else "lower"
+    after = device.alarm.exam - device.alarm.began + 1
+    return [
+        *lines,
+        f"  ALARM: {way} by {abs(device.alarm.shift):.1f} standard deviations since {device.began_exam}, scored "
+        f"{device.began_utc[:10]}; told {after} exams later",
+    ]
+
 
 _COLUMNS = (
     "number", "when_utc", "kind", "patient_id", "exam_id", "image_id", "laterality", "view_position", "benign_score",

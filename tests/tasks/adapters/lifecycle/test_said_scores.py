@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from deployments.cli import app
 from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import make_store, small_config, with_baseline
 from schemas.config.run import RunConfig
-from schemas.errors import ConfigError, StoreError
+from schemas.errors import ConfigError, StoreError, ValidationFailed
 from schemas.reports.clinic import KeptThreshold, OperatingPointsFile
 from schemas.reports.data import IngestReport
 from schemas.reports.report import Provenance
@@ -66,15 +67,18 @@ def site(tmp_path: Path) -> Site:
         sha256 = save_checkpoint(tmp_path / "w" / name, weights=weights, training={}, model=config.model, about={})
         if name == "first":
             (tmp_path / "w" / name / OPERATING_POINTS).write_text(_points(sha256).model_dump_json())
+    return Site(config=config, ingested=_ingested(config, splits.data_version))
+
+
+def _ingested(config: RunConfig, data_version: str) -> IngestReport:
     counts = dict.fromkeys(
         ("files_found", "images_published", "images_new", "exams", "exams_incomplete", "labelled_breasts", "orphan_labels",
          "unlabelled_breasts"), 0,
     )  # fmt: skip
-    ingested = IngestReport(
-        store_dir=Workspace(config.workspace_dir).store_dir, data_version=splits.data_version, quarantined_by_reason={},
+    return IngestReport(
+        store_dir=Workspace(config.workspace_dir).store_dir, data_version=data_version, quarantined_by_reason={},
         warnings_by_rule={}, **counts,
     )  # fmt: skip
-    return Site(config=config, ingested=ingested)
 
 
 def _points(sha256: str) -> OperatingPointsFile:
@@ -161,3 +165,21 @@ def test_the_commands_verify_show_and_export(site: Site, tmp_path: Path) -> None
     path = site.log.files()[0]
     path.write_bytes(path.read_bytes().replace(b'"malignant": true', b'"malignant": false'))
     assert isinstance(site.mammo("verify").exception, StoreError)
+
+
+def test_a_device_that_changed_ends_the_watch_with_code_4(tmp_path: Path) -> None:
+    """Too few exams: it says how many are missing. Enough, and higher from one exam on: an alarm that names an exam near it."""
+    config = with_baseline(small_config(tmp_path / "w"))
+    splits = make_store(config, exams=90)
+    site = Site(config=config, ingested=_ingested(config, splits.data_version))
+    scores = [0.2 + 0.001 * (number * 37 % 50) + (0.4 if number >= 60 else 0.0) for number in range(90)]
+    common = {"kind": "exam", "model": "m", "recalled": {"malignant": False}}
+    site.log.append(
+        [{**common, "exam_id": f"E{number:03d}", "scores": {"L": {"malignant": score}}} for number, score in enumerate(scores)]
+    )
+    few = site.mammo("watch")
+    assert few.exit_code == 0 and "not watched yet: 911 more exams" in few.output
+    changed = site.mammo("watch", "--baseline", "50")
+    assert isinstance(changed.exception, ValidationFailed)
+    assert re.search(r"ALARM: higher by .* since E0[56]\d", changed.output)
+    assert site.mammo("watch", "--baseline", "50", "--since", "2999-01-01").exit_code == 0

@@ -1,0 +1,1 @@
+"""Whether scores go on as they began, device by device."""
