@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pickle
 import resource
@@ -29,6 +30,7 @@ from schemas.config.ingest import GateLimits, LocalDask, PreprocessConfig
 from schemas.errors import FileDeferred, GateRejection
 from tasks.adapters.cluster import Failed, open_cluster, run_all
 from tasks.adapters.datasets.catalogue import profile_named
+from tasks.adapters.dicom.bounded_reader import BoundedReader
 from tasks.adapters.gate.admission import accept_image
 from tasks.adapters.gate.child import GateChild, child_of_this_thread
 from tasks.adapters.gate.gate_settings import GateSettings
@@ -364,6 +366,27 @@ def test_a_disk_s_error_is_not_the_file_s_fault(tmp_path: Path, child: GateChild
     masked = replace(request(sound), mask_path=tmp_path / "gone.png")
     assert deferral(child, masked) == "ENOENT", "an image must not be stored without the mask that the disk does not give"
     assert child.prepare(request(sound)).record
+
+
+SHORT = Path("/sys/devices/system/cpu/online")
+"""A real file that says it has a page, and gives a few characters."""
+
+
+@pytest.mark.skipif(not SHORT.exists() or SHORT.stat().st_size < 2048, reason="this system has no such file")
+def test_a_file_that_ends_before_its_length_is_not_called_cut_off(tmp_path: Path, child: GateChild) -> None:
+    """So does a share that is going away: deferred, however it is read. One that was made shorter meanwhile has changed."""
+    open_key(tmp_path / "key", creates=True)
+    gate = GateSettings(source_dir=SHORT.parent, profile="phantom", key_path=tmp_path / "key")
+    assert deferral(child, InspectHeader(path=SHORT, gate=gate)) == "EIO"
+    for read in (BoundedReader.read, lambda file: file.read(4000), lambda file: hashlib.file_digest(file, "sha256")):
+        with BoundedReader(os.open(SHORT, os.O_RDONLY)) as file, pytest.raises(OSError, match="Errno 5"):
+            read(file)
+    path = tmp_path / "shorter"
+    path.write_bytes(bytes(200_000))
+    with BoundedReader(os.open(path, os.O_RDONLY)) as file:
+        assert len(file.read(100_000)) == 100_000
+        os.truncate(path, 150_000)
+        assert (len(file.read(100_000)), file.read()) == (50_000, b"")
 
 
 def test_a_file_that_nobody_may_read_is_deferred(write_sound: WriteSound) -> None:
