@@ -69,6 +69,21 @@ def test_pixels_that_are_away_are_not_damaged(config: RunConfig, repair: Repair)
     assert (again.images_read, again.damaged_image_ids, again.images_repaired) == (8, (), 0)
 
 
+def test_pixels_that_the_disk_does_not_give_are_not_damaged(config: RunConfig, repair: Repair) -> None:
+    """A real error of the system, which says nothing of the bytes: nothing is marked, nothing unpublished."""
+    store = open_store(Workspace(config.workspace_dir).store_dir)
+    before = read_manifest(store)
+    shard = _shard(config, 1) / "0" / "0"
+    away = shard.rename(config.workspace_dir / "away")
+    shard.symlink_to(shard)  # ELOOP when it is opened
+    with pytest.raises(StoreError, match=r"cannot be read.*ELOOP.*nothing is called damaged"):
+        repair(config)
+    shard.unlink()
+    away.rename(shard)
+    assert read_manifest(store).equals(before)
+    assert (repair(config).damaged_image_ids, repair(config).images_repaired) == ((), 0)
+
+
 def test_what_was_lost_comes_back_with_its_bytes(config: RunConfig, repair: Repair) -> None:
     """A shard and a file of it are away while somebody repairs: unpublished, kept in mind, published when the shard is back."""
     store = open_store(Workspace(config.workspace_dir).store_dir)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import StoreError
+from schemas.errors import StoreError, deferred_by
 from schemas.layout import LESION_MASK, PIXELS
 from tasks.adapters.store.exam_store import ExamStore, crop_digest, read_row
 from tasks.adapters.workspace import write_atomically
@@ -66,12 +66,27 @@ def _damage_of(store: ExamStore, image: ExpectedImage) -> Iterator[Damage]:
     for array, expected in ((PIXELS, image.written_sha256), (LESION_MASK, image.mask_sha256)):
         try:
             canvas_HW = read_row(store, image.row, array)
-        except StoreError:
+        except StoreError as error:
+            _require_disk(store, error.__cause__)
             yield Damage(image=image, array=array, got="unreadable: a checksum does not match, or its shard is missing")
             continue
         rows_px, columns_px = image.shape_px
         if (crop_digest(canvas_HW[:rows_px, :columns_px]) if expected or canvas_HW.any() else None) != expected:
             yield Damage(image=image, array=array, got="readable, but not what was written there")
+
+
+def _require_disk(store: ExamStore, cause: BaseException | None) -> None:
+    """Says that it is the disk that fails: what it does not give at the moment is not damaged.
+
+    Raises:
+        StoreError: The system's error is none that damaged bytes can cause.
+    """
+    if isinstance(cause, OSError) and (failure := deferred_by(cause)) is not None:
+        raise StoreError(
+            f"Pixels in {store.folder} cannot be read at the moment",
+            got=failure.reason,
+            remedy="see that their disk is there and may be read, then run again; nothing is called damaged",
+        ) from cause
 
 
 def write_damage_list(path: Path, damage: Sequence[Damage]) -> None:
