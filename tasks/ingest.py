@@ -12,9 +12,8 @@ from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError
 from schemas.exam import DeferredFile
 from tasks.adapters.cluster import Failed, run_all
-from tasks.adapters.inbox import batches
+from tasks.adapters.inbox import batches, shard_writer
 from tasks.adapters.inbox.batches import FileBatch, Scan, ShardBatch
-from tasks.adapters.inbox.shard_writer import ShardJob, faults_of_masks, inspect_files, write_exam_shard
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.artifacts import progress
 from tasks.retries import TRIED_AGAIN
@@ -32,7 +31,7 @@ def scan_source(config: RunConfig) -> Scan:
     if Stage.INGEST in config.force:
         raise ConfigError(
             "Ingest cannot be forced: its ledger decides file by file what is left to do",
-            remedy="to read every file again, delete exam_store in the workspace",
+            remedy="to read every file again, delete exam_store and ingest in the workspace",
         )
     return batches.scan_folder(config)
 
@@ -56,7 +55,7 @@ def inspect_batch(config: RunConfig, scheduler: str, batch: FileBatch) -> int:
     with StoreLedger(store) as ledger, progress(batch.name, len(batch.files), "files") as tracker:
         done = 0
         jobs = batches.header_jobs(config, ledger, batch)
-        for result in run_all(scheduler, inspect_files, jobs, halves=batches.halves_of_header_job):
+        for result in run_all(scheduler, shard_writer.inspect_files, jobs, halves=shard_writer.halves_of_header_job):
             if isinstance(result, Failed):
                 if batches.is_our_trouble(result.cause):
                     raise batches.not_inspected(result) from result.cause
@@ -76,7 +75,9 @@ def plan_shards(config: RunConfig, scheduler: str, scan: Scan) -> tuple[ShardBat
     """Gives every accepted image its row, divides the unwritten shards into tasks, and looks at the masks of their images."""
     plan = batches.shard_batches(config, scan)
     jobs = batches.mask_jobs(plan)
-    batches.tell_of_masks(config, run_all(scheduler, faults_of_masks, jobs, halves=batches.halves_of_shard_job))
+    batches.tell_of_masks(
+        config, run_all(scheduler, shard_writer.faults_of_masks, jobs, halves=shard_writer.halves_of_shard_job)
+    )
     return plan
 
 
@@ -100,8 +101,8 @@ def ingest_batch(config: RunConfig, scheduler: str, batch: ShardBatch) -> int:
     with StoreLedger(store) as ledger, progress(f"ingest-{batch.index}", images, "images") as tracker:
         jobs = batches.unwritten_jobs(ledger, batch)  # a retried batch leaves out the images that it has written
         done = images - sum(len(job.images) for job in jobs)
-        unwritable: list[Failed[ShardJob]] = []
-        for result in run_all(scheduler, write_exam_shard, jobs, halves=batches.halves_of_shard_job):
+        unwritable: list[Failed[shard_writer.ShardJob]] = []
+        for result in run_all(scheduler, shard_writer.write_exam_shard, jobs, halves=shard_writer.halves_of_shard_job):
             if not isinstance(result, Failed):
                 deferred += batches.enter_shard(ledger, config, result)
                 written += len(result.written)

@@ -155,6 +155,24 @@ def test_a_manifest_that_would_lose_much_is_not_published_without_a_flag(
     assert (report.images_published, report.images_withdrawn, published(config)) == (4, 4, 4)
 
 
+def test_a_file_that_is_empty_now_and_held_an_image_is_not_refused(
+    config: RunConfig, two_exams: Path, ingest_here: IngestHere
+) -> None:
+    """A share that goes away can show files without their content: the image stays. A file that was never more is F03."""
+    first = ingest_here(config)
+    emptied = images(two_exams)[0]
+    content = emptied.read_bytes()
+    emptied.write_bytes(b"")
+    (two_exams / "dicom" / "never.dcm").write_bytes(b"")
+    lenient = config.model_copy(update={"ingest": config.ingest.model_copy(update={"max_failed_fraction": 1.0})})
+    report = ingest_here(lenient)
+    assert (report.images_published, report.data_version) == (8, first.data_version)
+    assert report.deferred_by_reason == {"empty, and held an image": 1} and set(report.quarantined_by_reason) == {"F03", "F05"}
+    emptied.write_bytes(content)
+    again = ingest_here(lenient)
+    assert (again.images_published, again.files_deferred, again.data_version) == (8, 0, first.data_version)
+
+
 def test_what_a_person_took_away_may_go(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
     """Discarding is a decision: it needs no flag beside it."""
     ingest_here(config)

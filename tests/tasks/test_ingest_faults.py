@@ -336,8 +336,7 @@ def test_a_worker_that_a_file_kills_costs_that_file(scheduler: str) -> None:
     """The halves of a shard's job hold its images once each, down to one; a job of one cannot be divided (fault 32)."""
     from tasks.adapters.gate.gate_settings import GateSettings
     from tasks.adapters.gate.source_file import SourceFile
-    from tasks.adapters.inbox.batches import halves_of_header_job
-    from tasks.adapters.inbox.shard_writer import HeaderJob
+    from tasks.adapters.inbox.shard_writer import HeaderJob, halves_of_header_job
 
     files = tuple(SourceFile(file_id=f"F{number}", path=Path(f"{number}"), fingerprint="1-1") for number in range(5))
     job = HeaderJob(files=files, gate=GateSettings(source_dir=Path(), profile="phantom", key_path=Path("k")))

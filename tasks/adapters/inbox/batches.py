@@ -329,18 +329,6 @@ def not_written(failed: Sequence[Failed[ShardJob]], shards: int) -> StoreError:
     )
 
 
-def halves_of_header_job(job: HeaderJob) -> tuple[HeaderJob, ...]:
-    """Divides a job under suspicion, so that the one file at fault is found."""
-    middle = len(job.files) // 2
-    return tuple(replace(job, files=files) for files in (job.files[:middle], job.files[middle:]) if files)
-
-
-def halves_of_shard_job(job: ShardJob) -> tuple[ShardJob, ...]:
-    """Both write the same shard, so they must run one after the other: ``write_shard`` keeps what the first has written."""
-    middle = len(job.images) // 2
-    return tuple(replace(job, images=images) for images in (job.images[:middle], job.images[middle:]) if images)
-
-
 def defer_killers(ledger: Ledger, files: Sequence[SourceFile]) -> list[DeferredFile]:
     """Enters files under which worker after worker was killed: a worker opens no foreign file, so memory is what lacks."""
     deferred = [DeferredFile(file_id=file.file_id, reason="worker killed") for file in files]
@@ -354,13 +342,23 @@ def _enter_unread(
     refused: Sequence[tuple[QuarantinedFile, str]],
     deferred: Sequence[DeferredFile],
 ) -> list[DeferredFile]:
-    """Enters refusals and deferrals, and returns these: a file that changed while it was read is one, no refusal."""
-    changed = [file for file, _ in refused if file.reason_codes == ("F07",)]
-    all_deferred = [*deferred, *(DeferredFile(file_id=file.file_id, reason="changed while it was read") for file in changed)]
+    """Enters refusals and deferrals, and returns these."""
+    passing = {file.file_id: why for file, fingerprint in refused if (why := _why_it_passes(ledger, file, fingerprint))}
+    all_deferred = [*deferred, *(DeferredFile(file_id=file_id, reason=why) for file_id, why in passing.items())]
     ledger.add_deferred(all_deferred)
     under = gate_settings(config).refuses_under
-    ledger.add_quarantined([(file, f"{fingerprint} {under}") for file, fingerprint in refused if file.reason_codes != ("F07",)])
-    return all_deferred
+    ledger.add_quarantined([(file, f"{print_} {under}") for file, print_ in refused if file.file_id not in passing])
+    return [one for one in all_deferred if one.reason != _EMPTIED]  # such a one may stay so: it stops no run
+
+
+def _why_it_passes(ledger: Ledger, file: QuarantinedFile, fingerprint: str) -> str:
+    """What says that a refusal is not for good; "" = nothing. A share that goes away can show a file without its content."""
+    if file.reason_codes == ("F07",):
+        return "changed while it was read"
+    return _EMPTIED if fingerprint.startswith("0-") and ledger.has_digest(file.file_id) else ""
+
+
+_EMPTIED = "empty, and held an image"
 
 
 def enter_headers(ledger: StoreLedger, config: RunConfig, inspected: Sequence[InspectedFile]) -> tuple[int, list[DeferredFile]]:

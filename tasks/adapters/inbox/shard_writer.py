@@ -243,3 +243,15 @@ _COPIED = (
     "bare_patient_id",  # not published: patients are held against each other by it
 )
 _OPTIONAL = frozenset(column.name for column in OPTIONAL_COLUMNS)
+
+
+def halves_of_header_job(job: HeaderJob) -> tuple[HeaderJob, ...]:
+    """Divides a job under suspicion, so that the one file at fault is found."""
+    middle = len(job.files) // 2
+    return tuple(replace(job, files=files) for files in (job.files[:middle], job.files[middle:]) if files)
+
+
+def halves_of_shard_job(job: ShardJob) -> tuple[ShardJob, ...]:
+    """Both write the same shard, so they must run one after the other: ``write_shard`` keeps what the first has written."""
+    middle = len(job.images) // 2
+    return tuple(replace(job, images=images) for images in (job.images[:middle], job.images[middle:]) if images)

@@ -44,7 +44,7 @@ def is_new(workspace: Workspace) -> bool:
         raise StoreError(
             f"The exam store of {workspace.root} is gone",
             expected="what its last ingest published",
-            remedy="see that its disk is there; if it is lost, restore it from a backup, or ingest into a new workspace_dir",
+            remedy="see that its disk is there; else restore it from a backup. To begin anew, delete the folder ingest too",
         )
     return True
 
