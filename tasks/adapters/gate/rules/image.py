@@ -176,12 +176,11 @@ def is_date_not_early(seen: Seen) -> str | None:
 
 @rule("T04", WARN, "PatientAge is three digits and D, W, M or Y")
 def is_age_standard(seen: Seen) -> str | None:
-    """PS3.5 6.2, AS. Years without a leading 0 or without their unit are read; what is no age, or that of nobody, is not."""
+    """PS3.5 6.2, AS. Years without a leading 0 or without their unit are read, what is no age is not."""
     text = seen.header.patient_age
-    years = age_years(text)
-    if not text or (years and _STANDARD_AGE.fullmatch(text)):
+    if not text or _STANDARD_AGE.fullmatch(text):
         return None
-    return "read as years" if years else "not an age"
+    return "not an age" if age_years(text) is None else "read as years"
 
 
 @rule("T03", WARN, "StudyDate is not after tomorrow")
