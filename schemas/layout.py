@@ -9,6 +9,7 @@ The writer makes its table from ``MANIFEST_COLUMNS`` and the data checks are gen
       quarantine.csv            one line per refused file, by pseudonym
       leakage.csv               images left out because another image has their pixels, by pseudonym
       same_patient.csv          patients who share a PatientID under several issuers, by pseudonym; only if there are any
+      former_patients.csv       whose images were another patient's before, by pseudonym; only if any were; only added to
       withdrawn.jsonl           who withdrew what, when and why, by pseudonym; only if anybody did; lines are only added
       ledger.sqlite             what was seen, where it went; the truth for resuming
       store.json                layout version, canvas, preprocessing, pseudonym key id, store id, terms of its data

@@ -32,8 +32,8 @@ from tasks.adapters.labels.lesion_boxes import read_boxes
 from tasks.adapters.labels.named_inputs import InputCounter
 from tasks.adapters.pages.contact_sheet import write_contact_sheet
 from tasks.adapters.pseudonyms import Pseudonyms
-from tasks.adapters.store.manifest import published_rows
-from tasks.adapters.store.same_patient import same_patients, write_same_patients
+from tasks.adapters.store.manifest import published_patients, published_rows
+from tasks.adapters.store.same_patient import note_former_patients, same_patients, write_same_patients
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import add_to_run_name, show_table
 from tasks.stage import save_report
@@ -68,6 +68,9 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
     write_leakage_list(store.files.leakage_path, what.found.twins)
     same = same_patients(keys.patients)
     write_same_patients(store.files, same)
+    if scan.retold:
+        now = ((line.image_id, line.patient_id) for line in published_lines(store, what.left_out))
+        note_former_patients(store.files, published_patients(store), now)
     joined = labels_of(config.ingest, what, keys, pseudonyms, config.evaluate.subgroup_columns)
     written = write_published(store, what, joined, boxes)
     if boxes:

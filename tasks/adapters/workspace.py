@@ -65,6 +65,11 @@ class StoreFolder:
         return self.root / "same_patient.csv"
 
     @property
+    def former_patients_path(self) -> Path:
+        """Whose images were another patient's before; not there if none were. Lines are added and never taken out."""
+        return self.root / "former_patients.csv"
+
+    @property
     def withdrawn_path(self) -> Path:
         """Who withdrew what, when and why; not there if nobody did. Lines are added and never taken out."""
         return self.root / "withdrawn.jsonl"

@@ -21,7 +21,8 @@ from schemas.reports.data import IngestReport
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
-from tasks.adapters.workspace import Workspace
+from tasks.adapters.store.same_patient import read_former_patients
+from tasks.adapters.workspace import StoreFolder, Workspace
 
 IngestHere = Callable[[RunConfig], IngestReport]
 MakeConfig = Callable[..., RunConfig]
@@ -235,4 +236,9 @@ def test_a_changed_subjects_file_changes_what_is_stored(config: RunConfig, two_e
     assert manifest.groupby("exam_id")["patient_id"].nunique().tolist() == [1, 1] and manifest["patient_id"].nunique() == 2
     of_headers = ingest_here(with_inputs(config, **others))
     assert (of_headers.images_published, of_headers.subjects_changed) == (8, 5)
-    assert not set(read_manifest(open_store(of_headers.store_dir))["patient_id"]) & set(manifest["patient_id"])
+    of_files = set(read_manifest(open_store(of_headers.store_dir))["patient_id"])
+    assert not of_files & set(manifest["patient_id"])
+    former = read_former_patients(StoreFolder(of_headers.store_dir))  # whom weights may know under these names
+    first_name, second_name = before["patient_id"][0], (set(manifest["patient_id"]) - set(before["patient_id"])).pop()
+    assert former[second_name] == {first_name}
+    assert set(former) == of_files | {second_name} and set().union(*former.values()) == {first_name, second_name}

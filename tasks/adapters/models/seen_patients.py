@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
@@ -86,6 +87,7 @@ class SeenBy:
         persons: Patient to person, where several patients may be one.
         trained, tuned: Digests.
         not_known: Why some weights say nothing of these patients; empty = all of them do.
+        former: Pseudonyms that a patient's images had before.
     """
 
     sha256: str
@@ -94,9 +96,16 @@ class SeenBy:
     trained: frozenset[str]
     tuned: frozenset[str]
     not_known: str
+    former: Mapping[str, frozenset[str]]
 
     @classmethod
-    def of(cls, members: Sequence[EnsembleMember], key_id: str, persons: Mapping[str, str]) -> SeenBy:
+    def of(
+        cls,
+        members: Sequence[EnsembleMember],
+        key_id: str,
+        persons: Mapping[str, str],
+        former: Mapping[str, frozenset[str]] = MappingProxyType({}),
+    ) -> SeenBy:
         """Reads the lists of one model or several.
 
         Raises:
@@ -116,6 +125,7 @@ class SeenBy:
             trained=frozenset(digest for one in ours for digest in one.trained),
             tuned=frozenset(digest for one in ours for digest in one.tuned),
             not_known=", ".join(reasons),
+            former=former,
         )
 
     def in_training(self, patients: Iterable[str]) -> frozenset[str]:
@@ -166,7 +176,10 @@ class SeenBy:
         members = defaultdict[str, set[str]](set)
         for patient, person in self.persons.items():
             members[person].add(patient)
-        names_of = ((one, _names(one, self.persons) | members.get(self.persons.get(one, ""), set())) for one in patients)
+        names_of = (
+            (one, _names(one, self.persons) | members.get(self.persons.get(one, ""), set()) | self.former.get(one, frozenset()))
+            for one in patients
+        )
         return frozenset(one for one, names in names_of if any(_digest(self.key_id, name) in digests for name in names))
 
     def _persons(self, patients: Iterable[str]) -> int:

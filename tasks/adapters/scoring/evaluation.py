@@ -44,7 +44,7 @@ from tasks.adapters.scoring.scored_views import score_rows_of_each
 from tasks.adapters.scoring.screening import with_screening_metrics
 from tasks.adapters.store.exam_store import ExamStore, open_store, store_preprocessing
 from tasks.adapters.store.manifest import manifest_with_splits, read_manifest
-from tasks.adapters.store.same_patient import read_same_patients
+from tasks.adapters.store.same_patient import read_former_patients, read_same_patients
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.store.views import stored_views
 from tasks.adapters.workspace import exam_store_dir, write_atomically
@@ -87,7 +87,8 @@ class EvaluatedImages:
         store = open_store(exam_store_dir(config))
         manifest = manifest_with_splits(splits, read_manifest(store))
         test, tuning = (manifest[manifest["split"] == part.value] for part in (Split.TEST, Split.TUNING))
-        seen = SeenBy.of(members, read_settings(store.files).pseudonym_key_id, read_same_patients(store.files))
+        key_id, persons = read_settings(store.files).pseudonym_key_id, read_same_patients(store.files)
+        seen = SeenBy.of(members, key_id, persons, read_former_patients(store.files))
         judging, choosing = (frozenset(lines["patient_id"]) for lines in (test, tuning))
         patients = seen.judged(judging, choosing, are_of_splits=are_of_splits, leaves_out=config.evaluate.leave_out_seen)
         test = test[~test["patient_id"].isin(seen.at_all(judging))].reset_index(drop=True)

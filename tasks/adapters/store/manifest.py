@@ -200,6 +200,16 @@ def published_rows(store: ExamStore) -> dict[str, int]:
     return {}
 
 
+def published_patients(store: ExamStore) -> dict[str, str]:
+    """image_id -> patient_id of the images that readers see now; empty if nothing was published, or the manifest is damaged."""
+    patients: dict[str, str] = {}
+    with suppress(FileNotFoundError, StoreError):
+        for part in manifest_parts(store.files, store.store_id, ["image_id", "patient_id"]):
+            patients.update(zip(part["image_id"].to_pylist(), part["patient_id"].to_pylist(), strict=True))
+        return patients
+    return {}
+
+
 def data_version(manifest: pd.DataFrame) -> str:
     """sha256 over what training and evaluation see: images, crops, masks and labels; not where and when they were stored."""
     order = manifest["image_id"].reset_index(drop=True).sort_values().index

@@ -3,6 +3,9 @@
 IssuerOfPatientID (0010,0021) is part of a patient's pseudonym, so a file that lacks it makes a second patient of the same
 woman. Nobody can tell such files from two women who have one number in two hospitals; but whoever may be one person is never
 divided between training and test. The list lies beside the manifest, which stays as it is.
+
+A changed subjects file makes other patients of stored images. Weights that were trained before know them under their former
+pseudonyms, so these are kept.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from tasks.adapters.workspace import StoreFolder, write_atomically
 
 _COLUMNS = ("patient_id", "person_id")
+_FORMER_COLUMNS = ("patient_id", "former_patient_id")
 
 
 def same_patients(patients: Iterable[tuple[str, str | None]]) -> dict[str, str]:
@@ -53,3 +57,46 @@ def read_same_patients(files: StoreFolder) -> dict[str, str]:
             return {line["patient_id"]: line["person_id"] for line in csv.DictReader(file)}
     except FileNotFoundError:
         return {}
+
+
+def note_former_patients(files: StoreFolder, before: Mapping[str, str], now: Iterable[tuple[str, str]]) -> None:
+    """Adds whose images were another patient's before.
+
+    Args:
+        files: The store's.
+        before: Patient of each image that is published.
+        now: Image and patient of what will be.
+    """
+    known = set(_former_lines(files))
+    found = {(patient_id, before[image_id]) for image_id, patient_id in now if before.get(image_id, patient_id) != patient_id}
+    if not found - known:
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_FORMER_COLUMNS)
+    writer.writerows(sorted(known | found))
+    write_atomically(files.former_patients_path, text.getvalue().encode())
+
+
+def read_former_patients(files: StoreFolder) -> dict[str, frozenset[str]]:
+    """Of each patient all former pseudonyms of her images, those of former ones too; empty where nobody has any."""
+    former: defaultdict[str, set[str]] = defaultdict(set)
+    for patient_id, former_id in _former_lines(files):
+        former[patient_id].add(former_id)
+    found = {}
+    for patient_id in sorted(former):
+        names, waiting = set[str](), [patient_id]
+        while waiting:
+            fresh = former.get(waiting.pop(), set()) - names
+            names |= fresh
+            waiting += fresh
+        found[patient_id] = frozenset(names)
+    return found
+
+
+def _former_lines(files: StoreFolder) -> list[tuple[str, str]]:
+    try:
+        with files.former_patients_path.open(newline="", encoding="utf-8") as file:
+            return [(line["patient_id"], line["former_patient_id"]) for line in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []

@@ -67,7 +67,8 @@ def take_out(store: ExamStore, ledger: StoreLedger, names: Collection[str]) -> F
     erase_unowned(store, (ledger.rows() - gone) | set(published_rows(store).values()), gone)
     withdrawn = found.image_ids.union(name for name in names if name[0] == "I")
     ledger.withdraw(found.file_ids, withdrawn)
-    for path in (store.files.leakage_path, store.files.same_patient_path, store.quarantine_path):
+    files = store.files
+    for path in (files.leakage_path, files.same_patient_path, files.former_patients_path, store.quarantine_path):
         _drop_lines(path, withdrawn | found.file_ids | frozenset(names))
     return found
 

@@ -40,6 +40,8 @@ def test_patients_of_one_person_are_found_by_each_other_and_count_once(tmp_path:
     assert SeenBy.of([known_then], "key", {}).in_training(["P2", "P3"]) == {"P2"}
     seen = SeenBy.of([known_now], "key", ONE_PERSON)
     assert seen.in_training(["P2", "P3"]) == {"P2"}
+    renamed = SeenBy.of([known_now], "key", {}, {"S1": frozenset({"P9", "P1"})})  # by a subjects file, after the training
+    assert renamed.in_training(["S1", "S2"]) == {"S1"}
     judged = seen.judged(frozenset({"P1", "P2", "P3"}), frozenset(), are_of_splits=False, leaves_out=True)
     assert judged.test_left_out == 1
 
