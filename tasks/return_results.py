@@ -61,7 +61,7 @@ def _returned(config: RunConfig, pacs: PacsConfig, settings: ResultsConfig) -> R
         pacs=pacs,
         settings=settings,
         pseudonyms=open_key(Workspace(config.workspace_dir).key_path),
-        network=config.model.title,
+        network=config.model.title.upper(),
         code_version=version("mammography-gmic"),
         points=_points(config, next((exam.weights_sha256 for exam in prediction.exams.values()), "")),
         now=now().astimezone().replace(tzinfo=None),

@@ -33,7 +33,7 @@ class Returning:
     """What a run needs to know.
 
     Attributes:
-        network: As people call it.
+        network: As its objects call it.
         points: What is kept beside the weights that predicted; None = nothing, or they are not at hand.
         now: Local time without a zone, as DICOM's dates and times are.
     """

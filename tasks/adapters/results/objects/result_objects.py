@@ -62,8 +62,9 @@ class ResultObject:
                 theirs, ours = dcmread(io.BytesIO(content)), dcmread(io.BytesIO(self.content))  # numbers as they are written
                 if any(theirs.get(keyword) != ours.get(keyword) for keyword in _SAID):
                     return False
-                if "PixelData" in self.dataset:
-                    return bool(np.array_equal(theirs.pixel_array, self.dataset.pixel_array))
+                # Most servers give back what they got, and decoding takes a hundred times as long as comparing.
+                if "PixelData" in ours and theirs.get("PixelData") != ours.PixelData:
+                    return bool(np.array_equal(theirs.pixel_array, ours.pixel_array))
         except Exception:  # whatever cannot be read is not our object
             return False
         return True

@@ -60,22 +60,24 @@ def levels_seg(source: Dataset, view: ViewResult, maker: Maker, number: int) -> 
         DicomError: As ``saliency_seg``.
     """
     _require_same_size(source, view)
-    segments: list[hd.seg.SegmentDescription] = []
-    planes: list[NDArray[np.bool_]] = []
-    for finding, saliency_IJ in zip(FINDINGS, view.saliency_CIJ, strict=True):
-        for level in LEVELS:
-            colour = tuple(round(part * (0.4 + 0.6 * level)) for part in _COLOURS[finding])
-            label = f"{finding.value} saliency >= {level}"
-            # The network's window may hold cells that lie outside the image.
-            plane_HW = to_source_frame((saliency_IJ >= level)[None], view.geometry, view.geometry.source_shape_px)[0] > 0
-            if plane_HW.any():
-                segments.append(_segment(len(segments) + 1, finding, label, colour, source, maker))
-                planes.append(plane_HW)
-    if not planes:
+    reached = [
+        (index, level)
+        for index, _ in enumerate(FINDINGS)
+        for level in LEVELS
+        if _plane(view, index, level).any()  # the network's window may hold cells that lie outside the image
+    ]
+    if not reached:
         return None
+    segments = []
+    planes_HWS = np.empty((*view.geometry.source_shape_px, len(reached)), np.uint8)
+    for number, (index, level) in enumerate(reached, start=1):
+        colour = tuple(round(part * (0.4 + 0.6 * level)) for part in _COLOURS[FINDINGS[index]])
+        label = f"{FINDINGS[index].value} saliency >= {level}"
+        segments.append(_segment(number, FINDINGS[index], label, colour, source, maker))
+        planes_HWS[..., number - 1] = _plane(view, index, level)  # one at a time: six of them are a hundred megabytes
     seg = hd.seg.Segmentation(
         [source],
-        np.stack(planes, -1)[None].view(np.uint8),
+        planes_HWS[None],
         hd.seg.SegmentationTypeValues.FRACTIONAL,
         segments,
         fractional_type=hd.seg.SegmentationFractionalTypeValues.OCCUPANCY,
@@ -90,6 +92,13 @@ def levels_seg(source: Dataset, view: ViewResult, maker: Maker, number: int) -> 
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _plane(view: ViewResult, index: int, level: float) -> NDArray[np.bool_]:
+    """Where a finding's map reaches a level, in the source image."""
+    hot_IJ = view.saliency_CIJ[index] >= level
+    plane_HW: NDArray[np.bool_] = to_source_frame(hot_IJ[None], view.geometry, view.geometry.source_shape_px)[0] > 0
+    return plane_HW
 
 
 def _require_same_size(source: Dataset, view: ViewResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import warnings
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
@@ -108,6 +110,30 @@ def test_the_same_exam_makes_the_same_bytes_and_other_weights_other_series(
     for name in ("SOPInstanceUID", "SeriesInstanceUID", "SeriesDescription"):
         mine, theirs = ({str(made.dataset[name].value) for made in these} for these in (exam[0], retrained))
         assert mine.isdisjoint(theirs)
+
+
+def test_an_object_is_recognised_in_another_coding(exam: tuple[list[ResultObject], list[Path]]) -> None:
+    """A server may decompress what it stores; one pixel that is another, or a report's number, makes it something else."""
+    (made, *_), (report, *_) = (
+        [one for one in exam[0] if one.kind is kind] for kind in (ResultKind.SALIENCY, ResultKind.MEASUREMENTS)
+    )
+    decompressed = pydicom.dcmread(io.BytesIO(made.content))
+    decompressed.decompress(generate_instance_uid=False)
+    assert decompressed.file_meta.TransferSyntaxUID != made.dataset.file_meta.TransferSyntaxUID
+    assert made.is_in(written(decompressed))
+    decompressed.PixelData = b"\x01" + decompressed.PixelData[1:]
+    assert not made.is_in(written(decompressed))
+    changed = pydicom.dcmread(io.BytesIO(report.content))
+    assert report.is_in(written(changed))
+    changed.ContentSequence[0].ConceptCodeSequence[0].CodeValue = "de"
+    assert not report.is_in(written(changed))
+
+
+def written(dataset: Dataset) -> bytes:
+    """As a file."""
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    return buffer.getvalue()
 
 
 def test_only_the_identity_of_the_source_is_taken(tmp_path: Path) -> None:
