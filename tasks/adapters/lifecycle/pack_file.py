@@ -68,8 +68,8 @@ def member_of(content: bytes) -> PackedMember:
     return PackedMember(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
-def write_pack(path: Path, manifest: PackManifest, members: Mapping[str, bytes], *, key: bytes | None = None) -> None:
-    """Writes a pack aside and renames it; the same content under the same key gives the same bytes.
+def write_pack(path: Path, manifest: PackManifest, members: Mapping[str, bytes], *, key: bytes | None = None) -> PackManifest:
+    """Writes a pack aside and renames it; the same content under the same key gives the same bytes. Returns its manifest.
 
     Args:
         path: The file to make.
@@ -84,7 +84,8 @@ def write_pack(path: Path, manifest: PackManifest, members: Mapping[str, bytes],
     if path.exists() or path.is_symlink():
         raise ConfigError(f"{path} is there already", expected="a name for a new file", remedy="give another")
     named = {name: member_of(content) for name, content in sorted(members.items())}
-    text = f"{manifest.model_copy(update={'members': named}).model_dump_json(indent=1)}\n".encode()
+    manifest = manifest.model_copy(update={"members": named})
+    text = f"{manifest.model_dump_json(indent=1)}\n".encode()
     whole = {**members, PACK_MANIFEST: text}
     if key is not None:
         whole[SIGNATURE] = _signature(text, key)
@@ -95,6 +96,7 @@ def write_pack(path: Path, manifest: PackManifest, members: Mapping[str, bytes],
         raise CheckpointError(
             f"The pack {path} cannot be written", got=error_name(trouble), remedy="see that there is room, and run again"
         ) from trouble
+    return manifest
 
 
 def read_pack(path: Path, *, key: bytes | None = None) -> Pack:

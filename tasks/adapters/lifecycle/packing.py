@@ -102,8 +102,7 @@ def pack_model(source: Path, target: Path, *, key: bytes | None = None) -> PackM
         terms=tuple(dict.fromkeys(sentence for one in checkpoints for sentence in kept_terms(one.sidecar))),
         members={},
     )
-    write_pack(target, manifest, {**content, CARD: model_card(manifest).encode()}, key=key)
-    return manifest
+    return write_pack(target, manifest, {**content, CARD: model_card(manifest).encode()}, key=key)
 
 
 def install_pack(pack: Pack, models_dir: Path) -> Installed:
