@@ -99,7 +99,7 @@ class Arrivals:
         path = self.root / f".{secrets.token_hex(8)}.{self.writer}{UNFINISHED}"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            with os.fdopen(descriptor, "w+b") as file:
+            with os.fdopen(descriptor, "wb") as file:
                 yield file, path
         finally:
             path.unlink(missing_ok=True)

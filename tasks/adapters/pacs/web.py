@@ -46,7 +46,7 @@ def web_client(pacs: PacsConfig, peer: DicomWebPeer) -> Iterator[httpx.Client]:
         ConfigError: Credentials or certificates cannot be read.
     """
     said = authorization(peer)
-    verify: ssl.SSLContext | bool = True
+    verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # believes nobody: without https nobody is asked
     if peer.url.startswith("https"):
         verify = client_context(pacs.tls, authorities=peer.authorities, shows_certificate=peer.uses_certificate)
     with httpx.Client(
@@ -147,25 +147,30 @@ def copy_part(chunks: Iterable[bytes], boundary: bytes, file: BinaryIO, *, until
         Incomplete: There is no closing mark, there is more than one part, or it takes too long.
     """
     mark = b"\r\n--" + boundary
+    kept_bytes = len(mark) + 2
     held, is_body = bytearray(b"\r\n"), False
     for chunk in chunks:
         if time.monotonic() > until_s:
             raise Incomplete("The answer takes too long")
+        if is_body and len(chunk) > kept_bytes and mark not in chunk and mark not in held + chunk[:kept_bytes]:
+            # Most of an object: nothing of the mark is in it, but for what may be its beginning at the end.
+            file.write(held)
+            with memoryview(chunk) as view:
+                file.write(view[:-kept_bytes])
+            held = bytearray(chunk[-kept_bytes:])
+            continue
         held += chunk
         if not is_body:
             is_body = _passes_head(held, mark)
             if not is_body:
                 continue
         end = held.find(mark)
-        if end >= 0 and len(held) >= end + len(mark) + 2:
-            file.write(memoryview(held)[:end])
-            if held[end + len(mark) : end + len(mark) + 2] != b"--":
+        if end >= 0 and len(held) >= end + kept_bytes:
+            with memoryview(held) as view:
+                file.write(view[:end])
+            if held[end + len(mark) : end + kept_bytes] != b"--":
                 raise Incomplete("The answer holds more than one object")
             return
-        safe = max(0, len(held) - len(mark) - 2) if end < 0 else end
-        with memoryview(held) as view:
-            file.write(view[:safe])
-        del held[:safe]
     raise Incomplete("The answer was cut off")
 
 

@@ -224,7 +224,7 @@ def orthanc(home: Path, *, listener_port: int = 0, **settings: Any) -> Iterator[
         "Name": str(home), "StorageDirectory": str(home / "db"), "IndexDirectory": str(home / "db"), "HttpPort": http_port,
         "DicomPort": dicom_port, "DicomAet": "ORTHANC", "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
         "DicomCheckCalledAet": True, "DicomAlwaysAllowFind": True, "DicomAlwaysAllowGet": True, "DicomAlwaysAllowMove": True,
-        "HttpCompressionEnabled": False, "StorageCompression": False, "SynchronousCMove": True,
+        "HttpCompressionEnabled": False, "StorageCompression": False, "SynchronousCMove": True, "DicomScuTimeout": 120,
         "DicomModalities": {"mammo": [TITLE, "127.0.0.1", listener_port]}, "DicomWeb": {"Enable": True},
         "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"], **settings,
     }  # fmt: skip
