@@ -293,6 +293,14 @@ def test_so_many_in_a_second_and_no_more(archive: Orthanc, cohort: list[Path], t
     assert time.monotonic() - began_s >= 0.8
 
 
+@pytest.mark.parametrize("way", ["web", "get"])
+def test_a_clock_that_is_ahead_of_ours_hides_no_exam(archive: Orthanc, cohort: list[Path], tmp_path: Path, way: str) -> None:
+    """Exams of tomorrow, as a device in another time zone dates them, are exams of today."""
+    config = _config(tmp_path, archive, way, last_days=0)
+    assert len(find_exams(config, today=DAY - timedelta(days=1))[0]) == 2
+    assert find_exams(config, today=DAY + timedelta(days=1))[0] == []
+
+
 def test_a_run_without_a_source_is_a_sentence(tmp_path: Path) -> None:
     """Nothing is asked."""
     config = RunConfig.model_validate({"workspace_dir": str(tmp_path), "ingest": {"source_dir": str(tmp_path / "in")}})
