@@ -326,7 +326,7 @@ def test_killed_between_sending_and_recording_nothing_is_lost_or_doubled(site: S
     command = [sys.executable, "-c", _KILLED, str(tmp_path / "config.json"), "3"]
     root = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-    assert subprocess.run(command, env=environment, timeout=120, check=False).returncode == -signal.SIGKILL
+    assert subprocess.run(command, env=environment, timeout=600, check=False).returncode == -signal.SIGKILL
     before = {one["ID"] for one in site.ours()}
     assert len(before) == 3
     report = return_results.fn(config)
@@ -368,6 +368,6 @@ def modified(server: Orthanc, path: str, change: bytes) -> bytes:
     import urllib.request
 
     request = urllib.request.Request(f"http://127.0.0.1:{server.http_port}{path}", change)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=300) as answer:
         content: bytes = answer.read()
     return content

@@ -125,7 +125,7 @@ class ListenerProcess:
     def end(self) -> None:
         """As ``mammo serve`` does."""
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=60)
 
 
 def start_listener(pacs: PacsConfig, inbox_dir: Path, home: Path) -> ListenerProcess:
@@ -185,7 +185,7 @@ class Orthanc:
         """By its pid; a second one on its folder fails until the first is gone."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=60)
 
     def kill(self) -> None:
         """In mid-transfer."""
@@ -236,7 +236,7 @@ def orthanc(home: Path, *, listener_port: int = 0, **settings: Any) -> Iterator[
         server.end()
 
 
-def until(is_so: Callable[[], bool], *, seconds: float = 60.0) -> bool:
+def until(is_so: Callable[[], bool], *, seconds: float = 300.0) -> bool:
     """Waits for something that another process does."""
     end_s = time.monotonic() + seconds
     while time.monotonic() < end_s:

@@ -139,7 +139,7 @@ def test_a_kill_while_promoting_leaves_the_registry_whole(workspace: Workspace) 
     """``kill -9`` at each statement of a promotion: before its end nothing has changed, and the next one goes through."""
     texts = [answer(A).model_dump_json(), answer(B, A).model_dump_json()]
     arguments = [sys.executable, "-c", _PROMOTE_AND_DIE, str(workspace.root), "1,2,3,4,5,6,99,3,5,99", *texts]
-    ended = subprocess.run(arguments, env=os.environ, check=True, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(arguments, env=os.environ, check=True, capture_output=True, text=True, timeout=600)
     lines = [line.split() for line in ended.stdout.splitlines()]
     assert [line[0] for line in lines].count(str(-signal.SIGKILL)) == 8, ended.stdout
     assert all(line[1:] == [] for line in lines[:6]) and lines[6] == ["0", "promoted", "a"]

@@ -160,7 +160,7 @@ for die_at in range(1, 13):
 def test_twelve_kills_lose_no_line_that_was_answered_for(tmp_path: Path) -> None:
     """``kill -9`` at each write, sync and rename: the chain is whole after each, and whatever was given out is in it."""
     arguments = [sys.executable, "-c", _LOG_AND_DIE, str(tmp_path / "log")]
-    ended = subprocess.run(arguments, env=os.environ, check=True, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(arguments, env=os.environ, check=True, capture_output=True, text=True, timeout=600)
     lines = ended.stdout.splitlines()
     ends = [line.split(maxsplit=2)[1:] for line in lines if line.startswith("ended")]
     assert ends.count([str(-signal.SIGKILL)]) == 12, ended.stdout

@@ -49,7 +49,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory, commitment: CommitmentConf
 
 def to(port: int, *, called: str = "ORTHANC", commitment: CommitmentConfig | None = None) -> DimseTarget:
     """A target at a port of this machine."""
-    peer = DimsePeer(kind="dimse", ae_title=called, host="127.0.0.1", port=port, has_commitment=True, timeout_s=5.0)
+    peer = DimsePeer(kind="dimse", ae_title=called, host="127.0.0.1", port=port, has_commitment=True, timeout_s=60.0)
     return DimseTarget(PacsConfig(ae_title=OURS, peers={"archive": peer}), peer, commitment)
 
 

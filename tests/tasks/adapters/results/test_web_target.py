@@ -36,7 +36,7 @@ def server() -> Iterator[Between]:
 @pytest.fixture
 def target(server: Between) -> Iterator[WebTarget]:
     """Sends to it."""
-    peer = DicomWebPeer(kind="dicomweb", url=server.url, timeout_s=5.0)
+    peer = DicomWebPeer(kind="dicomweb", url=server.url, timeout_s=60.0)
     with web_client(PacsConfig(peers={"archive": peer}), peer) as client:
         yield WebTarget(client)
 

@@ -37,5 +37,5 @@ def _answer(archive: Orthanc, asked: list[list[str]]) -> Any:
     transaction = archive.ask("/modalities/mammo/storage-commitment", request)
     assert transaction is not None, (archive.home / "orthanc.log").read_text()[-1500:]
     path = transaction["Path"]
-    assert until(lambda: archive.ask(path)["Status"] != "Pending", seconds=20), archive.ask(path)
+    assert until(lambda: archive.ask(path)["Status"] != "Pending"), archive.ask(path)
     return archive.ask(path)

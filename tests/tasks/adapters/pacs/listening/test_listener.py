@@ -275,7 +275,7 @@ def test_a_hundred_exams_across_a_restart_are_neither_lost_nor_doubled(inbox_dir
     (inbox_dir / ".0123456789abcdef.push.part").write_bytes(b"what a killed listener leaves")
     listener = start_listener(pacs, inbox_dir, home)
     for sender in senders:
-        sender.join(timeout=60)
+        sender.join(timeout=300)
     listener.end()
     came = {data_set_bytes(path) for path in arrived(inbox_dir)}
     assert came == {data_set_bytes(path) for path in exams} and len(arrived(inbox_dir)) == 100
