@@ -57,6 +57,8 @@ class Deployment:
     """True: a new run is cancelled, for the one that is on does its work. False: it waits."""
     event: Mapping[str, Any] = field(default_factory=dict)
     """Also started by this event, besides the clock."""
+    needs: tuple[str, ...] = ()
+    """The config's section without which it does nothing: there, neither clock nor event starts it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,6 +382,7 @@ FLOWS_WITHOUT_A_VERB: Final = {
         pool="mammo-cpu",
         schedule=Schedule(cron="10,40 * * * *", slug="half-hourly"),
         event=_completed("predict"),
+        needs=("pacs", "results"),
     ),  # its command is `mammo pacs return`
 }
 

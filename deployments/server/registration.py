@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +120,13 @@ class _WithoutAnchors(yaml.SafeDumper):
         return True
 
 
+def _has(config: Mapping[str, Any], section: Sequence[str]) -> bool:
+    found: Any = config
+    for name in section:
+        found = (found or {}).get(name)
+    return found is not None
+
+
 def _deployment(name: str, row: Deployment, config: Mapping[str, Any]) -> dict[str, Any]:
     strategy = "CANCEL_NEW" if row.skips_when_busy else "ENQUEUE"
     content: dict[str, Any] = {
@@ -131,6 +138,8 @@ def _deployment(name: str, row: Deployment, config: Mapping[str, Any]) -> dict[s
         "work_pool": {"name": row.pool},
         "concurrency_limit": {"limit": 1, "collision_strategy": strategy},
     }
+    if not _has(config, row.needs):
+        return content
     if row.schedule is not None:
         content["schedules"] = [{"cron": row.schedule.cron, "timezone": "UTC", "slug": row.schedule.slug, "active": True}]
     if row.event:

@@ -28,9 +28,19 @@ def test_every_flow_has_a_deployment() -> None:
 def test_a_trigger_remembers_what_it_fired_for() -> None:
     """An event that the server hands out again fires nothing: without a period, or with one for all resources, it would."""
     triggers = [trigger for each in SHIPPED["deployments"] for trigger in each.get("triggers", [])]
-    assert len(triggers) == 3
+    assert len(triggers) == 2
     for trigger in triggers:
         assert trigger["within"] > 0 and trigger["for_each"] == ["prefect.resource.id"]
+
+
+def test_what_needs_a_section_starts_by_itself_where_it_is(tmp_path: Path) -> None:
+    """Results go back to a PACS by the clock and after a prediction; without a PACS no run of it fills the list."""
+    content = {"name": "ward", "workspace_dir": "/data/ward", "ingest": {"source_dir": "/data/in"}}
+    peers = {"archive": {"kind": "dicomweb", "url": "http://127.0.0.1:8042/dicom-web"}}
+    for pacs, starts in ((None, False), ({"peers": peers}, False), ({"peers": peers, "results": {"peer": "archive"}}, True)):
+        config = RunConfig.model_validate(content | ({"pacs": pacs} if pacs else {}))
+        (found,) = [each for each in deployments_for(config)["deployments"] if each["name"] == "return_results"]
+        assert [name in found for name in ("schedules", "triggers")] == [starts, starts]
 
 
 def test_every_field_of_the_form_says_what_it_means() -> None:
