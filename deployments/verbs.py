@@ -348,8 +348,7 @@ VERBS: Final = (
     Verb(
         name="deploy",
         group=SERVICE,
-        help="Register work pools, limits, deployments and automations at the server of PREFECT_API_URL; workers run "
-        "elsewhere.",
+        help="Register pools, limits, deployments and automations at the server of PREFECT_API_URL; workers run elsewhere.",
         runs="deployments.commands.service:deploy",
     ),
     Verb(
@@ -373,17 +372,15 @@ VERBS: Final = (
 )
 
 FLOWS_WITHOUT_A_VERB: Final = {
-    "table1": Deployment(
-        about="Train and judge every row of the paper's Table 1 on the present split.", pool="mammo-gpu"
-    ),  # its command is `mammo reproduce table1`
+    # Their commands are `mammo reproduce table1` and `mammo pacs return`.
+    "table1": Deployment(about="Train and judge every row of the paper's Table 1 on the present split.", pool="mammo-gpu"),
     "return_results": Deployment(
-        about="Send results of predicted exams back to pacs.results.peer: when a prediction is done, and every half hour what "
-        "waits. Without that section it does nothing.",
+        about="Send results of predicted exams back to pacs.results.peer: after a prediction, and what waits each half hour.",
         pool="mammo-cpu",
         schedule=Schedule(cron="10,40 * * * *", slug="half-hourly"),
         event=_completed("predict"),
         needs=("pacs", "results"),
-    ),  # its command is `mammo pacs return`
+    ),
 }
 
 

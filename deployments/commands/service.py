@@ -43,7 +43,7 @@ def deploy(
     config: Annotated[Path, typer.Argument(help="Config file; a shipped name such as demo.yaml works too")],
     service: ServicePath = None,
 ) -> None:
-    """Register work pools, limits, deployments and automations at the server of PREFECT_API_URL; workers run elsewhere."""
+    """Register pools, limits, deployments and automations at the server of PREFECT_API_URL; workers run elsewhere."""
     from deployments.server.registration import register
 
     settings, run = load_service(service) if service else ServiceConfig(), load_config(config)
