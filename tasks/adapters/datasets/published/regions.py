@@ -112,8 +112,9 @@ class Ellipse:
     def extent(self) -> Extent:
         """The first and last pixels that it touches, and its centre."""
         cos, sin = math.cos(self.theta), math.sin(self.theta)
-        half_x = math.hypot(self.radius_x * cos, self.radius_y * sin)
-        half_y = math.hypot(self.radius_x * sin, self.radius_y * cos)
+        # Rounded: half of a circle of 3 pixels is 2.9999999999999996 at some turns, a pixel less than is drawn of it.
+        half_x = round(math.hypot(self.radius_x * cos, self.radius_y * sin), 9)
+        half_y = round(math.hypot(self.radius_x * sin, self.radius_y * cos), 9)
         corners = ((self.x - half_x, self.y - half_y), (self.x + half_x, self.y + half_y))
         return _extent(corners, names_pixels=True)
 
@@ -126,12 +127,14 @@ class Ellipse:
         return replace(self, y=rows - 1 - self.y, theta=-self.theta)
 
     def drawn(self, shape_px: tuple[int, int]) -> NDArray[np.bool_] | None:
-        """The pixels whose centre is inside."""
+        """The pixels whose centre is inside; a line without breadth is a pixel broad, and ends where its extent does."""
         rows, columns = np.ogrid[: shape_px[0], : shape_px[1]]
         cos, sin = math.cos(self.theta), math.sin(self.theta)
         along = ((columns - self.x) * cos + (rows - self.y) * sin) / max(self.radius_x, 0.5)
         across = ((rows - self.y) * cos - (columns - self.x) * sin) / max(self.radius_y, 0.5)
-        inside: NDArray[np.bool_] = along**2 + across**2 <= 1.0
+        extent = self.extent
+        is_within_HW = (rows >= extent.top) & (rows < extent.bottom) & (columns >= extent.left) & (columns < extent.right)
+        inside: NDArray[np.bool_] = (along**2 + across**2 <= 1.0) & is_within_HW
         return inside
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.adapters.datasets.published.regions import (
@@ -34,6 +34,8 @@ SHAPES = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(shape=SHAPES, rows=st.integers(1, 100), columns=st.integers(1, 100))
+@example(shape=Ellipse(0, 0, 3, 3, 1.481394405905931), rows=4, columns=4)
+@example(shape=Ellipse(0, 0, 7, 0, -3.0), rows=2, columns=6)
 def test_turned_twice_is_itself_and_clipped_is_inside(shape: Box | Polygon | Ellipse, rows: int, columns: int) -> None:
     """Mirrored twice and from below twice, a shape is where it was; mirrored once, its extent is the mirror image of it."""
     extent = shape.extent
