@@ -236,7 +236,8 @@ def _children(opener: Callable[[object], object]) -> Iterator[None]:
 
 def _ingest(folder: Path, source_dir: Path, images: int) -> None:
     workspace_dir = folder / "workspace"
-    shutil.rmtree(workspace_dir / "exam_store", ignore_errors=True)  # the key stays: the child remembers it
+    for name in ("exam_store", "ingest"):  # the key stays: the child remembers it
+        shutil.rmtree(workspace_dir / name, ignore_errors=True)
     report, _ = ingest_serially(make_config(workspace_dir, source_dir))
     assert report.images_published == images, report
 
