@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, StoreError
 from schemas.reports.report import Anchor, Report
 
 AnyReport = TypeVar("AnyReport", bound=Report)
@@ -294,9 +294,15 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the path's place when the block ends well; the owner's only, from its first byte on.
 
     Raises:
+        StoreError: A folder stands where the file belongs, or a file where its folder does.
         OSError: The disk is full or the folder cannot be written; nothing is changed then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.is_dir():  # seen before anything is written: the rename would tell it last
+        raise _in_the_way(path, "a file", "a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (FileExistsError, NotADirectoryError) as file_there:
+        raise _in_the_way(path.parent, "a folder", "a file") from file_there
     aside = aside_of(path, f"{os.getpid()}-{threading.get_ident()}")
     try:
         with _opened_for_the_owner(aside) as file:
@@ -307,6 +313,15 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
     finally:
         aside.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def _in_the_way(path: Path, expected: str, got: str) -> StoreError:
+    return StoreError(
+        f"{path} cannot be written",
+        expected=f"{expected}, or nothing yet",
+        got=got,
+        remedy="see what put it there, move it away, then run the same command again",
+    )
 
 
 def place_secret(path: Path, content: bytes) -> None:

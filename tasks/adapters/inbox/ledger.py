@@ -13,71 +13,29 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final
 
 from schemas.errors import StoreError
 from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.refusal import Refusal
 from tasks.adapters.inbox.ledger_tables import TABLES, as_spelled_before, give_up_claim, is_settled, state_of
 from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, LinePart, each_parsed, parsed_lines
+from tasks.adapters.sqlite_file import SqliteFile
 
 
-class Ledger:
+class Ledger(SqliteFile):
     """One connection; use as a context manager.
 
     Raises:
         StoreError: The file is no ledger, is damaged, or cannot be written (the disk is full). Also raised by every method.
     """
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
-        self._path = path
-        with self._translated():
-            self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(TABLES)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._connection.close()
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as trouble:
-            raise StoreError(
-                f"The ledger {self._path} cannot be read or written",
-                expected="an undamaged SQLite file on a disk with room",
-                got=f"{type(trouble).__name__}: {trouble}",
-                remedy="make room on the disk and run again; if the file is damaged, restore it from a backup",
-            ) from trouble
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        with self._translated():
-            cursor = self._connection.cursor()
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
-                yield cursor
-                cursor.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # SQLite has rolled back by itself when the disk is full
-                    cursor.execute("ROLLBACK")
-                raise
-
-    def _query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with self._translated():
-            return self._connection.execute(sql, values).fetchall()
+    NAME = "ledger"
+    TABLES = TABLES
 
     def is_sound(self) -> bool:
         """SQLite's integrity check: every page, index and row count."""

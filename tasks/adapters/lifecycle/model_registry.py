@@ -6,17 +6,13 @@ the model in use is still the one that the decision was made against, so of two 
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from schemas.errors import CheckpointError, ConfigError, StoreBusy, StoreError
+from schemas.errors import CheckpointError, ConfigError, StoreBusy
 from schemas.reports.life.decisions import ModelEvent, ModelState, PromotionAnswer, RegisteredModel
 from schemas.reports.report import Anchor
+from tasks.adapters.sqlite_file import SqliteFile
 from tasks.adapters.workspace import Workspace
 
 _TABLES = """
@@ -31,37 +27,25 @@ CREATE TABLE IF NOT EXISTS events (
 _PROMOTED, _ROLLED_BACK, _REGISTERED = "promoted", "rolled back", "registered"
 
 
-class Registry:
+class Registry(SqliteFile):
     """One connection; use as a context manager.
 
     Raises:
         StoreError: The file is no registry, is damaged, or cannot be written. Also raised by every method.
     """
 
+    NAME = "registry of models"
+    TABLES = _TABLES
+
     def __init__(self, workspace: Workspace) -> None:
-        self._path, self._workspace = workspace.registry_path, workspace
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._path.touch(mode=0o600)
-        with self._translated():
-            self._connection = sqlite3.connect(self._path, timeout=60, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(_TABLES)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._connection.close()
+        super().__init__(workspace.registry_path)
+        self._workspace = workspace
 
     # -------------------------------------------------------------------------------------------------------- asking
 
     def models(self) -> tuple[RegisteredModel, ...]:
         """Every model, the newest first."""
-        with self._translated():
-            rows = self._connection.execute(
-                "SELECT sha256, state, folder, source, registered_utc FROM models ORDER BY rowid DESC"
-            ).fetchall()
+        rows = self._query("SELECT sha256, state, folder, source, registered_utc FROM models ORDER BY rowid DESC")
         names = ("sha256", "state", "folder", "source", "registered_utc")
         return tuple(RegisteredModel.model_validate(dict(zip(names, row, strict=True))) for row in rows)
 
@@ -71,10 +55,7 @@ class Registry:
 
     def events(self) -> tuple[ModelEvent, ...]:
         """What was done, oldest first."""
-        with self._translated():
-            rows = self._connection.execute(
-                "SELECT when_utc, who, what, why, sha256, replaced_sha256, answer FROM events ORDER BY number"
-            ).fetchall()
+        rows = self._query("SELECT when_utc, who, what, why, sha256, replaced_sha256, answer FROM events ORDER BY number")
         return tuple(
             ModelEvent(
                 **dict(zip(("when_utc", "who", "what", "why", "sha256", "replaced_sha256"), row[:6], strict=True)),
@@ -212,30 +193,6 @@ class Registry:
     def _relative(self, folder: Path) -> str:
         root = self._workspace.root
         return Anchor(root, aliases=(root.resolve(),)).relative(folder.resolve()).as_posix()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._translated():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # SQLite has rolled back by itself when the disk is full
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as trouble:
-            raise StoreError(
-                f"The registry of models {self._path} cannot be read or written",
-                expected="an undamaged SQLite file on a disk with room",
-                got=f"{type(trouble).__name__}: {trouble}",
-                remedy="make room on the disk and run again; if the file is damaged, restore it from a backup",
-            ) from trouble
 
 
 def _changed(in_use: str) -> StoreBusy:

@@ -8,17 +8,13 @@ sending and recording sends again, and that changes nothing.
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final
 
-from schemas.errors import StoreError
+from tasks.adapters.sqlite_file import SqliteFile
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS deliveries (
@@ -82,28 +78,16 @@ class Delivery:
         return " ".join((self.exam_id, self.weights_sha256, self.peer, *self.image_ids))
 
 
-class Outbox:
+class Outbox(SqliteFile):
     """One connection; use as a context manager. One process writes.
 
     Raises:
         StoreError: The file is no outbox, is damaged or cannot be written. Also raised by every method.
     """
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
-        self._path = path
-        with self._translated():
-            self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(_TABLES)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._connection.close()
+    NAME = "outbox"
+    TABLES = _TABLES
+    IF_DAMAGED = "delete it: what the peer has is found there"
 
     def queue(self, deliveries: Collection[Delivery]) -> int:
         """Adds those that are not there yet; how many they are."""
@@ -216,35 +200,6 @@ class Outbox:
             )
             for exam_id, weights, images, peer, queued, state, attempts, reason in rows
         ]
-
-    def _query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with self._translated():
-            return self._connection.execute(sql, values).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        with self._translated():
-            cursor = self._connection.cursor()
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
-                yield cursor
-                cursor.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    cursor.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as trouble:
-            raise StoreError(
-                f"The outbox {self._path} cannot be read or written",
-                expected="an undamaged SQLite file on a disk with room",
-                got=f"{type(trouble).__name__}: {trouble}",
-                remedy="make room on the disk and run again; delete a damaged file: what the peer has is found there",
-            ) from trouble
 
 
 def _now_utc() -> str:

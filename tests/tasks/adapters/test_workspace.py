@@ -11,6 +11,9 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
+from schemas.errors import StoreError
 from tasks.adapters.workspace import Workspace, place_secret, replaced, write_atomically
 
 REPOSITORY = Path(__file__).parents[3]
@@ -42,6 +45,17 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
     assert ended.returncode == 27  # EFBIG
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_stands_in_the_way_of_a_file_is_named_and_stays(tmp_path: Path) -> None:
+    """A folder where the file belongs, or a file where its folder does: a sentence, and neither is touched."""
+    (tmp_path / "quarantine.csv" / "mine").mkdir(parents=True)
+    (tmp_path / "reports").write_bytes(b"mine")
+    for path, named in ((tmp_path / "quarantine.csv", "quarantine.csv"), (tmp_path / "reports" / "ingest.json", "reports")):
+        with pytest.raises(StoreError, match=rf"{named} cannot be written[^/]*move it away"):
+            write_atomically(path, b"ours")
+    assert (tmp_path / "quarantine.csv" / "mine").is_dir() and (tmp_path / "reports").read_bytes() == b"mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"quarantine.csv", "reports"}
 
 
 def test_a_writer_killed_before_the_rename_leaves_the_old_file(tmp_path: Path) -> None:

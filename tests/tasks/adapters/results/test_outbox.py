@@ -88,7 +88,7 @@ def test_a_damaged_outbox_says_what_to_do(tmp_path: Path) -> None:
     """It can be deleted: what the PACS has is found there."""
     path = tmp_path / "outbox.sqlite"
     path.write_bytes(b"no database" * 400)
-    with pytest.raises(StoreError, match="delete a damaged file"):
+    with pytest.raises(StoreError, match="if the file is damaged, delete it"):
         Outbox(path)
 
 
