@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -213,12 +214,13 @@ def is_an_image(decoded: Decoded) -> str | None:
     Neighbours in a row then differ by a third of the range, as random numbers do; in a mammogram by a hundredth, in one of
     much noise by a tenth.
     """
-    thin_HW = decoded.pixels_HW[::_NOISE_STRIDE_ROWS].astype(np.int32)
+    thin_HW = np.ascontiguousarray(decoded.pixels_HW[::_NOISE_STRIDE_ROWS])
     is_filled_HW = thin_HW > decoded.minimum  # padding and air that is 0 are alike, whatever the rest is
     is_pair_HW = is_filled_HW[:, 1:] & is_filled_HW[:, :-1]
     if not is_pair_HW.any():
         return None
-    share = float(np.abs(np.diff(thin_HW, axis=1))[is_pair_HW].mean()) / (decoded.maximum - decoded.minimum)
+    difference_HW = cv2.absdiff(thin_HW[:, 1:], thin_HW[:, :-1])  # a fifth of NumPy's time
+    share = cv2.mean(difference_HW, is_pair_HW.view(np.uint8))[0] / (decoded.maximum - decoded.minimum)
     return f"neighbours differ by {share:.0%} of the range" if share > _NOISE_FRACTION_OF_RANGE else None
 
 
