@@ -318,7 +318,7 @@ FILES: list[tuple[str, Make]] = [
     ("X28", pixels(speck())),
     ("X29", pixels(without_air())),
     ("X30", pixels(saturated())),
-    ("X31", pixels(breast(Laterality.LEFT, (4000, 3000)))),
+    ("X31", lambda folder: write(folder / "a.dcm", breast(Laterality.LEFT, (4000, 3000)))),
     ("X32", lambda folder: write(folder / "a.dcm", edit=storing(noisy().byteswap().tobytes()))),
     ("X32", lambda folder: write(folder / "a.dcm", edit=storing(noisy().tobytes()[1:] + b"\0"))),
 ]
