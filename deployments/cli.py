@@ -18,7 +18,8 @@ from deployments.configuration import load_config
 from deployments.console import shown_progress
 from deployments.local_run import finished_report, run_verb
 from deployments.server.prefect_server import prefect_server
-from deployments.verbs import GROUPS, VERBS, Verb
+from deployments.verb import Verb
+from deployments.verbs import GROUPS, VERBS
 from deployments.words import prediction_text, summary_text
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import MammoError, StoreError

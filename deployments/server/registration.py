@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from deployments.verbs import Deployment, deployed_flows
+from deployments.verb import Deployment
+from deployments.verbs import deployed_flows
 from schemas.config.run import RunConfig
 from schemas.config.service import EmailNotice, KubernetesPools, Notice, ServiceConfig, SlackNotice
 from schemas.errors import ConfigError, MammoError

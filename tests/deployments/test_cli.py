@@ -10,7 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from deployments.cli import EXIT_CODES, app
-from deployments.verbs import GROUPS, Verb
+from deployments.verb import Verb
+from deployments.verbs import GROUPS
 from deployments.verbs import VERBS as ROWS
 from schemas import errors
 from schemas.config.run import Stage

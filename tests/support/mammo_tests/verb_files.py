@@ -12,7 +12,8 @@ import typer
 
 from deployments.cli import EXIT_CODES, app
 from deployments.server.registration import shipped_deployments
-from deployments.verbs import GROUPS, VERBS, Deployment, deployed_flows
+from deployments.verb import Deployment
+from deployments.verbs import GROUPS, VERBS, deployed_flows
 
 ROOT: Final = Path(__file__).parents[3]
 
