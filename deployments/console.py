@@ -1,4 +1,4 @@
-"""What a command shows while it runs: bars on a terminal, plain lines otherwise; and who it is that runs it, and why."""
+"""What a command shows while it runs: bars on a terminal, plain lines otherwise; and who it is that runs it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from getpass import getuser
-from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_LONGEST_TEXT: Final = 500
 _OURS = ("tasks", "flows", "gmic_model")
 
 
@@ -39,11 +37,6 @@ def shown_progress() -> Iterator[None]:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         with _attached(handler):
             yield
-
-
-def cleaned_text(text: str) -> str:
-    """What a person gave as a reason or a name, as it is kept: one line, not endless."""
-    return "".join(character for character in text if character.isprintable()).strip()[:_LONGEST_TEXT]
 
 
 def user_name() -> str:

@@ -317,8 +317,13 @@ VERBS: Final = (
 )
 
 FLOWS_WITHOUT_A_VERB: Final = {
-    # Their commands are `mammo reproduce table1` and `mammo pacs return`.
+    # Their commands are `mammo reproduce table1`, `mammo model promote` and `rollback`, and `mammo pacs return`.
     "table1": Deployment(about="Train and judge every row of the paper's Table 1 on the present split.", pool="mammo-gpu"),
+    "promote": Deployment(
+        about="Put a model into use, by a form: what each rule says is shown, a refusal says why. It only asks, unless told.",
+        pool="mammo-cpu",
+    ),
+    "rollback": Deployment(about="Put the model that was in use before into use again, by a form.", pool="mammo-cpu"),
     "return_results": Deployment(
         about="Send results of predicted exams back to pacs.results.peer: after a prediction, and what waits each half hour.",
         pool="mammo-cpu",

@@ -10,16 +10,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from gmic_model.preprocess import preprocess_version
-from schemas.config.run import RunConfig, Stage
-from schemas.errors import ConfigError
+from schemas.config.run import RunConfig
 from schemas.reports.data import IngestReport
 from schemas.reports.pages import PredictReport
-from schemas.reports.training import TrainReport
-from tasks.adapters.lifecycle.in_use import chosen_weights, wanted_preprocessing
+from tasks.adapters.lifecycle.in_use import weights_to_predict_with
 from tasks.adapters.lifecycle.said_scores import SaidScores
 from tasks.adapters.lock import reading
-from tasks.adapters.models.checkpoints import load_checkpoint
-from tasks.adapters.models.networks import load_network, load_trained
+from tasks.adapters.models.whole_models import load_model
 from tasks.adapters.pages.panels import score_and_draw
 from tasks.adapters.pages.report_page import render_prediction
 from tasks.adapters.provenance import now
@@ -37,7 +34,7 @@ from tasks.adapters.store.manifest import lines_of, read_manifest
 from tasks.adapters.store.views import cut_views, missing_views, seen_fractions, stored_views
 from tasks.adapters.workspace import Workspace, exam_store_dir
 from tasks.artifacts import add_to_run_name, progress, show_link, show_table
-from tasks.stage import GPU_TAG, load_report, read_workspaces, report_path
+from tasks.stage import GPU_TAG, read_workspaces
 
 logger = logging.getLogger(__name__)
 
@@ -50,18 +47,7 @@ def find_checkpoint(config: RunConfig) -> Path:
         ConfigError: None is named and the workspace has trained none.
         CheckpointError: The checkpoint is missing, was altered, or was trained on images of another preprocessing.
     """
-    if (chosen := chosen_weights(config)) is not None:
-        return chosen
-    if not report_path(config.workspace_dir, Stage.TRAIN).exists():
-        raise ConfigError(
-            "predict needs a trained network",
-            expected="checkpoint: FOLDER in the config, or --checkpoint FOLDER",
-            got=f"none, and no training in {config.workspace_dir}",
-            remedy="name the checkpoint folder that `mammo train` printed",
-        )
-    trained = load_report(config, Stage.TRAIN, TrainReport)
-    load_trained(trained, preprocessing=wanted_preprocessing(config))
-    return trained.checkpoint_path
+    return weights_to_predict_with(config)
 
 
 @task(name="predict", tags=[GPU_TAG], cache_policy=NO_CACHE, persist_result=False)
@@ -78,21 +64,21 @@ def predict_exams(config: RunConfig, ingested: IngestReport, checkpoint_path: Pa
 
 
 def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path) -> PredictReport:
-    checkpoint = load_checkpoint(checkpoint_path)
-    recalibration = kept_recalibration(checkpoint, config.calibrated_prevalence) if config.calibrated else {}
+    model = load_model(checkpoint_path)
+    recalibration = kept_recalibration(model, config.calibrated_prevalence) if config.calibrated else {}
     manifest = read_manifest(open_store(ingested.store_dir))
     folder = Workspace(config.workspace_dir).stage_dir("predict")
     folder.mkdir(parents=True, exist_ok=True)
-    weights = f"{checkpoint.sha256} {preprocess_version(config.preprocess)}"
+    weights = f"{model.sha256} {preprocess_version(config.preprocess)}"
     known, panels = scored_before(folder, weights, manifest)
     new = manifest[~manifest["row"].isin(known["row"])]
     views = stored_views(open_store(exam_store_dir(config)), new, config.preprocess.window_px)
-    said = SaidScores.of(config, checkpoint, recalibration, ingested.data_version, flow_run.id or "")
-    network, lines = load_network(checkpoint), lines_of(new)
+    said = SaidScores.of(config, model, recalibration, ingested.data_version, flow_run.id or "")
+    lines = lines_of(new)
     with progress("predict", len(new), "images") as tracker:
-        scored, drawn = score_and_draw(config, network, views, lines, folder, tracker.advance_to, said.image)
+        scored, drawn = score_and_draw(config, model.network, views, lines, folder, tracker.advance_to, said.image)
     manifest = manifest.assign(breast_seen_fraction=seen_fractions(manifest, config.preprocess.window_px))
-    table = score_table(manifest, known, scored, sha256=checkpoint.sha256, data_version=ingested.data_version)
+    table = score_table(manifest, known, scored, sha256=model.sha256, data_version=ingested.data_version)
     said.exams(table, set(new["row"]))  # first: no score is given out that is not in the log
     scores_path, page_path = write_scores(folder, weights, table), folder / "report.html"
     report = PredictReport(
@@ -109,7 +95,7 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path)
     )
     for sentence in report.missing:
         logger.warning("%s", sentence)
-    note = weights_note(checkpoint, recalibration, config.calibrated_prevalence)
+    note = weights_note(model, recalibration, config.calibrated_prevalence)
     render_prediction(report, config=config, checkpoint_note=note, output_path=page_path, created=now())
     new_scores = [score.model_dump() for score in report.images[len(known) :]]
     show_table("scores", new_scores, f"{len(report.images)} images, {len(new)} new")

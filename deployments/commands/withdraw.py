@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deployments.configuration import load_config
-from deployments.console import cleaned_text, user_name
+from deployments.console import user_name
 from deployments.server.prefect_server import running_server
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, StoreBusy
@@ -50,6 +50,8 @@ def withdraw(
         _show_log(workspace)
         return
     given = _given(names or [])
+    from tasks.adapters.provenance import cleaned_text  # late: OpenCV
+
     said_by, said_why = cleaned_text(by) or user_name(), cleaned_text(reason)
     if dry_run:
         for target in _meant(run, given, whole):

@@ -196,4 +196,4 @@ def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _on_cpu(value: Tensor) -> Tensor:
-    return value.float().cpu()
+    return (value if value.dtype == torch.float64 else value.float()).cpu()  # an ensemble's mean is double

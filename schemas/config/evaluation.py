@@ -162,6 +162,14 @@ class PromotionConfig(Config):
     margin: float = Field(
         0.03, gt=0, lt=1, description="Not worse: the lower end of its AUROC less that of the one in use lies above minus this"
     )
+    recall_margin: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        json_schema_extra=ADDED_LATER,
+        description="At the locked thresholds: by how much the recalled share of breasts with the finding may lie below that "
+        "of the one in use, and of those without it above; null = not asked",
+    )
     confidence: float = Field(0.95, gt=0, lt=1, description="Confidence level of these intervals")
     minimum_common: Fraction = Field(0.95, description="Share of its test breasts that the one in use must have scored too")
     subgroups: tuple[str, ...] = Field(

@@ -1,4 +1,4 @@
-"""Where a result comes from: code version, digests of config and files, the time. The clock of tasks is read here."""
+"""Where a result comes from: code version, digests of config and files, the time, a reason. The clock of tasks is read here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from gmic_model.preprocess import preprocess_version
 from schemas.config.ingest import PreprocessConfig
@@ -13,6 +14,8 @@ from schemas.config.run import RunConfig
 from schemas.errors import StoreError
 from schemas.reports.data import SplitReport
 from schemas.reports.report import Provenance
+
+_LONGEST_TEXT: Final = 500
 
 
 def provenance(config: RunConfig, splits: SplitReport, *, seed: int) -> Provenance:
@@ -54,3 +57,8 @@ def file_sha256(path: Path) -> str:
 def config_preprocessing(config: PreprocessConfig) -> str:
     """Crop mode, version and VOI transform of what this version makes, as checkpoints say it."""
     return f"{config.crop_mode.value}-{preprocess_version(config)}"
+
+
+def cleaned_text(text: str) -> str:
+    """What a person gave as a reason or a name, as it is kept: one line, not endless."""
+    return "".join(character for character in text if character.isprintable()).strip()[:_LONGEST_TEXT]

@@ -9,7 +9,7 @@ import typer
 
 from deployments.commands.weights import IsAgreed, ask_for_terms
 from deployments.configuration import load_config
-from deployments.console import cleaned_text, user_name
+from deployments.console import user_name
 from schemas.errors import CheckpointError, ConfigError, error_name
 from tasks.adapters.models.model_files import OPERATING_POINTS
 from tasks.adapters.workspace import Workspace, write_atomically
@@ -28,7 +28,6 @@ KeyPath = Annotated[
 ConfigPath = Annotated[Path, typer.Argument(help="Config file of the workspace")]
 Why = Annotated[str, typer.Option(help="Why; kept for good, so name no patient")]
 By = Annotated[str, typer.Option(help="Who decided; kept for good. By default the user who runs this")]
-_MARKS = {True: "met", False: "NOT MET", None: "not judged"}
 
 
 @app.command()
@@ -73,8 +72,7 @@ def install(
     opened = _opened(path, key)
     workspace = Workspace(run.workspace_dir)
     installed = install_pack(opened, workspace.models_dir)
-    if len(opened.manifest.models) == 1:  # predict scores with one network
-        register_candidate(workspace, installed.folder, opened.manifest.sha256, source="pack")
+    register_candidate(workspace, installed.folder, opened.manifest.sha256, source="pack")
     difference = installed.largest_difference
     typer.echo(f"{installed.folder}: {'was installed before' if installed.was_there else 'installed'}. {_signed(opened)}")
     typer.echo(
@@ -95,8 +93,9 @@ def export(
     It takes an image as the network sees it (1, 1, rows, columns) and gives scores and saliency maps.
     """
     from gmic_model.networks.check_scores import exported_program
-    from tasks.adapters.lifecycle.packing import model_members, terms_of
+    from tasks.adapters.lifecycle.packing import terms_of
     from tasks.adapters.models.networks import load_member
+    from tasks.adapters.models.whole_models import model_members
 
     ask_for_terms(terms_of(source), is_agreed=is_agreed)
     members = model_members(source)
@@ -153,17 +152,17 @@ def promote(
 
     It is held against the one in use on the test split, breast by breast. Every answer is kept with who, when and why.
     """
-    from tasks.adapters.lifecycle.in_use import asked_answer, meant_model, put_into_use
+    from tasks.adapters.lifecycle.in_use import asked_answer, meant_model, put_into_use, stated
 
-    run, reason = load_config(config), _reason(why, is_needed=not dry_run)
+    run, reason = load_config(config), "" if dry_run else stated(why, "--why TEXT")
     meant = meant_model(run, model)
     answer = asked_answer(run, meant)
     for rule in answer.rules:
-        typer.echo(f"{_MARKS[rule.is_met]:<10} {rule.rule}: {rule.reason}")
+        typer.echo(f"{rule.in_words:<10} {rule.rule}: {rule.reason}")
     if dry_run:
         typer.echo(f"The rules {'allow' if answer.is_allowed else 'forbid'} it. Nothing was changed.")
         return
-    folder = put_into_use(run, meant, answer, who=cleaned_text(by) or user_name(), why=reason)
+    folder = put_into_use(run, meant, answer, who=stated(by or user_name(), "--by NAME"), why=reason)
     typer.echo(f"Model {meant.sha256[:12]} is in use: {folder}")
     if not (folder / OPERATING_POINTS).exists():
         typer.echo("No locked thresholds lie beside it: predictions are logged without a decision.")
@@ -172,20 +171,13 @@ def promote(
 @app.command()
 def rollback(config: ConfigPath, why: Why = "", by: By = "") -> None:
     """Put the model before into use again: what it scores is bit for bit what it scored then. Twice goes back two."""
-    from tasks.adapters.lifecycle.in_use import put_back
+    from tasks.adapters.lifecycle.in_use import put_back, stated
 
-    model = put_back(load_config(config), who=cleaned_text(by) or user_name(), why=_reason(why, is_needed=True))
+    model = put_back(load_config(config), who=stated(by or user_name(), "--by NAME"), why=stated(why, "--why TEXT"))
     typer.echo(f"Model {model.sha256[:12]} is in use again: {model.folder}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _reason(why: str, *, is_needed: bool) -> str:
-    reason = cleaned_text(why)
-    if is_needed and not reason:
-        raise ConfigError("A change of the model in use needs a reason", expected="--why TEXT", remedy="say what you know")
-    return reason
 
 
 def _opened(path: Path, key: Path | None) -> Pack:

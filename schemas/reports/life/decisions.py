@@ -34,6 +34,11 @@ class RuleAnswer(Report):
     is_met: bool | None = Field(description="None = it cannot be judged, and forbids nothing")
     reason: str = Field(description="Why, in a sentence")
 
+    @property
+    def in_words(self) -> str:
+        """Whether it is met, as tables have it."""
+        return {True: "met", False: "NOT MET", None: "not judged"}[self.is_met]
+
 
 class PromotionAnswer(Report):
     """What the rules say of a model."""

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import CheckpointError, ConfigError
+from schemas.errors import CheckpointError, ConfigError, StoreError
 from schemas.reports.data import SplitReport
 from schemas.reports.life.decisions import ModelState, PromotionAnswer, RegisteredModel
-from schemas.reports.training import EnsembleMember, TrainReport
+from schemas.reports.training import TrainReport
 from tasks.adapters.lifecycle.model_registry import Registry
 from tasks.adapters.lock import reading
-from tasks.adapters.models.model_files import ENSEMBLE, members_of
-from tasks.adapters.provenance import config_preprocessing, file_sha256
+from tasks.adapters.models.model_files import ENSEMBLE, ensemble_sha256
+from tasks.adapters.provenance import cleaned_text, config_preprocessing, file_sha256
 from tasks.adapters.workspace import Workspace, exam_store_dir
 
 if TYPE_CHECKING:
     from tasks.adapters.lifecycle.promotion import Judged
+    from tasks.adapters.models.whole_models import WholeModel
 
 
 def folder_in_use(workspace: Workspace) -> Path | None:
@@ -39,15 +40,40 @@ def chosen_weights(config: RunConfig) -> Path | None:
     Raises:
         CheckpointError: It is missing, was altered, or was trained on images of another preprocessing.
     """
-    from tasks.adapters.models.checkpoints import load_checkpoint
-    from tasks.adapters.models.networks import require_preprocessing
+    from tasks.adapters.models.whole_models import require_model
 
     folder = config.checkpoint or folder_in_use(Workspace(config.workspace_dir))
     if folder is None:
         return None
-    checkpoint = load_checkpoint(folder)
-    require_preprocessing(checkpoint, wanted_preprocessing(config))
-    return checkpoint.folder
+    require_model(folder, preprocessing=wanted_preprocessing(config))
+    return folder
+
+
+def named_folder(config: RunConfig) -> Path:
+    """Where the weights should lie that a prediction would take now; they are not looked at.
+
+    Raises:
+        ConfigError: There are none.
+        StoreError: The registry, or the report of the training, is damaged.
+    """
+    return config.checkpoint or folder_in_use(Workspace(config.workspace_dir)) or _reported_training(config).checkpoint_path
+
+
+def weights_to_predict_with(config: RunConfig) -> Path:
+    """The weights to predict with: the config's, those in use here, or what it trained; fit for this config's images.
+
+    Raises:
+        ConfigError: None is named and the workspace has trained none.
+        CheckpointError: They are missing, were altered, or were trained on images of another preprocessing.
+        StoreError: The registry, or the report of the training, is damaged.
+    """
+    if (chosen := chosen_weights(config)) is not None:
+        return chosen
+    from tasks.adapters.models.networks import load_trained
+
+    trained = _reported_training(config)
+    load_trained(trained, preprocessing=wanted_preprocessing(config))
+    return trained.checkpoint_path
 
 
 def wanted_preprocessing(config: RunConfig) -> str:
@@ -67,23 +93,19 @@ def meant_model(config: RunConfig, name: str) -> RegisteredModel:
     One that is not registered becomes a candidate.
 
     Raises:
-        ConfigError: None, or several, are named so; or it is an ensemble.
-        CheckpointError: A folder is no checkpoint.
+        ConfigError: None, or several, are named so.
+        CheckpointError: A folder is no model.
     """
+    from tasks.adapters.models.whole_models import home_of, model_members
+
     workspace = Workspace(config.workspace_dir)
     folder, source = Path(name) if name else _trained(workspace), f"folder {Path(name).name}" if name else "train"
     with Registry(workspace) as registry:
-        if not folder.is_dir():
+        if not folder.is_dir() and not folder.is_file():
             return registry.named(name)
-        if (folder / ENSEMBLE).is_file():
-            raise ConfigError(
-                f"{folder} is an ensemble",
-                expected="one network: predict scores with one",
-                remedy="promote one of its members, or evaluate the ensemble with evaluate.ensemble",
-            )
-        (member,) = members_of([folder])
-        registry.register(member.sha256, folder, source=source)
-        return registry.named(member.sha256)
+        sha256 = ensemble_sha256(model_members(folder))
+        registry.register(sha256, home_of(folder), source=source)
+        return registry.named(sha256)
 
 
 def asked_answer(config: RunConfig, model: RegisteredModel) -> PromotionAnswer:
@@ -96,8 +118,8 @@ def asked_answer(config: RunConfig, model: RegisteredModel) -> PromotionAnswer:
         StoreError: The workspace has no splits, or no published images.
     """
     from tasks.adapters.lifecycle.kept_evaluations import read_kept_evaluation
-    from tasks.adapters.lifecycle.promotion import answer_of
-    from tasks.adapters.models.networks import load_member
+    from tasks.adapters.lifecycle.promotion import NOT_LOCKED, Locked, answer_of
+    from tasks.adapters.models.whole_models import load_model
     from tasks.adapters.store.exam_store import open_store
     from tasks.adapters.store.manifest import read_manifest
 
@@ -106,14 +128,19 @@ def asked_answer(config: RunConfig, model: RegisteredModel) -> PromotionAnswer:
         raise ConfigError(f"Model {model.sha256[:12]} is in use already", remedy="`mammo model list CONFIG` shows the others")
     with Registry(workspace) as registry:
         in_use = registry.in_use()
-        member = EnsembleMember(path=registry.folder_of(model), sha256=model.sha256)
-    load_member(member, window_px=config.preprocess.window_px, preprocessing=wanted_preprocessing(config))
+        folder = registry.folder_of(model)
+        before = None if in_use is None else registry.folder_of(in_use)
+    _require_sha256(
+        load_model(folder, window_px=config.preprocess.window_px, preprocessing=wanted_preprocessing(config)), model
+    )
     candidate = read_kept_evaluation(workspace, model.sha256)
     if candidate is None:
         raise CheckpointError(
             f"Model {model.sha256[:12]} was not evaluated in this workspace",
             expected="an evaluation of it on the locked test split",
-            remedy=f"run `mammo evaluate CONFIG`, with evaluate.checkpoints: [{member.path}"
+            remedy=f"run `mammo evaluate CONFIG`, with evaluate.ensemble: {folder / ENSEMBLE}"
+            if (folder / ENSEMBLE).is_file()
+            else f"run `mammo evaluate CONFIG`, with evaluate.checkpoints: [{folder}"
             + (", and the one in use]" if in_use else "]"),
         )
     other: Judged | None = None if in_use is None else read_kept_evaluation(workspace, in_use.sha256)
@@ -124,7 +151,39 @@ def asked_answer(config: RunConfig, model: RegisteredModel) -> PromotionAnswer:
         read_manifest(open_store(exam_store_dir(config))),
         _present_splits(workspace),
         config.promotion,
+        Locked(locked_thresholds(config, folder, model.sha256), locked_thresholds(config, before, in_use.sha256))
+        if in_use is not None and before is not None and config.promotion.recall_margin is not None
+        else NOT_LOCKED,
     )
+
+
+def locked_thresholds(config: RunConfig, folder: Path, sha256: str) -> dict[str, float | None]:
+    """By finding, what a clinic recalls at: the threshold beside the weights that keeps ``evaluate.subgroup_specificity``.
+
+    Raises:
+        CheckpointError: They are damaged, or of other weights.
+    """
+    from tasks.adapters.models.locking import kept_points
+
+    kept, specificity = kept_points(folder, sha256), config.evaluate.subgroup_specificity
+    return {
+        finding: point.threshold
+        for finding, points in (() if kept is None else kept.by_finding.items())
+        for point in points
+        if point.specificity == specificity
+    }
+
+
+def stated(text: str, name: str) -> str:
+    """Who decides, or why, as it is kept.
+
+    Raises:
+        ConfigError: It is empty.
+    """
+    kept = cleaned_text(text)
+    if not kept:
+        raise ConfigError("A change of the model in use needs who and why", expected=name, remedy="say what you know")
+    return kept
 
 
 def put_into_use(config: RunConfig, model: RegisteredModel, answer: PromotionAnswer, *, who: str, why: str) -> Path:
@@ -158,16 +217,45 @@ def put_back(config: RunConfig, *, who: str, why: str) -> RegisteredModel:
         CheckpointError: There is none before, or its weights are gone or altered.
         StoreBusy: Another model was put into use meanwhile.
     """
-    from tasks.adapters.models.networks import load_member
+    from tasks.adapters.models.whole_models import load_model
 
     with Registry(Workspace(config.workspace_dir)) as registry:
         model, in_use = registry.before(), registry.in_use()
-        load_member(EnsembleMember(path=registry.folder_of(model), sha256=model.sha256))
+        _require_sha256(load_model(registry.folder_of(model)), model)
         registry.roll_back(model.sha256, "" if in_use is None else in_use.sha256, who=who, why=why)
         return registry.named(model.sha256)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _require_sha256(found: WholeModel, model: RegisteredModel) -> None:
+    if found.sha256 != model.sha256:
+        raise CheckpointError(
+            f"{found.folder} holds other weights than the registry says",
+            expected=f"sha256 {model.sha256[:12]}...",
+            got=f"{found.sha256[:12]}...",
+            remedy="restore the model, or promote another",
+        )
+
+
+def _reported_training(config: RunConfig) -> TrainReport:
+    try:
+        return Workspace(config.workspace_dir).read_report(Stage.TRAIN.value, TrainReport)
+    except FileNotFoundError as missing:
+        raise ConfigError(
+            "predict needs a trained network",
+            expected="checkpoint: FOLDER in the config, or --checkpoint FOLDER",
+            got=f"none, and no training in {config.workspace_dir}",
+            remedy="name the checkpoint folder that `mammo train` printed",
+        ) from missing
+    except (OSError, ValueError) as unreadable:
+        raise StoreError(
+            "The report of stage train cannot be read",
+            expected=f"a report of this version in {config.workspace_dir}",
+            got=type(unreadable).__name__,
+            remedy="run `mammo train CONFIG.yaml` again",
+        ) from unreadable
 
 
 def _trained(workspace: Workspace) -> Path:

@@ -12,7 +12,7 @@ from tasks.adapters.workspace import Workspace, write_atomically
 
 
 def keep_evaluation(workspace: Workspace, breasts: pd.DataFrame, report: EvaluationReport, config: EvaluateConfig) -> None:
-    """Keeps what was just measured of each set of weights, alone; read as another row of Table 1 it is of no model in use.
+    """Keeps what was just measured of each set of weights and of their mean; read as another row of Table 1 it is of no model.
 
     Args:
         workspace: Where.
@@ -23,13 +23,13 @@ def keep_evaluation(workspace: Workspace, breasts: pd.DataFrame, report: Evaluat
     if config.read_as is not None:
         return
     folder = workspace.kept_evaluations_dir
-    for member in report.models:
-        scored = breasts[breasts["model_sha256"] == member.sha256]
+    for sha256 in dict.fromkeys((*(member.sha256 for member in report.models), report.model_sha256)):
+        scored = breasts[breasts["model_sha256"] == sha256]
         kept = KeptEvaluation(
-            sha256=member.sha256, provenance=report.provenance, patients=report.patients, times_scored=len(report.scorings)
+            sha256=sha256, provenance=report.provenance, patients=report.patients, times_scored=len(report.scorings)
         )
-        write_atomically(folder / f"{member.sha256}.parquet", scored.to_parquet(index=False))
-        write_atomically(folder / f"{member.sha256}.json", kept.model_dump_json(indent=1).encode())
+        write_atomically(folder / f"{sha256}.parquet", scored.to_parquet(index=False))
+        write_atomically(folder / f"{sha256}.json", kept.model_dump_json(indent=1).encode())
 
 
 def read_kept_evaluation(workspace: Workspace, sha256: str) -> tuple[KeptEvaluation, pd.DataFrame] | None:

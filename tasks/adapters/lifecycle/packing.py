@@ -29,11 +29,10 @@ from tasks.adapters.models.model_files import (
     TEMPERATURE,
     ensemble_sha256,
     kept_terms,
-    members_of,
-    read_ensemble,
     write_ensemble,
 )
 from tasks.adapters.models.networks import load_network
+from tasks.adapters.models.whole_models import home_of, model_members
 from tasks.adapters.workspace import UNFINISHED, aside_of, sync, whole_path, write_atomically
 
 FOLDER_DIGITS = 12
@@ -55,16 +54,6 @@ class Installed:
     folder: Path
     was_there: bool
     largest_difference: float
-
-
-def model_members(source: Path) -> tuple[EnsembleMember, ...]:
-    """The weights of a checkpoint folder, or those that an ensemble's file, or the folder that it lies in, names.
-
-    Raises:
-        CheckpointError: It is neither.
-    """
-    file = source / ENSEMBLE if source.is_dir() else source
-    return read_ensemble(file) if file.is_file() and file.name == ENSEMBLE else members_of([source])
 
 
 def terms_of(source: Path) -> tuple[str, ...]:
@@ -142,18 +131,39 @@ def install_pack(pack: Pack, models_dir: Path) -> Installed:
 
 
 def copy_model(source: Path, models_dir: Path) -> Path:
-    """Copies a checkpoint to ``models_dir/<digest>``, where neither pruning nor a later evaluation reaches it; returns that.
+    """Copies a model to ``models_dir/<digest>``, where neither pruning nor a later evaluation reaches it; returns that.
 
     Raises:
-        CheckpointError: It is no checkpoint or damaged, or there is no room.
+        CheckpointError: It is no model or damaged, or there is no room.
     """
-    checkpoint = load_checkpoint(source)
-    folder = models_dir / checkpoint.sha256[:FOLDER_DIGITS]
+    sha256 = _whole_sha256(source)
+    folder = models_dir / sha256[:FOLDER_DIGITS]
     if folder.exists():
-        if load_checkpoint(folder).sha256 != checkpoint.sha256:
+        if _whole_sha256(folder) != sha256:
             raise CheckpointError(f"{folder} holds other weights than its name says", remedy="move it away")
         return folder
-    return export_checkpoint(source, folder).folder
+    members, aside = model_members(source), aside_of(folder, os.getpid())
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        models_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _gather(source, members, aside)
+        aside.rename(folder)
+        sync(models_dir)
+    except OSError as trouble:
+        raise CheckpointError(f"{folder} cannot be made", got=error_name(trouble), remedy="see that there is room") from trouble
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def _whole_sha256(source: Path) -> str:
+    """Of a model whose every weight was read."""
+    members = model_members(source)
+    for member in members:
+        found = load_checkpoint(member.path).sha256
+        if found != member.sha256:
+            raise _other_weights(member, found)
+    return ensemble_sha256(members)
 
 
 def machine() -> str:
@@ -167,18 +177,14 @@ def machine() -> str:
 
 def _gather(source: Path, members: Sequence[EnsembleMember], folder: Path) -> list[Checkpoint]:
     """The files of a pack in a folder of their own, as they will lie where it is installed."""
-    home = source if source.is_dir() else source.parent
+    home = home_of(source)
     if len(members) == 1 and not (home / ENSEMBLE).is_file():
         return [export_checkpoint(source, folder)]
     folder.mkdir()
     checkpoints = [export_checkpoint(one.path, folder / str(index)) for index, one in enumerate(members, 1)]
     for checkpoint, member in zip(checkpoints, members, strict=True):
         if checkpoint.sha256 != member.sha256:
-            raise CheckpointError(
-                f"{member.path} holds other weights than {ENSEMBLE} names",
-                expected=f"sha256 {member.sha256[:12]}...",
-                got=f"{checkpoint.sha256[:12]}...",
-            )
+            raise _other_weights(member, checkpoint.sha256)
     write_ensemble(
         folder / ENSEMBLE,
         (member.model_copy(update={"path": one.folder}) for one, member in zip(checkpoints, members, strict=True)),
@@ -187,6 +193,14 @@ def _gather(source: Path, members: Sequence[EnsembleMember], folder: Path) -> li
         if (home / name).exists():
             shutil.copyfile(home / name, folder / name)
     return checkpoints
+
+
+def _other_weights(member: EnsembleMember, found: str) -> CheckpointError:
+    return CheckpointError(
+        f"{member.path} holds other weights than {ENSEMBLE} names",
+        expected=f"sha256 {member.sha256[:12]}...",
+        got=f"{found[:12]}...",
+    )
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -2,16 +2,20 @@
 
 It is held against the model in use on the breasts that both scored on the locked test split: AUROC, paired, with patients as
 clusters, and not inferior if the lower end of the difference's interval lies above minus the margin. Of all, and of each group
-that is large enough; a group that is not says so and forbids nothing.
+that is large enough; a group that is not says so and forbids nothing. Where the config asks for it, what is recalled is held
+against the same: each model at its own locked threshold, which is what a clinic meets (Bonett and Price 2012, by patient).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from gmic_model.metrics.proportions import paired_proportions
 from gmic_model.metrics.ranking import auroc
 from schemas.config.evaluation import PromotionConfig
 from schemas.exam import NOT_KNOWN, Finding
@@ -21,6 +25,19 @@ from tasks.adapters.scoring.reviewed.groups import breast_groups
 from tasks.adapters.scoring.score_tables import BREAST, labelled
 
 Judged = tuple[KeptEvaluation, pd.DataFrame]
+Thresholds = Mapping[str, float | None]
+"""Locked ones of a model, by finding: a breast is recalled at or above it, None = above every score; none = not locked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """The locked thresholds of two models."""
+
+    candidate: Thresholds
+    in_use: Thresholds
+
+
+NOT_LOCKED = Locked({}, {})
 
 
 def answer_of(
@@ -30,6 +47,7 @@ def answer_of(
     manifest: pd.DataFrame,
     splits_sha256: str,
     config: PromotionConfig,
+    locked: Locked = NOT_LOCKED,
 ) -> PromotionAnswer:
     """What every rule says of a candidate.
 
@@ -40,6 +58,7 @@ def answer_of(
         manifest: Images of the store, for the groups; a breast that is in none is left out.
         splits_sha256: Of the present division of the patients.
         config: The rules.
+        locked: The thresholds beside the weights, for the rule of recalls.
     """
     kept, breasts = candidate
     breasts = breasts.merge(manifest[["exam_id", "laterality"]].drop_duplicates(), on=["exam_id", "laterality"])
@@ -47,7 +66,7 @@ def answer_of(
     for finding in config.findings:
         rules += _alone(breasts, finding, config)
         if in_use_sha256:
-            rules += _against(breasts, in_use, finding, manifest, config)
+            rules += _against(breasts, in_use, finding, manifest, config, locked)
     return PromotionAnswer(
         sha256=kept.sha256,
         in_use_sha256=in_use_sha256,
@@ -97,7 +116,12 @@ def _alone(breasts: pd.DataFrame, finding: Finding, config: PromotionConfig) -> 
 
 
 def _against(
-    breasts: pd.DataFrame, in_use: Judged | None, finding: Finding, manifest: pd.DataFrame, config: PromotionConfig
+    breasts: pd.DataFrame,
+    in_use: Judged | None,
+    finding: Finding,
+    manifest: pd.DataFrame,
+    config: PromotionConfig,
+    locked: Locked,
 ) -> Iterator[RuleAnswer]:
     rule = f"{finding.value}: not worse than the one in use"
     if in_use is None:
@@ -115,6 +139,8 @@ def _against(
         )
         return
     yield _not_worse(rule, paired, config.margin, config)
+    if config.recall_margin is not None:
+        yield from _recalls(paired, finding, config.recall_margin, config, locked)
     groups = breast_groups(paired, manifest, config.subgroups)
     for attribute in config.subgroups:
         if attribute not in groups:
@@ -143,6 +169,38 @@ def _not_worse(rule: str, paired: pd.DataFrame, margin: float, config: Promotion
         f"the lower end must be above {-margin:g}."
     )
     return RuleAnswer(rule=rule, is_met=found.low > -margin, reason=said)
+
+
+def _recalls(
+    paired: pd.DataFrame, finding: Finding, margin: float, config: PromotionConfig, locked: Locked
+) -> Iterator[RuleAnswer]:
+    """Of breasts with the finding not fewer are recalled, of those without it not more: each model at its own threshold."""
+    names = f"{finding.value}: recalls no fewer with it", f"{finding.value}: recalls no more without it"
+    if finding.value not in locked.candidate or finding.value not in locked.in_use:
+        without = "It has" if finding.value not in locked.candidate else "The one in use has"
+        for name in names:
+            yield RuleAnswer(rule=name, is_met=False, reason=f"{without} no locked threshold at evaluate.subgroup_specificity.")
+        return
+    now_N = _recalled(paired["score"], locked.candidate[finding.value])
+    then_N = _recalled(paired["score_in_use"], locked.in_use[finding.value])
+    patient_N, has_it_N = paired["patient_id"].to_numpy(str), (paired["label"] == 1).to_numpy(bool)
+    for name, of_N, sign in zip(names, (has_it_N, ~has_it_N), (1.0, -1.0), strict=True):
+        found = paired_proportions(now_N[of_N], then_N[of_N], patient_N[of_N], confidence=config.confidence)
+        if found.value is None or found.low is None or found.high is None:
+            yield RuleAnswer(rule=name, is_met=False, reason="The difference has no interval: too few patients.")
+            continue
+        worst = sign * (found.low if sign > 0 else found.high)
+        said = (
+            f"{now_N[of_N].mean():.1%} of {int(of_N.sum())} breasts, {then_N[of_N].mean():.1%} by the one in use: "
+            f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}); "
+            f"the {'lower' if sign > 0 else 'upper'} end must be {'above' if sign > 0 else 'below'} {-sign * margin:+g}."
+        )
+        yield RuleAnswer(rule=name, is_met=worst > -margin, reason=said)
+
+
+def _recalled(scores: pd.Series[float], threshold: float | None) -> NDArray[np.bool_]:
+    scores_N = scores.to_numpy(np.float64)
+    return np.zeros(len(scores_N), bool) if threshold is None else scores_N >= threshold
 
 
 def _patients(known: pd.DataFrame) -> tuple[int, int]:

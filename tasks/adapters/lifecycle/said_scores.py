@@ -15,10 +15,9 @@ from gmic_model.metrics.calibration import Recalibration
 from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS
 from schemas.layout import SOFTWARE_VERSIONS
-from tasks.adapters.lifecycle.in_use import wanted_preprocessing
+from tasks.adapters.lifecycle.in_use import locked_thresholds, wanted_preprocessing
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
-from tasks.adapters.models.checkpoints import Checkpoint
-from tasks.adapters.models.locking import kept_points
+from tasks.adapters.models.whole_models import WholeModel
 from tasks.adapters.scoring.prediction import mean_breast_scores
 from tasks.adapters.scoring.scored_views import ScoredView
 from tasks.adapters.store.manifest import lines_of
@@ -46,7 +45,7 @@ class SaidScores:
     def of(
         cls,
         config: RunConfig,
-        checkpoint: Checkpoint,
+        model: WholeModel,
         recalibration: Mapping[str, Recalibration],
         data_version: str,
         run: str,
@@ -57,24 +56,17 @@ class SaidScores:
             CheckpointError: The locked thresholds beside them are damaged, or of other weights.
         """
         workspace = Workspace(config.workspace_dir)
-        kept = kept_points(checkpoint.folder, checkpoint.sha256)
-        specificity = config.evaluate.subgroup_specificity
         return cls(
             log=PredictionLog(workspace.prediction_log_dir),
             common={
-                "model": checkpoint.sha256,
+                "model": model.sha256,
                 "preprocessing": wanted_preprocessing(config),
                 "code_version": version("mammography-gmic"),
                 "data_version": data_version,
                 "run": run,
             },
             recalibration=recalibration,
-            thresholds={
-                finding: point.threshold
-                for finding, points in (() if kept is None else kept.by_finding.items())
-                for point in points
-                if point.specificity == specificity
-            },
+            thresholds=locked_thresholds(config, model.folder, model.sha256),
             logged_path=workspace.stage_dir("predict") / "logged",
         )
 
@@ -103,14 +95,40 @@ class SaidScores:
                 entries.append({**self._image(line, scores), "scored_before_the_log": True})
             new_rows = set(table["row"])
         touched = set(table.loc[table["row"].isin(list(new_rows)), "exam_id"])
-        chosen = table[table["exam_id"].isin(touched)]
-        plain = _by_exam(mean_breast_scores(chosen, {})) if len(chosen) else {}
-        scaled = _by_exam(mean_breast_scores(chosen, self.recalibration)) if len(chosen) and self.recalibration else {}
-        for exam_id, images in chosen.groupby("exam_id", sort=False):
-            entries.append(self._exam(str(exam_id), images, plain[str(exam_id)], scaled.get(str(exam_id))))
+        entries += self._exams(table[table["exam_id"].isin(touched)])
         if entries:
             self.log.append(entries)
         write_atomically(self.logged_path, self._name.encode())
+
+    def passing(self, table: pd.DataFrame, lines: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Whole exams that are scored and kept nowhere: images and exams in one write. Returns the exams as they were said.
+
+        Args:
+            table: Scores, as of ``exams``.
+            lines: What is known of its images besides, by row.
+
+        Raises:
+            StoreError: The log cannot be written: the scores may not be given out.
+        """
+        images = []
+        for line in lines_of(table):
+            scores = {finding.value: float(line[f"{finding.value}_score"]) for finding in FINDINGS}
+            images.append(self._image(lines[line["row"]], scores))
+        exams = self._exams(table)
+        if exams:
+            self.log.append([*images, *exams])
+        return exams
+
+    def _exams(self, chosen: pd.DataFrame) -> list[dict[str, Any]]:
+        """An entry for each exam of these images."""
+        if not len(chosen):
+            return []
+        plain = _by_exam(mean_breast_scores(chosen, {}))
+        scaled = _by_exam(mean_breast_scores(chosen, self.recalibration)) if self.recalibration else {}
+        return [
+            self._exam(str(exam_id), images, plain[str(exam_id)], scaled.get(str(exam_id)))
+            for exam_id, images in chosen.groupby("exam_id", sort=False)
+        ]
 
     @property
     def _name(self) -> str:

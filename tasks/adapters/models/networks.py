@@ -43,14 +43,25 @@ def load_member(
     Raises:
         CheckpointError: The weights are gone, were altered, are those of another training, image size or preprocessing.
     """
-    checkpoint = load_checkpoint(member.path)
-    if checkpoint.sha256 != member.sha256:
-        raise CheckpointError(
-            f"{member.path} holds other weights than were reported",
-            expected=f"sha256 {member.sha256[:12]}...",
-            got=f"{checkpoint.sha256[:12]}...",
-            remedy="restore the checkpoint, or train again with --force train",
-        )
+    return member_network(
+        load_checkpoint(member.path), member, read_as=read_as, window_px=window_px, preprocessing=preprocessing
+    )
+
+
+def member_network(
+    checkpoint: Checkpoint,
+    member: EnsembleMember,
+    *,
+    read_as: TableRow | None = None,
+    window_px: tuple[int, int] | None = None,
+    preprocessing: str | None = None,
+) -> FindingsNetwork:
+    """The same of a checkpoint that was read already.
+
+    Raises:
+        CheckpointError: As ``load_member``.
+    """
+    require_member(checkpoint, member)
     if preprocessing is not None:
         require_preprocessing(checkpoint, preprocessing)
     network = load_network(checkpoint, read_as=read_as)
@@ -63,6 +74,21 @@ def load_member(
             remedy="evaluate it on a store with its own window",
         )
     return network
+
+
+def require_member(checkpoint: Checkpoint, member: EnsembleMember) -> None:
+    """Refuses weights that are not those that are meant.
+
+    Raises:
+        CheckpointError: They are of another training, or were put in their place.
+    """
+    if checkpoint.sha256 != member.sha256:
+        raise CheckpointError(
+            f"{member.path} holds other weights than were reported",
+            expected=f"sha256 {member.sha256[:12]}...",
+            got=f"{checkpoint.sha256[:12]}...",
+            remedy="restore the checkpoint, or train again with --force train",
+        )
 
 
 def require_preprocessing(checkpoint: Checkpoint, preprocessing: str) -> None:

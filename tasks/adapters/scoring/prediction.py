@@ -12,9 +12,8 @@ from gmic_model.metrics.calibration import Recalibration, recalibrated
 from gmic_model.metrics.ranking import breast_scores
 from schemas.exam import FINDINGS, Finding
 from schemas.reports.pages import ImageScore, PredictReport
-from tasks.adapters.models.checkpoints import Checkpoint
 from tasks.adapters.models.locking import kept_recalibrations
-from tasks.adapters.models.model_files import kept_terms
+from tasks.adapters.models.whole_models import WholeModel
 from tasks.adapters.scoring.score_tables import SCORE_COLUMNS, image_table
 from tasks.adapters.scoring.scored_views import ScoredView
 from tasks.adapters.store.manifest import lines_of
@@ -79,9 +78,9 @@ def image_scores(table: pd.DataFrame) -> tuple[ImageScore, ...]:
     )
 
 
-def kept_recalibration(checkpoint: Checkpoint, prevalences: Mapping[Finding, float]) -> dict[str, Recalibration]:
+def kept_recalibration(model: WholeModel, prevalences: Mapping[Finding, float]) -> dict[str, Recalibration]:
     """What was fitted to these very weights, of each finding that has it, moved to a share of findings that is stated."""
-    return kept_recalibrations(checkpoint.folder, checkpoint.sha256, prevalences)
+    return kept_recalibrations(model.folder, model.sha256, prevalences)
 
 
 def mean_breast_scores(table: pd.DataFrame, kept: Mapping[str, Recalibration]) -> dict[str, dict[str, float]]:
@@ -105,13 +104,15 @@ def mean_breast_scores(table: pd.DataFrame, kept: Mapping[str, Recalibration]) -
     }
 
 
-def weights_note(checkpoint: Checkpoint, kept: Mapping[str, Recalibration], prevalences: Mapping[Finding, float]) -> str:
+def weights_note(model: WholeModel, kept: Mapping[str, Recalibration], prevalences: Mapping[Finding, float]) -> str:
     """Whose scores these are, for the page, and what the terms forbid of the data that they were learnt from."""
-    note = [f"Weights {checkpoint.sha256[:12]} of {checkpoint.folder.name}."]
+    note = [f"Weights {model.sha256[:12]} of {model.folder.name}."]
+    if model.networks > 1:
+        note.append(f"Scores are the mean of {model.networks} networks; maps and patches are of the first.")
     if kept:
         said = ", ".join(f"{finding} intercept {line.intercept:.2f}, slope {line.slope:.2f}" for finding, line in kept.items())
         note.append(f"Breast scores are recalibrated: {said}.")
     if kept and prevalences:
         shares = ", ".join(f"{finding.value} {share:.4g}" for finding, share in prevalences.items())
         note.append(f"Moved to the stated share of findings: {shares}.")
-    return " ".join([*note, *kept_terms(checkpoint.sidecar)])
+    return " ".join([*note, *model.terms])

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
+from prefect.utilities.callables import parameter_schema
 from typer.testing import CliRunner, Result
 
 from deployments.cli import app
 from deployments.commands.backup import backup, restore
+from flows.promote import promote
 from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import divided, make_store, small_config, with_baseline
 from schemas.config.evaluation import EvaluateConfig, PromotionConfig
@@ -24,12 +30,19 @@ from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.lifecycle.in_use import folder_in_use
 from tasks.adapters.lifecycle.kept_evaluations import read_kept_evaluation
 from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
-from tasks.adapters.models.networks import load_network
+from tasks.adapters.models.model_files import ensemble_sha256, members_of, write_ensemble
 from tasks.adapters.models.seen_patients import seen_patients
+from tasks.adapters.models.whole_models import load_model
 from tasks.adapters.pages.withdrawn import forget_pages
+from tasks.adapters.scoring.scored_views import score_rows
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import read_manifest
+from tasks.adapters.store.views import stored_views
 from tasks.adapters.workspace import Workspace
 from tasks.evaluate import evaluate_network
 from tasks.predict import find_checkpoint
+from tasks.promote import promote_model
+from tasks.rollback import roll_back
 
 EASY = PromotionConfig(minimum_patients=2, margin=0.99, subgroups=())
 
@@ -87,15 +100,16 @@ def scores(folder: Path) -> torch.Tensor:
     """Of one image that is always the same."""
     torch.manual_seed(0)
     with torch.inference_mode():
-        scored: torch.Tensor = load_network(load_checkpoint(folder)).eval()(torch.rand(1, 1, 192, 128)).y_NC
+        scored: torch.Tensor = load_model(folder).network.eval()(torch.rand(1, 1, 192, 128)).y_NC
     return scored
 
 
 def test_an_evaluation_keeps_the_breasts_of_each_of_its_weights(made: Site) -> None:
-    """Two networks in one evaluation: two tables of 40 test breasts; the mean of both is of no model that could be used."""
-    kept = [read_kept_evaluation(made.workspace, sha256) for sha256 in made.digests]
-    assert [len(found[1]) for found in kept if found is not None] == [40, 40]
-    assert len(list(made.workspace.kept_evaluations_dir.glob("*.json"))) == 2
+    """Two networks in one evaluation: two tables of 40 test breasts, and one of their mean, which is a model too."""
+    mean = ensemble_sha256(members_of([made.workspace.root / "net-0", made.workspace.root / "net-1"]))
+    kept = [read_kept_evaluation(made.workspace, sha256) for sha256 in (*made.digests, mean)]
+    assert [len(found[1]) for found in kept if found is not None] == [40, 40, 40]
+    assert len(list(made.workspace.kept_evaluations_dir.glob("*.json"))) == 3
 
 
 def test_a_promotion_and_the_way_back(site: Site) -> None:
@@ -118,6 +132,30 @@ def test_a_promotion_and_the_way_back(site: Site) -> None:
     history = site.mammo("list", "--history").output
     assert "promoted by Ada: better" in history and ": recall fell" in history
     assert site.mammo("rollback", "--why", "again").exception is not None
+
+
+def test_an_ensemble_is_one_model(site: Site) -> None:
+    """Named by its file, promoted with its thresholds, the mean of its networks as the evaluation took it, and back again."""
+    root = site.workspace.root
+    members = members_of([root / "net-0", root / "net-1"])
+    write_ensemble(root / "both" / "ensemble.json", members)
+    assert site.mammo("promote", str(root / "net-0"), "--why", "first").exit_code == 0
+    before = scores(find_checkpoint.fn(site.config))
+    said = site.mammo("promote", str(root / "both" / "ensemble.json"), "--why", "two see more")
+    assert said.exit_code == 0 and "not worse than the one in use" in said.output, said.output
+    for folder in ("net-0", "net-1", "both"):
+        shutil.rmtree(root / folder)
+    used = load_model(find_checkpoint.fn(site.config))
+    assert (used.sha256, used.networks) == (ensemble_sha256(members), 2) and used.folder.parent == site.workspace.models_dir
+    kept, manifest = read_kept_evaluation(site.workspace, used.sha256), read_manifest(open_store(site.workspace.store_dir))
+    assert kept is not None
+    views = stored_views(open_store(site.workspace.store_dir), manifest, site.config.preprocess.window_px)
+    exam = kept[1][(kept[1]["exam_id"] == "E000") & (kept[1]["laterality"] == "L")]
+    rows = manifest.loc[(manifest["exam_id"] == "E000") & (manifest["laterality"] == "L"), "row"].tolist()
+    found = [view.score_C for view in score_rows(used.network, views, rows, batch_images=1, device=torch.device("cpu"))]
+    assert exam["malignant_score"].item() == pytest.approx(float(np.mean([score_C[1] for score_C in found])), abs=1e-12)
+    assert site.mammo("rollback", "--why", "recall fell").exit_code == 0
+    assert torch.equal(scores(find_checkpoint.fn(site.config)), before)
 
 
 def test_what_must_be_refused_is_refused_and_changes_nothing(site: Site) -> None:
@@ -143,6 +181,32 @@ def test_what_must_be_refused_is_refused_and_changes_nothing(site: Site) -> None
     assert isinstance(site.mammo("promote", digest, "--why", "newer").exception, CheckpointError)
     assert "weights gone" in site.mammo("list").output
     assert folder_in_use(site.workspace) == in_use
+
+
+def test_the_form_promotes_rolls_back_and_says_why_not(site: Site, prefect_api: str) -> None:
+    """It only asks unless told; who and why must be filled in; a refused run fails with the rule, and shows all rules."""
+    config = site.config.model_copy(update={"promotion": EASY})
+    strict = site.config.model_copy(update={"promotion": EASY.model_copy(update={"margin": 1e-9})})
+    one, two = (digest[:8] for digest in site.digests)
+    for folder in ("net-0", "net-1"):
+        site.mammo("promote", str(site.workspace.root / folder), "--dry-run")
+    assert promote(config, why="first", by="Ada", model=one).is_allowed and folder_in_use(site.workspace) is None
+    with pytest.raises(ConfigError, match="who and why"):
+        promote_model.fn(config, one, why=" ", by="Ada", only_ask=False)
+    promote_model.fn(config, one, why="first", by="Ada", only_ask=False)
+    refused = promote(strict, why="newer", by="Ada", model=two, only_ask=False, return_state=True)
+    assert refused.is_failed() and "not worse than the one in use: AUROC" in str(refused.message)
+    with get_client(sync_client=True) as client:
+        tables = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["promotion"])), sort=ArtifactSort.CREATED_DESC, limit=1
+        )
+    assert "NOT MET" in str(tables[0].data) and two in str(tables[0].description)
+    promote_model.fn(config, two, why="better", by="Ada", only_ask=False)
+    assert roll_back.fn(config, why="recall fell", by="Bob").sha256 == site.digests[0]
+    fields = parameter_schema(promote)
+    assert set(fields.required) == {"config", "why", "by"} and all(
+        fields.properties[name].get("description") for name in ("why", "by", "model", "only_ask")
+    )
 
 
 def test_withdrawn_breasts_leave_the_kept_evaluations(site: Site) -> None:

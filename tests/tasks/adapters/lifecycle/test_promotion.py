@@ -12,7 +12,7 @@ from schemas.exam import Finding
 from schemas.reports.evaluation import JudgedPatients
 from schemas.reports.life.decisions import KeptEvaluation, RuleAnswer
 from schemas.reports.report import Provenance
-from tasks.adapters.lifecycle.promotion import Judged, answer_of
+from tasks.adapters.lifecycle.promotion import Judged, Locked, Thresholds, answer_of
 
 PATIENTS = 400
 
@@ -93,6 +93,26 @@ def test_a_group_that_is_worse_off_forbids_it() -> None:
     assert said[f"{NOT_WORSE}, by density"].is_met is None
     few = PromotionConfig(subgroups=("vendor",), subgroup_minimum_patients=90)
     assert rules(new, old, few)[f"{NOT_WORSE}, vendor Beta"].is_met is None
+
+
+@pytest.mark.parametrize(
+    ("candidate", "in_use", "against"),
+    [
+        ({"malignant": 0.8}, {"malignant": 0.8}, []),
+        ({"malignant": 0.95}, {"malignant": 0.8}, ["malignant: recalls no fewer with it"]),
+        ({"malignant": None}, {"malignant": 0.8}, ["malignant: recalls no fewer with it"]),
+        ({"malignant": 0.6}, {"malignant": 0.8}, ["malignant: recalls no more without it"]),
+        ({}, {"malignant": 0.8}, ["malignant: recalls no fewer with it", "malignant: recalls no more without it"]),
+        ({"malignant": 0.8}, {}, ["malignant: recalls no fewer with it", "malignant: recalls no more without it"]),
+    ],
+)
+def test_what_is_recalled_is_held_against_the_one_in_use(candidate: Thresholds, in_use: Thresholds, against: list[str]) -> None:
+    """The same scores, other locked thresholds: fewer found, more called back, or none locked; asked only with a margin."""
+    old, same = judged("old", 2.5), judged("new", 2.5)
+    for margin, wanted in ((0.1, against), (None, [])):
+        config = PromotionConfig(subgroups=(), recall_margin=margin)
+        found = answer_of(same, old, "old", cohort(), "s", config, Locked(candidate, in_use))
+        assert [rule.rule for rule in found.rules if rule.is_met is False] == wanted
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tasks.adapters.models.checkpoints import TRAINING, load_checkpoint, save_ch
 from tasks.adapters.models.handing_on import export_checkpoint
 from tasks.adapters.models.model_files import SIDECAR, kept_terms
 from tasks.adapters.models.seen_patients import read_seen_patients, seen_patients
+from tasks.adapters.models.whole_models import WholeModel
 from tasks.adapters.scoring.prediction import weights_note
 
 TERMS = "The terms of EMBED forbid passing on data and weights made of this set."
@@ -31,6 +33,13 @@ def checkpoint_of(folder: Path, *terms: str) -> Path:
         patients=seen_patients("key", {}, trained=["P1"], tuned=["P2"]),
     )
     return folder
+
+
+def whole(folder: Path) -> WholeModel:
+    """The layer as a model, without a network."""
+    read = load_checkpoint(folder)
+    terms = kept_terms(read.sidecar)
+    return WholeModel(folder=folder, sha256=read.sha256, network=torch.nn.Identity(), networks=1, terms=terms)
 
 
 def test_what_is_handed_on_is_whole_but_for_the_training_state(tmp_path: Path) -> None:
@@ -60,6 +69,7 @@ def test_weights_whose_data_may_not_be_passed_on_are_handed_on_only_by_who_says_
 
 def test_a_prediction_says_what_the_terms_of_its_weights_forbid(tmp_path: Path) -> None:
     """In the sentence that names the weights, at the head of the page; of other weights nothing."""
-    bound, free = load_checkpoint(checkpoint_of(tmp_path / "bound", TERMS)), load_checkpoint(checkpoint_of(tmp_path / "free"))
+    bound, free = whole(checkpoint_of(tmp_path / "bound", TERMS)), whole(checkpoint_of(tmp_path / "free"))
     assert weights_note(bound, {}, {}) == f"Weights {bound.sha256[:12]} of bound. {TERMS}"
     assert weights_note(free, {}, {}) == f"Weights {free.sha256[:12]} of free."
+    assert "the mean of 3 networks" in weights_note(replace(free, networks=3), {}, {})
