@@ -279,6 +279,12 @@ VERBS: Final = (
         runs="deployments.commands.life.scoring_log:app",
     ),
     Verb(
+        name="infer",
+        group=SERVICE,
+        help="Score a folder's exams by the model in use, for programs: files in, result.json and an exit code out.",
+        runs="deployments.commands.life.folder_scoring:infer",
+    ),
+    Verb(
         name="serve",
         group=SERVICE,
         help="Bring up the workstation: Prefect UI, scheduled deployments, workers, inbox watch; Ctrl-C stops all.",

@@ -20,7 +20,7 @@ from schemas.errors import ConfigError
 from tasks.adapters.inbox.source_folder import InboxWatch, inbox_state
 from tasks.adapters.interpreter import python_command
 from tasks.adapters.pacs.listening.listener_main import listener_command
-from tasks.adapters.workspace import SERVER_AUTH, Workspace
+from tasks.adapters.workspace import SERVER_AUTH, Workspace, write_atomically
 
 ARRIVED = "mammo.exams.arrived"
 _SECONDS_TO_END = 20.0
@@ -117,12 +117,21 @@ def _children(config: RunConfig, service: ServiceConfig, home: Path) -> Iterator
     children = [_Child([*worker, "--pool", pool, "--name", f"{pool}-worker"], home / f"{pool}.log") for pool in POOLS]
     if config.pacs is not None and config.pacs.listen is not None:
         children.append(_Child(listener_command(config.pacs, config.ingest.source_dir, home), home / "listener.log"))
+    if service.scoring_stays:
+        children.append(_Child(scoring_command(config, home), home / "scoring.log"))
     try:
         for child in children:
             child.start()
         yield children
     finally:
         _end_all([child.process.pid for child in children if child.process is not None])
+
+
+def scoring_command(config: RunConfig, home: Path) -> list[str]:
+    """The command that stays with the network loaded; leaves the config that it reads in ``home``, the owner's only."""
+    path = home / "scoring.json"
+    write_atomically(path, config.model_dump_json().encode())  # JSON is YAML
+    return python_command("-m", "deployments.cli", "infer", str(path), "--stay")
 
 
 def _end_all(pids: list[int]) -> None:

@@ -62,5 +62,8 @@ class ServiceConfig(Config):
     gpu_slots: PositiveInt = Field(1, description="Tasks with the tag gpu that may run at the same time")
     runs_at_once: PositiveInt = Field(4, description="Flow runs that each worker executes at the same time")
     silence_s: int = Field(90, ge=31, description="A flow run that gave no sign of life for this long is marked crashed")
+    scoring_stays: bool = Field(
+        False, description="Keep a process with the network loaded, which answers mammo infer; it needs trained weights"
+    )
     notice: Notice | None = Field(None, description="Who is told when a flow run fails or crashes; null = nobody")
     kubernetes: KubernetesPools | None = Field(None, description="Runs are pods (mammo deploy); null = processes of workers")

@@ -157,6 +157,11 @@ class Workspace:
         return self.root / "prediction_log"
 
     @property
+    def scoring_dir(self) -> Path:
+        """Where a process that stays with a loaded network is asked (``tasks.adapters.lifecycle.inference``)."""
+        return self.root / "infer"
+
+    @property
     def outbox_path(self) -> Path:
         """Which results went back to which peer (``tasks.adapters.results.outbox``)."""
         return self.stage_dir("return_results") / "outbox.sqlite"

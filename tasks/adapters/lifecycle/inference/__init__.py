@@ -1,0 +1,1 @@
+"""One exam quickly: from a folder of DICOM files to scores in another, without a store and with a network that stays loaded."""
