@@ -34,6 +34,7 @@ from gmic_model.networks.registry import build_network
 from schemas.config.run import RunConfig
 from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.dicom.dicom_file import read_pixels
+from tasks.adapters.interpreter import THREADS_SLEEP_SOON
 from tasks.adapters.lifecycle.inference.folder_contract import answer
 from tasks.adapters.lifecycle.inference.scorer import Scorer
 from tasks.adapters.lifecycle.inference.warm_process import asked
@@ -50,6 +51,9 @@ def main() -> None:
     parser.add_argument("--syntax", default="JPEG lossless")
     parser.add_argument("--flat", type=int, default=0, help="exams to send through one scorer")
     given = parser.parse_args()
+    if THREADS_SLEEP_SOON.keys() - os.environ.keys():  # as `mammo` sets it; torch's threads read it when they are loaded
+        again = [sys.executable, "-m", "benchmarks.operations.bench_infer", *sys.argv[1:]]
+        os.execve(sys.executable, again, {**THREADS_SLEEP_SOON, **os.environ})  # noqa: S606  # this very interpreter
     with tempfile.TemporaryDirectory() as name:
         if given.flat:
             flat(Path(name), given.flat)
@@ -146,7 +150,7 @@ def flat(folder: Path, exams: int) -> None:
     """Exams of one scorer; the files are the same ones, whose memory would grow as that of others does."""
     files = write_phantom_dicoms(folder / "files", exams=1, shape_px=SMALL_PX, syntaxes=("native",))["native"]
     small = {"window_px": (384, 256), "erosion_iterations": 10, "crop_buffer_px": 10, "jitter_shift_px": 8, "jitter_size_px": 0}
-    model = {"kind": "resnet22", "image_size": (384, 256)}
+    model = {"kind": "resnet-22", "image_size": (384, 256)}
     config = site(folder, files[0].parent, preprocess=small, model=model, ingest={
         "source_dir": files[0].parent, "profile": "phantom"})  # fmt: skip
     with Scorer(config) as scorer:
