@@ -9,17 +9,15 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from schemas.config.pacs import PacsConfig, ResultsConfig
-from schemas.config.run import RunConfig, Stage
-from schemas.errors import CheckpointError
-from schemas.reports.clinic import OperatingPointsFile
+from schemas.config.run import RunConfig
 from schemas.reports.pages import ReturnReport
-from schemas.reports.training import TrainReport
+from tasks.adapters.lifecycle.in_use import points_in_use
 from tasks.adapters.lock import held_lock, reading
 from tasks.adapters.provenance import now
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import add_to_run_name, progress, show_table
-from tasks.stage import load_report, read_workspaces, report_path
+from tasks.stage import read_workspaces
 
 logger = logging.getLogger(__name__)
 
@@ -63,22 +61,9 @@ def _returned(config: RunConfig, pacs: PacsConfig, settings: ResultsConfig) -> R
         pseudonyms=open_key(Workspace(config.workspace_dir).key_path),
         network=config.model.title.upper(),
         code_version=version("mammography-gmic"),
-        points=_points(config, next((exam.weights_sha256 for exam in prediction.exams.values()), "")),
+        points=points_in_use(config, next((exam.weights_sha256 for exam in prediction.exams.values()), "")),
         now=now().astimezone().replace(tzinfo=None),
     )
     outbox_path = Workspace(config.workspace_dir).outbox_path
     with progress("return", len(prediction.exams), "exams") as tracker:
         return return_due(run, outbox_path, prediction, tracker.advance_to)
-
-
-def _points(config: RunConfig, weights_sha256: str) -> OperatingPointsFile | None:
-    """The thresholds beside the weights that predicted, if these are at hand."""
-    from tasks.adapters.models.locking import kept_points
-
-    folder = config.checkpoint
-    if folder is None and report_path(config.workspace_dir, Stage.TRAIN).exists():
-        folder = load_report(config, Stage.TRAIN, TrainReport).checkpoint_path
-    try:
-        return None if folder is None else kept_points(folder, weights_sha256)
-    except CheckpointError:  # those of other weights, which lie there now
-        return None

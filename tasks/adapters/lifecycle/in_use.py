@@ -17,6 +17,7 @@ from tasks.adapters.provenance import cleaned_text, config_preprocessing, file_s
 from tasks.adapters.workspace import Workspace, exam_store_dir
 
 if TYPE_CHECKING:
+    from schemas.reports.clinic import OperatingPointsFile
     from tasks.adapters.lifecycle.promotion import Judged
     from tasks.adapters.models.whole_models import WholeModel
 
@@ -172,6 +173,17 @@ def locked_thresholds(config: RunConfig, folder: Path, sha256: str) -> dict[str,
         for point in points
         if point.specificity == specificity
     }
+
+
+def points_in_use(config: RunConfig, weights_sha256: str) -> OperatingPointsFile | None:
+    """The thresholds of weights that have predicted, if these are the ones that a prediction would take now."""
+    from tasks.adapters.models.locking import kept_points
+    from tasks.adapters.models.whole_models import home_of
+
+    try:
+        return kept_points(home_of(named_folder(config)), weights_sha256)
+    except (CheckpointError, ConfigError):  # those of other weights, which are in use by now; or there are none any more
+        return None
 
 
 def stated(text: str, name: str) -> str:

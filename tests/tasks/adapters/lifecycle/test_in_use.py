@@ -25,15 +25,17 @@ from schemas.config.evaluation import EvaluateConfig, PromotionConfig
 from schemas.config.run import RunConfig
 from schemas.errors import CheckpointError, ConfigError
 from schemas.exam import Split
+from schemas.reports.clinic import OperatingPointsFile
 from schemas.reports.data import SplitReport
 from tasks.adapters.inbox.ledger import Ledger
-from tasks.adapters.lifecycle.in_use import folder_in_use
+from tasks.adapters.lifecycle.in_use import folder_in_use, points_in_use
 from tasks.adapters.lifecycle.kept_evaluations import read_kept_evaluation
 from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
-from tasks.adapters.models.model_files import ensemble_sha256, members_of, write_ensemble
+from tasks.adapters.models.model_files import OPERATING_POINTS, ensemble_sha256, members_of, write_ensemble
 from tasks.adapters.models.seen_patients import seen_patients
 from tasks.adapters.models.whole_models import load_model
 from tasks.adapters.pages.withdrawn import forget_pages
+from tasks.adapters.provenance import provenance
 from tasks.adapters.scoring.scored_views import score_rows
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
@@ -132,6 +134,17 @@ def test_a_promotion_and_the_way_back(site: Site) -> None:
     history = site.mammo("list", "--history").output
     assert "promoted by Ada: better" in history and ": recall fell" in history
     assert site.mammo("rollback", "--why", "again").exception is not None
+
+
+def test_results_know_the_thresholds_of_the_model_in_use(site: Site) -> None:
+    """What goes back to a PACS says them of the weights that predicted: the promoted ones, not those trained last."""
+    points = OperatingPointsFile(
+        checkpoint_sha256=site.digests[0], provenance=provenance(site.config, site.splits, seed=0), by_finding={}
+    )
+    (site.workspace.root / "net-0" / OPERATING_POINTS).write_text(points.model_dump_json())
+    assert points_in_use(site.config, site.digests[0]) is None
+    assert site.mammo("promote", str(site.workspace.root / "net-0"), "--why", "first").exit_code == 0
+    assert points_in_use(site.config, site.digests[0]) == points and points_in_use(site.config, site.digests[1]) is None
 
 
 def test_an_ensemble_is_one_model(site: Site) -> None:
