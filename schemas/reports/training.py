@@ -29,6 +29,23 @@ class SeenPatients(Report):
     tuned: tuple[str, ...] = Field(description="Patients who chose among the weights")
 
 
+class NumbersOfImages(Report):
+    """How a number is distributed over images: counts between edges, and below and above them."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...] = Field(description="One more than there are edges")
+    missing: int = Field(description="Images that do not say it")
+
+
+class ImageReference(Report):
+    """In a checkpoint's sidecar: what the images were like that the weights learnt from, counted, not one by one."""
+
+    images: int
+    exams: int
+    numbers: dict[str, NumbersOfImages] = Field(description="By column of the manifest, between tenths")
+    categories: dict[str, dict[str, int]] = Field(description="By column of the manifest: how many images are of each kind")
+
+
 class StartedPart(Report):
     """What one file of weights gave to a network before its first step."""
 

@@ -23,6 +23,8 @@ SIDECAR = "checkpoint.json"
 """Beside the weights: what they are, and their digest."""
 PATIENTS = "patients.json"
 """Beside the weights: see ``schemas.reports.training.SeenPatients``."""
+IMAGE_REFERENCE = "image_reference"
+"""Key in the sidecar: see ``tasks.adapters.models.image_reference``."""
 ENSEMBLE = "ensemble.json"
 """In a search's folder: the models that it chose."""
 RECALIBRATION = "recalibration.json"
@@ -125,7 +127,7 @@ def terms_of(members: Sequence[EnsembleMember]) -> tuple[str, ...]:
     Raises:
         CheckpointError: A folder is no checkpoint.
     """
-    return tuple(dict.fromkeys(sentence for member in members for sentence in kept_terms(_sidecar(member.path))))
+    return tuple(dict.fromkeys(sentence for member in members for sentence in kept_terms(read_sidecar(member.path))))
 
 
 def write_recalibration(folder: Path, kept: RecalibrationFile) -> None:
@@ -163,20 +165,25 @@ def read_recalibration(folder: Path, sha256: str) -> RecalibrationFile | Tempera
     return kept
 
 
-def _member(folder: Path) -> EnsembleMember:
-    sidecar = _sidecar(folder)
-    try:
-        best = [epoch["tuning_malignant_auroc"] for epoch in sidecar.get("epochs", ())][-1:]
-        return EnsembleMember(path=folder, sha256=sidecar["sha256"][WEIGHTS], tuning_malignant_auroc=best[0] if best else None)
-    except (ValueError, KeyError, TypeError, AttributeError) as missing:
-        raise _no_checkpoint(folder, missing) from missing
+def read_sidecar(folder: Path) -> dict[str, Any]:
+    """What ``checkpoint.json`` of a folder says; the weights are not looked at.
 
-
-def _sidecar(folder: Path) -> dict[str, Any]:
+    Raises:
+        CheckpointError: It is no checkpoint.
+    """
     try:
         sidecar = json.loads((folder / SIDECAR).read_text())
         return dict(sidecar)
     except (OSError, ValueError, TypeError) as missing:
+        raise _no_checkpoint(folder, missing) from missing
+
+
+def _member(folder: Path) -> EnsembleMember:
+    sidecar = read_sidecar(folder)
+    try:
+        best = [epoch["tuning_malignant_auroc"] for epoch in sidecar.get("epochs", ())][-1:]
+        return EnsembleMember(path=folder, sha256=sidecar["sha256"][WEIGHTS], tuning_malignant_auroc=best[0] if best else None)
+    except (ValueError, KeyError, TypeError, AttributeError) as missing:
         raise _no_checkpoint(folder, missing) from missing
 
 

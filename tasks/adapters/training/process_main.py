@@ -28,7 +28,7 @@ from schemas.reports.training import EpochRecord, PretrainEpoch, StartedPart, St
 from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import delete_checkpoints
-from tasks.adapters.models.model_files import kept_terms
+from tasks.adapters.models.model_files import IMAGE_REFERENCE, kept_terms
 from tasks.adapters.models.networks import require_same_images
 from tasks.adapters.models.start_files import open_start
 from tasks.adapters.training.loop import Epoch, EpochFacts, Training, run_training_loop
@@ -222,6 +222,8 @@ def _prepared(
     record_type: type[Epoch],
     about: Mapping[str, Any],
 ) -> Training:
+    if data.images is not None:
+        about = {**about, IMAGE_REFERENCE: data.images.model_dump(mode="json")}
     return Training(
         name=request.name,
         config=request.fit,

@@ -21,7 +21,8 @@ from schemas.config.training import FitConfig, PretrainConfig
 from schemas.errors import StoreError, TrainingError
 from schemas.exam import FINDINGS, Split
 from schemas.reports.data import SplitReport
-from schemas.reports.training import SeenPatients
+from schemas.reports.training import ImageReference, SeenPatients
+from tasks.adapters.models.image_reference import image_reference
 from tasks.adapters.models.seen_patients import seen_patients
 from tasks.adapters.store.exam_store import ExamStore, open_store
 from tasks.adapters.store.manifest import exam_records, manifest_with_splits, read_manifest
@@ -50,6 +51,7 @@ class TrainingData:
         views: Reader of both.
         seen: Who they are; None = the weights to begin with do not say whom they have seen.
         terms: What the terms of the store's data forbid.
+        images: What the training images are like, for other sites.
     """
 
     sampler: DrawsEpochs
@@ -58,6 +60,7 @@ class TrainingData:
     views: StoredViews
     seen: SeenPatients | None
     terms: tuple[str, ...] = ()
+    images: ImageReference | None = None
 
 
 def training_data(config: RunConfig, splits: SplitReport) -> TrainingData:
@@ -184,4 +187,5 @@ def _data(
         trained=training["patient_id"].unique(),
         tuned=tuning["patient_id"].unique(),
     )
-    return TrainingData(sampler, train, tuning.reset_index(drop=True), views, seen, settings.terms)
+    images = image_reference(training)
+    return TrainingData(sampler, train, tuning.reset_index(drop=True), views, seen, settings.terms, images)

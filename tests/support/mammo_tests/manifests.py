@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
 from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, VIEWS_PER_EXAM
@@ -91,3 +92,20 @@ def copy_value(column: str, source: int, *rows: int) -> Breakage:
 def append_line(splits: pd.DataFrame, patient_id: object, split: str) -> pd.DataFrame:
     """One more line of the split table."""
     return pd.concat([splits, pd.DataFrame({"patient_id": [patient_id], "split": [split]})], ignore_index=True)
+
+
+def described_images(seed: int, exams: int = 400, *, brighter: float = 0.0, maker: str = "ACME") -> pd.DataFrame:
+    """Four images an exam, with what a summary of images counts."""
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "exam_id": np.repeat([f"E{exam}" for exam in range(exams)], 4),
+            "view_position": ["CC", "MLO", "CC", "MLO"] * exams,
+            "manufacturer": np.where(rng.random(4 * exams) < 0.97, maker, None),
+            "model_name": np.where(rng.random(4 * exams) < 0.001, "Rare", "One"),
+            "pixel_mean": np.repeat(rng.normal(1000 + brighter, 100, exams), 4),
+            "tissue_fraction": np.repeat(rng.beta(4, 6, exams), 4),
+            "patient_age_years": np.where(rng.random(4 * exams) < 0.1, np.nan, 55.0),
+            "malignant": 1,
+        }
+    )

@@ -19,6 +19,7 @@ from schemas.errors import CheckpointError, TrainingError
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.checkpoints import latest_checkpoint, load_checkpoint
+from tasks.adapters.models.image_reference import kept_reference
 from tasks.adapters.models.model_files import SIDECAR, kept_terms
 from tasks.adapters.models.seen_patients import SeenBy, read_seen_patients
 from tasks.adapters.store.manifest import read_splits
@@ -196,6 +197,8 @@ def test_training_begins_with_files_and_says_what_of_them(stored: tuple[Path, Sp
     serve(asked, ALONE)
     before, after = load_checkpoint(begun_with), load_checkpoint(asked.run_dir / "epoch-0000")
     assert kept_terms(before.sidecar) == kept_terms(after.sidecar) == (TERMS,)
+    images = kept_reference(after.sidecar)
+    assert images is not None and images.images == splits.counts["train"].images
     for name, value in before.weights.items():
         if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
             is_frozen = name.startswith(("localization.backbone.", "mil.patch_network."))
