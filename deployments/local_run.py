@@ -43,7 +43,7 @@ def finished_report(verb: str, config: RunConfig) -> Report | None:
     return report
 
 
-def run_verb(verb: str, config: RunConfig, **parameters: bool) -> Report:
+def run_verb(verb: str, config: RunConfig, **parameters: bool | str) -> Report:
     """Runs ``flows.<verb>`` with the tags by which its run is found in the UI.
 
     Args:

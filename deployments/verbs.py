@@ -227,6 +227,13 @@ VERBS: Final = (
         runs="deployments.commands.life.site_models:app",
     ),
     Verb(
+        name="accept",
+        group=NETWORK,
+        help="Judge a model on this site's exams by the rules of the config, and propose a threshold for each device.",
+        runs="deployments.commands.life.site_acceptance:accept",
+        deployment=Deployment(about="Judge a model on this site's exams by the rules of the config.", pool="mammo-gpu"),
+    ),
+    Verb(
         name="scrub",
         group=UPKEEP,
         help="Read every stored image and compare it with its digests; damage ends with code 5.",

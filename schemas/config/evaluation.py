@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from schemas.config.network import TableRow
 from schemas.config.section import ADDED_LATER, FORMER_DEFAULT, Config, Fraction
@@ -182,6 +183,70 @@ class PromotionConfig(Config):
     allow_unknown_patients: bool = Field(
         False, description="Let weights pass that do not say whether they have seen the patients who judged them"
     )
+
+
+class AcceptanceRule(StrEnum):
+    """What ``mammo accept`` asks of a model on a site's exams."""
+
+    LOCKED = "locked threshold"
+    UNSEEN = "unseen patients"
+    EXAMS = "enough exams"
+    DEVICES = "expected devices"
+    RECALL = "recall rate"
+    SENSITIVITY = "sensitivity"
+    SPECIFICITY = "specificity"
+    CALIBRATION = "calibration"
+    GROUPS = "recall rate by group"
+    BY_DEVICE = "recall rate by device"
+    IMAGES = "images as in training"
+
+
+class AcceptanceConfig(Config):
+    """What a model must show on this site's exams before ``mammo accept`` calls it accepted."""
+
+    finding: Finding = Field(Finding.MALIGNANT, description="The finding whose locked threshold recalls an exam")
+    recall_rate: Fraction | None = Field(
+        None,
+        description="Share of exams that should be recalled here; null = as many as the readers recalled of the same exams",
+    )
+    recall_margin: float = Field(
+        0.03, gt=0, lt=1, description="By how much the recall rate may lie above or below: its whole interval must lie within"
+    )
+    minimum_exams: PositiveInt = Field(200, description="Exams without which nothing is decided")
+    devices: tuple[str, ...] = Field(
+        (), description="Devices of which exams must be there, each as manufacturer and model, or a part of these words"
+    )
+    minimum_sensitivity: Fraction | None = Field(
+        None, description="Of breasts, at the locked threshold: its interval must lie above; null = not asked"
+    )
+    minimum_specificity: Fraction | None = Field(
+        None, description="Of breasts, at the locked threshold: its interval must lie above; null = not asked"
+    )
+    calibration_range: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.5, 2.0), description="Findings observed over findings expected by the locked recalibration: within these"
+    )
+    subgroups: tuple[str, ...] = Field(
+        ("vendor", "device model", "density", "age"), description="Attributes in whose groups the recall rate is looked at"
+    )
+    subgroup_margin: float = Field(0.06, gt=0, lt=1, description="The margin of the recall rate in a group, and of a device")
+    subgroup_minimum_exams: PositiveInt = Field(50, description="A group, or a device, with fewer exams is not judged")
+    remarks: tuple[AcceptanceRule, ...] = Field(
+        (
+            AcceptanceRule.UNSEEN,
+            AcceptanceRule.CALIBRATION,
+            AcceptanceRule.GROUPS,
+            AcceptanceRule.BY_DEVICE,
+            AcceptanceRule.IMAGES,
+        ),
+        description="Rules that are remarked on and decide nothing; every other one must be met",
+    )
+    gallery_exams: NonNegativeInt = Field(12, description="Exams shown at most, the worst errors first")
+
+    @model_validator(mode="after")
+    def _range_is_in_order(self) -> AcceptanceConfig:
+        if self.calibration_range[0] >= self.calibration_range[1]:
+            raise ValueError("accept.calibration_range: the lower end comes first")
+        return self
 
 
 class ExplainConfig(Config):

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from schemas.config.evaluation import (
+    AcceptanceConfig,
     EvaluateConfig,
     ExplainConfig,
     PromotionConfig,
@@ -69,6 +70,9 @@ class RunConfig(Config):
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Breast-level metrics on the test split")
     promotion: PromotionConfig = Field(
         PromotionConfig(), json_schema_extra=ADDED_LATER, description="What a model must show before it is put into use"
+    )
+    accept: AcceptanceConfig = Field(
+        AcceptanceConfig(), json_schema_extra=ADDED_LATER, description="What a model must show on this site's exams"
     )
     explain: ExplainConfig = Field(ExplainConfig(), description="Panels and the gallery")
     report: ReportConfig = Field(ReportConfig(), description="The page of the whole run")

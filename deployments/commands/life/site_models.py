@@ -65,14 +65,11 @@ def install(
 
     With --key a pack that is not signed with it is refused.
     """
-    from tasks.adapters.lifecycle.in_use import register_candidate
-    from tasks.adapters.lifecycle.packing import install_pack
+    from tasks.adapters.lifecycle.accepting.model_source import install_model
 
     run = load_config(config)
     opened = _opened(path, key)
-    workspace = Workspace(run.workspace_dir)
-    installed = install_pack(opened, workspace.models_dir)
-    register_candidate(workspace, installed.folder, opened.manifest.sha256, source="pack")
+    installed = install_model(Workspace(run.workspace_dir), opened)
     difference = installed.largest_difference
     typer.echo(f"{installed.folder}: {'was installed before' if installed.was_there else 'installed'}. {_signed(opened)}")
     typer.echo(

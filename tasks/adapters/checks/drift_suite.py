@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 LARGEST_INDEX: Final = 0.25
 """Population stability index above which a distribution is called changed; 0.1 to 0.25 is usual between years."""
-_FEWEST_EXAMS: Final = 25
+FEWEST_EXAMS: Final = 25
+"""On either side; with fewer a distribution is not compared."""
 _EARLIER_BATCHES: Final = 5
 _BINS: Final = 10
 _LARGEST_SIGMA: Final = 3.0
@@ -52,24 +53,27 @@ def stability_index(new_B: NDArray[np.int64], old_B: NDArray[np.int64]) -> float
     return float(((p_B - q_B) * np.log(p_B / q_B)).sum())
 
 
+def excess_over_chance(new_B: NDArray[np.int64], old_B: NDArray[np.int64], new_exams: int, old_exams: int) -> float:
+    """The index of two histograms less what chance gives exams of one population in 999 of 1000 cases."""
+    degrees = max(1, len(new_B) - 1)
+    chance = 2.0 * float(gammaincinv(degrees / 2.0, 0.999))  # 99.9 % point of chi squared; scipy.stats is slow to import
+    return stability_index(new_B, old_B) - chance * (1 / new_exams + 1 / old_exams)
+
+
 def _excess_index(manifest: pd.DataFrame, newest: pd.Series[Any], name: str, watch: Watch) -> float:
     """The index less what chance gives exams of one population in 999 of 1000 cases; NaN with too few exams.
 
     Of one population, index / (1 / new + 1 / old) follows chi-squared with bins - 1 degrees of freedom.
     """
-    exams = [int(manifest.loc[part, "exam_id"].nunique()) for part in (newest, ~newest)]
-    if min(exams) < _FEWEST_EXAMS:
+    exams, others = (int(manifest.loc[part, "exam_id"].nunique()) for part in (newest, ~newest))
+    if min(exams, others) < FEWEST_EXAMS:
         return float("nan")
     values = manifest[name]
     if watch is Watch.NUMBER:
         edges = np.unique(values[~newest].dropna().astype(float).quantile(np.linspace(0, 1, _BINS + 1)[1:-1]))
         values = pd.Series(np.digitize(values.astype(float), edges), index=values.index).where(values.notna())
     counts = pd.crosstab(values.astype("string").fillna("not given"), newest.to_numpy())
-    new_B, old_B = counts[True].to_numpy(), counts[False].to_numpy()
-    degrees = max(1, len(counts) - 1)
-    chance = 2.0 * float(gammaincinv(degrees / 2.0, 0.999))  # 99.9 % point of chi squared; scipy.stats is slow to import
-    chance *= 1 / exams[0] + 1 / exams[1]
-    return stability_index(new_B, old_B) - chance
+    return excess_over_chance(counts[True].to_numpy(), counts[False].to_numpy(), exams, others)
 
 
 def _feed_measures(manifest: pd.DataFrame) -> dict[str, float]:

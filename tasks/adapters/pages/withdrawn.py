@@ -87,6 +87,9 @@ def forget_pages(workspace: Workspace, names: Collection[str]) -> None:
     if any(_is_of(path, images | exams) for path in explained.rglob("*")):
         shutil.rmtree(explained)
     _forget_scores(workspace, images, exams)
+    accepted = workspace.stage_dir("accept")
+    if _speaks_of(accepted / "scores.csv", names):
+        shutil.rmtree(accepted)
     for stage in (Stage.REPORT.value, "scrub"):
         if _speaks_of(workspace.report_path(stage), names):
             shutil.rmtree(workspace.stage_dir(stage))

@@ -254,9 +254,11 @@ class Evaluation:
         reported = self.breasts[self.breasts["model"] == self.test["model"].iloc[0]]
         return minus_before(reported, before, config.confidence)
 
-    def measured(self, config: EvaluateConfig, locked: Locked) -> dict[str, FindingMetrics]:
+    def measured(
+        self, config: EvaluateConfig, locked: Locked, findings: Sequence[Finding] = FINDINGS
+    ) -> dict[str, FindingMetrics]:
         """The measures of each finding, by its name; ``locked`` is what the weights' own site fixed."""
-        return {finding.value: self._measure(finding, config, locked) for finding in FINDINGS}
+        return {finding.value: self._measure(finding, config, locked) for finding in findings}
 
     def _measure(self, finding: Finding, config: EvaluateConfig, locked: Locked) -> FindingMetrics:
         reported = self.test["model"].iloc[0]

@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 from pandas.api.extensions import ExtensionArray
 
 from schemas.errors import StoreError
-from schemas.exam import FINDINGS, UNKNOWN, ExamRecord, Finding, Laterality, QuarantinedFile
-from schemas.layout import DEVICE_COLUMNS, MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SPLIT_NAMES, Column
+from schemas.exam import FINDINGS, NOT_KNOWN, UNKNOWN, ExamRecord, Finding, Laterality, QuarantinedFile
+from schemas.layout import (
+    DEVICE_COLUMNS,
+    MANIFEST_COLUMNS,
+    MANIFEST_NAMES,
+    OPTIONAL_COLUMNS,
+    SOFTWARE_VERSIONS,
+    SPLIT_NAMES,
+    Column,
+)
 from schemas.reports.data import SplitReport
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.parts import manifest_parts, manifest_table, manifest_writer, write_manifest
@@ -223,6 +231,19 @@ def published_patients(store: ExamStore) -> dict[str, str]:
             patients.update(zip(part["image_id"].to_pylist(), part["patient_id"].to_pylist(), strict=True))
         return patients
     return {}
+
+
+def devices_of(manifest: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """From an exam to its device and that device's software, as its first image names them; each "not known" where none does."""
+    first = manifest.drop_duplicates("exam_id")
+    names = ("manufacturer", "model_name", "device_id", SOFTWARE_VERSIONS)
+    columns = [first[name] if name in first else pd.Series(index=first.index, dtype="string") for name in names]
+    said = pd.concat(columns, axis=1, keys=names).astype("string").fillna("")
+    named = {}
+    for exam_id, maker, model, device_id, software in zip(first["exam_id"], *(said[name] for name in names), strict=True):
+        parts = [part for part in (maker, model, device_id) if part]
+        named[str(exam_id)] = (" ".join(parts) or NOT_KNOWN, software or NOT_KNOWN)
+    return named
 
 
 def data_version(manifest: pd.DataFrame) -> str:

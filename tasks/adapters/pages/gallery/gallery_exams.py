@@ -70,7 +70,12 @@ def choose_exams(test: pd.DataFrame, failures: Sequence[Failure], most: int) -> 
     failed = [exam_id for exam_id in chain.from_iterable(zip_longest(*kinds.values())) if exam_id is not None]
     rank = test.assign(rank=-(2 * (test["malignant"] == 1) + (test["benign"] == 1)).astype(int))
     rest = rank.groupby("exam_id")["rank"].min().reset_index().sort_values(["rank", "exam_id"])["exam_id"]
-    order = {exam_id: place for place, exam_id in enumerate(list(dict.fromkeys([*failed, *rest]))[:most])}
+    return lines_in_order(test, list(dict.fromkeys([*failed, *rest]))[:most])
+
+
+def lines_in_order(test: pd.DataFrame, exam_ids: Sequence[str]) -> pd.DataFrame:
+    """The lines of these exams, exam by exam, views in hanging order."""
+    order = {exam_id: place for place, exam_id in enumerate(exam_ids)}
     kept = test[test["exam_id"].isin(order)]
     hung = kept.assign(place=kept["exam_id"].map(order)).sort_values(
         ["place", "view_position", "laterality", "image_id"], ascending=[True, True, False, True]

@@ -8,6 +8,7 @@ either is not recalled only if every breast is known not to be. The same holds f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,27 @@ def original_read(
     )
 
 
+def exam_reads(images: pd.DataFrame, recalled: Sequence[int]) -> dict[str, int]:
+    """Whether the recorded read recalled each exam: 1, 0, or 255 where it is not known of every breast and of none yes.
+
+    Args:
+        images: Lines of the manifest.
+        recalled: BI-RADS categories that recall.
+    """
+    breasts = images.drop_duplicates(LEVELS["breast"])
+    rank = pd.Series(_decided(breasts["birads"].fillna(UNKNOWN).astype(np.int64), recalled)).map(_RANK)
+    strongest = rank.groupby(breasts["exam_id"].to_numpy(), sort=False).max()
+    known = {rank: value for value, rank in _RANK.items()}
+    return {str(exam_id): known[int(value)] for exam_id, value in strongest.items()}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _decided(birads: pd.Series[Any], recalled: Sequence[int]) -> NDArray[np.int64]:
+    off_scale = [UNKNOWN, *(category for category in _OFF_SCALE if category not in recalled)]
+    decided: NDArray[np.int64] = np.where(birads.isin(off_scale), UNKNOWN, birads.isin(recalled).astype(np.int64))
+    return decided
 
 
 def _with_reads(breasts: pd.DataFrame, images: pd.DataFrame, recalled: Sequence[int]) -> pd.DataFrame:
@@ -67,10 +88,9 @@ def _with_reads(breasts: pd.DataFrame, images: pd.DataFrame, recalled: Sequence[
     about = images.drop_duplicates(keys)[[*keys, "birads", "label_source"]]
     read = breasts.merge(about, on=keys, how="left")
     birads = read["birads"].fillna(UNKNOWN).astype(np.int64)
-    off_scale = [UNKNOWN, *(category for category in _OFF_SCALE if category not in recalled)]
     return read.assign(
         birads=birads,
-        read=np.where(birads.isin(off_scale), UNKNOWN, birads.isin(recalled).astype(np.int64)),
+        read=_decided(birads, recalled),
         label=read[READ_FINDING.value].where(read["label_source"] != LABELLED_BY_READ, UNKNOWN),
         score=read[f"{READ_FINDING.value}_score"],
     )
