@@ -25,7 +25,15 @@ from tasks.adapters.lifecycle.accepting.model_source import model_folder
 from tasks.adapters.lifecycle.packing import pack_model
 from tasks.adapters.models.checkpoints import save_checkpoint
 from tasks.adapters.models.image_reference import image_reference
-from tasks.adapters.models.model_files import IMAGE_REFERENCE, OPERATING_POINTS, SIDECAR, WEIGHTS
+from tasks.adapters.models.model_files import (
+    ENSEMBLE,
+    IMAGE_REFERENCE,
+    OPERATING_POINTS,
+    SIDECAR,
+    WEIGHTS,
+    members_of,
+    write_ensemble,
+)
 from tasks.adapters.models.seen_patients import seen_patients
 from tasks.adapters.pages.evaluations.acceptance_page import acceptance_text
 from tasks.adapters.pages.withdrawn import forget_pages
@@ -150,12 +158,18 @@ def test_readers_alone_and_nobody_at_all(site: Site) -> None:
 
 
 def test_a_pack_is_judged_and_what_does_not_fit_is_refused_with_a_remedy(site: Site, tmp_path: Path) -> None:
-    """A pack carries the summary of its training images; another preprocessing, no such model, no patient left: a sentence."""
+    """A pack, here of an ensemble, has the summary of its training images.
+
+    Another preprocessing, no such model, no patient who is left: a sentence each.
+    """
     site.publish()
-    pack_model(site.weights, tmp_path / "model.pack")
+    (tmp_path / "two").mkdir()
+    write_ensemble(tmp_path / "two" / ENSEMBLE, members_of([site.weights, site.weights]))
+    pack_model(tmp_path / "two", tmp_path / "model.pack")
     report = site.accept(str(tmp_path / "model.pack"), gallery_exams=0)
     assert report.model_dir.parent == Workspace(site.config.workspace_dir).models_dir and report.image_note == ""
     assert report.model_sha256[:12] == report.model_dir.name and report.gallery_path is None
+    assert report.evaluation is not None and len(report.evaluation.models) == 2
     assert model_folder(site.config, report.model_sha256[:8]) == report.model_dir
     with pytest.raises(ConfigError):
         site.accept("0123456789")

@@ -54,6 +54,8 @@ class DeviceRecall(Report):
         description="Threshold that would recall the target here; None = too few exams, or no target"
     )
     expected: Interval = Field(description="Share of later exams that it would recall")
+    found: Interval = Field(description="Of exams with the finding, the share that it recalls; not defined without labels")
+    unlike: tuple[str, ...] = Field(description="Columns of numbers in which its images are unlike the training's")
     needed_patients: int = Field(description="That are missing before a threshold can be proposed; 0 = none, or no target")
 
 

@@ -13,9 +13,9 @@ from schemas.config.run import RunConfig
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, UNKNOWN
 from schemas.reports.evaluation import EvaluationReport
-from schemas.reports.life.acceptance import AcceptanceReport, ImageShift
+from schemas.reports.life.acceptance import AcceptanceReport
 from schemas.reports.report import Provenance
-from schemas.reports.training import EnsembleMember
+from schemas.reports.training import EnsembleMember, ImageReference
 from tasks.adapters.lifecycle.accepting.device_recall import device_recalls
 from tasks.adapters.lifecycle.accepting.image_shifts import image_shifts
 from tasks.adapters.lifecycle.accepting.judging_exams import Cohort
@@ -37,6 +37,7 @@ from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.workspace import exam_store_dir
 
 PAGE = "acceptance.html"
+_NO_REFERENCE = "The model does not say what its training images were like: a former release trained it, or it was imported."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +108,10 @@ class SiteTrial:
         threshold, missing = self._threshold(locked)
         cohort = self._cohort(evaluation, threshold)
         evaluated = self._evaluated(evaluation, locked, scores_path)
-        groups, devices = tuple(cohort.groups(config)), device_recalls(cohort, config)
-        images, image_note = self._images()
+        reference = self._reference()
+        groups, devices = tuple(cohort.groups(config)), device_recalls(cohort, config, reference)
+        images = () if reference is None else tuple(image_shifts(self.images.test, reference))
+        image_note = _NO_REFERENCE if reference is None else ""
         evidence = Evidence(
             cohort=cohort,
             locked_missing=missing,
@@ -189,14 +192,10 @@ class SiteTrial:
             terms=tuple(dict.fromkeys((*terms_of(self.members), *read_settings(self.images.store.files).terms))),
         )
 
-    def _images(self) -> tuple[tuple[ImageShift, ...], str]:
-        """Held against the training's; and why they could not be."""
-        found = [kept_reference(read_sidecar(member.path)) for member in self.members]
-        reference = next((one for one in found if one is not None), None)
-        if reference is None:
-            note = "The model does not say what its training images were like: a former release trained it, or it was imported."
-            return (), note
-        return tuple(image_shifts(self.images.test, reference)), ""
+    def _reference(self) -> ImageReference | None:
+        """Of the training images; those of an ensemble are of one training set, so the first that says it is asked."""
+        found = (kept_reference(read_sidecar(member.path)) for member in self.members)
+        return next((one for one in found if one is not None), None)
 
     def _provenance(self) -> Provenance:
         return Provenance(

@@ -106,7 +106,11 @@ class Cohort:
 
     def rate(self, members: pd.DataFrame) -> Interval:
         """Share of some of the exams that is recalled."""
-        return _UNDEFINED if self.threshold is None else self._share(members["is_recalled"], members)
+        return _UNDEFINED if self.threshold is None else self.share(members["is_recalled"], members)
+
+    def share(self, is_hit: pd.Series[bool], members: pd.DataFrame) -> Interval:
+        """Share of some of the exams for which something holds."""
+        return mean_interval(is_hit.to_numpy(np.float64), members["patient_id"].to_numpy(str), confidence=self.confidence)
 
     def counts(self, *, left_out_patients: int) -> CohortCounts:
         """As the report has them."""
@@ -121,7 +125,7 @@ class Cohort:
             positive_exams=int((exams["label"] == 1).sum()),
             read_exams=len(read),
             recall_rate=self.rate(exams),
-            read_recall_rate=self._share(read["read"] == 1, read),
+            read_recall_rate=self.share(read["read"] == 1, read),
             recall_less_readers=_UNDEFINED if self.threshold is None else self._less_readers(read),
             read_recalled=of_readers[0],
             read_not_recalled=of_readers[1],
@@ -143,9 +147,6 @@ class Cohort:
                     recall_rate=self.rate(members),
                     is_within=self.recall(members, config.subgroup_margin).is_within if is_judged else None,
                 )
-
-    def _share(self, is_hit: pd.Series[bool], members: pd.DataFrame) -> Interval:
-        return mean_interval(is_hit.to_numpy(np.float64), members["patient_id"].to_numpy(str), confidence=self.confidence)
 
     def _less_readers(self, read: pd.DataFrame) -> Interval:
         return paired_proportions(

@@ -8,6 +8,7 @@ import pytest
 from mammo_tests.site_cohort import site_cohort, site_images
 from schemas.config.evaluation import AcceptanceConfig
 from tasks.adapters.lifecycle.accepting.device_recall import device_recalls
+from tasks.adapters.models.image_reference import image_reference
 
 CONFIG = AcceptanceConfig(recall_rate=0.1)
 
@@ -44,3 +45,16 @@ def test_without_a_target_or_a_threshold_nothing_is_proposed_or_recalled() -> No
     assert alone.recall_rate.value == pytest.approx(0.1) and alone.proposed is None and alone.needed_patients == 0
     (unlocked,) = device_recalls(site_cohort(images, score_E, threshold=None, config=CONFIG), CONFIG)
     assert unlocked.recall_rate.value is None and unlocked.is_within is None and unlocked.proposed is not None
+
+
+def test_what_a_proposed_threshold_finds_and_whose_images_are_other_ones_is_said() -> None:
+    """All exams have the finding, so a tenth of these is found; without labels nothing is said. One device is brighter."""
+    rng = np.random.default_rng(1)
+    images = site_images(1000, model_name=np.array(["One"] * 500 + ["Two"] * 500), pixel_mean=rng.normal(1000, 100, 1000))
+    reference = image_reference(images)
+    brighter = images.assign(pixel_mean=images["pixel_mean"] + np.where(images["model_name"] == "Two", 200, 0))
+    cohort = site_cohort(brighter, rng.random(1000), label=1, config=CONFIG)
+    found = {one.name: one for one in device_recalls(cohort, CONFIG, reference)}
+    assert found["ACME One"].unlike == () and found["ACME Two"].unlike == ("pixel_mean",)
+    assert found["ACME One"].found.value == pytest.approx(0.1, abs=0.01) and found["ACME One"].found.low is not None
+    assert device_recalls(site_cohort(images, rng.random(1000), config=CONFIG), CONFIG)[0].found.value is None

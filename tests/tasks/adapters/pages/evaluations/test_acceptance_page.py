@@ -34,7 +34,7 @@ def report(tmp_path: Path) -> AcceptanceReport:
     device = DeviceRecall(
         name="HOLOGIC, Inc. Selenia Dimensions D0123456789abcdef01234567", software="1.9.0.1", exams=1802, patients=1640,
         mean_score=0.21, recall_rate=interval(0.101), is_within=True, proposed=0.4177, expected=interval(0.099),
-        needed_patients=0,
+        needed_patients=0, found=interval(0.812), unlike=(),
     )  # fmt: skip
     few = {
         "software": "1.10.1.2",
@@ -42,6 +42,8 @@ def report(tmp_path: Path) -> AcceptanceReport:
         "is_within": None,
         "proposed": None,
         "expected": nothing,
+        "found": nothing,
+        "unlike": ("tissue_fraction",),
         "needed_patients": 343,
     }
     return AcceptanceReport(
@@ -95,7 +97,12 @@ def test_all_that_was_found_stands_on_the_page(report: AcceptanceReport, tmp_pat
     for field in CohortCounts.model_fields.values():
         assert str(field.title).replace("'", "&#39;") in page and str(field.description).replace("'", "&#39;") in page
     assert all(rule.reason in page and rule.reason in said for rule in report.rules)
-    assert "0.4177" in page and "343 more patients needed" in page
+    assert (
+        "0.4177" in page
+        and "81.2%, 80.2–82.2" in page
+        and "unlike training: tissue_fraction" in page
+        and "343 more patients needed" in page
+    )
     assert "proposed threshold 0.4177" in said and "343 more patients needed" in said and "REFUSED" in said
     assert "not met      images as in training (remark)" in said
     for words in ("1.10.1.2", "50 to 59", "pixel_mean", "median 400 to 420", "gallery/E12.html", "No breast has a label"):
