@@ -91,6 +91,9 @@ class ImageRecord:
         software_versions: SoftwareVersions (0018,1020), cleaned; None = not given.
         device_id: Pseudonym of DeviceSerialNumber (0018,1000).
         processing: AcquisitionDeviceProcessingDescription (0018,1400), cleaned.
+        detector_id: Pseudonym of DetectorID (0018,700A).
+        detector_type: DetectorType (0018,7004), cleaned.
+        institution_id: Pseudonym of InstitutionCodeSequence (0008,0082), else of InstitutionName (0008,0080).
         exam_date: StudyDate (0008,0020), shifted per patient; None = not given or unreadable.
         patient_age_years: PatientAge (0010,1010), 90 stands for 90 and above; None = not given.
         gate_warnings: Ids of the rules that warned.
@@ -121,6 +124,9 @@ class ImageRecord:
     software_versions: str | None = None
     device_id: str | None = None
     processing: str | None = None
+    detector_id: str | None = None
+    detector_type: str | None = None
+    institution_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

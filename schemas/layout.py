@@ -99,6 +99,9 @@ DEVICE_COLUMNS: Final = (  # what made an image; no part of data_version
     _text(SOFTWARE_VERSIONS, "SoftwareVersions (0018,1020): thresholds hold for what they were chosen on", "3.1, 2.0.7"),
     _text("device_id", "Pseudonym of DeviceSerialNumber (0018,1000)", "D0123456789abcdef01234567"),
     _text("processing", "AcquisitionDeviceProcessingDescription (0018,1400)", "Contrast 3"),
+    _text("detector_id", "Pseudonym of DetectorID (0018,700A)", "T0123456789abcdef01234567"),
+    _text("detector_type", "DetectorType (0018,7004)", "DIRECT"),
+    _text("institution_id", "Pseudonym of InstitutionCodeSequence (0008,0082), or of InstitutionName", "N0123456789abcdef0123"),
 )
 
 MANIFEST_COLUMNS: Final = (

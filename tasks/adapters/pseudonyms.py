@@ -64,6 +64,14 @@ class Pseudonyms:
         """``D`` and 24 hex digits for DeviceSerialNumber (0018,1000), which its maker counts model by model."""
         return "D" + self._hex_digits("device", manufacturer.strip(), model_name.strip(), serial_number.strip())
 
+    def detector_id(self, detector_id: str) -> str:
+        """``T`` and 24 hex digits for DetectorID (0018,700A)."""
+        return "T" + self._hex_digits("detector", detector_id.strip())
+
+    def institution_id(self, institution: str) -> str:
+        """``N`` and 24 hex digits for an institution's code, or its name."""
+        return "N" + self._hex_digits("institution", institution.strip())
+
     def file_id(self, relative_path: str) -> str:
         """``F`` and 24 hex digits for a file's path below the source folder: names a refused file in reports."""
         return "F" + self._hex_digits("file", relative_path)

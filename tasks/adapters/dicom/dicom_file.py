@@ -151,6 +151,7 @@ def _header(dataset: Dataset, meta: FileMetaDataset, *, with_voi_lut: bool) -> D
         has_voi_lut=_VOI_LUT in dataset,
         has_modality_lut=_MODALITY_LUT in dataset,
         voi_lut=_voi_lut(dataset, meta, unreadable) if with_voi_lut else None,
+        institution_code=_institution_code(dataset),
         unreadable=tuple(unreadable),
         **values,
     )
@@ -188,6 +189,15 @@ def _view_codes(dataset: Dataset, unreadable: list[str]) -> tuple[tuple[Code, ..
         return (), ()
 
 
+def _institution_code(dataset: Dataset) -> str:
+    """Scheme and value of the first item; "" also where it cannot be read, for no rule asks for it."""
+    try:
+        item = next(iter(dataset.get("InstitutionCodeSequence") or ()), None)
+        return "" if item is None or not item.get("CodeValue") else f"{item.get('CodingSchemeDesignator')} {item.CodeValue}"
+    except _UNREADABLE_VALUE:
+        return ""
+
+
 def _voi_lut(dataset: Dataset, meta: FileMetaDataset, unreadable: list[str]) -> VoiLut | None:
     """The first item of VOILUTSequence (0028,3010)."""
     try:
@@ -223,6 +233,7 @@ _HEADER_TAGS: Final = [
     *(Tag(0x6000 + 2 * group, 0x0010) for group in range(16)),  # OverlayRows: tells that there is an overlay
     Tag("ViewCodeSequence"),
     Tag("ViewModifierCodeSequence"),
+    Tag("InstitutionCodeSequence"),
     _MODALITY_LUT,
     _VOI_LUT,
 ]

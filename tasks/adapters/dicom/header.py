@@ -48,6 +48,7 @@ class DicomHeader:
         has_voi_lut: True if VOILUTSequence (0028,3010) is there.
         has_modality_lut: True if ModalityLUTSequence (0028,3000) is there; it is never applied.
         voi_lut: The first table of VOILUTSequence; None unless it was asked for.
+        institution_code: InstitutionCodeSequence (0008,0082): scheme and value of its first item.
         unreadable: Keywords whose value could not be read as their type; names only, no values.
     """
 
@@ -60,6 +61,7 @@ class DicomHeader:
     has_voi_lut: bool
     has_modality_lut: bool
     voi_lut: VoiLut | None
+    institution_code: str
     unreadable: tuple[str, ...]
 
     specific_character_set: tuple[str, ...] = _attribute("SpecificCharacterSet", ValueKind.TEXTS)
@@ -85,6 +87,9 @@ class DicomHeader:
     model_name: str = _attribute("ManufacturerModelName", ValueKind.TEXT)
     software_versions: tuple[str, ...] = _attribute("SoftwareVersions", ValueKind.TEXTS)
     device_serial_number: str = _attribute("DeviceSerialNumber", ValueKind.TEXT)
+    detector_id: str = _attribute("DetectorID", ValueKind.TEXT)
+    detector_type: str = _attribute("DetectorType", ValueKind.KEYWORD)
+    institution_name: str = _attribute("InstitutionName", ValueKind.TEXT)
     processing: str = _attribute("AcquisitionDeviceProcessingDescription", ValueKind.TEXT)
     quality_control_image: str = _attribute("QualityControlImage", ValueKind.KEYWORD)
     image_laterality: str = _attribute("ImageLaterality", ValueKind.KEYWORD)

@@ -319,6 +319,7 @@ def _record(
     patient_id = pseudonyms.patient_id(subject.patient, "" if subject.is_named else header.issuer_of_patient_id)
     exam_date = parse_date(header.study_date)
     spacing_mm = detector_spacing_mm(header)
+    institution = header.institution_code or header.institution_name
     return ImageRecord(
         image_id=pseudonyms.image_id(header.sop_instance_uid),
         exam_id=pseudonyms.exam_id(subject.exam),
@@ -341,6 +342,9 @@ def _record(
         software_versions=_device_name(", ".join(header.software_versions)),
         device_id=_device_id(header, pseudonyms),
         processing=_device_name(header.processing),
+        detector_id=pseudonyms.detector_id(header.detector_id) if header.detector_id.strip() else None,
+        detector_type=_device_name(header.detector_type),
+        institution_id=pseudonyms.institution_id(institution) if institution.strip() else None,
         **{name: getattr(header, name) for name in HEADER_NAMES},
     )
 

@@ -71,6 +71,21 @@ def test_device_names_are_cleaned(tmp_path: Path) -> None:
     assert record.manufacturer == "img onerrorxACME2J"
 
 
+def test_what_made_an_image_is_told_under_pseudonyms(tmp_path: Path) -> None:
+    """Detector and institution; the institution's code goes before its name."""
+    made = {"DetectorID": "CANARYNAME", "DetectorType": "SCINTILLATOR", "InstitutionName": "CANARYID House"}
+    named = inspect(write(tmp_path / "a.dcm", edit=setting(**made)))
+    assert named.detector_id == PSEUDONYMS.detector_id("CANARYNAME") and named.detector_type == "SCINTILLATOR"
+    assert named.institution_id == PSEUDONYMS.institution_id("CANARYID House")
+    code = pydicom.Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "H1", "99LOCAL", "CANARYNAME"
+    coded = inspect(write(tmp_path / "b.dcm", edit=setting(**made, InstitutionCodeSequence=[code])))
+    assert coded.institution_id == PSEUDONYMS.institution_id("99LOCAL H1")
+    assert not any(canary in repr((named, coded)) for canary in CANARIES)
+    plain = inspect(write(tmp_path / "c.dcm"))
+    assert (plain.detector_id, plain.institution_id) == (None, None)
+
+
 def test_spacing_is_divided_by_magnification(tmp_path: Path) -> None:
     """0.07 mm at the detector under a factor of 1.25 are 0.056 mm in the breast."""
     record = inspect(write(tmp_path / "a.dcm", edit=setting(EstimatedRadiographicMagnificationFactor="1.25")))
