@@ -350,14 +350,15 @@ def running_server(home: Path) -> str | None:
 def is_server_of(home: Path, address: str) -> bool:
     """True if the server at an address keeps its history in ``home``."""
     try:
-        request = urllib.request.Request(f"{address}/api/admin/settings", headers=_authorization(os.environ))  # noqa: S310
+        request = urllib.request.Request(f"{address}/api/admin/settings", headers=authorization(os.environ))  # noqa: S310
         with urllib.request.urlopen(request, timeout=2) as answer:  # noqa: S310  # loopback
             return Path(json.load(answer)["home"]).resolve() == home.resolve()
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _authorization(environment: Mapping[str, str]) -> dict[str, str]:
+def authorization(environment: Mapping[str, str]) -> dict[str, str]:
+    """The header of a request to a server that asks for its auth string."""
     auth = environment.get("PREFECT_API_AUTH_STRING")
     return {"Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"} if auth else {}
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from deployments.server.metrics_main import Measuring, metrics_command
 from deployments.server.prefect_server import configured_api_url, end_with_parent, prefect_server
 from deployments.server.registration import POOLS, register
 from schemas.config.run import RunConfig
@@ -20,7 +21,7 @@ from schemas.errors import ConfigError
 from tasks.adapters.inbox.source_folder import InboxWatch, inbox_state
 from tasks.adapters.interpreter import python_command
 from tasks.adapters.pacs.listening.listener_main import listener_command
-from tasks.adapters.workspace import SERVER_AUTH, Workspace, write_atomically
+from tasks.adapters.workspace import SERVER_AUTH, Workspace, exam_store_dir, write_atomically
 
 ARRIVED = "mammo.exams.arrived"
 _SECONDS_TO_END = 20.0
@@ -55,6 +56,8 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
             say(f"Inbox: {config.ingest.source_dir}   (Ctrl-C stops everything)")
             if config.pacs is not None and config.pacs.listen is not None:
                 say(f"Listener: {config.pacs.ae_title} at {config.pacs.listen.host}:{config.pacs.listen.port}")
+            if service.metrics is not None:
+                say(f"Metrics: http://127.0.0.1:{service.metrics.port}/metrics")
             _watch(config, service, children)
 
 
@@ -112,13 +115,16 @@ class _Child:
 
 @contextmanager
 def _children(config: RunConfig, service: ServiceConfig, home: Path) -> Iterator[list[_Child]]:
-    """The workers, and the listener if there is to be one."""
+    """The workers, and the listener and the metrics if there are to be any."""
     worker = python_command("-m", "prefect", "worker", "start", "--type", "process", "--limit", str(service.runs_at_once))
     children = [_Child([*worker, "--pool", pool, "--name", f"{pool}-worker"], home / f"{pool}.log") for pool in POOLS]
     if config.pacs is not None and config.pacs.listen is not None:
         children.append(_Child(listener_command(config.pacs, config.ingest.source_dir, home), home / "listener.log"))
     if service.scoring_stays:
         children.append(_Child(scoring_command(config, home), home / "scoring.log"))
+    if service.metrics is not None:
+        asked = Measuring(port=service.metrics.port, workspace_dir=config.workspace_dir, store_dir=exam_store_dir(config))
+        children.append(_Child(metrics_command(asked, home), home / "metrics.log"))
     try:
         for child in children:
             child.start()

@@ -54,6 +54,12 @@ class KubernetesPools(Config):
     gpus: PositiveInt = Field(1, description="GPUs of a pod of the pool mammo-gpu")
 
 
+class MetricsConfig(Config):
+    """``/metrics`` for Prometheus, on this machine only: whoever asks from elsewhere comes through a proxy of yours."""
+
+    port: int = Field(9464, ge=1024, le=65535, description="Port on 127.0.0.1")
+
+
 class ServiceConfig(Config):
     """A workstation that watches its inbox and runs by the clock."""
 
@@ -66,4 +72,5 @@ class ServiceConfig(Config):
         False, description="Keep a process with the network loaded, which answers mammo infer; it needs trained weights"
     )
     notice: Notice | None = Field(None, description="Who is told when a flow run fails or crashes; null = nobody")
+    metrics: MetricsConfig | None = Field(None, description="/metrics for Prometheus on 127.0.0.1; null = none")
     kubernetes: KubernetesPools | None = Field(None, description="Runs are pods (mammo deploy); null = processes of workers")

@@ -45,6 +45,7 @@ class Workstation:
     said: list[str]
     notices: list[dict[str, Any]]
     foreign: ForeignFolder
+    metrics_port: int
 
     def files_of(self, exams: slice) -> list[Path]:
         """Files of whole exams of the cohort."""
@@ -217,8 +218,9 @@ def workstation(
     url_path.touch(mode=0o600)
     port, notices = session_receiver
     url_path.write_text(f"http://127.0.0.1:{port}/notice")
-    notice = {"kind": "webhook", "url_file": str(url_path)}
-    service_path.write_text(yaml.safe_dump({"settle_s": 1.0, "silence_s": SILENCE_S, "notice": notice}))
+    notice, metrics_port = {"kind": "webhook", "url_file": str(url_path)}, free_port()
+    settings = {"settle_s": 1.0, "silence_s": SILENCE_S, "notice": notice, "metrics": {"port": metrics_port}}
+    service_path.write_text(yaml.safe_dump(settings))
     foreign = foreign_folder(tmp_path_factory.mktemp("foreign"))
     command = [str(Path(sys.executable).with_name("mammo")), "serve", str(config_path), "--service", str(service_path)]
     process = subprocess.Popen(
@@ -235,7 +237,7 @@ def workstation(
     said = [process.stdout.readline()]
     assert said[0].startswith("Prefect UI: http://127.0.0.1:"), said[0] + process.stdout.read()
     served = RunConfig.model_validate(content)
-    yield Workstation(process, served, config_path, said[0].split()[2], said, notices, foreign)
+    yield Workstation(process, served, config_path, said[0].split()[2], said, notices, foreign, metrics_port)
     if process.poll() is None:
         process.terminate()
     process.wait(timeout=120)

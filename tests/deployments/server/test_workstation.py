@@ -86,7 +86,7 @@ def test_every_flow_is_a_deployment_with_a_form(workstation: Any) -> None:
         silent = [field for field, about in fields.items() if "description" not in about and "$ref" not in about]
         assert not silent, (section, silent)
     crons = {name: [each["schedule"] for each in found["schedules"]] for name, found in deployments.items()}
-    assert {name for name, schedules in crons.items() if schedules} == {"ingest", "train", "evaluate", "predict"}
+    assert {name for name, schedules in crons.items() if schedules} == {"ingest", "train", "evaluate", "predict", "watch"}
     assert all(schedule["timezone"] == "UTC" for schedules in crons.values() for schedule in schedules)
 
 
@@ -123,6 +123,17 @@ def test_exams_that_arrive_are_ingested_and_the_failure_after_it_is_told(worksta
     (told,) = (notice for notice in workstation.notices if failed["id"] in notice["url"])
     assert (told["flow"], told["state"]) == ("predict", "Failed")
     assert (len(workstation.runs("ingest")), len(workstation.runs("predict"))) == (1, 1)  # an event starts one run
+
+
+def test_metrics_tell_of_what_happened(workstation: Any) -> None:
+    """Four images are in, and the prediction that failed is counted; the process is one of the command's."""
+
+    def text() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{workstation.metrics_port}/metrics", timeout=60) as answer:
+            return str(answer.read().decode())
+
+    assert workstation.until(lambda: 'mammo_runs_last_day{flow="predict",state="failed"} 1\n' in text())
+    assert 'mammo_published{what="images"} 4\n' in text() and 'mammo_metrics_unread{source="runs"} 0\n' in text()
 
 
 def _is_listening(workstation: Any) -> bool:
