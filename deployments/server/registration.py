@@ -21,6 +21,7 @@ from schemas.config.run import RunConfig
 from schemas.config.service import EmailNotice, KubernetesPools, Notice, ServiceConfig, SlackNotice
 from schemas.errors import ConfigError, MammoError
 from tasks.adapters.interpreter import SAFE_ENVIRONMENT, python_command
+from tasks.adapters.workspace import HEALTH
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -35,6 +36,7 @@ _HEAD_OF_FILE = """\
 # Cron is UTC: no hour is missing or doubled when clocks change. Times are far apart so that runs rarely meet; where they do,
 # one run per deployment goes on and the collision strategy says what becomes of the other.
 """
+SILENCE = "mammo: say that no synthetic exam came out"
 _SIGNS_OF_LIFE = ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed")
 
 
@@ -45,7 +47,7 @@ def register(config: RunConfig, service: ServiceConfig, home: Path) -> None:
         ConfigError: A secret's file cannot be read, or a work pool is of another type.
         MammoError: Prefect refused the deployments.
     """
-    asyncio.run(register_services(service))
+    asyncio.run(register_services(service, silent_h=config.health.longest_silence_h if config.health else None))
     deploy_all(config, home / "prefect.yaml")
 
 
@@ -151,8 +153,13 @@ def _deployment(name: str, row: Deployment, config: Mapping[str, Any]) -> dict[s
     return content
 
 
-async def register_services(service: ServiceConfig) -> None:
-    """Work pools, the limit of GPU slots and the automations, as the config asks; what is there already is brought to it."""
+async def register_services(service: ServiceConfig, *, silent_h: float | None = None) -> None:
+    """Work pools, the limit of GPU slots and the automations, as the config asks; what is there already is brought to it.
+
+    Args:
+        service: What is asked for.
+        silent_h: After so many hours without a synthetic exam that came out somebody is told; None = none is sent.
+    """
     from prefect.client.orchestration import get_client
 
     from tasks.stage import GPU_TAG
@@ -164,6 +171,10 @@ async def register_services(service: ServiceConfig) -> None:
         await _keep_automation(client, _crash_of_the_silent(service.silence_s))
         if service.notice is not None:
             await _keep_automation(client, await _notice_of_failure(service.notice))
+        if service.notice is not None and silent_h is not None:
+            await _keep_automation(client, await _notice_of_silence(service.notice, silent_h))
+        else:
+            await _drop_automation(client, SILENCE)
 
 
 async def _keep_pool(client: PrefectClient, name: str, kubernetes: KubernetesPools | None) -> None:
@@ -194,9 +205,13 @@ async def _keep_pool(client: PrefectClient, name: str, kubernetes: KubernetesPoo
 
 async def _keep_automation(client: PrefectClient, automation: Any) -> None:
     """Creates it, or replaces the one of the same name."""
-    for known in await client.read_automations_by_name(automation.name):
-        await client.delete_automation(known.id)
+    await _drop_automation(client, automation.name)
     await client.create_automation(automation)
+
+
+async def _drop_automation(client: PrefectClient, name: str) -> None:
+    for known in await client.read_automations_by_name(name):
+        await client.delete_automation(known.id)
 
 
 def _crash_of_the_silent(silence_s: int) -> Any:
@@ -246,6 +261,31 @@ async def _notice_of_failure(notice: Notice) -> Any:
             posture=Posture.Reactive,
             threshold=1,
             within=timedelta(seconds=1),  # remembers that it has fired, for the server may hand it the event again
+        ),
+        actions=[action],
+    )
+
+
+async def _notice_of_silence(notice: Notice, hours: float) -> Any:
+    """A run that never begins fails nowhere: the server itself misses the end of one, and says so as long as none comes."""
+    from prefect.events.actions import CallWebhook, SendNotification
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    missing = f"no synthetic exam has come out for {hours:g} hours"
+    block_id = await _notice_block(notice)
+    action: Any = CallWebhook(block_document_id=block_id, payload=json.dumps({"flow": HEALTH, "state": missing}))
+    if notice.kind != "webhook":
+        action = SendNotification(block_document_id=block_id, subject=f"mammo: {missing}", body="See mammo doctor CONFIG.")
+    return AutomationCore(
+        name=SILENCE,
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Completed"},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": HEALTH}),
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(hours=hours),
         ),
         actions=[action],
     )

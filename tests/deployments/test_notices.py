@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deployments.server.registration import register_services
+from deployments.server.registration import SILENCE, register_services
 from schemas.config.service import EmailNotice, ServiceConfig, SlackNotice, WebhookNotice
 
 pytestmark = pytest.mark.e2e
@@ -100,3 +100,24 @@ def test_an_email_has_its_sender_and_recipients(registered: Callable[..., Any]) 
     (sender,) = loaded._apprise_client
     assert type(sender).__name__ == "NotifySendGrid"
     assert (sender.from_email, tuple(sender.targets)) == ("mammo@ward.example", to)
+
+
+@pytest.mark.long
+def test_silence_is_told(
+    registered: Callable[..., Any], received: tuple[int, list[Any]], until: Callable[..., bool], tmp_path: Path
+) -> None:
+    """The server itself misses the end of a synthetic exam's run and tells it; without a section health nothing of it is left.
+
+    Its hours are seconds here, which it waits for.
+    """
+    from prefect.client.orchestration import get_client
+
+    port, got = received
+    registered(WebhookNotice, f"http://127.0.0.1:{port}/notice")
+    service = ServiceConfig(notice=WebhookNotice(kind="webhook", url_file=tmp_path / "secret"))
+    asyncio.run(register_services(service, silent_h=12.0 / 3600.0))
+    assert until(lambda: any(each.get("flow") == "health" for each in got), timeout_s=120)
+    assert any("no synthetic exam has come out for" in each["state"] for each in got)
+    asyncio.run(register_services(service))
+    with get_client(sync_client=True) as client:
+        assert not client.read_automations_by_name(SILENCE)

@@ -43,6 +43,15 @@ def test_what_needs_a_section_starts_by_itself_where_it_is(tmp_path: Path) -> No
         assert [name in found for name in ("schedules", "triggers")] == [starts, starts]
 
 
+def test_a_synthetic_exam_goes_by_the_clock_where_it_is_asked_for() -> None:
+    """Every hour with a section health, and never without; devices are watched every morning in any case."""
+    content = {"name": "ward", "workspace_dir": "/data/ward", "ingest": {"source_dir": "/data/in"}}
+    for health, starts in ((None, False), ({}, True)):
+        config = RunConfig.model_validate(content | {"health": health})
+        found = {each["name"]: "schedules" in each for each in deployments_for(config)["deployments"]}
+        assert (found["health"], found["watch"]) == (starts, True)
+
+
 def test_every_field_of_the_form_says_what_it_means() -> None:
     """The UI shows a field's description beside it; a section has its class's docstring."""
     schema = RunConfig.model_json_schema()
