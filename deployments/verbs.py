@@ -330,7 +330,7 @@ VERBS: Final = (
 )
 
 FLOWS_WITHOUT_A_VERB: Final = {
-    # Their commands are `mammo reproduce table1`, `mammo model promote` and `rollback`, and `mammo pacs return`.
+    # Their commands: `mammo reproduce table1`, `mammo model promote | rollback`, `pacs return`, `log watch`, `doctor --exam`.
     "table1": Deployment(about="Train and judge every row of the paper's Table 1 on the present split.", pool="mammo-gpu"),
     "promote": Deployment(
         about="Put a model into use, by a form: what each rule says is shown, a refusal says why. It only asks, unless told.",
@@ -343,6 +343,21 @@ FLOWS_WITHOUT_A_VERB: Final = {
         schedule=Schedule(cron="10,40 * * * *", slug="half-hourly"),
         event=_completed("predict"),
         needs=("pacs", "results"),
+    ),
+    "watch": Deployment(
+        about="Say whether each device's scores, recalls, pictures and views go on as they began, every morning; an alarm "
+        "fails the run, so whoever is told of failures is told.",
+        pool="mammo-cpu",
+        schedule=Schedule(cron="0 6 * * *", slug="every-morning"),
+        skips_when_busy=True,
+    ),
+    "health": Deployment(
+        about="A synthetic exam goes the whole way to its page, every hour, in a workspace of its own: nothing of it is "
+        "counted, watched, evaluated or sent. Needs the section health.",
+        pool="mammo-gpu",
+        schedule=Schedule(cron="5 * * * *", slug="hourly"),
+        skips_when_busy=True,
+        needs=("health",),
     ),
 }
 

@@ -21,7 +21,7 @@ from deployments.server.prefect_server import configured_api_url, is_healthy
 from schemas.config.ingest import KubernetesDask, LocalDask, SlurmDask
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, GateChildFailed, MammoError
-from tasks.adapters.workspace import Workspace
+from tasks.adapters.workspace import WATCH, Workspace
 
 _LEAST_FREE_GIB = 10.0
 _LEAST_MEMORY_GIB = 4.0
@@ -49,8 +49,13 @@ ConfigOption = Annotated[Path | None, typer.Argument(help="Also look at what thi
 JsonOption = Annotated[bool, typer.Option("--json", help="Print findings as JSON")]
 
 
-def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+ExamOption = Annotated[bool, typer.Option("--exam", help="First send a synthetic exam the whole way; needs CONFIG")]
+
+
+def doctor(config: ConfigOption = None, as_json: JsonOption = False, exam: ExamOption = False) -> None:
     """Check codecs, disk, memory, keys, server, GPU and versions; exit code 1 if something is not well."""
+    if exam:
+        _send_exam(config)
     findings = list(examine(load_config(config) if config else None))
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
@@ -77,9 +82,59 @@ def examine(config: RunConfig | None) -> Iterator[Complaint]:
         yield from _folders(config)
         yield from _extra(config)
         yield from _other_systems(config)
+        yield from devices_as_they_began(config)
+        yield from synthetic_exam_came_out(config)
+
+
+def synthetic_exam_came_out(config: RunConfig) -> Iterator[Complaint]:
+    """When the newest one did; nothing where none is asked for."""
+    from tasks.adapters.lifecycle.watching.site_counts import newest_exam, silence
+    from tasks.adapters.provenance import now
+
+    if config.health is None:
+        return
+    report = newest_exam(Workspace(config.workspace_dir))
+    said = silence(report, config.health, now=now())
+    found = said if said or report is None else f"a synthetic exam came out on {report.created_utc} after {report.seconds:g} s"
+    remedy = "is mammo serve up, does a training hold the GPU? see the runs of health in its UI, or mammo doctor CONFIG --exam"
+    yield Complaint(check="exam", is_well=not said, found=found, remedy=remedy if said else "")
+
+
+def devices_as_they_began(config: RunConfig) -> Iterator[Complaint]:
+    """What the newest watching found; nothing where nobody has watched."""
+    from schemas.reports.life.watching import WatchReport
+
+    try:
+        report = Workspace(config.workspace_dir).read_report(WATCH, WatchReport)
+    except (OSError, ValueError):
+        return
+    looked = f"looked at {report.created_utc[:10]}"
+    if not report.alarmed:
+        yield Complaint(check="devices", is_well=True, found=f"{len(report.devices)} watched, no alarm, {looked}")
+    for device in report.alarmed:
+        what = ", ".join(chart.name for chart in device.alarms)
+        remedy = f"see {report.page_path}; after thresholds were chosen anew set watch.since to that day"
+        yield Complaint(check="devices", is_well=False, found=f"{device.name}: {what} not as it began, {looked}", remedy=remedy)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _send_exam(path: Path | None) -> None:
+    """As the service does every hour.
+
+    Raises:
+        ConfigError: No config says where, or with which network.
+        MammoError: It did not come out.
+    """
+    if path is None:
+        raise ConfigError("--exam needs the config of a workspace", expected="mammo doctor CONFIG --exam")
+    from deployments.local_run import run_verb
+    from deployments.server.prefect_server import prefect_server
+
+    config = load_config(path)
+    with prefect_server(config.workspace_dir):
+        run_verb("health", config)
 
 
 def _versions() -> Iterator[Complaint]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from schemas.config.network import TableRow
-from schemas.config.section import ADDED_LATER, FORMER_DEFAULT, Config, Fraction
+from schemas.config.section import ADDED_LATER, FORMER_DEFAULT, Config, Fraction, SizePx
 from schemas.exam import Finding
 
 
@@ -247,6 +248,27 @@ class AcceptanceConfig(Config):
         if self.calibration_range[0] >= self.calibration_range[1]:
             raise ValueError("accept.calibration_range: the lower end comes first")
         return self
+
+
+BASELINE_EXAMS: Final = 1000
+
+
+class WatchConfig(Config):
+    """Whether each device's scores, recalls, pictures and views go on as they began (``mammo log watch``)."""
+
+    baseline_exams: int = Field(BASELINE_EXAMS, ge=50, description="Exams of a device by which its later ones are judged")
+    since: date | None = Field(
+        None, description="Exams scored before this day do not count: after a known change the baseline begins anew; null = all"
+    )
+
+
+class HealthConfig(Config):
+    """A synthetic exam that goes the whole way every hour, in a workspace of its own: nothing of it is counted or sent."""
+
+    image_size_px: SizePx = Field((3328, 2560), description="Rows and columns of its images")
+    longest_silence_h: float = Field(
+        3.0, ge=1.5, description="When none came out for so many hours, mammo doctor and the service's notice say so"
+    )
 
 
 class ExplainConfig(Config):

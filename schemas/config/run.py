@@ -17,11 +17,13 @@ from schemas.config.evaluation import (
     AcceptanceConfig,
     EvaluateConfig,
     ExplainConfig,
+    HealthConfig,
     PromotionConfig,
     ReportConfig,
     Share,
     SplitConfig,
     Table1Config,
+    WatchConfig,
 )
 from schemas.config.field_path import numbers_by_path
 from schemas.config.ingest import IngestConfig, PhantomConfig, PreprocessConfig
@@ -73,6 +75,12 @@ class RunConfig(Config):
     )
     accept: AcceptanceConfig = Field(
         AcceptanceConfig(), json_schema_extra=ADDED_LATER, description="What a model must show on this site's exams"
+    )
+    watch: WatchConfig = Field(
+        WatchConfig(), json_schema_extra=ADDED_LATER, description="How devices are watched once a model predicts"
+    )
+    health: HealthConfig | None = Field(
+        None, json_schema_extra=ADDED_LATER, description="A synthetic exam that goes the whole way every hour; null = none"
     )
     explain: ExplainConfig = Field(ExplainConfig(), description="Panels and the gallery")
     report: ReportConfig = Field(ReportConfig(), description="The page of the whole run")

@@ -23,6 +23,11 @@ UNFINISHED: Final = ".part"
 REPORT_FILE: Final = "report.json"
 """What a stage, or a converted data set, says of itself."""
 
+WATCH: Final = "watch"
+"""Flow, and folder, of the watching of devices."""
+HEALTH: Final = "health"
+"""Flow, and folder, of the synthetic exam (``tasks.adapters.lifecycle.watching.health_exam``)."""
+
 SERVER_DATABASE = "prefect.db"
 SERVER_AUTH = "auth"
 """In the server's home, 0600: ``user:password`` that the UI and every client give."""
@@ -160,6 +165,11 @@ class Workspace:
     def scoring_dir(self) -> Path:
         """Where a process that stays with a loaded network is asked (``tasks.adapters.lifecycle.inference``)."""
         return self.root / "infer"
+
+    @property
+    def health_dir(self) -> Path:
+        """The workspace of the synthetic exam, made anew for each: what is counted, watched and sent lies in this one."""
+        return self.stage_dir(HEALTH) / "workspace"
 
     @property
     def outbox_path(self) -> Path:

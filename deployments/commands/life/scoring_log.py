@@ -6,19 +6,20 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deployments.configuration import load_config
-from gmic_model.metrics.clinic.control_chart import BASELINE
-from schemas.errors import ConfigError, StoreError, ValidationFailed, error_name
+from schemas.config.run import RunConfig
+from schemas.errors import ConfigError, StoreError, error_name
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
-from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
+from tasks.adapters.workspace import Workspace, write_atomically
 
 if TYPE_CHECKING:
-    from tasks.adapters.lifecycle.watching.device_scores import DeviceScores
+    from schemas.reports.life.watching import WatchedDevice
 
 app = typer.Typer(help="The prediction log.", no_args_is_help=True)
 
@@ -83,51 +84,71 @@ def export(config: ConfigPath, target: Annotated[Path, typer.Argument(help="The 
 @app.command()
 def watch(
     config: ConfigPath,
-    since: Annotated[str, typer.Option(help="A date: exams scored before it do not count, the baseline begins anew")] = "",
-    baseline: Annotated[int, typer.Option(min=50, help="Exams of a device by which its later ones are judged")] = BASELINE,
+    since: Annotated[str, typer.Option(help="A day, instead of watch.since: exams scored before it do not count")] = "",
+    baseline: Annotated[
+        int | None, typer.Option(min=50, help="Exams by which later ones are judged, instead of watch.baseline_exams")
+    ] = None,
 ) -> None:
-    """Say whether each device's scores go on as they began, and what is recalled by its software; a change ends with code 4.
+    """Say whether each device's scores, recalls, pictures and views go on as they began; a change ends with code 4.
 
-    A cumulative sum over the exams of each device (CUSUM), in the order in which the model in use scored them.
+    Cumulative sums over the exams of each device (CUSUM), in the order in which the newest model first scored them. Page and
+    report are left in the folder watch, unless a flag asks for other exams than the config does.
     """
-    from tasks.adapters.lifecycle.watching.device_scores import scores_by_device
-    from tasks.adapters.store.exam_store import open_store
-    from tasks.adapters.store.manifest import read_manifest
+    from tasks.adapters.lifecycle.watching.watched_devices import look, refuse_alarms
+    from tasks.adapters.pages.life.watch_page import leave_watch
+    from tasks.adapters.provenance import now
 
     run = load_config(config)
-    manifest = read_manifest(open_store(exam_store_dir(run)))
-    devices = scores_by_device(_log(config).lines(), manifest, since=since, baseline=baseline)
-    for device in devices:
+    asked, moment = _asked(run, since, baseline), now()
+    report = look(asked, now=moment)
+    if asked == run:
+        report = leave_watch(run, report, created=moment)
+    for device in report.devices:
         typer.echo("\n".join(_watched(device)))
-    changed = [device.name for device in devices if device.alarm is not None]
-    if changed:
-        raise ValidationFailed(
-            f"The scores of {len(changed)} of {len(devices)} devices are not what they were",
-            expected="scores that go on as they began",
-            got="; ".join(changed),
-            remedy="look at its images and at what was changed on it, choose thresholds anew, then watch --since that day",
-        )
+    if report.clock_went_back:
+        typer.echo(f"{report.clock_went_back} exams are of an earlier time than the one before: a clock went back.")
+    typer.echo(f"Page: {report.page_path}" if report.page_path else "No page: the config asks for other exams.")
+    refuse_alarms(report)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _watched(device: DeviceScores) -> list[str]:
+def _asked(run: RunConfig, since: str, baseline: int | None) -> RunConfig:
+    """The config with what the flags say in its place.
+
+    Raises:
+        ConfigError: The day is none.
+    """
+    given: dict[str, Any] = {}
+    try:
+        if since:
+            given["since"] = date.fromisoformat(since)
+    except ValueError:
+        raise ConfigError("--since takes a day", expected="YYYY-MM-DD", got=since) from None
+    if baseline is not None:
+        given["baseline_exams"] = baseline
+    return run.model_copy(update={"watch": run.watch.model_copy(update=given)})
+
+
+def _watched(device: WatchedDevice) -> list[str]:
+    from tasks.adapters.lifecycle.watching.device_streams import RECALLED, SCORE
+    from tasks.adapters.pages.life.watch_page import shift_text
+
     lines = [f"{device.name}: {device.exams} exams"]
     for software in device.softwares:
-        recalled = "no threshold" if software.recalled is None else f"{100 * software.recalled / software.exams:.1f} % recalled"
-        lines.append(f"  software {software.name}: {software.exams} exams, mean score {software.mean_score:.3f}, {recalled}")
+        score, recalled = software.means[SCORE], software.means[RECALLED]
+        decided = "no threshold" if recalled is None else f"{100 * recalled:.1f} % recalled"
+        lines.append(f"  software {software.name}: {software.exams} exams, mean score {score:.3f}, {decided}")
     if device.needed:
         return [*lines, f"  not watched yet: {device.needed} more exams are needed"]
-    if device.alarm is None:
-        return [*lines, "  as it began"]
-    way = "higher" if device.alarm.is_upward else "lower"
-    after = device.alarm.exam - device.alarm.began + 1
-    return [
-        *lines,
-        f"  ALARM: {way} by {abs(device.alarm.shift):.1f} standard deviations since {device.began_exam}, scored "
-        f"{device.began_utc[:10]}; told {after} exams later",
+    lines += [
+        f"  ALARM, {chart.name}: {shift_text(chart)} since {chart.alarm.began_exam}, scored {chart.alarm.began_utc[:10]}; "
+        f"told {chart.alarm.told_after} exams later"
+        for chart in device.alarms
+        if chart.alarm is not None
     ]
+    return lines if device.alarms else [*lines, "  as it began"]
 
 
 _COLUMNS = (

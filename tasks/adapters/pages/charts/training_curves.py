@@ -16,7 +16,7 @@ from tasks.adapters.pages.charts.frame import Chart, Frame
 def loss_chart(epochs: Sequence[EpochRecord], best_epoch: int) -> Chart:
     """Training loss by epoch."""
     losses = [record.train_loss for record in epochs]
-    y_ticks = _nice_ticks(min(losses, default=0.0), max(losses, default=1.0))
+    y_ticks = nice_ticks(min(losses, default=0.0), max(losses, default=1.0))
     frame = Frame(width=452.0, height=300.0, x_limits=_epoch_limits(epochs), y_limits=(y_ticks[0], y_ticks[-1]))
     change = f"from {losses[0]:.3g} in the first epoch to {losses[-1]:.3g} in the last" if losses else "no epoch was trained"
     return frame.chart(
@@ -125,7 +125,7 @@ def _epoch_ticks(epochs: Sequence[EpochRecord]) -> list[float]:
     return [float(number) for number in numbers[::step]]
 
 
-def _nice_ticks(low: float, high: float) -> tuple[float, ...]:
+def nice_ticks(low: float, high: float) -> tuple[float, ...]:
     """Four to eight round numbers that enclose the values."""
     span = high - low if high > low else max(abs(high), 1.0)
     raw = span / 5.0

@@ -15,8 +15,10 @@ import torch
 from typer.testing import CliRunner, Result
 
 from deployments.cli import app
+from deployments.commands.doctor import devices_as_they_began
 from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import make_store, small_config, with_baseline
+from schemas.config.evaluation import WatchConfig
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, StoreError, ValidationFailed
 from schemas.reports.clinic import KeptThreshold, OperatingPointsFile
@@ -27,6 +29,7 @@ from tasks.adapters.models.checkpoints import save_checkpoint
 from tasks.adapters.models.model_files import OPERATING_POINTS
 from tasks.adapters.workspace import Workspace
 from tasks.predict import predict_exams
+from tasks.watch import watch_devices
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,10 @@ def test_the_commands_verify_show_and_export(site: Site, tmp_path: Path) -> None
 
 
 def test_a_device_that_changed_ends_the_watch_with_code_4(tmp_path: Path) -> None:
-    """Too few exams: it says how many are missing. Enough, and higher from one exam on: an alarm that names an exam near it."""
+    """Too few exams: it says how many are missing. Enough, and higher from one exam on: an alarm that names an exam near it.
+
+    The service's run fails, so that whoever is told of failures is told, and the doctor says it as long as it stands.
+    """
     config = with_baseline(small_config(tmp_path / "w"))
     splits = make_store(config, exams=90)
     site = Site(config=config, ingested=_ingested(config, splits.data_version))
@@ -179,7 +185,15 @@ def test_a_device_that_changed_ends_the_watch_with_code_4(tmp_path: Path) -> Non
     )
     few = site.mammo("watch")
     assert few.exit_code == 0 and "not watched yet: 911 more exams" in few.output
+    (well,) = devices_as_they_began(config)
+    assert well.is_well and (tmp_path / "w" / "watch" / "devices.html").exists()
     changed = site.mammo("watch", "--baseline", "50")
-    assert isinstance(changed.exception, ValidationFailed)
-    assert re.search(r"ALARM: higher by .* since E0[56]\d", changed.output)
+    assert isinstance(changed.exception, ValidationFailed) and "No page" in changed.output
+    assert re.search(r"ALARM, score: higher by .* since E0[56]\d", changed.output)
     assert site.mammo("watch", "--baseline", "50", "--since", "2999-01-01").exit_code == 0
+    assert isinstance(site.mammo("watch", "--since", "yesterday").exception, ConfigError)
+    asked = config.model_copy(update={"watch": WatchConfig(baseline_exams=50)})
+    with pytest.raises(ValidationFailed, match="1 of 1 devices"):
+        watch_devices.fn(asked)
+    (fault,) = devices_as_they_began(config)
+    assert not fault.is_well and "score not as it began" in fault.found and "devices.html" in fault.remedy

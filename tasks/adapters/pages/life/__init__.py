@@ -1,0 +1,1 @@
+"""Pages about a model's life at a site."""
