@@ -21,29 +21,36 @@ from schemas.exam import LesionBox, ViewGeometry
 def to_source_frame(
     saliency_CIJ: NDArray[np.floating], prepared_geometry: ViewGeometry, shape_px: tuple[int, int]
 ) -> NDArray[np.float32]:
+    """As ``cells_to_source``, for a network's maps."""
+    return cells_to_source(saliency_CIJ.astype(np.float32), prepared_geometry, shape_px)
+
+
+def cells_to_source(
+    saliency_CIJ: NDArray[ScalarT], prepared_geometry: ViewGeometry, shape_px: tuple[int, int]
+) -> NDArray[ScalarT]:
     """Bring saliency maps into the source image's frame: undo window, scaling, flip, turns and crop.
 
     Nearest-neighbour upsampling, as the paper's section 3.3 does for its localisation metrics.
 
     Args:
-        saliency_CIJ: One map per finding, over the network's window without jitter.
+        saliency_CIJ: One map per finding, over the network's window without jitter; also of bytes, a quarter of the memory.
         prepared_geometry: Of the prepared view.
         shape_px: (rows, columns) wanted: the source image's, or those of a smaller or larger copy of it.
 
     Returns:
-        (C, rows, columns); 0 outside the window.
+        (C, rows, columns), of the cells' own type; 0 outside the window.
     """
     findings, grid_rows, grid_columns = saliency_CIJ.shape
     if not saliency_CIJ.size:  # a network without a map
-        return np.zeros((findings, *shape_px), np.float32)
+        return np.zeros((findings, *shape_px), saliency_CIJ.dtype)
     if turns := prepared_geometry.quarter_turns:
         turned_px = shape_px[::-1] if turns % 2 else shape_px
-        upright_CHW = to_source_frame(saliency_CIJ, turned_upright(prepared_geometry), turned_px)
+        upright_CHW = cells_to_source(saliency_CIJ, turned_upright(prepared_geometry), turned_px)
         return np.ascontiguousarray(np.rot90(upright_CHW, turns, axes=(1, 2)))
     row_cell, column_cell = _cells_of_source(prepared_geometry, shape_px, (grid_rows, grid_columns))
     rows, columns = _span(row_cell), _span(column_cell)
-    source_CHW = np.zeros((findings, *shape_px), np.float32)
-    wide_CIW = saliency_CIJ.astype(np.float32)[:, :, column_cell[columns]]
+    source_CHW = np.zeros((findings, *shape_px), saliency_CIJ.dtype)
+    wide_CIW = saliency_CIJ[:, :, column_cell[columns]]
     # All rows of one cell are equal, so they are written at once: a gather of single pixels is ten times slower.
     edges = rows.start + np.flatnonzero(np.diff(row_cell[rows], prepend=-1, append=-1))
     for first, last in itertools.pairwise(edges.tolist()):

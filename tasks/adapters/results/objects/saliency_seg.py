@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, Final
 
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.sr.coding import Code
 from pydicom.uid import RLELossless
 
-from gmic_model.pixels.frames import to_source_frame
+from gmic_model.pixels.frames import cells_to_source
 from schemas.errors import DicomError
 from schemas.exam import FINDINGS, Finding
 from tasks.adapters.results.exam_result import MANUFACTURER, RESEARCH_USE, Maker, ViewResult
 from tasks.adapters.results.objects.equipment import equipment, marked, side_of
 
 LEVELS: Final = (0.25, 0.5, 0.75)
+_STEPS: Final = 255
 _COLOURS: Final = {Finding.BENIGN: (80, 255, 80), Finding.MALIGNANT: (255, 80, 80)}
 _CATEGORY: Final = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 _TYPE: Final = Code("52988006", "SCT", "Lesion")
@@ -30,21 +33,15 @@ def saliency_seg(source: Dataset, view: ViewResult, maker: Maker, number: int) -
         DicomError: The image has another size than the one that was scored.
     """
     _require_same_size(source, view)
-    saliency_CHW = to_source_frame(view.saliency_CIJ.clip(0.0, 1.0), view.geometry, view.geometry.source_shape_px)
     segments = [
         _segment(index, finding, f"{finding.value} saliency", _COLOURS[finding], source, maker)
         for index, finding in enumerate(FINDINGS, start=1)
     ]
-    seg = hd.seg.Segmentation(
-        [source],
-        np.moveaxis(saliency_CHW, 0, -1)[None],
-        hd.seg.SegmentationTypeValues.FRACTIONAL,
-        segments,
-        fractional_type=hd.seg.SegmentationFractionalTypeValues.PROBABILITY,
-        max_fractional_value=255,
-        omit_empty_frames=False,
-        **_content(source, maker, "saliency", number),
-    )
+    steps_CIJ = np.around(view.saliency_CIJ.clip(0.0, 1.0).astype(np.float32) * float(_STEPS)).astype(np.uint8)
+    content = _content(source, maker, "saliency", number)
+    seg = _without_pixels(source, segments, hd.seg.SegmentationFractionalTypeValues.PROBABILITY, _STEPS, content)
+    _set_frames(seg, view, steps_CIJ)
+    seg.SegmentsOverlap = "UNDEFINED"  # of fractions nobody can say
     return _finished(seg, source, maker, "saliency", "saliency")
 
 
@@ -61,29 +58,24 @@ def levels_seg(source: Dataset, view: ViewResult, maker: Maker, number: int) -> 
     """
     _require_same_size(source, view)
     reached = [
-        (index, level)
+        (index, level, cells_IJ)
         for index, _ in enumerate(FINDINGS)
         for level in LEVELS
-        if _plane(view, index, level).any()  # the network's window may hold cells that lie outside the image
+        # The network's window may hold cells that lie outside the image.
+        if _in_source(view, cells_IJ := (view.saliency_CIJ[index] >= level).astype(np.uint8)).any()
     ]
     if not reached:
         return None
     segments = []
-    planes_HWS = np.empty((*view.geometry.source_shape_px, len(reached)), np.uint8)
-    for number, (index, level) in enumerate(reached, start=1):
+    for place, (index, level, _) in enumerate(reached, start=1):
         colour = tuple(round(part * (0.4 + 0.6 * level)) for part in _COLOURS[FINDINGS[index]])
         label = f"{FINDINGS[index].value} saliency >= {level}"
-        segments.append(_segment(number, FINDINGS[index], label, colour, source, maker))
-        planes_HWS[..., number - 1] = _plane(view, index, level)  # one at a time: six of them are a hundred megabytes
-    seg = hd.seg.Segmentation(
-        [source],
-        planes_HWS[None],
-        hd.seg.SegmentationTypeValues.FRACTIONAL,
-        segments,
-        fractional_type=hd.seg.SegmentationFractionalTypeValues.OCCUPANCY,
-        max_fractional_value=1,
-        **_content(source, maker, "levels", number),
-    )
+        segments.append(_segment(place, FINDINGS[index], label, colour, source, maker))
+    cells_NIJ = np.stack([cells_IJ for _, _, cells_IJ in reached])
+    content = _content(source, maker, "levels", number)
+    seg = _without_pixels(source, segments, hd.seg.SegmentationFractionalTypeValues.OCCUPANCY, 1, content)
+    _set_frames(seg, view, cells_NIJ)
+    seg.SegmentsOverlap = "YES" if (_in_source(view, cells_NIJ.sum(axis=0, dtype=np.uint8)) > 1).any() else "NO"
     # A projection has no such thing. OHIF compares it with what it makes up for the mammogram, and fails where there is none.
     orientation = Dataset()
     orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
@@ -94,10 +86,48 @@ def levels_seg(source: Dataset, view: ViewResult, maker: Maker, number: int) -> 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _plane(view: ViewResult, index: int, level: float) -> NDArray[np.bool_]:
-    """Where a finding's map reaches a level, in the source image."""
-    hot_IJ = view.saliency_CIJ[index] >= level
-    plane_HW: NDArray[np.bool_] = to_source_frame(hot_IJ[None], view.geometry, view.geometry.source_shape_px)[0] > 0
+def _without_pixels(
+    source: Dataset,
+    segments: list[hd.seg.SegmentDescription],
+    fractional_type: hd.seg.SegmentationFractionalTypeValues,
+    largest: int,
+    content: dict[str, Any],
+) -> hd.seg.Segmentation:
+    """Everything of the object but its pixels: the library would hold six copies of them, and sort every pixel's value."""
+    dot = deepcopy(source)
+    dot.Rows = dot.Columns = 1
+    seg = hd.seg.Segmentation(
+        [dot],
+        np.zeros((1, 1, 1, len(segments)), np.uint8),
+        hd.seg.SegmentationTypeValues.FRACTIONAL,
+        segments,
+        fractional_type=fractional_type,
+        max_fractional_value=largest,
+        omit_empty_frames=False,
+        **content,
+    )
+    seg.Rows, seg.Columns = source.Rows, source.Columns
+    return seg
+
+
+def _set_frames(seg: hd.seg.Segmentation, view: ViewResult, cells_NIJ: NDArray[np.uint8]) -> None:
+    """A frame for each segment, made and encoded one after the other: one at a time is in memory."""
+    frames = [
+        hd.frame.encode_frame(
+            _in_source(view, cells_IJ),
+            transfer_syntax_uid=seg.file_meta.TransferSyntaxUID,
+            bits_allocated=seg.BitsAllocated,
+            bits_stored=seg.BitsStored,
+            photometric_interpretation=seg.PhotometricInterpretation,
+        )
+        for cells_IJ in cells_NIJ
+    ]
+    seg.PixelData = encapsulate(frames)
+
+
+def _in_source(view: ViewResult, cells_IJ: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Values of the network's cells in the source image's own pixels."""
+    plane_HW: NDArray[np.uint8] = cells_to_source(cells_IJ[None], view.geometry, view.geometry.source_shape_px)[0]
     return plane_HW
 
 

@@ -35,6 +35,19 @@ def test_values_are_kept_in_256_steps_and_levels_hold_nothing_but_0_and_1(tmp_pa
     assert np.unique(levels.dataset.pixel_array).tolist() == [0, 1] and levels.dataset.MaximumFractionalValue == 1
 
 
+def test_views_are_numbered_and_no_frame_is_empty(tmp_path: Path) -> None:
+    """InstanceNumber is the view's, however many levels its map reaches; of both findings' levels it is said that they overlap.
+
+    A level that is reached outside the image only, or not at all, has no segment.
+    """
+    made, _ = objects_of(tmp_path, kinds=KINDS)
+    assert [int(one.dataset.InstanceNumber) for one in made] == [1, 2, 3, 4] * 2
+    for one in made[4:]:
+        assert one.dataset.SegmentsOverlap == "YES" and one.dataset.NumberOfFrames == 4
+        assert all(plane_HW.any() for plane_HW in one.dataset.pixel_array)
+        assert (one.dataset.Rows, one.dataset.Columns) == one.dataset.pixel_array.shape[1:]
+
+
 def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
     """A map is not stretched over an image that is not the one that was scored."""
     with pytest.raises(DicomError, match="another size"):
