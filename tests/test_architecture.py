@@ -83,7 +83,7 @@ BREACHES = {
     "One home: pydicom": ("tasks/adapters/gate/admission.py", "import pydicom"),
     "One home: highdicom": ("tasks/adapters/scoring/prediction.py", "import highdicom"),
     "One home: pynetdicom": ("tasks/adapters/pacs/sources.py", "import pynetdicom"),
-    "One home: httpx": ("tasks/adapters/pacs/dimse.py", "import httpx"),
+    "One home: http": ("tasks/adapters/pacs/dimse.py", "import http.client"),
     "One home: imagecodecs": ("tasks/adapters/dicom/dicom_file.py", "import imagecodecs"),
     "One home: zarr": ("tasks/adapters/inbox/shard_writer.py", "import zarr"),
     "One home: numcodecs": ("tasks/train.py", "import numcodecs"),

@@ -130,7 +130,7 @@ class ResultsConfig(Config):
     peer: PeerName = Field(description="Name of one of pacs.peers: results are sent there, into the exam's own study")
     sources: PeerName | None = Field(
         None,
-        description="With a peer of kind dimse: the one of kind dicomweb that is asked for the exam, and for whose it is",
+        description="Another peer that is asked whose an exam is: by QIDO-RS, or by C-FIND and C-GET; null = peer",
     )
     ae_title: AETitle = Field("MAMMO_OUT", description="Our title when results are sent to a peer of kind dimse")
     commitment: CommitmentConfig | None = Field(
@@ -179,8 +179,14 @@ class PacsConfig(Config):
     def _results_go_to_a_peer(self) -> PacsConfig:
         if self.results is not None and self.results.peer not in self.peers:
             raise ValueError(f"results.peer {self.results.peer} is none of peers: {', '.join(self.peers) or 'there is none'}")
-        if self.results is not None and not isinstance(self.peers.get(self.source_peer), DicomWebPeer):
-            raise ValueError("results.sources must name a peer of kind dicomweb: whose an exam is is asked by QIDO-RS")
+        source = self.peers.get(self.source_peer)
+        if self.results is not None and source is None:
+            raise ValueError(f"results.sources {self.source_peer} is none of peers: {', '.join(self.peers)}")
+        if isinstance(source, DimsePeer) and source.retrieve == "move":
+            raise ValueError(
+                "results.sources must name a peer of kind dicomweb, or of kind dimse with retrieve: get: "
+                "whose an exam is is read from its images, and C-MOVE would send these into the inbox"
+            )
         return self
 
     @property

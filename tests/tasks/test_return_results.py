@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,16 +139,22 @@ def test_results_come_back_into_their_own_study_once(site: Site, tmp_path: Path)
     assert sorted(one["ID"] for one in site.ours()) == before
 
 
-def test_results_go_by_c_store_where_the_exam_is_asked_by_dicomweb(site: Site, tmp_path: Path) -> None:
-    """The same objects under the same UIDs as by STOW-RS; sent again after the outbox is lost, they are there once."""
+@pytest.mark.parametrize("sources", ["archive", None], ids=["asked by DICOMweb", "without DICOMweb"])
+def test_results_go_by_c_store(site: Site, tmp_path: Path, sources: str | None) -> None:
+    """The same objects under the same UIDs as by STOW-RS; sent again after the outbox is lost, they are there once.
+
+    Whose the exam is is asked by QIDO-RS, or of a PACS that speaks DICOM's own protocol only by C-FIND and C-GET. No more
+    objects are sent in a second than the peer's config says.
+    """
     config = site.returning(tmp_path / "w")
-    peer = {"kind": "dimse", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": site.server.dicom_port}
+    peer = {"kind": "dimse", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": site.server.dicom_port, "per_second": 50}
     content = config.model_dump(mode="json")
-    content["pacs"]["peers"]["store"] = peer
-    content["pacs"]["results"] |= {"peer": "store", "sources": "archive"}
+    content["pacs"]["peers"] = {"store": peer, **(content["pacs"]["peers"] if sources else {})}
+    content["pacs"]["results"] |= {"peer": "store", "sources": sources}
     by_store, expected = RunConfig.model_validate(content), site.expected_uids(tmp_path / "undisturbed")
+    began_s = time.monotonic()
     assert [exam.state for exam in return_results.fn(by_store).exams] == ["delivered"] * 2
-    assert site.uids() == expected
+    assert site.uids() == expected and time.monotonic() - began_s >= (len(expected) - 1) / 50
     Workspace(config.workspace_dir).outbox_path.unlink()
     assert [exam.state for exam in return_results.fn(by_store).exams] == ["delivered"] * 2
     assert site.uids() == expected

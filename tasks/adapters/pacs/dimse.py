@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from functools import partial
 from io import BytesIO
 from typing import Any, Final
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
@@ -31,7 +33,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made by the 
 from schemas.config.pacs import DimsePeer, PacsConfig
 from schemas.errors import ConfigError, PeerRefused, PeerUnavailable
 from tasks.adapters.dicom.frame_codecs import SYNTAXES
-from tasks.adapters.pacs.peers import client_context
+from tasks.adapters.pacs.peers import client_context, not_believed
 from tasks.adapters.pacs.sources import Cut
 
 # It logs what others send at INFO and DEBUG, and the text of every exception at ERROR.
@@ -104,6 +106,12 @@ def received(event: Event) -> Received:
     )
 
 
+def header_json(sent: Received) -> dict[str, Any]:
+    """An object's header in DICOM JSON, without its pixels; what its own type forbids is left out."""
+    read = dcmread(BytesIO(b"".join((sent.head, sent.content))), stop_before_pixels=True)
+    return dict(read.to_json_dict(suppress_invalid_tags=True))
+
+
 def caller_of(event: Event) -> tuple[str, str]:
     """Title and address of whoever asks for an association."""
     requestor: Any = event.assoc.requestor
@@ -125,7 +133,19 @@ def acknowledge_at_once(event: Event) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
+def end_what_takes_nothing(event: Event) -> None:
+    """For EVT_CONN_OPEN: sending to a peer that reads nothing any more fails after our time limit, as reading from it does.
+
+    Without a limit of the socket's own, a process that was stopped holds us for ever once its buffers are full.
+    """
+    dul: Any = event.assoc.dul.socket
+    connection: socket.socket | None = None if dul is None else dul.socket
+    if connection is not None and connection.gettimeout() is None:
+        connection.settimeout(event.assoc.network_timeout)
+
+
 PROMPTLY: Final[list[evt.EventHandlerType]] = [
+    (evt.EVT_CONN_OPEN, end_what_takes_nothing),
     (evt.EVT_CONN_OPEN, acknowledge_at_once),
     (evt.EVT_DATA_SENT, acknowledge_at_once),
 ]
@@ -134,7 +154,7 @@ PROMPTLY: Final[list[evt.EventHandlerType]] = [
 def entity(title: str, *, silence_s: float) -> AE:
     """Us, by our title, with time limits for everything that another side may leave unsaid."""
     ours = AE(title)
-    ours.acse_timeout = _SECONDS_TO_AGREE
+    ours.acse_timeout = min(_SECONDS_TO_AGREE, silence_s)
     ours.dimse_timeout = ours.network_timeout = silence_s
     ours.connection_timeout = _SECONDS_TO_CONNECT
     ours.maximum_pdu_size = LARGEST_PDU_BYTES
@@ -194,6 +214,8 @@ def associate(
         tls_args=tls,
     )
     if not made.is_established:
+        if tls is not None and _shows_what_is_not_believed(peer, tls[0]):
+            raise not_believed(remedy="have it renewed, or name its authority in pacs.tls.authorities")
         raise _no_association(made, peer)
     return made
 
@@ -287,6 +309,20 @@ def uid_of(text: object) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _shows_what_is_not_believed(peer: DimsePeer, context: ssl.SSLContext) -> bool:
+    """True if a peer answers with a certificate that we do not believe: pynetdicom does not tell why it has no association."""
+    try:
+        with (
+            socket.create_connection((peer.host, peer.port), _SECONDS_TO_CONNECT) as plain,
+            context.wrap_socket(plain, server_hostname=peer.host),
+        ):
+            return False
+    except ssl.SSLCertVerificationError:
+        return True
+    except OSError:
+        return False
 
 
 def _no_association(made: Association, peer: DimsePeer) -> Exception:

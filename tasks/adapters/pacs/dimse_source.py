@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from pynetdicom import evt
 from pynetdicom.association import Association
@@ -24,6 +24,7 @@ from tasks.adapters.pacs.dimse import (
     MOVE,
     SUCCESS,
     associate,
+    header_json,
     matches,
     one_context_each,
     received,
@@ -43,9 +44,10 @@ class DimseSource:
 
     pacs: PacsConfig
     peer: DimsePeer
-    inbox: Arrivals
+    inbox: Arrivals | None = None
     _idle: list[Association] = field(default_factory=list)
     _came: dict[str, int | OSError] = field(default_factory=dict)
+    _headers: dict[str, dict[str, Any]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def exams_of(self, piece: Slice) -> list[FoundExam]:
@@ -94,12 +96,8 @@ class DimseSource:
 
     def fetch(self, image: FoundImage, arrivals: Arrivals) -> int:
         """See ``Source``; with C-MOVE the bytes are our listener's, and are not counted here."""
-        keys = {"StudyInstanceUID": image.study_uid, "SeriesInstanceUID": image.series_uid, "SOPInstanceUID": image.sop_uid}
         moves = self.peer.retrieve == "move"
-        with self._association() as made:
-            count = retrieve(made, move_to=self.pacs.ae_title if moves else None, **keys)
-        if count == 0:
-            raise NotThere("The peer does not have an image that it listed")
+        self._have_sent(image, move_to=self.pacs.ae_title if moves else None)
         if moves:
             self._wait_for(image, arrivals)
             return 0
@@ -109,6 +107,21 @@ class DimseSource:
         if isinstance(came, OSError):
             raise came
         return came
+
+    def header_of(self, image: FoundImage) -> dict[str, Any]:
+        """See ``Source``: of the image, which is sent to us (C-GET) and not kept. Questions tell parts of a header only."""
+        self._have_sent(image)
+        header = self._headers.pop(image.sop_uid, None)
+        if header is None:
+            raise Incomplete("Another object arrived than was asked for")
+        return header
+
+    def _have_sent(self, image: FoundImage, move_to: str | None = None) -> None:
+        keys = {"StudyInstanceUID": image.study_uid, "SeriesInstanceUID": image.series_uid, "SOPInstanceUID": image.sop_uid}
+        with self._association() as made:
+            count = retrieve(made, move_to=move_to, **keys)
+        if count == 0:
+            raise NotThere("The peer does not have an image that it listed")
 
     def _wait_for(self, image: FoundImage, arrivals: Arrivals) -> None:
         end_s = time.monotonic() + _SECONDS_TO_ARRIVE
@@ -122,11 +135,13 @@ class DimseSource:
             time.sleep(0.05)
 
     def _store(self, event: Event) -> int:
-        """An object of C-GET: on the disk before the peer is told so."""
+        """An object of C-GET: on the disk before the peer is told so, or its header in memory."""
         sent = received(event)
         try:
             named = name_of(sent.content, sent.syntax_uid)
-            if named.sop_uid == sent.sop_uid:
+            if named.sop_uid == sent.sop_uid and self.inbox is None:
+                self._headers[sent.sop_uid] = header_json(sent)
+            elif named.sop_uid == sent.sop_uid and self.inbox is not None:
                 self.inbox.take(named, sent.head, sent.content)
                 self._came[sent.sop_uid] = len(sent.content)
         except Incomplete:
@@ -145,7 +160,9 @@ class DimseSource:
         try:
             yield made
         except BaseException:
-            made.abort()
+            # What failed may have been ended by the peer while it was idle, and so have its like: the next try needs a new one.
+            for each in (made, *self._taken()):
+                each.abort()
             raise
         with self._lock:
             self._idle.append(made)
@@ -164,13 +181,18 @@ class DimseSource:
 
     def end(self) -> None:
         """Releases what is idle."""
-        for made in self._idle:
+        for made in self._taken():
             if made.is_established:
                 made.release()
 
+    def _taken(self) -> list[Association]:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        return idle
+
 
 @contextmanager
-def open_dimse_source(pacs: PacsConfig, peer: DimsePeer, inbox: Arrivals) -> Iterator[DimseSource]:
+def open_dimse_source(pacs: PacsConfig, peer: DimsePeer, inbox: Arrivals | None) -> Iterator[DimseSource]:
     """A peer as a source; its associations end with the block."""
     source = DimseSource(pacs, peer, inbox)
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.lock import held_lock
 from tasks.adapters.pacs.arrivals import FETCHED, Arrivals
 from tasks.adapters.pacs.encoded_object import Incomplete
-from tasks.adapters.pacs.peers import peer_of
+from tasks.adapters.pacs.peers import Pace, peer_of
 from tasks.adapters.pacs.sources import FoundExam, FoundImage, NotThere, Source, exams_between, open_source
 from tasks.adapters.pacs.worklist import read_worklist
 from tasks.adapters.pseudonyms import open_key
@@ -211,7 +210,7 @@ class _Run:
         self.source, self.peer, self.arrivals, self.is_settled, self.done = source, peer, arrivals, is_settled, done
         self._stopped = threading.Event()
         self._lock = threading.Lock()
-        self._pace = _Pace(peer.per_second)
+        self._pace = Pace(peer.per_second)
         self._given_up = 0
 
     def fetch_all(self, exams: Iterable[FoundExam]) -> None:
@@ -274,20 +273,3 @@ class _Run:
             if self._given_up >= _GIVEN_UP_IN_A_ROW and not self._stopped.is_set():
                 logger.warning("the peer counts as away: what is missing is left to the next run")
                 self._stopped.set()
-
-
-class _Pace:
-    """Lets so many through in a second."""
-
-    def __init__(self, per_second: float | None) -> None:
-        self._apart_s = 0.0 if per_second is None else 1 / per_second
-        self._next_s = 0.0
-        self._lock = threading.Lock()
-
-    def wait(self) -> None:
-        """Until it is this caller's turn."""
-        with self._lock:
-            now_s = time.monotonic()
-            turn_s = max(now_s, self._next_s)
-            self._next_s = turn_s + self._apart_s
-        time.sleep(max(0.0, turn_s - now_s))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 import stat
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,7 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from schemas.config.pacs import DicomWebPeer, DimsePeer, PacsConfig, Peer, TlsFiles
-from schemas.errors import ConfigError, error_name
+from schemas.errors import ConfigError, PeerRefused, error_name
 
 _SECONDS_TO_SHAKE_HANDS = 10.0
 
@@ -45,6 +47,23 @@ def peer_of(pacs: PacsConfig | None, name: str) -> Peer:
             remedy="correct the name, or add the peer to the config",
         )
     return known[name]
+
+
+class Pace:
+    """Lets so many images or objects through in a second, of all threads together; None = any number."""
+
+    def __init__(self, per_second: float | None) -> None:
+        self._apart_s = 0.0 if per_second is None else 1 / per_second
+        self._next_s = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Until it is this caller's turn."""
+        with self._lock:
+            now_s = time.monotonic()
+            turn_s = max(now_s, self._next_s)
+            self._next_s = turn_s + self._apart_s
+        time.sleep(max(0.0, turn_s - now_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +141,15 @@ def client_context(tls: TlsFiles | None, *, authorities: Path | None = None, sho
     if tls is not None and shows_certificate:
         _show_certificate(context, tls)
     return context
+
+
+def not_believed(*, remedy: str) -> PeerRefused:
+    """A peer's certificate is none that we believe: nobody is told anything, and no other try changes that."""
+    return PeerRefused(
+        "The peer's certificate is not believed",
+        expected="one that has not expired, is of the peer's host, and of a known authority",
+        remedy=remedy,
+    )
 
 
 def server_context(tls: TlsFiles) -> ssl.SSLContext:

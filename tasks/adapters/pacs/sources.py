@@ -5,11 +5,11 @@ What is found carries identifiers, which live in memory only: no ``repr`` shows 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from schemas.config.pacs import DicomWebPeer, PacsConfig, Peer
 from schemas.errors import PeerRefused, PeerUnavailable
@@ -97,9 +97,17 @@ class Source(Protocol):
     def fetch(self, image: FoundImage, arrivals: Arrivals) -> int:
         """Brings one image into the inbox, as it is stored there; the bytes that came."""
 
+    def header_of(self, image: FoundImage) -> Mapping[str, Any]:
+        """An image's header as it is there now, in DICOM JSON; it is in memory only. Raises ``NotThere``."""
 
-def open_source(pacs: PacsConfig, peer: Peer, inbox: Arrivals) -> AbstractContextManager[Source]:
+
+def open_source(pacs: PacsConfig, peer: Peer, inbox: Arrivals | None = None) -> AbstractContextManager[Source]:
     """A peer as a source; connections end with the block.
+
+    Args:
+        pacs: Who we are.
+        peer: It.
+        inbox: Where its images go; None = only headers are asked for.
 
     Raises:
         ConfigError: Files that the config names for it cannot be used, or the extra is not installed.

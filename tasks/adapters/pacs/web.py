@@ -1,32 +1,34 @@
 """DICOMweb as we speak it: questions (QIDO-RS), and objects streamed to the disk as they are stored (WADO-RS).
 
-The home of httpx. No URL leaves this module in an error, for it holds identifiers: httpx puts it into its own and logs it at
-INFO. Redirects are not followed, for they would be given our credentials; nor are addresses that a server's answers name.
+No URL leaves this module in an error or a log, for it holds identifiers. Redirects are not followed, for they would be given
+our credentials; nor are addresses that a server's answers name, nor proxies that the environment names.
+
+Python's own HTTP it is: a client with layers hands an object on in pieces of 64 kB, each copied three times while no other
+connection's thread can run, and that was half of the time of a fetch.
 """
 
 from __future__ import annotations
 
-import logging
+import json
 import re
+import select
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from http.client import HTTP_PORT, HTTPS_PORT, HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from typing import Any, BinaryIO, Final
-from urllib.parse import quote, urlencode
-
-import httpx
+from urllib.parse import quote, urlencode, urlsplit
 
 from schemas.config.pacs import DicomWebPeer, PacsConfig
 from schemas.errors import PeerRefused, PeerUnavailable
 from tasks.adapters.pacs.encoded_object import Incomplete
-from tasks.adapters.pacs.peers import authorization, client_context
+from tasks.adapters.pacs.peers import authorization, client_context, not_believed
 from tasks.adapters.pacs.sources import NotThere
 
-logging.getLogger("httpx").setLevel(logging.WARNING)
-logging.getLogger("httpcore").setLevel(logging.WARNING)
-
-Client = httpx.Client
 _SECONDS_TO_CONNECT: Final = 5.0
 _AS_STORED: Final = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 """Without its last part a server decompresses what it stores, or fails at what it cannot decompress."""
@@ -35,33 +37,122 @@ _BOUNDARY: Final = "mammo-7f3c19d2a4"
 _OF_THE_OBJECT: Final = (202, 400, 406, 409, 413, 415, 422)
 """Not against us: some of it or nothing was stored, a proxy finds it too large, or its kind is not stored there."""
 _LONGEST_PART_HEAD: Final = 1 << 14
+_MOST_PIECES_BEHIND: Final = 4
 _LONGEST_WAIT_S: Final = 300.0
+_RECEIVED_BYTES: Final = 1 << 19
+_SENT_BYTES: Final = 1 << 16
+"""At a time. The time limit of a connection is one for each piece: a slow line is not a dead one."""
+_OUR_CERTIFICATE: Final = re.compile("ALERT.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
+
+
+@dataclass
+class Client:
+    """Connections to one server, kept and used again: at most ``in_flight`` at the same time, of any threads.
+
+    Attributes:
+        make: Makes a connection that is not open yet.
+        path: That of the server's services, before each question's own.
+        headers: Of every request.
+        timeout_s: Without a byte for so long the server counts as gone.
+    """
+
+    make: partial[HTTPConnection]
+    path: str
+    headers: Mapping[str, str]
+    timeout_s: float
+    in_flight: int
+    _idle: list[HTTPConnection] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._free = threading.BoundedSemaphore(self.in_flight)
+
+    @contextmanager
+    def request(
+        self, method: str, path: str, headers: Mapping[str, str], pieces: Iterable[bytes | memoryview] | None = None
+    ) -> Iterator[HTTPResponse]:
+        """An answer whose head has come; what is not read of its body goes with the connection.
+
+        Raises:
+            PeerUnavailable: The server cannot be reached, or breaks off before it answers.
+            PeerRefused: We do not believe its certificate, or it does not believe ours.
+        """
+        with self._free:
+            with translated():
+                connection = self._connection()
+            try:
+                with translated():
+                    # A server may refuse an object before it has all of it, and close: its answer says why.
+                    with suppress(BrokenPipeError, ConnectionResetError):
+                        connection.request(method, self.path + path, pieces, {**self.headers, **headers})
+                    answer = connection.getresponse()
+                yield answer
+            except BaseException:
+                connection.close()
+                raise
+            if answer.isclosed():  # read to its end
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    def _connection(self) -> HTTPConnection:
+        while self._idle:
+            with suppress(IndexError):  # another thread may have taken the last one
+                connection = self._idle.pop()
+                if not _was_closed(connection):
+                    return connection
+                connection.close()
+        connection = self.make(timeout=_SECONDS_TO_CONNECT)
+        try:
+            connection.connect()
+            connection.sock.settimeout(self.timeout_s)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def close(self) -> None:
+        """Every connection that is not in use."""
+        for connection in self._idle:
+            connection.close()
+
+
+def _was_closed(connection: HTTPConnection) -> bool:
+    """True if the server has ended an idle connection: there is something to read although nothing was asked."""
+    if connection.sock is None:
+        return True
+    idle = select.poll()
+    idle.register(connection.sock, select.POLLIN)
+    return bool(idle.poll(0))
 
 
 @contextmanager
-def web_client(pacs: PacsConfig, peer: DicomWebPeer) -> Iterator[httpx.Client]:
+def web_client(pacs: PacsConfig, peer: DicomWebPeer) -> Iterator[Client]:
     """Connections to a peer, as many as ``in_flight``.
 
     Raises:
         ConfigError: Credentials or certificates cannot be read.
     """
     said = authorization(peer)
-    verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # believes nobody: without https nobody is asked
-    if peer.url.startswith("https"):
-        verify = client_context(pacs.tls, authorities=peer.authorities, shows_certificate=peer.uses_certificate)
-    with httpx.Client(
-        base_url=peer.url.rstrip("/"),
+    parts = urlsplit(peer.url)
+    host = parts.hostname or ""
+    make: partial[HTTPConnection] = partial(HTTPConnection, host, parts.port or HTTP_PORT)
+    if parts.scheme == "https":
+        context = client_context(pacs.tls, authorities=peer.authorities, shows_certificate=peer.uses_certificate)
+        make = partial(HTTPSConnection, host, parts.port or HTTPS_PORT, context=context)
+    client = Client(
+        make=make,
+        path=parts.path.rstrip("/"),
         headers={"Accept-Encoding": "identity", **({"Authorization": said} if said else {})},
-        timeout=httpx.Timeout(peer.timeout_s, connect=_SECONDS_TO_CONNECT),
-        limits=httpx.Limits(max_connections=peer.in_flight, max_keepalive_connections=peer.in_flight),
-        follow_redirects=False,
-        trust_env=False,
-        verify=verify,
-    ) as client:
+        timeout_s=peer.timeout_s,
+        in_flight=peer.in_flight,
+    )
+    try:
         yield client
+    finally:
+        client.close()
 
 
-def ask(client: httpx.Client, path: str, keys: Mapping[str, str]) -> list[dict[str, Any]]:
+def ask(client: Client, path: str, keys: Mapping[str, str]) -> list[dict[str, Any]]:
     """One QIDO-RS question, without limit and offset: servers cut answers by the one and miscount by the other.
 
     Raises:
@@ -69,26 +160,24 @@ def ask(client: httpx.Client, path: str, keys: Mapping[str, str]) -> list[dict[s
         PeerRefused: It does not accept us or the question.
         NotThere: It has no such service.
     """
-    with translated():
-        # Servers do not read an encoded asterisk as "any".
-        question = urlencode(keys, safe="*", quote_via=quote)
-        answer = client.get(f"{path}?{question}" if question else path, headers={"Accept": "application/dicom+json"})
-        require_success(answer)
+    # Servers do not read an encoded asterisk as "any".
+    question = urlencode(keys, safe="*", quote_via=quote)
+    with client.request("GET", f"{path}?{question}" if question else path, {"Accept": "application/dicom+json"}) as answer:
+        _require_success(answer)
         if "warning" in answer.headers:
             raise PeerUnavailable("The server says that its answer is not complete", remedy="ask for fewer days at a time")
-        if answer.status_code == httpx.codes.NO_CONTENT or answer.headers.get("content-length") == "0":
+        with translated():
+            content = answer.read()
+        if answer.status == 204 or answer.headers.get("content-length") == "0":
             return []  # an empty body that nobody announced may be one that was cut off
-        try:
-            found = answer.json()
-        except ValueError:
-            found = None
+    found = _json(content)
     if not isinstance(found, list) or not all(isinstance(match, dict) for match in found):
         kind = answer.headers.get("content-type", "").split(";")[0][:40]
         raise PeerRefused("The server's answer is no DICOM JSON", expected="application/dicom+json", got=kind or "no type")
     return found
 
 
-def copy_object(client: httpx.Client, path: str, file: BinaryIO, *, longest_s: float) -> None:
+def copy_object(client: Client, path: str, file: BinaryIO, *, longest_s: float) -> None:
     """One object (WADO-RS), in the transfer syntax that it is stored in, written to a file.
 
     Raises:
@@ -96,19 +185,39 @@ def copy_object(client: httpx.Client, path: str, file: BinaryIO, *, longest_s: f
         PeerUnavailable: It cannot be asked now.
         PeerRefused: It does not accept us, or has no such object (``NotThere``).
     """
-    with translated(), client.stream("GET", path, headers={"Accept": _AS_STORED}) as answer:
-        require_success(answer)
+    with client.request("GET", path, {"Accept": _AS_STORED}) as answer:
+        _require_success(answer)
         kind = answer.headers.get("content-type", "")
         boundary = re.search(r'boundary="?([^";,\s]+)', kind)
         if not kind.lower().startswith("multipart/related") or boundary is None:
             raise Incomplete("The answer is no object", expected="multipart/related", got=kind.split(";")[0][:40] or "no type")
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise Incomplete("The answer is compressed although it was asked not to be")
-        # Without a size of chunks: a trickle would stay hidden until a chunk is full.
-        copy_part(answer.iter_raw(), boundary[1].encode("latin-1"), file, until_s=time.monotonic() + longest_s)
+        copy_part(_pieces(answer), boundary[1].encode("latin-1"), file, until_s=time.monotonic() + longest_s)
+        _end(answer)
 
 
-def send_object(client: httpx.Client, path: str, content: bytes) -> tuple[int, Any]:
+def _pieces(answer: HTTPResponse) -> Iterator[bytes]:
+    """A body as it comes, in large pieces: a trickle is seen, for no piece waits until it is full."""
+    with translated():
+        while piece := answer.read1(_RECEIVED_BYTES):
+            yield piece
+        if answer.length:
+            raise IncompleteRead(b"", answer.length)
+
+
+def _end(answer: HTTPResponse) -> None:
+    """Reads what stands behind an object, if it is little: then its connection can be used again."""
+    if answer.will_close:
+        return
+    with suppress(HTTPException, OSError):  # the object is there
+        for _ in range(_MOST_PIECES_BEHIND):
+            if not answer.read1(_LONGEST_PART_HEAD):
+                break
+        answer.read(0)  # where nothing is left, this tells the connection so
+
+
+def send_object(client: Client, path: str, content: bytes) -> tuple[int, Any]:
     """One object (STOW-RS): status and what the server says of it in DICOM JSON; statuses that speak of the object are answers.
 
     Raises:
@@ -116,22 +225,31 @@ def send_object(client: httpx.Client, path: str, content: bytes) -> tuple[int, A
         PeerRefused: It does not accept us.
     """
     head = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-    with translated():
-        answer = client.post(
-            path,
-            content=b"".join((head, content, f"\r\n--{_BOUNDARY}--\r\n".encode())),
-            headers={
-                "Content-Type": f'multipart/related; type="application/dicom"; boundary={_BOUNDARY}',
-                "Accept": "application/dicom+json",
-            },
-        )
-        if answer.status_code not in _OF_THE_OBJECT:
-            require_success(answer)
-        try:
-            said = answer.json() if answer.content else None
-        except ValueError:
-            said = None
-    return answer.status_code, said
+    end = f"\r\n--{_BOUNDARY}--\r\n".encode()
+    headers = {
+        "Content-Type": f'multipart/related; type="application/dicom"; boundary={_BOUNDARY}',
+        "Content-Length": str(len(head) + len(content) + len(end)),
+        "Accept": "application/dicom+json",
+    }
+    with client.request("POST", path, headers, _cut(head, content, end)) as answer:
+        if answer.status not in _OF_THE_OBJECT:
+            _require_success(answer)
+        with translated():
+            said = answer.read()
+    return answer.status, _json(said)
+
+
+def _cut(*parts: bytes) -> Iterator[memoryview]:
+    for part in parts:
+        for start in range(0, len(part), _SENT_BYTES):
+            yield memoryview(part)[start : start + _SENT_BYTES]
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
 
 
 def copy_part(chunks: Iterable[bytes], boundary: bytes, file: BinaryIO, *, until_s: float) -> None:
@@ -187,9 +305,9 @@ def _passes_head(held: bytearray, mark: bytes) -> bool:
     return True
 
 
-def require_success(answer: httpx.Response) -> None:
+def _require_success(answer: HTTPResponse) -> None:
     """Raises what a status means: to be asked again later, not there, or not to be asked again like this."""
-    status = answer.status_code
+    status = answer.status
     if status in (200, 204):
         return
     if status in (404, 410):
@@ -217,17 +335,20 @@ def _wait_s(text: str) -> float:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Errors of httpx quote URLs: only their class leaves here."""
-    kind, is_certificate = "", False
+    """Errors of connections, of which only the class leaves here."""
+    kind, is_theirs, is_ours = "", False, False
     try:
         yield
-    except httpx.HTTPError as error:
-        kind, is_certificate = type(error).__name__, "CERTIFICATE_VERIFY_FAILED" in str(error)
-    if is_certificate:
+    except (HTTPException, OSError) as error:
+        kind, is_theirs = type(error).__name__, isinstance(error, ssl.SSLCertVerificationError)
+        is_ours = isinstance(error, ssl.SSLError) and bool(_OUR_CERTIFICATE.search(error.reason or ""))
+    if is_theirs:
+        raise not_believed(remedy="have it renewed, or name its authority in authorities")
+    if is_ours:
         raise PeerRefused(
-            "The server's certificate is not believed",
-            expected="one that has not expired, is of the url's host, and of a known authority",
-            remedy="have it renewed, or name its authority in authorities",
+            "The server does not believe our certificate",
+            expected="uses_certificate, and in pacs.tls one that has not expired, of an authority that the server knows",
+            remedy="have it renewed, or its authority registered there",
         )
     if kind:
         raise PeerUnavailable("The server cannot be reached or broke off", got=kind)

@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import httpx
-
 from schemas.config.pacs import DicomWebPeer, PacsConfig
 from schemas.errors import PeerUnavailable
 from tasks.adapters.dicom.header import MAMMOGRAPHY_FOR_PRESENTATION
 from tasks.adapters.pacs.arrivals import Arrivals
-from tasks.adapters.pacs.sources import FoundExam, FoundImage, Slice
-from tasks.adapters.pacs.web import ask, copy_object, web_client
+from tasks.adapters.pacs.sources import FoundExam, FoundImage, NotThere, Slice
+from tasks.adapters.pacs.web import Client, ask, copy_object, web_client
 
 _SOP_CLASS, _SOP_UID, _STUDY_UID, _SERIES_UID = "00080016", "00080018", "0020000D", "0020000E"
 _MODALITIES, _IMAGES_OF_SERIES = "00080061", "00201209"
@@ -28,7 +26,7 @@ _LONGEST_S: Final = 600.0
 class WebSource:
     """See ``Source``."""
 
-    client: httpx.Client
+    client: Client
 
     def exams_of(self, piece: Slice) -> list[FoundExam]:
         """See ``Source``."""
@@ -61,12 +59,18 @@ class WebSource:
 
     def fetch(self, image: FoundImage, arrivals: Arrivals) -> int:
         """See ``Source``."""
-        path = f"/studies/{image.study_uid}/series/{image.series_uid}/instances/{image.sop_uid}"
         with arrivals.aside() as (file, aside):
-            copy_object(self.client, path, file, longest_s=_LONGEST_S)
+            copy_object(self.client, _path(image), file, longest_s=_LONGEST_S)
             size_bytes = file.tell()
             arrivals.adopt(file, aside, sop_uid=image.sop_uid)
         return size_bytes
+
+    def header_of(self, image: FoundImage) -> dict[str, Any]:
+        """See ``Source``."""
+        answer = ask(self.client, f"{_path(image)}/metadata", {})
+        if len(answer) != 1:
+            raise NotThere("The server does not have an image that it listed")
+        return answer[0]
 
 
 @contextmanager
@@ -74,6 +78,10 @@ def open_web_source(pacs: PacsConfig, peer: DicomWebPeer) -> Iterator[WebSource]
     """A peer as a source; its connections end with the block."""
     with web_client(pacs, peer) as client:
         yield WebSource(client)
+
+
+def _path(image: FoundImage) -> str:
+    return f"/studies/{image.study_uid}/series/{image.series_uid}/instances/{image.sop_uid}"
 
 
 def _time_of(piece: Slice) -> dict[str, str]:

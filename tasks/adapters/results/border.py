@@ -6,23 +6,20 @@ either. Nothing has to be stored for the way back, and a name that was corrected
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any, Final
 
 from schemas.errors import MammoError
-from tasks.adapters.pacs.sources import NotThere
+from tasks.adapters.pacs.encoded_object import Incomplete
+from tasks.adapters.pacs.sources import FoundExam, FoundImage, NotThere, Source, exams_between
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.results.kept_prediction import PredictedExam
 
-Ask = Callable[[str, Mapping[str, str]], list[dict[str, Any]]]
-"""A QIDO-RS question: path and keys to matches in DICOM JSON."""
-
-_SOP_UID, _STUDY_UID, _SERIES_UID = "00080018", "0020000D", "0020000E"
+_SOP_UID, _STUDY_UID = "00080018", "0020000D"
 _PATIENT_ID, _ISSUER = "00100020", "00100021"
-_SUSPICIOUSLY_MANY: Final = 100
-"""Servers cut their answers at such numbers, and some say nothing of it."""
+_A_DAY: Final = timedelta(days=1)
 
 
 class NotReturnable(MammoError):
@@ -61,17 +58,17 @@ class Border:
     """Finds source images by their pseudonyms; remembers the studies of a day while a run lasts.
 
     Attributes:
-        ask: Of the PACS.
+        archive: The PACS.
         pseudonyms: With the workspace's key.
         today: Of the PACS's clock, as far as we know it.
         search_days: Among how many last days an exam without a date is looked for.
     """
 
-    ask: Ask
+    archive: Source
     pseudonyms: Pseudonyms
     today: date
     search_days: int
-    _studies: dict[str, list[str]] = field(default_factory=dict)
+    _studies: dict[tuple[date, date], list[str]] = field(default_factory=dict)
 
     def sources(self, exam: PredictedExam) -> dict[str, list[SourceImage]]:
         """The exam's images by study; an exam that a profile joined of several studies has several.
@@ -86,10 +83,10 @@ class Border:
         asked = 0
         for study_uid in self._candidates(exam):
             asked += 1
-            here = [one for one in self._images_of(study_uid) if one[0] in wanted]
+            here = {image_id: image for image_id, image in self._images_of(study_uid) if image_id in wanted}
             if here:
-                found[study_uid] = [self._source(image_id, study_uid, *place) for image_id, *place in here]
-                wanted -= {image_id for image_id, *_ in here}
+                found[study_uid] = [self._source(image_id, image) for image_id, image in here.items()]
+                wanted -= here.keys()
             if not wanted:
                 break
         if wanted:
@@ -97,9 +94,7 @@ class Border:
                 "Images of the exam are not in the PACS on its day",
                 expected=f"{len(exam.image_ids)} images",
                 got=f"{len(exam.image_ids) - len(wanted)} in {asked} exams",
-                remedy="were they deleted or moved to another day there? The server may also cut its answers"
-                if asked >= _SUSPICIOUSLY_MANY
-                else "were they deleted, or moved to another day there?",
+                remedy="were they deleted, or moved to another day there?",
             )
         for images in found.values():
             _require_one_patient(images)
@@ -108,42 +103,36 @@ class Border:
     def _candidates(self, exam: PredictedExam) -> list[str]:
         """Studies of the exam's day, the one of its own name first."""
         if exam.shifted_date is None:
-            slices = [
-                (self.today - timedelta(days=days + 6), self.today - timedelta(days=days))
-                for days in range(0, self.search_days + 1, 7)
-            ]
+            # A device's clock, or its time zone, may be ahead of ours.
+            days = (self.today - timedelta(days=self.search_days), self.today + _A_DAY)
         else:
             day = self.pseudonyms.unshifted_date(exam.patient_id, exam.shifted_date)
-            slices = [(day, day)]
-        studies = [uid for first, last in slices for uid in self._studies_of(first, last)]
-        return sorted(studies, key=lambda uid: self.pseudonyms.exam_id(uid) != exam.exam_id)
+            days = (day, day)
+        return sorted(self._studies_of(*days), key=lambda uid: self.pseudonyms.exam_id(uid) != exam.exam_id)
 
     def _studies_of(self, first: date, last: date) -> list[str]:
-        days = f"{first:%Y%m%d}" if first == last else f"{first:%Y%m%d}-{last:%Y%m%d}"
-        if days not in self._studies:
-            matches = self.ask("/studies", {"ModalitiesInStudy": "MG", "StudyDate": days})
-            self._studies[days] = [uid for match in matches if (uid := _text(match, _STUDY_UID))]
-        return self._studies[days]
+        if (first, last) not in self._studies:
+            self._studies[first, last] = [found.study_uid for found in exams_between(self.archive, first, last)]
+        return self._studies[first, last]
 
-    def _images_of(self, study_uid: str) -> Sequence[tuple[str, str, str]]:
-        """(image_id, series UID, SOP UID) of a study's mammograms."""
+    def _images_of(self, study_uid: str) -> list[tuple[str, FoundImage]]:
+        """A study's mammograms by image_id."""
         try:
-            matches = self.ask(f"/studies/{study_uid}/instances", {"Modality": "MG"})
+            listed = self.archive.images_of(FoundExam(study_uid=study_uid))
         except NotThere:  # deleted since it was listed
             return []
-        places = [(_text(match, _SERIES_UID), _text(match, _SOP_UID)) for match in matches]
-        return [(self.pseudonyms.image_id(sop), series, sop) for series, sop in places if series and sop]
+        return [(self.pseudonyms.image_id(image.sop_uid), image) for image in listed]
 
-    def _source(self, image_id: str, study_uid: str, series_uid: str, sop_uid: str) -> SourceImage:
+    def _source(self, image_id: str, image: FoundImage) -> SourceImage:
         try:
-            answer = self.ask(f"/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}/metadata", {})
-        except NotThere:
-            answer = []
-        if len(answer) != 1 or self.pseudonyms.image_id(_text(answer[0], _SOP_UID)) != image_id:
+            header = self.archive.header_of(image)
+        except (NotThere, Incomplete):
+            header = {}
+        if self.pseudonyms.image_id(_text(header, _SOP_UID)) != image_id:
             raise NotReturnable("The PACS does not have an image that it listed, or answered with another object")
-        if _text(answer[0], _STUDY_UID) != study_uid:
+        if _text(header, _STUDY_UID) != image.study_uid:
             raise NotReturnable("The PACS answered with an image of another study than was asked for")
-        return SourceImage(image_id=image_id, study_uid=study_uid, attributes=answer[0])
+        return SourceImage(image_id=image_id, study_uid=image.study_uid, attributes=header)
 
 
 def _require_one_patient(images: Sequence[SourceImage]) -> None:

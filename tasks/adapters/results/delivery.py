@@ -8,6 +8,7 @@ from typing import Protocol
 
 from schemas.config.pacs import ResultsConfig
 from schemas.errors import MammoError
+from tasks.adapters.pacs.peers import Pace
 from tasks.adapters.results.border import Border, NotReturnable, SourceImage
 from tasks.adapters.results.exam_result import Maker
 from tasks.adapters.results.kept_prediction import KeptPrediction, PredictedExam
@@ -60,6 +61,7 @@ class Courier:
 
     Attributes:
         maker_of: Whose results a delivery's are.
+        pace: How many objects the peer is sent in a second; one at a time, whatever may be in flight.
     """
 
     outbox: Outbox
@@ -68,6 +70,7 @@ class Courier:
     prediction: KeptPrediction
     maker_of: Callable[[Delivery], Maker]
     settings: ResultsConfig
+    pace: Pace
 
     def deliver(self, delivery: Delivery) -> Sent:
         """Brings every object of an exam to the peer. What an earlier try has brought there is not sent again.
@@ -100,6 +103,7 @@ class Courier:
                 if made.uid in held:  # keyed: nobody else gives an object this name
                     proof, there = "was there", there + 1
                 else:
+                    self.pace.wait()
                     self.target.store(made)
                     proof, sent = self.target.prove(made), sent + 1
                 self.outbox.record(delivery, uid=made.uid, kind=made.kind.value, proof=proof)

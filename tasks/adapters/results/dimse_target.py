@@ -21,6 +21,9 @@ from tasks.adapters.pacs.listening.commitment import WELL_KNOWN
 from tasks.adapters.results.delivery import NotStored
 from tasks.adapters.results.objects.result_objects import ResultObject
 
+_SLOWEST_BYTES_PER_S: Final = 1 << 15
+"""A quarter of a megabit: a peer behind a line that is slower counts as gone."""
+
 _WARNINGS: Final = range(0xB000, 0xC000)
 """Stored, with something of the header changed (PS3.4 B.2.3)."""
 
@@ -90,6 +93,7 @@ def push(pacs: PacsConfig, peer: DimsePeer, content: bytes) -> None:
     with association(pacs, peer, [kind, build_context(Verification)]) as made:
         if not any(context.abstract_syntax == dataset.SOPClassUID for context in made.accepted_contexts):
             raise NotStored("The peer does not take objects of this kind", remedy="leave it out of pacs.results.kinds")
+        made.dimse_timeout = peer.timeout_s + len(content) / _SLOWEST_BYTES_PER_S  # it begins before the first byte is sent
         answer = made.send_c_store(dataset)
     if not answer or "Status" not in answer:
         raise PeerUnavailable("The peer broke off while an object was sent")

@@ -105,9 +105,10 @@ class Outbox(SqliteFile):
         return int(after - before)
 
     def due(self, peer: str, now_s: float) -> list[Delivery]:
-        """What may be tried now, the longest waiting first."""
+        """What may be tried now, the longest waiting first; also what was put off while the clock was ahead of now."""
         return self._read(
-            "WHERE state = 'queued' AND peer = ? AND due_s <= ? ORDER BY due_s, queued_utc, delivery", (peer, now_s)
+            "WHERE state = 'queued' AND peer = ? AND (due_s <= ? OR due_s > ?) ORDER BY due_s, queued_utc, delivery",
+            (peer, now_s, now_s + _LONGEST_WAIT_S),
         )
 
     def of_state(self, state: DeliveryState) -> list[Delivery]:

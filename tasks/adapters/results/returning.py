@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Final
 
-from schemas.config.pacs import DicomWebPeer, DimsePeer, PacsConfig, ResultsConfig
-from schemas.errors import ConfigError, DicomError, PeerUnavailable, StoreError
+from schemas.config.pacs import DicomWebPeer, PacsConfig, Peer, ResultsConfig
+from schemas.errors import DicomError, PeerUnavailable, StoreError
 from schemas.reports.clinic import OperatingPointsFile
 from schemas.reports.pages import ReturnedExam, ReturnReport
-from tasks.adapters.pacs.peers import peer_of, require_extra
-from tasks.adapters.pacs.web import ask, web_client
+from tasks.adapters.pacs.peers import Pace, peer_of, require_extra
+from tasks.adapters.pacs.sources import open_source
+from tasks.adapters.pacs.web import web_client
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.results.border import Border, NotReturnable
 from tasks.adapters.results.delivery import Courier, NotStored, Sent, Target
@@ -144,28 +144,27 @@ def _tried(courier: Courier, delivery: Delivery, *, attempts: int) -> Sent:
 @contextmanager
 def _courier(run: Returning, outbox: Outbox, prediction: KeptPrediction) -> Iterator[Courier]:
     peer, source = peer_of(run.pacs, run.settings.peer), peer_of(run.pacs, run.pacs.source_peer)
-    if not isinstance(source, DicomWebPeer):  # as the config's own check says
-        raise ConfigError("Whose an exam is is asked by DICOMweb", got=f"a peer of kind {source.kind}")
-    with web_client(run.pacs, source) as client:
+    with open_source(run.pacs, source) as archive, _target(run, peer) as target:
         border = Border(
-            ask=partial(ask, client),
+            archive=archive,
             pseudonyms=run.pseudonyms,
             today=run.now.date(),
             search_days=run.settings.search_days,
         )
-        if isinstance(peer, DicomWebPeer):
-            with nullcontext(client) if peer == source else web_client(run.pacs, peer) as target:
-                yield Courier(outbox, WebTarget(target), border, prediction, run.maker_of, run.settings)
-        else:
-            yield Courier(outbox, _dimse_target(run, peer), border, prediction, run.maker_of, run.settings)
+        yield Courier(outbox, target, border, prediction, run.maker_of, run.settings, Pace(peer.per_second))
 
 
-def _dimse_target(run: Returning, peer: DimsePeer) -> Target:
+@contextmanager
+def _target(run: Returning, peer: Peer) -> Iterator[Target]:
+    if isinstance(peer, DicomWebPeer):
+        with web_client(run.pacs, peer) as client:
+            yield WebTarget(client)
+        return
     require_extra()
     from tasks.adapters.results.dimse_target import DimseTarget  # late: pynetdicom takes a second
 
     ours = run.pacs.model_copy(update={"ae_title": run.settings.ae_title})
-    return DimseTarget(ours, peer, run.settings.commitment if peer.has_commitment else None)
+    yield DimseTarget(ours, peer, run.settings.commitment if peer.has_commitment else None)
 
 
 def _sentences(points: OperatingPointsFile | None, weights_sha256: str) -> tuple[str, ...]:

@@ -39,6 +39,8 @@ def test_a_config_without_a_pacs_has_the_digest_that_it_had() -> None:
         ({"peers": {"archive": ARCHIVE}}, {"peer": "archiv", "last_days": 3}, "is none of pacs.peers: archive"),
         (None, {"peer": "archive", "last_days": 3}, "there is none"),
         ({"peers": {"archive": ARCHIVE}}, {"peer": "archive"}, "which exams, not by none"),
+        ({"peers": {"a": ARCHIVE}, "results": {"peer": "a", "sources": "b"}}, None, "results.sources b is none of peers: a"),
+        ({"peers": {"a": ROUTER | {"retrieve": "move"}}, "results": {"peer": "a"}}, None, "with retrieve: get"),
         (
             {"peers": {"archive": ARCHIVE}},
             {"peer": "archive", "since": "2026-01-01", "last_days": 3},

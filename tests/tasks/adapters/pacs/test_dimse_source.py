@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pydicom
@@ -88,6 +90,32 @@ def test_an_answer_that_is_not_all_of_it_is_an_error(
             with pytest.raises(kind, match=why) as failed:
                 source.exams_of(PIECE)
             assert "CANARY" not in str(failed.value)
+
+
+def test_associations_that_a_peer_has_ended_cost_one_try(tmp_path: Path) -> None:
+    """However many were idle when it restarted: after the first failure the next question goes over a new one."""
+    asked: list[Any] = []
+    together = Barrier(3)
+
+    def answers(event: Any) -> Answers:
+        asked.append(event.assoc)
+        if len(asked) <= 3:
+            together.wait(60)  # three are in use at the same time, and idle afterwards
+        yield 0x0000, None
+
+    with _source(tmp_path, (evt.EVT_C_FIND, answers)) as source:
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(source.exams_of, [PIECE] * 3)) == [[]] * 3
+        for each in asked:
+            each.dul.socket.close()  # without a word: as a process that was killed
+        failed = 0
+        while failed < 3:
+            try:
+                assert source.exams_of(PIECE) == []
+                break
+            except PeerUnavailable:
+                failed += 1
+        assert failed <= 1 and len(asked) == 4
 
 
 def test_a_listing_that_is_shorter_than_the_peer_counts_is_an_error(tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from tasks.adapters.pacs.sources import NotThere
+from tasks.adapters.pacs.sources import FoundExam, FoundImage, NotThere, Slice, Source
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.results.border import Border, NotReturnable
 from tasks.adapters.results.kept_prediction import PredictedExam
@@ -24,25 +23,44 @@ class Archive:
     def __init__(self, images: list[tuple[date, str, str, str]]) -> None:
         self.images = images
         """Day, study, SOP and patient."""
-        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.asked: list[str | Slice] = []
+        self.gone = ""
+        """Deleted when it is asked for: images or header."""
+        self.swapped_uid = ""
+        """Of the header that is answered with instead."""
 
-    def ask(self, path: str, keys: Mapping[str, str]) -> list[dict[str, Any]]:
-        """A QIDO-RS question, as ``Border`` asks them."""
-        self.asked.append((path, dict(keys)))
-        first, _, last = keys.get("StudyDate", "00010101-99991231").partition("-")
-        images = [one for one in self.images if first <= f"{one[0]:%Y%m%d}" <= (last or first)]
-        if path == "/studies":
-            return [{"0020000D": {"Value": [study]}} for study in dict.fromkeys(study for _, study, _, _ in images)]
+    def exams_of(self, piece: Slice) -> list[FoundExam]:
+        """Of some days."""
+        self.asked.append(piece)
+        found = dict.fromkeys(study for day, study, _, _ in self.images if piece.first <= day <= piece.last)
+        return [FoundExam(study_uid=study) for study in found]
+
+    def images_of(self, exam: FoundExam) -> list[FoundImage]:
+        """Of a study."""
+        self.asked.append(exam.study_uid)
+        if self.gone == "images":
+            raise NotThere("The server does not have it")
         return [
-            {"0020000D": {"Value": [study]}, "00080018": {"Value": [sop]}, "0020000E": {"Value": ["2.25.3"]},
-             "00100020": {"Value": [patient]}}
-            for _, study, sop, patient in images
-            if path.startswith(f"/studies/{study}/") and (not path.endswith("/metadata") or f"/{sop}/" in path)
-        ]  # fmt: skip
+            FoundImage(study_uid=study, series_uid="2.25.3", sop_uid=sop)
+            for _, study, sop, _ in self.images
+            if study == exam.study_uid
+        ]
+
+    def header_of(self, image: FoundImage) -> dict[str, Any]:
+        """As it is now."""
+        if self.gone == "header":
+            raise NotThere("The server does not have it")
+        (patient,) = [patient for _, _, sop, patient in self.images if sop == image.sop_uid]
+        values = {"0020000D": image.study_uid, "00080018": self.swapped_uid or image.sop_uid, "00100020": patient}
+        return {tag: {"Value": [value]} for tag, value in values.items()}
+
+    def days(self) -> list[tuple[date, date]]:
+        """What was asked for, first and last."""
+        return [(piece.first, piece.last) for piece in self.asked if isinstance(piece, Slice)]
 
     def border(self) -> Border:
         """That asks it."""
-        return Border(ask=self.ask, pseudonyms=PSEUDONYMS, today=date(2026, 6, 1), search_days=35)
+        return Border(archive=cast("Source", self), pseudonyms=PSEUDONYMS, today=date(2026, 6, 1), search_days=35)
 
 
 def exam(*sops: str, study: str = "2.25.2", day: date | None = DAY) -> PredictedExam:
@@ -61,8 +79,7 @@ def test_an_exam_is_found_on_its_own_day() -> None:
     archive = Archive([(DAY, "2.25.1", "2.25.10", "A"), (DAY, "2.25.2", "2.25.20", "B"), (DAY, "2.25.2", "2.25.21", "B")])
     found = archive.border().sources(exam("2.25.20", "2.25.21"))
     assert {study: len(images) for study, images in found.items()} == {"2.25.2": 2}
-    assert archive.asked[0] == ("/studies", {"ModalitiesInStudy": "MG", "StudyDate": "20260504"})
-    assert not any("2.25.1/" in path for path, _ in archive.asked)
+    assert archive.asked == [Slice(DAY, DAY), "2.25.2"]
 
 
 def test_a_day_is_asked_once_for_all_its_exams() -> None:
@@ -71,7 +88,7 @@ def test_a_day_is_asked_once_for_all_its_exams() -> None:
     border = archive.border()
     for number in range(2, 6):
         border.sources(exam(f"2.25.{number}0", study=f"2.25.{number}"))
-    assert sum(path == "/studies" for path, _ in archive.asked) == 1
+    assert len(archive.days()) == 1
 
 
 def test_an_exam_of_several_studies_is_divided_by_them() -> None:
@@ -84,13 +101,12 @@ def test_an_exam_of_several_studies_is_divided_by_them() -> None:
     }
 
 
-def test_an_exam_without_a_date_is_looked_for_in_weeks() -> None:
-    """Back from today; nothing is asked for with a limit or an offset."""
-    archive = Archive([(DAY, "2.25.2", "2.25.20", "A")])
+@pytest.mark.parametrize("day", [DAY, date(2026, 6, 2)], ids=["of a month ago", "of tomorrow"])
+def test_an_exam_without_a_date_is_looked_for_among_the_last_days(day: date) -> None:
+    """Also where the device's clock, or its time zone, is ahead of ours."""
+    archive = Archive([(day, "2.25.2", "2.25.20", "A")])
     assert set(archive.border().sources(exam("2.25.20", day=None))) == {"2.25.2"}
-    days = [keys["StudyDate"] for path, keys in archive.asked if path == "/studies"]
-    assert days[:2] == ["20260526-20260601", "20260519-20260525"] and len(days) == 6
-    assert not any({"limit", "offset"} & keys.keys() for _, keys in archive.asked)
+    assert (archive.days()[0][0], archive.days()[-1][1]) == (date(2026, 4, 27), date(2026, 6, 2))
 
 
 def test_an_image_that_is_gone_is_told_without_a_name() -> None:
@@ -112,31 +128,16 @@ def test_two_patients_in_one_study_are_never_returned_to() -> None:
 def test_an_answer_about_another_object_is_refused() -> None:
     """A server that answers with what was not asked for is not believed."""
     archive = Archive([(DAY, "2.25.2", "2.25.20", "A")])
-    plain = archive.ask
-
-    def swapped(path: str, keys: Mapping[str, str]) -> list[dict[str, Any]]:
-        answer = plain(path, keys)
-        return [one | {"00080018": {"Value": ["2.25.66"]}} for one in answer] if path.endswith("/metadata") else answer
-
-    border = archive.border()
-    border.ask = swapped
+    archive.swapped_uid = "2.25.66"
     with pytest.raises(NotReturnable, match="another object"):
-        border.sources(exam("2.25.20"))
+        archive.border().sources(exam("2.25.20"))
 
 
-@pytest.mark.parametrize("gone", ["/instances", "/metadata"])
+@pytest.mark.parametrize("gone", ["images", "header"])
 def test_what_is_deleted_while_it_is_asked_for_is_the_exam_s_matter(gone: str) -> None:
     """Its study, or one image: this exam waits, and the run goes on to the next."""
     archive = Archive([(DAY, "2.25.2", "2.25.20", "A")])
-    plain = archive.ask
-
-    def deleted(path: str, keys: Mapping[str, str]) -> list[dict[str, Any]]:
-        if path.endswith(gone):
-            raise NotThere("The server does not have it")
-        return plain(path, keys)
-
-    border = archive.border()
-    border.ask = deleted
+    archive.gone = gone
     with pytest.raises(NotReturnable) as missing:
-        border.sources(exam("2.25.20"))
+        archive.border().sources(exam("2.25.20"))
     assert not missing.value.is_final

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
@@ -13,6 +14,7 @@ import pytest
 
 from mammo_tests.results import MAKER, STUDY_UID, VIEWS, read_header, view_result, write_view
 from schemas.config.pacs import ResultKind, ResultsConfig
+from tasks.adapters.pacs.peers import Pace
 from tasks.adapters.results.border import Border, NotReturnable, SourceImage
 from tasks.adapters.results.delivery import Courier, NotStored, Sent
 from tasks.adapters.results.kept_prediction import KeptPrediction, PredictedExam
@@ -79,6 +81,7 @@ def courier(tmp_path: Path) -> Courier:
         cast("KeptPrediction", prediction),
         lambda delivery: replace(MAKER, made=delivery.queued),
         ResultsConfig(peer="pacs", kinds=(ResultKind.PRESENTATION, ResultKind.CAD)),
+        Pace(None),
     )
 
 
@@ -104,6 +107,18 @@ def test_what_was_brought_there_is_not_sent_again(courier: Courier) -> None:
     with Outbox(Path(str(courier.outbox._path)).with_name("other.sqlite")) as forgetful:
         forgetful.queue([DELIVERY])
         assert replace(courier, target=shelf, outbox=forgetful).deliver(DELIVERY) == Sent(0, 5)
+
+
+def test_so_many_are_sent_in_a_second_and_no_more(courier: Courier) -> None:
+    """Five objects at twenty a second take four twentieths; what the peer has already costs no turn."""
+    shelf, began_s = Shelf(), time.monotonic()
+    assert replace(courier, target=shelf, pace=Pace(20)).deliver(DELIVERY) == Sent(5, 0)
+    assert time.monotonic() - began_s >= 4 / 20
+    with Outbox(Path(str(courier.outbox._path)).with_name("other.sqlite")) as forgetful:
+        forgetful.queue([DELIVERY])
+        never = Pace(1e-9)
+        never.wait()  # the next turn comes in thirty years
+        assert replace(courier, target=shelf, outbox=forgetful, pace=never).deliver(DELIVERY) == Sent(0, 5)
 
 
 def test_what_a_peer_does_not_keep_is_sent_again(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:

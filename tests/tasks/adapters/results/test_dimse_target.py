@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 
+from mammo_tests.certificates import Authority
 from mammo_tests.other_systems import Orthanc, free_port, orthanc
 from mammo_tests.results import VIEWS, objects_of
-from schemas.config.pacs import CommitmentConfig, DimsePeer, PacsConfig, ResultKind
+from schemas.config.pacs import CommitmentConfig, DicomWebPeer, DimsePeer, PacsConfig, ResultKind, TlsFiles
 from schemas.errors import ConfigError, PeerRefused, PeerUnavailable
+from tasks.adapters.pacs.peers import server_context
+from tasks.adapters.pacs.web import web_client
 from tasks.adapters.results.delivery import NotStored
 from tasks.adapters.results.objects.result_objects import ResultObject
+from tasks.adapters.results.web_target import WebTarget
 
 pytest.importorskip("pynetdicom", reason="the extra pacs is not installed")
 
@@ -47,10 +57,20 @@ def archive(tmp_path_factory: pytest.TempPathFactory, commitment: CommitmentConf
         yield server
 
 
-def to(port: int, *, called: str = "ORTHANC", commitment: CommitmentConfig | None = None) -> DimseTarget:
+def to(
+    port: int,
+    *,
+    called: str = "ORTHANC",
+    commitment: CommitmentConfig | None = None,
+    timeout_s: float = 60.0,
+    tls: TlsFiles | None = None,
+) -> DimseTarget:
     """A target at a port of this machine."""
-    peer = DimsePeer(kind="dimse", ae_title=called, host="127.0.0.1", port=port, has_commitment=True, timeout_s=60.0)
-    return DimseTarget(PacsConfig(ae_title=OURS, peers={"archive": peer}), peer, commitment)
+    peer = DimsePeer(
+        kind="dimse", ae_title=called, host="127.0.0.1", port=port, has_commitment=True, timeout_s=timeout_s,
+        uses_tls=tls is not None,
+    )  # fmt: skip
+    return DimseTarget(PacsConfig(ae_title=OURS, peers={"archive": peer}, tls=tls), peer, commitment)
 
 
 def names(objects: list[ResultObject]) -> list[tuple[str, str]]:
@@ -79,14 +99,23 @@ def test_every_kind_arrives_as_it_is_and_the_archive_gives_its_word(
 
 
 @contextmanager
-def peer(answer: Callable[[Any], int], *, kinds: tuple[str, ...] = (), callers: tuple[str, ...] = ()) -> Iterator[int]:
-    """Another system that answers C-STORE so; its port."""
+def peer(
+    answer: Callable[[Any], int],
+    *,
+    kinds: tuple[str, ...] = (),
+    callers: tuple[str, ...] = (),
+    reads: Callable[[Any], object] = lambda event: None,
+    tls: TlsFiles | None = None,
+) -> Iterator[int]:
+    """Another system that answers C-STORE so, and does ``reads`` whenever it has read something; its port."""
     entity = AE("PEER")
     for kind in (*kinds, "1.2.840.10008.1.1"):
         entity.add_supported_context(kind, ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"])
     entity.require_calling_aet = list(callers)
     port = free_port()
-    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, answer)])
+    handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, answer), (evt.EVT_DATA_RECV, reads)]
+    context = None if tls is None else server_context(tls)
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers, ssl_context=context)
     try:
         yield port
     finally:
@@ -115,6 +144,77 @@ def test_a_peer_that_refuses_an_object_or_its_kind_is_told_from_one_that_breaks_
         to(port, called="PEER").store(cad)
     with pytest.raises(PeerUnavailable):
         to(free_port(), called="PEER").store(cad)
+
+
+def larger(made: ResultObject, more_bytes: int) -> ResultObject:
+    """The object with so many bytes more."""
+    dataset = pydicom.dcmread(io.BytesIO(made.content))
+    dataset.add_new(0x00420011, "OB", bytes(more_bytes))
+    return ResultObject(kind=made.kind, uid=made.uid, dataset=dataset)
+
+
+def test_a_pacs_that_was_stopped_is_found_out_and_goes_on_later(archive: Orthanc, objects: list[ResultObject]) -> None:
+    """Its process is there and says nothing (SIGSTOP), to C-STORE and to STOW-RS; when it runs again it takes the object."""
+    (cad,) = [made for made in objects if made.kind is ResultKind.CAD]
+    assert archive.process is not None
+    web = DicomWebPeer(kind="dicomweb", url=archive.url, timeout_s=1.0)
+    with web_client(PacsConfig(peers={"web": web}), web) as client:
+        archive.process.send_signal(signal.SIGSTOP)
+        try:
+            for target in (to(archive.dicom_port, timeout_s=1.0), WebTarget(client)):
+                with pytest.raises(PeerUnavailable):
+                    target.store(cad)
+        finally:
+            archive.process.send_signal(signal.SIGCONT)
+    to(archive.dicom_port).store(cad)
+
+
+def test_a_peer_that_reads_no_more_does_not_hold_us(objects: list[ResultObject]) -> None:
+    """It stops in the middle of an object that is larger than what the kernel keeps for it; or takes it and answers nothing."""
+    (cad,) = [made for made in objects if made.kind is ResultKind.CAD]
+    kinds, goes_on = (str(cad.dataset.SOPClassUID),), threading.Event()
+    is_object = 0x04  # P-DATA-TF (PS3.8 9.3.5): the association is there
+
+    def stops(event: Any) -> object:
+        return event.data[0] == is_object and goes_on.wait(60)
+
+    stops_reading: dict[str, Any] = {"answer": lambda event: 0, "reads": stops}
+    answers_nothing: dict[str, Any] = {"answer": lambda event: 0 * goes_on.wait(60)}
+    for how, size in ((stops_reading, 32 << 20), (answers_nothing, 1)):
+        goes_on.clear()
+        with peer(**how, kinds=kinds) as port:
+            with pytest.raises(PeerUnavailable):
+                to(port, called="PEER", timeout_s=0.5).store(larger(cad, size))
+            goes_on.set()
+
+
+def test_a_slow_line_is_not_a_dead_peer(objects: list[ResultObject]) -> None:
+    """An object that takes several times as long as the peer may be silent arrives, for the peer reads all the time."""
+    (cad,) = [made for made in objects if made.kind is ResultKind.CAD]
+    with peer(lambda event: 0, kinds=(str(cad.dataset.SOPClassUID),), reads=lambda event: time.sleep(0.1)) as port:
+        to(port, called="PEER", timeout_s=0.5).store(larger(cad, 200_000))
+
+
+def test_only_a_believed_peer_is_sent_anything(objects: list[ResultObject], tmp_path: Path) -> None:
+    """Its certificate has expired or is a stranger's: an error that says so, and no other try. Ours has: it refuses us."""
+    (cad,) = [made for made in objects if made.kind is ResultKind.CAD]
+    ours, theirs = Authority(tmp_path / "ours", "ours"), Authority(tmp_path / "theirs", "theirs")
+    good, late = ours.issue("good"), ours.issue("late", is_expired=True)
+    came: list[int] = []
+    for shown, mine, error, why in (
+        (late, good, PeerRefused, "certificate is not believed"),
+        (theirs.issue("stranger"), good, PeerRefused, "certificate is not believed"),
+        (good, late, PeerUnavailable, "TLS on both sides"),
+        (good, good, None, ""),
+    ):
+        with peer(lambda event: len(came.append(0) or ""), kinds=(str(cad.dataset.SOPClassUID),), tls=shown) as port:
+            if error is None:
+                to(port, called="PEER", tls=mine).store(cad)
+                continue
+            with pytest.raises(error, match=why):
+                to(port, called="PEER", tls=mine).store(cad)
+            assert came == []
+    assert came == [0]
 
 
 def test_a_word_that_does_not_come_is_waited_for_and_no_longer(archive: Orthanc, objects: list[ResultObject]) -> None:

@@ -72,6 +72,15 @@ def test_a_silent_peer_is_no_reason_to_give_up(outbox: Outbox) -> None:
     assert len(outbox.due("pacs", now_s)) == 1
 
 
+def test_a_clock_that_was_ahead_holds_nothing_back(outbox: Outbox) -> None:
+    """What was put off in the year 2100 is tried now, for nothing is ever put off for longer than six hours."""
+    outbox.queue([DELIVERY])
+    outbox.failed(DELIVERY, "The server cannot be reached", now_s=4.1e9, most_attempts=None)
+    assert [one.attempts for one in outbox.due("pacs", 1.8e9)] == [1]
+    outbox.failed(DELIVERY, "The server cannot be reached", now_s=1.8e9, most_attempts=None)
+    assert outbox.due("pacs", 1.8e9) == []
+
+
 def test_what_was_proven_is_known_after_a_restart(tmp_path: Path) -> None:
     """Recorded objects are not sent again by the next process; the file is the owner's only."""
     path = tmp_path / "outbox.sqlite"
