@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from deployments.commands.exchange.returned import return_results
+from deployments.commands.exchange.shown import show
 from deployments.configuration import load_config
 from schemas.config.pacs import PacsConfig
 from schemas.config.run import RunConfig
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 
 app.command("return")(return_results)
+app.command()(show)
 
 ConfigPath = Annotated[Path, typer.Argument(help="Config file with a section pacs")]
 PeerOption = Annotated[str | None, typer.Option("--peer", help="One of pacs.peers; without it all of them")]
