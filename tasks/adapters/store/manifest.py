@@ -234,7 +234,7 @@ def published_patients(store: ExamStore) -> dict[str, str]:
 
 
 def devices_of(manifest: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """From an exam to its device and that device's software, as its first image names them; each "not known" where none does."""
+    """From an exam to its device and that device's software, as its first image names them; "not known" where none does."""
     first = manifest.drop_duplicates("exam_id")
     names = ("manufacturer", "model_name", "device_id", SOFTWARE_VERSIONS)
     columns = [first[name] if name in first else pd.Series(index=first.index, dtype="string") for name in names]
