@@ -27,7 +27,7 @@ from schemas.reports.evaluation import FindingMetrics
 from schemas.reports.report import Interval
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.checkpoints import save_checkpoint
-from tasks.adapters.models.model_files import SIDECAR, read_recalibration
+from tasks.adapters.models.model_files import SIDECAR, read_recalibration, sealed
 from tasks.adapters.models.seen_patients import refuse_other_splits, seen_patients
 from tasks.adapters.scoring.metrics_table import evaluation_text, metrics_markdown, patients_sentence
 from tasks.adapters.scoring.model_ranking import minus_before
@@ -188,7 +188,7 @@ def test_what_the_terms_of_weights_forbid_stands_with_their_numbers(judged: Judg
     foreign = judged.workspace / "foreign"
     shutil.copytree(judged.workspace / "unlisted", foreign)
     sidecar = json.loads((foreign / SIDECAR).read_text())
-    (foreign / SIDECAR).write_text(json.dumps(sidecar | {"provenance": {"terms": [forbidden]}}))
+    (foreign / SIDECAR).write_bytes(sealed(sidecar | {"provenance": {"terms": [forbidden]}}))
     report = evaluate_network.body(judged.config("foreign", "unlisted"), judged.first, None)
     assert report.terms == (forbidden,) and forbidden in evaluation_text(report)
     assert report.page_path is not None

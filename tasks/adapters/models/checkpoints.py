@@ -4,7 +4,7 @@
       epoch-0003/weights.safetensors     the network, ours to share
       epoch-0003/training.safetensors    optimiser moments and random states, to continue bit for bit
       epoch-0003/patients.json           whom the network was trained and tuned on, as digests (``seen_patients``)
-      epoch-0003/checkpoint.json         sha256 of these, model config, provenance, training curve
+      epoch-0003/checkpoint.json         sha256 of these and of itself, model config, provenance, training curve
       partial-0004-000120/               the same after 120 steps of epoch 4 (train.checkpoint_steps)
 
 A checkpoint folder is filled aside and renamed; loaders check both digests (a flipped bit loads silently otherwise).
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import logging
 import os
 import shutil
@@ -33,7 +32,7 @@ from torch import Tensor
 from schemas.config.network import NetworkConfig
 from schemas.errors import CheckpointError, error_name
 from schemas.reports.training import SeenPatients
-from tasks.adapters.models.model_files import PATIENTS, SIDECAR, WEIGHTS
+from tasks.adapters.models.model_files import PATIENTS, SIDECAR, WEIGHTS, read_sidecar, sealed
 from tasks.adapters.workspace import UNFINISHED, aside_of, sync, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -114,7 +113,7 @@ def save_checkpoint(
             write_atomically(aside / PATIENTS, content)
             digests[PATIENTS] = hashlib.sha256(content).hexdigest()
         sidecar = {"sha256": digests, **({} if model is None else {"model": model.model_dump(mode="json")}), **about}
-        write_atomically(aside / SIDECAR, json.dumps(sidecar, indent=1).encode())
+        write_atomically(aside / SIDECAR, sealed(sidecar))
         if folder.exists():
             folder.rename(replaced)
         aside.rename(folder)
@@ -140,9 +139,9 @@ def load_checkpoint(folder: Path, *, with_training: bool = False) -> Checkpoint:
         CheckpointError: It is missing, or its bytes are not those that were written.
     """
     try:
-        sidecar = json.loads((folder / SIDECAR).read_text())
+        sidecar = read_sidecar(folder)
         digests = {str(name): str(digest) for name, digest in sidecar["sha256"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as missing:
+    except (ValueError, KeyError, TypeError, AttributeError) as missing:
         raise CheckpointError(
             f"{folder} is not a checkpoint",
             expected=f"a folder with {SIDECAR} and {WEIGHTS}",

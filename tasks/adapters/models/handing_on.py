@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 
 from schemas.errors import CheckpointError, ConfigError, error_name
 from tasks.adapters.models.checkpoints import TRAINING, Checkpoint, load_checkpoint
-from tasks.adapters.models.model_files import OPERATING_POINTS, PATIENTS, RECALIBRATION, SIDECAR, TEMPERATURE, WEIGHTS
+from tasks.adapters.models.model_files import OPERATING_POINTS, PATIENTS, RECALIBRATION, SIDECAR, TEMPERATURE, WEIGHTS, sealed
 from tasks.adapters.workspace import aside_of, write_atomically
 
 _HANDED_ON = (WEIGHTS, PATIENTS, RECALIBRATION, OPERATING_POINTS, TEMPERATURE)
@@ -32,7 +31,7 @@ def export_checkpoint(source: Path, folder: Path) -> Checkpoint:
             if (source / name).exists():
                 shutil.copyfile(source / name, aside / name)
         digests = {name: digest for name, digest in checkpoint.sidecar["sha256"].items() if name != TRAINING}
-        write_atomically(aside / SIDECAR, json.dumps({**checkpoint.sidecar, "sha256": digests}, indent=1).encode())
+        write_atomically(aside / SIDECAR, sealed({**checkpoint.sidecar, "sha256": digests}))
         aside.rename(folder)
     except OSError as trouble:
         raise CheckpointError(

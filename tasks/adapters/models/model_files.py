@@ -31,6 +31,8 @@ RECALIBRATION = "recalibration.json"
 """See ``schemas.reports.evaluation.RecalibrationFile``."""
 OPERATING_POINTS = "operating_points.json"
 """See ``schemas.reports.clinic.OperatingPointsFile``."""
+_SEAL = "content_sha256"
+"""Of all that a sidecar says beside it."""
 TEMPERATURE = "temperature.json"
 """Of former releases: read where there is no ``recalibration.json``."""
 
@@ -165,17 +167,35 @@ def read_recalibration(folder: Path, sha256: str) -> RecalibrationFile | Tempera
     return kept
 
 
+def sealed(sidecar: Mapping[str, Any]) -> bytes:
+    """What a sidecar's file holds: its content and a digest of it, so that nobody goes on with a changed one unawares."""
+    content = json.loads(json.dumps({name: value for name, value in sidecar.items() if name != _SEAL}))
+    return json.dumps({**content, _SEAL: _content_sha256(content)}, indent=1).encode()
+
+
 def read_sidecar(folder: Path) -> dict[str, Any]:
-    """What ``checkpoint.json`` of a folder says; the weights are not looked at.
+    """What stands beside a checkpoint's weights.
 
     Raises:
-        CheckpointError: It is no checkpoint.
+        CheckpointError: It is gone, is no JSON, or is not what was written; a former release's has no digest to tell by.
     """
     try:
-        sidecar = json.loads((folder / SIDECAR).read_text())
-        return dict(sidecar)
+        content = dict(json.loads((folder / SIDECAR).read_text()))
     except (OSError, ValueError, TypeError) as missing:
         raise _no_checkpoint(folder, missing) from missing
+    seal = content.pop(_SEAL, None)
+    if seal is not None and seal != _content_sha256(content):
+        raise CheckpointError(
+            f"{folder / SIDECAR} was altered or damaged",
+            expected=f"content of sha256 {str(seal)[:12]}...",
+            got=f"{_content_sha256(content)[:12]}...",
+            remedy="restore it from a backup, or use another checkpoint of the run",
+        )
+    return content
+
+
+def _content_sha256(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _member(folder: Path) -> EnsembleMember:

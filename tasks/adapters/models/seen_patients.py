@@ -9,7 +9,6 @@ same pseudonyms can ask of each whether it is on the list. A list is compared wi
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from schemas.errors import CheckpointError, StoreError
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import JudgedPatients
 from schemas.reports.training import EnsembleMember, SeenPatients, TrainReport
-from tasks.adapters.models.model_files import PATIENTS, SIDECAR, ensemble_sha256
+from tasks.adapters.models.model_files import PATIENTS, SIDECAR, ensemble_sha256, read_sidecar
 from tasks.adapters.provenance import file_sha256
 
 _HEX_DIGITS = 24  # as many as a pseudonym has
@@ -60,7 +59,7 @@ def read_seen_patients(checkpoint: Path) -> SeenPatients | None:
         CheckpointError: The sidecar names a list, and it is gone or was altered; or there is no sidecar.
     """
     try:
-        digest = json.loads((checkpoint / SIDECAR).read_text())["sha256"].get(PATIENTS)
+        digest = read_sidecar(checkpoint)["sha256"].get(PATIENTS)
         if digest is None:
             return None
         content = (checkpoint / PATIENTS).read_bytes()

@@ -37,7 +37,7 @@ from tasks.adapters.models.checkpoints import (
     save_checkpoint,
     trained_weights,
 )
-from tasks.adapters.models.model_files import SIDECAR, WEIGHTS
+from tasks.adapters.models.model_files import SIDECAR, WEIGHTS, sealed
 
 REPOSITORY = Path(__file__).parents[4]
 MODEL = GMICConfig(image_size=(64, 48), patch_size=(16, 16), K=2, local_dim=8, attention_dim=8)
@@ -108,6 +108,22 @@ def test_one_altered_bit_is_refused_wherever_it_is(tmp_path: Path, name: str) ->
             load_checkpoint(tmp_path / "epoch-0000", with_training=True)
 
 
+def test_a_changed_word_of_a_sidecar_is_refused(tmp_path: Path) -> None:
+    """Other steps, another epoch's score: who reads the curve would believe it. A former release has no digest."""
+    folder = tmp_path / "epoch-0000"
+    _save(folder, 1, steps=41, epochs=[{"tuning_malignant_auroc": 0.75, "is_best": True}])
+    said = (folder / SIDECAR).read_text()
+    assert load_checkpoint(folder).sidecar["steps"] == 41
+    for word, other in (('"steps": 41', '"steps": 42'), ("0.75", "0.85"), ("true", "false"), ('"epochs"', '"epocks"')):
+        (folder / SIDECAR).write_text(said.replace(word, other))
+        with pytest.raises(CheckpointError, match=r"checkpoint\.json was altered or damaged.*Remedy: restore it"):
+            load_checkpoint(folder)
+    former = json.loads(said)
+    del former["content_sha256"]
+    (folder / SIDECAR).write_text(json.dumps(former))
+    assert load_checkpoint(folder).sidecar["steps"] == 41
+
+
 @pytest.mark.parametrize("sidecar", ["", "[]", "{}", '{"sha256": []}', '{"sha256": {}}', None])
 def test_a_sidecar_that_says_nothing_is_refused(tmp_path: Path, sidecar: str | None) -> None:
     """Empty, of another form or gone: a CheckpointError, never a KeyError."""
@@ -126,7 +142,7 @@ def test_a_network_this_version_does_not_know_is_refused(tmp_path: Path) -> None
     _save(folder, 1)
     sidecar = json.loads((folder / SIDECAR).read_text())
     sidecar["model"]["attention_heads"] = 3
-    (folder / SIDECAR).write_text(json.dumps(sidecar))
+    (folder / SIDECAR).write_bytes(sealed(sidecar))
     with pytest.raises(CheckpointError, match="describes no network of this version"):
         _ = load_checkpoint(folder).model_config
 
