@@ -77,7 +77,7 @@ def explain_exams(
         note=gallery_note(config, drawn, evaluated),
     )
     gallery.clear()
-    views = stored_views(store, manifest, config.preprocess.window_px)
+    views = stored_views(store, manifest, config.preprocess.window_px, reader=config.train.store_reader)
     notes = ExamNotes(scores=scores, by_finding=evaluated.by_finding)
     with progress("explain", len(chosen), "images") as tracker:
         images = draw_exams(config, drawn, views, lines_of(chosen), notes, gallery, tracker.advance_to)

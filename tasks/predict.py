@@ -9,7 +9,6 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from gmic_model.preprocess import preprocess_version
 from schemas.config.run import RunConfig
 from schemas.reports.data import IngestReport
 from schemas.reports.pages import PredictReport
@@ -26,6 +25,7 @@ from tasks.adapters.scoring.prediction import (
     mean_breast_scores,
     score_table,
     scored_before,
+    scored_with,
     weights_note,
     write_scores,
 )
@@ -69,10 +69,11 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path)
     manifest = read_manifest(open_store(ingested.store_dir))
     folder = Workspace(config.workspace_dir).stage_dir("predict")
     folder.mkdir(parents=True, exist_ok=True)
-    weights = f"{model.sha256} {preprocess_version(config.preprocess)}"
+    weights = scored_with(model.sha256, config)
     known, panels = scored_before(folder, weights, manifest)
     new = manifest[~manifest["row"].isin(known["row"])]
-    views = stored_views(open_store(exam_store_dir(config)), new, config.preprocess.window_px)
+    store, reader = open_store(exam_store_dir(config)), config.train.store_reader
+    views = stored_views(store, new, config.preprocess.window_px, reader=reader)
     said = SaidScores.of(config, model, recalibration, ingested.data_version, flow_run.id or "")
     lines = lines_of(new)
     with progress("predict", len(new), "images") as tracker:

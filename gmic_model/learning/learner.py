@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gmic_model.devices import Device, autocast, choose_device, computing, enough_memory
 from gmic_model.learning.exam_loader import Batch
 from gmic_model.learning.handling import Handling, handling, made_optimizer, remeasure_statistics
 from gmic_model.learning.processes import ALONE, Processes, shared_network
@@ -19,10 +21,7 @@ from gmic_model.loss import smoothed
 from gmic_model.model import GMICOutput
 from gmic_model.networks.registry import build_network, network_loss, part_places
 from schemas.config.network import NetworkConfig
-from schemas.config.training import FitConfig, TrainConfig
-from schemas.errors import ConfigError
-
-Device = torch.device
+from schemas.config.training import FitConfig, Precision, TrainConfig
 
 Objective = Callable[[nn.Module, Batch], Tensor]
 """From the network and a batch on its device to the mean loss over the batch's images."""
@@ -52,27 +51,6 @@ class Learner:
     def weights(self) -> dict[str, Tensor]:
         """What is evaluated and kept: the running mean where there is one."""
         return self.network.state_dict() if self.averaged is None else self.averaged
-
-
-def choose_device(config: FitConfig, *, rank: int = 0) -> Device:
-    """The device the config asks for; ``auto`` takes a GPU where there is one. Sets torch's CPU threads too.
-
-    Raises:
-        ConfigError: There are fewer GPUs than training processes.
-    """
-    if config.num_threads is not None:
-        torch.set_num_threads(config.num_threads)
-    kind = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    if kind == "cpu":
-        return Device("cpu")
-    if config.processes > max(torch.cuda.device_count(), 1):
-        raise ConfigError(
-            "There are fewer GPUs than training processes",
-            expected=f"at least {config.processes} visible GPUs",
-            got=torch.cuda.device_count(),
-            remedy="lower train.processes, widen CUDA_VISIBLE_DEVICES, or set train.device: cpu",
-        )
-    return Device("cuda", rank)
 
 
 def new_learner(model: NetworkConfig, config: TrainConfig, *, processes: Processes = ALONE) -> Learner:
@@ -142,12 +120,17 @@ def memory_mib(device: Device) -> float | None:
     return most
 
 
-def predict_batches(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Batch, GMICOutput]]:
-    """Runs the network in evaluation mode on batches on its device; outputs are on the CPU."""
+def predict_batches(
+    model: nn.Module, batches: Iterable[Batch], *, precision: Precision = "fp32"
+) -> Iterator[tuple[Batch, GMICOutput]]:
+    """Runs the network in evaluation mode on batches on its device; outputs are on the CPU.
+
+    Raises:
+        TrainingError: There is no room for a batch.
+    """
     model.eval()
     for batch in batches:
-        with torch.inference_mode():
-            output = model(batch.image_N1HW)
+        output = scored_batch(model, batch, precision)
         yield (
             batch,
             GMICOutput(
@@ -160,6 +143,22 @@ def predict_batches(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tupl
                 attention_NK=_on_cpu(output.attention_NK),
             ),
         )
+
+
+def scored_batch(model: nn.Module, batch: Batch, precision: Precision) -> Any:
+    """What a network in evaluation mode says of a batch, on its device.
+
+    Raises:
+        TrainingError: There is no room for it.
+    """
+    device = batch.image_N1HW.device
+    with (
+        enough_memory(len(batch.row_N), "lower evaluate.batch_images"),
+        torch.inference_mode(),
+        computing(device, precision),
+        autocast(device, precision),
+    ):
+        return model(batch.image_N1HW)
 
 
 def assembled_learner(

@@ -10,15 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gmic_model.devices import choose_device
 from gmic_model.learning.exam_loader import Batch
 from gmic_model.learning.handling import handling
-from gmic_model.learning.learner import Learner, assembled_learner, choose_device
+from gmic_model.learning.learner import Learner, assembled_learner, scored_batch
 from gmic_model.learning.processes import ALONE, Processes
 from gmic_model.loss import birads_loss
 from gmic_model.networks.birads_classifier import BIRADSClassifier
 from gmic_model.weights import LOCALIZATION_BACKBONE
 from schemas.config.recipe import PartsConfig
-from schemas.config.training import PretrainConfig
+from schemas.config.training import Precision, PretrainConfig
 
 PRETRAINING_PLACES: Final = {LOCALIZATION_BACKBONE: "backbone."}
 """``registry.part_places`` of the network of pre-training."""
@@ -37,10 +38,11 @@ def new_pretraining_learner(config: PretrainConfig, *, processes: Processes = AL
     return assembled_learner(network, objective, config, processes, device, has_idle_weights=False, handled=handled)
 
 
-def predict_groups(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
+def predict_groups(
+    model: nn.Module, batches: Iterable[Batch], *, precision: Precision = "fp32"
+) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
     """Probabilities (N, 3) of the BI-RADS groups, in evaluation mode, of batches on the network's device."""
     model.eval()
     for batch in batches:
-        with torch.inference_mode():
-            logit_NG = model(batch.image_N1HW)
+        logit_NG: Tensor = scored_batch(model, batch, precision)
         yield batch, torch.softmax(logit_NG.double(), dim=1).cpu().numpy()

@@ -5,7 +5,7 @@ How they are started is ``tasks/adapters/training/process.py``. What each of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -55,11 +55,13 @@ class Processes:
         if self.size > 1:
             dist.barrier()
 
-    def share_statistics(self, network: nn.Module) -> None:
-        """The leader's running statistics for all: each process's own have seen its own exams last."""
+    def share_statistics(self, network: nn.Module, averaged: Mapping[str, Tensor] | None = None) -> None:
+        """The leader's running statistics for all, and their running mean: each process's own have seen its own exams last."""
         if self.size > 1:
-            for buffer in network.buffers():
+            for name, buffer in network.named_buffers():
                 dist.broadcast(buffer, 0)
+                if averaged is not None:
+                    dist.broadcast(averaged[name], 0)
 
 
 ALONE = Processes()
@@ -68,17 +70,19 @@ ALONE = Processes()
 
 @contextmanager
 def joined_processes(*, processes: int, on_gpu: bool) -> Iterator[Processes]:
-    """This process among those that torchrun started together; NCCL between GPUs, gloo between CPU processes."""
+    """This process among those that torchrun started together; NCCL between GPUs, gloo between CPU processes.
+
+    Where an error leaves the block the group is left as it is: the others may wait in an exchange for ever, and to take the
+    group down would be to wait with them. The process ends, and torchrun ends the others.
+    """
     if processes == 1:
         yield ALONE
         return
     dist.init_process_group("nccl" if on_gpu else "gloo")
-    try:
-        if on_gpu:
-            torch.cuda.set_device(dist.get_rank())
-        yield Processes(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+    if on_gpu:
+        torch.cuda.set_device(dist.get_rank())
+    yield Processes(dist.get_rank(), dist.get_world_size())
+    dist.destroy_process_group()
 
 
 def shared_network(network: nn.Module, device: torch.device, *, sync_batch_norm: bool, has_idle_weights: bool) -> nn.Module:

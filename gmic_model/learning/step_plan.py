@@ -31,7 +31,30 @@ class PlannedStep:
         return tuple(exam for parts in zip(*self.parts_by_process, strict=True) for part in parts for exam in part)
 
 
-def plan_steps(exams_E: Sequence[int], *, batch_exams: int, processes: int = 1, parts: int = 1) -> list[PlannedStep]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageBound:
+    """How many images a part may have.
+
+    Attributes:
+        images_E: Views of each exam, by its index.
+        most: Images of a part; an exam that has more is a part of its own.
+    """
+
+    images_E: Sequence[int]
+    most: int
+
+    def is_kept(self, step: PlannedStep) -> bool:
+        """True if no part has more, but for those of a single exam."""
+        return all(
+            len(part) == 1 or sum(self.images_E[exam] for exam in part) <= self.most
+            for parts in step.parts_by_process
+            for part in parts
+        )
+
+
+def plan_steps(
+    exams_E: Sequence[int], *, batch_exams: int, processes: int = 1, parts: int = 1, bound: ImageBound | None = None
+) -> list[PlannedStep]:
     """Divide an epoch's exams into steps of ``batch_exams``, in order.
 
     A last step with fewer exams than processes would leave one of them without work: its exams join the step before it.
@@ -41,6 +64,7 @@ def plan_steps(exams_E: Sequence[int], *, batch_exams: int, processes: int = 1, 
         batch_exams: Exams of a step, all processes together.
         processes: Training processes.
         parts: Parts of a process's share of a step (gradient accumulation).
+        bound: More parts are made of a step that would exceed it; None = its exams' views are as many as they are.
 
     Raises:
         TrainingError: The whole epoch has fewer exams than there are processes.
@@ -56,7 +80,7 @@ def plan_steps(exams_E: Sequence[int], *, batch_exams: int, processes: int = 1, 
             got=len(exams_E),
             remedy="lower train.processes, or add exams",
         )
-    return [_planned(exams_E[start:end], processes, parts) for start, end in zip(starts, ends, strict=True)]
+    return [_bounded(exams_E[start:end], processes, parts, bound) for start, end in zip(starts, ends, strict=True)]
 
 
 class ShuffledExams:
@@ -69,6 +93,15 @@ class ShuffledExams:
         """The exams of an epoch."""
         shuffled_E = np.random.default_rng((self._seed, epoch)).permutation(self._exams)
         return [int(exam) for exam in shuffled_E[: self._drawn]]
+
+
+def _bounded(exams_E: Sequence[int], processes: int, parts: int, bound: ImageBound | None) -> PlannedStep:
+    most_parts = max(len(exams_E) // processes, 1)
+    for count in range(min(parts, most_parts), most_parts + 1):
+        step = _planned(exams_E, processes, count)
+        if bound is None or bound.is_kept(step):
+            break
+    return step
 
 
 def _planned(exams_E: Sequence[int], processes: int, parts: int) -> PlannedStep:

@@ -13,13 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from gmic_model.devices import Device, autocast, computing, enough_memory
 from gmic_model.learning.exam_loader import Batch, ExamViews, loaded
 from gmic_model.learning.handling import BASE_RATE
-from gmic_model.learning.learner import Device, Learner
+from gmic_model.learning.learner import Learner
 from gmic_model.learning.processes import ALONE, Processes
 from gmic_model.learning.step_plan import PlannedStep
 from schemas.config.training import FitConfig
 from schemas.errors import TrainingError
+
+_LESS_MEMORY = "lower train.part_images or train.batch_exams, raise train.accumulation, or set train.checkpoint_activations"
 
 
 class Part(NamedTuple):
@@ -71,6 +74,8 @@ def train_steps(
 ) -> Iterator[Step]:
     """Works through the parts, on the learner's device, and moves the weights at the end of each step (paper 2.4, eq. 1).
 
+    The device is waited for once a step, before the weights move: for its losses and the norm of its gradient together.
+
     Args:
         learner: What is moved.
         parts: The steps' exams.
@@ -79,35 +84,52 @@ def train_steps(
 
     Raises:
         TrainingError: The loss or a gradient is NaN or infinite; names the store rows of the batch. The weights are those
-            before the step; the running statistics of batch normalisation have seen the batch: go on from a checkpoint.
+            before the step; the running statistics of batch normalisation have seen the batch: go on from a checkpoint. Or
+            there is no room for a part.
     """
     learner.handling.set_training(learner.network)
     factor_of_step = iter(factors)
-    step_loss, rows = 0.0, list[int]()
+    seen = list[_SeenPart]()
     for part in parts:
-        batch = part.batch
-        with _gradients_exchanged(learner.shared, is_wanted=part.closes_step):
-            with torch.autocast(learner.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
-                loss = learner.objective(learner.shared, batch)
-            loss_value = float(loss.detach())
-            _require_finite("loss", loss_value, batch.row_N.tolist())
-            (loss * part.share).backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
-        step_loss += loss_value * part.share
-        rows += batch.row_N.tolist()
-        if part.closes_step:
-            _move_weights(learner, config, rows, next(factor_of_step))
-            yield Step(loss=step_loss, images=part.step_images)
-            step_loss, rows = 0.0, []
+        rows = part.batch.row_N.tolist()
+        with enough_memory(len(rows), _LESS_MEMORY), computing(learner.device, config.precision):
+            seen.append(_SeenPart(_part_loss(learner, part, config), part.share, rows))
+            if not part.closes_step:
+                continue
+            loss = _move_weights(learner, config, seen, next(factor_of_step))
+        yield Step(loss=loss, images=part.step_images)
+        seen = []
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _move_weights(learner: Learner, config: FitConfig, rows: list[int], factor: float) -> None:
+class _SeenPart(NamedTuple):
+    """What is kept of a part until its step ends: its images are not."""
+
+    loss: Tensor
+    share: float
+    rows: list[int]
+
+
+def _part_loss(learner: Learner, part: Part, config: FitConfig) -> Tensor:
+    """The part's mean loss, left on the device; its gradients are added to those of the parts before it."""
+    with _gradients_exchanged(learner.shared, is_wanted=part.closes_step):
+        with autocast(learner.device, config.precision):
+            loss = learner.objective(learner.shared, part.batch)
+        (loss * part.share).backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
+    return loss.detach()
+
+
+def _move_weights(learner: Learner, config: FitConfig, seen: Sequence[_SeenPart], factor: float) -> float:
+    """Moves the weights by the parts' gradients; the step's loss."""
     learner.handling.drop_frozen_gradients()
     gradients = [weight.grad for weight in learner.network.parameters() if weight.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
-    _require_finite("gradient", float(norm), rows)
+    *losses, norm_value = torch.stack([*(part.loss for part in seen), norm]).tolist()  # here a step waits for the device
+    for loss, part in zip(losses, seen, strict=True):
+        _require_finite("loss", loss, part.rows)
+    _require_finite("gradient", norm_value, [row for part in seen for row in part.rows])
     if config.clip_gradient_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(learner.network.parameters(), config.clip_gradient_norm, norm)
     if config.warmup_steps:
@@ -119,6 +141,7 @@ def _move_weights(learner: Learner, config: FitConfig, rows: list[int], factor: 
     learner.steps_done += 1
     if learner.averaged is not None and config.ema_decay is not None:
         _follow(learner.averaged, learner.network, 1.0 - config.ema_decay)
+    return float(sum(loss * part.share for loss, part in zip(losses, seen, strict=True)))
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from schemas.config.network import TableRow
 from schemas.config.section import ADDED_LATER, FORMER_DEFAULT, Config, Fraction, SizePx
+from schemas.config.training import Precision
 from schemas.exam import Finding
 
 
@@ -111,6 +112,11 @@ class EvaluateConfig(Config):
         json_schema_extra=ADDED_LATER,
     )
     batch_images: PositiveInt = Field(4, description="Images scored at once")
+    precision: Precision = Field(
+        "fp32",
+        json_schema_extra=ADDED_LATER,
+        description="In what evaluate, explain and predict compute, as train.precision; how they read images, train says too",
+    )
     seed: NonNegativeInt = Field(0, description="Seed of these resamples")
     recalled_birads: tuple[Annotated[int, Field(ge=0, le=6)], ...] = Field(
         (0, 4, 5),

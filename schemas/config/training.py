@@ -13,9 +13,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from schemas.config.recipe import AugmentConfig, LabelsConfig, PartsConfig, RecipeConfig, StartConfig
-from schemas.config.section import ADDED_LATER, Config
+from schemas.config.section import ADDED_LATER, FORMER_DEFAULT, Config
 
-_WHERE_IT_RUNS = frozenset(
+_KEPT_OUT_BEFORE = frozenset(
     {
         "loader_workers",
         "prefetch_batches",
@@ -23,8 +23,12 @@ _WHERE_IT_RUNS = frozenset(
         "checkpoint_steps",
         "checkpoint_activations",
         "tracking",
+        "continues",
     }
 )
+"""What former releases left out of a run's identity, as far as they had it."""
+
+_WHERE_IT_RUNS = _KEPT_OUT_BEFORE | {"store_reader", "num_threads", "device", "compile"}
 """Fields that do not change what is learnt: a run may be continued with other values."""
 
 _NAMED_BY_DIGEST = frozenset({"start"})
@@ -38,9 +42,15 @@ class LossForm(StrEnum):
     JOURNAL = "journal"  # the same and y_fusion, for the released form with its fusion branch
 
 
-class StoreReader(StrEnum):
-    """Which library reads the store's pixels; both give the same."""
+Precision = Literal["fp32", "ieee-fp32", "tf32", "bf16"]
+"""In what the network computes. On a CPU all but bf16 are the same; on a GPU fp32 is what torch makes of it unasked:
+TensorFloat-32 in convolutions alone."""
 
+
+class StoreReader(StrEnum):
+    """Which library reads the store's pixels; all give the same."""
+
+    AUTO = "auto"  # tensorstore where it is installed
     ZARR = "zarr"
     TENSORSTORE = "tensorstore"  # optional and faster: pip install mammography-gmic[tensorstore]
 
@@ -84,11 +94,24 @@ class FitConfig(Config):
         1,
         description="Parts in which a process works through its exams of a step: less memory; batch statistics per part",
     )
+    part_images: PositiveInt | None = Field(
+        None,
+        json_schema_extra=ADDED_LATER,
+        description="Images of a part at most: a step whose exams have more views is worked through in more parts, an exam "
+        "that has more in a part of its own; null = as many as its exams have",
+    )
     clip_gradient_norm: float | None = Field(None, gt=0, description="Largest norm of a step's gradient; null = no limit")
     ema_decay: float | None = Field(
         None, gt=0, lt=1, description="Keep a running mean of the weights with this decay and evaluate it; null = off"
     )
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; losses, powers and min-max stay fp32")
+    precision: Precision = Field(
+        "fp32",
+        description="bf16: autocast; losses, powers and min-max stay fp32. On a GPU ieee-fp32 rounds as a CPU does, tf32 uses "
+        "TensorFloat-32 everywhere, and fp32 is what torch does unasked: TensorFloat-32 in convolutions alone",
+    )
+    tuning_precision: Precision = Field(
+        "fp32", json_schema_extra=ADDED_LATER, description="In what the tuning split is scored after each epoch"
+    )
     checkpoint_activations: bool = Field(False, description="Keep blocks' inputs only and compute the rest again: less memory")
     compile: bool = Field(False, description="torch.compile the network: minutes at the start, then faster steps")
     processes: PositiveInt = Field(1, description="Training processes on this machine: one per GPU, or CPU processes (gloo)")
@@ -97,7 +120,11 @@ class FitConfig(Config):
     )
     loader_workers: NonNegativeInt = Field(2, description="Threads of each training process that read ahead; 0 = none")
     prefetch_batches: PositiveInt = Field(2, description="Batches that are read ahead of the one in use")
-    store_reader: StoreReader = Field(StoreReader.ZARR, description="zarr, or tensorstore if installed: same pixels")
+    store_reader: StoreReader = Field(
+        StoreReader.AUTO,
+        json_schema_extra={FORMER_DEFAULT: StoreReader.ZARR.value},
+        description="auto = tensorstore where it is installed, else zarr: the same pixels",
+    )
     num_threads: int | None = Field(
         None,
         description="CPU threads of torch in each process; null = OMP_NUM_THREADS, without it all cores. Another number rounds "
@@ -135,8 +162,18 @@ class FitConfig(Config):
 
     def identity(self) -> str:
         """Digest of the fields that change what is learnt, without what the files of ``start`` hold."""
-        left_out = _WHERE_IT_RUNS | _NAMED_BY_DIGEST
-        return self.model_copy(update={name: type(self).model_fields[name].get_default() for name in left_out}).sha256()
+        return self._without(_WHERE_IT_RUNS)
+
+    def former_identity(self) -> str:
+        """What former releases took for it: some fields that change nothing were counted."""
+        is_zarr_named = self.store_reader is StoreReader.ZARR  # it was the default, and naming it changed nothing
+        alike = self.model_copy(update={"store_reader": StoreReader.AUTO}) if is_zarr_named else self
+        return alike._without(_KEPT_OUT_BEFORE)
+
+    def _without(self, left_out: frozenset[str]) -> str:
+        fields = type(self).model_fields
+        names = (left_out | _NAMED_BY_DIGEST) & fields.keys()
+        return self.model_copy(update={name: fields[name].get_default() for name in names}).sha256()
 
 
 class TrainConfig(FitConfig):
@@ -159,6 +196,12 @@ class TrainConfig(FitConfig):
         PartsConfig(), json_schema_extra=ADDED_LATER, description="Fine-tuning: rates and frozen epochs of the two backbones"
     )
     labels: LabelsConfig = Field(LabelsConfig(), json_schema_extra=ADDED_LATER, description="How a label counts in the loss")
+    continues: bool = Field(
+        False,
+        json_schema_extra=ADDED_LATER,
+        description="Where images were published since a run of this config began, go on with it and with the patients that it "
+        "has seen; false = begin anew, and say so. The flag --continue sets it",
+    )
 
 
 class PretrainConfig(FitConfig):

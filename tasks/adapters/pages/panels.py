@@ -14,7 +14,7 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 
-from gmic_model.learning.learner import choose_device
+from gmic_model.devices import choose_device
 from gmic_model.networks.network import FindingsNetwork
 from gmic_model.networks.registry import config_of
 from gmic_model.pictures.panel import figure4_panel
@@ -25,7 +25,7 @@ from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, Laterality, ViewPosition
 from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, ImageScore, PredictReport
 from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, label_text
-from tasks.adapters.scoring.scored_views import ScoredView, ViewsReadOnce, score_rows
+from tasks.adapters.scoring.scored_views import ScoredView, Scoring, ViewsReadOnce, score_rows
 from tasks.adapters.store.views import StoredViews
 from tasks.adapters.workspace import write_atomically
 
@@ -252,7 +252,8 @@ def score_and_draw(
     kept = ViewsReadOnce(views)
     by_row = {int(line["row"]): line for line in lines}
     scored, images = [], []
-    for view in score_rows(network, kept, list(by_row), batch_images=1, device=choose_device(config.train)):
+    device, how = choose_device(config.train), Scoring.of(config)
+    for view in score_rows(network, kept, list(by_row), batch_images=1, device=device, scoring=how):
         said(view, by_row[view.row])
         scored.append(view)
         images.append(draw_view(view, by_row[view.row], kept, config_of(network), folder))

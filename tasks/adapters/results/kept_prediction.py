@@ -111,7 +111,7 @@ def kept_prediction(config: RunConfig) -> KeptPrediction | None:
         places={image_id: (line["laterality"], line["view_position"]) for image_id, line in lines.items()},
         _lines=lines,
         _arrays={path.stem.partition("-")[0]: path.with_suffix(".npz") for path in report.panels},
-        _views=stored_views(store, manifest, config.preprocess.window_px),
+        _views=stored_views(store, manifest, config.preprocess.window_px, reader=config.train.store_reader),
     )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmic_model.learning.learner import choose_device, seed_prediction
+from gmic_model.devices import choose_device
+from gmic_model.learning.learner import seed_prediction
 from gmic_model.networks.registry import config_of
 from schemas.config.evaluation import EvaluateConfig
 from schemas.config.network import NetworkConfig
@@ -40,7 +41,7 @@ from tasks.adapters.scoring.model_ranking import minus_before, with_models, with
 from tasks.adapters.scoring.reviewed.lesion_level import MarkedView, lesion_level, marked_view
 from tasks.adapters.scoring.reviewed.original_read import READ_FINDING, original_read
 from tasks.adapters.scoring.score_tables import BREAST, breasts_of, exams_of, image_table, labelled
-from tasks.adapters.scoring.scored_views import score_rows_of_each
+from tasks.adapters.scoring.scored_views import Scoring, score_rows_of_each
 from tasks.adapters.scoring.screening import with_screening_metrics
 from tasks.adapters.store.exam_store import ExamStore, open_store, store_preprocessing
 from tasks.adapters.store.manifest import manifest_with_splits, read_manifest
@@ -132,7 +133,7 @@ def _score(
     preprocessing, read_as = store_preprocessing(images.store), config.evaluate.read_as
     networks = [load_member(one, read_as=read_as, window_px=window_px, preprocessing=preprocessing) for one in members]
     both = pd.concat([images.test, images.tuning], ignore_index=True)
-    views = stored_views(images.store, both, window_px)
+    views = stored_views(images.store, both, window_px, reader=config.train.store_reader)
     annotated, rows = annotated_rows(both), [int(row) for row in both["row"]]
     scores: list[list[NDArray[np.float64]]] = []
     localized_S: list[list[LocalizedView]] = [[] for _ in networks]
@@ -140,7 +141,8 @@ def _score(
     read, judging = BreastsOfMarked(views, annotated), set(images.test["row"])
     device = choose_device(config.train)
     seed_prediction(config.evaluate.seed)  # the random rows of Table 1 draw patches in every pass
-    for of_models in score_rows_of_each(networks, read, rows, batch_images=config.evaluate.batch_images, device=device):
+    how, size = Scoring.of(config), config.evaluate.batch_images
+    for of_models in score_rows_of_each(networks, read, rows, batch_images=size, device=device, scoring=how):
         scores.append([view.score_C for view in of_models])
         row = of_models[0].row
         annotations = annotations_of(annotated[row], views) if row in annotated else []

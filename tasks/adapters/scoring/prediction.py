@@ -10,6 +10,8 @@ import pandas as pd
 
 from gmic_model.metrics.calibration import Recalibration, recalibrated
 from gmic_model.metrics.ranking import breast_scores
+from gmic_model.preprocess import preprocess_version
+from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, Finding
 from schemas.reports.pages import ImageScore, PredictReport
 from tasks.adapters.models.locking import kept_recalibrations
@@ -18,6 +20,12 @@ from tasks.adapters.scoring.score_tables import SCORE_COLUMNS, image_table
 from tasks.adapters.scoring.scored_views import ScoredView
 from tasks.adapters.store.manifest import lines_of
 from tasks.adapters.workspace import Workspace, write_atomically
+
+
+def scored_with(weights_sha256: str, config: RunConfig) -> str:
+    """Names what scores follow from: weights, preprocessing, and a precision that is not the default."""
+    precision = "" if config.evaluate.precision == "fp32" else f" {config.evaluate.precision}"
+    return f"{weights_sha256} {preprocess_version(config.preprocess)}{precision}"
 
 
 def scored_before(folder: Path, weights: str, manifest: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Path, ...]]:

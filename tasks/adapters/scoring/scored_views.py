@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmic_model.devices import Device, choose_device
 from gmic_model.learning.exam_loader import ExamViews, batches_of, loaded
-from gmic_model.learning.learner import Device, predict_batches
+from gmic_model.learning.learner import predict_batches
 from gmic_model.model import GMICOutput
 from gmic_model.networks.network import FindingsNetwork
 from gmic_model.preprocess import PreparedView
+from schemas.config.run import RunConfig
+from schemas.config.training import Precision
 from schemas.exam import FINDINGS
 from tasks.adapters.allocator import keep_freed_memory
+from tasks.adapters.cards import unused_card
 from tasks.adapters.store.views import StoredViews
 
-_READING_THREADS = 2  # they read the next batch while the network has this one
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """How images are brought and computed; the same in every stage that scores.
+
+    Attributes:
+        threads: Read the next batches while the network has this one; 0 = each is read when it is asked for.
+        ahead: Batches that are read ahead.
+    """
+
+    threads: int = 2
+    ahead: int = 1
+    precision: Precision = "fp32"
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Scoring:
+        """As a config says; a graphics card that is not used is told in the log."""
+        if unused := unused_card(config.train, choose_device(config.train)):
+            logger.warning("%s", unused)
+        return cls(
+            threads=config.train.loader_workers, ahead=config.train.prefetch_batches, precision=config.evaluate.precision
+        )
+
+
+AS_SHIPPED: Final = Scoring()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +104,16 @@ class ViewsReadOnce:
 
 
 def score_rows(
-    network: FindingsNetwork, views: Callable[[int], PreparedView], rows: Sequence[int], *, batch_images: int, device: Device
+    network: FindingsNetwork,
+    views: Callable[[int], PreparedView],
+    rows: Sequence[int],
+    *,
+    batch_images: int,
+    device: Device,
+    scoring: Scoring = AS_SHIPPED,
 ) -> Iterator[ScoredView]:
     """Runs the network over rows of the store, in order."""
-    for (view,) in score_rows_of_each([network], views, rows, batch_images=batch_images, device=device):
+    for (view,) in score_rows_of_each([network], views, rows, batch_images=batch_images, device=device, scoring=scoring):
         yield view
 
 
@@ -86,6 +124,7 @@ def score_rows_of_each(
     *,
     batch_images: int,
     device: Device,
+    scoring: Scoring = AS_SHIPPED,
 ) -> Iterator[tuple[ScoredView, ...]]:
     """Runs several networks over rows of the store, in order; each image is read and prepared once."""
     single_views = ExamViews(
@@ -96,8 +135,11 @@ def score_rows_of_each(
     keep_freed_memory()
     for network in networks:
         network.to(device)
-    for batch in loaded(single_views, batches_of(len(rows), batch_images), device, threads=_READING_THREADS, ahead=1):
-        outputs = [output for network in networks for _, output in predict_batches(network, [batch])]
+    batches = batches_of(len(rows), batch_images)
+    for batch in loaded(single_views, batches, device, threads=scoring.threads, ahead=scoring.ahead):
+        outputs = [
+            output for network in networks for _, output in predict_batches(network, [batch], precision=scoring.precision)
+        ]
         for index, row in enumerate(batch.row_N.tolist()):
             yield tuple(_view_of(output, index, row) for output in outputs)
 

@@ -26,7 +26,7 @@ from schemas.layout import LESION_MASK, PIXELS
 from tasks.adapters.store.parts import is_unmade, making, require_key, require_parts, write_arrays_id
 from tasks.adapters.store.shard_file import COMPRESSION_LEVEL, COMPRESSOR, ShardFile, is_index_sound
 from tasks.adapters.store.store_settings import StoreSettings, read_settings, write_settings
-from tasks.adapters.store.tensorstore_reader import read_chunk
+from tasks.adapters.store.tensorstore_reader import is_usable, read_chunk
 from tasks.adapters.workspace import StoreFolder, delete_leftovers
 
 _SAMPLED_ROWS = 64
@@ -282,7 +282,7 @@ def read_row(
         array_dir = store.files.pixels_dir / name
         grown_ns = (array_dir / "zarr.json").stat().st_mtime_ns
         rows_px, columns_px = size_px or store.canvas_px
-        if reader is StoreReader.TENSORSTORE:
+        if reader is StoreReader.TENSORSTORE or (reader is StoreReader.AUTO and is_usable()):
             image_HW = read_chunk(array_dir, row, (rows_px, columns_px), grown_ns)
         else:
             image_HW = np.asarray(_cached_array(store, name, grown_ns)[row, :rows_px, :columns_px])

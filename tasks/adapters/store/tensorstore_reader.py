@@ -1,13 +1,14 @@
 """Reads a store's rows with tensorstore, an optional faster reader of the same files. The only module that imports tensorstore.
 
-Install with ``pip install mammography-gmic[tensorstore]`` and set ``train.store_reader: tensorstore``. tensorstore's threads do
-not survive a fork: arrays are opened in the process that reads.
+Where ``pip install mammography-gmic[tensorstore]`` has put it, it is what reads (``train.store_reader: auto``). tensorstore's
+threads do not survive a fork: arrays are opened in the process that reads.
 """
 
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,13 @@ from numpy.typing import NDArray
 from schemas.errors import ConfigError, StoreError
 
 _INDEX_CACHE_BYTES: Final = 2**20
+_OPENERS: Final[set[int]] = set()
+"""Processes that have opened an array: this one, or one that it was forked from."""
+
+
+def is_usable() -> bool:
+    """True where tensorstore is installed, and no parent of this process used it before it was forked."""
+    return _is_installed() and (not _OPENERS or os.getpid() in _OPENERS)
 
 
 def read_chunk(array_dir: Path, row: int, size_px: tuple[int, int], grown_ns: int) -> NDArray[Any]:
@@ -62,4 +70,10 @@ def opened(array_dir: Path, grown_ns: int) -> tuple[Any, int]:
         # Room for the shards' indices, which are checked against their files at each read; too little for an image.
         "context": {"cache_pool": {"total_bytes_limit": _INDEX_CACHE_BYTES}},
     }
+    _OPENERS.add(os.getpid())
     return tensorstore.open(spec, open=True, read=True).result(), os.getpid()
+
+
+@cache
+def _is_installed() -> bool:
+    return find_spec("tensorstore") is not None

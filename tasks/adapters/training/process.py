@@ -13,12 +13,13 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import schemas.errors
-from schemas.errors import MammoError, TrainingError
+from schemas.errors import ConfigError, MammoError, TrainingError
 from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON, import_path, python_command
 from tasks.adapters.training.request import MARK, TrainingRequest
 from tasks.adapters.workspace import write_atomically
@@ -26,6 +27,7 @@ from tasks.adapters.workspace import write_atomically
 logger = logging.getLogger(__name__)
 
 _LINES_KEPT = 40
+_VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 # torchrun's own process: argv is parent's pid, then what torchrun gets.
 _BOOT_TORCHRUN: Final = """
 import ctypes, os, signal, sys
@@ -49,13 +51,20 @@ main(sys.argv[2])
 """
 
 
-def run_training(request: TrainingRequest, on_message: Callable[[Mapping[str, Any]], None], *, gpu: int | None = None) -> None:
+def run_training(
+    request: TrainingRequest,
+    on_message: Callable[[Mapping[str, Any]], None],
+    *,
+    gpu: int | None = None,
+    patience_s: float = 30.0,
+) -> None:
     """Runs a request in ``request.fit.processes`` processes and passes on what they say.
 
     Args:
         request: What to do.
         on_message: Called with each message; an exception from it ends the training.
         gpu: The one GPU that the training may see; None = all that this process sees.
+        patience_s: A process that has said its error and has not ended by then, as one that hangs with others, is ended.
 
     Raises:
         MammoError: What the training raised, of the same type; a TrainingError if it died.
@@ -70,10 +79,10 @@ def run_training(request: TrainingRequest, on_message: Callable[[Mapping[str, An
         text=True,
         errors="replace",
         start_new_session=True,  # its own group: one signal ends torchrun and all that it started
-        env=_environment(gpu),
+        env=training_environment(gpu),
     )
     try:
-        error, tail = _listened(process, on_message)
+        error, tail = _listened(process, on_message, patience_s)
         code = process.wait()
     finally:
         _kill_group(process)
@@ -89,6 +98,32 @@ def run_training(request: TrainingRequest, on_message: Callable[[Mapping[str, An
         )
 
 
+def training_environment(gpu: int | None) -> dict[str, str]:
+    """The environment of this process, with the modules it can import and, for one machine, traffic on loopback only.
+
+    A GPU is counted among those that this process may see: a scheduler gave it these, and the others are not its own.
+
+    Raises:
+        ConfigError: It may not see so many.
+    """
+    changes = {**SAFE_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(import_path()), "GLOO_SOCKET_IFNAME": "lo"}
+    inherited = {**THREADS_SLEEP_SOON, **os.environ}
+    visible = inherited.get(_VISIBLE)
+    if gpu is None:
+        return {**inherited, **changes}
+    if visible is None:
+        return {**inherited, **changes, _VISIBLE: str(gpu)}
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    if gpu >= len(names):
+        raise ConfigError(
+            f"search.workers.devices names GPU {gpu}, which this process may not see",
+            expected=f"numbers below {len(names)}: they count the GPUs of {_VISIBLE}",
+            got=f"{_VISIBLE}={visible}",
+            remedy=f"name devices from 0, or widen {_VISIBLE}",
+        )
+    return {**inherited, **changes, _VISIBLE: names[gpu]}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -100,30 +135,28 @@ def _command(processes: int, request_path: str) -> list[str]:
     return [*torchrun, "--no-python", *python_command("-c", _BOOT, "0", request_path)]
 
 
-def _environment(gpu: int | None) -> dict[str, str]:
-    """The environment of this process, with the modules it can import and, for one machine, traffic on loopback only."""
-    changes = {**SAFE_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(import_path()), "GLOO_SOCKET_IFNAME": "lo"}
-    if gpu is not None:
-        changes["CUDA_VISIBLE_DEVICES"] = str(gpu)
-    return {**THREADS_SLEEP_SOON, **os.environ, **changes}
-
-
 def _listened(
-    process: subprocess.Popen[str], on_message: Callable[[Mapping[str, Any]], None]
+    process: subprocess.Popen[str], on_message: Callable[[Mapping[str, Any]], None], patience_s: float
 ) -> tuple[Mapping[str, Any] | None, Sequence[str]]:
     error: Mapping[str, Any] | None = None
     tail: deque[str] = deque(maxlen=_LINES_KEPT)
-    for line in process.stdout or ():
-        if not line.startswith(MARK):
-            tail.append(line.rstrip())
-            continue
-        message: dict[str, Any] = json.loads(line.removeprefix(MARK))
-        if message["kind"] == "warning":
-            logger.warning("%s", message["text"])
-        elif message["kind"] != "error":
-            on_message(message)
-        elif error is None:  # of several processes the first to fail tells why
-            error = message
+    last_call = threading.Timer(patience_s, _kill, [process])
+    last_call.daemon = True
+    try:
+        for line in process.stdout or ():
+            if not line.startswith(MARK):
+                tail.append(line.rstrip())
+                continue
+            message: dict[str, Any] = json.loads(line.removeprefix(MARK))
+            if message["kind"] == "warning":
+                logger.warning("%s", message["text"])
+            elif message["kind"] != "error":
+                on_message(message)
+            elif error is None:  # of several processes the first to fail tells why
+                error = message
+                last_call.start()  # the others may wait for it in an exchange that never ends
+    finally:
+        last_call.cancel()
     return error, tail
 
 
@@ -133,9 +166,13 @@ def _rebuilt(message: Mapping[str, Any]) -> MammoError:
     return error
 
 
-def _kill_group(process: subprocess.Popen[str]) -> None:
+def _kill(process: subprocess.Popen[str]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    _kill(process)
     process.wait()
     if process.stdout is not None:
         process.stdout.close()

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gmic_model.devices import Device
 from gmic_model.learning.exam_loader import Batch, ExamViews, batches_of, loaded
-from gmic_model.learning.learner import Device, Learner, averaged_weights, predict_batches
+from gmic_model.learning.learner import Learner, averaged_weights, predict_batches
 from gmic_model.learning.pretraining import predict_groups
 from gmic_model.learning.processes import Processes
 from gmic_model.metrics.localization import continuous_f1
@@ -70,10 +71,10 @@ def measure_findings(
     lines = pd.concat([lines[is_malignant], lines[~is_malignant]]).reset_index(drop=True)  # pictures show the first ones
     masked = {int(row) for row in lines["row"]} & (views.masked_rows | set(views.beyond))
     seen: list[_SeenView] = []
-    processes.share_statistics(learner.network)
+    processes.share_statistics(learner.network, learner.averaged)
     with averaged_weights(learner):
         batches = _batches(lines.iloc[processes.rank :: processes.size], views, batch_images, config, learner.device)
-        for batch, output in predict_batches(learner.network, batches):
+        for batch, output in predict_batches(learner.network, batches, precision=config.tuning_precision):
             for index, row in enumerate(batch.row_N.tolist()):
                 place = processes.rank + len(seen) * processes.size
                 seen.append(
@@ -95,10 +96,10 @@ def measure_categories(
     own = lines.iloc[processes.rank :: processes.size]
     group_by_row = {int(row): birads_group(int(category)) for row, category in zip(own["row"], own["birads"], strict=True)}
     found: list[tuple[float, bool]] = []
-    processes.share_statistics(learner.network)
+    processes.share_statistics(learner.network, learner.averaged)
     with averaged_weights(learner):
         batches = _batches(own, views, batch_images, config, learner.device)
-        for batch, probability_NG in predict_groups(learner.network, batches):
+        for batch, probability_NG in predict_groups(learner.network, batches, precision=config.tuning_precision):
             for row, probability_G in zip(batch.row_N.tolist(), probability_NG, strict=True):
                 group = group_by_row[row]
                 found.append((-float(np.log(max(probability_G[group], 1e-12))), int(probability_G.argmax()) == group))

@@ -29,7 +29,7 @@ def test_the_environment_does_not_choose_how_many_threads_train_the_demo(tmp_pat
     """One thread rounds otherwise than two, and Dask's nannies set these variables in the process that starts them."""
     program = (
         "import sys, torch; from pathlib import Path; from deployments.commands.demo import demo_config; "
-        "from gmic_model.learning.learner import choose_device; "
+        "from gmic_model.devices import choose_device; "
         "before = torch.get_num_threads(); choose_device(demo_config(Path(sys.argv[1]), 0).train); "
         "print(before, torch.get_num_threads())"
     )

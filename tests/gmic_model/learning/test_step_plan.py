@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmic_model.learning.step_plan import ShuffledExams, plan_steps
+from gmic_model.learning.step_plan import ImageBound, ShuffledExams, plan_steps
 from schemas.errors import TrainingError
 
 
@@ -50,3 +50,17 @@ def test_shuffled_exams_follow_from_seed_and_epoch() -> None:
     all_exams, some = ShuffledExams(7, exams_per_epoch=None, seed=1), ShuffledExams(7, exams_per_epoch=3, seed=1)
     assert sorted(all_exams.draw(0)) == list(range(7)) and len(set(some.draw(0))) == 3
     assert all_exams.draw(0) == all_exams.draw(0) != all_exams.draw(1)
+
+
+def test_a_part_has_no_more_images_than_the_bound() -> None:
+    """Four exams a step of 4, 4, 12 and 4 views, at most 8 images: three parts, the one of 12 alone."""
+    images_E = [4, 4, 12, 4, 4, 4, 4, 4]
+    bound = ImageBound(images_E=images_E, most=8)
+    plan = plan_steps(range(8), batch_exams=4, bound=bound)
+    assert [step.parts_by_process for step in plan] == [(((0, 1), (2,), (3,)),), (((4, 5), (6, 7)),)]
+    assert all(bound.is_kept(step) for step in plan)
+    shared = plan_steps(range(8), batch_exams=4, processes=2, bound=bound)
+    assert [step.parts_by_process for step in shared] == [(((0,), (2,)), ((1,), (3,))), (((4, 5),), ((6, 7),))]
+    assert plan_steps(range(8), batch_exams=4) == plan_steps(
+        range(8), batch_exams=4, bound=ImageBound(images_E=images_E, most=99)
+    )

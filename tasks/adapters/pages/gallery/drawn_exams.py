@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gmic_model.learning.learner import choose_device
+from gmic_model.devices import choose_device
 from gmic_model.networks.registry import config_of
 from gmic_model.pictures.hanging import hang_view
 from schemas.config.network import NetworkConfig
@@ -22,7 +22,7 @@ from tasks.adapters.pages.gallery.gallery_exams import ExamNotes
 from tasks.adapters.pages.gallery.gallery_page import GalleryExams, GalleryNote, GalleryView
 from tasks.adapters.pages.panels import draw_view
 from tasks.adapters.scoring.metrics_table import SHORT, drawn_sentence
-from tasks.adapters.scoring.scored_views import ScoredView, ViewsReadOnce, score_rows
+from tasks.adapters.scoring.scored_views import ScoredView, Scoring, ViewsReadOnce, score_rows
 from tasks.adapters.store.exam_store import store_preprocessing
 from tasks.adapters.store.views import StoredViews, cut_views, missing_views
 
@@ -68,9 +68,8 @@ def draw_exams(
     by_row = {int(line["row"]): line for line in lines}
     images: list[ExplainedImage] = []
     hung: list[GalleryView] = []
-    for view in score_rows(
-        network, kept, list(by_row), batch_images=config.evaluate.batch_images, device=choose_device(config.train)
-    ):
+    size, device = config.evaluate.batch_images, choose_device(config.train)
+    for view in score_rows(network, kept, list(by_row), batch_images=size, device=device, scoring=Scoring.of(config)):
         line = by_row[view.row]
         view = replace(view, score_C=notes.score_C(line["image_id"]))  # of several weights their mean, as everywhere else
         of_exam = [one for one in lines if one["exam_id"] == line["exam_id"]]

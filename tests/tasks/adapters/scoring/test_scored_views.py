@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +27,9 @@ from schemas.layout import MANIFEST_COLUMNS
 from schemas.reports.report import Provenance
 from schemas.reports.training import EnsembleMember, TrainReport
 from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
-from tasks.adapters.models.model_files import SIDECAR
+from tasks.adapters.models.model_files import SIDECAR, sealed
 from tasks.adapters.models.networks import load_member, load_network, load_trained
-from tasks.adapters.scoring.scored_views import ViewsReadOnce, score_rows, score_rows_of_each
+from tasks.adapters.scoring.scored_views import Scoring, ViewsReadOnce, score_rows, score_rows_of_each
 from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, store_preprocessing, write_shard
 from tasks.adapters.store.manifest import publish, read_manifest
 from tasks.adapters.store.views import StoredViews, stored_views
@@ -151,7 +154,7 @@ def test_weights_that_do_not_fit_their_network_are_refused(tmp_path: Path) -> No
     sidecar_path = tmp_path / "epoch-0000" / SIDECAR
     sidecar = json.loads(sidecar_path.read_text())
     sidecar["model"] = MODEL.model_dump(mode="json")
-    sidecar_path.write_text(json.dumps(sidecar))
+    sidecar_path.write_bytes(sealed(sidecar))
     with pytest.raises(CheckpointError, match=r"do not fit the network it describes.*Remedy"):
         load_network(load_checkpoint(tmp_path / "epoch-0000"))
 
@@ -221,7 +224,7 @@ def test_weights_of_another_preprocessing_are_refused(views: StoredViews, tmp_pa
 
 @pytest.mark.parametrize("reader", list(StoreReader))
 def test_threads_bring_the_stores_batches(views: StoredViews, reader: StoreReader) -> None:
-    """Three threads read the same store at once, by either reader: the same images, jitter included."""
+    """Three threads read the same store at once, by each reader: the same images, jitter included."""
     if reader is StoreReader.TENSORSTORE:
         pytest.importorskip("tensorstore", reason="the extra tensorstore is not installed")
     preprocess = PreprocessConfig(window_px=(64, 48), jitter_shift_px=6, jitter_size_px=4)
@@ -233,3 +236,42 @@ def test_threads_bring_the_stores_batches(views: StoredViews, reader: StoreReade
     there = list(loaded(there_exams, [(0, 1), (2,)], CPU, threads=3, ahead=2))
     assert [batch.row_N.tolist() for batch in there] == [[0, 1, 2, 3], [4, 5]]
     assert all(torch.equal(one.image_N1HW, other.image_N1HW) for one, other in zip(here, there, strict=True))
+
+
+def test_images_are_scored_as_the_config_says(views: StoredViews, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many loader threads, as far ahead and in the precision that the config names; bf16 is near fp32, and is not it."""
+    config = RunConfig.model_validate(
+        {
+            "workspace_dir": tmp_path,
+            "ingest": {"source_dir": tmp_path},
+            "train": {"device": "cpu", "loader_workers": 3, "prefetch_batches": 5},
+            "evaluate": {"precision": "bf16"},
+        }
+    )
+    how = Scoring.of(config)
+    assert how == Scoring(threads=3, ahead=5, precision="bf16")
+    network, _ = _saved(tmp_path / "epoch-0000")
+    asked: list[tuple[int, int]] = []
+
+    def seen(*given: Any, threads: int, ahead: int) -> Iterator[Any]:
+        asked.append((threads, ahead))
+        return loaded(*given, threads=threads, ahead=ahead)
+
+    monkeypatch.setattr("tasks.adapters.scoring.scored_views.loaded", seen)
+    (rounded,) = score_rows(network, views, [2], batch_images=1, device=CPU, scoring=how)
+    (plain,) = score_rows(network, views, [2], batch_images=1, device=CPU)
+    assert asked == [(3, 5), (2, 1)]
+    assert rounded.score_C == pytest.approx(plain.score_C, abs=0.02) and (rounded.score_C != plain.score_C).all()
+
+
+def test_every_stage_reads_by_the_reader_of_the_config() -> None:
+    """No place of the program opens the store's views without saying by which library: train.store_reader is of all stages."""
+    root = Path(__file__).parents[4]
+    silent = [
+        f"{path.relative_to(root)}:{call.lineno}"
+        for path in sorted((root / "tasks").rglob("*.py"))
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "stored_views"
+        if "reader" not in [keyword.arg for keyword in call.keywords]
+    ]
+    assert silent == []

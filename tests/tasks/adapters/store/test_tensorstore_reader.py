@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from schemas.config.ingest import PreprocessConfig
-from schemas.config.training import StoreReader
+from schemas.config.training import StoreReader, TrainConfig
 from schemas.errors import ConfigError, StoreError
 from schemas.layout import LESION_MASK, PIXELS
 from tasks.adapters.store import tensorstore_reader
@@ -69,6 +69,14 @@ def test_a_shard_written_anew_is_seen(store: ExamStore) -> None:
         np.testing.assert_array_equal(_read(store, row), read_row(store, row))
 
 
+def test_it_reads_where_it_is_installed(store: ExamStore) -> None:
+    """``auto``, the config's default: tensorstore opens the array. Where it is not installed zarr does."""
+    tensorstore_reader.opened.cache_clear()
+    found_HW = read_row(store, 0, reader=TrainConfig().store_reader)
+    assert tensorstore_reader.opened.cache_info().misses == 1
+    np.testing.assert_array_equal(found_HW, read_row(store, 0))
+
+
 @pytest.mark.parametrize("row", [6, 400])
 def test_a_row_without_an_image_is_refused(store: ExamStore, row: int) -> None:
     """A chunk that was never written, and a row beyond the array, are errors, not black images."""
@@ -109,14 +117,15 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
         pool.apply_async(read_row, (store, 1), {"reader": StoreReader.TENSORSTORE}).get(timeout=90)
     except StoreError as refused:
         print(refused)
+    print(pool.apply_async(read_row, (store, 1), {"reader": StoreReader.AUTO}).get(timeout=90).shape)
 """
 
 
 def test_a_forked_process_is_told_instead_of_hanging(store: ExamStore) -> None:
-    """After a fork the parent's reader is refused with the remedy."""
+    """After a fork the parent's reader is refused with the remedy; where nobody asked for it, zarr reads."""
     command = [sys.executable, "-c", _FORKS, str(Path(__file__).parents[4]), pickle.dumps(store).hex()]
     said = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert "forkserver" in said.stdout, said.stderr
+    assert "forkserver" in said.stdout and said.stdout.endswith(f"{read_row(store, 1).shape}\n"), said.stderr
 
 
 def test_without_the_extra_the_remedy_is_named(store: ExamStore, monkeypatch: pytest.MonkeyPatch) -> None:
