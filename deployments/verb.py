@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from typing import Any, Literal
 
 
@@ -22,7 +23,8 @@ class Flag:
     @property
     def name(self) -> str:
         """As a parameter."""
-        return self.option.removeprefix("--").replace("-", "_")
+        name = self.option.removeprefix("--").replace("-", "_")
+        return f"{name}_" if iskeyword(name) else name
 
 
 @dataclass(frozen=True, kw_only=True)

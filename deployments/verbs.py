@@ -33,12 +33,16 @@ FROM_SCRATCH: Final = Flag(
     config_key="train.start.from_scratch",
 )
 
+CONTINUE: Final = Flag(
+    option="--continue", help="Go on with a run that began on fewer exams", kind=bool, config_key="train.continues"
+)
+
 VERBS: Final = (
     Verb(
         name="pipeline",
         group=MAIN_JOB,
         help="All of it in one run: ingest, validate, split, train, evaluate, explain, report.",
-        flags=(FROM_SCRATCH,),
+        flags=(FROM_SCRATCH, CONTINUE),
         can_force=True,
         deployment=Deployment(
             about="From a folder of DICOM exams to a trained, evaluated, explained GMIC and its report, in one run.",
@@ -144,7 +148,7 @@ VERBS: Final = (
         name="train",
         group=ONE_STAGE,
         help="Train GMIC, continuing where an earlier run stopped.",
-        flags=(FROM_SCRATCH,),
+        flags=(FROM_SCRATCH, CONTINUE),
         can_force=True,
         deployment=Deployment(
             about="Check, split and train on all that is published, every week. It continues where an earlier run stopped and "

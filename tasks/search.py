@@ -21,7 +21,7 @@ from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import Purpose, training_request
 from tasks.adapters.training.search_study import (
     SearchStudy,
-    common_identity,
+    common_identities,
     run_claimed_trial,
     trial_config,
 )
@@ -41,7 +41,7 @@ def forecast_search(config: RunConfig, splits: SplitReport, pretrained: Pretrain
         TrainingError: The tuning split has no malignant breast to choose by, or the disk is too small.
     """
     study = search_study(config)
-    study.prepare(common_identity(config, splits, pretrained))
+    study.prepare(*common_identities(config, splits, pretrained))
     trials = study.remaining()
     if not trials:
         return None

@@ -13,7 +13,7 @@ from tasks.adapters.lifecycle.in_use import register_candidate
 from tasks.adapters.models.start_files import start_digest
 from tasks.adapters.provenance import file_sha256
 from tasks.adapters.training.process import run_training
-from tasks.adapters.training.request import training_identity, training_report, training_request
+from tasks.adapters.training.request import run_of, training_report, training_request
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import Progress, progress, show_table
 from tasks.stage import GPU_TAG, stage
@@ -41,9 +41,15 @@ def train_network(config: RunConfig, splits: SplitReport, pretrained: PretrainRe
         CheckpointError: The best epoch's checkpoint is gone.
         StoreBusy: Another process trains in the same folder.
     """
-    identity = training_identity(config, splits, pretrained)
-    run_dir = Workspace(config.workspace_dir).stage_dir(Stage.TRAIN.value) / identity[:12]
-    request = training_request(config, splits, pretrained, run_dir, is_forced=Stage.TRAIN in config.force)
+    run = run_of(Workspace(config.workspace_dir).stage_dir(Stage.TRAIN.value), config, splits, pretrained)
+    if run.other is not None:
+        logger.warning(
+            "Images, labels or splits are others than those that %s began on: the training begins anew. "
+            "`mammo train CONFIG.yaml --continue` goes on with it and with the patients that it has seen",
+            run.other.name,
+        )
+    request = training_request(config, splits, pretrained, run.folder, is_forced=Stage.TRAIN in config.force)
+    request = request.going_on(run)
     with progress("train", config.train.epochs, "epochs") as tracker:
         run_training(request, lambda message: show_message(tracker, message))
     report = training_report(request)
@@ -55,9 +61,11 @@ def train_network(config: RunConfig, splits: SplitReport, pretrained: PretrainRe
 
 def show_message(tracker: Progress, message: Mapping[str, Any]) -> None:
     """One message of the training process as a line and a step of the progress bar."""
-    if message["kind"] == "start" and message["epochs_done"]:
-        logger.info("continuing after %d of %d epochs", message["epochs_done"], message["epochs"])
-        tracker.begin_at(message["epochs_done"])
+    if message["kind"] == "start":
+        logger.info("training on %s", message["device"])
+        if message["epochs_done"]:
+            logger.info("continuing after %d of %d epochs", message["epochs_done"], message["epochs"])
+            tracker.begin_at(message["epochs_done"])
     elif message["kind"] == "step":
         left_min = (message["of"] - message["images"]) / max(message["images_per_s"], 1e-6) / 60
         logger.info(

@@ -13,16 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gmic_model.learning.exam_loader import loaded
+from gmic_model.learning.exam_loader import ExamViews, loaded
 from gmic_model.learning.learner import Learner, memory_mib, random_state, remeasure, set_random_state
 from gmic_model.learning.processes import Processes
 from gmic_model.learning.schedule import is_over, step_factors
-from gmic_model.learning.step_plan import plan_steps
+from gmic_model.learning.step_plan import ImageBound, PlannedStep, plan_steps
 from gmic_model.learning.steps import step_parts, train_steps
 from schemas.config.network import NetworkConfig
 from schemas.config.training import FitConfig
-from schemas.errors import CheckpointError
+from schemas.errors import CheckpointError, TrainingError
 from schemas.reports.training import EpochRecord, PretrainEpoch
+from tasks.adapters.cards import unused_card
 from tasks.adapters.models.checkpoints import (
     Checkpoint,
     epoch_dir,
@@ -98,11 +99,21 @@ def run_training_loop(training: Training) -> None:
     """Trains to the last epoch, from the newest checkpoint in the folder if there is one.
 
     Raises:
-        TrainingError: The loss left the finite numbers.
+        TrainingError: The loss left the finite numbers, or the run has more epochs than are asked for.
         CheckpointError: The checkpoints there are of another training, or a new one cannot be written.
     """
     records, at = _restore(training)
-    training.tell({"kind": "start", "epochs_done": len(records), "epochs": training.config.epochs})
+    if len(records) > training.config.epochs:
+        raise TrainingError(
+            "This training has gone on to more epochs than are asked for",
+            expected=f"train.epochs: {len(records)} or more",
+            got=training.config.epochs,
+            remedy="restore the number, or train anew with --force train; nothing was changed",
+        )
+    device = training.learner.device
+    training.tell({"kind": "start", "epochs_done": len(records), "epochs": training.config.epochs, "device": str(device)})
+    if unused := unused_card(training.config, device):
+        _warner(training)(unused)
     is_leader = training.processes.is_leader
     silent = {"tensorboard": False, "mlflow": None}
     tracking = training.config.tracking if is_leader else training.config.tracking.model_copy(update=silent)
@@ -132,6 +143,14 @@ def run_training_loop(training: Training) -> None:
             best_epoch = max(record.epoch for record in records if record.is_best)
             kept = load_checkpoint(epoch_dir(training.run_dir, best_epoch))
             experiment.finish(best_epoch, {"checkpoint": kept.folder.name, "checkpoint_sha256": kept.sha256})
+
+
+def planned_epoch(exams: Sequence[int], views: ExamViews, config: FitConfig, processes: Processes) -> list[PlannedStep]:
+    """The steps of an epoch's exams, as the config divides them."""
+    bound = None
+    if config.part_images is not None:
+        bound = ImageBound(images_E=[len(rows) for rows in views.rows_of_exam], most=config.part_images)
+    return plan_steps(exams, batch_exams=config.batch_exams, processes=processes.size, parts=config.accumulation, bound=bound)
 
 
 def kept_epochs(records: Sequence[Epoch]) -> set[int]:
@@ -178,11 +197,11 @@ def _refuse_other_training(training: Training, checkpoint: Checkpoint) -> None:
 def _train_epoch(training: Training, epoch: int, at: _Progress, records: Sequence[Epoch], curves: Tracker) -> EpochFacts:
     config, processes = training.config, training.processes
     exams = training.data.sampler.draw(epoch)
-    plan = plan_steps(exams, batch_exams=config.batch_exams, processes=processes.size, parts=config.accumulation)
+    views = training.data.train.of_epoch(epoch)
+    plan = planned_epoch(exams, views, config, processes)
     factors = step_factors(
         config.recipe, epoch=epoch, epochs=config.epochs, steps=len(plan), was_best=[record.is_best for record in records]
     )
-    views = training.data.train.of_epoch(epoch)
     training.learner.handling.begin_epoch(epoch, is_alone=processes.size == 1)
     images_total = sum(len(views.rows_of_exam[exam]) for exam in exams)
     started, spoken, images_before = time.monotonic(), time.monotonic(), at.images

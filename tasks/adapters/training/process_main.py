@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from gmic_model.devices import choose_device
 from gmic_model.learning.first_weights import fresh_names, take_weights
-from gmic_model.learning.learner import Learner, choose_device, new_learner
+from gmic_model.learning.learner import Learner, new_learner
 from gmic_model.learning.pretraining import PRETRAINING_PLACES, new_pretraining_learner
 from gmic_model.learning.processes import Processes, joined_processes
-from gmic_model.learning.step_plan import plan_steps
 from gmic_model.learning.steps import step_parts, train_steps
 from gmic_model.networks.registry import part_places, require_trainable
 from schemas.config.recipe import StartPart
@@ -27,11 +27,11 @@ from schemas.exam import Finding
 from schemas.reports.training import EpochRecord, PretrainEpoch, StartedPart, StartedWeights
 from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.lock import held_lock
-from tasks.adapters.models.checkpoints import delete_checkpoints
+from tasks.adapters.models.checkpoints import delete_checkpoints, latest_checkpoint
 from tasks.adapters.models.model_files import IMAGE_REFERENCE, kept_terms
 from tasks.adapters.models.networks import require_same_images
 from tasks.adapters.models.start_files import open_start
-from tasks.adapters.training.loop import Epoch, EpochFacts, Training, run_training_loop
+from tasks.adapters.training.loop import Epoch, EpochFacts, Training, planned_epoch, run_training_loop
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.training.tensorboard_log import Tracker
 from tasks.adapters.training.training_data import TrainingData, pretraining_data, training_data
@@ -46,7 +46,7 @@ def main(request_path: str) -> None:
         on_gpu = choose_device(request.fit).type == "cuda"
         with joined_processes(processes=request.fit.processes, on_gpu=on_gpu) as processes:
             serve(request, processes)
-    except MammoError as error:
+    except MammoError as error:  # said while the group of processes still stands: see joined_processes
         say({"kind": "error", "type": type(error).__name__, "message": str(error)})
         sys.exit(error.exit_code)
 
@@ -135,7 +135,8 @@ def _mean_of_last(curve: Sequence[float], epochs: int) -> tuple[bool, float]:
 
 def _training(request: TrainingRequest, processes: Processes) -> Training:
     config = request.config
-    data = training_data(config, request.splits)
+    begun = latest_checkpoint(request.run_dir) if request.only_seen else None
+    data = training_data(config, request.splits, begun=None if begun is None else begun.folder)
     learner = new_learner(config.model, config.train, processes=processes)
     data, about = _begun(request, learner, data, part_places(config.model))
 
@@ -250,7 +251,7 @@ def _measure(request: TrainingRequest, processes: Processes) -> None:
     data = training_data(config, request.splits)
     learner = new_learner(config.model, config.train, processes=processes)
     exams = data.sampler.draw(0)
-    plan = plan_steps(exams, batch_exams=config.train.batch_exams, processes=processes.size, parts=config.train.accumulation)
+    plan = planned_epoch(exams, data.train, config.train, processes)
     steps = config.search.forecast_steps + 1
     times_s, images = [time.monotonic()], 0
     parts = step_parts(data.train, plan[:steps], config.train, learner.device, processes=processes)

@@ -7,16 +7,19 @@ bring torch, and are imported when one is read: a task whose training is finishe
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from schemas.config.run import RunConfig
+from schemas.config.run import RunConfig, Stage
 from schemas.config.section import Config
 from schemas.config.training import FitConfig, PretrainConfig
 from schemas.errors import CheckpointError
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EpochRecord, PretrainReport, StartedWeights, TrainReport
+from tasks.adapters.models.model_files import SIDECAR, read_sidecar
 from tasks.adapters.models.start_files import start_digest
 from tasks.adapters.provenance import file_sha256, provenance
 
@@ -38,6 +41,7 @@ class TrainingRequest(Config):
         identity: Digest of all that the curve depends on.
         about: What each checkpoint says of itself.
         pretrained: Checkpoint of BI-RADS pre-training to begin with.
+        only_seen: Only patients whom the newest checkpoint in ``run_dir`` has seen: the others came after it was begun.
     """
 
     purpose: Purpose
@@ -48,12 +52,19 @@ class TrainingRequest(Config):
     about: dict[str, Any]
     pretrained: Path | None = None
     is_forced: bool = False
+    only_seen: bool = False
 
     @property
     def name(self) -> str:
         """Its folder below the workspace, wherever that lies: how people find it."""
         root = self.config.workspace_dir
         return self.run_dir.relative_to(root).as_posix() if self.run_dir.is_relative_to(root) else self.run_dir.name
+
+    def going_on(self, run: Run) -> TrainingRequest:
+        """The same for a run that may have been begun by another config, or on other data."""
+        about = {**self.about, "began_on": list(run.began_on)}
+        only_seen = run.began_on != data_of(self.splits)
+        return self.model_copy(update={"identity": run.identity, "about": about, "only_seen": only_seen})
 
     @property
     def fit(self) -> FitConfig:
@@ -67,30 +78,78 @@ def training_request(
     config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None, run_dir: Path, *, is_forced: bool = False
 ) -> TrainingRequest:
     """What the training process is told."""
+    here = data_of(splits)
     return TrainingRequest(
         purpose=Purpose.TRAIN,
         config=config,
         splits=splits,
         run_dir=run_dir,
-        identity=training_identity(config, splits, pretrained),
+        identity=_kept_identity(run_dir, config, here, pretrained),
         about=checkpoint_about(config, splits, seed=config.train.seed),
         pretrained=None if pretrained is None else pretrained.checkpoint_path,
         is_forced=is_forced,
     )
 
 
+class RunData(NamedTuple):
+    """Digests of what a run began on: the published images with their labels, and who trains."""
+
+    data_version: str
+    splits_sha256: str
+
+
+class Run(NamedTuple):
+    """A training's folder, and whose it is.
+
+    Attributes:
+        began_on: The data of its first epoch.
+        other: Folder of a run of this config on other data; None = there is none, or it is this one.
+    """
+
+    identity: str
+    folder: Path
+    began_on: RunData
+    other: Path | None = None
+
+
+def run_of(folder: Path, config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None) -> Run:
+    """The run that a config goes on with, or begins.
+
+    That of the same identity, as this release or a former one takes it; else one that was to have fewer epochs, of several the
+    longest. A forced run is of its own identity. Where other images were published, or the patients divided otherwise, since a
+    run of this config began, ``train.continues`` takes that run; without it, it is named.
+    """
+    here = data_of(splits)
+    own = training_identity(config, splits, pretrained)
+    new = Run(own, folder / own[:12], here)
+    if Stage.TRAIN in config.force:
+        return new
+    for identity in identities(config, here, pretrained):
+        if (folder / identity[:12]).is_dir():
+            return Run(identity, folder / identity[:12], here)
+    other = _run_on_other_data(folder, config, pretrained)
+    if other is None:
+        return new
+    return other if config.train.continues else new._replace(other=other.folder)
+
+
 def training_identity(config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None) -> str:
     """Digest of everything that a run's curve depends on: another config never continues it."""
-    parts = [
-        config.preprocess.sha256(),
-        config.model.sha256(),
-        config.train.identity(),
-        splits.data_version,
-        file_sha256(splits.splits_path),
-        "" if pretrained is None else pretrained.checkpoint_sha256,
-        start_digest(config.train.start),
-    ]
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
+    return next(identities(config, data_of(splits), pretrained))
+
+
+def identities(config: RunConfig, data: RunData, pretrained: PretrainReport | None) -> Iterator[str]:
+    """Of a config, and of runs that it goes on with: first as this release takes it, then as former ones, then of fewer epochs.
+
+    A learning rate that follows a cosine depends on the number of epochs: such a run has no other to go on with.
+    """
+    begin, end = config.preprocess.sha256() + config.model.sha256(), start_digest(config.train.start)
+    end = "".join([*data, "" if pretrained is None else pretrained.checkpoint_sha256, end])
+    fewest = config.train.epochs if config.train.recipe.schedule == "cosine" else 1
+    for epochs in range(config.train.epochs, fewest - 1, -1):
+        fit = config.train.model_copy(update={"epochs": epochs})
+        for of_fit in (fit.identity(), fit.former_identity()):
+            yield hashlib.sha256(f"{begin}{of_fit}{end}".encode()).hexdigest()
 
 
 def training_report(request: TrainingRequest) -> TrainReport:
@@ -159,3 +218,31 @@ def checkpoint_about(config: RunConfig, splits: SplitReport, *, seed: int) -> di
         "provenance": provenance(config, splits, seed=seed).model_dump(),
         "preprocess": config.preprocess.model_dump(mode="json"),
     }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def data_of(splits: SplitReport) -> RunData:
+    """What a training that begins now begins on."""
+    return RunData(splits.data_version, file_sha256(splits.splits_path))
+
+
+def _kept_identity(run_dir: Path, config: RunConfig, data: RunData, pretrained: PretrainReport | None) -> str:
+    """The config's own; or what a former release took for it, where the folder's checkpoints are of that."""
+    own, former = itertools.islice(identities(config, data, pretrained), 2)
+    kept = next(run_dir.glob(f"epoch-*/{SIDECAR}"), None)
+    return former if kept is not None and read_sidecar(kept.parent).get("identity") == former else own
+
+
+def _run_on_other_data(folder: Path, config: RunConfig, pretrained: PretrainReport | None) -> Run | None:
+    """The latest run whose checkpoint says that it is of this very config; by its digest, for it does not keep the config."""
+    for sidecar_path in sorted(folder.glob(f"*/epoch-*/{SIDECAR}"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        sidecar = read_sidecar(sidecar_path.parent)
+        provenance = sidecar.get("provenance", {})
+        began_on = sidecar.get("began_on") or [provenance.get("data_version", ""), provenance.get("splits_sha256", "")]
+        data = RunData(*began_on)
+        identity = str(sidecar.get("identity", ""))
+        if identity in identities(config, data, pretrained):
+            return Run(identity, sidecar_path.parent.parent, data)
+    return None

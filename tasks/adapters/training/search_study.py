@@ -10,6 +10,7 @@ it begins anew.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import delete_checkpoints
 from tasks.adapters.training.mlflow_log import former_training_key, mark_stopped, training_key
 from tasks.adapters.training.process import run_training
-from tasks.adapters.training.request import TrainingRequest, training_identity, training_report
+from tasks.adapters.training.request import TrainingRequest, data_of, identities, training_report
 from tasks.adapters.workspace import found_below, sqlite_url
 
 _STORED_NAMES: Final = MappingProxyType({path: path.rpartition(".")[2] for path in PAPER_RANGES})
@@ -128,36 +129,39 @@ class SearchStudy:
     config: SearchConfig
     folder: Path
 
-    def prepare(self, identity: str) -> None:
+    def prepare(self, identity: str, former: str = "") -> None:
         """Makes the study, or opens it if it is there for the same search; enqueues the published configurations if asked.
 
         Args:
             identity: Digest of everything that the trials have in common.
+            former: What a former release took for it; empty = the same.
 
         Raises:
             ConfigError: The study was begun with other ranges or another training.
         """
-        study = self._opened()
-        found = study.user_attrs.get("identity")
-        if found is None:
-            study.set_user_attr("identity", identity)
-        elif found != identity:
-            raise ConfigError(
-                f"The study {self.config.study} was begun with another config, data or ranges",
-                expected=f"the config {found[:12]}",
-                got=identity[:12],
-                remedy="restore that config, or give search.study another name; the study was not changed",
-            )
-        if self.config.with_published:
-            for parameters in PUBLISHED:
-                study.enqueue_trial({_stored_name(path): value for path, value in parameters.items()}, skip_if_exists=True)
+        with _first_in_line(self.folder):  # what is not there is made by one of those that begin together
+            study = self._opened()
+            found = study.user_attrs.get("identity")
+            if found is None:
+                study.set_user_attr("identity", identity)
+            elif found not in (identity, former):
+                raise ConfigError(
+                    f"The study {self.config.study} was begun with another config, data or ranges",
+                    expected=f"the config {found[:12]}",
+                    got=identity[:12],
+                    remedy="restore that config, or give search.study another name; the study was not changed",
+                )
+            if self.config.with_published:
+                for parameters in PUBLISHED:
+                    named = {_stored_name(path): value for path, value in parameters.items()}
+                    study.enqueue_trial(named, skip_if_exists=True)
 
     @contextmanager
     def claimed_trial(self) -> Iterator[ClaimedTrial | None]:
         """A trial to run: one that a lost worker left, else the next one; None = all are taken. Held while the block runs."""
-        study = self._opened()
         with ExitStack() as held:
             with _first_in_line(self.folder):  # of two workers that look together, one looks first
+                study = self._opened()
                 trial = self._taken_over(study, held)
                 is_resumed = trial is not None
                 if trial is None:
@@ -191,7 +195,7 @@ class SearchStudy:
         return {path_by_name[name]: float(share) for name, share in found.items()}
 
     def _opened(self) -> optuna.Study:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Makes what is not there: two that make the tables of one database at once both fail, so ``prepare`` goes first."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
         if self.config.pruning == "median":
@@ -269,8 +273,10 @@ def trial_config(config: RunConfig, trial: ClaimedTrial) -> RunConfig:
     return config
 
 
-def common_identity(config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None) -> str:
+def common_identities(config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None) -> tuple[str, str]:
     """Digest of what all trials have in common: the config without what a trial changes, data, splits and ranges.
+
+    As this release takes it, and as former ones did.
 
     Raises:
         ConfigError: A searched path leads to nothing in this config.
@@ -280,7 +286,9 @@ def common_identity(config: RunConfig, splits: SplitReport, pretrained: Pretrain
         fixed = with_value(fixed, path, 1)
     ranges = [(f"{_stored_name(path)}_{searched.scale}", searched.ends) for path, searched in search.ranges.items()]
     named = sorted([*ranges, ("seed", search.seed)], key=lambda item: item[0])
-    return hashlib.sha256(f"{training_identity(fixed, splits, pretrained)}{named}".encode()).hexdigest()
+    own, former = itertools.islice(identities(fixed, data_of(splits), pretrained), 2)
+    digests = (hashlib.sha256(f"{each}{named}".encode()).hexdigest() for each in (own, former))
+    return next(digests), next(digests)
 
 
 class _Pruned(Exception):

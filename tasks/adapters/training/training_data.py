@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
@@ -18,12 +19,12 @@ from schemas.config.ingest import PreprocessConfig
 from schemas.config.recipe import AugmentConfig
 from schemas.config.run import RunConfig
 from schemas.config.training import FitConfig, PretrainConfig
-from schemas.errors import StoreError, TrainingError
+from schemas.errors import CheckpointError, StoreError, TrainingError
 from schemas.exam import FINDINGS, Split
 from schemas.reports.data import SplitReport
-from schemas.reports.training import ImageReference, SeenPatients
+from schemas.reports.training import EnsembleMember, ImageReference, SeenPatients
 from tasks.adapters.models.image_reference import image_reference
-from tasks.adapters.models.seen_patients import seen_patients
+from tasks.adapters.models.seen_patients import SeenBy, seen_patients
 from tasks.adapters.store.exam_store import ExamStore, open_store
 from tasks.adapters.store.manifest import exam_records, manifest_with_splits, read_manifest
 from tasks.adapters.store.same_patient import read_same_patients
@@ -63,14 +64,20 @@ class TrainingData:
     images: ImageReference | None = None
 
 
-def training_data(config: RunConfig, splits: SplitReport) -> TrainingData:
+def training_data(config: RunConfig, splits: SplitReport, *, begun: Path | None = None) -> TrainingData:
     """Reads which exams train and tune.
 
+    Args:
+        config: The run.
+        splits: Who is in which split.
+        begun: A checkpoint whose patients alone train and tune: others came since; None = all.
+
     Raises:
+        CheckpointError: That checkpoint does not say whom it has seen.
         TrainingError: No training exam has a finding, or too few are known to be without one.
         StoreError: The store is missing, or was made with another preprocessing than the config's.
     """
-    store, training, tuning = _open(config, splits)
+    store, training, tuning = _open(config, splits, begun)
     exams = exam_records(training)
     sampler = EpochSampler(
         exams,
@@ -130,10 +137,12 @@ def require_same_preprocessing(store: ExamStore, config: PreprocessConfig) -> No
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _open(config: RunConfig, splits: SplitReport) -> tuple[ExamStore, pd.DataFrame, pd.DataFrame]:
+def _open(config: RunConfig, splits: SplitReport, begun: Path | None = None) -> tuple[ExamStore, pd.DataFrame, pd.DataFrame]:
     store = open_store(exam_store_dir(config))
     require_same_preprocessing(store, config.preprocess)
     manifest = manifest_with_splits(splits, read_manifest(store))
+    if begun is not None:
+        manifest = manifest[manifest["patient_id"].isin(_seen_before(store, begun, manifest["patient_id"].unique()))]
     training, tuning = (manifest[manifest["split"] == part.value] for part in (Split.TRAIN, Split.TUNING))
     if training.empty:
         raise TrainingError(
@@ -145,6 +154,19 @@ def _open(config: RunConfig, splits: SplitReport) -> tuple[ExamStore, pd.DataFra
             else "give training patients in split.file, or make room in split.test_fraction",
         )
     return store, training, tuning
+
+
+def _seen_before(store: ExamStore, begun: Path, patients: Iterable[str]) -> frozenset[str]:
+    key_id = read_settings(store.files).pseudonym_key_id
+    seen = SeenBy.of([EnsembleMember(path=begun, sha256="")], key_id, read_same_patients(store.files))
+    if seen.not_known:
+        raise CheckpointError(
+            "A training cannot go on with the patients that it has seen",
+            expected=f"{begun.name} with a list of its patients, under this store's key",
+            got=seen.not_known,
+            remedy="leave out --continue (train.continues): the training begins anew with all that is published",
+        )
+    return seen.at_all(patients)
 
 
 def _view_facts(lines: pd.DataFrame) -> ViewFacts:

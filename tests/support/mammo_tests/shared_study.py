@@ -51,6 +51,19 @@ def begun(name):
         os._exit(0)
     return pid
 
+# First some that make a study of their own at one moment: whoever finds half a database fails.
+for _ in range(3):
+    if os.fork() == 0:
+        while not (folder / "go").exists():
+            time.sleep(0.001)
+        own = SearchStudy(SearchConfig(trials=8, with_published=True), folder / "together")
+        own.prepare("identity")
+        with own.claimed_trial() as trial:
+            trial.complete(0.5, checkpoint=trial.folder / "run", sha256="")
+        os._exit(0)
+(folder / "go").touch()
+assert [os.wait()[1] for _ in range(3)] == [0] * 3
+
 lost = begun("lost")
 while not (folder / "holds").exists():
     time.sleep(0.02)
@@ -63,7 +76,10 @@ for pid in (lost, *others, begun("last")):
 
 
 def workers_share(folder: Path, url: str) -> None:
-    """Eight trials, each ended once, under their numbers, with the parameters that follow from them and not from who ran."""
+    """Eight trials, each ended once, under their numbers, with the parameters that follow from them and not from who ran.
+
+    Before that three workers begin at one moment on a study that nobody has made.
+    """
     study_of(folder, storage_url=url)
     command = [sys.executable, "-c", _WORKERS, str(ROOT), str(folder), url]
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600).stdout.splitlines()
@@ -75,6 +91,8 @@ def workers_share(folder: Path, url: str) -> None:
     assert [(record.number, record.state) for record in records] == [(number, "complete") for number in range(8)]
     assert records[0].sha256 == "lost" and records[1].sha256 in ("one", "two", "last")
     assert records[1].curve == (0.5,)  # the epoch that the lost worker had said is not said again
+    together = study_of(folder / "together", with_published=True).records()
+    assert [record.state for record in together] == ["complete"] * 3 + ["waiting"] * 2  # five published, each once
     alone = study_of(folder / "alone")
     for record in records:
         with alone.claimed_trial() as trial:

@@ -20,7 +20,7 @@ from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.checkpoints import latest_checkpoint, load_checkpoint
 from tasks.adapters.models.image_reference import kept_reference
-from tasks.adapters.models.model_files import SIDECAR, kept_terms
+from tasks.adapters.models.model_files import SIDECAR, kept_terms, sealed
 from tasks.adapters.models.seen_patients import SeenBy, read_seen_patients
 from tasks.adapters.store.manifest import read_splits
 from tasks.adapters.store.store_settings import mark_terms
@@ -100,7 +100,7 @@ def test_the_recipe_for_small_cohorts_trains(stored: tuple[Path, SplitReport], t
     assert [epoch["is_best"] for epoch in curve(asked.run_dir)] == [True, True]
     shutil.rmtree(asked.run_dir / "epoch-0001")
     sidecar = asked.run_dir / "epoch-0000" / SIDECAR
-    sidecar.write_text(sidecar.read_text().replace('"is_best": true', '"is_best": false'))
+    sidecar.write_bytes(sealed(json.loads(sidecar.read_text().replace('"is_best": true', '"is_best": false'))))
     serve(asked, ALONE)
     assert [epoch["is_best"] for epoch in curve(asked.run_dir)] == [False]
 
@@ -213,7 +213,7 @@ def test_training_begins_with_files_and_says_what_of_them(stored: tuple[Path, Sp
     assert started_weights(first.run_dir) is None
     sidecar = json.loads((begun_with / SIDECAR).read_text())
     sidecar["provenance"]["preprocess_version"] = "robust-2+0.1mm"
-    (begun_with / SIDECAR).write_text(json.dumps(sidecar))
+    (begun_with / SIDECAR).write_bytes(sealed(sidecar))
     with pytest.raises(
         CheckpointError, match=r"epoch-0000 was trained on images of another preprocessing.*0\.1mm.*Remedy: leave"
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,16 +15,21 @@ from typing import Any
 
 import psutil
 import pytest
+import torch.distributed as dist
 
+from gmic_model.learning.learner import new_learner
 from gmic_model.learning.processes import ALONE
 from mammo_tests.foreign_modules import foreign_folder
 from mammo_tests.training_store import EVERY_OPTION, curve, make_store, request, small_config, with_baseline
 from schemas.errors import ConfigError, StoreBusy, StoreError, TrainingError
 from schemas.reports.data import SplitReport
 from tasks.adapters.lock import held_lock
-from tasks.adapters.training.process import run_training
-from tasks.adapters.training.process_main import serve
-from tasks.adapters.training.request import TrainingRequest
+from tasks.adapters.models.checkpoints import load_checkpoint
+from tasks.adapters.training.process import run_training, training_environment
+from tasks.adapters.training.process_main import main, serve
+from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
+from tasks.adapters.training.training_data import training_data
+from tasks.adapters.training.tuning import measure_findings
 
 ROOT = Path(__file__).parents[4]
 
@@ -81,7 +87,7 @@ def test_recomputed_activations_in_two_processes_learn_what_two_parts_in_one_do(
 ) -> None:
     """Each process, and each part, normalises by its own exams: the losses of training differ by less than 1e-5.
 
-    Recomputed in the two, kept in the one; clipping, warm-up and running mean in both.
+    Recomputed in the two, kept in the one; clipping, warm-up and running mean in both. Tuning measures what is kept.
     """
     workspace, splits = stored
     fit = {"epochs": 2, "learning_rate": 1.6e-5, "batch_exams": 4, "clip_gradient_norm": 0.5}
@@ -92,6 +98,75 @@ def test_recomputed_activations_in_two_processes_learn_what_two_parts_in_one_do(
     path.write_text(request(config, splits, run_dir=tmp_path / "2").model_dump_json())
     subprocess.run([sys.executable, "-c", _TEAM, str(ROOT), str(path)], check=True, cwd=ROOT, timeout=600)
     assert_equal_curves(curve(tmp_path / "1"), curve(tmp_path / "2"), of_tuning=False)
+    # What was recorded is of the weights that are kept: each process has a running mean of statistics, of its own exams.
+    alone = small_config(workspace)
+    data = training_data(alone, splits)
+    learner = new_learner(alone.model, alone.train)
+    learner.network.load_state_dict(load_checkpoint(tmp_path / "2" / "epoch-0001").weights)
+    kept = measure_findings(learner, data.tuning, data.views, config=alone.train, processes=ALONE, batch_images=4)
+    assert kept.localization_f1 == pytest.approx(curve(tmp_path / "2")[1]["tuning_localization_f1"], abs=1e-6)
+    assert kept.loss == pytest.approx(curve(tmp_path / "2")[1]["tuning_loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpu", "expected"), [(None, 1, "1"), ("2,3", 0, "2"), ("2,3", 1, "3"), ("GPU-5a, GPU-5b", 1, "GPU-5b")]
+)
+def test_a_gpu_is_one_of_those_that_were_given(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, gpu: int, expected: str
+) -> None:
+    """A scheduler's CUDA_VISIBLE_DEVICES is counted in, not replaced: the other cards are somebody else's."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert training_environment(gpu)["CUDA_VISIBLE_DEVICES"] == expected
+    assert training_environment(None).get("CUDA_VISIBLE_DEVICES") == visible
+
+
+def test_a_gpu_that_was_not_given_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two are visible, the third is asked for."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    with pytest.raises(
+        ConfigError, match=r"devices names GPU 2, which this process may not see.*Got: CUDA_VISIBLE_DEVICES=4,5"
+    ):
+        training_environment(2)
+
+
+def test_an_error_is_said_while_the_processes_still_stand(
+    stored: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that took its group down first would wait for others that wait for it, and nobody would hear why."""
+    workspace, splits = stored
+    asked = request(small_config(workspace, processes=2), splits, run_dir=tmp_path / "run", purpose=Purpose.MEASURE)
+    broken = asked.model_copy(update={"splits": splits.model_copy(update={"splits_path": tmp_path / "gone"})})
+    path = tmp_path / "asked.json"
+    path.write_text(broken.model_dump_json())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    stood: list[bool] = []
+    monkeypatch.setattr("tasks.adapters.training.process_main.say", lambda message: stood.append(dist.is_initialized()))
+    try:
+        with pytest.raises(SystemExit):
+            main(str(path))
+        assert stood == [True]
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_process_that_hangs_after_its_error_is_ended(
+    stored: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says what is wrong and then waits for ever, as one of several may in an exchange: the error arrives all the same."""
+    workspace, splits = stored
+    error = {"kind": "error", "type": "StoreError", "message": "the store is gone"}
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\necho '{MARK}{json.dumps(error)}'\nexec sleep 600\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(StoreError, match="the store is gone"):
+        run_training(request(small_config(workspace), splits, run_dir=tmp_path / "run"), lambda message: None, patience_s=0.1)
 
 
 def assert_equal_curves(one: list[dict[str, Any]], two: list[dict[str, Any]], *, of_tuning: bool = True) -> None:

@@ -12,11 +12,13 @@ from mammo_tests.shared_study import study_of, workers_share
 from schemas.config.run import RunConfig
 from schemas.config.training import SearchedRange
 from schemas.reports.data import SplitReport
-from tasks.adapters.training.search_study import SearchStudy, common_identity, trial_config
+from tasks.adapters.training.search_study import SearchStudy, common_identities, trial_config
 
 
 def test_processes_share_a_study_and_take_over_what_one_of_them_lost(tmp_path: Path) -> None:
     """One database by URL: a process ends a trial and is killed in its second; others run the rest, and that one once more.
+
+    Workers that begin at one moment, on a folder that is empty, make one study, and take each published configuration once.
 
     The same in PostgreSQL: ``tests/deployments/test_postgresql.py``.
     """
@@ -96,12 +98,12 @@ def test_a_study_with_the_old_names_keeps_its_identity(tmp_path: Path) -> None:
     splits_path.write_bytes(b"splits")
     splits = SplitReport.model_construct(data_version="data", splits_path=splits_path)
     assert config.model.sha256() == KEPT["model_sha256"] and config.train.identity() == KEPT["train_identity"]
-    assert common_identity(config, splits, None) == KEPT["identity"]
+    assert common_identities(config, splits, None)[0] == KEPT["identity"]
     reordered = config.search.model_copy(update={"ranges": dict(reversed(config.search.ranges.items()))})
-    assert common_identity(config.model_copy(update={"search": reordered}), splits, None) == KEPT["identity"]
+    assert common_identities(config.model_copy(update={"search": reordered}), splits, None)[0] == KEPT["identity"]
     narrower = {**config.search.ranges, "model.top_t": SearchedRange(ln=(-4.0, -2.5))}
     other = config.search.model_copy(update={"ranges": narrower})
-    assert common_identity(config.model_copy(update={"search": other}), splits, None) != KEPT["identity"]
+    assert common_identities(config.model_copy(update={"search": other}), splits, None)[0] != KEPT["identity"]
 
 
 @pytest.mark.filterwarnings("ignore:Fixed parameter")  # two published values lie below the paper's range, as documented

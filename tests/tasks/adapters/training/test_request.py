@@ -1,0 +1,99 @@
+"""Which run a config goes on with: what changes nothing that is learnt begins no other, and new data are no secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gmic_model.learning.processes import ALONE
+from mammo_tests.training_store import curve, divided, small_config, with_baseline
+from schemas.config.run import RunConfig, Stage
+from schemas.errors import TrainingError
+from schemas.exam import Split
+from schemas.reports.data import SplitReport
+from tasks.adapters.models.checkpoints import epoch_dir
+from tasks.adapters.models.seen_patients import read_seen_patients
+from tasks.adapters.training.process_main import serve
+from tasks.adapters.training.request import (
+    Run,
+    TrainingRequest,
+    data_of,
+    identities,
+    run_of,
+    training_identity,
+    training_request,
+)
+
+PARTS = [Split.TUNING if exam in (0, 3, 7, 11) else Split.TRAIN for exam in range(12)]
+
+
+def config_of(workspace: Path, **train: Any) -> RunConfig:
+    """The quickest network."""
+    return with_baseline(small_config(workspace, **{"epochs": 1, **train}))
+
+
+def served(config: RunConfig, splits: SplitReport, folder: Path) -> Run:
+    """Trains as the stage does; the run."""
+    run = run_of(folder, config, splits, None)
+    request: TrainingRequest = training_request(config, splits, None, run.folder).going_on(run)
+    serve(request, ALONE)
+    return run
+
+
+def test_where_and_how_it_runs_is_no_other_run(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+    """Reader, threads, device, compiler, loader: one identity. What former releases took for it is known, and gone on with."""
+    workspace, splits = stored
+    config = config_of(workspace)
+    own = training_identity(config, splits, None)
+    for change in ({"store_reader": "zarr"}, {"num_threads": 7}, {"device": "auto"}, {"compile": True}, {"loader_workers": 5}):
+        assert training_identity(config_of(workspace, **change), splits, None) == own, change
+    assert training_identity(config_of(workspace, learning_rate=2e-3), splits, None) != own
+    former = list(identities(config, data_of(splits), None))[1]
+    assert former != own  # they counted device and threads
+    (tmp_path / former[:12]).mkdir()
+    assert run_of(tmp_path, config, splits, None).identity == former
+    (tmp_path / own[:12]).mkdir()
+    assert run_of(tmp_path, config, splits, None).identity == own
+
+
+def test_more_epochs_go_on_with_the_run_of_fewer(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+    """One epoch, then two in the same folder: the curve of two from the beginning. One then is fewer than there are."""
+    workspace, splits = stored
+    first = served(config_of(workspace, keep_checkpoints=2), splits, tmp_path / "train")
+    again = served(config_of(workspace, epochs=2, keep_checkpoints=2), splits, tmp_path / "train")
+    assert again == first
+    served(config_of(workspace, epochs=2), splits, tmp_path / "whole")
+    assert curve(first.folder) == curve(next((tmp_path / "whole").iterdir())) and len(curve(first.folder)) == 2
+    with pytest.raises(TrainingError, match=r"gone on to more epochs than are asked for\. Expected: train\.epochs: 2.*Got: 1"):
+        served(config_of(workspace), splits, tmp_path / "train")
+    forced = config_of(workspace, epochs=2).model_copy(update={"force": (Stage.TRAIN,)})
+    assert run_of(tmp_path / "train", forced, splits, None).folder != first.folder
+    cosine = config_of(workspace, epochs=2, recipe={"schedule": "cosine"})
+    begun = run_of(tmp_path / "cosine", config_of(workspace, recipe={"schedule": "cosine"}), splits, None)
+    begun.folder.mkdir(parents=True)
+    assert run_of(tmp_path / "cosine", cosine, splits, None).folder != begun.folder  # its rates follow from their number
+
+
+def test_new_exams_are_named_and_the_run_goes_on_if_asked(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+    """Four of twelve patients come after the first epoch. Unasked: another run, and the former is named.
+
+    Asked: the second epoch of the former, on its own patients.
+    """
+    workspace, splits = stored
+    before = divided(tmp_path / "before" / "splits.parquet", PARTS[:8], "before")
+    first = served(config_of(workspace), before, tmp_path / "train")
+    seen = read_seen_patients(epoch_dir(first.folder, 0))
+    assert run_of(tmp_path / "train", config_of(workspace), splits, None) == begun_beside(splits, workspace, tmp_path, first)
+    config = config_of(workspace, epochs=2, continues=True)
+    again = served(config, splits, tmp_path / "train")
+    assert again == first and len(curve(first.folder)) == 2
+    assert read_seen_patients(epoch_dir(first.folder, 1)) == seen
+    assert run_of(tmp_path / "train", config, splits, None) == first  # its checkpoints still say what it began on
+
+
+def begun_beside(splits: SplitReport, workspace: Path, tmp_path: Path, first: Run) -> Run:
+    """The run that a config begins beside one of other data."""
+    own = training_identity(config_of(workspace), splits, None)
+    return Run(own, tmp_path / "train" / own[:12], data_of(splits), first.folder)
