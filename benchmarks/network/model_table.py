@@ -14,8 +14,8 @@ def summary(records: list[Record]) -> str:
     reference = {work: best_rate(records, f"{work} reference fp32") for work in ("training", "inference")}
     lines = [
         f"\nMeasured rates: {machine or 'none'}\n",
-        "| case | batch | images/s | best / best of reference | peak GiB | of matmul rate |",
-        "|---|---|---|---|---|---|",
+        "| case | batch | images/s | best / best of reference | peak GiB | of matmul rate | of the eager roofline |",
+        "|---|---|---|---|---|---|---|",
     ]
     for record in records:
         if "images_per_s" in record:
@@ -24,9 +24,11 @@ def summary(records: list[Record]) -> str:
             rate = machine.get("matmul", {}).get(record["precision"])
             used = f"{record['flop_per_s'] / rate:.1%}" if rate else "-"
             cells = (record["case"], record["batch"], f"{record['images_per_s']:.2f}", ratio, f"{record['peak_gib']:.2f}", used)
+            counted = {"flop_per_image": record["flop_per_s"] / record["images_per_s"], **record}
+            cells += (roofline_share(record["images_per_s"], counted, machine) if "bytes_per_image" in record else "-",)
             lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
         elif "end" in record or "oom" in record:
-            lines.append(f"| {record['case']} | {record.get('batch', '-')} | {record.get('end', 'out of memory')} | | | |")
+            lines.append(f"| {record['case']} | {record.get('batch', '-')} | {record.get('end', 'out of memory')} | | | | |")
     stages = [record for record in records if "stage" in record]
     if stages:
         whole_ms = sum(record["ms"] for record in stages)
@@ -47,6 +49,18 @@ def best_rate(records: list[Record], case: str) -> float:
         (float(record["images_per_s"]) for record in records if record["case"] == case and "images_per_s" in record),
         default=0.0,
     )
+
+
+def roofline_share(images_per_s: float, counted: Record, machine: Record) -> str:
+    """Part of what the card's own measured rates would allow, if every eager operation read and wrote its tensors once.
+
+    Layers that are fused move less, and may stand above it.
+    """
+    if "matmul" not in machine:
+        return "-"
+    compute_s = counted["flop_per_image"] / machine["matmul"][counted["precision"]]
+    memory_s = counted["bytes_per_image"] / machine["copy_bytes_per_s"]
+    return f"{images_per_s * max(compute_s, memory_s):.0%}"
 
 
 def bound(record: Record, machine: Record) -> str:
