@@ -29,7 +29,7 @@ import psutil
 import torch
 
 from benchmarks.ingest.phantom_dicoms import write_phantom_dicoms
-from gmic_model.learning.learner import choose_device
+from gmic_model.devices import choose_device
 from gmic_model.networks.registry import build_network
 from schemas.config.run import RunConfig
 from tasks.adapters.allocator import keep_freed_memory

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmic_model.learning.learner import Device, choose_device
+from gmic_model.devices import Device, choose_device
 from gmic_model.preprocess import PreparedView
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.run import RunConfig
@@ -42,7 +42,7 @@ from tasks.adapters.lifecycle.in_use import named_folder, weights_to_predict_wit
 from tasks.adapters.models.whole_models import WholeModel, load_model, model_files
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.scoring.score_tables import LABEL_COLUMNS, image_table
-from tasks.adapters.scoring.scored_views import score_rows
+from tasks.adapters.scoring.scored_views import Scoring, score_rows
 from tasks.adapters.store.parts import is_new
 from tasks.adapters.store.views import seen_fractions
 from tasks.adapters.workspace import Workspace
@@ -122,14 +122,17 @@ class Scorer:
         files = named_files(listing.files, gate)
         if not files:
             raise NoExamsFound("The input folder holds no file", expected="DICOM files of at least one exam")
+        how = Scoring.of(config)
         lines, score_by_row, refused = list[LedgerLine](), dict[int, NDArray[np.float64]](), list[QuarantinedFile]()
         for read in self._read(gate, files, row_of):
             if read.view is None or read.line is None:
                 refused += [] if read.refused is None else [read.refused]
                 continue
             by_row = {read.line.row: read.view}
-            for scored in score_rows(loaded.model.network, by_row.__getitem__, [*by_row], batch_images=1, device=loaded.device):
-                score_by_row[scored.row] = scored.score_C
+            (scored,) = score_rows(
+                loaded.model.network, by_row.__getitem__, [*by_row], batch_images=1, device=loaded.device, scoring=how
+            )
+            score_by_row[scored.row] = scored.score_C
             lines.append(read.line)
         gone = frozenset(name for withdrawal in read_log(workspace.store) for name in withdrawal.names)
         present = [line for line in lines if names_of_line(line).isdisjoint(gone)]
