@@ -3,9 +3,12 @@
 A method stands beside a cohort only where it is one for such a cohort: those of independent breasts say nothing where two of a
 patient are counted. An interval of no width is none, though it counts as one that misses.
 
+The bootstrap of Zhou and Qin's is added up: which of the healthy breasts sets the threshold of a resample has a known chance,
+and how many of the positives lie above it a binomial one.
+
 Sources: DeLong 1988, Obuchowski 1997 (clusters) on the logit scale; Clopper and Pearson 1934; Korn and Graubard 1998 (exact
-limits of an effective sample size, for clusters); Mercaldo, Lau and Zhou 2007 (predictive values); Tango 1998, Newcombe 1998
-(method 10) and Bonett and Price 2012 (paired differences).
+limits of an effective sample size, for clusters); Mercaldo, Lau and Zhou 2007 (predictive values); Zhou and Qin 2005
+(sensitivity at a specificity, BTII); Tango 1998, Newcombe 1998 (method 10) and Bonett and Price 2012 (paired differences).
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
-from scipy.stats import beta
+from scipy.stats import beta, binom
 
 from gmic_model.metrics.areas import precision_influence
 from gmic_model.metrics.bootstrap import patient_weights
@@ -41,6 +44,7 @@ class Cohort:
 
 
 Other = Callable[[Cohort], Ends | None]
+PairedMethod = Callable[[NDArray[np.bool_], NDArray[np.bool_]], Ends]
 
 
 def logit_delong(cohort: Cohort) -> Ends | None:
@@ -104,6 +108,24 @@ def student_mean(cohort: Cohort) -> Ends | None:
     variance, patients = clustered_variance((value_B - value_B.mean()) / len(value_B), cohort.patient_B[is_positive_B])
     reach = student_quantile(patients - 1, 0.95) * np.sqrt(variance)
     return float(value_B.mean() - reach), float(value_B.mean() + reach)
+
+
+def zhou_qin(cohort: Cohort) -> Ends | None:
+    """Agresti and Coull's middle with the bootstrap's variance (BTII); of independent positives alone."""
+    is_positive_B = cohort.label_B == 1
+    if _is_clustered(cohort, is_positive_B):
+        return None
+    positive_P, healthy_N = np.sort(cohort.score_B[is_positive_B]), -np.sort(-cohort.score_B[~is_positive_B])
+    positives, healthy = len(positive_P), len(healthy_N)
+    allowed = int(0.1 * healthy + 1e-9)
+    found_N = (positives - np.searchsorted(positive_P, healthy_N, side="right")) / positives
+    reached_N = binom.sf(allowed, healthy, np.arange(1, healthy + 1) / healthy)
+    chance_N = np.diff(np.concatenate([[0.0], reached_N]))
+    mean = float(chance_N @ found_N)
+    spread = float(chance_N @ (found_N * (1.0 - found_N) / positives + (found_N - mean) ** 2))
+    reach = Z * np.sqrt(spread) * positives / (positives + Z**2)
+    middle = (found_N[allowed] * positives + Z**2 / 2.0) / (positives + Z**2)
+    return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
 
 
 def percentile_sensitivity(cohort: Cohort) -> Ends | None:
@@ -189,9 +211,7 @@ def _exact(cohort: Cohort, is_counted_B: NDArray[np.bool_]) -> Ends:
     return low, float(beta.ppf(0.975, hit + 1.0, count - hit)) if hit < count else 1.0
 
 
-def _paired(
-    method: Callable[[NDArray[np.bool_], NDArray[np.bool_]], Ends], *, is_of_positives: bool
-) -> Callable[[Cohort], Ends | None]:
+def _paired(method: PairedMethod, *, is_of_positives: bool) -> Other:
     def ends(cohort: Cohort) -> Ends | None:
         of_B = (cohort.label_B == 1) == is_of_positives
         if _is_clustered(cohort, of_B):
@@ -202,7 +222,7 @@ def _paired(
     return ends
 
 
-_PAIRED = {"Tango": tango, "Newcombe 10": newcombe, "Bonett-Price": bonett_price}
+PAIRED: dict[str, PairedMethod] = {"Tango": tango, "Newcombe 10": newcombe, "Bonett-Price": bonett_price}
 
 OTHERS: dict[str, dict[str, Other]] = {
     "AUROC": {"logit DeLong, t": logit_delong},
@@ -211,8 +231,9 @@ OTHERS: dict[str, dict[str, Other]] = {
     "sensitivity": {"exact": exact_sensitivity, "percentile bootstrap": percentile_sensitivity},
     "specificity": {"exact": exact_specificity},
     "PPV": {"logit at a known share": logit_ppv},
+    "sensitivity at specificity": {"Zhou-Qin BTII": zhou_qin},
     "mean of shares": {"t over patients": student_mean},
-    "difference of sensitivity": {name: _paired(method, is_of_positives=True) for name, method in _PAIRED.items()},
-    "difference of specificity": {name: _paired(method, is_of_positives=False) for name, method in _PAIRED.items()},
+    "difference of sensitivity": {name: _paired(method, is_of_positives=True) for name, method in PAIRED.items()},
+    "difference of specificity": {name: _paired(method, is_of_positives=False) for name, method in PAIRED.items()},
 }
 """By kind of number: what others print, and how."""

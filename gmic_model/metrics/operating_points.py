@@ -6,6 +6,8 @@ score is at or above the threshold. Axes: ``B`` breasts, ``T`` thresholds (index
 Intervals: sensitivity and specificity are proportions of the breasts with, and without, the finding. A target that was met by
 choosing the threshold on these same breasts moves the other rate: that is counted. Recall rate and predictive values are made
 of both at this data's share of findings, which is taken as known. Fewer than five patients of a class: counts only.
+
+Source: Zhou and Qin 2005 (Statistics in Medicine 24, 465: the two parts of the variance of a sensitivity at a specificity).
 """
 
 from __future__ import annotations
@@ -15,15 +17,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, ndtri
 
 from gmic_model.metrics.areas import has_enough
-from gmic_model.metrics.proportions import Part, complement, predictive_value, proportion, weighted_sum, widened
+from gmic_model.metrics.proportions import Part, Share, complement, predictive_value, proportion, share, weighted_sum, widened
 from gmic_model.metrics.ranking import KnownBreasts, known_breasts
 from schemas.reports.evaluation import OperatingPoint
 from schemas.reports.report import Interval
 
 _SLACK = 1e-9
 """Counts are whole numbers: a target that is reached exactly must not be missed by the last bit of ``1 - specificity``."""
+
+_PRIOR_POSITIVES = 3.0
+"""What the expected number of positives between two thresholds weighs, in positives (see ``_sensitivity_keeping``)."""
 
 _UNDEFINED = Interval(value=None, low=None, high=None)
 
@@ -199,49 +205,48 @@ def _with_intervals(
     confidence: float,
 ) -> dict[str, Interval]:
     is_recalled_B, is_positive_B = known.score_B >= threshold, known.is_positive_B
-    share = float(is_positive_B.mean())
-    sensitivity = proportion(is_recalled_B[is_positive_B], patient_B[is_positive_B], confidence=confidence)
+    of_findings = float(is_positive_B.mean())
+    found = share(is_recalled_B[is_positive_B], patient_B[is_positive_B], confidence=confidence)
+    sensitivity = found.part()
     specificity = proportion(~is_recalled_B[~is_positive_B], patient_B[~is_positive_B], confidence=confidence)
     missed, alarms = complement(sensitivity), complement(specificity)
-    positive = predictive_value(sensitivity, alarms, share)
-    negative = predictive_value(specificity, missed, 1.0 - share)
+    positive = predictive_value(sensitivity, alarms, of_findings)
+    negative = predictive_value(specificity, missed, 1.0 - of_findings)
+    kept = _sensitivity_keeping(found, specificity, table) if criterion == "specificity" else sensitivity
+    reached = _specificity_reaching(specificity, sensitivity, table) if criterion == "sensitivity" else specificity
     return {
-        "sensitivity": _chosen(sensitivity, specificity, table, criterion == "specificity", _sensitivity_keeping).interval(),
-        "specificity": _chosen(specificity, sensitivity, table, criterion == "sensitivity", _specificity_reaching).interval(),
-        "recall_rate": weighted_sum(sensitivity, alarms, share).interval(),
+        "sensitivity": kept.interval(),
+        "specificity": reached.interval(),
+        "recall_rate": weighted_sum(sensitivity, alarms, of_findings).interval(),
         "positive_predictive_value": _UNDEFINED if positive is None else positive.interval(),
         "negative_predictive_value": _UNDEFINED if negative is None else negative.interval(),
     }
 
 
-def _chosen(
-    rate: Part,
-    met: Part,
-    table: ThresholdTable,
-    is_chosen_here: bool,
-    others: Callable[[ThresholdTable, Part, float], list[float]],
-) -> Part:
-    """Where a target was met on these breasts, other breasts would have chosen another threshold, and another rate with it.
+def _sensitivity_keeping(found: Share, met: Part, table: ThresholdTable) -> Part:
+    """Other breasts would have chosen another threshold, and found more or fewer with it.
 
-    The thresholds that keep the ends of the met rate's interval show the reach of the choice.
+    By how much is what the curve rises over the interval of the specificity that was met. Few positives lie there, so their
+    number is drawn towards that of the binormal curve of equal spreads through the point: a Poisson count with a gamma prior.
     """
-    if not is_chosen_here:
-        return rate
-    reached = [*others(table, met, rate.value), rate.value]
-    return widened(rate, min(reached), max(reached))
+    first, last = (_keeping_specificity(table, end) for end in (met.high, met.low))
+    positives, negatives = float(table.true_positives_T[-1]), float(table.false_positives_T[-1])
+    alarms = min(max(1.0 - met.value, 0.5 / negatives), 1.0 - 0.5 / negatives)
+    shift = ndtri(found.eased) - ndtri(alarms)
+    expected = positives * float(ndtr(shift + ndtri(1.0 - met.low)) - ndtr(shift + ndtri(1.0 - met.high)))
+    passed = float(table.true_positives_T[last] - table.true_positives_T[first])
+    steepness = (passed + _PRIOR_POSITIVES) / (expected + _PRIOR_POSITIVES)
+    deviation = steepness * expected / positives / (2.0 * found.quantile)
+    return found.varying(deviation * deviation)
 
 
-def _sensitivity_keeping(table: ThresholdTable, specificity: Part, chosen: float) -> list[float]:
-    """How many of few positives lie between two thresholds is itself chance: the square of ``n`` is ``n`` too large."""
-    kept = [_keeping_specificity(table, end) for end in (specificity.low, specificity.high)]
-    positives = float(table.true_positives_T[-1])
-    passed = [float(table.true_positives_T[index]) - chosen * positives for index in kept]
-    return [chosen + np.sign(one) * np.sqrt(max(0.0, one * one - abs(one))) / positives for one in passed]
+def _specificity_reaching(rate: Part, met: Part, table: ThresholdTable) -> Part:
+    """Of the thresholds that reach the ends of the interval of the sensitivity that was met.
 
-
-def _specificity_reaching(table: ThresholdTable, sensitivity: Part, chosen: float) -> list[float]:
-    """Half a positive further at either end: the threshold lies between two of the few, and may lie beyond the last one."""
+    Half a positive further at either end: the threshold lies between two of the few, and may lie beyond the last one.
+    """
     true_T, false_T = table.true_positives_T, table.false_positives_T
-    fewest, most = (end * true_T[-1] + step for end, step in ((sensitivity.low, -0.5), (sensitivity.high, 0.5)))
-    first, last = np.searchsorted(true_T, (fewest - _SLACK, most - _SLACK), side="left").clip(max=len(true_T) - 1)
-    return [float(1.0 - false_T[index] / false_T[-1]) for index in (first, last)]
+    fewest, most = (end * true_T[-1] + step for end, step in ((met.low, -0.5), (met.high, 0.5)))
+    chosen = np.searchsorted(true_T, (fewest - _SLACK, most - _SLACK), side="left").clip(max=len(true_T) - 1)
+    others = [float(1.0 - false_T[index] / false_T[-1]) for index in chosen]
+    return widened(rate, min(*others, rate.value), max(*others, rate.value))

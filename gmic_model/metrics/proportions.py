@@ -52,6 +52,36 @@ class Part:
         return Interval(value=self.value, low=self.low, high=self.high)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A share of what is counted, as so many independent cases say it.
+
+    Attributes:
+        value: The share.
+        count: Cases, whole or not: breasts over the design effect of their patients.
+        quantile: Of the interval.
+    """
+
+    value: float
+    count: float
+    quantile: float
+
+    @property
+    def eased(self) -> float:
+        """Agresti and Coull's middle: never 0 or 1, so what it implies is never nothing."""
+        square = self.quantile * self.quantile
+        return (self.value * self.count + square / 2.0) / (self.count + square)
+
+    def part(self) -> Part:
+        """With its interval."""
+        return share_of(self.value, self.count, self.quantile)
+
+    def varying(self, variance: float) -> Part:
+        """With the interval that also counts an independent second source of so much variance: fewer cases say as much."""
+        spread = self.eased * (1.0 - self.eased)
+        return share_of(self.value, self.count / (1.0 + variance * self.count / spread), self.quantile)
+
+
 def mean_interval(value_N: ArrayLike, patient_N: ArrayLike, *, confidence: float) -> Interval:
     """Mean of values between 0 and 1; of decisions it is a proportion. None without any, no ends below five patients."""
     values_N = np.asarray(value_N, dtype=np.float64)
@@ -72,8 +102,13 @@ def ratio_interval(part_N: ArrayLike, whole_N: ArrayLike, patient_N: ArrayLike, 
 
 def proportion(is_hit_N: ArrayLike, patient_N: ArrayLike, *, confidence: float) -> Part:
     """Share of hits, with the design effect of patients."""
+    return share(is_hit_N, patient_N, confidence=confidence).part()
+
+
+def share(is_hit_N: ArrayLike, patient_N: ArrayLike, *, confidence: float) -> Share:
+    """What ``proportion`` makes its interval of."""
     hits_N = np.asarray(is_hit_N, dtype=np.float64)
-    return ratio(hits_N, np.ones_like(hits_N), np.asarray(patient_N), confidence=confidence)
+    return _counted_share(hits_N, np.ones_like(hits_N), np.asarray(patient_N), confidence)
 
 
 def ratio(
@@ -85,17 +120,11 @@ def ratio(
     """
     total = float(whole_N.sum())
     value = min(1.0, max(0.0, float(part_N.sum()) / total))
+    binomial = value * (1.0 - value) / total
+    if binomial <= 0.0 or bool((part_N == np.rint(part_N)).all() and (whole_N == np.rint(whole_N)).all()):
+        return _counted_share(part_N, whole_N, patient_N, confidence).part()
     variance, patients = clustered_variance((part_N - value * whole_N) / total, patient_N)
     expected = design_effect(whole_N, patient_N)
-    binomial = value * (1.0 - value) / total
-    is_counted = bool((part_N == np.rint(part_N)).all() and (whole_N == np.rint(whole_N)).all())
-    if is_counted and patients == total:
-        return share_of(value, total, float(ndtri((1.0 + confidence) / 2.0)))
-    if binomial <= 0.0:
-        return share_of(value, total / expected, float(ndtri((1.0 + confidence) / 2.0)))
-    if is_counted:
-        factor, quantile = drawn_factor(variance / binomial, expected, patients, confidence=confidence)
-        return share_of(value, total / factor, quantile)
     factor, quantile = drawn_factor(
         variance / binomial,
         _EXPECTED_SPREAD * expected,
@@ -105,6 +134,19 @@ def ratio(
         prior_down=_SPREAD_PRIOR_PATIENTS,
     )
     return wilson(value, total / factor, quantile)
+
+
+def _counted_share(
+    part_N: NDArray[np.float64], whole_N: NDArray[np.float64], patient_N: NDArray[np.generic], confidence: float
+) -> Share:
+    total = float(whole_N.sum())
+    value = min(1.0, max(0.0, float(part_N.sum()) / total))
+    variance, patients = clustered_variance((part_N - value * whole_N) / total, patient_N)
+    expected, binomial = design_effect(whole_N, patient_N), value * (1.0 - value) / total
+    factor, quantile = expected, float(ndtri((1.0 + confidence) / 2.0))
+    if binomial > 0.0 and patients < total:
+        factor, quantile = drawn_factor(variance / binomial, expected, patients, confidence=confidence)
+    return Share(value=value, count=total / factor, quantile=quantile)
 
 
 def share_of(value: float, count: float, quantile: float) -> Part:
