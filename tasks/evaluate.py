@@ -11,15 +11,25 @@ from schemas.reports.training import TrainReport
 from tasks.adapters.models.locking import keep_for_others, read_locked
 from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members, terms_of
 from tasks.adapters.models.scorings import enter_scoring
-from tasks.adapters.models.seen_patients import refuse_other_splits
+from tasks.adapters.models.seen_patients import known_by_former_names, refuse_other_splits
 from tasks.adapters.provenance import file_sha256, provenance
 from tasks.adapters.scoring.metrics_table import INTERVAL_METHOD, evaluation_sentences, metrics_markdown
+from tasks.adapters.store.same_patient import read_former_patients, read_same_patients
 from tasks.adapters.store.store_settings import read_settings
-from tasks.adapters.workspace import Workspace
+from tasks.adapters.workspace import StoreFolder, Workspace, exam_store_dir
 from tasks.artifacts import progress, show_markdown
 from tasks.stage import GPU_TAG, stage
 
 logger = logging.getLogger(__name__)
+
+
+def _reads(config: RunConfig, splits: SplitReport, trained: TrainReport | None) -> tuple[str, ...]:
+    """Patients who turn out to be known to the weights make another evaluation of the same splits: it said "unseen" of them."""
+    members, files = evaluated_members(config.evaluate, trained), StoreFolder(exam_store_dir(config))
+    known: tuple[str, ...] = ()
+    if former := read_former_patients(files):
+        known = known_by_former_names(members, read_settings(files).pseudonym_key_id, read_same_patients(files), former)
+    return ensemble_sha256(members), splits.data_version, file_sha256(splits.splits_path), *known
 
 
 def _read_formerly(config: RunConfig, splits: SplitReport, trained: TrainReport | None) -> tuple[str, ...] | None:
@@ -28,18 +38,15 @@ def _read_formerly(config: RunConfig, splits: SplitReport, trained: TrainReport 
 
     if not is_of_splits(Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value), splits):
         return None
-    return ensemble_sha256(evaluated_members(config.evaluate, trained)), splits.data_version
+    weights, data_version, _, *known = _reads(config, splits, trained)
+    return weights, data_version, *known
 
 
 @stage(
     Stage.EVALUATE,
     version=3,
     sections=("evaluate",),
-    reads=lambda config, splits, trained: (
-        ensemble_sha256(evaluated_members(config.evaluate, trained)),
-        splits.data_version,
-        file_sha256(splits.splits_path),
-    ),
+    reads=_reads,
     tags=(GPU_TAG,),
     read_formerly=_read_formerly,
 )
@@ -64,7 +71,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
     from tasks.adapters.scoring.evaluation import EvaluatedImages, Evaluation  # torch: a finished stage does without
     from tasks.adapters.scoring.score_tables import breasts_before, breasts_with_repeats
 
-    members = evaluated_members(config.evaluate, trained)
+    members, workspace = evaluated_members(config.evaluate, trained), Workspace(config.workspace_dir)
     own = None if config.evaluate.names_weights else trained
     are_of_splits = own is not None and own.splits_sha256 == file_sha256(splits.splits_path)
     images = EvaluatedImages.of(config, splits, members, are_of_splits=are_of_splits)
@@ -75,7 +82,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
     with progress("evaluate", len(images), "images") as tracker:
         evaluation = Evaluation.of(config, members, images, splits.data_version, tracker.advance_to)
     before = breasts_before(config.workspace_dir)  # until the tables are written over
-    scores_path = evaluation.write_tables(Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value))
+    scores_path = evaluation.write_tables(workspace.stage_dir(Stage.EVALUATE.value))
     by_finding = evaluation.measured(config.evaluate, locked)
     made = provenance(config, splits, seed=config.evaluate.seed)
     keep_for_others(scores_path.parent, members, config.evaluate, by_finding, provenance=made, standing=images.standing)
@@ -96,7 +103,7 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         locked=locked.settings,
         terms=tuple(dict.fromkeys((*terms_of(members), *read_settings(images.store.files).terms))),
     )
-    keep_evaluation(Workspace(config.workspace_dir), evaluation.breasts, report, config.evaluate)
+    keep_evaluation(workspace, evaluation.breasts, report, config.evaluate)
     report = with_pages(config, splits, own, report)
     table = metrics_markdown(report.by_finding, evaluation.minus_before(before, config.evaluate))
     show_markdown("metrics", f"{table}\n\n{evaluation_sentences(report)}", "Breast-level metrics, test split")

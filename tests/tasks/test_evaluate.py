@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gmic_model.metrics.delong import delong_test
 from gmic_model.networks.registry import build_network
@@ -27,12 +28,14 @@ from schemas.reports.evaluation import FindingMetrics
 from schemas.reports.report import Interval
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.checkpoints import save_checkpoint
-from tasks.adapters.models.model_files import SIDECAR, read_recalibration, sealed
+from tasks.adapters.models.model_files import SIDECAR, members_of, read_recalibration, sealed
 from tasks.adapters.models.seen_patients import refuse_other_splits, seen_patients
+from tasks.adapters.models.start_files import import_weights
 from tasks.adapters.scoring.metrics_table import evaluation_text, metrics_markdown, patients_sentence
 from tasks.adapters.scoring.model_ranking import minus_before
+from tasks.adapters.store.same_patient import note_former_patients
 from tasks.adapters.training.training_data import training_data
-from tasks.adapters.workspace import Workspace
+from tasks.adapters.workspace import StoreFolder, Workspace, exam_store_dir
 from tasks.evaluate import evaluate_network
 from tasks.explain import explain_exams
 from tasks.stage import NotFinished, save_report, stage, without_work
@@ -237,6 +240,57 @@ def test_weights_are_not_judged_by_patients_whom_they_have_seen(judged: Judged) 
     assert "2 patients of the test split, 1 of the tuning split" in patients_sentence(report.patients)
     kept = read_recalibration(judged.workspace / "listed", report.model_sha256)
     assert kept.by_finding["malignant"].breasts == 6  # of three patients
+
+
+def test_an_ensemble_is_judged_by_patients_whom_none_of_its_weights_has_seen(judged: Judged) -> None:
+    """One of two has seen two of four test patients, of the other, an imported file, nobody knows: refused, or left out.
+
+    What is left was looked up in one list of two, and report and page say so; beside neither weights a recalibration is left.
+    """
+    source, imported = judged.workspace / "released.safetensors", judged.workspace / "imported"
+    torch.manual_seed(3)
+    save_file(dict(build_network(judged.config("listed").model).state_dict()), source)
+    import_weights(source, imported)  # of a released file the sidecar says the network, whose patches these images do not hold
+    sidecar, model = json.loads((imported / SIDECAR).read_text()), judged.config("listed").model
+    (imported / SIDECAR).write_text(json.dumps(sidecar | {"model": model.model_dump(mode="json")}))
+    file = judged.workspace / "ensemble.json"
+    digests = {name: members_of([judged.workspace / name])[0].sha256 for name in ("listed", "imported")}
+    file.write_text(json.dumps({"checkpoints": [{"path": name, "sha256": sha256} for name, sha256 in digests.items()]}))
+    refusing, leaving_out = (
+        judged.config().model_copy(update={"evaluate": EvaluateConfig(ensemble=file, leave_out_seen=is_asked)})
+        for is_asked in (False, True)
+    )
+    with pytest.raises(CheckpointError, match="of 4 test patients 1 trained on and 1 tuned on"):
+        evaluate_network.body(refusing, judged.second, None)
+    report = evaluate_network.body(leaving_out, judged.second, None)
+    assert (report.patients.is_checked, report.patients.test_left_out, report.patients.tuning_left_out) == (False, 2, 1)
+    assert set(pd.read_parquet(report.scores_path)["patient_id"]) == {"P002", "P003"}
+    said = "It is not known whether the weights had seen these patients: 1 of 2 weights do not say"
+    assert said in evaluation_text(report)
+    assert report.page_path is not None and said in report.page_path.read_text()
+    assert not (imported / "recalibration.json").exists()
+
+
+def test_a_finished_evaluation_does_not_go_on_calling_patients_unseen(judged: Judged) -> None:
+    """A test patient turns out to have been a training patient under a former pseudonym: it is not given out again.
+
+    A new one refuses; another one's former name, which the weights do not know, changes nothing.
+    """
+    config, files = judged.config("other"), StoreFolder(exam_store_dir(judged.config("other")))
+    report = save_report(config, Stage.EVALUATE, evaluate_network.body(config, judged.first, None))
+    Workspace(judged.workspace).done_path("evaluate").write_text(f"{evaluate_network.key(config, judged.first, None)} run")
+    assert report.patients.is_checked
+    try:
+        note_former_patients(files, {"I0004": "P777"}, [("I0004", "P001")])
+        with without_work():
+            assert evaluate_network(config, judged.first, None) == report
+            note_former_patients(files, {"I0000": "P008"}, [("I0000", "P000")])
+            with pytest.raises(NotFinished):
+                evaluate_network(config, judged.first, None)
+        with pytest.raises(CheckpointError, match="of 4 test patients 1 trained on and 0 tuned on"):
+            evaluate_network.body(config, judged.first, None)
+    finally:
+        files.former_patients_path.unlink()
 
 
 def test_pictures_are_of_the_weights_that_were_evaluated(judged: Judged) -> None:

@@ -185,6 +185,18 @@ class SeenBy:
         return len({self.persons.get(patient, patient) for patient in patients})
 
 
+def known_by_former_names(
+    members: Sequence[EnsembleMember], key_id: str, persons: Mapping[str, str], former: Mapping[str, frozenset[str]]
+) -> tuple[str, ...]:
+    """Patients whom weights know under a former pseudonym alone: who does not ask for those calls them unseen.
+
+    Raises:
+        CheckpointError: A list is gone or was altered.
+    """
+    now, ever = (SeenBy.of(members, key_id, persons, names).at_all(former) for names in ({}, former))
+    return tuple(sorted(ever - now))
+
+
 def refuse_other_splits(splits: SplitReport, trained: TrainReport) -> None:
     """Test patients of these splits may have been training patients of those.
 
