@@ -66,9 +66,10 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         CheckpointError: Weights are missing, were altered, are of another image size or preprocessing, or have seen patients
             whom they would be judged by.
     """
-    from tasks.adapters.lifecycle.kept_evaluations import keep_evaluation
+    from tasks.adapters.lifecycle.kept_evaluations import evaluation_of_start, keep_evaluation
     from tasks.adapters.pages.evaluations.evaluation_page import with_pages
     from tasks.adapters.scoring.evaluation import EvaluatedImages, Evaluation  # torch: a finished stage does without
+    from tasks.adapters.scoring.model_ranking import with_before
     from tasks.adapters.scoring.score_tables import breasts_before, breasts_with_repeats
 
     members, workspace = evaluated_members(config.evaluate, trained), Workspace(config.workspace_dir)
@@ -83,7 +84,8 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         evaluation = Evaluation.of(config, members, images, splits.data_version, tracker.advance_to)
     before = breasts_before(config.workspace_dir)  # until the tables are written over
     scores_path = evaluation.write_tables(workspace.stage_dir(Stage.EVALUATE.value))
-    by_finding = evaluation.measured(config.evaluate, locked)
+    start = evaluation_of_start(workspace, members, config.evaluate)
+    by_finding = with_before(evaluation.measured(config.evaluate, locked), evaluation.breasts, start, config.evaluate)
     made = provenance(config, splits, seed=config.evaluate.seed)
     keep_for_others(scores_path.parent, members, config.evaluate, by_finding, provenance=made, standing=images.standing)
     report = EvaluationReport(

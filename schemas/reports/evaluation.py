@@ -9,7 +9,7 @@ from pydantic import Field
 from schemas.config.network import NetworkConfig
 from schemas.reports.clinic import DecisionCurve, KeptThreshold, ProgrammeReport, RestatedPoint
 from schemas.reports.report import ADDED_TO_REPORT, Interval, Provenance, Report, ReportPath, measured
-from schemas.reports.reviewed import GroupDifference, LesionLevel, OriginalRead
+from schemas.reports.reviewed import BeforeAndAfter, GroupDifference, LesionLevel, OriginalRead
 from schemas.reports.training import EnsembleMember
 
 
@@ -312,6 +312,11 @@ class FindingMetrics(Report):
     )
     lesion_level: LesionLevel | None = Field(
         None, json_schema_extra=ADDED_TO_REPORT, description="None = the network has no map, or no lesion is marked"
+    )
+    before_and_after: BeforeAndAfter | None = Field(
+        None,
+        json_schema_extra=ADDED_TO_REPORT,
+        description="None = the training began with no weights that were evaluated on these breasts",
     )
     group_differences: tuple[GroupDifference, ...] = Field(
         (), json_schema_extra=ADDED_TO_REPORT, description="Every comparison of groups of this finding, corrected together"

@@ -1,4 +1,4 @@
-"""What a reviewer asks beyond metrics: the original read beside the model, lesion by lesion, and whether groups differ."""
+"""What a reviewer asks beyond metrics: the original read beside the model, lesions, groups, what a training brought."""
 
 from __future__ import annotations
 
@@ -107,3 +107,21 @@ class GroupDifference(Report):
     difference: Interval = Field(description="For itself: its ends are not corrected for the number of comparisons")
     p_value: float = Field(description="Two-sided, for itself: the level at which the interval just holds 0")
     p_adjusted: float = Field(description="After Holm, over all comparisons of the finding")
+
+
+class BeforeAndAfter(Report):
+    """Trained weights beside those that their training began with, on the test breasts that both scored."""
+
+    sha256: str = Field(description="SHA-256 of the weights that the training began with")
+    source: str = Field(description="Name of their checkpoint, without its place")
+    scored_utc: str = Field(description="When these were evaluated")
+    compared: int = measured("Breasts that both scored", "Test breasts with a known label")
+    positive_compared: int = measured("Breasts with the finding that both scored", "Of these")
+    compared_patients: int = measured("Patients whom both scored", "Whose breasts these are")
+    positive_compared_patients: int = measured("Patients with the finding whom both scored", "Of these, in some breast")
+    auroc_before: Interval = measured("AUROC before the training", "Of the weights that the training began with")
+    auroc_after: Interval = measured("AUROC after the training", "Of the trained weights, on the same breasts")
+    auroc_gain: Interval = measured("AUROC, after less before", "Paired: the same breasts, with patients as clusters")
+    gain_p_value: float | None = measured(
+        "p of after less before", "Two-sided, DeLong's test with patients as clusters", digits=4
+    )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 import pandas as pd
 
 from schemas.config.evaluation import EvaluateConfig
+from schemas.config.recipe import StartPart
 from schemas.errors import StoreError
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.life.decisions import KeptEvaluation
+from schemas.reports.training import EnsembleMember, StartedPart, StartedWeights
+from tasks.adapters.models.model_files import SIDECAR
+from tasks.adapters.scoring.model_ranking import ScoredBefore
 from tasks.adapters.workspace import Workspace, write_atomically
 
 
@@ -51,3 +58,30 @@ def read_kept_evaluation(workspace: Workspace, sha256: str) -> tuple[KeptEvaluat
             remedy="evaluate these weights again: `mammo evaluate CONFIG --force evaluate`",
         ) from damage
     return kept, breasts
+
+
+def evaluation_of_start(workspace: Workspace, members: Sequence[EnsembleMember], config: EvaluateConfig) -> ScoredBefore | None:
+    """What the weights scored that a training began with; None = they were never evaluated here, or it did not begin with any.
+
+    Args:
+        workspace: Where.
+        members: The weights that are evaluated: of several none has begun the mean score.
+        config: How they are read.
+
+    Raises:
+        StoreError: That evaluation is damaged.
+    """
+    if len(members) != 1 or config.read_as is not None or (part := _began_with(members[0])) is None:
+        return None
+    found = read_kept_evaluation(workspace, part.sha256)
+    if found is None:
+        return None
+    kept, breasts = found
+    return ScoredBefore(sha256=part.sha256, source=part.source, scored_utc=kept.provenance.created_utc, breasts=breasts)
+
+
+def _began_with(member: EnsembleMember) -> StartedPart | None:
+    """The whole network that a training began with, as the sidecar of what it made says; its parts alone score nothing."""
+    start = json.loads((member.path / SIDECAR).read_text()).get("start")
+    parts = () if start is None else StartedWeights.model_validate(start).parts
+    return next((part for part in parts if part.part == StartPart.NETWORK.value), None)

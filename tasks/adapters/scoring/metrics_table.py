@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from schemas.exam import NOT_KNOWN
 from schemas.reports.evaluation import AurocDifference, EvaluationReport, FindingMetrics, JudgedPatients
 from schemas.reports.report import Interval
+from schemas.reports.reviewed import BeforeAndAfter
 from tasks.adapters.models.model_files import model_names
 from tasks.adapters.models.scorings import scorings_sentence
 
@@ -47,7 +48,7 @@ def evaluation_text(evaluated: EvaluationReport) -> str:
 def evaluation_sentences(evaluated: EvaluationReport) -> str:
     """Whose numbers these are, whether they had seen the patients, how often these were looked at, and what is forbidden."""
     said = (weights_sentence(evaluated), patients_sentence(evaluated.patients), scorings_sentence(evaluated.scorings))
-    return " ".join(filter(None, (*said, *evaluated.terms, former_sentence(evaluated))))
+    return " ".join(filter(None, (*said, before_sentence(evaluated), *evaluated.terms, former_sentence(evaluated))))
 
 
 def former_sentence(evaluated: EvaluationReport) -> str:
@@ -68,6 +69,27 @@ def former_sentence(evaluated: EvaluationReport) -> str:
         f"A former release made this evaluation: {'; '.join(lacking)}. "
         "To measure anew: mammo evaluate CONFIG.yaml --force evaluate; estimates stay, and the log of test scorings counts it."
     )
+
+
+def before_sentence(evaluated: EvaluationReport) -> str:
+    """What the training brought to the weights that it began with; nothing where these were not evaluated."""
+    found = {name: one for name, metrics in evaluated.by_finding.items() if (one := metrics.before_and_after) is not None}
+    if not found:
+        return ""
+    told = (
+        f"{name} {interval_text(one.auroc_before)} before, {interval_text(one.auroc_after)} after, {_gain_text(one)}"
+        for name, one in found.items()
+    )
+    return (
+        f"AUROC before and after the training that began with {next(iter(found.values())).sha256[:SHORT]}: {'; '.join(told)}."
+    )
+
+
+def _gain_text(one: BeforeAndAfter) -> str:
+    gain = one.auroc_gain
+    if gain.value is None or gain.low is None or gain.high is None or one.gain_p_value is None:
+        return "no interval of the difference"
+    return difference_text(AurocDifference(difference=gain.value, low=gain.low, high=gain.high, p_value=one.gain_p_value))
 
 
 def weights_sentence(evaluated: EvaluationReport) -> str:

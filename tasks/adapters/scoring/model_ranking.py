@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,11 @@ import pandas as pd
 from gmic_model.metrics.areas import area_interval, auroc_difference
 from gmic_model.metrics.delong import delong_test
 from gmic_model.metrics.ranking import Metric, auprc, auroc
+from schemas.config.evaluation import EvaluateConfig
 from schemas.exam import FINDINGS
 from schemas.reports.evaluation import AurocDifference, FindingMetrics, ModelMetrics, ModelSpread
 from schemas.reports.report import Interval
+from schemas.reports.reviewed import BeforeAndAfter
 from tasks.adapters.scoring.score_tables import BREAST, labelled
 
 
@@ -121,6 +124,63 @@ def minus_before(breasts: pd.DataFrame, before: pd.DataFrame, confidence: float)
         then = before[[*both, f"{finding.value}_score"]].drop_duplicates(both)
         paired = now.merge(then, on=both)
         found[finding.value] = paired_difference(paired, paired.assign(score=paired[f"{finding.value}_score"]), confidence)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoredBefore:
+    """What the weights scored that a training began with.
+
+    Attributes:
+        sha256: Of these weights.
+        source: Name of their checkpoint.
+        scored_utc: When.
+        breasts: As ``score_tables`` makes them.
+    """
+
+    sha256: str
+    source: str
+    scored_utc: str
+    breasts: pd.DataFrame
+
+
+def with_before(
+    by_finding: dict[str, FindingMetrics], breasts: pd.DataFrame, before: ScoredBefore | None, config: EvaluateConfig
+) -> dict[str, FindingMetrics]:
+    """The metrics with what the training brought, of the breasts that both scored, at the labels of now.
+
+    Args:
+        by_finding: Of the trained weights.
+        breasts: What they scored, as ``score_tables`` makes them.
+        before: What those scored that the training began with; None = that is not known, and nothing is added.
+        config: Says the level of the intervals.
+    """
+    if before is None:
+        return by_finding
+    found, confidence = dict(by_finding), config.confidence
+    for finding in FINDINGS:
+        then = before.breasts[[*BREAST, f"{finding.value}_score"]].drop_duplicates(list(BREAST))
+        paired = labelled(breasts, finding, BREAST).merge(then, on=list(BREAST))
+        if paired.empty:
+            continue
+        scored_before = paired.assign(score=paired[f"{finding.value}_score"])
+        after_B, before_B = (table["score"].to_numpy(np.float64) for table in (paired, scored_before))
+        label_B, patient_B = paired["label"].to_numpy(np.int64), paired["patient_id"].to_numpy(str)
+        tested = delong_test(after_B, before_B, label_B, patient_B=patient_B)
+        said = BeforeAndAfter(
+            sha256=before.sha256,
+            source=before.source,
+            scored_utc=before.scored_utc,
+            compared=len(paired),
+            positive_compared=int(label_B.sum()),
+            compared_patients=paired["patient_id"].nunique(),
+            positive_compared_patients=paired.loc[paired["label"] == 1, "patient_id"].nunique(),
+            auroc_before=ranking(Metric.AUROC, scored_before, confidence),
+            auroc_after=ranking(Metric.AUROC, paired, confidence),
+            auroc_gain=auroc_difference(after_B, before_B, label_B, patient_B, confidence=confidence),
+            gain_p_value=None if tested is None else tested.p_value,
+        )
+        found[finding.value] = found[finding.value].model_copy(update={"before_and_after": said})
     return found
 
 

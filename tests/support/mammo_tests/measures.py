@@ -23,6 +23,7 @@ from schemas.reports.evaluation import (
 )
 from schemas.reports.report import Interval, Report
 from schemas.reports.reviewed import (
+    BeforeAndAfter,
     FreeResponse,
     FrocPoint,
     GroupDifference,
@@ -71,6 +72,11 @@ def reviewed_measures() -> dict[str, Any]:
         for place, name in enumerate(("each image by itself", "joined over views"))
     ]  # fmt: skip
     return {
+        "before_and_after": BeforeAndAfter(
+            sha256="b4" * 32, source="epoch-0031", scored_utc="2026-03-01T08:00:00Z", compared=1069, positive_compared=71,
+            compared_patients=535, positive_compared_patients=70, auroc_before=interval(0.681), auroc_after=interval(0.732),
+            auroc_gain=interval(0.051), gain_p_value=0.0456,
+        ),
         "original_read": OriginalRead(
             recalled=(0, 4, 5), margin=0.05, without_read=11, off_scale=12, labelled_by_read=13, levels=(level,)
         ),

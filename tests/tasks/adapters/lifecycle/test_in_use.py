@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.utilities.callables import parameter_schema
+from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner, Result
 
 from deployments.cli import app
 from deployments.commands.backup import backup, restore
 from flows.promote import promote
+from gmic_model.metrics.delong import delong_test
 from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import divided, make_store, small_config, with_baseline
 from schemas.config.evaluation import EvaluateConfig, PromotionConfig
@@ -27,15 +30,17 @@ from schemas.errors import CheckpointError, ConfigError
 from schemas.exam import Split
 from schemas.reports.clinic import OperatingPointsFile
 from schemas.reports.data import SplitReport
+from schemas.reports.training import EnsembleMember, StartedPart, StartedWeights
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.lifecycle.in_use import folder_in_use, points_in_use
-from tasks.adapters.lifecycle.kept_evaluations import read_kept_evaluation
+from tasks.adapters.lifecycle.kept_evaluations import evaluation_of_start, read_kept_evaluation
 from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
 from tasks.adapters.models.model_files import OPERATING_POINTS, ensemble_sha256, members_of, write_ensemble
 from tasks.adapters.models.seen_patients import seen_patients
 from tasks.adapters.models.whole_models import load_model
 from tasks.adapters.pages.withdrawn import forget_pages
 from tasks.adapters.provenance import provenance
+from tasks.adapters.scoring.metrics_table import evaluation_text
 from tasks.adapters.scoring.scored_views import score_rows
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
@@ -112,6 +117,41 @@ def test_an_evaluation_keeps_the_breasts_of_each_of_its_weights(made: Site) -> N
     kept = [read_kept_evaluation(made.workspace, sha256) for sha256 in (*made.digests, mean)]
     assert [len(found[1]) for found in kept if found is not None] == [40, 40, 40]
     assert len(list(made.workspace.kept_evaluations_dir.glob("*.json"))) == 3
+
+
+def test_what_a_training_brought_stands_beside_what_it_began_with(site: Site) -> None:
+    """Fine-tuned weights and those that they began with, paired on the breasts that both scored: report, page and terminal.
+
+    Beside scikit-learn's AUROCs and DeLong's test; weights that began with none have no such comparison.
+    """
+    began = StartedPart(part="network", source="net-0", sha256=site.digests[0], form="ours", taken=(), left=())
+    torch.manual_seed(2)
+    save_checkpoint(
+        site.workspace.root / "tuned", weights=build_network(site.config.model).state_dict(), training={},
+        model=site.config.model, about={"start": StartedWeights(parts=(began,), fresh=()).model_dump(mode="json")},
+    )  # fmt: skip
+    named = EvaluateConfig(checkpoints=(site.workspace.root / "tuned",))
+    report = evaluate_network.body(site.config.model_copy(update={"evaluate": named}), site.splits, None)
+    kept = read_kept_evaluation(site.workspace, site.digests[0])
+    both = pd.read_parquet(report.scores_path.with_name("breast_scores.parquet"))
+    assert kept is not None
+    both = both.merge(kept[1], on=["patient_id", "exam_id", "laterality"], suffixes=("", "_before"))
+    found = report.by_finding["malignant"].before_and_after
+    assert found is not None and (found.sha256, found.source, found.compared) == (site.digests[0], "net-0", 40)
+    pair = both["malignant_score"], both["malignant_score_before"]
+    after, before = (float(roc_auc_score(both["malignant"], score)) for score in pair)
+    assert (found.auroc_before.value, found.auroc_after.value) == pytest.approx((before, after))
+    assert found.auroc_gain.value == pytest.approx(after - before)
+    assert found.auroc_gain.low is not None and found.auroc_gain.high is not None
+    assert found.auroc_gain.low < after - before < found.auroc_gain.high
+    tested = delong_test(*pair, both["malignant"], patient_B=both["patient_id"].to_numpy(str))
+    assert tested is not None and found.gain_p_value == pytest.approx(tested.p_value)
+    said = f"{after - before:+.3f} ({found.auroc_gain.low:+.3f} to {found.auroc_gain.high:+.3f})"
+    assert said in evaluation_text(report)
+    assert report.page_path is not None and said in report.page_path.read_text()
+    one, other = (EnsembleMember(path=site.workspace.root / f"net-{number}", sha256=site.digests[number]) for number in (0, 1))
+    assert evaluation_of_start(site.workspace, [one], named) is None
+    assert evaluation_of_start(site.workspace, [report.models[0], other], named) is None
 
 
 def test_a_promotion_and_the_way_back(site: Site) -> None:
