@@ -67,8 +67,14 @@ def handling(network: nn.Module, places: Mapping[str, str], parts: PartsConfig, 
         config: Says how batches are normalised.
 
     Raises:
-        ConfigError: The network has no such part.
+        ConfigError: The network has no such part, or no statistics that batches could be normalised by.
     """
+    if config.recipe.batch_norm != "batch" and not any(norm_layers(network)):
+        raise ConfigError(
+            f"The network has no batch normalisation that train.recipe.batch_norm: {config.recipe.batch_norm} could speak of",
+            expected="batch, where model.normalization is group",
+            remedy="leave out train.recipe.batch_norm, or model.normalization",
+        )
     found = []
     for name, in_files, part in (
         ("localization", LOCALIZATION_BACKBONE, parts.localization),

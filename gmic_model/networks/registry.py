@@ -8,6 +8,7 @@ from typing import Final
 
 from torch import nn
 
+from gmic_model.backbones.group_norm import normalised_by_groups
 from gmic_model.model import GMIC
 from gmic_model.networks.gmic import configured_gmic_loss, require_patches
 from gmic_model.networks.network import Network, NetworkLoss
@@ -37,7 +38,8 @@ def build_network(config: NetworkConfig, *, checkpoint_activations: bool = False
         config: Which network, and its numbers.
         checkpoint_activations: As in ``GMIC``: less memory in training, the same gradients.
     """
-    return NETWORKS[type(config)].build(config, checkpoint_activations=checkpoint_activations)
+    network = NETWORKS[type(config)].build(config, checkpoint_activations=checkpoint_activations)
+    return normalised_by_groups(network) if config.normalization == "group" else network
 
 
 def config_of(network: nn.Module) -> NetworkConfig:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
-from schemas.config.section import Config, SizePx
+from schemas.config.section import ADDED_LATER, Config, SizePx
 
 
 class TableRow(StrEnum):
@@ -42,6 +42,12 @@ class NetworkSection(Config):
 
     image_size: SizePx = Field((2944, 1920), description="Network input, rows and columns: preprocess.window_px, if left out")
     findings: PositiveInt = Field(2, description="Number of findings C: benign, malignant")
+    normalization: Literal["batch", "group"] = Field(
+        "batch",
+        json_schema_extra=ADDED_LATER,
+        description="batch: batch normalisation, as in the paper. group: by groups of channels of each image (Wu and He 2018), "
+        "which knows no batch: for steps of 4 to 16 images",
+    )
 
     @property
     def title(self) -> str:
@@ -128,7 +134,7 @@ def network_of_row(base: NetworkConfig, row: TableRow) -> NetworkConfig:
     """
     if row is TableRow.RESNET22:
         if isinstance(base, GMICConfig | ResNet22Config):
-            numbers = base.model_dump(include={"image_size", "findings", "channels_last"})
+            numbers = base.model_dump(include={"image_size", "findings", "normalization", "channels_last"})
             return ResNet22Config(kind="resnet-22", **numbers)
     elif isinstance(base, GMICConfig):
         return base.model_copy(update={"variant": GMICVariant(row.value)})

@@ -122,3 +122,11 @@ def test_remeasured_statistics_are_those_of_the_images(ema: float | None) -> Non
     assert all(torch.equal(after[key], before[key]) for key, _ in it.network.named_parameters())
     torch.testing.assert_close(after[f"{name}.running_mean"], torch.stack(inputs).mean(dim=0), rtol=1e-4, atol=1e-5)
     assert len(inputs) == 3 and not torch.allclose(before[f"{name}.running_mean"], after[f"{name}.running_mean"])
+
+
+def test_groups_have_no_statistics_that_a_recipe_could_speak_of() -> None:
+    """A recipe that keeps or remeasures them would do nothing, silently."""
+    by_groups = MODEL.model_copy(update={"normalization": "group"})
+    new_learner(by_groups, TrainConfig(device="cpu"))
+    with pytest.raises(ConfigError, match=r"no batch normalisation that train\.recipe\.batch_norm: remeasured"):
+        new_learner(by_groups, TrainConfig.model_validate({"device": "cpu", "recipe": {"batch_norm": "remeasured"}}))
