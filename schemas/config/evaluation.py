@@ -178,6 +178,12 @@ class PromotionConfig(Config):
         description="At the locked thresholds: by how much the recalled share of breasts with the finding may lie below that "
         "of the one in use, and of those without it above; null = not asked",
     )
+    mlflow_model: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        json_schema_extra=ADDED_LATER,
+        description="Also tell train.tracking.mlflow's registry which version of this model is in use; null = none",
+    )
     confidence: float = Field(0.95, gt=0, lt=1, description="Confidence level of these intervals")
     minimum_common: Fraction = Field(0.95, description="Share of its test breasts that the one in use must have scored too")
     subgroups: tuple[str, ...] = Field(

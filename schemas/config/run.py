@@ -136,6 +136,12 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _promotions_are_told_a_store(self) -> RunConfig:
+        if self.promotion.mlflow_model is not None and self.train.tracking.mlflow is None:
+            raise ValueError("promotion.mlflow_model needs the store that train.tracking.mlflow names")
+        return self
+
+    @model_validator(mode="after")
     def _one_start_for_the_localization_backbone(self) -> RunConfig:
         if self.pretrain is not None and self.train.start.localization is not None and not self.train.start.from_scratch:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from schemas.reports.clinic import OperatingPointsFile
     from tasks.adapters.lifecycle.promotion import Judged
     from tasks.adapters.models.whole_models import WholeModel
+
+logger = logging.getLogger(__name__)
 
 
 def folder_in_use(workspace: Workspace) -> Path | None:
@@ -219,6 +222,7 @@ def put_into_use(config: RunConfig, model: RegisteredModel, answer: PromotionAns
     with reading([workspace.root]), Registry(workspace) as registry:
         folder = copy_model(registry.folder_of(model), workspace.models_dir)
         registry.promote(answer, folder, who=who, why=why)
+    _tell_mlflow(config, model)
     return folder
 
 
@@ -235,10 +239,23 @@ def put_back(config: RunConfig, *, who: str, why: str) -> RegisteredModel:
         model, in_use = registry.before(), registry.in_use()
         _require_sha256(load_model(registry.folder_of(model)), model)
         registry.roll_back(model.sha256, "" if in_use is None else in_use.sha256, who=who, why=why)
-        return registry.named(model.sha256)
+        back = registry.named(model.sha256)
+    _tell_mlflow(config, back)
+    return back
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _tell_mlflow(config: RunConfig, model: RegisteredModel) -> None:
+    """Who has a registry of MLflow's finds there what is in use here; the one here decides, whether that one answers or not."""
+    store, name = config.train.tracking.mlflow, config.promotion.mlflow_model
+    if store is None or name is None:
+        return
+    from tasks.adapters.training.mlflow_log import tell_model_in_use
+
+    tags = {"mammo.sha256": model.sha256, "mammo.source": model.source, "mammo.run": config.name}
+    tell_model_in_use(store, name, tags, logger.warning)
 
 
 def _require_sha256(found: WholeModel, model: RegisteredModel) -> None:

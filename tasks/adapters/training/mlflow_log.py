@@ -23,6 +23,8 @@ Points = Mapping[str, float | None]
 """An epoch's numbers by the name of their curve; None = no point."""
 
 _KEY: Final = "mammo.training"
+_WEIGHTS: Final = "mammo.sha256"
+_IN_USE: Final = "in-use"
 _SENT_LAST: Final = "train/loss"  # every epoch has it: who has this point has the others
 _PATIENCE: Final = 10  # times what a failed attempt took: so long none is made, and training loses at most a tenth
 # MLflow reads its settings from the environment only. Telemetry would be the one line out of the machine that nobody asked for.
@@ -102,6 +104,38 @@ def mark_stopped(config: MlflowConfig, *keys: str) -> None:
             client.set_terminated(found.info.run_id, "KILLED")
     except _refusals():
         return
+
+
+def tell_model_in_use(config: MlflowConfig, name: str, tags: Mapping[str, str], warn: Callable[[str], None]) -> None:
+    """Puts the alias ``in-use`` on the version of a registered model that has these tags; what is not there yet is made.
+
+    The weights stay where they are: a version has their digest, and where they come from in words.
+
+    Args:
+        config: Where the store is.
+        name: Of the registered model.
+        tags: Of the version; ``mammo.sha256`` tells it from others.
+        warn: Called with a sentence when the store cannot be reached: what is in use does not depend on it.
+
+    Raises:
+        ConfigError: MLflow is not installed.
+    """
+    _prepare()
+    import mlflow
+
+    try:
+        mlflow.set_tracking_uri(config.tracking_uri)  # else a registry in files makes a database where one stands
+        client = client_of(config)
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        versions = client.search_model_versions(f"name = '{name}'")
+        found = next((one for one in versions if one.tags.get(_WEIGHTS) == tags[_WEIGHTS]), None)
+        if found is None:
+            found = client.create_model_version(name, source=f"mammo:{tags[_WEIGHTS]}", tags=dict(tags))
+        client.set_registered_model_alias(name, _IN_USE, found.version)
+    except Exception as refused:  # a registry in files raises bare ones
+        said = (str(refused).splitlines() or [""])[0][:120]
+        warn(f"MLflow's registry cannot be told which model is in use ({type(refused).__name__}: {said})")
 
 
 class ExperimentRun:
@@ -207,7 +241,7 @@ def client_of(config: MlflowConfig) -> Any:
     """MLflow's client of the configured store; imported here because it takes seconds."""
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=config.tracking_uri)
+    return MlflowClient(tracking_uri=config.tracking_uri, registry_uri=config.tracking_uri)
 
 
 def _refusals() -> tuple[type[Exception], ...]:

@@ -11,6 +11,7 @@ import yaml
 
 from deployments.configuration import load_config, load_service
 from deployments.server.registration import deployments_for, secret_of, shipped_deployments
+from deployments.server.workstation import scoring_command
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError
 
@@ -87,6 +88,19 @@ def test_no_hour_is_missing_or_doubled_when_clocks_change(name: str, day: str) -
     dates = asyncio.run(ServerCron(cron=schedule.cron, timezone=schedule.timezone).get_dates(n=50, start=start))
     of_the_day = [date for date in dates if date.astimezone(UTC).date() == start.date()]
     assert len(of_the_day) == len(set(of_the_day)) == {"ingest": 1, "predict": 24}[name]
+
+
+def test_the_process_that_stays_reads_the_very_config(tmp_path: Path) -> None:
+    """It answers `mammo infer` of this config only, so what it is left must be read as what was given, and is the owner's."""
+    path = tmp_path / "run.yaml"
+    content = {"name": "ward", "workspace_dir": "/data/ward", "ingest": {"source_dir": "/data/in"}, "evaluate": {}}
+    path.write_text(yaml.safe_dump(content))
+    config = load_config(path)
+    command = scoring_command(config, tmp_path)
+    assert command[-3:] == ["infer", str(tmp_path / "scoring.json"), "--stay"]
+    left = load_config(tmp_path / "scoring.json")
+    assert left == config and left.model_dump_json() == config.model_dump_json()
+    assert (tmp_path / "scoring.json").stat().st_mode & 0o077 == 0
 
 
 def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:

@@ -26,13 +26,14 @@ from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import divided, make_store, small_config, with_baseline
 from schemas.config.evaluation import EvaluateConfig, PromotionConfig
 from schemas.config.run import RunConfig
+from schemas.config.training import MlflowConfig
 from schemas.errors import CheckpointError, ConfigError
 from schemas.exam import Split
 from schemas.reports.clinic import OperatingPointsFile
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember, StartedPart, StartedWeights
 from tasks.adapters.inbox.ledger import Ledger
-from tasks.adapters.lifecycle.in_use import folder_in_use, points_in_use
+from tasks.adapters.lifecycle.in_use import asked_answer, folder_in_use, meant_model, points_in_use, put_back, put_into_use
 from tasks.adapters.lifecycle.kept_evaluations import evaluation_of_start, read_kept_evaluation
 from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
 from tasks.adapters.models.model_files import OPERATING_POINTS, ensemble_sha256, members_of, write_ensemble
@@ -45,6 +46,7 @@ from tasks.adapters.scoring.scored_views import score_rows
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.store.views import stored_views
+from tasks.adapters.training.mlflow_log import client_of
 from tasks.adapters.workspace import Workspace
 from tasks.evaluate import evaluate_network
 from tasks.predict import find_checkpoint
@@ -174,6 +176,36 @@ def test_a_promotion_and_the_way_back(site: Site) -> None:
     history = site.mammo("list", "--history").output
     assert "promoted by Ada: better" in history and ": recall fell" in history
     assert site.mammo("rollback", "--why", "again").exception is not None
+
+
+def test_a_registry_of_mlflow_is_told_what_is_in_use(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A version for each set of weights, the alias goes with promotion and rollback; a store that is away stops nothing."""
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_ALLOW_FILE_STORE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    uri = (tmp_path / "mlflow").as_uri()
+    store = MlflowConfig(tracking_uri=uri)
+    tracked = site.config.train.model_copy(update={"tracking": site.config.train.tracking.model_copy(update={"mlflow": store})})
+    promotion = EASY.model_copy(update={"mlflow_model": "gmic"})
+    config = site.config.model_copy(update={"train": tracked, "promotion": promotion})
+    for number in (0, 1):
+        model = meant_model(config, str(site.workspace.root / f"net-{number}"))
+        put_into_use(config, model, asked_answer(config, model), who="Ada", why="better")
+    client = client_of(store)
+    assert client.get_model_version_by_alias("gmic", "in-use").tags["mammo.sha256"] == site.digests[1]
+    put_back(config, who="Ada", why="recall fell")
+    assert client.get_model_version_by_alias("gmic", "in-use").tags["mammo.sha256"] == site.digests[0]
+    assert len(client.search_model_versions("name = 'gmic'")) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow", "w"]
+    shutil.rmtree(tmp_path / "mlflow")
+    (tmp_path / "mlflow").write_text("away")
+    model = meant_model(config, site.digests[1])
+    put_into_use(config, model, asked_answer(config, model), who="Ada", why="again")
+    assert "MLflow's registry cannot be told" in caplog.text
 
 
 def test_results_know_the_thresholds_of_the_model_in_use(site: Site) -> None:
