@@ -132,9 +132,13 @@ def _send_exam(path: Path | None) -> None:
     from deployments.local_run import run_verb
     from deployments.server.prefect_server import prefect_server
 
-    config = load_config(path)
-    with prefect_server(config.workspace_dir):
-        run_verb("health", config)
+    config, before = load_config(path), dict(os.environ)
+    try:
+        with prefect_server(config.workspace_dir):
+            run_verb("health", config)
+    finally:
+        os.environ.clear()  # it names a server that has ended, which the doctor would miss
+        os.environ.update(before)
 
 
 def _versions() -> Iterator[Complaint]:

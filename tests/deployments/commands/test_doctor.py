@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from deployments.cli import app
 from deployments.commands import doctor
 from deployments.configuration import load_config
 from mammo_tests.other_systems import orthanc, pacs_config
 from schemas.config.run import RunConfig
+from schemas.errors import ConfigError
 from tasks.adapters.gate.child import GateChild
 from tasks.adapters.walls import ALL_WALLS
 
@@ -105,6 +108,11 @@ def test_each_other_system_is_asked(tmp_path: Path) -> None:
     found = _of("pacs", _config(tmp_path, pacs=pacs.model_dump(mode="json")))
     assert [each.found for each in found if each.is_well] == []
     assert "the listener takes exams from nobody" in found[1].found
+
+
+def test_a_synthetic_exam_needs_a_workspace() -> None:
+    """Without a config nobody knows which network it goes through."""
+    assert isinstance(CliRunner().invoke(app, ["doctor", "--exam"]).exception, ConfigError)
 
 
 def test_the_command_says_it_for_people_and_for_scripts(
