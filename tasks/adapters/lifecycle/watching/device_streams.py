@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import pandas as pd
 
-from schemas.exam import NOT_KNOWN, Finding
-from schemas.layout import SOFTWARE_VERSIONS, VIEWS_PER_EXAM
+from schemas.exam import Finding
+from schemas.layout import VIEWS_PER_EXAM
+from tasks.adapters.store.manifest import devices_of
 
 SCORE, RECALLED, MISSING_VIEWS = "score", "recalled", "a view is missing"
 IMAGE_MEASURES: Final = {
@@ -114,7 +115,7 @@ class _Pictures:
     values: Mapping[str, float]
 
 
-_NAMES: Final = ("manufacturer", "model_name", "device_id", SOFTWARE_VERSIONS, "detector_id", "institution_id")
+_NAMES: Final = ("detector_id", "institution_id")
 _SHORT: Final = 7
 """Characters of a pseudonym that tell a device's detectors apart."""
 
@@ -130,12 +131,12 @@ def _pictures(manifest: pd.DataFrame) -> dict[str, _Pictures]:
         views = manifest.drop_duplicates(["exam_id", "laterality", "view_position"]).groupby("exam_id", sort=False).size()
         means[_VIEWS] = views
     numbers = means.reindex(first.index).to_dict("index")
-    found = {}
-    for exam_id, maker, model, device_id, software, detector, institution in said.itertuples():
-        parts = [part for part in (maker, model, device_id) if part]
+    devices, found = devices_of(manifest), {}
+    for exam_id, detector, institution in said.itertuples():
+        device, software = devices[str(exam_id)]
         found[str(exam_id)] = _Pictures(
-            device=" ".join(parts) or NOT_KNOWN,
-            software=(software or NOT_KNOWN) + (f", detector {detector[:_SHORT]}" if detector else ""),
+            device=device,
+            software=software + (f", detector {detector[:_SHORT]}" if detector else ""),
             institution=institution,
             values=_named(numbers[exam_id]),
         )
