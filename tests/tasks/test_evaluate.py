@@ -252,7 +252,7 @@ def test_an_ensemble_is_judged_by_patients_whom_none_of_its_weights_has_seen(jud
     save_file(dict(build_network(judged.config("listed").model).state_dict()), source)
     import_weights(source, imported)  # of a released file the sidecar says the network, whose patches these images do not hold
     sidecar, model = json.loads((imported / SIDECAR).read_text()), judged.config("listed").model
-    (imported / SIDECAR).write_text(json.dumps(sidecar | {"model": model.model_dump(mode="json")}))
+    (imported / SIDECAR).write_bytes(sealed(sidecar | {"model": model.model_dump(mode="json")}))
     file = judged.workspace / "ensemble.json"
     digests = {name: members_of([judged.workspace / name])[0].sha256 for name in ("listed", "imported")}
     file.write_text(json.dumps({"checkpoints": [{"path": name, "sha256": sha256} for name, sha256 in digests.items()]}))

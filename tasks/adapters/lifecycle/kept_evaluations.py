@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import pandas as pd
@@ -13,7 +12,7 @@ from schemas.errors import StoreError
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.life.decisions import KeptEvaluation
 from schemas.reports.training import EnsembleMember, StartedPart, StartedWeights
-from tasks.adapters.models.model_files import SIDECAR
+from tasks.adapters.models.model_files import read_sidecar
 from tasks.adapters.scoring.model_ranking import ScoredBefore
 from tasks.adapters.workspace import Workspace, write_atomically
 
@@ -82,6 +81,6 @@ def evaluation_of_start(workspace: Workspace, members: Sequence[EnsembleMember],
 
 def _began_with(member: EnsembleMember) -> StartedPart | None:
     """The whole network that a training began with, as the sidecar of what it made says; its parts alone score nothing."""
-    start = json.loads((member.path / SIDECAR).read_text()).get("start")
+    start = read_sidecar(member.path).get("start")
     parts = () if start is None else StartedWeights.model_validate(start).parts
     return next((part for part in parts if part.part == StartPart.NETWORK.value), None)

@@ -148,9 +148,10 @@ def test_what_a_training_brought_stands_beside_what_it_began_with(site: Site) ->
     assert found.auroc_gain.low < after - before < found.auroc_gain.high
     tested = delong_test(*pair, both["malignant"], patient_B=both["patient_id"].to_numpy(str))
     assert tested is not None and found.gain_p_value == pytest.approx(tested.p_value)
-    said = f"{after - before:+.3f} ({found.auroc_gain.low:+.3f} to {found.auroc_gain.high:+.3f})"
-    assert said in evaluation_text(report)
-    assert report.page_path is not None and said in report.page_path.read_text()
+    ends = f"{found.auroc_gain.low:+.3f} to {found.auroc_gain.high:+.3f}"
+    assert f"{after - before:+.3f} ({ends})" in evaluation_text(report)
+    assert report.page_path is not None
+    assert f'{after - before:+.3f} <small class="reach">{ends}</small>' in report.page_path.read_text()
     one, other = (EnsembleMember(path=site.workspace.root / f"net-{number}", sha256=site.digests[number]) for number in (0, 1))
     assert evaluation_of_start(site.workspace, [one], named) is None
     assert evaluation_of_start(site.workspace, [report.models[0], other], named) is None
