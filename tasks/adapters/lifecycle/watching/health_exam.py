@@ -9,18 +9,20 @@ import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite
+from pathlib import Path
 from typing import Final
 
 from schemas.config.evaluation import HealthConfig
 from schemas.config.ingest import IngestConfig, PhantomConfig
 from schemas.config.run import RunConfig
-from schemas.errors import MammoError
+from schemas.errors import MammoError, StoreBusy
 from schemas.layout import VIEWS_PER_EXAM
 from schemas.reports.life.health import HealthReport
 from schemas.reports.pages import PredictReport
 from tasks.adapters.datasets.phantom_cohort import DICOM_DIR, write_cohort
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
 from tasks.adapters.lifecycle.watching.site_counts import newest_exam
+from tasks.adapters.lock import is_held, without_readers
 from tasks.adapters.workspace import HEALTH, Workspace
 
 TOLERANCE: Final = 0.001
@@ -41,7 +43,11 @@ class HealthExam:
 
 
 def set_out(config: RunConfig, *, now: datetime) -> HealthExam:
-    """Draws the exam's files, if they are not there yet, and clears away what became of the one before."""
+    """Draws the exam's files, if they are not there yet, and clears away what became of the one before.
+
+    Raises:
+        StoreBusy: That one is still on its way.
+    """
     asked = config.health or HealthConfig()
     home = Workspace(config.workspace_dir).stage_dir(HEALTH)
     rows, columns = asked.image_size_px
@@ -56,7 +62,7 @@ def set_out(config: RunConfig, *, now: datetime) -> HealthExam:
     write_cohort(cohort)
     own_dir = Workspace(config.workspace_dir).health_dir
     if own_dir.exists():
-        shutil.rmtree(own_dir)
+        _clear(own_dir)
     given = config.ingest
     ingest = IngestConfig(
         source_dir=cohort.output_dir / DICOM_DIR,
@@ -109,6 +115,18 @@ def came_out(config: RunConfig, exam: HealthExam, predicted: PredictReport, *, n
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _clear(own_dir: Path) -> None:
+    if is_held(Workspace(own_dir).store_dir):
+        raise StoreBusy(
+            "Another synthetic exam is still on its way",
+            expected="one at a time",
+            got="one that is being ingested",
+            remedy="wait until its run has ended",
+        )
+    with without_readers(own_dir, purpose="the next synthetic exam"):
+        shutil.rmtree(own_dir)
 
 
 def _scores_otherwise(before: HealthReport | None, after: HealthReport) -> bool:

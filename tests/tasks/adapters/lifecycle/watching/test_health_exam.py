@@ -14,8 +14,9 @@ from mammo_tests.plain_tasks import PlainSubmit
 from mammo_tests.training_store import small_config, with_baseline
 from schemas.config.evaluation import HealthConfig
 from schemas.config.run import RunConfig
-from schemas.errors import MammoError
+from schemas.errors import MammoError, StoreBusy
 from tasks.adapters.lifecycle.watching.site_counts import newest_exam
+from tasks.adapters.lock import held_lock, reading
 from tasks.adapters.models.checkpoints import save_checkpoint
 from tasks.adapters.workspace import HEALTH, Workspace
 from tasks.health import judge_health_exam, send_health_exam
@@ -38,7 +39,7 @@ def test_it_comes_out_and_is_counted_nowhere(config: RunConfig) -> None:
     """Four scores and a page, by the flow's steps; the site has no store, no log, no prediction and no outbox of it.
 
     Other scores of the same weights, and a page that is not there, fail the run; the doctor says when the last one came out.
-    The next one finds nothing of it.
+    The next one waits until it has ended, and finds nothing of it.
     """
     workspace = Workspace(config.workspace_dir)
     (fault,) = synthetic_exam_came_out(config)
@@ -57,5 +58,9 @@ def test_it_comes_out_and_is_counted_nowhere(config: RunConfig) -> None:
     report.page_path.unlink()
     with pytest.raises(MammoError, match="no page; it scores otherwise than at"):
         judge_health_exam.fn(config, exam, predicted)
+    holds = (held_lock(Workspace(workspace.health_dir).store_dir, purpose="ingest"), reading([workspace.health_dir]))
+    for on_its_way in holds:
+        with on_its_way, pytest.raises(StoreBusy):
+            send_health_exam.fn(config)
     send_health_exam.fn(config)
     assert not workspace.health_dir.exists()
