@@ -15,11 +15,19 @@ from schemas.layout import Severity
 from schemas.reports.data import IngestReport, SplitReport
 from tasks.adapters.checks.expectations import check_splits
 from tasks.adapters.inbox.store_ledger import StoreLedger
-from tasks.adapters.labels.division import MOVED_BECAUSE, count_splits, divide, fold_of, settings_sha256, way_of_dividing
+from tasks.adapters.labels.division import (
+    DIVIDED_BY,
+    MOVED_BECAUSE,
+    count_splits,
+    divide,
+    fold_of,
+    settings_sha256,
+    way_of_dividing,
+)
 from tasks.adapters.labels.split_file import Fold, GivenSplits, given_splits, split_file_sha256
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.store.exam_store import ExamStore, open_store
-from tasks.adapters.store.manifest import data_version, exam_records, read_manifest, read_splits
+from tasks.adapters.store.manifest import exam_records, read_splits, read_with_version
 from tasks.adapters.store.same_patient import read_same_patients
 from tasks.adapters.workspace import Workspace, write_atomically
 from tasks.artifacts import show_table
@@ -48,7 +56,7 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
         StoreError: The splits of an earlier run are gone or damaged.
     """
     store = open_store(ingested.store_dir)
-    published = read_manifest(store)
+    published, version = read_with_version(store, DIVIDED_BY)
     kept = _earlier_splits(config)
     persons = read_same_patients(store.files)
     fold = fold_of(config.split)
@@ -82,7 +90,7 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
     logger.info("split %d patients: %s", len(splits), ", ".join(f"{name} {count.patients}" for name, count in counts.items()))
     return SplitReport(
         splits_path=path,
-        data_version=data_version(published),
+        data_version=version,
         counts=counts,
         settings_sha256=settings_sha256(config.split),
         patients_kept=len(kept.keys() & by_patient.keys()),

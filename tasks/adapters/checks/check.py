@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from schemas.layout import Severity
@@ -97,7 +98,22 @@ def total(column: str) -> Callable[[Any], pd.Series[Any]]:
 
 def holders(images: pd.DataFrame, holder: str) -> pd.Series[Any]:
     """Of each image: how many patients, exams or splits hold its pixels."""
-    return images.groupby("pixel_sha256")[holder].transform("nunique")
+    return distinct_of(images, "pixel_sha256", holder)
+
+
+def distinct_of(table: pd.DataFrame, key: str, counted: str) -> pd.Series[Any]:
+    """Of each line: how many values of a column the lines with its key have; NaN where the key is empty.
+
+    What ``transform("nunique")`` of the groups says, in a tenth of its time where most groups are small.
+
+    Raises:
+        TypeError: A value of either column cannot be told from another.
+    """
+    (place_N, keys), (value_N, values) = (pd.factorize(table[name]) for name in (key, counted))
+    is_pair_N = (place_N >= 0) & (value_N >= 0)
+    pairs = pd.unique(place_N[is_pair_N].astype(np.int64) * max(len(values), 1) + value_N[is_pair_N])
+    count_K = np.bincount(pairs // max(len(values), 1), minlength=len(keys) + 1)  # the last is that of empty keys
+    return pd.Series(np.where(place_N >= 0, count_K[place_N], np.nan), index=table.index)
 
 
 def has_columns(table: pd.DataFrame, columns: Iterable[str]) -> bool:

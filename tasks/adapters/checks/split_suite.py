@@ -16,6 +16,7 @@ from tasks.adapters.checks.check import (
     check_of,
     count_by,
     derived_columns,
+    distinct_of,
     has_columns,
     holders,
     table_check,
@@ -97,11 +98,12 @@ def _patient_table(manifest: pd.DataFrame, splits: pd.DataFrame, person_by_patie
     """One line per patient of either table; without the columns to join by, an empty one on which every check errs."""
     if not has_columns(splits, SPLIT_NAMES) or not has_columns(manifest, ("patient_id",)):
         return pd.DataFrame()
-    joined = manifest.merge(splits[list(SPLIT_NAMES)], on="patient_id", how="left")
+    asked = [name for name in ("patient_id", "exam_id", "pixel_sha256") if name in manifest]
+    joined = manifest[asked].merge(splits[list(SPLIT_NAMES)], on="patient_id", how="left")
     joined["person"] = joined["patient_id"].map(person_by_patient)  # empty for all others
     recipes = {
-        "most_of_person": Recipe(("person",), lambda images: images.groupby("person")["split"].transform("nunique")),
-        "most_of_exam": Recipe(("exam_id",), lambda images: images.groupby("exam_id")["split"].transform("nunique")),
+        "most_of_person": Recipe(("person",), lambda images: distinct_of(images, "person", "split")),
+        "most_of_exam": Recipe(("exam_id",), lambda images: distinct_of(images, "exam_id", "split")),
         "most_of_image": Recipe(("pixel_sha256",), lambda images: holders(images, "split")),
     }
     joined = joined.assign(**derived_columns(joined, recipes))

@@ -11,10 +11,12 @@ import pandas as pd
 from gmic_model import sampling
 from schemas.config.evaluation import SplitConfig
 from schemas.errors import ConfigError
-from schemas.exam import ExamRecord, Split
+from schemas.exam import FINDINGS, ExamRecord, Split
 from schemas.reports.data import SplitCount
 from tasks.adapters.labels.split_file import Fold, require_every_fold
 
+DIVIDED_BY = ("patient_id", "exam_id", "laterality", *(finding.value for finding in FINDINGS), "pixel_sha256")
+"""Columns of the manifest that say how patients are divided, whether the splits leak, and what they hold."""
 MOVED_BECAUSE = {
     "seed": "they share their PatientID with one of another split",
     "file": "split.file says so",

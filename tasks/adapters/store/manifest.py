@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
@@ -15,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 from pandas.api.extensions import ExtensionArray
+from pyarrow import compute
 
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, NOT_KNOWN, UNKNOWN, ExamRecord, Finding, Laterality, QuarantinedFile
@@ -29,11 +31,12 @@ from schemas.layout import (
 )
 from schemas.reports.data import SplitReport
 from tasks.adapters.store.exam_store import ExamStore
-from tasks.adapters.store.parts import manifest_parts, manifest_table, manifest_writer, write_manifest
+from tasks.adapters.store.parts import LINES_PER_GROUP, manifest_parts, manifest_table, manifest_writer, write_manifest
 from tasks.adapters.workspace import write_atomically
 
 LINES_AT_ONCE: Final = 1000
-"""Of which something is made that takes more memory than they: a frame, a text, a group of the manifest's file."""
+"""Of which something is made that takes more memory than they: a frame, a text."""
+_LINES_PER_TEXT: Final = 10 * LINES_AT_ONCE
 _COLUMNS: Final = (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)
 _ZERO_WHERE_UNSAID: Final = frozenset(column.name for column in OPTIONAL_COLUMNS if not column.is_nullable)
 
@@ -46,7 +49,7 @@ def exam_records(manifest: pd.DataFrame) -> list[ExamRecord]:
     sides = {side.value: side for side in Laterality}
     records: list[ExamRecord] = []
     exam: tuple[str, str] | None = None
-    for exam_id, patient_id, side, label in zip(*(breasts[key] for key in keys), _labels(breasts), strict=True):
+    for exam_id, patient_id, side, label in zip(*(texts_of(breasts[key]) for key in keys), _labels(breasts), strict=True):
         if (exam_id, patient_id) != exam:
             exam = (exam_id, patient_id)
             findings: dict[Laterality, frozenset[Finding] | None] = {}
@@ -81,6 +84,12 @@ def read_splits(path: Path) -> pd.DataFrame:
             got=type(damage).__name__,
             remedy="restore the folder from a backup; `mammo split CONFIG.yaml --force split` divides all anew",
         ) from damage
+
+
+def texts_of(column: pd.Series[Any]) -> list[Any]:
+    """The values of a column of texts: one by one pandas hands them out five times as slowly."""
+    found: list[Any] = column.to_numpy(object).tolist()
+    return found
 
 
 def _labels(lines: pd.DataFrame) -> Iterator[tuple[int, ...]]:
@@ -135,8 +144,9 @@ def publish(
         schema = _batch(_typed([], columns)).schema
         aside.seek(0)
         with pa.ipc.open_stream(aside) as parts, manifest_writer(store.files, schema, store.store_id) as writer:
-            for batch in parts:
-                writer.write_batch(batch.select(names).replace_schema_metadata(writer.schema.metadata))
+            batches = (batch.select(names).replace_schema_metadata(writer.schema.metadata) for batch in parts)
+            while group := list(islice(batches, LINES_PER_GROUP // LINES_AT_ONCE)):
+                writer.write_table(pa.Table.from_batches(group))
     refused = pd.DataFrame(
         [(file.file_id, " ".join(file.reason_codes), file.refusal.text) for file in quarantined],
         columns=["file_id", "reason_codes", "message"],
@@ -191,26 +201,39 @@ def _says(value: object, column: Column) -> bool:
     return value is not None if column.is_nullable else bool(value)
 
 
-def read_manifest(store: ExamStore) -> pd.DataFrame:
+def read_manifest(store: ExamStore, *, without: Collection[str] = ()) -> pd.DataFrame:
     """The published images, ``schemas.layout.MANIFEST_COLUMNS``.
+
+    Args:
+        store: Whose.
+        without: Columns that nobody asks: digests of a million images are half of their lines.
 
     Raises:
         StoreError: Nothing was published yet, or the manifest is damaged or of another store.
     """
     try:
-        manifest: pd.DataFrame = manifest_table(store.files, store.store_id).to_pandas()
+        table = manifest_table(store.files, store.store_id, without=without)
     except FileNotFoundError as missing:
-        raise StoreError(
-            f"Nothing is published in {store.folder}", expected=store.manifest_path.name, remedy="run `mammo ingest` first"
-        ) from missing
-    if lacking := [name for name in MANIFEST_NAMES if name not in manifest]:
-        raise StoreError(
-            f"The manifest {store.manifest_path} is damaged",
-            expected=f"the columns {', '.join(lacking)}",
-            got="it without them",
-            remedy="`mammo ingest CONFIG.yaml` writes it anew from the ledger",
-        )
+        raise _nothing_published(store) from missing
+    manifest: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)  # never there twice
+    if lacking := [name for name in MANIFEST_NAMES if name not in manifest and name not in without]:
+        raise _damaged(store, lacking)
     return manifest
+
+
+def _nothing_published(store: ExamStore) -> StoreError:
+    return StoreError(
+        f"Nothing is published in {store.folder}", expected=store.manifest_path.name, remedy="run `mammo ingest` first"
+    )
+
+
+def _damaged(store: ExamStore, lacking: Sequence[str]) -> StoreError:
+    return StoreError(
+        f"The manifest {store.manifest_path} is damaged",
+        expected=f"the columns {', '.join(lacking)}",
+        got="it without them",
+        remedy="`mammo ingest CONFIG.yaml` writes it anew from the ledger",
+    )
 
 
 def published_rows(store: ExamStore) -> dict[str, int]:
@@ -246,12 +269,55 @@ def devices_of(manifest: pd.DataFrame) -> dict[str, tuple[str, str]]:
     return named
 
 
+def read_with_version(store: ExamStore, columns: Collection[str]) -> tuple[pd.DataFrame, str]:
+    """Some columns of the published images, and the data version of all: of a million lines the rest is never there at once.
+
+    Raises:
+        StoreError: As ``read_manifest``.
+    """
+    kept: list[pd.DataFrame] = []  # a pass, so that they are of the very lines that the version names
+
+    def parts() -> Iterator[pd.DataFrame]:
+        for part in manifest_parts(store.files, store.store_id, None, lines=_LINES_PER_TEXT):
+            frame = part.to_pandas()
+            kept.append(frame[list(columns)])
+            yield frame
+
+    try:
+        version = _version_as_they_lie(parts())
+    except FileNotFoundError as missing:
+        raise _nothing_published(store) from missing
+    except KeyError as missing:
+        raise _damaged(store, [str(missing)]) from missing
+    return pd.concat(kept, ignore_index=True), version
+
+
 def data_version(manifest: pd.DataFrame) -> str:
     """sha256 over what training and evaluation see: images, crops, masks and labels; not where and when they were stored."""
-    order = manifest["image_id"].reset_index(drop=True).sort_values().index
-    at_once = 10 * LINES_AT_ONCE  # of a million the text would be a gigabyte; of a thousand, pandas' own work counts
-    starts = range(0, max(1, len(order)), at_once)
-    return _version((manifest.iloc[order[start : start + at_once]] for start in starts), manifest.columns)
+    starts = range(0, max(1, len(manifest)), _LINES_PER_TEXT)
+    return _version_as_they_lie(manifest.iloc[start : start + _LINES_PER_TEXT] for start in starts)
+
+
+def _version_as_they_lie(parts: Iterable[pd.DataFrame]) -> str:
+    """Of lines in any order: to gather texts of whole lines by image costs less than to gather all columns."""
+    text, ends, digest = bytearray(), array("q"), hashlib.sha256()
+    images: list[pd.Series[Any]] = []
+    for part in parts:
+        said = part[_version_columns(part.columns)]
+        if not images:
+            digest.update(_csv(said.iloc[:0]))
+        lines = _csv_lines(said)
+        ends.frombytes((len(text) + np.cumsum([len(line) for line in lines], dtype=np.int64)).tobytes())
+        text += b"".join(lines)
+        images.append(part["image_id"])
+    order_N = pd.concat(images, ignore_index=True).sort_values().index.to_numpy()
+    end_N, whole = np.frombuffer(ends, np.int64), memoryview(text)
+    begin_N = np.concatenate([[0], end_N[:-1]])
+    for start in range(0, len(ends), _LINES_PER_TEXT):
+        some_N = order_N[start : start + _LINES_PER_TEXT]
+        edges = zip(begin_N[some_N].tolist(), end_N[some_N].tolist(), strict=True)
+        digest.update(b"".join([whole[begin:end] for begin, end in edges]))
+    return digest.hexdigest()
 
 
 def version_of(lines: Iterable[Mapping[str, object]], names: Collection[str]) -> str:
@@ -266,15 +332,57 @@ def version_of(lines: Iterable[Mapping[str, object]], names: Collection[str]) ->
 
 
 def _version(parts: Iterable[pd.DataFrame], names: Collection[str]) -> str:
+    columns = _version_columns(names)
+    digest = hashlib.sha256()
+    for number, part in enumerate(parts):
+        if number == 0:
+            digest.update(_csv(part[columns].iloc[:0]))
+        digest.update(b"".join(_csv_lines(part[columns])))
+    return digest.hexdigest()
+
+
+def _version_columns(names: Collection[str]) -> list[str]:
+    """The columns that say what an image shows, of those that a manifest has."""
     columns = [name for name in MANIFEST_NAMES if name not in ("row", "gate_warnings", "batch", "batch_date")]
     # Which share a window holds follows from crop and window: a store that says it is of the same data as one that does not.
     # Nor does what made an image change what it shows.
     said = [one.name for one in OPTIONAL_COLUMNS if not one.name.endswith("_seen_fraction") and one not in DEVICE_COLUMNS]
-    columns += [name for name in said if name in names]
-    digest = hashlib.sha256()
-    for number, part in enumerate(parts):
-        digest.update(part[columns].to_csv(index=False, header=number == 0, lineterminator="\n").encode())
-    return digest.hexdigest()
+    return columns + [name for name in said if name in names]
+
+
+def _csv(part: pd.DataFrame, *, header: bool = True) -> bytes:
+    return part.to_csv(index=False, header=header, lineterminator="\n").encode()
+
+
+def _csv_lines(part: pd.DataFrame) -> list[bytes]:
+    """The lines that pandas writes, to the byte, in a third of its time: digests of every store hang on them."""
+    texts = [_csv_values(part[name]) for name in part]
+    if all(text is not None for text in texts):
+        lines = compute.binary_join_element_wise(*texts, ",", null_handling="replace", null_replacement="").cast(pa.binary())
+        found: list[bytes] = compute.binary_join_element_wise(lines, b"", b"\n").to_pylist()
+        text = b"".join(found)
+        plain = {b",": len(part) * (len(texts) - 1), b"\n": len(part), b'"': 0, b"\r": 0}
+        if all(text.count(mark) == count for mark, count in plain.items()):
+            return found
+    return [_csv(part.iloc[[place]], header=False) for place in range(len(part))]  # a value needs quotes, or is of no kind
+
+
+def _csv_values(values: pd.Series[Any]) -> pa.Array | None:
+    """The texts of a column as CSV has them, null where it is empty; None = of another kind than a manifest's columns."""
+    if isinstance(values.dtype, pd.StringDtype):
+        texts = pa.array(values, from_pandas=True)
+        whole = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+        return whole.cast(pa.string())
+    plain = values.to_numpy()
+    if plain.dtype == np.bool_:
+        return compute.if_else(pa.array(plain), *(pa.scalar(said, pa.string()) for said in ("True", "False")))
+    if plain.dtype == np.int64:
+        return compute.cast(pa.array(plain), pa.string())
+    if plain.dtype != np.float64:
+        return None
+    places_N, bits_U = pd.factorize(plain.view(np.int64))  # by their bits: 0.0 and -0.0 are two texts
+    texts_U = [repr(value) if value == value else None for value in bits_U.view(np.float64).tolist()]
+    return pa.array(texts_U, pa.string()).take(pa.array(places_N))
 
 
 def lines_of(manifest: pd.DataFrame) -> list[dict[str, Any]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from mammo_tests.manifests import Breakage, append_line, clean_manifest, clean_splits, copy_value, failed, set_value
+from tasks.adapters.checks.check import distinct_of
 from tasks.adapters.checks.expectations import check_splits
 
 SIZES = ("exams", "malignant_breasts", "benign_breasts", "breasts_without_finding")
@@ -78,3 +81,16 @@ def test_exam_of_patients_in_two_splits_blocks() -> None:
     manifest = copy_value("patient_id", 71, 0)(clean_manifest())
     found = failed(check_splits(manifest, clean_splits(clean_manifest())))
     assert found == {("splits", "splits_of_an_exam R62: the patient's exams are in one split each"): ("critical", 2)}
+
+
+def test_distinct_values_are_counted_as_pandas_counts_them() -> None:
+    """Of each line the values among those with its key; an empty key has no number, an empty value is none."""
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame({name: generator.choice(["a", "b", "c", None], 60) for name in ("key", "counted")})
+    for kind in ("object", "string"):
+        typed = table.astype(kind)
+        expected = typed.groupby("key")["counted"].transform("nunique")
+        assert distinct_of(typed, "key", "counted").equals(expected.astype("float64"))
+    assert distinct_of(table.iloc[:0], "key", "counted").empty
+    with pytest.raises(TypeError):
+        distinct_of(pd.DataFrame({"key": [[]], "counted": [1]}), "key", "counted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -253,6 +254,18 @@ def test_a_manifest_made_in_parts_is_the_one_made_at_once(store: ExamStore, monk
     assert parquet.read_schema(store.manifest_path).pandas_metadata["columns"][-1]["name"] == "days_to_diagnosis"
     by_image = sorted(lines, key=lambda line: str(line["image_id"]))
     assert data_version(in_parts) == data_version(at_once) == version_of(iter(by_image), names)
+
+
+@pytest.mark.parametrize("odd", ["", "a, b", 'say "x"', "two\nlines", "return\r", "\u00e4", None], ids=repr)
+def test_the_data_version_is_that_of_the_text_that_pandas_writes(odd: str | None) -> None:
+    """Digests of every store hang on it, to the byte: texts that need quotes, gaps, and numbers of every length."""
+    numbers = [0.1, -0.0, 0.0, 1e-7, 1e16, float("nan"), float("inf"), 1 / 3]
+    lines = [_line(row) | {"label_source": odd if row == 3 else "x", "pixel_mean": numbers[row]} for row in range(8)]
+    manifest = pd.DataFrame(lines)[list(MANIFEST_NAMES)].astype({column.name: column.dtype for column in MANIFEST_COLUMNS})
+    said = manifest.sort_values("image_id").drop(columns=["row", "gate_warnings", "batch", "batch_date"])
+    text = said.to_csv(index=False, lineterminator="\n")
+    assert data_version(manifest) == hashlib.sha256(text.encode()).hexdigest()
+    assert data_version(manifest.iloc[:0]) == hashlib.sha256(said.iloc[:0].to_csv(index=False).encode()).hexdigest()
 
 
 def test_refused_files_are_listed_by_pseudonym(store: ExamStore) -> None:
