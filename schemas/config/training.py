@@ -189,6 +189,13 @@ class TrainConfig(FitConfig):
         json_schema_extra=ADDED_LATER,
         description="Share of a finding's negatives that an epoch may lack before training refuses",
     )
+    tuning_negatives_per_positive: float | None = Field(
+        None,
+        ge=0,
+        json_schema_extra=ADDED_LATER,
+        description="After each epoch, measure on all tuning exams with a finding and so many without one for each, drawn "
+        "once; null = on all, as the paper",
+    )
     loss_form: LossForm | None = Field(
         None, description="paper (eq. 1) or journal (+ y_fusion); null = journal iff model.fusion"
     )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmic_model.sampling import EpochSampler, draw_folds, split_patients
+from gmic_model.sampling import EpochSampler, draw_folds, measured_exams, split_patients
 from schemas.errors import ConfigError, TrainingError
 from schemas.exam import ExamRecord, Finding, Laterality, Split
 
@@ -284,3 +284,14 @@ def test_whoever_may_be_one_person_is_in_one_fold() -> None:
     for seed in range(5):
         dealt = draw_folds(exams, 4, seed=seed, person_by_patient=persons)
         assert dealt["P0"] == dealt["P7"]
+
+
+def test_tuning_is_measured_on_every_positive_and_a_fixed_draw_of_negatives() -> None:
+    """Three for each with a finding, whatever the order; nobody of whom nothing is known; all where there are too few."""
+    known = [exam(number, MALIGNANT if number < 4 else NOTHING) for number in range(40)]
+    exams = [*known, *(exam(number, None, left=None) for number in range(40, 60))]
+    drawn = measured_exams(exams, 3.0, seed=5)
+    assert len(drawn) == 16 and {f"E{number}" for number in range(4)} < drawn
+    assert drawn == measured_exams(exams[::-1], 3.0, seed=5) != measured_exams(exams, 3.0, seed=6)
+    everyone = {f"E{number}" for number in range(40)}
+    assert drawn < everyone == measured_exams(exams, 100.0, seed=5) and len(measured_exams(exams, 0.0, seed=5)) == 4

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from gmic_model.learning.exam_loader import ExamViews
 from gmic_model.learning.step_plan import ShuffledExams
 from gmic_model.networks.birads_classifier import BIRADS_GROUPS, birads_group
 from gmic_model.preprocess import preprocess_version
-from gmic_model.sampling import EpochSampler
+from gmic_model.sampling import EpochSampler, measured_exams
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.recipe import AugmentConfig
 from schemas.config.run import RunConfig
@@ -26,11 +26,17 @@ from schemas.reports.training import EnsembleMember, ImageReference, SeenPatient
 from tasks.adapters.models.image_reference import image_reference
 from tasks.adapters.models.seen_patients import SeenBy, seen_patients
 from tasks.adapters.store.exam_store import ExamStore, open_store
-from tasks.adapters.store.manifest import exam_records, manifest_with_splits, read_manifest
+from tasks.adapters.store.manifest import exam_records, manifest_with_splits, read_manifest, texts_of
 from tasks.adapters.store.same_patient import read_same_patients
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.store.views import StoredViews, stored_views
 from tasks.adapters.workspace import exam_store_dir
+
+_NOT_ASKED: Final = (
+    "source_sha256", "pixel_sha256", "written_sha256", "mask_sha256", "exam_date", "gate_warnings", "batch", "batch_date",
+    "label_source", "density", "lesion_boxes",
+)  # fmt: skip
+"""Columns of the manifest that no training sees: of a million images the rest takes half of the memory."""
 
 
 class DrawsEpochs(Protocol):
@@ -87,7 +93,12 @@ def training_data(config: RunConfig, splits: SplitReport, *, begun: Path | None 
     )
     said = zip(*(training[finding.value].tolist() for finding in FINDINGS), strict=True)
     labels = dict(zip(training["row"].tolist(), said, strict=True))
-    return _data(config, store, training, tuning, [exam.exam_id for exam in exams], sampler, labels, config.train)
+    data = _data(config, store, training, tuning, [exam.exam_id for exam in exams], sampler, labels, config.train)
+    if (ratio := config.train.tuning_negatives_per_positive) is None:
+        return data
+    # Whoever may be drawn chooses among the weights: all of them stay on the list of whom these have seen.
+    measured = measured_exams(exam_records(data.tuning), ratio, seed=config.train.seed)
+    return replace(data, tuning=data.tuning[data.tuning["exam_id"].isin(measured)].reset_index(drop=True))
 
 
 def pretraining_data(config: RunConfig, pretrain: PretrainConfig, splits: SplitReport) -> TrainingData:
@@ -140,7 +151,7 @@ def require_same_preprocessing(store: ExamStore, config: PreprocessConfig) -> No
 def _open(config: RunConfig, splits: SplitReport, begun: Path | None = None) -> tuple[ExamStore, pd.DataFrame, pd.DataFrame]:
     store = open_store(exam_store_dir(config))
     require_same_preprocessing(store, config.preprocess)
-    manifest = manifest_with_splits(splits, read_manifest(store))
+    manifest = manifest_with_splits(splits, read_manifest(store, without=_NOT_ASKED))
     if begun is not None:
         manifest = manifest[manifest["patient_id"].isin(_seen_before(store, begun, manifest["patient_id"].unique()))]
     training, tuning = (manifest[manifest["split"] == part.value] for part in (Split.TRAIN, Split.TUNING))
@@ -170,12 +181,12 @@ def _seen_before(store: ExamStore, begun: Path, patients: Iterable[str]) -> froz
 
 
 def _view_facts(lines: pd.DataFrame) -> ViewFacts:
-    rows = [int(row) for row in lines["row"]]
+    rows = lines["row"].tolist()
     by_position = lines.groupby("view_position")["row"]
     return ViewFacts(
-        position_of_row=dict(zip(rows, lines["view_position"], strict=True)),
-        side_of_row=dict(zip(rows, lines["laterality"], strict=True)),
-        rows_of_position={str(position): sorted(int(row) for row in group) for position, group in by_position},
+        position_of_row=dict(zip(rows, texts_of(lines["view_position"]), strict=True)),
+        side_of_row=dict(zip(rows, texts_of(lines["laterality"]), strict=True)),
+        rows_of_position={str(position): sorted(group.tolist()) for position, group in by_position},
     )
 
 
@@ -190,7 +201,7 @@ def _data(
     fit: FitConfig,
 ) -> TrainingData:
     rows_by_exam: dict[str, list[int]] = {exam_id: [] for exam_id in exam_ids}
-    for exam_id, row in zip(training["exam_id"], training["row"].tolist(), strict=True):
+    for exam_id, row in zip(texts_of(training["exam_id"]), training["row"].tolist(), strict=True):
         rows_by_exam[exam_id].append(row)
     views = stored_views(store, pd.concat([training, tuning]), config.preprocess.window_px, reader=fit.store_reader)
     train = ExamViews(
