@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Hundreds of interpreters start in a run of the suite: the first compiles a module, the others read what it made.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-quick test-long check format reference clean
+.PHONY: demo test test-quick test-long measure-growth check format reference clean
 
 demo: $(VENV)/installed
 	$(BIN)/mammo demo $(DEMO)
@@ -30,6 +30,11 @@ test-quick: $(VENV)/installed
 test-long: $(VENV)/installed
 	$(BIN)/pytest -m e2e tests/deployments
 	$(BIN)/pytest -m long --ignore tests/deployments
+
+# 100,000 images of 256 x 256 ingested in ten runs, an afternoon of one core; fewer: make measure-growth IMAGES=2000
+IMAGES ?= 100000
+measure-growth: $(VENV)/installed
+	$(BIN)/python -m benchmarks.ingest.bench_ten_runs --images $(IMAGES)
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

@@ -331,6 +331,12 @@ VERBS: Final = (
         help="List the shipped configs with their first line.",
         runs="deployments.configuration:configs",
     ),
+    Verb(
+        name="plan",
+        group=MACHINE,
+        help="What so many images take, before anything is bought: hours, terabytes, objects, money.",
+        runs="deployments.commands.scale.plan:plan",
+    ),
 )
 
 FLOWS_WITHOUT_A_VERB: Final = {

@@ -5,7 +5,7 @@
 
 Small images (256 x 256), so that what grows with their number shows: a full-size image costs ten times as much, its share of
 scan, ledger and manifest stays the same. Drawing and writing the DICOM files is not counted. All steps of the flow run in this
-process, one after another; CPU times count the gate's child. ``--json FILE`` keeps the numbers for ``million_plan.py``.
+process, one after another; CPU times count the gate's child. ``--json FILE`` keeps the numbers for ``mammo plan``.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[500, 2000, 8000])
     parser.add_argument("--earlier", type=int, default=10)
     parser.add_argument("--scheduler", type=int, help="this many empty shards through Dask, and nothing else")
-    parser.add_argument("--json", type=Path, help="numbers for million_plan.py are added here")
+    parser.add_argument("--json", type=Path, help="numbers for mammo plan are added here")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     numbers: dict[str, Any]

@@ -9,7 +9,7 @@ a tmpfs. It runs in turns with the others, on the same files; ratios are of the 
 beside them (both processes). The released recipe needs pypng (``pip install pypng``), and runs as described and ``gently``:
 with OpenCV's PNG writer (see released_recipe.py). pydicom's default is what its installed plug-ins make it: see bench_decode.py
 for a fair set.
-``--json FILE`` keeps the numbers for ``million_plan.py``.
+``--json FILE`` keeps the numbers for ``mammo plan``.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--dask", action="store_true", help="G9 only")
     parser.add_argument("--shards", type=int, default=12, help="with --dask")
     parser.add_argument("--folder", type=Path, default=MEMORY, help="where to work: memory unless the disk is meant")
-    parser.add_argument("--json", type=Path, help="numbers for million_plan.py are added here")
+    parser.add_argument("--json", type=Path, help="numbers for mammo plan are added here")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     wanted = SYNTAXES if options.syntaxes == "all" else options.syntaxes.split(",")

@@ -7,7 +7,7 @@ Bytes are compared with the source's pixels (rows x columns x 2); bytes and rand
 as PNG (OpenCV's default level). The PNG loader is the released recipe's, on the crops: read, flip, window with random shift and
 size, float32, standardise (``released_recipe``). Ours is training's: "uint16" are the stored pixels of windows with the same
 random shift and size, as a GPU is given them, which resizes and standardises; "float32" does that on this CPU too.
-Prints medians of the rounds; ``--json FILE`` keeps the numbers for ``million_plan.py``.
+Prints medians of the rounds; ``--json FILE`` keeps the numbers for ``mammo plan``.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--image", type=Path, nargs="+", help="take these files' pixels instead of phantoms; left CC views")
     parser.add_argument("--loaders", action="store_true", help="G7 and G8 only")
     parser.add_argument("--images", type=int, default=96, help="with --loaders: images a round")
-    parser.add_argument("--json", type=Path, help="numbers for million_plan.py are added here")
+    parser.add_argument("--json", type=Path, help="numbers for mammo plan are added here")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

@@ -1,0 +1,1 @@
+"""Before anything is bought: what a number of images takes."""
