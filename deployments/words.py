@@ -37,6 +37,8 @@ def prediction_text(report: PredictReport) -> str:
         f"{breast}: " + ", ".join(f"{finding} {score:.3f}" for finding, score in scores.items())
         for breast, scores in report.breast_scores.items()
     ]
+    if report.images_scored > len(report.images):
+        lines.append(f"These are the last of {report.images_scored:,} images; all are in {report.scores_path}")
     return "\n".join([*lines, *report.missing, f"Report: {report.report_path}"])
 
 

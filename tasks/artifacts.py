@@ -33,13 +33,13 @@ from tasks.adapters.workspace import HEALTH
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_UPDATES = 2.0
-_ROWS_SHOWN = 200
+ROWS_SHOWN = 200
 
 
 def show_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
     """A table artifact, its first 200 rows."""
     if TaskRunContext.get() is not None:
-        create_table_artifact(key=_marked(key), table=[dict(row) for row in rows[:_ROWS_SHOWN]], description=description)
+        create_table_artifact(key=_marked(key), table=[dict(row) for row in rows[:ROWS_SHOWN]], description=description)
 
 
 def show_markdown(key: str, markdown: str, description: str) -> None:

@@ -20,20 +20,22 @@ from tasks.adapters.pages.panels import score_and_draw
 from tasks.adapters.pages.report_page import render_prediction
 from tasks.adapters.provenance import now
 from tasks.adapters.scoring.prediction import (
+    begin_scores,
     image_scores,
     kept_recalibration,
-    mean_breast_scores,
+    numbers_of,
     score_table,
     scored_before,
     scored_with,
     weights_note,
+    what_is_missing,
     write_scores,
 )
 from tasks.adapters.store.exam_store import open_store
-from tasks.adapters.store.manifest import lines_of, read_manifest
-from tasks.adapters.store.views import cut_views, missing_views, seen_fractions, stored_views
+from tasks.adapters.store.manifest import read_manifest
+from tasks.adapters.store.views import seen_fractions, stored_views
 from tasks.adapters.workspace import Workspace, exam_store_dir
-from tasks.artifacts import add_to_run_name, progress, show_link, show_table
+from tasks.artifacts import ROWS_SHOWN, add_to_run_name, progress, show_link, show_table
 from tasks.stage import GPU_TAG, read_workspaces
 
 logger = logging.getLogger(__name__)
@@ -68,29 +70,26 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path)
     recalibration = kept_recalibration(model, config.calibrated_prevalence) if config.calibrated else {}
     manifest = read_manifest(open_store(ingested.store_dir))
     folder = Workspace(config.workspace_dir).stage_dir("predict")
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = scored_with(model.sha256, config)
-    known, panels = scored_before(folder, weights, manifest)
+    begin_scores(folder, scored_with(model.sha256, config))
+    known = scored_before(folder, manifest, with_panels=config.predicted_panels)
     new = manifest[~manifest["row"].isin(known["row"])]
     store, reader = open_store(exam_store_dir(config)), config.train.store_reader
     views = stored_views(store, new, config.preprocess.window_px, reader=reader)
     said = SaidScores.of(config, model, recalibration, ingested.data_version, flow_run.id or "")
-    lines = lines_of(new)
     with progress("predict", len(new), "images") as tracker:
-        scored, drawn = score_and_draw(config, model.network, views, lines, folder, tracker.advance_to, said.image)
+        score_and_draw(config, model.network, views, new, folder, tracker.advance_to, said.images)
     manifest = manifest.assign(breast_seen_fraction=seen_fractions(manifest, config.preprocess.window_px))
-    table = score_table(manifest, known, scored, sha256=model.sha256, data_version=ingested.data_version)
-    said.exams(table, set(new["row"]))  # first: no score is given out that is not in the log
-    scores_path, page_path = write_scores(folder, weights, table), folder / "report.html"
+    kept = scored_before(folder, manifest, with_panels=False)
+    table = score_table(manifest, kept, sha256=model.sha256, data_version=ingested.data_version)
+    said.exams(table, set(kept.loc[~kept["is_entered"], "row"]))  # first: no score is given out that is not in the log
+    scores_path, page_path = write_scores(folder, table), folder / "report.html"
     report = PredictReport(
-        images=image_scores(table),
-        breast_scores=mean_breast_scores(table, recalibration),
-        missing=(*missing_views(lines_of(manifest)), *cut_views(lines_of(manifest))),
+        **numbers_of(table, recalibration, panels_in=folder if config.predicted_panels else None),
+        missing=what_is_missing(manifest),
         seen=ingested.seen,
         quarantined_by_reason=ingested.quarantined_by_reason,
         advice=ingested.advice,
         images_new=len(new),
-        panels=(*panels, *(image.panel_path for image in drawn)),
         scores_path=scores_path,
         report_path=page_path,
     )
@@ -98,9 +97,9 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path)
         logger.warning("%s", sentence)
     note = weights_note(model, recalibration, config.calibrated_prevalence)
     render_prediction(report, config=config, checkpoint_note=note, output_path=page_path, created=now())
-    new_scores = [score.model_dump() for score in report.images[len(known) :]]
-    show_table("scores", new_scores, f"{len(report.images)} images, {len(new)} new")
-    add_to_run_name(f"{len(report.images)}-images-{len(new)}-new")
+    fresh = table[table["row"].isin(new["row"])].head(ROWS_SHOWN)
+    show_table("scores", [score.model_dump() for score in image_scores(fresh)], f"{len(table)} images, {len(new)} new")
+    add_to_run_name(f"{len(table)}-images-{len(new)}-new")
     show_link("prediction", page_path, "Scores and panels")
     Workspace(config.workspace_dir).write_report("predict", report)
     return report

@@ -92,6 +92,11 @@ class RunConfig(Config):
         json_schema_extra=ADDED_LATER,
         description="With calibrated: the share of breasts with the finding here, by finding; empty = the tuning split's",
     )
+    predicted_panels: bool = Field(
+        True,
+        json_schema_extra=ADDED_LATER,
+        description="Predict: draw each image's panel and keep its maps; false = scores alone, and nothing to return to a PACS",
+    )
     pacs: PacsConfig | None = Field(
         None, json_schema_extra=ADDED_LATER, description="Other systems that exams come from and results go to; null = none"
     )

@@ -77,7 +77,10 @@ class ImageScore(Report):
 class PredictReport(Report):
     """What ``predict`` scored."""
 
-    images: tuple[ImageScore, ...]
+    images: tuple[ImageScore, ...] = Field(description="The last ones, 10,000 or a few more: all stand in the table of scores")
+    images_scored: int = Field(
+        0, json_schema_extra=ADDED_TO_REPORT, description="In the table of scores; 0 = a former release's, all are in images"
+    )
     images_new: int = Field(0, description="Scored by this run; the rest had been scored by the same weights")
     breast_scores: dict[str, dict[str, float]] = Field(description="'<exam_id> <laterality>' -> finding -> score")
     missing: tuple[str, ...] = Field(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gmic_model.metrics.calibration import Recalibration
 from schemas.config.run import RunConfig
@@ -19,8 +21,7 @@ from tasks.adapters.lifecycle.in_use import locked_thresholds, wanted_preprocess
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
 from tasks.adapters.models.whole_models import WholeModel
 from tasks.adapters.scoring.prediction import mean_breast_scores
-from tasks.adapters.scoring.scored_views import ScoredView
-from tasks.adapters.store.manifest import lines_of
+from tasks.adapters.store.manifest import LINES_AT_ONCE, lines_of
 from tasks.adapters.workspace import Workspace, write_atomically
 
 
@@ -70,34 +71,36 @@ class SaidScores:
             logged_path=workspace.stage_dir("predict") / "logged",
         )
 
-    def image(self, view: ScoredView, line: Mapping[str, Any]) -> None:
-        """One image that was just scored.
-
-        Raises:
-            StoreError: The log cannot be written: the score may not be given out.
-        """
-        scores = {finding.value: float(score) for finding, score in zip(FINDINGS, view.score_C, strict=True)}
-        self.log.append([self._image(line, scores)])
-
-    def exams(self, table: pd.DataFrame, new_rows: set[int]) -> None:
-        """Exams with an image that was just scored, as they stand now; all of them where the log does not know them yet.
-
-        Scores that a former release left without a log are entered with their images, so that none is given out unlogged.
+    def images(self, scored: Sequence[tuple[Mapping[str, Any], NDArray[np.float64]]]) -> None:
+        """Images that were just scored, with their lines of the manifest.
 
         Raises:
             StoreError: The log cannot be written: the scores may not be given out.
         """
-        entries: list[dict[str, Any]] = []
+        names = [finding.value for finding in FINDINGS]
+        self.log.append([self._image(line, dict(zip(names, score_C.tolist(), strict=True))) for line, score_C in scored])
+
+    def exams(self, table: pd.DataFrame, new_rows: set[int]) -> None:
+        """Exams with an image that was just scored, as they stand now; all of them where the log does not know them yet.
+
+        Scores that a former release left without a log are entered with their images, so that none is given out unlogged. A
+        thousand exams are made into lines at a time, whatever their number.
+
+        Raises:
+            StoreError: The log cannot be written: the scores may not be given out.
+        """
         if not self._knows_earlier():
-            names = [f"{finding.value}_score" for finding in FINDINGS]
-            for line in lines_of(table[~table["row"].isin(list(new_rows))]):
-                scores = {finding.value: float(line[name]) for finding, name in zip(FINDINGS, names, strict=True)}
-                entries.append({**self._image(line, scores), "scored_before_the_log": True})
+            names = {finding.value: f"{finding.value}_score" for finding in FINDINGS}
+            for part in _in_parts(table[~table["row"].isin(list(new_rows))], "image_id"):
+                earlier = [
+                    self._image(line, {finding: float(line[name]) for finding, name in names.items()})
+                    for line in lines_of(part)
+                ]
+                self.log.append([{**entry, "scored_before_the_log": True} for entry in earlier])
             new_rows = set(table["row"])
-        touched = set(table.loc[table["row"].isin(list(new_rows)), "exam_id"])
-        entries += self._exams(table[table["exam_id"].isin(touched)])
-        if entries:
-            self.log.append(entries)
+        touched = table.loc[table["row"].isin(list(new_rows)), "exam_id"]
+        for chosen in _in_parts(table[table["exam_id"].isin(touched)], "exam_id"):
+            self.log.append(self._exams(chosen))
         write_atomically(self.logged_path, self._name.encode())
 
     def passing(self, table: pd.DataFrame, lines: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -176,6 +179,15 @@ class SaidScores:
             "gate_warnings": " ".join(sorted({code for codes in images["gate_warnings"] for code in str(codes).split()})),
             **self.common,
         }
+
+
+def _in_parts(table: pd.DataFrame, key: str) -> Iterator[pd.DataFrame]:
+    """A thousand keys at a time with all their lines, in the order in which they first come."""
+    place_N = pd.factorize(table[key])[0]
+    table, place_N = table.iloc[np.argsort(place_N, kind="stable")], np.sort(place_N)
+    for first in range(0, int(place_N[-1]) + 1 if len(place_N) else 0, LINES_AT_ONCE):
+        start, end = np.searchsorted(place_N, (first, first + LINES_AT_ONCE))
+        yield table.iloc[start:end]
 
 
 def _by_exam(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os.path
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from urllib.parse import quote
 
 import cv2
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from gmic_model.devices import choose_device
 from gmic_model.networks.network import FindingsNetwork
@@ -23,9 +26,11 @@ from gmic_model.preprocess import network_input
 from schemas.config.network import NetworkConfig
 from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, Laterality, ViewPosition
-from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, ImageScore, PredictReport
+from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, PredictReport
 from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, label_text
+from tasks.adapters.scoring.prediction import PART_IMAGES, PART_S, ScoreParts, panel_path
 from tasks.adapters.scoring.scored_views import ScoredView, Scoring, ViewsReadOnce, score_rows
+from tasks.adapters.store.manifest import LINES_AT_ONCE, lines_of
 from tasks.adapters.store.views import StoredViews
 from tasks.adapters.workspace import write_atomically
 
@@ -102,8 +107,9 @@ def predicted_panels(report: PredictReport) -> list[Panel]:
     """The panels of a prediction, each with its image's scores where the file name tells which it is."""
     budget = _ImageBudget()
     panels = []
+    owners = {image.image_id: image for image in report.images}
     for path in report.panels:
-        image = _panel_owner(path, report.images)
+        image = owners.get(path.stem.partition("-")[0])
         if image is None:
             panels.append(budget.panel(path, exam_id="", title=path.stem, scores=()))
             continue
@@ -130,23 +136,22 @@ def _explained_panel(budget: _ImageBudget, image: ExplainedImage) -> Panel:
     )
 
 
-def _panel_owner(path: Path, images: Iterable[ImageScore]) -> ImageScore | None:
-    """The image whose pseudonym the panel's file name holds."""
-    return next((image for image in images if image.image_id in path.stem), None)
-
-
 @dataclass(slots=True)
 class _ImageBudget:
     """Embeds panels until the page is full."""
 
     used_bytes: int = 0
+    is_full: bool = False
+    """Once a panel has not fitted, no further one is read: of ten thousand that would take minutes."""
     shown: set[Path] = field(default_factory=set)
 
     def panel(self, path: Path, *, exam_id: str, title: str, scores: tuple[tuple[str, float | None, str | None], ...]) -> Panel:
-        jpeg, width_px, height_px = (b"", 0, 0) if path in self.shown else _jpeg(path)
+        is_left_out = self.is_full and path.is_file()
+        jpeg, width_px, height_px = (b"", 0, 0) if path in self.shown or is_left_out else _jpeg(path)
         note = "Shown above." if path in self.shown else "" if jpeg else "The panel's file cannot be read."
-        if jpeg and self.used_bytes + len(jpeg) > PAGE_IMAGES_BYTES:
-            jpeg, note = b"", f"Not embedded, to keep this page small: see {path.name} in the explain folder."
+        self.is_full = self.is_full or self.used_bytes + len(jpeg) > PAGE_IMAGES_BYTES
+        if self.is_full and (jpeg or is_left_out) and path not in self.shown:
+            jpeg, note = b"", f"Not embedded, to keep this page small: see {path.name} in the {path.parent.name} folder."
         self.used_bytes += len(jpeg)
         if jpeg:
             self.shown.add(path)
@@ -198,12 +203,12 @@ def draw_view(
         scores=dict(zip(FINDINGS, scores.values(), strict=True)),
         labels={finding: _KNOWN_LABEL.get(int(line[finding.value])) for finding in FINDINGS},
     )
-    name = f"{line['image_id']}-{line['laterality']}-{line['view_position']}"
-    panel_path, saliency_path = folder / f"{name}.png", folder / f"{name}.npz"
+    picture_path = panel_path(folder, line["image_id"], line["laterality"], line["view_position"])
+    saliency_path = picture_path.with_suffix(".npz")
     encoded, png = cv2.imencode(".png", panel_HW3[:, :, ::-1])
     if not encoded:
-        raise OSError(f"cannot encode {panel_path}")
-    write_atomically(panel_path, png.tobytes())
+        raise OSError(f"cannot encode {picture_path}")
+    write_atomically(picture_path, png.tobytes())
     geometry = prepared.geometry
     arrays = io.BytesIO()
     np.savez_compressed(
@@ -229,34 +234,60 @@ def draw_view(
         exam_id=line["exam_id"],
         laterality=line["laterality"],
         view_position=line["view_position"],
-        panel_path=panel_path,
+        panel_path=picture_path,
         saliency_path=saliency_path,
         scores=scores,
         labels=labels,
     )
 
 
+Scored = tuple[Mapping[str, Any], NDArray[np.float64]]
+"""An image's line of the manifest, and its score of each finding."""
+
+
 def score_and_draw(
     config: RunConfig,
     network: FindingsNetwork,
     views: StoredViews,
-    lines: Sequence[Mapping[str, Any]],
+    new: pd.DataFrame,
     folder: Path,
-    drawn: Callable[[int], None],
-    said: Callable[[ScoredView, Mapping[str, Any]], None],
-) -> tuple[list[ScoredView], list[ExplainedImage]]:
-    """Image by image, so that one picture is in memory at a time; ``drawn`` is told after each how many are done.
+    done: Callable[[int], None],
+    said: Callable[[Sequence[Scored]], None],
+) -> None:
+    """Image by image, so that one picture is in memory at a time, and the scores of some; the rest is on the disk.
 
-    ``said`` is told of each score, with the image's line, before anything of it is drawn.
+    ``said`` is told of scores before anything of them is drawn or written; ``done`` after each image how many there are.
+
+    Args:
+        config: The run; it says whether panels are drawn.
+        network: The weights.
+        views: Where the pixels are.
+        new: Lines of the manifest, of images to score.
+        folder: Where panels and scores go.
+        done: The progress.
+        said: The log.
     """
-    kept = ViewsReadOnce(views)
-    by_row = {int(line["row"]): line for line in lines}
-    scored, images = [], []
+    kept, parts, held, written_s = ViewsReadOnce(views), ScoreParts(folder), list[Scored](), time.monotonic()
+
+    def write() -> None:
+        if held and not config.predicted_panels:
+            said(held)
+        if held:
+            parts.add(held)
+            held.clear()
+
     device, how = choose_device(config.train), Scoring.of(config)
-    for view in score_rows(network, kept, list(by_row), batch_images=1, device=device, scoring=how):
-        said(view, by_row[view.row])
-        scored.append(view)
-        images.append(draw_view(view, by_row[view.row], kept, config_of(network), folder))
-        kept.let_go(view.row)
-        drawn(len(scored))
-    return scored, images
+    for start in range(0, len(new), LINES_AT_ONCE):
+        by_row = {int(line["row"]): line for line in lines_of(new.iloc[start : start + LINES_AT_ONCE])}
+        rows = score_rows(network, kept, list(by_row), batch_images=1, device=device, scoring=how)
+        for count, view in enumerate(rows, start + 1):
+            held.append((by_row[view.row], view.score_C))
+            if config.predicted_panels:
+                said(held[-1:])
+                draw_view(view, by_row[view.row], kept, config_of(network), folder)
+            kept.let_go(view.row)
+            if len(held) == PART_IMAGES or time.monotonic() > written_s + PART_S:
+                write()
+                written_s = time.monotonic()
+            done(count)
+    write()

@@ -24,6 +24,7 @@ from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.inbox.withdrawals.removal import pending, take_out
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_line
 from tasks.adapters.lock import is_held, without_readers
+from tasks.adapters.scoring.prediction import forget_in_parts
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.store.parts import is_unmade
@@ -152,6 +153,7 @@ def _forget_predictions(workspace: Workspace, images: Collection[str]) -> None:
     for path in folder.glob("*"):
         if _is_of(path, images):
             path.unlink()
+    forget_in_parts(folder, images)
     try:
         report = workspace.read_report("predict", PredictReport)
         table = pd.read_parquet(folder / "scores.parquet")
@@ -164,6 +166,7 @@ def _forget_predictions(workspace: Workspace, images: Collection[str]) -> None:
     (folder / "report.html").unlink(missing_ok=True)
     scores = {breast: score for breast, score in report.breast_scores.items() if breast.split()[0] not in exams}
     changes = {
+        "images_scored": report.images_scored and len(left),
         "images": tuple(image for image in report.images if image.image_id not in images),
         "panels": tuple(path for path in report.panels if not _is_of(path, images)),
         "breast_scores": scores,

@@ -17,6 +17,7 @@ from schemas.errors import StoreError
 from schemas.exam import FINDINGS, Laterality, ViewPosition
 from schemas.reports.pages import PredictReport
 from tasks.adapters.results.exam_result import Patch, ViewResult
+from tasks.adapters.scoring.prediction import panel_path
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import lines_of, read_manifest
 from tasks.adapters.store.views import StoredViews, stored_views
@@ -95,7 +96,7 @@ def kept_prediction(config: RunConfig) -> KeptPrediction | None:
     folder = Workspace(config.workspace_dir).stage_dir("predict")
     try:
         table = pd.read_parquet(folder / "scores.parquet")
-        report = Workspace(config.workspace_dir).read_report("predict", PredictReport)
+        Workspace(config.workspace_dir).read_report("predict", PredictReport)  # without it a prediction has not ended
     except FileNotFoundError:
         return None
     store = open_store(exam_store_dir(config))
@@ -110,7 +111,10 @@ def kept_prediction(config: RunConfig) -> KeptPrediction | None:
         exams={exam_id: _exam(exam_id, found, dates) for exam_id, found in by_exam.items()},
         places={image_id: (line["laterality"], line["view_position"]) for image_id, line in lines.items()},
         _lines=lines,
-        _arrays={path.stem.partition("-")[0]: path.with_suffix(".npz") for path in report.panels},
+        _arrays={
+            image_id: panel_path(folder, image_id, line["laterality"], line["view_position"]).with_suffix(".npz")
+            for image_id, line in lines.items()
+        },
         _views=stored_views(store, manifest, config.preprocess.window_px, reader=config.train.store_reader),
     )
 

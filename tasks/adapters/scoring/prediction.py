@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gmic_model.metrics.calibration import Recalibration, recalibrated
 from gmic_model.metrics.ranking import breast_scores
 from gmic_model.preprocess import preprocess_version
 from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, Finding
-from schemas.reports.pages import ImageScore, PredictReport
+from schemas.layout import SEEN_ENOUGH, VIEWS_PER_EXAM
+from schemas.reports.pages import ImageScore
 from tasks.adapters.models.locking import kept_recalibrations
 from tasks.adapters.models.whole_models import WholeModel
 from tasks.adapters.scoring.score_tables import SCORE_COLUMNS, image_table
-from tasks.adapters.scoring.scored_views import ScoredView
 from tasks.adapters.store.manifest import lines_of
-from tasks.adapters.workspace import Workspace, write_atomically
+from tasks.adapters.store.views import cut_views, missing_views
+from tasks.adapters.workspace import replaced, write_atomically
+
+REPORTED_IMAGES: Final = 10_000
+"""Named one by one in report and page; all others stand in the table of scores."""
+PART_IMAGES: Final = 500
+"""Of one file of scores that a run writes before it ends, at most."""
+PART_S: Final = 30.0
+"""After which it is written with fewer images: what a kill may cost."""
+_MOST_SENTENCES: Final = 1_000
+_TABLE: Final = "scores.parquet"
+_PARTS: Final = "parts"
 
 
 def scored_with(weights_sha256: str, config: RunConfig) -> str:
@@ -28,46 +43,153 @@ def scored_with(weights_sha256: str, config: RunConfig) -> str:
     return f"{weights_sha256} {preprocess_version(config.preprocess)}{precision}"
 
 
-def scored_before(folder: Path, weights: str, manifest: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Path, ...]]:
-    """Rows, scores and panels of images that these very weights have scored and that are still in the store.
+def begin_scores(folder: Path, weights: str) -> None:
+    """Forgets what other weights left, before their pictures are drawn over: a run that is broken off leaves no mixture."""
+    path = folder / "weights"
+    with suppress(OSError):
+        if path.read_text() == weights:
+            return
+    path.unlink(missing_ok=True)
+    for left in (folder / _TABLE, *_parts(folder)):
+        left.unlink(missing_ok=True)
+    write_atomically(path, weights.encode())
 
-    A row is given out once (``inbox.ledger``): the same row is the same image. Anything odd means: score all again. What other
-    weights left is forgotten before their pictures are drawn over, so that a run that is broken off leaves no mixture.
+
+def scored_before(folder: Path, manifest: pd.DataFrame, *, with_panels: bool) -> pd.DataFrame:
+    """Row and scores of the images that these weights have scored, that are still in the store, and that need no drawing.
+
+    A row is given out once (``inbox.ledger``): the same row is the same image. ``is_entered`` says whether a run that ended has
+    them in its table; the others are of one that was broken off. A table or a part that is damaged is scored again.
+
+    Args:
+        folder: Where, after ``begin_scores``.
+        manifest: What is published.
+        with_panels: An image without its panel is scored again.
     """
-    columns = ["row", *SCORE_COLUMNS]
-    nothing = pd.DataFrame(columns=columns), ()
-    try:
-        if (folder / "weights").read_text() != weights:
-            (folder / "weights").unlink()
-            return nothing
-        table = pd.read_parquet(folder / "scores.parquet")
-        report = Workspace(folder.parent).read_report(folder.name, PredictReport)
-    except (OSError, ValueError):
-        return nothing
-    if "row" not in table or len(report.panels) != len(table) or not all(path.exists() for path in report.panels):
-        return nothing
-    kept = table["row"].isin(manifest["row"])
-    return table.loc[kept, columns], tuple(path for path, is_kept in zip(report.panels, kept, strict=True) if is_kept)
+    tables = [_read(folder / _TABLE).assign(is_entered=True)]
+    tables += [_read(path).assign(is_entered=False) for path in _parts(folder)]
+    known = pd.concat(tables, ignore_index=True).drop_duplicates("row").astype({"row": "int64", "is_entered": "bool"})
+    known = known[known["row"].isin(manifest["row"])]
+    if with_panels:
+        drawn = frozenset(path.name for path in folder.glob("*.png"))
+        panels = panels_of(folder, manifest.set_index("row").loc[known["row"]])
+        known = known[np.array([path.name in drawn for path in panels], dtype=bool)]
+    return known.reset_index(drop=True)
 
 
-def score_table(
-    manifest: pd.DataFrame, known: pd.DataFrame, scored: Sequence[ScoredView], *, sha256: str, data_version: str
-) -> pd.DataFrame:
-    """Known images, then new ones, as their panels are; labels, warnings and what was seen are the manifest's of today."""
-    rows = [*known["row"].tolist(), *(view.row for view in scored)]
-    new_NC = np.array([view.score_C for view in scored]).reshape(-1, len(FINDINGS))
-    score_NC = np.concatenate([known[list(SCORE_COLUMNS)].to_numpy(np.float64), new_NC])
+def panel_path(folder: Path, image_id: str, laterality: str, view_position: str) -> Path:
+    """The panel of an image; its arrays lie beside it under the same name."""
+    return folder / f"{image_id}-{laterality}-{view_position}.png"
+
+
+def panels_of(folder: Path, images: pd.DataFrame) -> tuple[Path, ...]:
+    """Those of a table's images, in its order."""
+    lines = images[["image_id", "laterality", "view_position"]].itertuples(index=False, name=None)
+    return tuple(panel_path(folder, *line) for line in lines)
+
+
+class ScoreParts:
+    """Writes scores as they are made, some images at a time: a process that is killed loses those of one part."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / _PARTS
+        self._next = 1 + max((int(path.stem) for path in _parts(folder)), default=-1)
+
+    def add(self, scored: Sequence[tuple[Mapping[str, Any], NDArray[np.float64]]]) -> None:
+        """One part: lines of the manifest with their images' scores.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        score_NC = np.array([score_C for _, score_C in scored], np.float64).reshape(-1, len(FINDINGS))
+        table = pd.DataFrame(score_NC, columns=list(SCORE_COLUMNS))
+        for name in ("row", "image_id"):
+            table[name] = [line[name] for line, _ in scored]
+        write_atomically(self._folder / f"{self._next:06d}.parquet", table.to_parquet(index=False))
+        self._next += 1
+
+
+def forget_in_parts(folder: Path, image_ids: Collection[str]) -> None:
+    """Takes images out of what a run that was broken off left."""
+    for path in _parts(folder):
+        table = _read(path, "image_id")
+        if table["image_id"].isin(list(image_ids)).any():
+            write_atomically(path, table[~table["image_id"].isin(list(image_ids))].to_parquet(index=False))
+
+
+def score_table(manifest: pd.DataFrame, kept: pd.DataFrame, *, sha256: str, data_version: str) -> pd.DataFrame:
+    """The images of ``scored_before``; labels, warnings and what was seen are the manifest's of today."""
+    rows = kept["row"].tolist()
     ordered = manifest.set_index("row").loc[rows].reset_index()
+    score_NC = kept[list(SCORE_COLUMNS)].to_numpy(np.float64)
     table = image_table(ordered, rows, score_NC, model="model", sha256=sha256, data_version=data_version)
     return table.assign(breast_seen_fraction=ordered["breast_seen_fraction"].to_numpy(np.float64))
 
 
-def write_scores(folder: Path, weights: str, table: pd.DataFrame) -> Path:
+def write_scores(folder: Path, table: pd.DataFrame) -> Path:
     """Leaves the table for people and for the next run, which asks ``scored_before``; returns the one for people."""
-    write_atomically(folder / "weights", weights.encode())
-    write_atomically(folder / "scores.parquet", table.to_parquet(index=False))
-    write_atomically(folder / "scores.csv", table.to_csv(index=False, float_format="%.6f").encode())
+    write_atomically(folder / _TABLE, table.to_parquet(index=False))
+    with replaced(folder / "scores.csv") as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        table.to_csv(text, index=False, float_format="%.6f")
+        text.detach()  # which writes what is left, and leaves the file open
+    for part in _parts(folder):
+        part.unlink(missing_ok=True)
+    with suppress(OSError):
+        (folder / _PARTS).rmdir()
     return folder / "scores.csv"
+
+
+def reported(table: pd.DataFrame) -> pd.DataFrame:
+    """The images that report and page name one by one: the last ones, with all images of their exams."""
+    if len(table) <= REPORTED_IMAGES:
+        return table
+    return table[table["exam_id"].isin(table["exam_id"].tail(REPORTED_IMAGES))]
+
+
+def numbers_of(table: pd.DataFrame, kept: Mapping[str, Recalibration], *, panels_in: Path | None) -> dict[str, Any]:
+    """Fields of the report: every image is counted, the last ones are named.
+
+    Args:
+        table: All that is scored.
+        kept: The recalibration of each finding that has one.
+        panels_in: Where their panels lie; None = there are none.
+    """
+    shown = reported(table)
+    return {
+        "images": image_scores(shown),
+        "images_scored": len(table),
+        "breast_scores": mean_breast_scores(shown, kept),
+        "panels": () if panels_in is None else panels_of(panels_in, shown),
+    }
+
+
+def what_is_missing(manifest: pd.DataFrame) -> tuple[str, ...]:
+    """A sentence for each exam that lacks views and each image whose breast is cut; of very many, how many more there are.
+
+    Args:
+        manifest: With ``breast_seen_fraction`` of each image.
+    """
+    view = ["exam_id", "laterality", "view_position"]
+    views = manifest.drop_duplicates(view).groupby("exam_id").size()
+    few = manifest.loc[manifest["exam_id"].isin(views.index[views < VIEWS_PER_EXAM]), view]
+    is_cut = ~(manifest["breast_seen_fraction"] >= SEEN_ENOUGH)
+    sentences = (*missing_views(lines_of(few)), *cut_views(lines_of(manifest.loc[is_cut, [*view, "breast_seen_fraction"]])))
+    if len(sentences) <= _MOST_SENTENCES:
+        return sentences
+    return (*sentences[:_MOST_SENTENCES], f"{len(sentences) - _MOST_SENTENCES:,} more exams lack views, or images are cut.")
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted((folder / _PARTS).glob("*.parquet"))
+
+
+def _read(path: Path, *more: str) -> pd.DataFrame:
+    columns = ["row", *SCORE_COLUMNS, *more]
+    try:
+        return pd.read_parquet(path)[columns]
+    except (OSError, ValueError, KeyError):
+        return pd.DataFrame({name: pd.Series(dtype="float64") for name in columns})
 
 
 def image_scores(table: pd.DataFrame) -> tuple[ImageScore, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from deployments.cli import app
 from deployments.commands.doctor import devices_as_they_began
+from deployments.words import prediction_text
 from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import make_store, small_config, with_baseline
 from schemas.config.evaluation import WatchConfig
@@ -24,9 +26,13 @@ from schemas.errors import ConfigError, StoreError, ValidationFailed
 from schemas.reports.clinic import KeptThreshold, OperatingPointsFile
 from schemas.reports.data import IngestReport
 from schemas.reports.report import Provenance
+from tasks.adapters.lifecycle import said_scores
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
 from tasks.adapters.models.checkpoints import save_checkpoint
 from tasks.adapters.models.model_files import OPERATING_POINTS
+from tasks.adapters.pages import panels
+from tasks.adapters.scoring import prediction
+from tasks.adapters.scoring.scored_views import ScoredView, score_rows
 from tasks.adapters.workspace import Workspace
 from tasks.predict import predict_exams
 from tasks.watch import watch_devices
@@ -146,6 +152,53 @@ def test_scores_of_a_former_release_are_entered_once(site: Site) -> None:
         assert site.predict("first").images_new == 0
     assert len(site.lines("image")) == 8 and all(line["scored_before_the_log"] for line in site.lines("image"))
     assert len(site.lines("exam")) == 2
+
+
+@pytest.mark.parametrize("with_panels", [True, False])
+def test_a_prediction_that_is_broken_off_keeps_what_it_has_scored(
+    site: Site, monkeypatch: pytest.MonkeyPatch, with_panels: bool
+) -> None:
+    """Stopped at the sixth of eight images, it goes on with the fifth; scores are those of a run in one piece."""
+    config = site.config.model_copy(update={"predicted_panels": with_panels})
+    broken = Site(config=config, ingested=site.ingested)
+    whole, folder = broken.predict("first"), Workspace(config.workspace_dir).stage_dir("predict")
+    shutil.rmtree(folder)
+    scored: list[int] = []
+
+    def stopped(*inputs: Any, **options: Any) -> Iterator[ScoredView]:
+        for view in score_rows(*inputs, **options):
+            if len(scored) == 5:
+                raise KeyboardInterrupt
+            scored.append(view.row)
+            yield view
+
+    monkeypatch.setattr(panels, "PART_IMAGES", 2)
+    monkeypatch.setattr(panels, "score_rows", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        broken.predict("first")
+    assert len(scored) == 5 and not (folder / "scores.parquet").exists()
+    monkeypatch.setattr(panels, "score_rows", score_rows)
+    report = broken.predict("first")
+    assert report.images_new == 4 and report.images_scored == 8
+    assert (report.images, report.breast_scores) == (whole.images, whole.breast_scores)
+    assert len(report.panels) == len(list(folder.glob("*.png"))) == (8 if with_panels else 0)
+    assert sorted(path.name for path in folder.iterdir() if path.suffix not in (".png", ".npz")) == [
+        "logged", "report.html", "report.json", "scores.csv", "scores.parquet", "weights",
+    ]  # fmt: skip
+    assert len(site.lines("exam")) == 4 and site.log.check().fault == ""
+
+
+def test_of_very_many_images_the_last_are_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Report and page have the last exams; the table has all, and the page says so. Nothing of it is scored again."""
+    monkeypatch.setattr(prediction, "REPORTED_IMAGES", 3)
+    monkeypatch.setattr(said_scores, "LINES_AT_ONCE", 1)
+    report = site.predict("first")
+    assert len(report.images) == 4 and len(report.panels) == 4 and len(report.breast_scores) == 2
+    assert report.images_scored == len(pd.read_csv(report.scores_path)) == 8 and len(site.lines("exam")) == 2
+    page = Workspace(site.config.workspace_dir).stage_dir("predict").joinpath("report.html").read_text()
+    assert "8 images scored" in page and "the last 4 images" in page
+    assert "the last of 8 images" in prediction_text(report)
+    assert site.predict("first").images_new == 0
 
 
 def test_the_commands_verify_show_and_export(site: Site, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from schemas.exam import Finding
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.report import Provenance
-from tasks.adapters.scoring.prediction import scored_before
+from tasks.adapters.scoring.prediction import ScoreParts, begin_scores, scored_before
 from tasks.adapters.scoring.score_tables import (
     BREAST,
     breast_table,
@@ -116,9 +116,12 @@ def test_the_breast_table_on_disk_is_that_of_the_reported_score(images: pd.DataF
 
 def test_scores_of_other_weights_are_forgotten_before_their_pictures_are_drawn_over(tmp_path: Path) -> None:
     """A prediction that is broken off leaves pictures of both weights: none of them is taken for the former ones' later."""
-    (tmp_path / "weights").write_text("former")
-    known, panels = scored_before(tmp_path, "present", pd.DataFrame({"row": [0]}))
-    assert known.empty and panels == () and not (tmp_path / "weights").exists()
+    line = {"row": 0, "image_id": "I0", "laterality": "L", "view_position": "CC"}
+    manifest = pd.DataFrame([line])
+    for weights, known in (("former", 0), ("former", 1), ("present", 0)):
+        begin_scores(tmp_path, weights)
+        assert len(scored_before(tmp_path, manifest, with_panels=False)) == known
+        ScoreParts(tmp_path).add([(line, np.array([0.1, 0.2]))])
 
 
 def test_breasts_with_a_view_more_than_once_are_counted() -> None:
