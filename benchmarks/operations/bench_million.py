@@ -88,7 +88,7 @@ def make(folder: Path, rows: int) -> None:
         ledger.execute("INSERT INTO given_out VALUES (1, ?, '2026-01-02T03:04:05+00:00')", (rows,))
         for start in range(0, rows, _LINES_AT_ONCE):
             part = manifest.iloc[start : start + _LINES_AT_ONCE]
-            lines = part[["row", *stored]].astype(object).where(part[["row", *stored]].notna(), None).to_dict("records")
+            lines = part[stored].astype(object).where(part[stored].notna(), None).to_dict("records")
             files = [f"F{line['image_id'][1:]}" for line in lines]
             ledger.executemany(
                 """INSERT INTO files (file_id, fingerprint, state, image_id, source_sha256, attempts)
