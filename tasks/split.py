@@ -9,11 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import ValidationFailed
 from schemas.exam import Split
-from schemas.layout import Severity
 from schemas.reports.data import IngestReport, SplitReport
 from tasks.adapters.checks.expectations import check_splits
+from tasks.adapters.checks.split_suite import refuse_leaks
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.labels.division import (
     DIVIDED_BY,
@@ -68,16 +67,7 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
         logger.warning("%d patients leave their split, of whom a network may have learnt: %s", moved, why)
     manifest = published[published["patient_id"].isin(by_patient)]
     splits = pd.DataFrame({"patient_id": list(by_patient), "split": [part.value for part in by_patient.values()]})
-    failed = [
-        check for check in check_splits(manifest, splits, persons) if not check.is_met and check.severity == Severity.BLOCK
-    ]
-    if failed:
-        raise ValidationFailed(
-            "The splits leak",
-            expected="every patient, exam and image in one split",
-            got="; ".join(f"{check.check}: {check.unexpected_count}" for check in failed),
-            remedy="remove images that stand in several patients' exams (docs/reference/data-checks.md), then split again",
-        )
+    refuse_leaks(check_splits(manifest, splits, persons))
     path = Workspace(config.workspace_dir).splits_path
     present = set(published["patient_id"])
     absent = {patient_id: part.value for patient_id, part in kept.items() if patient_id not in present}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import pandas as pd
 
+from schemas.errors import ValidationFailed
 from schemas.exam import Split
 from schemas.layout import SPLIT_NAMES, Severity
+from schemas.reports.data import CheckResult
 from tasks.adapters.checks.check import (
     Recipe,
     Suite,
@@ -30,6 +32,21 @@ def split_suites(manifest: pd.DataFrame, splits: pd.DataFrame, person_by_patient
         Suite(name="splits", table=_patient_table(manifest, splits, person_by_patient), checks=_PATIENT_CHECKS),
         Suite(name="splits", table=_split_sizes(manifest, splits), checks=_SIZE_CHECKS),
     )
+
+
+def refuse_leaks(checks: Iterable[CheckResult]) -> None:
+    """Ends a division in which a patient, exam or image is in two splits.
+
+    Raises:
+        ValidationFailed: A check that blocks is not met.
+    """
+    if failed := [check for check in checks if not check.is_met and check.severity == Severity.BLOCK]:
+        raise ValidationFailed(
+            "The splits leak",
+            expected="every patient, exam and image in one split",
+            got="; ".join(f"{check.check}: {check.unexpected_count}" for check in failed),
+            remedy="remove images that stand in several patients' exams (docs/reference/data-checks.md), then split again",
+        )
 
 
 _SPLIT_TABLE_CHECKS: Final = (
