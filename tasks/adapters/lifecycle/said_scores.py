@@ -19,6 +19,7 @@ from schemas.exam import FINDINGS
 from schemas.layout import SOFTWARE_VERSIONS
 from tasks.adapters.lifecycle.in_use import locked_thresholds, wanted_preprocessing
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
+from tasks.adapters.lifecycle.watching.device_streams import PICTURE, PICTURE_COLUMNS
 from tasks.adapters.models.whole_models import WholeModel
 from tasks.adapters.scoring.prediction import mean_breast_scores
 from tasks.adapters.store.manifest import LINES_AT_ONCE, lines_of
@@ -116,7 +117,9 @@ class SaidScores:
         images = []
         for line in lines_of(table):
             scores = {finding.value: float(line[f"{finding.value}_score"]) for finding in FINDINGS}
-            images.append(self._image(lines[line["row"]], scores))
+            known = lines[line["row"]]
+            picture = {name: known[name] for name in PICTURE_COLUMNS if known.get(name) is not None}
+            images.append({**self._image(known, scores), PICTURE: picture})
         exams = self._exams(table)
         if exams:
             self.log.append([*images, *exams])

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from schemas.exam import Finding
-from schemas.layout import VIEWS_PER_EXAM
+from schemas.layout import DEVICE_COLUMNS, VIEWS_PER_EXAM
 from tasks.adapters.store.manifest import devices_of
 
 SCORE, RECALLED, MISSING_VIEWS = "score", "recalled", "a view is missing"
@@ -70,12 +70,16 @@ def device_streams(lines: Iterable[Mapping[str, Any]], manifest: pd.DataFrame, *
 
     Args:
         lines: Of the prediction log. An exam that was scored again counts once, with its first score.
-        manifest: Says which device made an exam; one that is not published any more is left out.
+        manifest: Says which device made an exam; one that is not published any more is left out. Of an exam that was never
+            in the store, the log's own lines say it.
         since: Exams before the first that was scored at this time (ISO 8601) do not count: the baseline begins anew after a
             known change.
     """
     exams, went_back, newest_utc, latest = [], 0, "", ""
+    passing: dict[str, Mapping[str, Any]] = {}
     for line in lines:
+        if PICTURE in line:
+            passing[line["image_id"]] = {**_place(line), **line[PICTURE]}
         if line.get("kind") != "exam":
             continue
         went_back += line["when_utc"] < latest
@@ -83,7 +87,7 @@ def device_streams(lines: Iterable[Mapping[str, Any]], manifest: pd.DataFrame, *
         if newest_utc >= since:
             exams.append(line)
     model = exams[-1]["model"] if exams else ""
-    pictures = _pictures(manifest)
+    pictures = _pictures(_with_passing(manifest, passing))
     devices: dict[str, DeviceStream] = {}
     seen: set[str] = set()
     for line in exams:
@@ -116,8 +120,22 @@ class _Pictures:
 
 
 _NAMES: Final = ("detector_id", "institution_id")
+PICTURE: Final = "picture"
+"""Key of a log's image line under which ``PICTURE_COLUMNS`` stand, where no manifest says them."""
+PICTURE_COLUMNS: Final = ("manufacturer", "model_name", *(column.name for column in DEVICE_COLUMNS), *IMAGE_MEASURES)
 _SHORT: Final = 7
 """Characters of a pseudonym that tell a device's detectors apart."""
+
+
+def _place(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: line[name] for name in ("exam_id", "laterality", "view_position")}
+
+
+def _with_passing(manifest: pd.DataFrame, passing: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The manifest, and below it the images that were scored without ever being in the store."""
+    published = set(manifest["exam_id"])
+    lines = [line for line in passing.values() if line["exam_id"] not in published]
+    return pd.concat([manifest, pd.DataFrame(lines)], ignore_index=True) if lines else manifest
 
 
 def _pictures(manifest: pd.DataFrame) -> dict[str, _Pictures]:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
 from gmic_model.metrics.clinic.control_chart import BASELINE, ControlChart, rate_chart, value_chart
 from schemas.config.run import RunConfig
@@ -27,7 +28,7 @@ from tasks.adapters.lifecycle.watching.device_streams import (
 )
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
-from tasks.adapters.workspace import Workspace, exam_store_dir
+from tasks.adapters.workspace import StoreFolder, Workspace, exam_store_dir
 
 MOST_POINTS: Final = 240
 """Points of a chart that a report keeps: of the exams between two, the highest sums."""
@@ -43,7 +44,10 @@ def look(config: RunConfig, *, now: datetime) -> WatchReport:
     since = "" if asked.since is None else asked.since.isoformat()
     streams = Streams(model="", clock_went_back=0, devices=())
     if log.files():
-        streams = device_streams(log.lines(), read_manifest(open_store(exam_store_dir(config))), since=since)
+        store_dir = exam_store_dir(config)
+        has_store = StoreFolder(store_dir).settings_path.exists()  # who only scores folders has none
+        manifest = read_manifest(open_store(store_dir)) if has_store else pd.DataFrame({"exam_id": []})
+        streams = device_streams(log.lines(), manifest, since=since)
     return watched(streams, now=now, since=since, baseline=asked.baseline_exams)
 
 

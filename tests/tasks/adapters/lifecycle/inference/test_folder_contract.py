@@ -22,11 +22,13 @@ from gmic_model.preprocess import PreparedView
 from mammo_tests.training_store import with_baseline
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, StoreError
+from schemas.exam import NOT_KNOWN
 from schemas.reports.data import IngestReport
 from schemas.reports.life.inferred import InferResult
 from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal, add_to_log
 from tasks.adapters.lifecycle.inference.warm_process import WarmProcess, asked
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
+from tasks.adapters.lifecycle.watching.device_streams import MEASURES, MISSING_VIEWS, RECALLED, device_streams
 from tasks.adapters.models.checkpoints import save_checkpoint
 from tasks.adapters.workspace import Workspace
 from tasks.predict import predict_exams
@@ -106,6 +108,10 @@ def test_an_exam_gets_the_bits_of_predict_and_its_folder_nothing_of_the_patient(
     assert {f"{exam.exam_id} {side}": scores for side, scores in exam.breasts.items()} == predicted.breast_scores
     assert [line["kind"] for line in site.lines(result.run)] == ["image"] * 4 + ["exam"]
     assert [line["scores"] for line in site.lines(result.run)][-1] == exam.breasts
+    watched = device_streams(PredictionLog(site.workspace.prediction_log_dir).lines(), pd.DataFrame({"exam_id": []}))
+    (streamed,) = watched.devices[0].exams  # its device and its pictures are watched, though no store holds it
+    assert streamed.exam_id == exam.exam_id and set(streamed.values) == {*MEASURES} - {RECALLED}
+    assert watched.devices[0].name != NOT_KNOWN and streamed.values[MISSING_VIEWS] == 0.0
     table = pd.read_csv(tmp_path / "out" / "scores.csv")
     assert sorted(table["file"]) == [1, 2, 3, 4] and set(table["image_id"]) == {image.image_id for image in result.images}
     files = sorted((tmp_path / "out").iterdir())
