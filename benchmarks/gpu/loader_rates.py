@@ -3,7 +3,8 @@
     python -m benchmarks.gpu.loader_rates --workspace W [--device cpu --threads 1 2 --span-s 0.5]
 
 For each: the process's CPU time an image, and that of its busiest thread, which bounds what one process can bring however
-many threads it has. A line of JSON each.
+many threads it has. A line of JSON each. With ``--device cpu`` what the loader's threads do for a GPU is measured, and no
+inputs are made of it: that is the GPU's work.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pandas as pd
 import torch
 
 from benchmarks.network.model_table import Record
-from gmic_model.learning.exam_loader import ExamViews, loaded
+from gmic_model.learning.exam_loader import ExamViews, loaded, stored_batches
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.training import StoreReader
 from schemas.errors import MammoError
@@ -80,14 +81,21 @@ def endless(exams: int, a_step: int = EXAMS_A_STEP, steps: int = 4000) -> list[S
 def rate(views: ExamViews, device: torch.device, threads: int, span_s: float) -> Record:
     """After a first step, what a span of time brings."""
     images, started_s, cpu_s, before = 0, 0.0, 0.0, dict[int, float]()
-    for batch in loaded(views, endless(len(views)), device, threads=threads, ahead=4):
+    plan = endless(len(views))
+    on_gpu = device.type == "cuda"
+    read = (
+        loaded(views, plan, device, threads=threads, ahead=4)
+        if on_gpu
+        else stored_batches(views, plan, threads=threads, ahead=4)
+    )
+    for batch in read:
         if not started_s:
             started_s, cpu_s, before = time.perf_counter(), time.process_time(), thread_times()
             continue
         images += len(batch.row_N)
         if time.perf_counter() - started_s > span_s:
             break
-    if device.type == "cuda":
+    if on_gpu:
         torch.cuda.synchronize()
     took_s, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_s
     busiest_s = max((spent - before.get(thread, 0.0) for thread, spent in thread_times().items()), default=0.0)

@@ -35,7 +35,7 @@ class Config(BaseModel):
 
     def sha256(self) -> str:
         """Digest of the canonical JSON: equal configs have equal digests, whatever the YAML looked like."""
-        return hashlib.sha256(json.dumps(self.identity_content(), sort_keys=True).encode()).hexdigest()
+        return content_sha256(self.identity_content())
 
     def identity_content(self, mode: Literal["json", "python"] = "json") -> dict[str, Any]:
         """What digests and keys are made of: fields that were added after a release are left out while they have their default.
@@ -63,6 +63,11 @@ class Config(BaseModel):
                 named = {"named": content[name]} if content[name] == former else content[name]
                 content[name] = former if is_default else named
         return {name: value for name, value in content.items() if name not in at_default}
+
+
+def content_sha256(content: Mapping[str, Any]) -> str:
+    """Digest of canonical JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from schemas.config.recipe import AugmentConfig, LabelsConfig, PartsConfig, RecipeConfig, StartConfig
-from schemas.config.section import ADDED_LATER, FORMER_DEFAULT, Config
+from schemas.config.section import ADDED_LATER, FORMER_DEFAULT, Config, content_sha256
 
 _KEPT_OUT_BEFORE = frozenset(
     {
@@ -162,18 +162,30 @@ class FitConfig(Config):
 
     def identity(self) -> str:
         """Digest of the fields that change what is learnt, without what the files of ``start`` hold."""
-        return self._without(_WHERE_IT_RUNS)
+        return next(self.identities())
 
-    def former_identity(self) -> str:
-        """What former releases took for it: some fields that change nothing were counted."""
+    def identities(self, fewest_epochs: int | None = None) -> Iterator[str]:
+        """The digest as this release takes it and as former ones did; then both of the same training with fewer epochs.
+
+        With batch statistics of the whole step it is all the same how many processes share it. Former releases counted that,
+        and some more fields that change nothing.
+
+        Args:
+            fewest_epochs: Down to so many; None = no fewer than its own.
+        """
+        alike = self.model_copy(update={"processes": 1, "sync_batch_norm": False}) if self.sync_batch_norm else self
         is_zarr_named = self.store_reader is StoreReader.ZARR  # it was the default, and naming it changed nothing
-        alike = self.model_copy(update={"store_reader": StoreReader.AUTO}) if is_zarr_named else self
-        return alike._without(_KEPT_OUT_BEFORE)
+        former = self.model_copy(update={"store_reader": StoreReader.AUTO}) if is_zarr_named else self
+        contents = alike._content_without(_WHERE_IT_RUNS), former._content_without(_KEPT_OUT_BEFORE)
+        fewest = self.epochs if fewest_epochs is None else fewest_epochs
+        for epochs in range(self.epochs, fewest - 1, -1):
+            for content in contents:
+                yield content_sha256({**content, "epochs": epochs})
 
-    def _without(self, left_out: frozenset[str]) -> str:
+    def _content_without(self, left_out: frozenset[str]) -> dict[str, Any]:
         fields = type(self).model_fields
         names = (left_out | _NAMED_BY_DIGEST) & fields.keys()
-        return self.model_copy(update={name: fields[name].get_default() for name in names}).sha256()
+        return self.model_copy(update={name: fields[name].get_default() for name in names}).identity_content()
 
 
 class TrainConfig(FitConfig):

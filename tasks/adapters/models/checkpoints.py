@@ -248,29 +248,34 @@ def flatten_training(
 
 
 def restore_training(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], *, rank: int = 0) -> dict[str, Tensor]:
-    """Puts flat tensors back into the optimiser; returns the random states of one process.
+    """Puts flat tensors back into the optimiser; returns the random states of one process, of the first if it was not there.
 
     Raises:
-        CheckpointError: The checkpoint holds weights only, or was made by fewer processes.
+        CheckpointError: The checkpoint holds weights only.
     """
-    random_state = {key.split(".")[2]: state for key, state in tensors.items() if key.startswith(f"random.{rank}.")}
-    if not random_state:
+    of_rank: dict[int, dict[str, Tensor]] = {}
+    for key, state in tensors.items():
+        if key.startswith("random."):
+            _, of, kind = key.split(".")
+            of_rank.setdefault(int(of), {})[kind] = state
+    random_state = of_rank.get(rank) or of_rank.get(0)
+    if random_state is None:
         raise CheckpointError(
             "Training cannot go on from this checkpoint",
-            expected=f"a checkpoint with {TRAINING}, made by as many processes",
-            got=f"no random state of process {rank}" if tensors else "weights only",
+            expected=f"a checkpoint with {TRAINING}",
+            got="weights only",
             remedy="start the training anew with --force train",
         )
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
+    moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".")
             weight = weights[int(index)]
             # Files keep no memory layout, and Adam rounds otherwise where moments are laid out otherwise than their weights.
             is_moment = tensor.shape == weight.shape
-            state.setdefault(int(index), {})[name] = torch.empty_like(weight).copy_(tensor) if is_moment else tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            moments.setdefault(int(index), {})[name] = torch.empty_like(weight).copy_(tensor) if is_moment else tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return random_state
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.config.evaluation import EvaluateConfig
+from schemas.config.section import content_sha256
 from schemas.errors import CheckpointError
 from schemas.reports.evaluation import EvaluationReport, RecalibrationFile, TemperatureFile
 from schemas.reports.report import Anchor
@@ -170,7 +171,7 @@ def read_recalibration(folder: Path, sha256: str) -> RecalibrationFile | Tempera
 def sealed(sidecar: Mapping[str, Any]) -> bytes:
     """What a sidecar's file holds: its content and a digest of it, so that nobody goes on with a changed one unawares."""
     content = json.loads(json.dumps({name: value for name, value in sidecar.items() if name != _SEAL}))
-    return json.dumps({**content, _SEAL: _content_sha256(content)}, indent=1).encode()
+    return json.dumps({**content, _SEAL: content_sha256(content)}, indent=1).encode()
 
 
 def read_sidecar(folder: Path) -> dict[str, Any]:
@@ -184,18 +185,14 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError) as missing:
         raise _no_checkpoint(folder, missing) from missing
     seal = content.pop(_SEAL, None)
-    if seal is not None and seal != _content_sha256(content):
+    if seal is not None and seal != content_sha256(content):
         raise CheckpointError(
             f"{folder / SIDECAR} was altered or damaged",
             expected=f"content of sha256 {str(seal)[:12]}...",
-            got=f"{_content_sha256(content)[:12]}...",
+            got=f"{content_sha256(content)[:12]}...",
             remedy="restore it from a backup, or use another checkpoint of the run",
         )
     return content
-
-
-def _content_sha256(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _member(folder: Path) -> EnsembleMember:

@@ -145,11 +145,9 @@ def identities(config: RunConfig, data: RunData, pretrained: PretrainReport | No
     """
     begin, end = config.preprocess.sha256() + config.model.sha256(), start_digest(config.train.start)
     end = "".join([*data, "" if pretrained is None else pretrained.checkpoint_sha256, end])
-    fewest = config.train.epochs if config.train.recipe.schedule == "cosine" else 1
-    for epochs in range(config.train.epochs, fewest - 1, -1):
-        fit = config.train.model_copy(update={"epochs": epochs})
-        for of_fit in (fit.identity(), fit.former_identity()):
-            yield hashlib.sha256(f"{begin}{of_fit}{end}".encode()).hexdigest()
+    fewest = None if config.train.recipe.schedule == "cosine" else 1
+    for of_fit in config.train.identities(fewest):
+        yield hashlib.sha256(f"{begin}{of_fit}{end}".encode()).hexdigest()
 
 
 def training_report(request: TrainingRequest) -> TrainReport:
@@ -237,12 +235,16 @@ def _kept_identity(run_dir: Path, config: RunConfig, data: RunData, pretrained: 
 
 def _run_on_other_data(folder: Path, config: RunConfig, pretrained: PretrainReport | None) -> Run | None:
     """The latest run whose checkpoint says that it is of this very config; by its digest, for it does not keep the config."""
+    seen = set[tuple[str, RunData]]()
     for sidecar_path in sorted(folder.glob(f"*/epoch-*/{SIDECAR}"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
         sidecar = read_sidecar(sidecar_path.parent)
         provenance = sidecar.get("provenance", {})
         began_on = sidecar.get("began_on") or [provenance.get("data_version", ""), provenance.get("splits_sha256", "")]
         data = RunData(*began_on)
         identity = str(sidecar.get("identity", ""))
+        if (identity, data) in seen:
+            continue
+        seen.add((identity, data))
         if identity in identities(config, data, pretrained):
             return Run(identity, sidecar_path.parent.parent, data)
     return None

@@ -62,6 +62,9 @@ def test_two_processes_learn_what_one_does(
     run(request(config, splits, run_dir=tmp_path / "2"))  # torchrun
     assert foreign.who_ran() == {}
     assert_equal_curves(curve(tmp_path / "1"), curve(tmp_path / "2"))
+    longer = small_config(workspace, **{**fit, "epochs": 3})  # as many processes as one likes: one goes on with the work of two
+    serve(request(longer, splits, run_dir=tmp_path / "2", identity=request(config, splits).identity), ALONE)
+    assert len(curve(tmp_path / "2")) == 3
 
 
 # Two gloo processes as torchrun would start them, that cost one import together. argv: repository, request.

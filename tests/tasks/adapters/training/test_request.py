@@ -43,12 +43,17 @@ def served(config: RunConfig, splits: SplitReport, folder: Path) -> Run:
 
 
 def test_where_and_how_it_runs_is_no_other_run(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
-    """Reader, threads, device, compiler, loader: one identity. What former releases took for it is known, and gone on with."""
+    """Reader, threads, device, compiler, loader, processes that share their statistics: one identity.
+
+    What former releases took for it is known, and gone on with.
+    """
     workspace, splits = stored
     config = config_of(workspace)
     own = training_identity(config, splits, None)
     for change in ({"store_reader": "zarr"}, {"num_threads": 7}, {"device": "auto"}, {"compile": True}, {"loader_workers": 5}):
         assert training_identity(config_of(workspace, **change), splits, None) == own, change
+    assert training_identity(config_of(workspace, processes=2, sync_batch_norm=True), splits, None) == own
+    assert training_identity(config_of(workspace, processes=2), splits, None) != own  # each normalises by its own half
     assert training_identity(config_of(workspace, learning_rate=2e-3), splits, None) != own
     former = list(identities(config, data_of(splits), None))[1]
     assert former != own  # they counted device and threads
