@@ -57,7 +57,7 @@ def with_gallery(trial: SiteTrial, evaluation: Evaluation, report: AcceptanceRep
         note=_unlabelled_note(report, config) if evaluated is None else gallery_note(config, member, evaluated),
     )
     lines = lines_of(lines_in_order(manifest, exam_ids))
-    views = stored_views(trial.images.store, manifest, config.preprocess.window_px)
+    views = stored_views(trial.images.store, manifest, config.preprocess.window_px, reader=config.train.store_reader)
     draw_exams(config, member, views, lines, ExamNotes(scores=evaluation.test, by_finding=by_finding), gallery, lambda _: None)
     index_path = gallery.write_index(test_exams=report.cohort.exams)
     return report.model_copy(update={"failures": shown, "gallery_path": index_path})
