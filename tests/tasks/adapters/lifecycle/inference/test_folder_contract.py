@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal, add_to_log
 from tasks.adapters.lifecycle.inference.warm_process import WarmProcess, asked
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
 from tasks.adapters.lifecycle.watching.device_streams import MEASURES, MISSING_VIEWS, RECALLED, device_streams
+from tasks.adapters.lifecycle.watching.watched_devices import look
 from tasks.adapters.models.checkpoints import save_checkpoint
 from tasks.adapters.workspace import Workspace
 from tasks.predict import predict_exams
@@ -100,6 +103,8 @@ def test_an_exam_gets_the_bits_of_predict_and_its_folder_nothing_of_the_patient(
     said = site.mammo(site.exam_dir, tmp_path / "out")
     assert said.exit_code == 0 and "1 exams, 4 images scored, 0 files not used" in said.output, said.output
     result = result_in(tmp_path / "out")
+    (device,) = look(site.config, now=datetime.now(UTC)).devices  # watched, though there is no store at all
+    assert device.name != NOT_KNOWN and device.exams == 1
     predicted = predict_exams.fn(site.config, ingest_here(site.config), site.config.checkpoint)
     assert {image.image_id: image.scores for image in result.images} == {
         image.image_id: image.scores for image in predicted.images
@@ -111,7 +116,7 @@ def test_an_exam_gets_the_bits_of_predict_and_its_folder_nothing_of_the_patient(
     watched = device_streams(PredictionLog(site.workspace.prediction_log_dir).lines(), pd.DataFrame({"exam_id": []}))
     (streamed,) = watched.devices[0].exams  # its device and its pictures are watched, though no store holds it
     assert streamed.exam_id == exam.exam_id and set(streamed.values) == {*MEASURES} - {RECALLED}
-    assert watched.devices[0].name != NOT_KNOWN and streamed.values[MISSING_VIEWS] == 0.0
+    assert streamed.values[MISSING_VIEWS] == 0.0
     table = pd.read_csv(tmp_path / "out" / "scores.csv")
     assert sorted(table["file"]) == [1, 2, 3, 4] and set(table["image_id"]) == {image.image_id for image in result.images}
     files = sorted((tmp_path / "out").iterdir())
@@ -233,6 +238,20 @@ def test_folders_that_cannot_be_are_refused(site: Site, tmp_path: Path) -> None:
     assert isinstance(refused.exception, StoreError)
     alone = CliRunner().invoke(app, ["infer", str(tmp_path / "out.yaml"), str(tmp_path)])
     assert isinstance(alone.exception, ConfigError)
+
+
+def test_a_process_that_was_killed_is_not_waited_for(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its socket lies there and nobody listens: the command scores by itself, and the next process takes the place."""
+    config = site.config.model_copy(update={"workspace_dir": tmp_path / "w"})
+    folder = Workspace(config.workspace_dir).scoring_dir
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)  # a socket's address is short
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind("socket")
+    assert asked(config, site.exam_dir, tmp_path / "out") is None
+    with WarmProcess(config):
+        assert (folder / "socket").stat().st_mode & 0o077 == 0
+    assert not (folder / "socket").exists() and asked(config, site.exam_dir, tmp_path / "out") is None
 
 
 def test_one_process_stays_in_a_workspace(site: Site) -> None:
