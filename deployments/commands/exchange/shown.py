@@ -15,7 +15,6 @@ from schemas.reports.pages import ExplainReport, PredictReport
 from schemas.reports.report import Report
 from tasks.adapters.pacs.peers import peer_of
 from tasks.adapters.pacs.sources import open_source
-from tasks.adapters.pages.panels import exam_links
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.workspace import Workspace
 
@@ -45,6 +44,8 @@ def show(
 def _page_of(workspace: Workspace, exam_id: str) -> str:
     explained = _report(workspace, "explain", ExplainReport)
     if explained is not None and explained.gallery_path is not None:
+        from tasks.adapters.pages.panels import exam_links  # late: torch
+
         links = exam_links(explained, explained.gallery_path)
         if exam_id in links:
             return (explained.gallery_path.parent / links[exam_id]).resolve().as_uri()
