@@ -280,7 +280,7 @@ def read_with_version(store: ExamStore, columns: Collection[str]) -> tuple[pd.Da
     def parts() -> Iterator[pd.DataFrame]:
         for part in manifest_parts(store.files, store.store_id, None, lines=_LINES_PER_TEXT):
             frame = part.to_pandas()
-            kept.append(frame[list(columns)])
+            kept.append(frame[list(columns)].copy())  # a view would keep the whole part
             yield frame
 
     try:
