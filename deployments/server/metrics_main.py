@@ -226,6 +226,8 @@ def main() -> None:
     except OSError as taken:
         sys.exit(f"mammo: /metrics cannot listen on 127.0.0.1:{asked.port}: {taken.strerror}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    sys.stdout.write(json.dumps({"listening": asked.port}) + "\n")
+    sys.stdout.flush()
     server.serve_forever()
 
 

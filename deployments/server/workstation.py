@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from deployments.server.lasting_process import LastingProcess
 from deployments.server.metrics_main import Measuring, metrics_command
-from deployments.server.prefect_server import configured_api_url, end_with_parent, prefect_server
+from deployments.server.prefect_server import configured_api_url, prefect_server
 from deployments.server.registration import POOLS, register
 from schemas.config.run import RunConfig
 from schemas.config.service import ServiceConfig
@@ -27,7 +26,6 @@ ARRIVED = "mammo.exams.arrived"
 _SECONDS_TO_END = 20.0
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SHARE_OF_TIME_LOOKING = 0.1
-_SECONDS_BEFORE_RESTART = 5.0
 
 # Read by the workers and the flow runs they start.
 _WORKER_ENVIRONMENT = {
@@ -41,7 +39,7 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
     """Runs until it is interrupted; then everything it started has ended.
 
     Raises:
-        ConfigError: The environment names another server, or the settings ask for pods.
+        ConfigError: The environment names another server, the settings ask for pods, or a port of theirs is taken.
         MammoError: The server or the deployments could not be set up.
     """
     _refuse_what_is_not_one_machine(service)
@@ -51,6 +49,8 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
     with prefect_server(config.workspace_dir, is_protected=True) as address:
         register(config, service, home)
         with _children(config, service, home) as children:
+            for child in children:  # nothing is called there that is not: what is pushed too early may never come again
+                child.wait_until_it_listens()
             asks = f"   (it asks for the line in {home / SERVER_AUTH})" if (home / SERVER_AUTH).exists() else ""
             say(f"Prefect UI: {address}{asks}")
             say(f"Inbox: {config.ingest.source_dir}   (Ctrl-C stops everything)")
@@ -84,47 +84,20 @@ def _refuse_what_is_not_one_machine(service: ServiceConfig) -> None:
         )
 
 
-@dataclass
-class _Child:
-    """One process that serves as long as we do, started again when it dies."""
-
-    command: list[str]
-    log_path: Path
-    process: subprocess.Popen[bytes] | None = None
-    started_s: float = 0.0
-
-    def start(self) -> None:
-        self.started_s = time.monotonic()
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C reaches the command, which ends the worker in its turn
-                preexec_fn=end_with_parent,
-                umask=0o077,
-            )
-
-    def keep_alive(self) -> None:
-        if self.process is None or self.process.poll() is None:
-            return
-        if time.monotonic() - self.started_s > _SECONDS_BEFORE_RESTART:
-            self.start()
-
-
 @contextmanager
-def _children(config: RunConfig, service: ServiceConfig, home: Path) -> Iterator[list[_Child]]:
+def _children(config: RunConfig, service: ServiceConfig, home: Path) -> Iterator[list[LastingProcess]]:
     """The workers, and the listener and the metrics if there are to be any."""
     worker = python_command("-m", "prefect", "worker", "start", "--type", "process", "--limit", str(service.runs_at_once))
-    children = [_Child([*worker, "--pool", pool, "--name", f"{pool}-worker"], home / f"{pool}.log") for pool in POOLS]
+    children = [LastingProcess([*worker, "--pool", pool, "--name", f"{pool}-worker"], home / f"{pool}.log") for pool in POOLS]
     if config.pacs is not None and config.pacs.listen is not None:
-        children.append(_Child(listener_command(config.pacs, config.ingest.source_dir, home), home / "listener.log"))
+        children.append(
+            LastingProcess(listener_command(config.pacs, config.ingest.source_dir, home), home / "listener.log", listens=True)
+        )
     if service.scoring_stays:
-        children.append(_Child(scoring_command(config, home), home / "scoring.log"))
+        children.append(LastingProcess(scoring_command(config, home), home / "scoring.log"))
     if service.metrics is not None:
         asked = Measuring(port=service.metrics.port, workspace_dir=config.workspace_dir, store_dir=exam_store_dir(config))
-        children.append(_Child(metrics_command(asked, home), home / "metrics.log"))
+        children.append(LastingProcess(metrics_command(asked, home), home / "metrics.log", listens=True))
     try:
         for child in children:
             child.start()
@@ -158,7 +131,7 @@ def _end_all(pids: list[int]) -> None:
         _, ours = psutil.wait_procs(ours, timeout=_SECONDS_TO_END)
 
 
-def _watch(config: RunConfig, service: ServiceConfig, children: list[_Child]) -> None:
+def _watch(config: RunConfig, service: ServiceConfig, children: list[LastingProcess]) -> None:
     """Looks into the inbox, at most a tenth of the time: a look at a million files takes a while."""
     from prefect.events import emit_event
 

@@ -1,0 +1,83 @@
+"""A process that serves as long as ``mammo serve`` does, and is started again when it dies."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from deployments.server.prefect_server import end_with_parent
+from schemas.errors import ConfigError
+
+LISTENING: Final = '{"listening": '
+"""How the line of its log begins by which a process says that it listens; its port follows."""
+_SECONDS_BEFORE_RESTART: Final = 5.0
+_SECONDS_TO_LISTEN: Final = 300.0  # a busy machine imports for a minute
+_SECONDS_BETWEEN_LOOKS: Final = 0.1
+
+
+@dataclass(slots=True)
+class LastingProcess:
+    """One process.
+
+    Attributes:
+        command: Its arguments.
+        log_path: What it says is added here.
+        listens: It says so once it does.
+    """
+
+    command: list[str]
+    log_path: Path
+    listens: bool = False
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+    log_start: int = 0
+
+    def start(self) -> None:
+        """Starts it; it ends with this process."""
+        self.started_s = time.monotonic()
+        with self.log_path.open("ab") as log:
+            self.log_start = log.tell()
+            self.process = subprocess.Popen(
+                self.command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C reaches the command, which ends the process in its turn
+                preexec_fn=end_with_parent,
+                umask=0o077,
+            )
+
+    def wait_until_it_listens(self) -> None:
+        """Returns once it says so; at once where it does not listen.
+
+        Raises:
+            ConfigError: It has ended, or says nothing.
+        """
+        while self.listens:
+            has_ended = self.process is not None and self.process.poll() is not None  # before its log is read
+            said = self._said()
+            if any(line.startswith(LISTENING) for line in said):
+                return
+            if has_ended or time.monotonic() - self.started_s > _SECONDS_TO_LISTEN:
+                raise ConfigError(
+                    "A process of mammo serve does not listen, so nothing was left running",
+                    expected="that it says so",
+                    got=said[-1] if said else "nothing",
+                    remedy=f"see {self.log_path}; where another program has the port, name another in the config",
+                )
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+    def keep_alive(self) -> None:
+        """Starts it again if it has ended, not at once."""
+        if self.process is None or self.process.poll() is None:
+            return
+        if time.monotonic() - self.started_s > _SECONDS_BEFORE_RESTART:
+            self.start()
+
+    def _said(self) -> list[str]:
+        with self.log_path.open("rb") as log:
+            log.seek(self.log_start)
+            return log.read().decode(errors="replace").splitlines()
