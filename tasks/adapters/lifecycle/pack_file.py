@@ -30,6 +30,7 @@ from tasks.adapters.models.model_files import (
     SIDECAR,
     TEMPERATURE,
     WEIGHTS,
+    ensemble_sha256,
 )
 from tasks.adapters.workspace import replaced
 
@@ -42,6 +43,7 @@ _LARGEST_WEIGHTS_BYTES: Final = 2**30
 _LARGEST_TEXT_BYTES: Final = 2**24
 _MOST_MEMBERS: Final = 128
 _SHORTEST_KEY_BYTES, _LONGEST_KEY_BYTES = 32, 4096
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _OF_ONE = "|".join(map(re.escape, (WEIGHTS, SIDECAR, PATIENTS, RECALIBRATION, OPERATING_POINTS, TEMPERATURE)))
 _OURS: Final = re.compile(rf"(?:\d{{1,2}}/)?(?:{_OF_ONE})|{'|'.join(map(re.escape, (ENSEMBLE, CARD)))}", re.ASCII)
 
@@ -197,7 +199,7 @@ def _manifest(path: Path, content: Mapping[str, bytes]) -> PackManifest:
     try:
         said = json.loads(content[PACK_MANIFEST])
         form, version = said["form"], said["version"]
-    except (KeyError, TypeError, ValueError) as missing:
+    except (KeyError, TypeError, ValueError, RecursionError) as missing:
         raise _refused(path, expected=f"a {PACK_MANIFEST} in it", got=type(missing).__name__) from missing
     if form != PACK_FORM or not isinstance(version, int) or version > PACK_VERSION:
         newer = form == PACK_FORM and isinstance(version, int)
@@ -208,9 +210,13 @@ def _manifest(path: Path, content: Mapping[str, bytes]) -> PackManifest:
             remedy="install a release that knows it, or ask for a pack of this one",
         )
     try:
-        return PackManifest.model_validate_json(content[PACK_MANIFEST])
+        manifest = PackManifest.model_validate_json(content[PACK_MANIFEST])
     except ValidationError as unknown:
         raise _refused(path, expected=f"a {PACK_MANIFEST} of version {PACK_VERSION}", got="other fields") from unknown
+    # The digest names the folder to install into and the model in the registry, so it is taken from nobody's word.
+    if not _DIGEST.fullmatch(manifest.sha256) or manifest.sha256 != ensemble_sha256(manifest.models):
+        raise _refused(path, expected="the digest of its weights", got=f"{manifest.sha256[:80]!a}")
+    return manifest
 
 
 def _read_signature(path: Path, content: Mapping[str, bytes]) -> PackSignature | None:

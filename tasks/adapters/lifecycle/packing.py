@@ -79,10 +79,15 @@ def pack_model(source: Path, target: Path, *, key: bytes | None = None) -> PackM
         ConfigError: There is something under the target's name.
     """
     members = model_members(source)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".pack-", suffix=UNFINISHED) as aside:
-        folder = Path(aside) / "model"
-        checkpoints = _gather(source, members, folder)
-        content = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(_files(folder))}
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".pack-", suffix=UNFINISHED) as aside:
+            folder = Path(aside) / "model"
+            checkpoints = _gather(source, members, folder)
+            content = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(_files(folder))}
+    except OSError as trouble:
+        raise CheckpointError(
+            f"The pack {target} cannot be written", got=error_name(trouble), remedy="see that its folder is there and has room"
+        ) from trouble
     manifest = PackManifest(
         code_version=version("mammography-gmic"),
         sha256=ensemble_sha256(members),

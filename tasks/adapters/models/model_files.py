@@ -15,6 +15,7 @@ from schemas.config.section import content_sha256
 from schemas.errors import CheckpointError
 from schemas.reports.evaluation import EvaluationReport, RecalibrationFile, TemperatureFile
 from schemas.reports.report import Anchor
+from schemas.reports.life.packs import PackedWeights
 from schemas.reports.training import EnsembleFile, EnsembleMember, TrainReport
 from tasks.adapters.workspace import found_below, whole_path, write_atomically
 
@@ -112,7 +113,7 @@ def drawn_member(evaluated: EvaluationReport, trained: TrainReport | None) -> En
     return EnsembleMember(path=trained.checkpoint_path, sha256=trained.checkpoint_sha256)
 
 
-def ensemble_sha256(members: Sequence[EnsembleMember]) -> str:
+def ensemble_sha256(members: Sequence[EnsembleMember | PackedWeights]) -> str:
     """One model's digest; for an ensemble, SHA-256 of its members' digests in order."""
     if len(members) == 1:
         return members[0].sha256
@@ -182,7 +183,7 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
     """
     try:
         content = dict(json.loads((folder / SIDECAR).read_text()))
-    except (OSError, ValueError, TypeError) as missing:
+    except (OSError, ValueError, TypeError, RecursionError) as missing:
         raise _no_checkpoint(folder, missing) from missing
     seal = content.pop(_SEAL, None)
     if seal is not None and seal != content_sha256(content):

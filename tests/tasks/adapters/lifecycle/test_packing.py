@@ -122,8 +122,8 @@ def _renamed(content: dict[str, bytes], name: str) -> None:
     content[PACK_MANIFEST] = json.dumps(manifest).encode()
 
 
-def _of_version(content: dict[str, bytes], version: int) -> None:
-    content[PACK_MANIFEST] = json.dumps({**json.loads(content[PACK_MANIFEST]), "version": version}).encode()
+def _saying(content: dict[str, bytes], **said: object) -> None:
+    content[PACK_MANIFEST] = json.dumps({**json.loads(content[PACK_MANIFEST]), **said}).encode()
 
 
 @pytest.mark.parametrize(
@@ -136,15 +136,27 @@ def _of_version(content: dict[str, bytes], version: int) -> None:
         (lambda content: _renamed(content, "../outside.json"), "'../outside.json'"),
         (lambda content: _renamed(content, "/etc/outside"), "'/etc/outside'"),
         (lambda content: _renamed(content, "run_me.py"), "'run_me.py'"),
-        (lambda content: _of_version(content, 2), "newer release"),
+        (lambda content: _saying(content, version=2), "newer release"),
+        (lambda content: _saying(content, sha256="../../../../x"), "the digest of its weights"),
+        (lambda content: _saying(content, sha256="0" * 64), "the digest of its weights"),
+        (lambda content: content.update({PACK_MANIFEST: b"[" * 200_000}), "a pack.json in it"),
     ],
 )
 def test_a_pack_with_other_files_than_ours_is_refused(
     change: Callable[[dict[str, bytes]], None], said: str, packed: Path, tmp_path: Path
 ) -> None:
-    """Missing, one more, of another name, leading out of the folder, a program, a form that is not known: a sentence each."""
+    """Missing, one more, of another name, leading out of the folder, a program, a form that is not known: a sentence each.
+
+    The model's digest names the folder that it is installed into: one that leads out of it, or another model's, is none.
+    """
     with pytest.raises(CheckpointError, match=said):
         read_pack(rezipped(change, packed, tmp_path / "other.pack"))
+
+
+def test_a_pack_that_cannot_be_made_is_a_sentence(model: Path, tmp_path: Path) -> None:
+    """The folder that it is to lie in is not there."""
+    with pytest.raises(CheckpointError, match="cannot be written. Got: ENOENT"):
+        pack_model(model, tmp_path / "none" / "model.pack")
 
 
 def test_zips_of_another_form_are_refused(packed: Path, tmp_path: Path) -> None:
