@@ -11,6 +11,7 @@ from deployments.configuration import load_config
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, MammoError
 from schemas.reports.life.inferred import InferResult
+from tasks.adapters.lifecycle.inference.out_folder import callers_own
 from tasks.adapters.workspace import whole_path
 
 
@@ -29,13 +30,15 @@ def infer(
     Files go through gate and preprocessing as in ingest; nothing is added to the store. Each score is in the prediction log
     first. A process that was started with --stay, or by mammo serve, answers in place of this one: it has the network loaded.
     """
-    run = load_config(config, {} if checkpoint is None else {"checkpoint": str(checkpoint)})
+    given = {} if checkpoint is None else {"checkpoint": str(checkpoint)}
     if stay != (source is None) or stay != (out is None):
         raise ConfigError("Say what to score, or --stay", expected="CONFIG IN OUT, or CONFIG --stay")
     if source is None or out is None:
-        _stay(run)
+        _stay(load_config(config, given))
         return
-    result = _answered(run, whole_path(source), whole_path(out))
+    source, out = whole_path(source), whole_path(out)
+    with callers_own(source, out):  # first: whatever fails from here on leaves no earlier exam's result there
+        result = _answered(load_config(config, given), source, out)
     typer.echo(result.model_dump_json(indent=1) if as_json else _summary(result))
     if result.exit_code:
         typer.echo(f"mammo: {result.message}", err=True)

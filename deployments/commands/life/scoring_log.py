@@ -15,7 +15,7 @@ import typer
 from deployments.configuration import load_config
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, StoreError, error_name
-from tasks.adapters.lifecycle.prediction_log import PredictionLog
+from tasks.adapters.lifecycle.prediction_log import PredictionLog, lines_as_written
 from tasks.adapters.workspace import Workspace, write_atomically
 
 if TYPE_CHECKING:
@@ -70,10 +70,11 @@ def export(config: ConfigPath, target: Annotated[Path, typer.Argument(help="The 
     table = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
     lines = 0
-    for line in _log(config).lines():
-        for row in _rows(line):
-            table.writerow(row)
-            lines += 1
+    with lines_as_written():
+        for line in _log(config).lines():
+            for row in _rows(line):
+                table.writerow(row)
+                lines += 1
     try:
         write_atomically(target, text.getvalue().encode())
     except OSError as trouble:

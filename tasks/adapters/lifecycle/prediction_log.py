@@ -30,6 +30,8 @@ RETENTION: Final = "retention"
 """Kind of the line that says which lines before it were deleted because they were old."""
 _HEAD: Final = "head.json"
 _TAIL_BYTES: Final = 2**16
+_EDITED: Final = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+"""What reading a line meets that somebody edited."""
 
 
 class LastLine(NamedTuple):
@@ -86,17 +88,16 @@ class PredictionLog:
             ) from refused
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Every line, oldest first, unchecked.
+        """Every line, oldest first; whether it follows the one before is not looked at.
 
         Raises:
             StoreError: A line is none.
         """
         for path in self.files():
             for line in _whole_lines(path):
-                try:
-                    read: dict[str, Any] = json.loads(line)
-                except ValueError as damage:
-                    raise StoreError(f"{path.name} holds something else than lines of the log") from damage
+                with lines_as_written():
+                    read = dict[str, Any](json.loads(line))
+                    read["when_utc"].encode(), read["kind"].encode()
                 yield read
 
     def files(self) -> list[Path]:
@@ -204,7 +205,7 @@ class PredictionLog:
             return LastLine(0, "")
         try:
             return LastLine(int(json.loads(lines[-1])["number"]), hashlib.sha256(lines[-1]).hexdigest())
-        except (ValueError, KeyError, TypeError) as damage:
+        except _EDITED as damage:
             raise StoreError(
                 f"The last line of {path.name} is damaged, so no score is given out",
                 got=type(damage).__name__,
@@ -215,8 +216,26 @@ class PredictionLog:
         try:
             said = json.loads((self.folder / _HEAD).read_bytes())
             return LastLine(int(said["number"]), str(said["sha256"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, *_EDITED):
             return LastLine(0, "")
+
+
+@contextmanager
+def lines_as_written() -> Iterator[None]:
+    """Inside, what lines say is read: one that somebody edited lacks a part, or has another thing in its place.
+
+    Raises:
+        StoreError: One was met.
+    """
+    try:
+        yield
+    except _EDITED as edited:
+        raise StoreError(
+            "A line of the prediction log is not as it was written",
+            expected="lines that nobody edited",
+            got=type(edited).__name__,
+            remedy="`mammo log verify CONFIG` says which; compare the log with a backup",
+        ) from edited
 
 
 def years_before(now: datetime, years: int) -> datetime:
@@ -242,15 +261,15 @@ class _Chain:
         try:
             said = json.loads(line)
             number, before, time = int(said["number"]), str(said["before"]), str(said["when_utc"])
-        except (ValueError, KeyError, TypeError):
+            if said.get("kind") == RETENTION:
+                self._removed[int(said["removed_through"])] = str(said["removed_sha256"])
+        except _EDITED:
             self._note(f"{place}: no line of the log")
             return
         if self._first is None:
             self._first = (number, before)
         elif (number, before) != (self._last.number + 1, self._last.sha256):
             self._note(f"{place}: it does not follow the line before it: one of them was changed, added or taken out")
-        if said.get("kind") == RETENTION:
-            self._removed[int(said["removed_through"])] = str(said["removed_sha256"])
         if number == self._head.number and digest != self._head.sha256:
             self._note(f"{place}: it is not the line that was written")
         self._clock_went_back += time < self._time

@@ -14,8 +14,8 @@ from schemas.config.evaluation import EvaluateConfig
 from schemas.config.section import content_sha256
 from schemas.errors import CheckpointError
 from schemas.reports.evaluation import EvaluationReport, RecalibrationFile, TemperatureFile
-from schemas.reports.report import Anchor
 from schemas.reports.life.packs import PackedWeights
+from schemas.reports.report import Anchor
 from schemas.reports.training import EnsembleFile, EnsembleMember, TrainReport
 from tasks.adapters.workspace import found_below, whole_path, write_atomically
 

@@ -10,7 +10,6 @@ file among those of IN, by which the caller, who has the files, knows which it i
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -19,10 +18,11 @@ from uuid import uuid4
 import pandas as pd
 
 from schemas.config.run import RunConfig
-from schemas.errors import ConfigError, MammoError, NoExamsFound, StoreError, TooManyFailures, error_name
+from schemas.errors import MammoError, NoExamsFound, TooManyFailures
 from schemas.exam import FINDINGS
 from schemas.reports.life.inferred import AnsweredExam, AnsweredImage, FileNotUsed, InferResult
 from tasks.adapters.gate.rules.table import is_of_another_kind
+from tasks.adapters.lifecycle.inference.out_folder import RESULT, SCORES, cannot_be_written, forget, require_two_folders
 from tasks.adapters.lifecycle.inference.scorer import ScoredFolder, Scorer
 from tasks.adapters.lifecycle.said_scores import SaidScores
 from tasks.adapters.lock import reading
@@ -32,8 +32,6 @@ from tasks.adapters.store.manifest import lines_of
 from tasks.adapters.store.views import cut_views, missing_views
 from tasks.adapters.workspace import write_atomically
 
-RESULT: Final = "result.json"
-SCORES: Final = "scores.csv"
 _COLUMNS: Final = ("file", "exam_id", "image_id", "laterality", "view_position", *SCORE_COLUMNS, "gate_warnings")
 
 
@@ -49,8 +47,7 @@ def answer(config: RunConfig, scorer: Scorer, source_dir: Path, out_dir: Path) -
     require_two_folders(source_dir, out_dir)
     run = uuid4().hex
     try:
-        for name in (RESULT, SCORES):
-            (out_dir / name).unlink(missing_ok=True)
+        forget(out_dir)
         try:
             result, table = _scored(config, scorer, source_dir, run)
         except MammoError as error:
@@ -59,27 +56,8 @@ def answer(config: RunConfig, scorer: Scorer, source_dir: Path, out_dir: Path) -
             write_atomically(out_dir / SCORES, table.to_csv(index=False, columns=list(_COLUMNS)).encode())
         write_atomically(out_dir / RESULT, result.model_dump_json(indent=1).encode())
     except OSError as trouble:
-        raise StoreError(
-            "The output folder cannot be written, so no result is left there",
-            expected="a folder of this user on a disk with room",
-            got=error_name(trouble),
-            remedy="make room and run the same command again: the files are scored, and logged, once more",
-        ) from trouble
+        raise cannot_be_written(trouble) from trouble
     return result
-
-
-def require_two_folders(source_dir: Path, out_dir: Path) -> None:
-    """Asked before anything is read or written.
-
-    Raises:
-        ConfigError: One lies in the other, be it by a link.
-    """
-    inside, outside = (Path(os.path.realpath(path)) for path in (source_dir, out_dir))
-    if inside.is_relative_to(outside) or outside.is_relative_to(inside):
-        raise ConfigError(
-            "Input and output are one folder, or one lies in the other: results would be taken for exams",
-            expected="two folders, none of them inside the other",
-        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

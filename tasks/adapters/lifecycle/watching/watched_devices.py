@@ -17,7 +17,7 @@ from gmic_model.metrics.clinic.control_chart import BASELINE, ControlChart, rate
 from schemas.config.run import RunConfig
 from schemas.errors import ValidationFailed
 from schemas.reports.life.watching import ChartAlarm, OfSoftware, WatchedChart, WatchedDevice, WatchReport
-from tasks.adapters.lifecycle.prediction_log import PredictionLog
+from tasks.adapters.lifecycle.prediction_log import PredictionLog, lines_as_written
 from tasks.adapters.lifecycle.watching.device_streams import (
     MEASURES,
     RATES,
@@ -47,7 +47,8 @@ def look(config: RunConfig, *, now: datetime) -> WatchReport:
         store_dir = exam_store_dir(config)
         has_store = StoreFolder(store_dir).settings_path.exists()  # who only scores folders has none
         manifest = read_manifest(open_store(store_dir)) if has_store else pd.DataFrame({"exam_id": []})
-        streams = device_streams(log.lines(), manifest, since=since)
+        with lines_as_written():
+            streams = device_streams(log.lines(), manifest, since=since)
     return watched(streams, now=now, since=since, baseline=asked.baseline_exams)
 
 

@@ -155,7 +155,7 @@ def test_a_pack_with_other_files_than_ours_is_refused(
 
 def test_a_pack_that_cannot_be_made_is_a_sentence(model: Path, tmp_path: Path) -> None:
     """The folder that it is to lie in is not there."""
-    with pytest.raises(CheckpointError, match="cannot be written. Got: ENOENT"):
+    with pytest.raises(CheckpointError, match="cannot be written"):
         pack_model(model, tmp_path / "none" / "model.pack")
 
 

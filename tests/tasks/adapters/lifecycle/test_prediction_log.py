@@ -8,13 +8,17 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from deployments.commands.life.scoring_log import export, show, verify, watch
+from mammo_tests.training_store import small_config
 from schemas.errors import StoreError
 from tasks.adapters.lifecycle.prediction_log import PredictionLog, years_before
+from tasks.adapters.workspace import Workspace
 
 JANUARY = datetime(2026, 1, 30, 12, tzinfo=UTC)
 
@@ -70,6 +74,41 @@ def test_every_change_is_seen(log: PredictionLog) -> None:
         assert log.check().fault
         path.write_bytes(content)
     assert log.check().fault == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "refuses"),
+    [
+        ("[1, 2]", ("export", "show", "watch")),
+        ("[" * 100_000, ("export", "show", "watch")),
+        ('{"number": 1e999, "kind": "image"}', ("export", "show", "watch")),
+        ('{"number": 2, "before": "", "when_utc": "", "kind": "exam"}', ("export", "watch")),
+        ('{"number": 2, "before": "", "when_utc": "", "kind": "exam", "model": "m", "scores": {"L": 5}}', ("export", "watch")),
+        ('{"number": 2, "before": "", "when_utc": "", "kind": "retention"}', ()),
+    ],
+)
+def test_who_reads_an_edited_log_is_told_in_a_sentence(line: str, refuses: tuple[str, ...], tmp_path: Path) -> None:
+    """A line is no object, lacks what it had, or has another thing in its place: ``verify`` names it, nobody trips over it."""
+    config = small_config(tmp_path / "w")
+    path = tmp_path / "c.yaml"
+    path.write_text(config.model_dump_json())
+    log = PredictionLog(Workspace(config.workspace_dir).prediction_log_dir)
+    log.append([{"kind": "begun", "exam_id": ""}])
+    with log.files()[0].open("a") as file:
+        file.write(f"{line}\n")
+    verbs: dict[str, Callable[[], None]] = {
+        "verify": lambda: verify(path),
+        "export": lambda: export(path, tmp_path / "log.csv"),
+        "show": lambda: show(path, ""),
+        "watch": lambda: watch(path),
+    }
+    told = []
+    for name, verb in verbs.items():
+        try:
+            verb()
+        except StoreError:
+            told.append(name)
+    assert told == ["verify", *refuses]
 
 
 def test_a_log_without_its_end_is_not_written_on(log: PredictionLog) -> None:

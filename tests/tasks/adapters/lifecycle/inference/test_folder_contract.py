@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import socket
 import threading
@@ -23,11 +24,12 @@ from gmic_model.networks.registry import build_network
 from gmic_model.preprocess import PreparedView
 from mammo_tests.training_store import with_baseline
 from schemas.config.run import RunConfig
-from schemas.errors import ConfigError, StoreError
+from schemas.errors import ConfigError, PeerUnavailable, StoreBusy, StoreError
 from schemas.exam import NOT_KNOWN
 from schemas.reports.data import IngestReport
 from schemas.reports.life.inferred import InferResult
 from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal, add_to_log
+from tasks.adapters.lifecycle.inference.out_folder import callers_own
 from tasks.adapters.lifecycle.inference.warm_process import WarmProcess, asked
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
 from tasks.adapters.lifecycle.watching.device_streams import MEASURES, MISSING_VIEWS, RECALLED, device_streams
@@ -238,6 +240,41 @@ def test_folders_that_cannot_be_are_refused(site: Site, tmp_path: Path) -> None:
     assert isinstance(refused.exception, StoreError)
     alone = CliRunner().invoke(app, ["infer", str(tmp_path / "out.yaml"), str(tmp_path)])
     assert isinstance(alone.exception, ConfigError)
+
+
+def test_no_earlier_result_is_left_where_a_call_fails(site: Site, tmp_path: Path) -> None:
+    """A config that is none, and a process that ends before it answers: no result.json of the exam before is in OUT then."""
+    out, folder = tmp_path / "out", Workspace(tmp_path / "w").scoring_dir
+    out.mkdir()
+    folder.mkdir(parents=True)
+    (tmp_path / "bad.yaml").write_text("name: [")
+    (tmp_path / "c.yaml").write_text(site.config.model_copy(update={"workspace_dir": tmp_path / "w"}).model_dump_json())
+
+    def ended(config: str) -> BaseException | None:
+        for name in ("result.json", "scores.csv"):
+            (out / name).write_text("of another exam")
+        return CliRunner().invoke(app, ["infer", str(tmp_path / config), str(site.exam_dir), str(out)]).exception
+
+    assert isinstance(ended("bad.yaml"), ConfigError) and not [*out.iterdir()]
+    with socket.socket(socket.AF_UNIX) as listener:
+        descriptor = os.open(folder, os.O_PATH)
+        listener.bind(f"/proc/self/fd/{descriptor}/socket")
+        os.close(descriptor)
+        listener.listen(1)
+        thread = threading.Thread(target=lambda: listener.accept()[0].close())
+        thread.start()
+        assert isinstance(ended("c.yaml"), PeerUnavailable) and not [*out.iterdir()]
+        thread.join()
+
+
+def test_of_two_calls_into_one_folder_the_second_is_refused(site: Site, tmp_path: Path) -> None:
+    """While the first is at it, code 75 and nothing is taken away: scores of one call never lie beside a result of another."""
+    (tmp_path / "out").mkdir()
+    with callers_own(site.exam_dir, tmp_path / "out"):
+        (tmp_path / "out" / "scores.csv").write_text("of the first")
+        refused = site.mammo(site.exam_dir, tmp_path / "out").exception
+        assert isinstance(refused, StoreBusy) and refused.exit_code == 75
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scores.csv"]
 
 
 def test_a_process_that_was_killed_is_not_waited_for(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
