@@ -8,8 +8,9 @@ from io import BytesIO
 from typing import Any, Final
 
 from pydicom import dcmread
-from pydicom.uid import generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from pynetdicom import evt
+from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]  # as in dimse
@@ -23,6 +24,12 @@ from tasks.adapters.results.objects.result_objects import ResultObject
 
 _SLOWEST_BYTES_PER_S: Final = 1 << 15
 """A quarter of a megabit: a peer behind a line that is slower counts as gone."""
+
+_UNCOMPRESSED: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+"""What is left where a peer does not take an object as it is; the last is what DICOM asks of everybody (PS3.5 10.1)."""
+
+_SYNTAXES_NOT_SUPPORTED: Final = 0x04
+"""What a peer answers to a context whose class it does take (PS3.8 table 9-18)."""
 
 _WARNINGS: Final = range(0xB000, 0xC000)
 """Stored, with something of the header changed (PS3.4 B.2.3)."""
@@ -73,8 +80,9 @@ class DimseTarget:
 
 
 def push(pacs: PacsConfig, peer: DimsePeer, content: bytes) -> None:
-    """Stores one object at a peer, in its own transfer syntax: the only one that is proposed, so nothing is converted.
+    """Stores one object at a peer: in its own transfer syntax where the peer takes that, else uncompressed.
 
+    Each syntax is a context of its own: with several in one, a peer picks, and what it likes best is not what costs nothing.
     On an association of its own: making the next object takes seconds, and peers end what is idle.
 
     Args:
@@ -83,22 +91,44 @@ def push(pacs: PacsConfig, peer: DimsePeer, content: bytes) -> None:
         content: A DICOM file.
 
     Raises:
-        NotStored: It refuses the object, or its kind.
+        NotStored: It refuses the object, its kind, or every transfer syntax that it can be sent in.
         PeerUnavailable: It cannot be reached, or breaks off.
         PeerRefused: It does not accept us.
     """
     dataset = dcmread(BytesIO(content))  # as a file has it: compressed pixels are sent as they are written there
-    kind = build_context(str(dataset.SOPClassUID), str(dataset.file_meta.TransferSyntaxUID))
+    kind, own = str(dataset.SOPClassUID), dataset.file_meta.TransferSyntaxUID
+    offered = [build_context(kind, syntax) for syntax in dict.fromkeys((own, *_UNCOMPRESSED))]
     # With something besides that every peer knows, a peer that does not know the kind accepts us and refuses the kind.
-    with association(pacs, peer, [kind, build_context(Verification)]) as made:
-        if not any(context.abstract_syntax == dataset.SOPClassUID for context in made.accepted_contexts):
-            raise NotStored("The peer does not take objects of this kind", remedy="leave it out of pacs.results.kinds")
-        made.dimse_timeout = peer.timeout_s + len(content) / _SLOWEST_BYTES_PER_S  # it begins before the first byte is sent
+    with association(pacs, peer, [*offered, build_context(Verification)]) as made:
+        taken = _taken(made, kind)
+        if own.is_compressed and own not in taken:
+            dataset.decompress(generate_instance_uid=False)  # from Explicit to Implicit VR it is converted while it is sent
+        size_bytes = max(len(content), len(dataset.get("PixelData", b"")))
+        made.dimse_timeout = peer.timeout_s + size_bytes / _SLOWEST_BYTES_PER_S  # it begins before the first byte is sent
         answer = made.send_c_store(dataset)
     if not answer or "Status" not in answer:
         raise PeerUnavailable("The peer broke off while an object was sent")
     if answer.Status != SUCCESS and answer.Status not in _WARNINGS:
         raise NotStored("The peer refuses an object", got=f"status {answer.Status:#06x}")
+
+
+def _taken(made: Association, kind: str) -> set[str]:
+    """The transfer syntaxes in which a peer takes objects of a kind.
+
+    Raises:
+        NotStored: None of those that were offered.
+    """
+    taken = {str(context.transfer_syntax[0]) for context in made.accepted_contexts if context.abstract_syntax == kind}
+    if taken:
+        return taken
+    answers = {context.result for context in made.rejected_contexts if context.abstract_syntax == kind}
+    if _SYNTAXES_NOT_SUPPORTED in answers:
+        raise NotStored(
+            "The peer takes objects of this kind, but in none of the transfer syntaxes that we can send them in",
+            expected="Explicit or Implicit VR Little Endian",
+            remedy="have one of them accepted from our title, or leave the kind out of pacs.results.kinds",
+        )
+    raise NotStored("The peer does not take objects of this kind", remedy="leave it out of pacs.results.kinds")
 
 
 def committed(pacs: PacsConfig, peer: DimsePeer, settings: CommitmentConfig, objects: Collection[tuple[str, str]]) -> set[str]:

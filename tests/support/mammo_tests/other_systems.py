@@ -25,6 +25,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from mammo_tests.code_streams import HTJ2K, J2K, JPEG_LOSSLESS, JPEG_LS, RLE, htj2k, j2k, jpeg_lossless
 from mammo_tests.mammograms import breast
 from schemas.config.pacs import PacsConfig
 from schemas.exam import Laterality, ViewPosition
@@ -33,6 +34,11 @@ from tasks.adapters.dicom.mammogram_file import write_mammogram
 from tasks.adapters.pacs.listening.listener_main import listener_command
 
 TITLE, ROUTER = "MAMMO", "ROUTER"
+COMPRESSED = (J2K, JPEG_LOSSLESS, JPEG_LS, HTJ2K, RLE)
+"""What devices and archives keep images in that compress them without loss."""
+
+_ENCODERS = {J2K: j2k, JPEG_LOSSLESS: jpeg_lossless, HTJ2K: htj2k}
+"""Where pydicom has none of its own."""
 VIEWS = tuple((laterality, view) for laterality in Laterality for view in ViewPosition)
 
 needs_dcmtk = pytest.mark.skipif(shutil.which("storescu") is None, reason="storescu (Debian package dcmtk) is not installed")
@@ -270,7 +276,11 @@ def rewritten(path: Path, target: Path, syntax: str, edit: Callable[[pydicom.Dat
     """A copy in another transfer syntax, changed by ``edit``."""
     dataset = pydicom.dcmread(path)
     uid = pydicom.uid.UID(syntax)
-    if uid.is_compressed:
+    if uid in _ENCODERS:
+        dataset.PixelData = pydicom.encaps.encapsulate([_ENCODERS[uid](dataset.pixel_array)])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = uid
+    elif uid.is_compressed:
         dataset.compress(syntax, generate_instance_uid=False)
     else:
         dataset.file_meta.TransferSyntaxUID = uid

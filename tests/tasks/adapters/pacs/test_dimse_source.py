@@ -22,7 +22,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made when th
     StudyRootQueryRetrieveInformationModelGet,
 )
 
-from mammo_tests.other_systems import arrived, free_port, unfinished, write_exam
+from mammo_tests.other_systems import COMPRESSED, arrived, data_set_bytes, free_port, rewritten, unfinished, write_exam
 from schemas.config.pacs import DimsePeer, PacsConfig
 from schemas.errors import MammoError, PeerRefused, PeerUnavailable
 from tasks.adapters.pacs.arrivals import FETCHED, Arrivals
@@ -36,13 +36,15 @@ Answers = Iterator[tuple[int, Any]]
 
 
 @contextmanager
-def _source(tmp_path: Path, *handlers: tuple[Any, Callable[[Any], Answers]]) -> Iterator[DimseSource]:
-    """A peer that answers as the handlers do."""
+def _source(
+    tmp_path: Path, *handlers: tuple[Any, Callable[[Any], Answers]], syntaxes: tuple[str, ...] = ("1.2.840.10008.1.2.1",)
+) -> Iterator[DimseSource]:
+    """A peer that answers as the handlers do, and sends images in these transfer syntaxes."""
     theirs, port = AE("PEER"), free_port()
     theirs.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
     theirs.add_supported_context(StudyRootQueryRetrieveInformationModelGet)
     mammograms = DigitalMammographyXRayImageStorageForPresentation
-    theirs.add_supported_context(mammograms, ["1.2.840.10008.1.2.1"], scu_role=True, scp_role=True)
+    theirs.add_supported_context(mammograms, list(syntaxes), scu_role=True, scp_role=True)
     server = theirs.start_server(("127.0.0.1", port), block=False, evt_handlers=list(handlers))
     content = {"kind": "dimse", "ae_title": "PEER", "host": "127.0.0.1", "port": port}
     inbox = Arrivals(tmp_path / "inbox", FETCHED)
@@ -164,6 +166,27 @@ def test_an_image_comes_whole_and_as_asked_or_not_at_all(tmp_path: Path) -> None
         assert source.fetch(image, source.inbox) > 0
         assert source.inbox.has(image.study_uid, image.sop_uid)
     assert len(arrived(inbox)) == 2  # the other object is a whole mammogram: it is kept for what it is
+
+
+def test_a_peer_that_has_compressed_images_only_sends_them_as_they_are(tmp_path: Path) -> None:
+    """Each in its own transfer syntax, over one association; and their headers are read, whose results go back there."""
+    plain = write_exam(tmp_path / "plain", 1, images=4) + write_exam(tmp_path / "plain", 2)
+    kept = [rewritten(path, tmp_path / path.name, syntax) for path, syntax in zip(plain, COMPRESSED, strict=True)]
+    by_uid = {pydicom.dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID: path for path in kept}
+
+    def gives(event: Any) -> Iterator[Any]:
+        yield 1
+        yield 0xFF00, pydicom.dcmread(by_uid[event.identifier.SOPInstanceUID])
+
+    with _source(tmp_path, (evt.EVT_C_GET, gives), syntaxes=COMPRESSED) as source:
+        images = [FoundImage(study_uid="2.25.1", series_uid="2.25.2", sop_uid=uid) for uid in by_uid]
+        for image in images:
+            assert source.fetch(image, source.inbox) > 0
+        source.inbox = None
+        assert source.header_of(images[0])["00080018"]["Value"] == [images[0].sop_uid]
+    came = arrived(tmp_path / "inbox")
+    assert {data_set_bytes(path) for path in came} == {data_set_bytes(path) for path in kept}
+    assert {pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID for path in came} == set(COMPRESSED)
 
 
 def test_a_peer_without_the_service_is_a_sentence(tmp_path: Path) -> None:

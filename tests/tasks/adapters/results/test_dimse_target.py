@@ -14,6 +14,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from mammo_tests.certificates import Authority
 from mammo_tests.other_systems import Orthanc, free_port, orthanc
@@ -103,14 +104,16 @@ def peer(
     answer: Callable[[Any], int],
     *,
     kinds: tuple[str, ...] = (),
+    syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian),
     callers: tuple[str, ...] = (),
     reads: Callable[[Any], object] = lambda event: None,
     tls: TlsFiles | None = None,
 ) -> Iterator[int]:
     """Another system that answers C-STORE so, and does ``reads`` whenever it has read something; its port."""
     entity = AE("PEER")
-    for kind in (*kinds, "1.2.840.10008.1.1"):
-        entity.add_supported_context(kind, ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"])
+    entity.add_supported_context("1.2.840.10008.1.1")
+    for kind in kinds:
+        entity.add_supported_context(kind, list(syntaxes))
     entity.require_calling_aet = list(callers)
     port = free_port()
     handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, answer), (evt.EVT_DATA_RECV, reads)]
@@ -144,6 +147,36 @@ def test_a_peer_that_refuses_an_object_or_its_kind_is_told_from_one_that_breaks_
         to(port, called="PEER").store(cad)
     with pytest.raises(PeerUnavailable):
         to(free_port(), called="PEER").store(cad)
+
+
+@pytest.mark.parametrize(
+    "syntaxes", [(ImplicitVRLittleEndian,), (ExplicitVRLittleEndian,), (RLELossless,), (JPEG2000Lossless,)]
+)
+def test_a_peer_of_few_transfer_syntaxes_gets_the_same_object_or_it_is_told_why(
+    objects: list[ResultObject], syntaxes: tuple[str, ...]
+) -> None:
+    """Uncompressed only: every kind comes, pixels and content the same. Compressed only: what is made so; the rest says why."""
+    came: dict[str, bytes] = {}
+
+    def keeps(event: Any) -> int:
+        whole = io.BytesIO()
+        event.dataset.file_meta = event.file_meta
+        event.dataset.save_as(whole, enforce_file_format=True)
+        came[str(event.request.AffectedSOPInstanceUID)] = whole.getvalue()
+        return 0
+
+    refused = []
+    with peer(keeps, kinds=tuple({kind for kind, _ in names(objects)}), syntaxes=syntaxes) as port:
+        for made in objects:
+            try:
+                to(port, called="PEER").store(made)
+            except NotStored as why:
+                assert str(why).startswith(f"{made.kind.value}: ") and "none of the transfer syntaxes" in str(why)
+                refused.append(made.uid)
+    is_sent = {made.uid: made.is_in(came[made.uid]) for made in objects if made.uid not in refused}
+    assert set(is_sent) == set(came) and all(is_sent.values())
+    can_be_sent = {made.uid for made in objects if made.dataset.file_meta.TransferSyntaxUID in syntaxes}
+    assert set(came) == (can_be_sent if syntaxes[0].is_compressed else {made.uid for made in objects})
 
 
 def larger(made: ResultObject, more_bytes: int) -> ResultObject:

@@ -24,6 +24,7 @@ from pydicom.uid import (
 
 from mammo_tests.certificates import Authority
 from mammo_tests.other_systems import (
+    COMPRESSED,
     ROUTER,
     TITLE,
     ListenerProcess,
@@ -80,6 +81,19 @@ def test_what_is_pushed_lies_in_the_inbox_as_it_was_sent(listener: ListenerProce
     assert came.stat().st_mode & 0o777 == 0o600 and came.parent.stat().st_mode & 0o777 == 0o700
     assert "2.25" not in str(came) and "CANARY" not in str(came)
     assert pydicom.dcmread(came).pixel_array.shape == (64, 64)
+
+
+def test_a_device_that_offers_compressed_syntaxes_only_is_taken_from(inbox_dir: Path, tmp_path: Path) -> None:
+    """One association with a context for each, none of them uncompressed: every image lies there as it was compressed."""
+    sent = []
+    for number, syntax in enumerate(COMPRESSED):
+        (plain,) = write_exam(tmp_path / "plain", number)
+        sent.append(rewritten(plain, tmp_path / f"{number}.dcm", syntax))
+    with listening_here(inbox_dir) as (_, port):
+        assert push_as_stored(port, *sent) == [0] * len(COMPRESSED)
+    came = arrived(inbox_dir)
+    assert {data_set_bytes(path) for path in came} == {data_set_bytes(path) for path in sent}
+    assert {pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID for path in came} == set(COMPRESSED)
 
 
 @needs_dcmtk
