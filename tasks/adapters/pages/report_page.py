@@ -116,10 +116,10 @@ def render_prediction(
     Raises:
         OSError: The page cannot be written.
     """
-    breasts = []
-    for key, scores in report.breast_scores.items():
+    by_exam: dict[str, list[tuple[str, dict[str, float]]]] = {}
+    for key, scores in report.breast_scores.items():  # an exam's second breast may have come long after its first
         exam_id, _, laterality = key.rpartition(" ")
-        breasts.append((exam_id, LATERALITY.get(laterality, laterality), scores))
+        by_exam.setdefault(exam_id, []).append((LATERALITY.get(laterality, laterality), scores))
     write_page(
         output_path,
         "prediction.html.jinja",
@@ -127,8 +127,8 @@ def render_prediction(
         config=config,
         created=created,
         checkpoint_note=checkpoint_note,
-        findings=page_findings({finding: None for _, _, scores in breasts for finding in scores}),
-        breasts=breasts,
+        findings=page_findings({finding: None for breasts in by_exam.values() for _, scores in breasts for finding in scores}),
+        breasts=by_exam,
         repeats=_breasts_with_repeats(report),
         panels=predicted_panels(report),
         config_json=_shown_config(config),

@@ -322,6 +322,18 @@ def test_prediction_loads_nothing(tmp_path: Path) -> None:
     _assert_is_self_contained(_prediction_page(tmp_path))
 
 
+def test_an_exam_has_one_place_among_the_predicted(tmp_path: Path) -> None:
+    """With both of its breasts, also where another exam came between them: a link to a study leads there."""
+    scores = {breast: {"benign": 0.2, "malignant": 0.5} for breast in ("E1 L", "E2 R", "E1 R")}
+    page = _prediction_page(tmp_path, breast_scores=scores)
+    places = re.findall(r'<tbody id="(\w+)">(.*?)</tbody>', page, flags=re.DOTALL)
+    assert [(exam_id, re.findall("Left|Right", rows)) for exam_id, rows in places] == [
+        ("E1", ["Left", "Right"]),
+        ("E2", ["Right"]),
+    ]
+    assert page.count('id="E1"') == 1 and "tbody:target" in page
+
+
 def test_the_report_leads_to_the_page_of_reporting_guidelines(render: Callable[..., str], tmp_path: Path) -> None:
     """From the contents and the model card, where there is one: a former release's report has none."""
     assert render(reporting_path=tmp_path / "reporting.html").count('<a href="reporting.html">') == 2
