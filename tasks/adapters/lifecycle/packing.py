@@ -138,6 +138,8 @@ def install_pack(pack: Pack, models_dir: Path) -> Installed:
 def copy_model(source: Path, models_dir: Path) -> Path:
     """Copies a model to ``models_dir/<digest>``, where neither pruning nor a later evaluation reaches it; returns that.
 
+    Of a copy that is there, from a promotion that came to nothing, the thresholds are of that day: it gets the source's.
+
     Raises:
         CheckpointError: It is no model or damaged, or there is no room.
     """
@@ -146,6 +148,7 @@ def copy_model(source: Path, models_dir: Path) -> Path:
     if folder.exists():
         if _whole_sha256(folder) != sha256:
             raise CheckpointError(f"{folder} holds other weights than its name says", remedy="move it away")
+        _renew_kept(home_of(source), folder)
         return folder
     members, aside = model_members(source), aside_of(folder, os.getpid())
     shutil.rmtree(aside, ignore_errors=True)
@@ -198,6 +201,19 @@ def _gather(source: Path, members: Sequence[EnsembleMember], folder: Path) -> li
         if (home / name).exists():
             shutil.copyfile(home / name, folder / name)
     return checkpoints
+
+
+def _renew_kept(home: Path, folder: Path) -> None:
+    if home.resolve() == folder.resolve():  # it was in use before: what it decided by then stays
+        return
+    try:
+        for name in _KEPT:
+            if (home / name).exists():
+                write_atomically(folder / name, (home / name).read_bytes())
+            else:
+                (folder / name).unlink(missing_ok=True)
+    except OSError as trouble:
+        raise CheckpointError(f"{folder} cannot be made", got=error_name(trouble), remedy="see that there is room") from trouble
 
 
 def _other_weights(member: EnsembleMember, found: str) -> CheckpointError:

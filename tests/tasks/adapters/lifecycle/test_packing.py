@@ -159,6 +159,20 @@ def test_a_pack_that_cannot_be_made_is_a_sentence(model: Path, tmp_path: Path) -
         pack_model(model, tmp_path / "none" / "model.pack")
 
 
+def test_a_copy_that_was_never_used_gets_the_thresholds_of_today(model: Path, tmp_path: Path) -> None:
+    """A promotion that lost against another leaves its copy; evaluated anew, the next one takes what was judged, not that."""
+    source = tmp_path / "epoch-0000"
+    shutil.copytree(model, source)
+    copied = copy_model(source, tmp_path / "models")
+    (source / OPERATING_POINTS).write_text('{"of": "today"}')
+    assert copy_model(source, tmp_path / "models") == copied
+    assert (copied / OPERATING_POINTS).read_text() == '{"of": "today"}'
+    (source / OPERATING_POINTS).unlink()
+    assert not (copy_model(source, tmp_path / "models") / OPERATING_POINTS).exists()
+    (copied / OPERATING_POINTS).write_text("{}")
+    assert (copy_model(copied, tmp_path / "models") / OPERATING_POINTS).read_text() == "{}"
+
+
 def test_zips_of_another_form_are_refused(packed: Path, tmp_path: Path) -> None:
     """Compressed, so that it could be a bomb; something before or behind it; a text; no file."""
     with zipfile.ZipFile(packed) as archive, zipfile.ZipFile(tmp_path / "small.pack", "w", zipfile.ZIP_DEFLATED) as other:
