@@ -125,7 +125,10 @@ def _write_identities(run: RunConfig, table: Path, out: Path) -> None:
 def _typed(title: str) -> str:
     if sys.stdin.isatty():
         return str(typer.prompt(title, default="", show_default=False, err=True)).strip()[:_LONGEST_VALUE]
-    return sys.stdin.readline(_LONGEST_VALUE).strip()
+    try:
+        return sys.stdin.readline(_LONGEST_VALUE).strip()
+    except UnicodeDecodeError:  # not named: it holds what was typed
+        raise ConfigError("Standard input is no text of this terminal's encoding", expected=title) from None
 
 
 def _in_words(lines: Sequence[LedgerLine]) -> list[str]:

@@ -32,7 +32,7 @@ def config(tmp_path: Path, two_exams: Path, make_config: Callable[..., RunConfig
     return config
 
 
-def mammo(config: RunConfig, *arguments: object, stdin: str = "") -> Result:
+def mammo(config: RunConfig, *arguments: object, stdin: str | bytes = "") -> Result:
     """``mammo find CONFIG ...``."""
     path = config.workspace_dir.parent / "config.yaml"
     path.write_text(config.model_dump_json())
@@ -87,13 +87,15 @@ def test_there_and_back(config: RunConfig, two_exams: Path, tmp_path: Path) -> N
 
 
 def test_another_key_finds_nobody_and_says_so(config: RunConfig) -> None:
-    """Under another key every patient is a stranger: that is not the same as not being here. One thing is asked at a time."""
+    """Under another key every patient is a stranger: that is not the same as not being here. One thing, in text, is asked."""
     workspace = Workspace(config.workspace_dir)
     lines, pseudonyms = stored_lines(workspace), site_key(workspace)
     assert lines_of_asked(Asked.PATIENT, "NOBODY", "", lines, pseudonyms) == []
     assert len(lines_of_names({lines[0].patient_id}, lines)) == 4
     for arguments in ((), ("--patient", "--study"), ("E0", "--study"), ("--table", "t.csv")):
         assert "one thing" in str(mammo(config, *arguments).exception)
+    no_text = mammo(config, "--patient", stdin=b"M\xfcller\n\n").exception  # in another encoding: a sentence, without the name
+    assert isinstance(no_text, ConfigError) and "no text" in str(no_text) and "ller" not in str(no_text)
     workspace.key_path.unlink()
     place_key(workspace.key_path, bytes(32))
     assert "another key" in str(mammo(config, "--study", stdin="1.2.3\n").exception)
