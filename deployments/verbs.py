@@ -334,7 +334,7 @@ VERBS: Final = (
     Verb(
         name="plan",
         group=MACHINE,
-        help="What so many images take, before anything is bought: hours, terabytes, objects, money.",
+        help="What so many images take, before anything is bought: hours, terabytes, objects, memory and money.",
         runs="deployments.commands.scale.plan:plan",
     ),
 )

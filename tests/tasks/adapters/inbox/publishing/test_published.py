@@ -96,6 +96,7 @@ def test_what_is_published_is_what_the_rules_say_of_all_lines_at_once(tmp_path: 
 def test_memory_does_not_grow_with_the_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four times as many images take their keys more, and not their lines; the file is written group by group."""
     monkeypatch.setattr(manifest_module, "LINES_AT_ONCE", 50)
+    monkeypatch.setattr(manifest_module, "LINES_PER_GROUP", 50)
     monkeypatch.setattr(ledger_module, "LINES_PER_PART", 50)
     peaks = []
     for count in (100, 400):
