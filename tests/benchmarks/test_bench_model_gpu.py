@@ -33,6 +33,7 @@ def run(*arguments: str) -> str:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=300).stdout
 
 
+@pytest.mark.long
 def test_small_run_prints_the_table(tmp_path: Path) -> None:
     """Two batches of one path and every stage of the forward pass; the JSON holds the same measurements."""
     said = run("--only", "training fp32", "stages", "--json", str(tmp_path / "result.json"))

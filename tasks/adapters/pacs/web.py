@@ -82,7 +82,7 @@ class Client:
             try:
                 with translated():
                     # A server may refuse an object before it has all of it, and close: its answer says why.
-                    with suppress(BrokenPipeError, ConnectionResetError):
+                    with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                         connection.request(method, self.path + path, pieces, {**self.headers, **headers})
                     answer = connection.getresponse()
                 yield answer

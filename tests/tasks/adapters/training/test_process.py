@@ -85,6 +85,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.long
 def test_recomputed_activations_in_two_processes_learn_what_two_parts_in_one_do(
     stored: tuple[Path, SplitReport], tmp_path: Path
 ) -> None:
