@@ -43,13 +43,16 @@ def registered(prefect_api: str, tmp_path: Path) -> Iterator[Callable[..., Any]]
 
 
 def fail() -> Any:
-    """A flow run that fails; its record."""
+    """A flow run that fails; its record.
+
+    The server's database keeps the error with its line. Others search it for the names of patients, so this is none of those.
+    """
     from prefect import flow
     from prefect.client.orchestration import get_client
 
     @flow(name="train")
     def train() -> None:
-        raise ValueError("CANARY^JANE")
+        raise ValueError("TOLD^NOBODY")
 
     state = train(return_state=True)
     with get_client(sync_client=True) as client:
@@ -74,7 +77,7 @@ def test_slack_is_told_and_the_address_stays_hidden(
 
     assert until(is_told, timeout_s=120)
     title, message = got[-1]["title"], got[-1]["message"]
-    assert "of flow train is Failed" in title and "/runs/flow-run/" in message and "CANARY" not in str(got)
+    assert "of flow train is Failed" in title and "/runs/flow-run/" in message and "TOLD^NOBODY" not in str(got)
 
 
 def test_an_address_of_slack_is_taken_as_one(registered: Callable[..., Any]) -> None:

@@ -78,7 +78,7 @@ def test_runs_are_told_by_flow_and_state(
 
     @flow(name="measured-flow")
     def measured_flow() -> None:
-        raise ValueError("CANARY")
+        raise ValueError("TOLD^NOBODY")
 
     measured_flow(return_state=True)
     site = Site(Measuring(port=0, workspace_dir=tmp_path, store_dir=tmp_path / "s"), ask_prefect)
