@@ -10,9 +10,8 @@ from typing import Final
 
 from deployments.server.prefect_server import end_with_parent
 from schemas.errors import ConfigError
+from tasks.adapters.interpreter import LISTENING
 
-LISTENING: Final = '{"listening": '
-"""How the line of its log begins by which a process says that it listens; its port follows."""
 _SECONDS_BEFORE_RESTART: Final = 5.0
 _SECONDS_TO_LISTEN: Final = 300.0  # a busy machine imports for a minute
 _SECONDS_BETWEEN_LOOKS: Final = 0.1

@@ -23,7 +23,7 @@ from typing import Any, Final
 from deployments.server.metrics_text import CONTENT_TYPE, Metric, metrics_text
 from deployments.server.prefect_server import authorization
 from schemas.config.section import Config
-from tasks.adapters.interpreter import python_command
+from tasks.adapters.interpreter import python_command, say_listening
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
 from tasks.adapters.lifecycle.watching.site_counts import SCORE_BOUNDS, LogCounts, Published, alarms, newest_exam
 from tasks.adapters.provenance import now
@@ -226,8 +226,7 @@ def main() -> None:
     except OSError as taken:
         sys.exit(f"mammo: /metrics cannot listen on 127.0.0.1:{asked.port}: {taken.strerror}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    sys.stdout.write(json.dumps({"listening": asked.port}) + "\n")
-    sys.stdout.flush()
+    say_listening(asked.port)
     server.serve_forever()
 
 

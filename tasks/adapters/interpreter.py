@@ -22,6 +22,16 @@ where its own process has more threads than cores, which is not so when other pr
 imported."""
 
 
+LISTENING: Final = '{"listening": '
+"""How the line begins by which a process of ours says that it listens; its port follows."""
+
+
+def say_listening(port: int) -> None:
+    """Says it to whoever started this process and reads what it writes."""
+    sys.stdout.write(f"{LISTENING}{port}}}\n")
+    sys.stdout.flush()
+
+
 def python_command(*arguments: str) -> list[str]:
     """The command that starts this interpreter again, without the working directory on its module path."""
     return [sys.executable, "-P", *arguments]

@@ -6,7 +6,6 @@ One line on standard output says that it listens; what it logs afterwards are co
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 from schemas.config.pacs import PacsConfig
 from schemas.config.section import Config
 from schemas.errors import MammoError
-from tasks.adapters.interpreter import python_command
+from tasks.adapters.interpreter import python_command, say_listening
 from tasks.adapters.lock import held_lock
 from tasks.adapters.pacs.peers import require_extra
 from tasks.adapters.workspace import write_atomically
@@ -76,14 +75,9 @@ def main() -> None:
     logging.getLogger().setLevel(logging.INFO)
     try:
         asked = Listening.model_validate_json(Path(sys.argv[1]).read_bytes())
-        listen(asked, _say_ready)
+        listen(asked, lambda listener: say_listening(listener.limits.port))
     except MammoError as error:
         sys.exit(f"mammo: {error}")
-
-
-def _say_ready(listener: Listener) -> None:
-    sys.stdout.write(json.dumps({"listening": listener.limits.port}) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
