@@ -28,6 +28,8 @@ from typing import Any, Final
 from schemas.exam import UNKNOWN, Acquisition, Finding, FindingType
 
 STORE_VERSION: Final = "2"
+BUCKET_SCHEME: Final = "s3://"
+"""What an address in an object store begins with."""
 LABEL_GROUPS: Final = "label_groups"
 PIXELS: Final = "pixels"
 LESION_MASK: Final = "lesion_mask"

@@ -1,0 +1,1 @@
+"""Object stores: what lies in a bucket of an S3-compatible server."""
