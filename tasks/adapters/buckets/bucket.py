@@ -46,11 +46,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PATIENCE: Final = timedelta(seconds=60)
+PATIENCE: Final = timedelta(seconds=60)
 """How long a request is tried again, with back-off, where the server is away, overloaded or breaks off."""
 _LONGEST_REQUEST: Final = timedelta(minutes=10)
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-_LISTED_AT_ONCE: Final = 1000
+LISTED_AT_ONCE: Final = 1000
+"""Objects of a listing that are in memory at a time."""
 
 
 class PutLost(Exception):
@@ -150,7 +151,7 @@ class Bucket:
             below: Ends with a slash, or is empty: the whole.
             after: Key after which the listing begins.
         """
-        pages = self._asked(lambda: iter(obstore.list(self._client, below or None, offset=after, chunk_size=_LISTED_AT_ONCE)))
+        pages = self._asked(lambda: iter(obstore.list(self._client, below or None, offset=after, chunk_size=LISTED_AT_ONCE)))
         while (page := self._asked(lambda: next(pages, None))) is not None:
             yield from map(_seen, page)
 
@@ -160,7 +161,7 @@ class Bucket:
 
     @property
     def _client(self) -> S3Store:
-        return _opened(self.url, os.getpid())
+        return opened(self.url, os.getpid())
 
     def _asked(self, call: Callable[[], T]) -> T:
         """What the client answers; its errors in words, for its own quote addresses, and keys may name somebody."""
@@ -202,7 +203,7 @@ def bucket_at(url: str) -> Bucket:
 
 
 @lru_cache(maxsize=16)
-def _opened(url: str, pid: int) -> S3Store:
+def opened(url: str, pid: int) -> S3Store:
     """The client of an address, one a process: its threads do not survive a fork."""
     parts = urlsplit(url)
     endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
@@ -214,7 +215,7 @@ def _opened(url: str, pid: int) -> S3Store:
             parts.netloc,
             prefix=parts.path.strip("/") or None,
             client_options={"allow_http": endpoint is not None and endpoint.startswith("http://"), "timeout": _LONGEST_REQUEST},
-            retry_config={"retry_timeout": _PATIENCE, "max_retries": 8},
+            retry_config={"retry_timeout": PATIENCE, "max_retries": 8},
             **settings,
         )
     except (BaseError, ValueError, TypeError) as wrong:

@@ -86,6 +86,7 @@ class Wire:
         is_cut: True = nobody can connect to the server.
         faults: Asked in order, at each request.
         seen: First lines of all requests.
+        heads: All requests' heads.
         sent_bytes: Bodies' bytes that went to the client.
     """
 
@@ -94,6 +95,7 @@ class Wire:
     is_cut: bool = False
     faults: list[Fault] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
+    heads: list[bytes] = field(default_factory=list)
     sent_bytes: int = 0
 
     @property
@@ -112,6 +114,7 @@ class Wire:
                 head += part
             first = head.split(b"\r\n", 1)[0].decode(errors="replace")
             self.seen.append(first)
+            self.heads.append(head)
             if self.is_cut or any(fault(head, client) for fault in self.faults):
                 return
             lines, rest = head.split(b"\r\n\r\n", 1)

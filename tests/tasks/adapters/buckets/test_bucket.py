@@ -50,7 +50,7 @@ def test_of_two_that_put_at_once_the_later_one_is_told(bucket: Bucket) -> None:
 
 def test_a_listing_goes_over_all_pages_in_the_order_of_keys(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """More keys than we take at once: none is missing or doubled, and a listing goes on after a key."""
-    monkeypatch.setattr(bucket_module, "_LISTED_AT_ONCE", 4)
+    monkeypatch.setattr(bucket_module, "LISTED_AT_ONCE", 4)
     keys = [f"k/{number:05}" for number in range(11)]
     for key in keys:
         bucket.put(key, b"")
@@ -77,7 +77,7 @@ def test_an_overloaded_server_and_a_connection_that_breaks_off_are_tried_again(
     with wire_to(s3) as wire:
         wire.faults = [answers("503 Slow Down", times=2), breaks_off(times=1)]
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.endpoint)
-        bucket_module._opened.cache_clear()
+        bucket_module.opened.cache_clear()
         bucket.put("x", b"content")
         assert len(wire.seen) == 4
         wire.faults = [answers("500 Internal Server Error", times=1)]
@@ -87,7 +87,7 @@ def test_an_overloaded_server_and_a_connection_that_breaks_off_are_tried_again(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that gives up at once."""
-    monkeypatch.setattr(bucket_module, "_PATIENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr(bucket_module, "PATIENCE", timedelta(seconds=0.2))
 
 
 @pytest.mark.usefixtures("impatient")
@@ -96,7 +96,7 @@ def test_a_server_that_stays_away_is_unavailable_in_words_without_key_or_address
 ) -> None:
     """Whoever reads the error learns what to look at, and nobody learns a name from it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    bucket_module._opened.cache_clear()
+    bucket_module.opened.cache_clear()
     with pytest.raises(PeerUnavailable) as told:
         bucket.get("CANARYKEY")
     assert "CANARYKEY" not in str(told.value) and "127.0.0.1" not in str(told.value)
@@ -109,14 +109,14 @@ def test_who_is_not_let_in_is_told_and_asks_no_more(s3: str, bucket: Bucket, mon
     with wire_to(s3) as wire:
         wire.faults = [answers("403 Forbidden", times=99)]
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.endpoint)
-        bucket_module._opened.cache_clear()
+        bucket_module.opened.cache_clear()
         with pytest.raises(PeerRefused):
             bucket.put("x", b"1")
         assert len(wire.seen) == 1
 
 
 def test_keys_come_from_the_profile_where_the_environment_has_none(
-    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: str, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A profile of the shared credentials file is who we are, as it is written there."""
     (tmp_path / "credentials").write_text("[site]\naws_access_key_id = one%two\naws_secret_access_key = three\n")
@@ -124,9 +124,11 @@ def test_keys_come_from_the_profile_where_the_environment_has_none(
     monkeypatch.setenv("AWS_PROFILE", "site")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    bucket_module._opened.cache_clear()
-    bucket.put("x", b"1")
-    assert bucket_module._of_profile() == {"access_key_id": "one%two", "secret_access_key": "three"}
+    with wire_to(s3) as wire:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", wire.endpoint)
+        bucket_module.opened.cache_clear()
+        bucket.put("x", b"1")
+        assert b"Credential=one%two/" in wire.heads[0]
 
 
 @pytest.mark.parametrize("wrong", ["s3://", "exams/x", "https://exams/x", "s3://user:word@exams/x", "s3://exams/x?versionId=1"])
