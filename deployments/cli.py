@@ -1,4 +1,7 @@
-"""The command ``mammo``: its verbs are the rows of ``verbs``. Exit codes are those of ``schemas.errors``."""
+"""The command ``mammo``: its verbs are the rows of ``verbs``. Exit codes are those of ``schemas.errors``.
+
+A command imports what its own verb needs: a program that calls ``mammo infer`` for each exam waits for every module here.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,19 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deployments.configuration import load_config
-from deployments.console import shown_progress
-from deployments.local_run import finished_report, run_verb
-from deployments.server.prefect_server import prefect_server
 from deployments.verb import Verb
 from deployments.verbs import GROUPS, VERBS
-from deployments.words import prediction_text, summary_text
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import MammoError, StoreError
-from schemas.reports.pages import PredictReport
-from tasks.adapters.inbox.source_folder import require_apart
 from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON, path_without
 
 EXIT_CODES = (
@@ -44,7 +41,7 @@ def main() -> None:
     os.umask(0o077)  # what it writes, and what it starts writes, is the owner's: masks and scores are of patients
     signal.signal(signal.SIGTERM, end_like_ctrl_c)
     try:
-        app()
+        made_app(verbs_asked_for(sys.argv[1:]))()
     except MammoError as error:
         typer.echo(f"mammo: {error}", err=True)
         sys.exit(error.exit_code)
@@ -56,6 +53,12 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("mammo: interrupted; run the same command again to go on", err=True)
         sys.exit(130)
+
+
+def verbs_asked_for(arguments: Sequence[str]) -> tuple[Verb, ...]:
+    """The rows that a command line needs: that of its verb, with ``configs`` so that it is one of several; else all."""
+    asked = tuple(verb for verb in VERBS if verb.name in (arguments[0], "configs")) if arguments else ()
+    return asked if any(verb.name == arguments[0] for verb in asked) else VERBS
 
 
 def made_app(verbs: tuple[Verb, ...]) -> typer.Typer:
@@ -116,6 +119,14 @@ def _flow_command(verb: Verb) -> Callable[..., None]:
 
 
 def _run(verb: str, config: RunConfig, *, as_json: bool, **parameters: bool) -> None:
+    # Late: who asks for one verb, for its help, or for a verb without a flow has no need of these.
+    from deployments.console import shown_progress
+    from deployments.local_run import finished_report, run_verb
+    from deployments.server.prefect_server import prefect_server
+    from deployments.words import prediction_text, summary_text
+    from schemas.reports.pages import PredictReport
+    from tasks.adapters.inbox.source_folder import require_apart
+
     report = finished_report(verb, config)
     if report is not None:
         typer.echo(f"Finished before: {verb} has nothing to do (--force {verb} does it again)", err=True)
@@ -134,7 +145,17 @@ def end_like_ctrl_c(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-app = made_app(VERBS)
+app: typer.Typer
+"""The whole command line; made when somebody asks for it."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> typer.Typer:
+        if name != "app":
+            raise AttributeError(name)
+        globals()["app"] = made_app(VERBS)
+        return globals()["app"]
+
 
 if __name__ == "__main__":  # as `python -m deployments.cli`, which puts the working directory first
     sys.path[:] = path_without(sys.path, str(Path.cwd()), str(Path(__file__).parents[1]))

@@ -17,7 +17,6 @@ from pydantic_core import ErrorDetails
 from schemas.config.run import RunConfig
 from schemas.config.service import ServiceConfig
 from schemas.errors import ConfigError
-from tasks.adapters.models.model_files import SIDECAR
 from tasks.adapters.workspace import whole_path
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
@@ -61,6 +60,8 @@ def _with_sections_of_start(content: dict[str, Any]) -> dict[str, Any]:
     wanting = [section for section in ("preprocess", "model") if section not in content]
     if not isinstance(network, str) or not wanting or Path(network).suffix in _FILES_OF_OTHERS:
         return content
+    from tasks.adapters.models.model_files import SIDECAR  # late: every report's words, which only this question needs
+
     try:
         sidecar = json.loads((whole_path(Path(network)) / SIDECAR).read_bytes())
         return content | {section: sidecar[section] for section in wanting if section in sidecar}

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
+from deployments.cli import verbs_asked_for
 from deployments.local_run import STAGES_ALONE
+from deployments.verbs import VERBS
 
 HEAVY = {"torch", "dask", "distributed", "great_expectations", "optuna", "mlflow", "pydicom", "imagecodecs", "scipy.optimize"}
+FOLDER_SCORING = "deployments.commands.life.folder_scoring"
 _IMPORTS = """
 import json, sys
 for module in sys.argv[2:]:
@@ -25,8 +28,21 @@ def heavy_modules_of(*modules: str, heavy: Iterable[str] = HEAVY) -> set[str]:
 
 
 def test_the_command_line_itself_brings_no_heavy_library() -> None:
-    """Every verb's module is imported to say what verbs there are: one that brings torch would slow them all."""
-    assert heavy_modules_of("deployments.cli", heavy=HEAVY | {"pandas", "prefect", "scipy.special", "cv2", "zarr"}) == set()
+    """Every verb's module is imported to say what verbs there are: none brings arrays, tables or torch before it has work."""
+    modules = {verb.runs.partition(":")[0] for verb in VERBS if verb.runs} | {"deployments.cli", "deployments.local_run"}
+    heavy = HEAVY | {"numpy", "pandas", "prefect", "scipy.special", "cv2", "zarr"}
+    assert heavy_modules_of(*sorted(modules), heavy=heavy) == set()
+
+
+def test_a_command_brings_nothing_of_other_verbs() -> None:
+    """A program waits for each module that `mammo infer` imports before it asks the process that stays."""
+    others = {verb.runs.partition(":")[0] for verb in VERBS} - {"", "deployments.configuration", FOLDER_SCORING}
+    asks = (FOLDER_SCORING, "tasks.adapters.lifecycle.inference.warm_process")
+    heavy = others | HEAVY | {"numpy", "rich.console", "deployments.server", "schemas.reports.evaluation"}
+    assert heavy_modules_of("deployments.cli", *asks, heavy=heavy) == set()
+    assert {verb.name for verb in verbs_asked_for(["infer", "run.yaml"])} == {"infer", "configs"}
+    for whole in ([], ["--help"], ["infre"]):
+        assert verbs_asked_for(whole) == VERBS, whole
 
 
 def test_a_finished_stage_brings_no_heavy_library() -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from gmic_model.pixels.voi import VoiLut
+if TYPE_CHECKING:
+    from gmic_model.pixels.voi import VoiLut  # numpy: the command line reads these words and no file
 
 
 class ValueKind(StrEnum):
