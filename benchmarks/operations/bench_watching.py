@@ -4,6 +4,9 @@ Run as ``python -m benchmarks.operations.bench_watching --streams 100``. Nothing
 statistics and missing views are drawn from distributions (``Site``), and a change of software moves these, as a steeper gamma
 and more noise would. What is real is the way from there: lines of a prediction log and a manifest go through the code that
 ``mammo log watch`` runs.
+
+``--only drawn`` takes the pictures' statistics from phantoms instead: a gamma and noise are drawn into their pixels, both go
+through gate and crop as in an ingest, and the streams draw exams from these with replacement. Scores stay a distribution.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.operations.drawn_pictures import drawn_before_and_after
 from gmic_model.metrics.clinic.control_chart import BASELINE, rate_chart
 from schemas.reports.life.watching import WatchedDevice, WatchReport
 from tasks.adapters.lifecycle.watching.device_streams import SCORE, device_streams
@@ -56,6 +60,29 @@ class Site:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, kw_only=True)
+class DrawnSite:
+    """Exams whose pictures are phantoms, as they were and with the change drawn into them; scores stay as they were.
+
+    Attributes:
+        before: Image measures of each phantom.
+        after: The same phantoms' after the change.
+    """
+
+    before: pd.DataFrame
+    after: pd.DataFrame
+
+    def exams(self, count: int, is_changed_E: NDArray[np.bool_], rng: np.random.Generator) -> pd.DataFrame:
+        """As ``Site.exams``."""
+        plain = Site(logit_shift=0.0).exams(count, is_changed_E, rng)
+        drawn_E = rng.integers(len(self.before), size=count)
+        measures = {
+            name: np.where(is_changed_E, self.after[name].to_numpy()[drawn_E], self.before[name].to_numpy()[drawn_E])
+            for name in self.before
+        }
+        return plain.assign(**measures)
+
+
 def looked_at(exams: pd.DataFrame, device_E: Sequence[str], software_E: Sequence[str], threshold: float) -> WatchReport:
     """What the watching says of exams in their order."""
     names = [f"E{number:06d}" for number in range(len(exams))]
@@ -78,7 +105,7 @@ def looked_at(exams: pd.DataFrame, device_E: Sequence[str], software_E: Sequence
     return watched(device_streams(lines, manifest), now=datetime(2026, 1, 1, tzinfo=UTC))
 
 
-def changing(site: Site, exams: int, rng: np.random.Generator) -> tuple[dict[str, int | None], int, FLOAT]:
+def changing(site: Site | DrawnSite, exams: int, rng: np.random.Generator) -> tuple[dict[str, int | None], int, FLOAT]:
     """A stream in whose middle one of the devices gets new software.
 
     Returns:
@@ -113,7 +140,7 @@ def alarm_place(up: Sequence[float], down: Sequence[float], at: Sequence[int], l
     return over[0] if over else None
 
 
-def quiet(site: Site, exams: int, rng: np.random.Generator) -> list[str]:
+def quiet(site: Site | DrawnSite, exams: int, rng: np.random.Generator) -> list[str]:
     """Measures that raise an alarm in a stream of one device that does not change, behind its baseline."""
     table = site.exams(BASELINE + exams, np.zeros(BASELINE + exams, dtype=bool), rng)
     threshold = float(np.quantile(table["score"][:BASELINE], 1.0 - TARGET_RECALL))
@@ -157,13 +184,35 @@ def recall_brought_back(site: Site, streams: int, rng: np.random.Generator) -> N
         print(f"| {count} | {100 * np.mean(found):.2f} % | {100 * near / streams:.0f} % |")
 
 
+def drawn(phantoms: int, streams: int, exams: int, quiet_exams: int) -> None:
+    """Streams of phantoms with changes of three sizes, and quiet ones."""
+    for gamma, noise in ((0.9, 4.0), (0.97, 4.0), (1.0, 4.0)):
+        before, after = drawn_before_and_after(phantoms, gamma=gamma, noise=noise)
+        print(f"\n{phantoms} phantoms, gamma {gamma} and noise {noise} drawn into them: mean and standard deviation of exams")
+        for name in before:
+            print(f"{name}: {before[name].mean():.4f} ({before[name].std():.4f}), {after[name].mean():.4f}")
+        site, rng = DrawnSite(before=before, after=after), np.random.default_rng(4)
+        found = [changing(site, exams, rng) for _ in range(streams)]
+        told = [places["any of them"] or 10**6 for places, _, _ in found]
+        within = sum(one <= 200 for one in told)
+        others = sum(more for _, more, _ in found)
+        print(
+            f"told within 200 exams in {within} of {streams} streams of {exams}, median {np.median(told):.0f}; "
+            f"other devices with an alarm {others} of {streams * (DEVICES - 1)}"
+        )
+    alarms = [quiet(site, quiet_exams, rng) for _ in range(streams)]
+    print(f"{sum(map(bool, alarms))} of {streams} quiet streams of {quiet_exams} exams raise an alarm:")
+    print(", ".join(sorted(name for names in alarms for name in names)) or "none")
+
+
 def main() -> None:
     """Prints the tables."""
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--streams", type=int, default=100)
     asked.add_argument("--exams", type=int, default=20_000)
     asked.add_argument("--quiet-exams", type=int, default=5_000)
-    asked.add_argument("--only", choices=("rates", "changes", "quiet", "recall"))
+    asked.add_argument("--only", choices=("rates", "changes", "quiet", "recall", "drawn"))
+    asked.add_argument("--phantoms", type=int, default=300)
     given = asked.parse_args()
     if given.only in (None, "rates"):
         rates(10 * given.streams, given.quiet_exams, np.random.default_rng(0))
@@ -195,6 +244,8 @@ def main() -> None:
         alarms = [quiet(Site(), given.quiet_exams, rng) for _ in range(given.streams)]
         print(f"\n{sum(map(bool, alarms))} of {given.streams} quiet streams of {given.quiet_exams} exams raise an alarm:")
         print(", ".join(sorted(name for names in alarms for name in names)) or "none")
+    if given.only in (None, "drawn"):
+        drawn(given.phantoms, given.streams, given.exams, given.quiet_exams)
     if given.only in (None, "recall"):
         recall_brought_back(Site(), given.streams, np.random.default_rng(3))
 
