@@ -86,6 +86,11 @@ def view_counts(view_count_B: ArrayLike) -> NDArray[np.str_]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def patients_of_both_kinds(with_finding: int, without: int) -> str:
+    """In words. Who has the finding in one breast and not in the other is counted in both: the two may exceed all patients."""
+    return f"patients with the finding in a breast: {with_finding}, with a breast without it: {without} (some may be both)"
+
+
 def _line(
     score_B: NDArray[np.float64],
     is_positive_B: NDArray[np.bool_],
@@ -98,9 +103,7 @@ def _line(
     with_finding, without = (len(np.unique(patient_B[members_B])) for members_B in (is_positive_B, ~is_positive_B))
     if min(with_finding, without) < minimum_patients:
         return counted.model_copy(
-            update={
-                "too_few": f"patients: {with_finding} with, {without} without the finding; {minimum_patients} of each needed"
-            }
+            update={"too_few": f"{patients_of_both_kinds(with_finding, without)}; {minimum_patients} of each needed"}
         )
     label_B = is_positive_B.astype(np.int64)
     auroc = area_interval(Metric.AUROC, score_B, label_B, patient_B, confidence=confidence)

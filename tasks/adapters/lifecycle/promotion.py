@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gmic_model.metrics.proportions import paired_proportions
 from gmic_model.metrics.ranking import auroc
+from gmic_model.metrics.subgroups import patients_of_both_kinds
 from schemas.config.evaluation import PromotionConfig
 from schemas.exam import NOT_KNOWN, Finding
 from schemas.reports.life.decisions import KeptEvaluation, PromotionAnswer, RuleAnswer
@@ -103,7 +104,7 @@ def _alone(breasts: pd.DataFrame, finding: Finding, config: PromotionConfig) -> 
     yield RuleAnswer(
         rule=f"{finding.value}: enough patients",
         is_met=min(with_finding, without) >= config.minimum_patients,
-        reason=f"{with_finding} test patients with the finding, {without} without; {config.minimum_patients} of each needed.",
+        reason=f"Test {patients_of_both_kinds(with_finding, without)}; {config.minimum_patients} of each needed.",
     )
     if config.minimum_auroc is not None:
         area = _auroc(known)
@@ -154,9 +155,8 @@ def _against(
 def _not_worse_group(rule: str, members: pd.DataFrame, config: PromotionConfig) -> RuleAnswer:
     with_finding, without = _patients(members)
     if min(with_finding, without) < config.subgroup_minimum_patients:
-        needed = f"{config.subgroup_minimum_patients} of each needed"
-        said = f"{with_finding} patients with the finding, {without} without; {needed}."
-        return RuleAnswer(rule=rule, is_met=None, reason=said)
+        said = patients_of_both_kinds(with_finding, without).capitalize()
+        return RuleAnswer(rule=rule, is_met=None, reason=f"{said}; {config.subgroup_minimum_patients} of each needed.")
     return _not_worse(rule, members, config.subgroup_margin, config)
 
 

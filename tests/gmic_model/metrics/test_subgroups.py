@@ -32,7 +32,8 @@ def test_too_few_patients_give_counts_and_the_reason() -> None:
         np.linspace(1, 0, 60), label_B, patient_B, ["x"] * 60, attribute="age", threshold=0.5, confidence=0.95
     )
     assert (line.breasts, line.patients, line.positive_breasts, line.positive_patients) == (60, 49, 20, 9)
-    assert line.too_few == "patients: 9 with, 40 without the finding; 10 of each needed"
+    both = "patients with the finding in a breast: 9, with a breast without it: 40 (some may be both)"
+    assert line.too_few == f"{both}; 10 of each needed"
     assert line.auroc.value is None and line.sensitivity.value is None
 
 
