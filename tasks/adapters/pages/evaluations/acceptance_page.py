@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gmic_model.metrics.clinic.site_threshold import needed_patients
 from schemas.config.run import RunConfig
 from schemas.reports.life.acceptance import AcceptanceReport, RuleResult, Verdict
 from tasks.adapters.checks.drift_suite import LARGEST_INDEX
@@ -88,6 +89,9 @@ def write_acceptance_page(config: RunConfig, report: AcceptanceReport) -> Accept
         largest_shift=LARGEST_INDEX,
         verdict_state=_VERDICT_STATES[report.verdict],
         open_rules=[rule for rule in report.rules if not rule.is_met and not rule.is_remark],
+        one_point_patients=None
+        if report.target is None
+        else needed_patients(report.target, 0.01, confidence=config.evaluate.confidence),
         measures=tuple(measured_tables({"Here": report.cohort}, title="The exams that judged")),
     )
     return report.model_copy(update={"evaluation": evaluated})
