@@ -226,11 +226,19 @@ def _stratum(exam: ExamRecord, known: Sequence[Finding]) -> _Stratum:
 
 def _stratum_by_person(exams: Sequence[ExamRecord], persons: Mapping[str, str]) -> dict[str, _Stratum]:
     """Of every person, who is the patient unless ``persons`` says that several patients are one."""
-    known, stratum_by_person = known_findings(exams), dict[str, _Stratum]()
+    alike = {_said_of(exam): exam for exam in exams}  # of a million exams some ten different things are said
+    known = known_findings(tuple(alike.values()))
+    strata = {said: _stratum(exam, known) for said, exam in alike.items()}
+    stratum_by_person: dict[str, _Stratum] = {}
     for exam in exams:
         person_id = persons.get(exam.patient_id, exam.patient_id)
-        stratum_by_person[person_id] = max(stratum_by_person.get(person_id, _Stratum.UNKNOWN), _stratum(exam, known))
+        stratum_by_person[person_id] = max(stratum_by_person.get(person_id, _Stratum.UNKNOWN), strata[_said_of(exam)])
     return stratum_by_person
+
+
+def _said_of(exam: ExamRecord) -> tuple[object, ...]:
+    """Equal for exams of whose breasts the same is known."""
+    return *exam.findings.items(), *(exam.absent or {}).items(), exam.absent is None
 
 
 def _kept_by_person(kept: Mapping[str, Split], persons: Mapping[str, str]) -> dict[str, Split]:

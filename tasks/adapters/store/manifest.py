@@ -6,7 +6,8 @@ import hashlib
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Final
@@ -19,13 +20,12 @@ from pandas.api.extensions import ExtensionArray
 from pyarrow import compute
 
 from schemas.errors import StoreError
-from schemas.exam import FINDINGS, NOT_KNOWN, UNKNOWN, ExamRecord, Finding, Laterality, QuarantinedFile
+from schemas.exam import FINDINGS, UNKNOWN, ExamRecord, Finding, Laterality, QuarantinedFile
 from schemas.layout import (
     DEVICE_COLUMNS,
     MANIFEST_COLUMNS,
     MANIFEST_NAMES,
     OPTIONAL_COLUMNS,
-    SOFTWARE_VERSIONS,
     SPLIT_NAMES,
     Column,
 )
@@ -36,7 +36,8 @@ from tasks.adapters.workspace import write_atomically
 
 LINES_AT_ONCE: Final = 1000
 """Of which something is made that takes more memory than they: a frame, a text."""
-_LINES_PER_TEXT: Final = 10 * LINES_AT_ONCE
+_LINES_PER_TEXT: Final = LINES_PER_GROUP
+_Known = tuple[Mapping[Laterality, frozenset[Finding] | None], Mapping[Laterality, frozenset[Finding]]]
 _COLUMNS: Final = (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)
 _ZERO_WHERE_UNSAID: Final = frozenset(column.name for column in OPTIONAL_COLUMNS if not column.is_nullable)
 
@@ -45,17 +46,19 @@ def exam_records(manifest: pd.DataFrame) -> list[ExamRecord]:
     """One record per exam from the manifest's lines, by exam and patient; of a breast its first line speaks."""
     keys = ["exam_id", "patient_id", "laterality"]
     breasts = manifest[[*keys, *FINDINGS]].drop_duplicates(keys).sort_values(keys, kind="stable")
-    known = {label: (_present(label), _absent(label)) for label in set(_labels(breasts))}
     sides = {side.value: side for side in Laterality}
+    lines = zip(*(texts_of(breasts[key]) for key in keys), _labels(breasts), strict=True)
     records: list[ExamRecord] = []
-    exam: tuple[str, str] | None = None
-    for exam_id, patient_id, side, label in zip(*(texts_of(breasts[key]) for key in keys), _labels(breasts), strict=True):
-        if (exam_id, patient_id) != exam:
-            exam = (exam_id, patient_id)
-            findings: dict[Laterality, frozenset[Finding] | None] = {}
-            absent: dict[Laterality, frozenset[Finding]] = {}
-            records.append(ExamRecord(exam_id=exam_id, patient_id=patient_id, findings=findings, absent=absent))
-        findings[sides[side]], absent[sides[side]] = known[label]
+    known: dict[tuple[tuple[str, tuple[int, ...]], ...], _Known] = {}  # a million exams say some ten different things
+    for (exam_id, patient_id), of_exam in groupby(lines, key=itemgetter(0, 1)):
+        said = tuple((side, label) for _, _, side, label in of_exam)
+        if said not in known:
+            known[said] = (
+                {sides[side]: _present(label) for side, label in said},
+                {sides[side]: _absent(label) for side, label in said},
+            )
+        findings, absent = known[said]
+        records.append(ExamRecord(exam_id=exam_id, patient_id=patient_id, findings=findings, absent=absent))
     return records
 
 
@@ -256,19 +259,6 @@ def published_patients(store: ExamStore) -> dict[str, str]:
     return {}
 
 
-def devices_of(manifest: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """From an exam to its device and that device's software, as its first image names them; "not known" where none does."""
-    first = manifest.drop_duplicates("exam_id")
-    names = ("manufacturer", "model_name", "device_id", SOFTWARE_VERSIONS)
-    columns = [first[name] if name in first else pd.Series(index=first.index, dtype="string") for name in names]
-    said = pd.concat(columns, axis=1, keys=names).astype("string").fillna("")
-    named = {}
-    for exam_id, maker, model, device_id, software in zip(first["exam_id"], *(said[name] for name in names), strict=True):
-        parts = [part for part in (maker, model, device_id) if part]
-        named[str(exam_id)] = (" ".join(parts) or NOT_KNOWN, software or NOT_KNOWN)
-    return named
-
-
 def read_with_version(store: ExamStore, columns: Collection[str]) -> tuple[pd.DataFrame, str]:
     """Some columns of the published images, and the data version of all: of a million lines the rest is never there at once.
 
@@ -300,23 +290,21 @@ def data_version(manifest: pd.DataFrame) -> str:
 
 def _version_as_they_lie(parts: Iterable[pd.DataFrame]) -> str:
     """Of lines in any order: to gather texts of whole lines by image costs less than to gather all columns."""
-    text, ends, digest = bytearray(), array("q"), hashlib.sha256()
+    text, ends, digest = bytearray(), array("q", [0]), hashlib.sha256()
     images: list[pd.Series[Any]] = []
     for part in parts:
         said = part[_version_columns(part.columns)]
         if not images:
             digest.update(_csv(said.iloc[:0]))
-        lines = _csv_lines(said)
-        ends.frombytes((len(text) + np.cumsum([len(line) for line in lines], dtype=np.int64)).tobytes())
-        text += b"".join(lines)
+        end_N, of_lines = _bytes_of(_csv_lines(said))
+        ends.frombytes((len(text) + end_N[1:].astype(np.int64)).tobytes())
+        text += of_lines
         images.append(part["image_id"])
-    order_N = pd.concat(images, ignore_index=True).sort_values().index.to_numpy()
-    end_N, whole = np.frombuffer(ends, np.int64), memoryview(text)
-    begin_N = np.concatenate([[0], end_N[:-1]])
-    for start in range(0, len(ends), _LINES_PER_TEXT):
-        some_N = order_N[start : start + _LINES_PER_TEXT]
-        edges = zip(begin_N[some_N].tolist(), end_N[some_N].tolist(), strict=True)
-        digest.update(b"".join([whole[begin:end] for begin, end in edges]))
+    order = pa.array(pd.concat(images, ignore_index=True).sort_values().index.to_numpy())
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(text)]  # no copy of what may be half a gigabyte
+    lines = pa.Array.from_buffers(pa.large_binary(), len(ends) - 1, buffers)
+    for start in range(0, len(lines), _LINES_PER_TEXT):
+        digest.update(_bytes_of(lines.take(order.slice(start, _LINES_PER_TEXT)))[1])
     return digest.hexdigest()
 
 
@@ -337,7 +325,7 @@ def _version(parts: Iterable[pd.DataFrame], names: Collection[str]) -> str:
     for number, part in enumerate(parts):
         if number == 0:
             digest.update(_csv(part[columns].iloc[:0]))
-        digest.update(b"".join(_csv_lines(part[columns])))
+        digest.update(_bytes_of(_csv_lines(part[columns]))[1])
     return digest.hexdigest()
 
 
@@ -354,17 +342,29 @@ def _csv(part: pd.DataFrame, *, header: bool = True) -> bytes:
     return part.to_csv(index=False, header=header, lineterminator="\n").encode()
 
 
-def _csv_lines(part: pd.DataFrame) -> list[bytes]:
+def _csv_lines(part: pd.DataFrame) -> pa.BinaryArray:
     """The lines that pandas writes, to the byte, in a third of its time: digests of every store hang on them."""
-    texts = [_csv_values(part[name]) for name in part]
-    if all(text is not None for text in texts):
-        lines = compute.binary_join_element_wise(*texts, ",", null_handling="replace", null_replacement="").cast(pa.binary())
-        found: list[bytes] = compute.binary_join_element_wise(lines, b"", b"\n").to_pylist()
-        text = b"".join(found)
-        plain = {b",": len(part) * (len(texts) - 1), b"\n": len(part), b'"': 0, b"\r": 0}
+    *texts, last = (_csv_values(part[name]) for name in part)
+    if last is not None and all(text is not None for text in texts):
+        empty = {"null_handling": "replace", "null_replacement": ""}
+        ended = compute.binary_join_element_wise(last, "\n", "", **empty)
+        lines = compute.binary_join_element_wise(*texts, ended, ",", **empty).cast(pa.binary())
+        text = bytes(_bytes_of(lines)[1])
+        plain = {b",": len(part) * len(texts), b"\n": len(part), b'"': 0, b"\r": 0}
         if all(text.count(mark) == count for mark, count in plain.items()):
-            return found
-    return [_csv(part.iloc[[place]], header=False) for place in range(len(part))]  # a value needs quotes, or is of no kind
+            return lines
+    found = [_csv(part.iloc[[place]], header=False) for place in range(len(part))]  # a value needs quotes, or is of no kind
+    return pa.array(found, pa.binary())
+
+
+def _bytes_of(lines: pa.BinaryArray | pa.LargeBinaryArray) -> tuple[NDArray[np.signedinteger[Any]], memoryview]:
+    """Where each line ends, and before them 0; and the bytes of all. Only of an array that is no part of another."""
+    _, ends, text = lines.buffers()
+    if not len(lines):
+        return np.zeros(1, np.int32), memoryview(b"")
+    is_large = pa.types.is_large_binary(lines.type)
+    end_N = (np.frombuffer(ends, np.int64) if is_large else np.frombuffer(ends, np.int32))[: len(lines) + 1]
+    return end_N, memoryview(text)[: int(end_N[-1])]
 
 
 def _csv_values(values: pd.Series[Any]) -> pa.Array | None:

@@ -14,9 +14,9 @@ from schemas.config.evaluation import AcceptanceConfig
 from schemas.exam import NOT_KNOWN, UNKNOWN
 from schemas.reports.life.acceptance import CohortCounts, GroupRecall
 from schemas.reports.report import Interval
+from tasks.adapters.lifecycle.watching.device_streams import devices_of
 from tasks.adapters.scoring.reviewed.groups import breast_groups
 from tasks.adapters.scoring.reviewed.original_read import exam_reads
-from tasks.adapters.store.manifest import devices_of
 
 _UNDEFINED = Interval(value=None, low=None, high=None)
 

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from schemas.exam import Finding
-from schemas.layout import DEVICE_COLUMNS, VIEWS_PER_EXAM
-from tasks.adapters.store.manifest import devices_of
+from schemas.exam import NOT_KNOWN, Finding
+from schemas.layout import DEVICE_COLUMNS, SOFTWARE_VERSIONS, VIEWS_PER_EXAM
 
 SCORE, RECALLED, MISSING_VIEWS = "score", "recalled", "a view is missing"
 IMAGE_MEASURES: Final = {
@@ -169,3 +168,16 @@ def _named(numbers: Mapping[Any, float]) -> dict[str, float]:
     if _VIEWS in numbers:
         values[MISSING_VIEWS] = float(numbers[_VIEWS] < VIEWS_PER_EXAM)
     return values
+
+
+def devices_of(manifest: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """From an exam to its device and that device's software, as its first image names them; "not known" where none does."""
+    first = manifest.drop_duplicates("exam_id")
+    names = ("manufacturer", "model_name", "device_id", SOFTWARE_VERSIONS)
+    columns = [first[name] if name in first else pd.Series(index=first.index, dtype="string") for name in names]
+    said = pd.concat(columns, axis=1, keys=names).astype("string").fillna("")
+    named = {}
+    for exam_id, maker, model, device_id, software in zip(first["exam_id"], *(said[name] for name in names), strict=True):
+        parts = [part for part in (maker, model, device_id) if part]
+        named[str(exam_id)] = (" ".join(parts) or NOT_KNOWN, software or NOT_KNOWN)
+    return named
