@@ -13,17 +13,19 @@ import os
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from tasks.adapters.pacs.encoded_object import Incomplete, Named, whole_file
+from tasks.adapters.pacs.encoded_object import Incomplete, Named, data_set_start, whole_file
 from tasks.adapters.workspace import UNFINISHED, sync
 
 _DIGITS: Final = 24
 _CONTENT_DIGITS: Final = 12
 _PIECE_BYTES: Final = 1 << 20
+_HEAD_BYTES: Final = 1 << 12
+"""In which the file meta information is expected to end."""
 PUSHED: Final = "push"
 FETCHED: Final = "fetch"
 """Who writes what is not finished: each sweeps away what an earlier life of its own left."""
@@ -40,6 +42,9 @@ class Arrivals:
 
     root: Path
     writer: str
+    _new: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Folders of exams that the root's own entry of may not be on the disk yet."""
+    _unsettled: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @property
     def lock_dir(self) -> Path:
@@ -83,47 +88,57 @@ class Arrivals:
         final = self._place(named, hashlib.sha256(content).hexdigest())
         if final.exists():
             return False
-        with self.aside() as (file, path):
+        with self._beside() as (file, path):
             file.write(head)
             file.write(content)
             self._finish(file, path, final)
+        self._sync_folder(final.parent)
         return True
 
     @contextmanager
-    def aside(self) -> Iterator[tuple[BinaryIO, Path]]:
+    def aside(self) -> Iterator[Aside]:
         """A file to write that is nobody's exam yet, the owner's only; gone when the block ends, unless it was ``adopted``.
 
         Raises:
             OSError: The disk is full or the folder cannot be written.
         """
-        path = self.root / f".{secrets.token_hex(8)}.{self.writer}{UNFINISHED}"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield file, path
-        finally:
-            path.unlink(missing_ok=True)
+        with self._beside() as (file, path):
+            yield Aside(file, path)
 
-    def adopt(self, file: BinaryIO, path: Path, *, sop_uid: str) -> bool:
+    def adopt(self, aside: Aside, *, sop_uid: str) -> bool:
         """Gives a file that was written aside its place, if it is whole and the object that was asked for. True if it is new.
+
+        Its content is on the disk then; its name is when ``settle`` has returned.
 
         Raises:
             Incomplete: It is not.
             OSError: The disk is full or the folder cannot be written.
         """
-        file.flush()
-        if os.fstat(file.fileno()).st_size == 0:
+        aside.file.flush()
+        if aside.size_bytes == 0:
             raise Incomplete("What arrived is empty")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
+        with mmap.mmap(aside.file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
             named, start = whole_file(content)
-        digest = _digest_from(file.fileno(), start)  # read, not mapped: four large objects would be a hundred megabytes of ours
         if named.sop_uid != sop_uid:
             raise Incomplete("Another object arrived than was asked for")
-        final = self._place(named, digest)
+        final = self._place(named, aside.digest_from(start))
         if final.exists():
             return False
-        self._finish(file, path, final)
+        self._finish(aside.file, aside.path, final)
+        self._unsettled.add(final.parent)
         return True
+
+    def settle(self) -> None:
+        """Makes the names of what was adopted durable: a folder of an exam is synced once, not once for each image.
+
+        Until then a power cut may undo what was fetched, and the next run fetches it again.
+
+        Raises:
+            OSError: The disk cannot be written.
+        """
+        while self._unsettled:
+            with suppress(FileNotFoundError):  # moved on, by whoever empties the inbox
+                self._sync_folder(self._unsettled.pop())
 
     def has(self, study_uid: str, sop_uid: str) -> bool:
         """True if the inbox holds some content of an image now."""
@@ -138,24 +153,72 @@ class Arrivals:
         name = f"{_digest(named.sop_uid)}-{digest[:_CONTENT_DIGITS]}.dcm"
         return self.root / _digest(named.study_uid) / name
 
+    @contextmanager
+    def _beside(self) -> Iterator[tuple[BinaryIO, Path]]:
+        path = self.root / f".{secrets.token_hex(8)}.{self.writer}{UNFINISHED}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file, path
+        finally:
+            path.unlink(missing_ok=True)
+
     def _finish(self, file: BinaryIO, path: Path, final: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
-        is_new_folder = not final.parent.is_dir()
-        final.parent.mkdir(exist_ok=True, mode=0o700)
+        if not final.parent.is_dir():
+            final.parent.mkdir(exist_ok=True, mode=0o700)
+            self._new.add(final.parent)
         path.rename(final)
-        sync(final.parent)
-        if is_new_folder:
+
+    def _sync_folder(self, folder: Path) -> None:
+        sync(folder)
+        if folder in self._new:
             sync(self.root)
+            self._new.discard(folder)
 
 
-def _digest_from(descriptor: int, start: int) -> str:
-    """Of a file's bytes from a place on."""
-    digest = hashlib.sha256()
-    while piece := os.pread(descriptor, _PIECE_BYTES, start):
-        digest.update(piece)
-        start += len(piece)
-    return digest.hexdigest()
+class Aside:
+    """A file that is nobody's exam yet. Its digest is taken of what passes, not read from the disk again.
+
+    Attributes:
+        file: Open for writing.
+        path: Its name until it is adopted.
+        size_bytes: Written so far.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.file, self.path, self.size_bytes = file, path, 0
+        self._head: bytearray | None = bytearray()
+        self._start: int | None = None
+        self._digest = hashlib.sha256()
+
+    def write(self, piece: bytes | bytearray | memoryview) -> None:
+        """The next bytes."""
+        self.file.write(piece)
+        self.size_bytes += len(piece)
+        if self._head is None:
+            self._digest.update(piece)
+            return
+        self._head += piece
+        if len(self._head) < _HEAD_BYTES:
+            return
+        with memoryview(self._head) as head:
+            self._start = data_set_start(head)
+            self._digest.update(head[self._start :])
+        self._head = None
+
+    def digest_from(self, start: int) -> str:
+        """Of the file's bytes from a place on, which is where its data set begins."""
+        if self._start == start:
+            return self._digest.hexdigest()
+        # A head that is short, or in which the place could not be found. Read, not mapped: four large objects would be a
+        # hundred megabytes of ours.
+        digest = hashlib.sha256()
+        while piece := os.pread(self.file.fileno(), _PIECE_BYTES, start):
+            digest.update(piece)
+            start += len(piece)
+        return digest.hexdigest()
 
 
 def _digest(uid: str) -> str:

@@ -6,10 +6,10 @@ passed over and never searched. What an object says here is believed for a file'
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from struct import Struct
+from typing import Final, NamedTuple
 
 from schemas.errors import DicomError
 
@@ -23,6 +23,7 @@ _META_GROUP: Final = b"\x02\x00"
 _UNDEFINED: Final = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VR: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_TAG_LENGTH, _TAG_VR_LENGTH, _LENGTH = ({order: Struct(order + form) for order in "<>"} for form in ("HHL", "HH2sH", "L"))
 _DEEPEST: Final = 32
 _TRANSFER_SYNTAX, _MEDIA_SOP_UID = 0x00020010, 0x00020003
 _SOP_CLASS, _SOP_UID, _STUDY_UID = 0x00080016, 0x00080018, 0x0020000D
@@ -43,8 +44,7 @@ class Named:
     study_uid: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Element:
+class _Element(NamedTuple):
     tag: int
     start: int
     """Of the value."""
@@ -74,20 +74,37 @@ def whole_file(content: memoryview) -> tuple[Named, int]:
     if bytes(content[_MARK]) != b"DICM":
         raise Incomplete("What arrived is no DICOM file")
     syntax_uid, media_uid, start = "", "", _PREAMBLE_BYTES
-    while bytes(content[start : start + 2]) == _META_GROUP:  # asked first: what comes behind may be encoded otherwise
-        element = _element(content, start, "<", is_implicit=False, depth=0)
+    for element in _meta_elements(content):
         start = element.end
         syntax_uid = _text(content, element) if element.tag == _TRANSFER_SYNTAX else syntax_uid
         media_uid = _text(content, element) if element.tag == _MEDIA_SOP_UID else media_uid
     if syntax_uid == DEFLATED:
         return Named(sop_uid=media_uid), start
-    named = _named(content, _elements(content, syntax_uid, start))
-    if not any(element.tag == _PIXELS for element in _elements(content, syntax_uid, start)):
+    elements = _elements(content, syntax_uid, start)
+    named = _named(content, elements)  # walks as far as it must, and what follows goes on from there
+    if not any(element.tag == _PIXELS for element in elements):
         raise Incomplete("What arrived holds no pixels")
     return named, start
 
 
+def data_set_start(head: memoryview) -> int | None:
+    """Where a file's data set begins, if its first bytes tell; a guess where they end at an element's end."""
+    try:
+        return max((element.end for element in _meta_elements(head)), default=None)
+    except Incomplete:
+        return None
+
+
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _meta_elements(content: memoryview) -> Iterator[_Element]:
+    """Those of the file meta information."""
+    start = _PREAMBLE_BYTES
+    while bytes(content[start : start + 2]) == _META_GROUP:  # asked first: what comes behind may be encoded otherwise
+        element = _element(content, start, "<", is_implicit=False, depth=0)
+        yield element
+        start = element.end
 
 
 def _named(content: memoryview, elements: Iterator[_Element]) -> Named:
@@ -151,18 +168,21 @@ def _end_of_items(content: memoryview, position: int, order: str, is_implicit: b
 def _item_head(content: memoryview, position: int, order: str) -> tuple[int, int]:
     if position + 8 > len(content):
         raise Incomplete("What arrived ends in the middle of an element")
-    group, element, length = struct.unpack_from(f"{order}HHL", content, position)
+    group, element, length = _TAG_LENGTH[order].unpack_from(content, position)
     return group << 16 | element, length
 
 
 def _head(content: memoryview, position: int, order: str, is_implicit: bool) -> tuple[int, bytes, int, int]:
     """Tag, value representation (empty if implicit), length, and where the value begins."""
-    tag, length = _item_head(content, position, order)
     if is_implicit:
+        tag, length = _item_head(content, position, order)
         return tag, b"", length, position + 8
-    vr = bytes(content[position + 4 : position + 6])
+    if position + 8 > len(content):
+        raise Incomplete("What arrived ends in the middle of an element")
+    group, element, vr, length = _TAG_VR_LENGTH[order].unpack_from(content, position)
+    tag = group << 16 | element
     if vr not in _LONG_VR:
-        return tag, vr, struct.unpack_from(f"{order}H", content, position + 6)[0], position + 8
+        return tag, vr, length, position + 8
     if position + 12 > len(content):
         raise Incomplete("What arrived ends in the middle of an element")
-    return tag, vr, struct.unpack_from(f"{order}L", content, position + 8)[0], position + 12
+    return tag, vr, _LENGTH[order].unpack_from(content, position + 8)[0], position + 12

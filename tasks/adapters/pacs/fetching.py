@@ -117,7 +117,10 @@ def fetch(config: RunConfig, *, today: date) -> Fetched:
         with settled_images(config) as is_settled, open_source(pacs, peer, arrivals) as source:
             exams, not_there = _found(source, peer, asked, today)
             run = _Run(source, peer, arrivals, is_settled, Fetched(exams=len(exams), exams_not_there=not_there))
-            run.fetch_all(exams)
+            try:
+                run.fetch_all(exams)
+            finally:
+                arrivals.settle()
     logger.info("fetched: %s", ", ".join(f"{count} {name}" for name, count in run.done.counts().items() if count))
     return run.done
 

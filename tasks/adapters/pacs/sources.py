@@ -24,9 +24,15 @@ _USUAL_LIMITS: Final = frozenset(limit + more for limit in (10, 20, 25, 50) for 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundExam:
-    """An exam of a peer that has mammograms."""
+    """An exam of a peer that has mammograms.
+
+    Attributes:
+        study_uid: Its StudyInstanceUID.
+        objects: How many objects of any kind the peer counts in it; None where it was not told.
+    """
 
     study_uid: str = field(repr=False)
+    objects: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from tasks.adapters.pacs.sources import FoundExam, FoundImage, NotThere, Slice
 from tasks.adapters.pacs.web import Client, ask, copy_object, web_client
 
 _SOP_CLASS, _SOP_UID, _STUDY_UID, _SERIES_UID = "00080016", "00080018", "0020000D", "0020000E"
-_MODALITIES, _IMAGES_OF_SERIES = "00080061", "00201209"
+_MODALITIES, _OBJECTS_OF_EXAM, _IMAGES_OF_SERIES = "00080061", "00201208", "00201209"
 _LAST_SIGNS: Final = string.digits + string.ascii_letters
 _LONGEST_S: Final = 600.0
 """For one object, however steadily it trickles."""
@@ -44,13 +44,16 @@ class WebSource:
         return _with_mammograms(ask(self.client, "/studies", {"ModalitiesInStudy": "MG", **keys}))
 
     def images_of(self, exam: FoundExam) -> list[FoundImage]:
-        """See ``Source``; the listing must hold as many images as the server counts in its series."""
+        """See ``Source``; the listing must hold as many images as the server counts in its series, or in all of the exam."""
         path = f"/studies/{exam.study_uid}"
-        counted = [_values(each, _IMAGES_OF_SERIES) for each in ask(self.client, f"{path}/series", {"Modality": "MG"})]
-        listed = ask(self.client, f"{path}/instances", {"Modality": "MG"}) if counted else []
-        said = sum(int(count[0]) for count in counted if count)
-        if all(counted) and len(listed) < said:
-            raise PeerUnavailable("The server lists fewer images than it counts", expected=said, got=len(listed))
+        listed = ask(self.client, f"{path}/instances", {"Modality": "MG"})
+        if exam.objects is None or len(listed) < exam.objects:
+            series = ask(self.client, f"{path}/series", {"Modality": "MG"})
+            listed = listed if series else []
+            counted = [_values(each, _IMAGES_OF_SERIES) for each in series]
+            said = sum(int(count[0]) for count in counted if count)
+            if all(counted) and len(listed) < said:
+                raise PeerUnavailable("The server lists fewer images than it counts", expected=said, got=len(listed))
         return [
             FoundImage(study_uid=exam.study_uid, series_uid=_uid(each, _SERIES_UID), sop_uid=_uid(each, _SOP_UID))
             for each in listed
@@ -59,11 +62,10 @@ class WebSource:
 
     def fetch(self, image: FoundImage, arrivals: Arrivals) -> int:
         """See ``Source``."""
-        with arrivals.aside() as (file, aside):
-            copy_object(self.client, _path(image), file, longest_s=_LONGEST_S)
-            size_bytes = file.tell()
-            arrivals.adopt(file, aside, sop_uid=image.sop_uid)
-        return size_bytes
+        with arrivals.aside() as aside:
+            copy_object(self.client, _path(image), aside.write, longest_s=_LONGEST_S)
+            arrivals.adopt(aside, sop_uid=image.sop_uid)
+        return aside.size_bytes
 
     def header_of(self, image: FoundImage) -> dict[str, Any]:
         """See ``Source``."""
@@ -90,13 +92,23 @@ def _time_of(piece: Slice) -> dict[str, str]:
 
 def _with_mammograms(found: Iterable[dict[str, Any]]) -> list[FoundExam]:
     """A server that does not know the key ModalitiesInStudy answers with exams of every kind, and may not say which."""
-    return [FoundExam(study_uid=_uid(each, _STUDY_UID)) for each in found if "MG" in (_values(each, _MODALITIES) or ["MG"])]
+    return [
+        FoundExam(study_uid=_uid(each, _STUDY_UID), objects=_count(each, _OBJECTS_OF_EXAM))
+        for each in found
+        if "MG" in (_values(each, _MODALITIES) or ["MG"])
+    ]
 
 
 def _values(match: dict[str, Any], tag: str) -> list[Any]:
     attribute = match.get(tag)
     values = attribute.get("Value") if isinstance(attribute, dict) else None
     return values if isinstance(values, list) else []
+
+
+def _count(match: dict[str, Any], tag: str) -> int | None:
+    """A number, which servers also write as text; None where there is none."""
+    text = str((_values(match, tag) or [""])[0])
+    return int(text) if text.isdecimal() else None
 
 
 def _uid(match: dict[str, Any], tag: str) -> str:

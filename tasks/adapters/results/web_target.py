@@ -59,7 +59,7 @@ class WebTarget:
         path = f"/studies/{made.study_uid}/series/{series_uid}/instances/{made.uid}"
         with io.BytesIO() as content:
             try:
-                copy_object(self._client, path, content, longest_s=_LONGEST_ANSWER_S)
+                copy_object(self._client, path, content.write, longest_s=_LONGEST_ANSWER_S)
             except (Incomplete, NotThere) as broken:
                 raise NotStored("The server does not give an object back", got=made.kind.value) from broken
             if not made.is_in(content.getvalue()):

@@ -25,6 +25,7 @@ from tasks.adapters.pacs.sources import NotThere
 from tasks.adapters.pacs.web import ask, copy_object, copy_part, send_object, web_client
 
 OBJECT = b"\0" * 128 + b"DICM" + bytes(range(256)) * 40
+FOLDED = ("Content-Type", 'multipart/related;\r\n type="application/dicom";\r\n\tboundary=cut')
 PART = b"--cut\r\nContent-Type: application/dicom\r\n\r\n" + OBJECT
 MULTIPART = ("Content-Type", 'multipart/related; type="application/dicom"; boundary=cut')
 
@@ -97,7 +98,11 @@ class _Stub(BaseHTTPRequestHandler):
         asked = {name.lower(): value for name, value in self.headers.items()}
         self.asked.append(asked | {"path": self.path, "port": str(self.client_address[1])})
         name = self.path.split("?")[0].split("/")[-1]
-        known = {"whole": _answer(200, MULTIPART, body=WHOLE), **{key: fault[0] for key, fault in FAULTS.items()}}
+        known = {
+            "whole": _answer(200, MULTIPART, body=WHOLE),
+            "folded": _answer(200, FOLDED, body=WHOLE),
+            **{key: fault[0] for key, fault in FAULTS.items()},
+        }
         try:
             (known | {key: answer[0] for key, answer in ANSWERS.items()})[name](self)
         except (BrokenPipeError, ConnectionResetError):
@@ -140,10 +145,11 @@ def test_an_object_is_copied_as_it_is_stored(served: tuple[str, list[dict[str, s
     secret = tmp_path / "secret"
     secret.touch(mode=0o600)
     secret.write_text("me:word")
-    file = BytesIO()
     with web_client(PacsConfig(), _peer(served[0], credentials_file=secret)) as client:
-        copy_object(client, "/studies/1/whole", file, longest_s=5)
-    assert file.getvalue() == OBJECT
+        for how in ("folded", "whole"):
+            file = BytesIO()
+            copy_object(client, f"/studies/1/{how}", file.write, longest_s=5)
+            assert file.getvalue() == OBJECT
     asked = served[1][-1]
     assert asked["accept"] == 'multipart/related; type="application/dicom"; transfer-syntax=*'
     assert (asked["accept-encoding"], asked["authorization"]) == ("identity", "Basic bWU6d29yZA==")
@@ -160,7 +166,7 @@ def test_what_is_not_one_whole_object_is_an_error(
     caplog.set_level(logging.DEBUG)
     _, kind, why = FAULTS[fault]
     with web_client(PacsConfig(), _peer(served[0])) as client, pytest.raises(kind, match=why) as failed:
-        copy_object(client, f"/studies/2.25.CANARY/{fault}", BytesIO(), longest_s=0.5)
+        copy_object(client, f"/studies/2.25.CANARY/{fault}", BytesIO().write, longest_s=0.5)
     assert type(failed.value) is kind
     assert "CANARY" not in str(failed.value) and "CANARY" not in repr(failed.value.__cause__)
     assert failed.value.__suppress_context__ or "CANARY" not in repr(failed.value.__context__)
@@ -235,7 +241,7 @@ def test_a_connection_is_used_again(served: tuple[str, list[dict[str, str]]]) ->
     """Objects and questions one after the other go over one."""
     with web_client(PacsConfig(), _peer(served[0])) as client:
         for _ in range(3):
-            copy_object(client, "/studies/1/whole", BytesIO(), longest_s=5)
+            copy_object(client, "/studies/1/whole", BytesIO().write, longest_s=5)
             ask(client, "/some", {})
     assert len({asked["port"] for asked in served[1][-6:]}) == 1
 
@@ -274,5 +280,5 @@ def test_a_part_is_found_however_it_is_cut_into_chunks(body: bytes, sizes: list[
         chunks.append(content[position : position + size])
         position += size
     file = BytesIO()
-    copy_part(chunks, b"cut", file, until_s=time.monotonic() + 60)
+    copy_part(chunks, b"cut", file.write, until_s=time.monotonic() + 60)
     assert file.getvalue() == body + b"\r\n--cu"

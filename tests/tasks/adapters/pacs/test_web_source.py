@@ -86,3 +86,17 @@ def test_a_listing_that_is_shorter_than_the_server_counts_is_an_error() -> None:
         source.images_of(exam)
     with _source({"series": [], "instances": listed}) as source:
         assert source.images_of(exam) == []
+
+
+def test_an_exam_that_is_listed_as_long_as_it_is_counted_is_asked_for_once() -> None:
+    """The question for exams tells how many objects each holds; a listing of fewer is held against its series' own counts."""
+    listed = [_match(t0020000E="1.1.1", t00080018=f"1.1.1.{number}") for number in range(2)]
+    for said in (2, "2"):
+        with _source({"studies": [_match(t0020000D="1.1", t00201208=said)], "instances": listed}) as source:
+            (exam,) = source.exams_of(PIECE)
+            assert len(source.images_of(exam)) == 2
+    studies, series = [_match(t0020000D="1.1", t00201208=5)], [_match(t0020000E="1.1.1", t00201209=4)]
+    with _source({"studies": studies, "series": series, "instances": listed}) as source:
+        (exam,) = source.exams_of(PIECE)
+        with pytest.raises(PeerUnavailable, match="lists fewer images than it counts"):
+            source.images_of(exam)
