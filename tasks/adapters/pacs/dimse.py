@@ -5,7 +5,9 @@ Imported late, or in a process of its own: it brings pydicom. Nothing that a pee
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -144,8 +146,32 @@ def end_what_takes_nothing(event: Event) -> None:
         connection.settimeout(event.assoc.network_timeout)
 
 
+def read_in_large_pieces(event: Event) -> None:
+    """For EVT_CONN_OPEN: what has come is read at once, and a message that is longer than we said we take ends the connection.
+
+    The library reads 4 kB at a time, each with a wait of its own while no other association's thread can run; and it reads as
+    much as a message's head announces, up to 4 GiB, from whoever has connected.
+    """
+    dul: Any = event.assoc.dul.socket
+    if dul is not None:
+        dul.recv = partial(_read, dul)
+
+
+def _read(dul: Any, count: int) -> bytearray:
+    """So many bytes; fewer where the connection was closed before."""
+    if count > 2 * LARGEST_PDU_BYTES:
+        raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+    content, done = bytearray(count), 0
+    with memoryview(content) as view:
+        while done < count and (came := dul.socket.recv_into(view[done:])):
+            done += came
+    del content[done:]
+    return content
+
+
 PROMPTLY: Final[list[evt.EventHandlerType]] = [
     (evt.EVT_CONN_OPEN, end_what_takes_nothing),
+    (evt.EVT_CONN_OPEN, read_in_large_pieces),
     (evt.EVT_CONN_OPEN, acknowledge_at_once),
     (evt.EVT_DATA_SENT, acknowledge_at_once),
 ]

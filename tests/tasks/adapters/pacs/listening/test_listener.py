@@ -213,15 +213,18 @@ def test_a_sender_that_offers_128_contexts_is_understood(listener: ListenerProce
 
 
 def test_silence_and_garbage_stop_nobody(inbox_dir: Path, tmp_path: Path) -> None:
-    """Connections that say nothing, or rubbish, leave room for a sender; one association more than allowed is rejected."""
+    """Connections that say nothing, or rubbish, or that 4 GiB follow, leave room for a sender; one too many is rejected."""
     from pynetdicom import AE
     from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made by the module when it is asked
 
     files = write_exam(tmp_path, 11)
-    with listening_here(inbox_dir, associations=4) as (_, port):
+    with listening_here(inbox_dir, associations=5) as (_, port):
         silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
         noisy = socket.create_connection(("127.0.0.1", port))
         noisy.sendall(b"GET / HTTP/1.1\r\nHost: CANARY\r\n\r\n" * 100)
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as boasting:
+            boasting.sendall(b"\1\0\xff\xff\xff\xff")  # 4 GiB to come: nobody waits for them, or makes room
+            assert boasting.recv(100) == b""
         assert push_as_stored(port, *files) == [0]
         for each in (*silent, noisy):
             each.close()
