@@ -75,7 +75,7 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path)
     new = manifest[~manifest["row"].isin(known["row"])]
     store, reader = open_store(exam_store_dir(config)), config.train.store_reader
     views = stored_views(store, new, config.preprocess.window_px, reader=reader)
-    said = SaidScores.of(config, model, recalibration, ingested.data_version, flow_run.id or "")
+    said = SaidScores.of(config, model, recalibration, ingested.data_version, flow_run.id or "", manifest)
     with progress("predict", len(new), "images") as tracker:
         score_and_draw(config, model.network, views, new, folder, tracker.advance_to, said.images)
     manifest = manifest.assign(breast_seen_fraction=seen_fractions(manifest, config.preprocess.window_px))

@@ -166,12 +166,40 @@ def promote(
 
 
 @app.command()
-def rollback(config: ConfigPath, why: Why = "", by: By = "") -> None:
-    """Put the model before into use again: what it scores is bit for bit what it scored then. Twice goes back two."""
-    from tasks.adapters.lifecycle.in_use import put_back, stated
+def thresholds(
+    config: ConfigPath,
+    device: Annotated[list[str] | None, typer.Option(help="Part of a device's name; repeatable. By default all")] = None,
+    why: Why = "",
+    by: By = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be put into use, and change nothing")] = False,
+) -> None:
+    """Recall devices' exams by the thresholds that mammo accept proposed for them, where it had enough exams to.
 
-    model = put_back(load_config(config), who=stated(by or user_name(), "--by NAME"), why=stated(why, "--why TEXT"))
+    It holds for exams that are scored from then on, by the model in use; rollback returns to what was before.
+    """
+    from tasks.adapters.lifecycle.accepting.proposals import use_proposals
+    from tasks.adapters.lifecycle.in_use import stated
+
+    run, reason = load_config(config), "" if dry_run else stated(why, "--why TEXT")
+    who = stated(by or user_name(), "--by NAME")
+    for one in use_proposals(run, device or (), who=who, why=reason, is_dry=dry_run):
+        low, high = 100 * (one.expected.low or 0.0), 100 * (one.expected.high or 1.0)
+        typer.echo(f"{one.name}, software {one.software}: {one.threshold:.4f}, recalls {low:.1f} to {high:.1f}% of later exams")
+    typer.echo("Nothing was changed." if dry_run else "In use. Other devices keep what they had.")
+
+
+@app.command()
+def rollback(config: ConfigPath, why: Why = "", by: By = "") -> None:
+    """Put what was before into use again: a model, bit for bit as then, and the thresholds of then. Twice goes back two."""
+    from tasks.adapters.lifecycle.in_use import put_back, site_thresholds, stated
+
+    run = load_config(config)
+    model = put_back(run, who=stated(by or user_name(), "--by NAME"), why=stated(why, "--why TEXT"))
     typer.echo(f"Model {model.sha256[:12]} is in use again: {model.folder}")
+    own = site_thresholds(Workspace(run.workspace_dir), model.sha256)
+    typer.echo(
+        f"Thresholds of the site's own: {len(own.devices)} devices" if own else "All devices recall at the locked threshold."
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

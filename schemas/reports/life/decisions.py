@@ -7,7 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from schemas.reports.evaluation import JudgedPatients
-from schemas.reports.report import Provenance, Report
+from schemas.reports.report import Interval, Provenance, Report
 
 
 class ModelState(StrEnum):
@@ -65,13 +65,33 @@ class RegisteredModel(Report):
     registered_utc: str
 
 
+class DeviceThreshold(Report):
+    """A device with one of its software versions, and the threshold that recalls its exams, as ``mammo accept`` proposed it."""
+
+    name: str = Field(description="Manufacturer, model, and the pseudonym of the serial number")
+    software: str
+    threshold: float
+    exams: int
+    patients: int
+    expected: Interval = Field(description="Share of later exams that it recalls")
+
+
+class SiteThresholds(Report):
+    """What a site recalls at in place of the locked threshold, device by device; other devices stay with the locked one."""
+
+    model_sha256: str
+    finding: str
+    devices: tuple[DeviceThreshold, ...]
+
+
 class ModelEvent(Report):
-    """Who changed which model is in use, when and why."""
+    """Who changed which model, or which thresholds of it, are in use, when and why."""
 
     when_utc: str
     who: str
-    what: str = Field(description="registered, promoted or rolled back")
+    what: str = Field(description="registered, promoted, thresholds or rolled back")
     why: str
     sha256: str
     replaced_sha256: str = ""
     answer: PromotionAnswer | None = None
+    thresholds: SiteThresholds | None = None

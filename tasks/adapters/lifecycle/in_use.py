@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError, ConfigError, StoreError
 from schemas.reports.data import SplitReport
-from schemas.reports.life.decisions import ModelState, PromotionAnswer, RegisteredModel
+from schemas.reports.life.decisions import ModelState, PromotionAnswer, RegisteredModel, SiteThresholds
 from schemas.reports.training import TrainReport
 from tasks.adapters.lifecycle.model_registry import Registry
 from tasks.adapters.lock import reading
@@ -178,6 +178,19 @@ def locked_thresholds(config: RunConfig, folder: Path, sha256: str) -> dict[str,
     }
 
 
+def site_thresholds(workspace: Workspace, sha256: str) -> SiteThresholds | None:
+    """What this site recalls at with these weights in place of the locked threshold; None = at the locked one everywhere.
+
+    Raises:
+        StoreError: The registry is damaged.
+    """
+    if not workspace.registry_path.exists():
+        return None
+    with Registry(workspace) as registry:
+        used = registry.used()
+    return used[-1].thresholds if used and used[-1].sha256 == sha256 else None
+
+
 def points_in_use(config: RunConfig, weights_sha256: str) -> OperatingPointsFile | None:
     """The thresholds of weights that have predicted, if these are the ones that a prediction would take now."""
     from tasks.adapters.models.locking import kept_points
@@ -236,9 +249,9 @@ def put_back(config: RunConfig, *, who: str, why: str) -> RegisteredModel:
     from tasks.adapters.models.whole_models import load_model
 
     with Registry(Workspace(config.workspace_dir)) as registry:
-        model, in_use = registry.before(), registry.in_use()
+        used, model = registry.used(), registry.before()
         _require_sha256(load_model(registry.folder_of(model)), model)
-        registry.roll_back(model.sha256, "" if in_use is None else in_use.sha256, who=who, why=why)
+        registry.roll_back(used, who=who, why=why)
         back = registry.named(model.sha256)
     _tell_mlflow(config, back)
     return back

@@ -1,4 +1,4 @@
-"""The registry: which models a workspace has, which is in use, and who changed that, when and why.
+"""The registry: which models a workspace has, which is in use, by which thresholds, and who changed that, when and why.
 
 SQLite with full sync: what was said to be promoted survives a power cut. A change is one transaction that first looks whether
 the model in use is still the one that the decision was made against, so of two at once one wins and one is told.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from schemas.errors import CheckpointError, ConfigError, StoreBusy
-from schemas.reports.life.decisions import ModelEvent, ModelState, PromotionAnswer, RegisteredModel
+from schemas.reports.life.decisions import ModelEvent, ModelState, PromotionAnswer, RegisteredModel, SiteThresholds
 from schemas.reports.report import Anchor
 from tasks.adapters.sqlite_file import SqliteFile
 from tasks.adapters.workspace import Workspace
@@ -24,7 +25,14 @@ CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT, when_utc TEXT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
     why TEXT NOT NULL, sha256 TEXT NOT NULL, replaced_sha256 TEXT NOT NULL, answer TEXT);
 """
-_PROMOTED, _ROLLED_BACK, _REGISTERED = "promoted", "rolled back", "registered"
+_PROMOTED, _ROLLED_BACK, _REGISTERED, _THRESHOLDS = "promoted", "rolled back", "registered", "thresholds"
+
+
+class InUse(NamedTuple):
+    """What was put into use: a model, with its locked thresholds or with the site's own for some devices."""
+
+    sha256: str
+    thresholds: SiteThresholds | None
 
 
 class Registry(SqliteFile):
@@ -59,10 +67,20 @@ class Registry(SqliteFile):
         return tuple(
             ModelEvent(
                 **dict(zip(("when_utc", "who", "what", "why", "sha256", "replaced_sha256"), row[:6], strict=True)),
-                answer=None if row[6] is None else PromotionAnswer.model_validate_json(row[6]),
+                **({} if row[6] is None else _decided(row[2], row[6])),
             )
             for row in rows
         )
+
+    def used(self) -> tuple[InUse, ...]:
+        """What was put into use one after the other, as far as it was not rolled back; the last is in use."""
+        used: list[InUse] = []
+        for event in self.events():
+            if event.what in (_PROMOTED, _THRESHOLDS):
+                used.append(InUse(event.sha256, event.thresholds))
+            elif event.what == _ROLLED_BACK:
+                used.pop()
+        return tuple(used)
 
     def folder_of(self, model: RegisteredModel) -> Path:
         """Where a model's weights are, wherever the workspace lies now."""
@@ -129,12 +147,7 @@ class Registry(SqliteFile):
         Raises:
             CheckpointError: There is none.
         """
-        used: list[str] = []
-        for event in self.events():
-            if event.what == _PROMOTED:
-                used.append(event.sha256)
-            elif event.what == _ROLLED_BACK:
-                used.pop()
+        used = self.used()
         if len(used) < 2:
             raise CheckpointError(
                 "There is no model to go back to",
@@ -142,18 +155,43 @@ class Registry(SqliteFile):
                 got="none was ever promoted" if not used else "the first that was promoted is in use",
                 remedy="promote another model (`mammo model promote`)",
             )
-        return self.named(used[-2])
+        return self.named(used[-2].sha256)
 
-    def roll_back(self, sha256: str, replaced_sha256: str, *, who: str, why: str) -> None:
-        """Puts the model before into use again.
+    def use_thresholds(self, thresholds: SiteThresholds, used: tuple[InUse, ...], *, who: str, why: str) -> None:
+        """Lets the model in use recall by a site's own thresholds; those before are what a rollback returns to.
+
+        Args:
+            thresholds: Of the model in use.
+            used: What was in use when it was decided.
+            who: Decided.
+            why: In words.
 
         Raises:
-            StoreBusy: Another model is in use by now, or another would be the one before.
+            StoreBusy: Another model, or other thresholds, were put into use meanwhile.
         """
         with self._transaction():
-            self._require_in_use(replaced_sha256)
-            if self.before().sha256 != sha256:
-                raise _changed(self.before().sha256)
+            self._require_in_use(thresholds.model_sha256)
+            self._require_unchanged(used)
+            event = ModelEvent(
+                when_utc=_now(), who=who, what=_THRESHOLDS, why=why, sha256=thresholds.model_sha256, thresholds=thresholds
+            )
+            self._enter(event)
+
+    def roll_back(self, used: tuple[InUse, ...], *, who: str, why: str) -> None:
+        """Puts what was in use before into use again: a model with the thresholds that it had then.
+
+        Args:
+            used: What was in use, and before that, when it was decided.
+            who: Decided.
+            why: In words.
+
+        Raises:
+            CheckpointError: Nothing was in use before.
+            StoreBusy: Something else was put into use, or was rolled back, meanwhile.
+        """
+        with self._transaction():
+            self._require_unchanged(used)
+            sha256, replaced_sha256 = self.before().sha256, used[-1].sha256
             self._put_into_use(sha256, None)
             event = ModelEvent(
                 when_utc=_now(), who=who, what=_ROLLED_BACK, why=why, sha256=sha256, replaced_sha256=replaced_sha256
@@ -166,6 +204,11 @@ class Registry(SqliteFile):
         in_use = self.in_use()
         if (in_use.sha256 if in_use else "") != sha256:
             raise _changed(in_use.sha256 if in_use else "")
+
+    def _require_unchanged(self, used: tuple[InUse, ...]) -> None:
+        now = self.used()
+        if now != used:
+            raise _changed(now[-1].sha256 if now else "")
 
     def _put_into_use(self, sha256: str, folder: Path | None) -> None:
         self._connection.execute("UPDATE models SET state = ? WHERE state = ?", (ModelState.RETIRED, ModelState.IN_USE))
@@ -186,7 +229,7 @@ class Registry(SqliteFile):
                 event.why,
                 event.sha256,
                 event.replaced_sha256,
-                None if event.answer is None else event.answer.model_dump_json(),
+                None if (decided := event.answer or event.thresholds) is None else decided.model_dump_json(),
             ),
         )
 
@@ -195,12 +238,19 @@ class Registry(SqliteFile):
         return Anchor(root, aliases=(root.resolve(),)).relative(folder.resolve()).as_posix()
 
 
+def _decided(what: str, content: str) -> dict[str, PromotionAnswer | SiteThresholds]:
+    """What a decision rested on, from the one column that holds it."""
+    if what == _THRESHOLDS:
+        return {"thresholds": SiteThresholds.model_validate_json(content)}
+    return {"answer": PromotionAnswer.model_validate_json(content)}
+
+
 def _changed(in_use: str) -> StoreBusy:
     return StoreBusy(
-        "Another model was put into use meanwhile; nothing was changed",
-        expected="the one that this decision was made against",
+        "Another model, or other thresholds, were put into use meanwhile; nothing was changed",
+        expected="what this decision was made against",
         got=f"model {in_use[:12]}" if in_use else "none",
-        remedy="look at `mammo model list CONFIG`, then decide again against that one",
+        remedy="look at `mammo model list CONFIG`, then decide again against what is in use now",
     )
 
 

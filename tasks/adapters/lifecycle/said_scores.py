@@ -17,12 +17,13 @@ from gmic_model.metrics.calibration import Recalibration
 from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS
 from schemas.layout import SOFTWARE_VERSIONS
-from tasks.adapters.lifecycle.in_use import locked_thresholds, wanted_preprocessing
+from schemas.reports.life.decisions import SiteThresholds
+from tasks.adapters.lifecycle.in_use import locked_thresholds, site_thresholds, wanted_preprocessing
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
 from tasks.adapters.lifecycle.watching.device_streams import PICTURE, PICTURE_COLUMNS
 from tasks.adapters.models.whole_models import WholeModel
 from tasks.adapters.scoring.prediction import mean_breast_scores
-from tasks.adapters.store.manifest import LINES_AT_ONCE, lines_of
+from tasks.adapters.store.manifest import LINES_AT_ONCE, devices_of, lines_of
 from tasks.adapters.workspace import Workspace, write_atomically
 
 
@@ -34,6 +35,7 @@ class SaidScores:
         common: What each of its lines has: weights, preprocessing, code, data, run.
         recalibration: Of breast scores, by finding; empty = they are not recalibrated.
         thresholds: By finding; an exam is recalled if a breast's score is at or above it, None = above every score.
+        of_exams: By exam, what this site put into use in place of these for the exam's device; empty = nothing.
         logged_path: Names the weights whose scores are all in the log.
     """
 
@@ -41,6 +43,7 @@ class SaidScores:
     common: Mapping[str, Any]
     recalibration: Mapping[str, Recalibration]
     thresholds: Mapping[str, float | None]
+    of_exams: Mapping[str, Mapping[str, float]]
     logged_path: Path
 
     @classmethod
@@ -51,8 +54,17 @@ class SaidScores:
         recalibration: Mapping[str, Recalibration],
         data_version: str,
         run: str,
+        images: pd.DataFrame,
     ) -> SaidScores:
         """Opens the workspace's log for scores of these weights.
+
+        Args:
+            config: Of the workspace.
+            model: The weights.
+            recalibration: As above.
+            data_version: Of the images; "" = they are in no store.
+            run: Names it.
+            images: Lines of the manifest: which device made which exam.
 
         Raises:
             CheckpointError: The locked thresholds beside them are damaged, or of other weights.
@@ -69,6 +81,7 @@ class SaidScores:
             },
             recalibration=recalibration,
             thresholds=locked_thresholds(config, model.folder, model.sha256),
+            of_exams=_of_exams(site_thresholds(workspace, model.sha256), images),
             logged_path=workspace.stage_dir("predict") / "logged",
         )
 
@@ -166,9 +179,11 @@ class SaidScores:
         breasts: Mapping[str, Mapping[str, Any]],
         calibrated: Mapping[str, Mapping[str, Any]] | None,
     ) -> dict[str, Any]:
+        own = self.of_exams.get(exam_id, {})
+        thresholds = {**self.thresholds, **own}
         recalled = {
             finding: threshold is not None and any((scores[finding] or 0.0) >= threshold for scores in breasts.values())
-            for finding, threshold in self.thresholds.items()
+            for finding, threshold in thresholds.items()
         }
         return {
             "kind": "exam",
@@ -177,11 +192,20 @@ class SaidScores:
             "images": len(images),
             "scores": breasts,
             "calibrated_scores": calibrated,
-            "thresholds": dict(self.thresholds),
+            "thresholds": thresholds,
+            **({"thresholds_of_site": sorted(own)} if own else {}),
             "recalled": recalled,
             "gate_warnings": " ".join(sorted({code for codes in images["gate_warnings"] for code in str(codes).split()})),
             **self.common,
         }
+
+
+def _of_exams(site: SiteThresholds | None, images: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """By exam, the site's own threshold of its device and software, by finding."""
+    if site is None or images.empty:
+        return {}
+    by_device = {(one.name, one.software): one.threshold for one in site.devices}
+    return {exam_id: {site.finding: by_device[device]} for exam_id, device in devices_of(images).items() if device in by_device}
 
 
 def _in_parts(table: pd.DataFrame, key: str) -> Iterator[pd.DataFrame]:

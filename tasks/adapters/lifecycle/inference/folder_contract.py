@@ -68,7 +68,7 @@ def _scored(config: RunConfig, scorer: Scorer, source_dir: Path, run: str) -> tu
         found = scorer.score(source_dir)
         model = found.model
         recalibration = kept_recalibration(model, config.calibrated_prevalence) if config.calibrated else {}
-        said = SaidScores.of(config, model, recalibration, "", run)
+        said = SaidScores.of(config, model, recalibration, "", run, pd.DataFrame(list(found.lines.values())))
         exams = said.passing(found.table, found.lines)  # first: no score is given out that is not in the log
     verdict, lines = _verdict(config, found), lines_of(found.table)
     result = InferResult(

@@ -46,8 +46,8 @@ def test_promotions_retire_and_rollbacks_go_back_step_by_step(workspace: Workspa
         for sha256, against in ((A, ""), (B, A), (C, B)):
             registry.promote(answer(sha256, against), workspace.root / "models" / sha256[:4], who="Ada", why="better")
         assert registry.before().sha256 == B
-        registry.roll_back(B, C, who="Bob", why="worse")
-        registry.roll_back(A, B, who="Bob", why="worse still")
+        registry.roll_back(registry.used(), who="Bob", why="worse")
+        registry.roll_back(registry.used(), who="Bob", why="worse still")
         with pytest.raises(CheckpointError, match="no model to go back to"):
             registry.before()
         model = registry.in_use()
@@ -68,7 +68,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(workspace: Wor
         with pytest.raises(StoreBusy, match="aaaaaaaaaaaa"):
             second.promote(answer(B), workspace.root, who="Bob", why="better")
         with pytest.raises(StoreBusy):
-            second.roll_back(B, B, who="Bob", why="back")
+            second.roll_back((), who="Bob", why="back")
     assert states(workspace) == {"a": "in use", "b": "candidate", "c": "candidate"}
 
 

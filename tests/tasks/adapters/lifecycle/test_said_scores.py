@@ -25,14 +25,18 @@ from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, StoreError, ValidationFailed
 from schemas.reports.clinic import KeptThreshold, OperatingPointsFile
 from schemas.reports.data import IngestReport
-from schemas.reports.report import Provenance
+from schemas.reports.life.decisions import DeviceThreshold, PromotionAnswer, SiteThresholds
+from schemas.reports.report import Interval, Provenance
 from tasks.adapters.lifecycle import said_scores
+from tasks.adapters.lifecycle.model_registry import Registry
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
-from tasks.adapters.models.checkpoints import save_checkpoint
+from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
 from tasks.adapters.models.model_files import OPERATING_POINTS
 from tasks.adapters.pages import panels
 from tasks.adapters.scoring import prediction
 from tasks.adapters.scoring.scored_views import ScoredView, score_rows
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import devices_of, read_manifest
 from tasks.adapters.workspace import Workspace
 from tasks.predict import predict_exams
 from tasks.watch import watch_devices
@@ -115,6 +119,30 @@ def test_images_and_exams_are_logged_with_what_was_decided(site: Site) -> None:
         assert exam["model"] == images[0]["model"] and exam["preprocessing"].startswith("robust-")
     site.predict("first")
     assert site.log.check().lines == 10
+
+
+def test_a_device_is_recalled_by_the_site_s_own_threshold_where_one_is_in_use(site: Site) -> None:
+    """Its exams are decided by it, and the line says so; the locked one would have recalled them."""
+    workspace = Workspace(site.config.workspace_dir)
+    manifest = read_manifest(open_store(workspace.store_dir))
+    devices = devices_of(manifest)
+    name, software = devices[manifest["exam_id"].iloc[0]]
+    sha256 = load_checkpoint(workspace.root / "first").sha256
+    own = DeviceThreshold(
+        name=name, software=software, threshold=2.0, exams=700, patients=650, expected=Interval(value=0.1, low=0.08, high=0.12)
+    )
+    with Registry(workspace) as registry:
+        registry.register(sha256, workspace.root / "first", source="train")
+        answer = PromotionAnswer(sha256=sha256, in_use_sha256="", splits_sha256="", data_version="", rules=())
+        registry.promote(answer, workspace.root / "first", who="Ada", why="better")
+        thresholds = SiteThresholds(model_sha256=sha256, finding="malignant", devices=(own,))
+        registry.use_thresholds(thresholds, registry.used(), who="Ada", why="new software")
+    site.predict("first")
+    for exam in site.lines("exam"):
+        is_own = devices[exam["exam_id"]] == (name, software)
+        assert exam["thresholds"] == {"malignant": 2.0 if is_own else 0.1}
+        assert exam["recalled"] == {"malignant": not is_own}
+        assert exam.get("thresholds_of_site", []) == (["malignant"] if is_own else [])
 
 
 def test_other_weights_add_and_the_first_score_again_bit_for_bit(site: Site) -> None:
