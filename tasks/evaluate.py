@@ -66,14 +66,16 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
         CheckpointError: Weights are missing, were altered, are of another image size or preprocessing, or have seen patients
             whom they would be judged by.
     """
-    from tasks.adapters.lifecycle.kept_evaluations import evaluation_of_start, keep_evaluation
+    from tasks.adapters.lifecycle.kept_evaluations import keep_evaluation, start_to_score, with_start
     from tasks.adapters.pages.evaluations.evaluation_page import with_pages
     from tasks.adapters.scoring.evaluation import EvaluatedImages, Evaluation  # torch: a finished stage does without
-    from tasks.adapters.scoring.model_ranking import with_before
     from tasks.adapters.scoring.score_tables import breasts_before, breasts_with_repeats
 
     members, workspace = evaluated_members(config.evaluate, trained), Workspace(config.workspace_dir)
     own = None if config.evaluate.names_weights else trained
+    before = breasts_before(config.workspace_dir)  # until the tables are written over
+    if own is not None and (started := start_to_score(config, splits, members)) is not None:
+        evaluate_network.body(started, splits, None)
     are_of_splits = own is not None and own.splits_sha256 == file_sha256(splits.splits_path)
     images = EvaluatedImages.of(config, splits, members, are_of_splits=are_of_splits)
     if own is not None and not images.patients.is_checked:
@@ -82,10 +84,8 @@ def evaluate_network(config: RunConfig, splits: SplitReport, trained: TrainRepor
     scorings = enter_scoring(splits, members, config.evaluate.read_as, images.test["patient_id"].nunique())
     with progress("evaluate", len(images), "images") as tracker:
         evaluation = Evaluation.of(config, members, images, splits.data_version, tracker.advance_to)
-    before = breasts_before(config.workspace_dir)  # until the tables are written over
     scores_path = evaluation.write_tables(workspace.stage_dir(Stage.EVALUATE.value))
-    start = evaluation_of_start(workspace, members, config.evaluate)
-    by_finding = with_before(evaluation.measured(config.evaluate, locked), evaluation.breasts, start, config.evaluate)
+    by_finding = with_start(config, members, evaluation.measured(config.evaluate, locked), evaluation.breasts)
     made = provenance(config, splits, seed=config.evaluate.seed)
     keep_for_others(scores_path.parent, members, config.evaluate, by_finding, provenance=made, standing=images.standing)
     report = EvaluationReport(

@@ -8,12 +8,15 @@ import pandas as pd
 
 from schemas.config.evaluation import EvaluateConfig
 from schemas.config.recipe import StartPart
+from schemas.config.run import RunConfig
 from schemas.errors import StoreError
-from schemas.reports.evaluation import EvaluationReport
+from schemas.reports.data import SplitReport
+from schemas.reports.evaluation import EvaluationReport, FindingMetrics
 from schemas.reports.life.decisions import KeptEvaluation
 from schemas.reports.training import EnsembleMember, StartedPart, StartedWeights
-from tasks.adapters.models.model_files import read_sidecar
-from tasks.adapters.scoring.model_ranking import ScoredBefore
+from tasks.adapters.models.model_files import SIDECAR, members_of, read_sidecar
+from tasks.adapters.provenance import file_sha256
+from tasks.adapters.scoring.model_ranking import ScoredBefore, with_before
 from tasks.adapters.workspace import Workspace, write_atomically
 
 
@@ -77,6 +80,47 @@ def evaluation_of_start(workspace: Workspace, members: Sequence[EnsembleMember],
         return None
     kept, breasts = found
     return ScoredBefore(sha256=part.sha256, source=part.source, scored_utc=kept.provenance.created_utc, breasts=breasts)
+
+
+def with_start(
+    config: RunConfig, members: Sequence[EnsembleMember], by_finding: dict[str, FindingMetrics], breasts: pd.DataFrame
+) -> dict[str, FindingMetrics]:
+    """The metrics with what the training brought, as ``with_before``, where what it began with was evaluated here.
+
+    Raises:
+        StoreError: That evaluation is damaged.
+    """
+    start = evaluation_of_start(Workspace(config.workspace_dir), members, config.evaluate)
+    return with_before(by_finding, breasts, start, config.evaluate)
+
+
+def start_to_score(config: RunConfig, splits: SplitReport, members: Sequence[EnsembleMember]) -> RunConfig | None:
+    """The run that scores what a training began with, where that has no scores on these splits: the page pairs the two.
+
+    Args:
+        config: The run; says where the checkpoint lies, and where scores are kept.
+        splits: Whose test patients are scored.
+        members: What the training made.
+
+    Returns:
+        None = it was scored, or nothing can be: no whole network began the training, or it lies there no more, or in a file of
+        another form, which has no network of its own to score with.
+
+    Raises:
+        StoreError: A kept evaluation is damaged.
+    """
+    path = config.train.start.network
+    if path is None or config.evaluate.read_as is not None or (part := _began_with(members[0])) is None:
+        return None
+    is_network = (path / SIDECAR).is_file() and read_sidecar(path).get("model") is not None
+    if not is_network or members_of([path])[0].sha256 != part.sha256:
+        return None
+    kept = read_kept_evaluation(Workspace(config.workspace_dir), part.sha256)
+    here = (splits.data_version, file_sha256(splits.splits_path))
+    made = None if kept is None else kept[0].provenance
+    if made is not None and (made.data_version, made.splits_sha256) == here:
+        return None
+    return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"checkpoints": (path,)})})
 
 
 def _began_with(member: EnsembleMember) -> StartedPart | None:

@@ -25,13 +25,14 @@ from gmic_model.metrics.delong import delong_test
 from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import divided, make_store, small_config, with_baseline
 from schemas.config.evaluation import EvaluateConfig, PromotionConfig
+from schemas.config.recipe import StartConfig
 from schemas.config.run import RunConfig
 from schemas.config.training import MlflowConfig
 from schemas.errors import CheckpointError, ConfigError
 from schemas.exam import Split
 from schemas.reports.clinic import OperatingPointsFile
 from schemas.reports.data import SplitReport
-from schemas.reports.training import EnsembleMember, StartedPart, StartedWeights
+from schemas.reports.training import EnsembleMember, StartedPart, StartedWeights, TrainReport
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.lifecycle.in_use import asked_answer, folder_in_use, meant_model, points_in_use, put_back, put_into_use
 from tasks.adapters.lifecycle.kept_evaluations import evaluation_of_start, read_kept_evaluation
@@ -124,17 +125,26 @@ def test_an_evaluation_keeps_the_breasts_of_each_of_its_weights(made: Site) -> N
 def test_what_a_training_brought_stands_beside_what_it_began_with(site: Site) -> None:
     """Fine-tuned weights and those that they began with, paired on the breasts that both scored: report, page and terminal.
 
-    Beside scikit-learn's AUROCs and DeLong's test; weights that began with none have no such comparison.
+    Nobody has to score the latter first. Beside scikit-learn's AUROCs and DeLong's test; weights that began with none have no
+    such comparison.
     """
+    root = site.workspace.root
+    site.workspace.kept_evaluations_dir.joinpath(f"{site.digests[0]}.json").unlink()
     began = StartedPart(part="network", source="net-0", sha256=site.digests[0], form="ours", taken=(), left=())
     torch.manual_seed(2)
     save_checkpoint(
         site.workspace.root / "tuned", weights=build_network(site.config.model).state_dict(), training={},
         model=site.config.model, about={"start": StartedWeights(parts=(began,), fresh=()).model_dump(mode="json")},
     )  # fmt: skip
-    named = EvaluateConfig(checkpoints=(site.workspace.root / "tuned",))
-    report = evaluate_network.body(site.config.model_copy(update={"evaluate": named}), site.splits, None)
+    named = EvaluateConfig(checkpoints=(root / "tuned",))
+    trained = TrainReport(
+        checkpoint_path=root / "tuned", checkpoint_sha256=members_of(named.checkpoints)[0].sha256, run_dir=root, epochs=(),
+        best_epoch=0, train_exams=0, provenance=provenance(site.config, site.splits, seed=2),
+    )  # fmt: skip
+    began_with = site.config.train.model_copy(update={"start": StartConfig(network=root / "net-0")})
+    report = evaluate_network.body(site.config.model_copy(update={"train": began_with}), site.splits, trained)
     kept = read_kept_evaluation(site.workspace, site.digests[0])
+    assert [scoring.model_sha256 for scoring in report.scorings[-2:]] == [site.digests[0], trained.checkpoint_sha256]
     both = pd.read_parquet(report.scores_path.with_name("breast_scores.parquet"))
     assert kept is not None
     both = both.merge(kept[1], on=["patient_id", "exam_id", "laterality"], suffixes=("", "_before"))
