@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from typing import Any
 
@@ -47,8 +48,10 @@ def forecast_search(config: RunConfig, splits: SplitReport, pretrained: Pretrain
         return None
     request = training_request(config, splits, None, study.folder / "measure").model_copy(update={"purpose": Purpose.MEASURE})
     measured: dict[str, Any] = {}
+    started = time.monotonic()
     run_training(request, measured.update, gpu=worker_slots(config)[0])
-    forecast = search_forecast(config, measured, trials, study.folder)
+    begin_s = time.monotonic() - started - measured["measuring_seconds"]
+    forecast = search_forecast(config, measured, trials, study.folder, begin_s=begin_s)
     logger.info("%s", forecast_text(forecast))
     refuse_search(config, measured, forecast)
     return forecast

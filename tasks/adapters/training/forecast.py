@@ -22,18 +22,22 @@ def worker_slots(config: RunConfig) -> list[int | None]:
     return list(workers.devices) if isinstance(workers, GpuWorkers) else [None] * workers.count
 
 
-def search_forecast(config: RunConfig, measured: Mapping[str, Any], trials: int, folder: Path) -> SearchForecast:
-    """From a few measured steps to what all trials that are left will take.
+def search_forecast(
+    config: RunConfig, measured: Mapping[str, Any], trials: int, folder: Path, *, begin_s: float = 0.0
+) -> SearchForecast:
+    """From a few measured steps to what all trials that are left will take, if none is stopped before its last epoch.
 
     Args:
         config: The run.
         measured: What a training process of purpose ``measure`` said.
         trials: Trials that have not ended.
         folder: The study's; its disk must hold their checkpoints.
+        begin_s: What a training process takes before it reads its data.
     """
     epoch_s = measured["images_per_epoch"] * measured["seconds_per_image"]
     epoch_s += measured["tuning_images"] * measured["tuning_seconds_per_image"]
-    trial_hours = config.train.epochs * epoch_s / 3600
+    epoch_s += measured["remeasure_seconds"] + measured["checkpoint_seconds"]
+    trial_hours = (begin_s + measured["reading_seconds"] + config.train.epochs * epoch_s) / 3600
     at_once = min(len(worker_slots(config)), trials)
     kept = 3  # the newest epoch and the best by two criteria
     return SearchForecast(

@@ -153,6 +153,14 @@ def planned_epoch(exams: Sequence[int], views: ExamViews, config: FitConfig, pro
     return plan_steps(exams, batch_exams=config.batch_exams, processes=processes.size, parts=config.accumulation, bound=bound)
 
 
+def remeasure_batches(learner: Learner, views: ExamViews, exams: Sequence[int], config: FitConfig) -> None:
+    """Every process looks at the same exams, as they are without augmentation: what tuning and test images are like."""
+    size = config.batch_exams
+    batches = [exams[start : start + size] for start in range(0, len(exams), size)]
+    plain = replace(views, augment=None)
+    remeasure(learner, loaded(plain, batches, learner.device, threads=config.loader_workers, ahead=config.prefetch_batches))
+
+
 def kept_epochs(records: Sequence[Epoch]) -> set[int]:
     """The best epoch by each criterion."""
     chosen = [
@@ -222,22 +230,14 @@ def _train_epoch(training: Training, epoch: int, at: _Progress, records: Sequenc
         if config.checkpoint_steps and at.steps % config.checkpoint_steps == 0 and at.steps < len(plan):
             _save_partial(training, epoch, at, records)
     if config.recipe.batch_norm == "remeasured":
-        _remeasure(training, exams[: config.recipe.remeasured_exams], epoch)
+        shown = exams[: config.recipe.remeasured_exams]
+        remeasure_batches(training.learner, replace(training.data.train, epoch=epoch), shown, config)
     return EpochFacts(
         epoch=epoch,
         train_loss=processes.total(at.loss_sum) / processes.size / at.images,
         images_per_s=(at.images - images_before) / (time.monotonic() - started),
         memory_mib=_memory_mib(training),
     )
-
-
-def _remeasure(training: Training, exams: Sequence[int], epoch: int) -> None:
-    """Every process looks at the same exams, as they are without augmentation: what tuning and test images are like."""
-    config, size = training.config, training.config.batch_exams
-    views = replace(training.data.train, epoch=epoch, augment=None)
-    batches = [exams[start : start + size] for start in range(0, len(exams), size)]
-    device = training.learner.device
-    remeasure(training.learner, loaded(views, batches, device, threads=config.loader_workers, ahead=config.prefetch_batches))
 
 
 def _save_partial(training: Training, epoch: int, at: _Progress, records: Sequence[Epoch]) -> None:

@@ -6,6 +6,7 @@ What crosses is in ``request.py``; no Prefect here.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from gmic_model.devices import choose_device
 from gmic_model.learning.first_weights import fresh_names, take_weights
-from gmic_model.learning.learner import Learner, new_learner
+from gmic_model.learning.learner import Learner, new_learner, random_state
 from gmic_model.learning.pretraining import PRETRAINING_PLACES, new_pretraining_learner
 from gmic_model.learning.processes import Processes, joined_processes
 from gmic_model.learning.steps import step_parts, train_steps
@@ -27,11 +28,11 @@ from schemas.exam import Finding
 from schemas.reports.training import EpochRecord, PretrainEpoch, StartedPart, StartedWeights
 from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.lock import held_lock
-from tasks.adapters.models.checkpoints import delete_checkpoints, latest_checkpoint
+from tasks.adapters.models.checkpoints import delete_checkpoints, flatten_training, latest_checkpoint, save_checkpoint
 from tasks.adapters.models.model_files import IMAGE_REFERENCE, kept_terms
 from tasks.adapters.models.networks import require_same_images
 from tasks.adapters.models.start_files import open_start
-from tasks.adapters.training.loop import Epoch, EpochFacts, Training, planned_epoch, run_training_loop
+from tasks.adapters.training.loop import Epoch, EpochFacts, Training, planned_epoch, remeasure_batches, run_training_loop
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.training.tensorboard_log import Tracker
 from tasks.adapters.training.training_data import TrainingData, pretraining_data, training_data
@@ -246,20 +247,29 @@ def _say_nothing(message: Mapping[str, Any]) -> None:
 
 
 def _measure(request: TrainingRequest, processes: Processes) -> None:
-    """Times a few steps and tuning batches of the request's training; writes nothing."""
-    config = request.config
+    """Times a little of all that an epoch of the request's training does; leaves nothing behind."""
+    began = time.monotonic()
+    config, recipe = request.config, request.config.train.recipe
     data = training_data(config, request.splits)
     learner = new_learner(config.model, config.train, processes=processes)
-    exams = data.sampler.draw(0)
-    plan = planned_epoch(exams, data.train, config.train, processes)
+    exams, views = data.sampler.draw(0), data.train.of_epoch(0)
+    plan = planned_epoch(exams, views, config.train, processes)
     steps = config.search.forecast_steps + 1
-    times_s, images = [time.monotonic()], 0
-    parts = step_parts(data.train, plan[:steps], config.train, learner.device, processes=processes)
+    reading_s = time.monotonic() - began
+    times_s, images = [time.monotonic()], list[int]()
+    parts = step_parts(views, plan[:steps], config.train, learner.device, processes=processes)
     for step in train_steps(learner, parts, config.train):
         times_s.append(time.monotonic())
-        images = step.images
+        images.append(step.images)
     # The first step warms up; where there is only one step in an epoch, it has to do.
-    step_s = (times_s[-1] - times_s[1]) / (len(times_s) - 2) if len(times_s) > 2 else times_s[1] - times_s[0]
+    skipped = min(1, len(images) - 1)
+    step_s = (times_s[-1] - times_s[skipped]) / max(sum(images[skipped:]), 1)
+    remeasured = exams[: recipe.remeasured_exams] if recipe.batch_norm == "remeasured" else []
+    shown = remeasured[: config.train.batch_exams * config.search.forecast_steps]
+    started = time.monotonic()
+    if shown:
+        remeasure_batches(learner, data.train, shown, config.train)
+    remeasure_s = (time.monotonic() - started) * len(remeasured) / max(len(shown), 1)
     tuning_images = min(len(data.tuning), config.evaluate.batch_images * config.search.forecast_steps)
     started = time.monotonic()
     measure_findings(
@@ -276,12 +286,33 @@ def _measure(request: TrainingRequest, processes: Processes) -> None:
         say(
             {
                 "kind": "measured",
-                "seconds_per_image": step_s / max(images, 1),
+                "seconds_per_image": step_s,
                 "tuning_seconds_per_image": tuning_s,
-                "images_per_epoch": sum(len(data.train.rows_of_exam[exam]) for exam in exams),
+                "remeasure_seconds": remeasure_s,
+                "checkpoint_seconds": _checkpoint_seconds(request, learner),
+                "reading_seconds": reading_s,
+                "images_per_epoch": sum(len(views.rows_of_exam[exam]) for exam in exams),
                 "tuning_images": len(data.tuning),
                 "tuning_malignant": int((data.tuning["malignant"] == 1).sum()),
-                "checkpoint_bytes": 3 * weights_bytes,  # weights and Adam's two moments
+                # Weights and Adam's two moments, and beside a mean of the weights those that are trained.
+                "checkpoint_bytes": (3 if learner.averaged is None else 4) * weights_bytes,
                 "device": learner.device.type,
+                "measuring_seconds": time.monotonic() - began,
             }
         )
+
+
+def _checkpoint_seconds(request: TrainingRequest, learner: Learner) -> float:
+    """What an epoch's checkpoint takes to write, of a network that was moved."""
+    folder, started = request.run_dir / "written", time.monotonic()
+    trained = None if learner.averaged is None else learner.network.state_dict()
+    save_checkpoint(
+        folder,
+        weights=learner.weights(),
+        training=flatten_training(learner.optimizer, [random_state(learner.device)], trained),
+        model=request.config.model,
+        about={},
+    )
+    took_s = time.monotonic() - started
+    shutil.rmtree(folder)
+    return took_s
