@@ -9,11 +9,13 @@ patients.
 Sources: Agresti and Coull 1998; Clopper and Pearson 1934; Brown, Cai and DasGupta 2001 (which of them hold); Korn and Graubard
 1998 (limits of an effective sample size); Wilson 1927; Newcombe 1998 (Statistics in Medicine 17, 857); Rao and Scott 1992
 (design effects); Donner and Zou 2012 (ratios from the limits of their parts); Mercaldo, Lau and Zhou 2007 (predictive values);
-Bonett and Price 2012 (paired differences).
+Newcombe 1998 (Statistics in Medicine 17, 2635: paired differences, the profile likelihood among them); Tango 1998 (the
+likeliest disagreement of a difference).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +34,12 @@ _EXPECTED_SPREAD = 0.5
 """Of values between 0 and 1 that are no decisions: their variance over that of decisions with the same mean."""
 _SPREAD_PRIOR_PATIENTS = 5.0
 """What that expectation weighs: five patients with values near 1 show next to nothing of the low ones that others have."""
-_ADDED_DISAGREEMENT = 0.75
-"""Breasts added to either kind of disagreement of two decisions; Bonett and Price add one, which holds too much here."""
+_ADDED_DISAGREEMENT = 0.25
+"""Breasts added to either kind of disagreement of two decisions, so that no difference of few breasts is impossible: with
+nothing added as little as 0.88 is held, with one half more than need be."""
+_HALVINGS = 50
+"""Of the way from a difference to 1: to the last bit."""
+_LEAST_CHANCE = 1e-300
 _DISAGREEMENT_LIKENESS = 0.1
 """How alike two breasts of a patient are expected to be in whether two decisions differ: less than in the decisions themselves,
 as what both see of the patient cancels."""
@@ -264,9 +270,9 @@ def widened(part: Part, low: float, high: float) -> Part:
 def paired_proportions(is_hit_a_N: ArrayLike, is_hit_b_N: ArrayLike, patient_N: ArrayLike, *, confidence: float) -> Interval:
     """Share of hits of A less that of B on the same breasts, such as two sensitivities.
 
-    None without any, no ends below five patients. Around the difference, with the variance of Bonett and Price's adjusted
-    interval and the design effect of patients: something is added to either kind of disagreement, so equal decisions do not
-    give an interval of no width. Their middle, which is drawn towards 0, holds too much with few patients.
+    None without any, no ends below five patients. The interval of the likelihood, which needs no symmetry and cannot leave -1
+    to 1, of as many breasts as the design effect of patients leaves. Something is added to either kind of disagreement, so
+    equal decisions do not give an interval of no width.
     """
     a_N, b_N = np.asarray(is_hit_a_N, dtype=bool), np.asarray(is_hit_b_N, dtype=bool)
     patients_N = np.asarray(patient_N)
@@ -282,10 +288,35 @@ def paired_proportions(is_hit_a_N: ArrayLike, is_hit_b_N: ArrayLike, patient_N: 
         factor = design_effect(np.ones(len(a_N)), patients_N, _DISAGREEMENT_LIKENESS)
         if (single := float(change_N.var()) / len(a_N)) > 0.0:
             factor, quantile = drawn_factor(variance / single, factor, patients, confidence=confidence)
-    count = len(a_N) / factor
-    only_a, only_b = (
-        (float(kind_N.mean()) * count + _ADDED_DISAGREEMENT) / (count + 2.0 * _ADDED_DISAGREEMENT)
-        for kind_N in (a_N & ~b_N, ~a_N & b_N)
-    )
-    reach = quantile * float(np.sqrt((only_a + only_b - (only_a - only_b) ** 2) / (count + 2.0 * _ADDED_DISAGREEMENT)))
-    return Interval(value=value, low=max(-1.0, value - reach), high=min(1.0, value + reach))
+    only_a, only_b = (float(kind_N.sum()) / factor for kind_N in (a_N & ~b_N, ~a_N & b_N))
+    return paired_difference(only_a, only_b, len(a_N) / factor, quantile).interval()
+
+
+def paired_difference(only_a: float, only_b: float, count: float, quantile: float) -> Part:
+    """Of ``count`` independent pairs, whole or not, of which some have A only and some B only: the share of A less that of B.
+
+    The differences whose likelihood, with the disagreement that suits each of them best, is not too far below the greatest.
+    """
+    value = (only_a - only_b) / count
+    a, b, none = only_a + _ADDED_DISAGREEMENT, only_b + _ADDED_DISAGREEMENT, max(0.0, count - only_a - only_b)
+    likeliest = (a - b) / (a + b + none)
+    reached = _paired_likelihood(likeliest, a, b, none) - quantile * quantile / 2.0
+
+    def end(limit: float) -> float:
+        near, far = likeliest, limit
+        for _ in range(_HALVINGS):
+            middle = (near + far) / 2.0
+            near, far = (middle, far) if _paired_likelihood(middle, a, b, none) >= reached else (near, middle)
+        return near
+
+    return Part(value=value, low=min(value, end(-1.0)), high=max(value, end(1.0)))
+
+
+def _paired_likelihood(difference: float, a: float, b: float, none: float) -> float:
+    """Its logarithm at the likeliest disagreement of this difference (a root of a quadratic, as in Tango 1998)."""
+    count = a + b + none
+    linear = a + b - (2.0 * count - a + b) * difference
+    root = math.sqrt(max(0.0, linear * linear + 8.0 * count * b * difference * (1.0 - difference)))
+    share_b = min(max((root + linear) / (4.0 * count), 0.0, -difference), (1.0 - difference) / 2.0)
+    parts = ((a, share_b + difference), (b, share_b), (none, 1.0 - difference - 2.0 * share_b))
+    return sum(number * math.log(max(chance, _LEAST_CHANCE)) for number, chance in parts if number > 0.0)

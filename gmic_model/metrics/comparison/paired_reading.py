@@ -5,7 +5,7 @@ other is compared: sensitivity at the readers' specificity, specificity at their
 counts on both sides. That the threshold was chosen on the very units that are compared is counted: a unit more or less on the
 one side moves the threshold, and with it the rate on the other.
 
-Sources: Bonett and Price 2012 (paired difference); Hall and others 2013 and Piaggio and others 2012 (non-inferiority by the end
+Sources: Newcombe 1998 (paired difference); Hall and others 2013 and Piaggio and others 2012 (non-inferiority by the end
 of a two-sided interval). Axes: ``U`` units (breasts, exams or patients).
 """
 

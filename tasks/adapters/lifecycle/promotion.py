@@ -3,7 +3,7 @@
 It is held against the model in use on the breasts that both scored on the locked test split: AUROC, paired, with patients as
 clusters, and not inferior if the lower end of the difference's interval lies above minus the margin. Of all, and of each group
 that is large enough; a group that is not says so and forbids nothing. Where the config asks for it, what is recalled is held
-against the same: each model at its own locked threshold, which is what a clinic meets (Bonett and Price 2012, by patient).
+against the same: each model at its own locked threshold, which is what a clinic meets (paired, by patient).
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 from scipy.special import ndtr, ndtri
-from scipy.stats import binom, binomtest, multinomial, norm
+from scipy.stats import binom, binomtest, chi2, multinomial, norm
 
 from gmic_model.metrics.proportions import (
     Part,
@@ -42,21 +43,21 @@ def test_a_share_of_few_breasts_is_held(count: int, least: float, most_above: fl
     assert np.mean(np.array(held) > 0.98) < most_above
 
 
-@pytest.mark.parametrize("count", [10, 20, 50])
-def test_a_paired_difference_of_few_breasts_is_held(count: int) -> None:
-    """Added up over all three kinds of breasts: 0.93 and more where a quarter to a third disagree; Bonett and Price's 0.99."""
-    for only_a, only_b in ((0.20, 0.07), (0.25, 0.08), (0.23, 0.10), (0.16, 0.11)):
-        held = 0.0
-        for a in range(count + 1):
-            for b in range(count + 1 - a):
-                chance = multinomial.pmf((a, b, count - a - b), count, (only_a, only_b, 1.0 - only_a - only_b))
-                if chance < 1e-7:
-                    continue
-                place_N = np.arange(count)
-                found = paired_proportions(place_N < a, (place_N >= a) & (place_N < a + b), place_N, confidence=0.95)
-                assert found.low is not None and found.high is not None
-                held += chance if found.low <= only_a - only_b <= found.high else 0.0
-        assert 0.93 < held < 0.98, (only_a, only_b)
+@pytest.mark.parametrize(("count", "most"), [(5, 1.0), (10, 0.98), (20, 0.98)])
+def test_a_paired_difference_of_few_breasts_is_held(count: int, most: float) -> None:
+    """Added up over all three kinds of breasts, where a quarter to two thirds disagree: 0.93 and more, 0.83 formerly."""
+    outcomes = [(a, b) for a in range(count + 1) for b in range(count + 1 - a)]
+    place_N = np.arange(count)
+    found = [paired_proportions(place_N < a, (place_N >= a) & (place_N < a + b), place_N, confidence=0.95) for a, b in outcomes]
+    for only_a, only_b in ((0.20, 0.07), (0.25, 0.08), (0.16, 0.11), (0.30, 0.25), (0.42, 0.15), (0.34, 0.31)):
+        chances = multinomial.pmf([(a, b, count - a - b) for a, b in outcomes], count, (only_a, only_b, 1.0 - only_a - only_b))
+        truth = only_a - only_b
+        held = sum(
+            chance
+            for chance, one in zip(chances, found, strict=True)
+            if one.low is not None and one.high is not None and one.low <= truth <= one.high
+        )
+        assert 0.93 < held < most, (only_a, only_b)
 
 
 def test_no_interval_is_of_no_width() -> None:
@@ -142,13 +143,21 @@ def test_a_weighted_sum_adds_independent_reaches() -> None:
 
 
 def test_two_decisions_differ_by_their_disagreements() -> None:
-    """8 of 40 only by A, 2 only by B: 0.15, its reach with three quarters of a breast added; equal decisions have a width."""
+    """8 of 40 only by A, 2 only by B: 0.15; at its ends the best likelihood lies by what a chi-squared value allows below."""
     a_N, b_N = np.repeat([1, 0, 1, 0], [8, 2, 20, 10]), np.repeat([0, 1, 1, 0], [8, 2, 20, 10])
     found = paired_proportions(a_N, b_N, np.arange(40), confidence=0.95)
-    only_a, only_b = 8.75 / 41.5, 2.75 / 41.5
-    reach = 1.959963985 * np.sqrt((only_a + only_b - (only_a - only_b) ** 2) / 41.5)
-    assert found.value == pytest.approx(0.15)
-    assert (found.low, found.high) == pytest.approx((0.15 - reach, 0.15 + reach))
+
+    def best(difference: float) -> float:
+        def unlikeliness(only_b: float) -> float:
+            shares = np.array([only_b + difference, only_b, 1.0 - difference - 2.0 * only_b])
+            return -float(np.array([8.25, 2.25, 30.0]) @ np.log(shares))
+
+        bounds = (max(0.0, -difference) + 1e-9, (1.0 - difference) / 2.0 - 1e-9)
+        return -float(minimize_scalar(unlikeliness, bounds=bounds, method="bounded", options={"xatol": 1e-10}).fun)
+
+    assert found.value == pytest.approx(0.15) and found.low is not None and found.high is not None
+    for end in (found.low, found.high):
+        assert 2.0 * (best(6.0 / 40.5) - best(end)) == pytest.approx(chi2.ppf(0.95, 1), abs=1e-6)
     same = paired_proportions(a_N, a_N, np.arange(40) // 2, confidence=0.95)
     assert same.low is not None and same.high is not None and same.low < 0.0 < same.high
     few = paired_proportions(a_N[:4], b_N[:4], np.arange(4), confidence=0.95)
