@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.evaluation.attainable_coverage [--band 0.93 0.98]
 
 A share of ten breasts has eleven values, so the chance that an interval holds the truth is a sum of some of eleven chances.
-Where no such sum lies in the band, no interval can hold there, whoever made it; only one that throws dice could. Three bounds,
+Where no such sum lies in the band, no interval can hold there, whoever made it; only one that throws dice could. Four bounds,
 each for every interval whose ends do not fall when more is found:
 
 * **range**: it holds the truth for a range of neighbouring counts. No range of them has a chance in the band.
@@ -21,18 +21,20 @@ populations are those of ``bench_coverage.py``.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri, roots_legendre
 from scipy.stats import beta, binom, multinomial, multivariate_normal
 
-from benchmarks.evaluation.bench_coverage import AREAS, BAND, NEGATIVES_PER_POSITIVE, POSITIVES, SPECIFICITY
+from benchmarks.evaluation.bench_coverage import AREAS, BAND, NEGATIVES_PER_POSITIVE, POSITIVES, ROC_PLACES, SPECIFICITY
 from benchmarks.evaluation.other_intervals import PAIRED, PairedMethod
-from gmic_model.metrics.proportions import complement, paired_proportions, predictive_value, proportion, share_of
+from gmic_model.metrics.proportions import complement, paired_difference, predictive_value, proportion, share_of
 from schemas.reports.report import Interval
 
 Floats = NDArray[np.float64]
@@ -42,6 +44,10 @@ ALIKE_SCORES = 2.0 / 3.0
 ALIKE_MODELS = {"one breast": 0.5, "two, one positive": 2.5 / 3.0}
 """Correlation of two models' scores of one breast."""
 TRUTHS = np.linspace(0.05, 0.99, 189)
+_MOST_DISAGREE = 0.5
+"""Of the pairs, in the populations in which an interval of a difference shall not hold too little."""
+_FAMILY_PAIRS = 20
+"""More take minutes, and in all cells of them some interval can lie inside."""
 _FEWEST = 1e-9
 """Outcomes that are less likely than this are left out of a sum."""
 
@@ -99,6 +105,63 @@ def least_missed_elsewhere(
     return float(there[order][:last].sum() + there[order][last] * (least - before) / here[order][last])
 
 
+def most_inside(
+    count: int, cells: Sequence[tuple[float, float]], band: tuple[float, float] = BAND, most_disagree: float = _MOST_DISAGREE
+) -> int:
+    """In how many cells of a difference of ``count`` pairs one family of intervals can hold within the band (see above).
+
+    Args:
+        count: Pairs.
+        cells: Each a difference, and the share of pairs that disagree.
+        band: Least and most that it holds in those that count; the least it holds in all populations.
+        most_disagree: Of the pairs, in those populations.
+    """
+    outcomes = [(a, b) for a in range(count + 1) for b in range(count + 1 - a)]
+    truths = sorted({0.0} | {difference for difference, _ in cells})
+    more = [(i, j) for i, (a, b) in enumerate(outcomes) for j, (c, d) in enumerate(outcomes)
+            if (c, d) in {(a + 1, b), (a, b - 1), (a + 1, b - 1)}]  # fmt: skip
+    size = len(outcomes)
+    least, most = 1.0 - band[1], 1.0 - band[0]
+    rows = list[tuple[dict[int, float], float, float]]()
+
+    def lies(truth: int, side: int, outcome: int) -> int:
+        """The variable that is 1 if the whole interval of this outcome lies above (0), or below (1), this truth."""
+        return (truth * 2 + side) * size + outcome
+
+    def missed(truth: int, disagree: float) -> dict[int, float]:
+        difference = truths[truth]
+        chance_XY = _three_way(count, (disagree + difference) / 2.0, (disagree - difference) / 2.0)
+        return {lies(truth, side, i): float(chance_XY[outcome]) for side in (0, 1) for i, outcome in enumerate(outcomes)}
+
+    upper = np.ones(2 * size * len(truths) + len(cells))
+    for k, truth in enumerate(truths):
+        rows += [(missed(k, disagree), 0.0, most) for disagree in np.linspace(truth, most_disagree, 30)[1:]]
+        rows += [({lies(k, 0, i): 1.0, lies(k, 0, j): -1.0}, -1.0, 0.0) for i, j in more]
+        rows += [({lies(k, 1, j): 1.0, lies(k, 1, i): -1.0}, -1.0, 0.0) for i, j in more]
+        for i, (a, b) in enumerate(outcomes):
+            upper[lies(k, 0, i)] = float((a - b) / count > truth)
+            upper[lies(k, 1, i)] = float((a - b) / count < truth)
+            if truth == 0.0:
+                rows.append(({lies(k, 0, i): 1.0, lies(k, 1, outcomes.index((b, a))): -1.0}, 0.0, 0.0))
+            if k + 1 < len(truths):
+                rows.append(({lies(k + 1, 0, i): 1.0, lies(k, 0, i): -1.0}, -1.0, 0.0))
+                rows.append(({lies(k, 1, i): 1.0, lies(k + 1, 1, i): -1.0}, -1.0, 0.0))
+    is_inside = len(upper) - len(cells)
+    for cell, (difference, disagree) in enumerate(cells):
+        here = missed(truths.index(difference), disagree)
+        rows += [(here, 0.0, most), (here | {is_inside + cell: -least}, 0.0, 1.0)]
+    places = [(row, column) for row, (terms, _, _) in enumerate(rows) for column in terms]
+    factors = [factor for terms, _, _ in rows for factor in terms.values()]
+    matrix = csr_array((factors, tuple(zip(*places, strict=True))), shape=(len(rows), len(upper)))
+    best = milp(
+        np.where(np.arange(len(upper)) < is_inside, 0.0, -1.0),
+        constraints=LinearConstraint(matrix, [low for _, low, _ in rows], [high for _, _, high in rows]),
+        integrality=np.ones(len(upper)),
+        bounds=Bounds(0.0, upper),
+    )
+    return 0 if best.x is None else round(-best.fun)
+
+
 # --------------------------------------------------------------------------------------------------------------- kinds
 
 
@@ -129,22 +192,13 @@ def sensitivities(area: float, count: int, band: tuple[float, float]) -> Iterato
 
 def differences(area: float, count: int, band: tuple[float, float]) -> Iterator[Found]:
     """Of two sensitivities of the same single positive breasts."""
-    own, other = _sensitivity(area), float(ndtr(0.8 * np.sqrt(2.0) * ndtri(area) - ndtri(SPECIFICITY)))
-    for layout, alike in ALIKE_MODELS.items():
-        both = _both(ndtri(own), ndtri(other), alike)
-        chance_XY, difference = _three_way(count, own - both, other - both), own - other
-        place_N = np.arange(count)
-
-        def interval(a: int, b: int, place_N: NDArray[np.int64] = place_N) -> Interval:
-            return paired_proportions(place_N < a, (place_N >= a) & (place_N < a + b), place_N, confidence=0.95)
-
-        held = _held(chance_XY, interval, difference)
-        others = (
-            _three_way(count, (differ + difference) / 2.0, (differ - difference) / 2.0)
-            for differ in np.linspace(difference, 1.0, 25)[1:-1]
-        )
-        why = _nuisance(chance_XY, others, _says_more(count, lambda a, b: (a, -b)), band) if count <= 20 else ""
+    for layout in ALIKE_MODELS:
+        difference, disagree = disagreement(area, layout)
+        chance_XY = _three_way(count, (disagree + difference) / 2.0, (disagree - difference) / 2.0)
+        held = _held(chance_XY, lambda a, b: paired_difference(a, b, float(count), Z).interval(), difference)
+        why = "family" if count <= _FAMILY_PAIRS and not most_inside(count, [(difference, disagree)], band) else ""
         yield Found(kind="difference of sensitivity", cell=_cell(area, count, layout), held=held, why_none=why)
+        place_N = np.arange(count)
         for title, method in PAIRED.items():
 
             def theirs(a: int, b: int, place_N: NDArray[np.int64] = place_N, method: PairedMethod = method) -> Interval:
@@ -153,6 +207,23 @@ def differences(area: float, count: int, band: tuple[float, float]) -> Iterator[
 
             held = _held(chance_XY, theirs, difference)
             yield Found(kind=f"  by {title}", cell=_cell(area, count, layout), held=held, why_none="")
+
+
+def disagreement(area: float, layout: str) -> tuple[float, float]:
+    """By how much the sensitivities of a cell differ, and the share of pairs that disagree."""
+    own, other = _sensitivity(area), float(ndtr(0.8 * np.sqrt(2.0) * ndtri(area) - ndtri(SPECIFICITY)))
+    both = _both(ndtri(own), ndtri(other), ALIKE_MODELS[layout])
+    return own - other, own + other - 2.0 * both
+
+
+def differences_elsewhere(band: tuple[float, float], populations: int = 600) -> Iterator[Found]:
+    """Of 5 to 50 pairs of which 3 to 70 % disagree, for the one or the other model: drawn, not of the study."""
+    rng = np.random.default_rng(11)
+    for _ in range(populations):
+        count, disagree, share = int(rng.choice([5, 10, 20, 50])), rng.uniform(0.03, 0.7), rng.uniform(0.5, 1.0)
+        chance_XY, difference = _three_way(count, disagree * share, disagree * (1.0 - share)), disagree * (2.0 * share - 1.0)
+        held = _held(chance_XY, lambda a, b: paired_difference(a, b, float(count), Z).interval(), difference)  # noqa: B023
+        yield Found(kind=f"difference of {count} pairs elsewhere", cell="", held=held, why_none="")
 
 
 def predictive_values(area: float, count: int, band: tuple[float, float]) -> Iterator[Found]:
@@ -181,20 +252,22 @@ def predictive_values(area: float, count: int, band: tuple[float, float]) -> Ite
 
 
 def chosen_sensitivities(area: float, count: int, band: tuple[float, float]) -> Iterator[Found]:
-    """At the threshold that keeps a specificity of these breasts: ranges of how many positives are found.
+    """At the threshold that keeps a specificity of these breasts, and at places of the ROC: ranges of how many are found.
 
     The share of healthy breasts above the threshold that was chosen has a beta distribution whatever the scores are. What the
     house holds is drawn (``bench_coverage.py``), as it depends on more than the count.
     """
     negatives = NEGATIVES_PER_POSITIVE * count
-    allowed = int((1.0 - SPECIFICITY) * negatives + 1e-9)
     node_Q, weight_Q = roots_legendre(400)
     alarm_Q = (node_Q + 1.0) / 2.0
-    weight_Q = weight_Q / 2.0 * beta.pdf(alarm_Q, allowed + 1, negatives - allowed)
     found_Q = ndtr(np.sqrt(2.0) * ndtri(area) + ndtri(alarm_Q))
-    chance_X = (weight_Q[:, None] * binom.pmf(np.arange(count + 1)[None, :], count, found_Q[:, None])).sum(axis=0)
-    why = "" if has_range(chance_X, band) else "range of the count"
-    yield Found(kind="sensitivity at specificity", cell=_cell(area, count, "one breast"), held=float("nan"), why_none=why)
+    places = {f"ROC at {at} %": at / 100.0 for at in ROC_PLACES}
+    for kind, alarms in ({"sensitivity at specificity": 1.0 - SPECIFICITY} | places).items():
+        allowed = int(alarms * negatives + 1e-9)
+        chance_Q = weight_Q / 2.0 * beta.pdf(alarm_Q, allowed + 1, negatives - allowed)
+        chance_X = (chance_Q[:, None] * binom.pmf(np.arange(count + 1)[None, :], count, found_Q[:, None])).sum(axis=0)
+        why = "" if has_range(chance_X, band) else "range of the count"
+        yield Found(kind=kind, cell=_cell(area, count, "one breast"), held=float("nan"), why_none=why)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -259,13 +332,23 @@ def main() -> None:
                     continue
                 if one.why_none or not (low <= one.held <= high or np.isnan(one.held)):
                     print(f"{one.kind}, {one.cell}: {one.held:.3f} {'none can: ' + one.why_none if one.why_none else ''}")
+    for one in differences_elsewhere((low, high)):
+        found.setdefault(one.kind, []).append(one)
     for name, cells in found.items():
         below, above = (
             sum(test for test in tests) for tests in zip(*((c.held < low, c.held > high) for c in cells), strict=True)
         )
         none = [one for one in cells if one.why_none]
         outside = sum(one.held < low or one.held > high for one in none)
-        print(f"{name}: {len(cells)} cells, {below} below, {above} above; in {len(none)} none can, {outside} of those outside")
+        least = min((one.held for one in cells if not np.isnan(one.held)), default=float("nan"))
+        print(
+            f"{name}: {len(cells)} cells, {below} below, {above} above, least {least:.3f};"
+            f" in {len(none)} none can, {outside} of those outside"
+        )
+    for count in (one for one in POSITIVES if one <= _FAMILY_PAIRS):
+        cells_of = [disagreement(area, layout) for area, layout in product(AREAS, ALIKE_MODELS)]
+        inside = most_inside(count, cells_of, (low, high))
+        print(f"a difference of {count} pairs: in {inside} of {len(cells_of)} cells one family of intervals can lie inside")
     for count in POSITIVES:
         print(f"a share of {count}: at {least_outside(count, band=(low, high)):.3f} of truths no interval of any plan can")
 

@@ -25,7 +25,7 @@ from scipy.stats import binom, norm
 
 from benchmarks.evaluation.other_intervals import OTHERS, Cohort, Ends
 from gmic_model.metrics.areas import area_interval, auroc_difference
-from gmic_model.metrics.curve_bands import pr_band, roc_band
+from gmic_model.metrics.curve_bands import pr_band
 from gmic_model.metrics.operating_points import point_at_threshold, points_at_sensitivity, points_at_specificity
 from gmic_model.metrics.proportions import mean_interval, paired_proportions
 from schemas.reports.report import Interval
@@ -40,8 +40,10 @@ SPECIFICITY = 0.9
 SENSITIVITY = 0.8
 FIXED = ("sensitivity", "specificity", "PPV", "NPV", "recall rate")
 """Rates at a threshold that was fixed beforehand."""
+ROC_PLACES = (5, 10, 20, 30, 50, 70, 90)
+"""Per cent of false positives at which the band of the ROC is looked at: it is the interval of an operating point there."""
 BAND_PLACES = (10, 50, 80)
-"""Per cent of the horizontal axis at which the bands of the curves are looked at."""
+"""Per cent of the recall at which the band of the precision is looked at."""
 BAND = (0.93, 0.98)
 
 
@@ -132,7 +134,7 @@ def truths(cell: Cell) -> dict[str, float]:
         "recall rate": called,
         "sensitivity at specificity": sensitivity,
         "specificity at sensitivity": float(ndtr(shift - ndtri(SENSITIVITY))),
-        **{f"ROC at {at} %": float(ndtr(shift - ndtri(1.0 - at / 100.0))) for at in BAND_PLACES},
+        **{f"ROC at {at} %": float(ndtr(shift - ndtri(1.0 - at / 100.0))) for at in ROC_PLACES},
         **{f"precision at {at} %": _precision_at(at / 100.0, share, shift) for at in BAND_PLACES},
         "difference of sensitivity": sensitivity - other,
         "difference of specificity": 0.0,
@@ -161,11 +163,14 @@ def printed(cohort: Cohort, kinds: Sequence[str]) -> dict[str, Ends | None]:
         assert point is not None and point.negative_predictive_value is not None
         rates = (point.sensitivity, point.specificity, point.positive_predictive_value, point.negative_predictive_value)
         found |= {name: _ends(rate) for name, rate in zip(FIXED, (*rates, point.recall_rate), strict=True)}
-    for name, band in (("ROC", roc_band), ("precision", pr_band)):
-        if any(kind.startswith(f"{name} at") for kind in kinds):
-            drawn = band(score_B, label_B, patient_B, confidence=0.95)
-            assert drawn is not None
-            found |= {f"{name} at {at} %": (float(drawn.low_G[at]), float(drawn.high_G[at])) for at in BAND_PLACES}
+    if any(kind.startswith("ROC at") for kind in kinds):
+        kept = [1.0 - at / 100.0 for at in ROC_PLACES]
+        points = points_at_specificity(score_B, label_B, patient_B, kept, confidence=0.95)
+        found |= {f"ROC at {at} %": _ends(point.sensitivity) for at, point in zip(ROC_PLACES, points, strict=True)}
+    if any(kind.startswith("precision at") for kind in kinds):
+        drawn = pr_band(score_B, label_B, patient_B, confidence=0.95)
+        assert drawn is not None
+        found |= {f"precision at {at} %": (float(drawn.low_G[at]), float(drawn.high_G[at])) for at in BAND_PLACES}
     alone: dict[str, Callable[[], Interval]] = {
         "AUROC": lambda: area_interval("auroc", score_B, label_B, patient_B, confidence=0.95),
         "AUPRC": lambda: area_interval("auprc", score_B, label_B, patient_B, confidence=0.95),

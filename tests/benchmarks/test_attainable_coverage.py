@@ -62,5 +62,38 @@ def test_what_is_missed_elsewhere_is_no_less_than_the_bound(bounds: ModuleType) 
     assert tried and min(tried) >= bound > 0.0
 
 
-def _pairs(outcomes: list[tuple[int, int]], first: float, second: float) -> NDArray[np.float64]:
-    return np.array([multinomial.pmf((a, b, 3 - a - b), 3, (first, second, 1.0 - first - second)) for a, b in outcomes])
+def test_the_cells_of_the_best_family_of_intervals_are_those_of_all_families_tried(bounds: ModuleType) -> None:
+    """Two pairs, three cells: every set of outcomes whose interval lies above 0 and above the difference, and below."""
+    outcomes = [(a, b) for a in range(3) for b in range(3) if a + b <= 2]
+    mirror = [outcomes.index((b, a)) for a, b in outcomes]
+    sets = [np.array([bool(bits >> place & 1) for place in range(6)]) for bits in range(64)]
+    value = np.array([(a - b) / 2 for a, b in outcomes])
+    above = np.array([[two != one and two[0] >= one[0] and two[1] <= one[1] for two in outcomes] for one in outcomes])
+    rising = [one for one in sets if not (above[one] & ~one).any()]
+    falling = [one for one in sets if not (above.T[one] & ~one).any()]
+    for difference, cells in ((0.1, (0.15, 0.3, 0.6)), (0.3, (0.35, 0.5, 0.9)), (0.05, (0.1, 0.2))):
+        here = [_pairs(outcomes, (q + difference) / 2, (q - difference) / 2, 2) for q in cells]
+        least = [
+            [_pairs(outcomes, (q + truth) / 2, (q - truth) / 2, 2) for q in np.linspace(truth, 0.7, 30)[1:]]
+            for truth in (0.0, difference)
+        ]
+        tried = [0]
+        for over, over_0, under in product(rising, rising, falling):
+            missed_0, missed = over_0 | over_0[mirror], over | under
+            fits = (over <= over_0).all() and (over_0[mirror] <= under).all() and not (over_0 & over_0[mirror]).any()
+            if (
+                fits
+                and not (over & (value <= difference)).any()
+                and not (under & (value >= difference)).any()
+                and not (over_0 & (value <= 0)).any()
+                and all(
+                    1 - one[sets_].sum() >= 0.7 for ones, sets_ in zip(least, (missed_0, missed), strict=True) for one in ones
+                )
+                and all(1 - one[missed].sum() >= 0.7 for one in here)
+            ):
+                tried.append(sum(1 - one[missed].sum() <= 0.95 for one in here))
+        assert bounds.most_inside(2, [(difference, q) for q in cells], (0.7, 0.95), 0.7) == max(tried)
+
+
+def _pairs(outcomes: list[tuple[int, int]], first: float, second: float, count: int = 3) -> NDArray[np.float64]:
+    return np.array([multinomial.pmf((a, b, count - a - b), count, (first, second, 1.0 - first - second)) for a, b in outcomes])
