@@ -15,8 +15,8 @@ from schemas.reports.data import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.inbox.batches import Scan, comparison_batches, header_batches
 from tasks.adapters.inbox.source_folder import require_apart
-from tasks.adapters.lock import held_lock
 from tasks.adapters.pages.withdrawn import finish_withdrawals
+from tasks.adapters.store.objects.bucket_store import held_store
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import run_name
 from tasks.fetch import fetch_exams
@@ -45,10 +45,9 @@ def ingest_steps(config: RunConfig, submit: Submit | None = None) -> IngestRepor
     """
     require_apart(config.workspace_dir, config.ingest.source_dir)
     submit = submit or PrefectSubmit()
-    store_dir = Workspace(config.workspace_dir).store_dir
     if config.ingest.source is not None:
         submit.one(fetch_exams, config)
-    with held_lock(store_dir, purpose="ingest", wait_s=config.ingest.lock_wait_s):
+    with held_store(config, purpose="ingest"):
         finish_withdrawals(Workspace(config.workspace_dir))
         scan: Scan = submit.one(scan_source, config)
         if scan.unsettled:

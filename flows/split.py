@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from prefect import flow
 
-from schemas.config.run import RunConfig, Stage
-from schemas.reports.data import IngestReport, SplitReport
+from schemas.config.run import RunConfig
+from schemas.reports.data import SplitReport
 from tasks.artifacts import run_name
 from tasks.split import split_patients
-from tasks.stage import load_report
+from tasks.stage import load_ingested
 
 
 @flow(name="split", flow_run_name=run_name)
 def split(config: RunConfig) -> SplitReport:
     """Patients into train, tuning and test."""
-    ingested = load_report(config, Stage.INGEST, IngestReport)
+    ingested = load_ingested(config)
     return split_patients(config, ingested)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from prefect import flow
 
-from schemas.config.run import RunConfig, Stage
-from schemas.reports.data import IngestReport, ValidationReport
+from schemas.config.run import RunConfig
+from schemas.reports.data import ValidationReport
 from tasks.artifacts import run_name
-from tasks.stage import load_report
+from tasks.stage import load_ingested
 from tasks.validate import check_manifest
 
 
 @flow(name="validate", flow_run_name=run_name)
 def validate(config: RunConfig) -> ValidationReport:
     """Data checks over what ingest published; blocking failures fail the run."""
-    ingested = load_report(config, Stage.INGEST, IngestReport)
+    ingested = load_ingested(config)
     return check_manifest(config, ingested)

@@ -15,7 +15,7 @@ from schemas.reports.training import TrainReport
 from tasks.adapters.models.model_files import drawn_member
 from tasks.adapters.provenance import file_sha256, now
 from tasks.adapters.scoring.metrics_table import SHORT
-from tasks.adapters.workspace import Workspace, exam_store_dir
+from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_link
 from tasks.stage import GPU_TAG, stage
 
@@ -58,11 +58,11 @@ def explain_exams(
     from tasks.adapters.pages.gallery.gallery_exams import ExamNotes, choose_exams, find_failures
     from tasks.adapters.pages.gallery.gallery_page import GalleryExams
     from tasks.adapters.scoring.score_tables import read_image_scores
-    from tasks.adapters.store.exam_store import open_store
     from tasks.adapters.store.manifest import lines_of, manifest_with_splits, read_manifest
+    from tasks.adapters.store.objects.bucket_store import store_of_run
     from tasks.adapters.store.views import seen_fractions, stored_views
 
-    store = open_store(exam_store_dir(config))
+    store = store_of_run(config)
     manifest = manifest_with_splits(splits, read_manifest(store))
     manifest = manifest.assign(breast_seen_fraction=seen_fractions(manifest, config.preprocess.window_px))
     scores = read_image_scores(evaluated)

@@ -33,8 +33,9 @@ from tasks.adapters.scoring.prediction import (
 )
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
+from tasks.adapters.store.objects.bucket_store import store_of_run
 from tasks.adapters.store.views import seen_fractions, stored_views
-from tasks.adapters.workspace import Workspace, exam_store_dir
+from tasks.adapters.workspace import Workspace
 from tasks.artifacts import ROWS_SHOWN, add_to_run_name, progress, show_link, show_table
 from tasks.stage import GPU_TAG, read_workspaces
 
@@ -73,7 +74,7 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path)
     begin_scores(folder, scored_with(model.sha256, config))
     known = scored_before(folder, manifest, with_panels=config.predicted_panels)
     new = manifest[~manifest["row"].isin(known["row"])]
-    store, reader = open_store(exam_store_dir(config)), config.train.store_reader
+    store, reader = store_of_run(config), config.train.store_reader
     views = stored_views(store, new, config.preprocess.window_px, reader=reader)
     said = SaidScores.of(config, model, recalibration, ingested.data_version, flow_run.id or "", manifest)
     with progress("predict", len(new), "images") as tracker:

@@ -28,6 +28,7 @@ from prefect.states import Completed
 from schemas.config.run import RunConfig, Stage
 from schemas.config.section import Config
 from schemas.errors import StoreError
+from schemas.reports.data import IngestReport
 from schemas.reports.report import Anchor, Report
 from tasks.adapters.lock import reading
 from tasks.adapters.workspace import AnyReport, Workspace, exam_store_dir, named_paths, write_atomically
@@ -254,6 +255,19 @@ def save_report(config: RunConfig, stage: Stage, report: AnyReport) -> AnyReport
     """Leaves the report in the stage's folder and returns it."""
     Workspace(config.workspace_dir).write_report(stage.value, report)
     return report
+
+
+def load_ingested(config: RunConfig) -> IngestReport:
+    """What is published in the store that a run reads: as its workspace's ingest said, or as another's store in a bucket says.
+
+    Raises:
+        StoreError: Nothing was ingested, or there is no such store.
+    """
+    if isinstance(config.store_dir, str):
+        from tasks.adapters.inbox.publishing.elsewhere import published_elsewhere  # late: zarr and pandas take a second
+
+        return published_elsewhere(config)
+    return load_report(config, Stage.INGEST, IngestReport)
 
 
 def load_report(config: RunConfig, stage: Stage, kind: type[AnyReport]) -> AnyReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -148,6 +148,22 @@ class GateLimits:
     files_per_child: int = 1000
 
 
+BUCKET_ADDRESS: Final = r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]{1}(/[A-Za-z0-9._/-]{0,120})?)?$"
+"""A bucket and a prefix, without a user and password; or nothing."""
+
+
+class StoreCacheConfig(Config):
+    """Where images of a store in a bucket are kept once they were read."""
+
+    folder: Path | None = Field(None, description="On a fast disk of this machine; null = store_cache in the workspace")
+    gigabytes: float = Field(50.0, ge=0, description="At most so much; what was not read for longest goes first; 0 = none")
+
+    @property
+    def size_bytes(self) -> int:
+        """The same in bytes."""
+        return int(self.gigabytes * 1e9)
+
+
 class IngestConfig(Config):
     """From DICOM files to the exam store."""
 
@@ -156,6 +172,11 @@ class IngestConfig(Config):
         None,
         json_schema_extra=ADDED_LATER,
         description="Exams of a PACS that are fetched into source_dir first; null = the folder is filled by others",
+    )
+    store: Annotated[str, Field(pattern=BUCKET_ADDRESS)] = Field(
+        "",
+        json_schema_extra=ADDED_LATER,
+        description="Where pixels are kept, s3://bucket/prefix; empty = in the workspace. Ledger and key stay there always",
     )
     labels_csv: Path | None = Field(None, description="Labels per breast; see docs/reference/labels.md")
     subjects_csv: Path | None = Field(

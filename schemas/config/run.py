@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -26,7 +26,7 @@ from schemas.config.evaluation import (
     WatchConfig,
 )
 from schemas.config.field_path import numbers_by_path
-from schemas.config.ingest import IngestConfig, PhantomConfig, PreprocessConfig
+from schemas.config.ingest import BUCKET_ADDRESS, IngestConfig, PhantomConfig, PreprocessConfig, StoreCacheConfig
 from schemas.config.network import GMICConfig, NetworkConfig, NetworkSection
 from schemas.config.pacs import PacsConfig
 from schemas.config.section import ADDED_LATER, Config, nearest_keys
@@ -58,7 +58,12 @@ class RunConfig(Config):
 
     name: str = Field("run", pattern=r"^[a-z0-9][a-z0-9-]*$", description="Shown in run names and on the report")
     workspace_dir: Path = Field(description="Everything the run writes: store, splits, checkpoints, reports")
-    store_dir: Path | None = Field(None, description="Exam store to read instead of the workspace's own; ingest ignores it")
+    store_dir: Annotated[str, Field(pattern=BUCKET_ADDRESS, min_length=1)] | Path | None = Field(
+        None, description="Exam store to read, a folder or s3://bucket/prefix, not the workspace's own; ingest ignores it"
+    )
+    store_cache: StoreCacheConfig = Field(
+        StoreCacheConfig(), json_schema_extra=ADDED_LATER, description="Images of a store in a bucket that were read"
+    )
     phantom: PhantomConfig | None = Field(
         None, description="A synthetic cohort to draw; only mammo phantom and mammo demo read it"
     )

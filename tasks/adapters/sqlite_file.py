@@ -15,6 +15,13 @@ from typing import Any, ClassVar, Self
 from schemas.errors import StoreError
 
 
+def sqlite_url(path: Path, *, driver: str = "sqlite") -> str:
+    """SQLAlchemy's address of a database file: in it a question mark ends the path, and a percent sign begins a code."""
+    from sqlalchemy import URL  # late: most commands need no address
+
+    return URL.create(driver, database=str(path)).render_as_string()
+
+
 class SqliteFile:
     """One connection; use as a context manager.
 

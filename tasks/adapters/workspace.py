@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
+from urllib.parse import quote
 
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError, StoreError
@@ -84,6 +85,15 @@ class StoreFolder:
         """The arrays."""
         return self.root / "pixels.zarr"
 
+    def shard_path(self, array: str, shard: int) -> Path:
+        """One shard of an array; of a store in a bucket, an object of this name lies below the bucket's address."""
+        return self.pixels_dir / array / "c" / str(shard) / "0" / "0"
+
+    @property
+    def objects_path(self) -> Path:
+        """Of a store in a bucket: the entity tags of what was last seen or put there (``tasks.adapters.store.objects``)."""
+        return self.root / "objects.json"
+
     @property
     def unfinished_path(self) -> Path:
         """There while the store is being made."""
@@ -110,6 +120,11 @@ class Workspace:
     def store(self) -> StoreFolder:
         """The same, file by file."""
         return StoreFolder(self.store_dir)
+
+    @property
+    def store_cache_dir(self) -> Path:
+        """Images of a store in a bucket that were read, as they are stored (``tasks.adapters.store.objects.chunk_cache``)."""
+        return self.root / "store_cache"
 
     @property
     def key_path(self) -> Path:
@@ -254,13 +269,6 @@ def found_below(folder: Path, written: Path) -> Path:
     return folder.joinpath(*parts[len(parts) - parts[::-1].index(folder.name) :])
 
 
-def sqlite_url(path: Path, *, driver: str = "sqlite") -> str:
-    """SQLAlchemy's address of a database file: in it a question mark ends the path, and a percent sign begins a code."""
-    from sqlalchemy import URL  # late: most commands need no address
-
-    return URL.create(driver, database=str(path)).render_as_string()
-
-
 def whole_path(path: Path) -> Path:
     """An absolute path with its links followed; nothing need be there.
 
@@ -280,7 +288,9 @@ def whole_path(path: Path) -> Path:
 
 
 def exam_store_dir(config: RunConfig) -> Path:
-    """The store that a run reads: its workspace's, or another workspace's that it names."""
+    """The store that a run reads: its workspace's, or another that it names; of one in a bucket the folder of what is small."""
+    if isinstance(config.store_dir, str):
+        return Workspace(config.workspace_dir).stage_dir("mirrors") / quote(config.store_dir.rstrip("/"), safe="")
     return config.store_dir or Workspace(config.workspace_dir).store_dir
 
 
@@ -361,7 +371,7 @@ def place_secret(path: Path, content: bytes) -> None:
 
 def _opened_for_the_owner(path: Path) -> BinaryIO:
     path.unlink(missing_ok=True)  # a killed writer's, of another mode perhaps
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+    return open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))  # its name is kept
 
 
 def delete_leftovers(folder: Path) -> None:

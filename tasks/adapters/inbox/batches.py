@@ -298,6 +298,7 @@ def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
         preprocess_version=preprocess_version(config.preprocess),
         rows_per_shard=config.ingest.exams_per_shard * VIEWS_PER_EXAM,
         key_id=pseudonyms.key_id,
+        url=config.ingest.store,
         make_ledger=StoreLedger.make,
     )
     store = adopted(store)

@@ -15,7 +15,7 @@ from tasks.adapters.lifecycle.model_registry import Registry
 from tasks.adapters.lock import reading
 from tasks.adapters.models.model_files import ENSEMBLE, ensemble_sha256
 from tasks.adapters.provenance import cleaned_text, config_preprocessing, file_sha256
-from tasks.adapters.workspace import Workspace, exam_store_dir
+from tasks.adapters.workspace import Workspace
 
 if TYPE_CHECKING:
     from schemas.reports.clinic import OperatingPointsFile
@@ -124,8 +124,8 @@ def asked_answer(config: RunConfig, model: RegisteredModel) -> PromotionAnswer:
     from tasks.adapters.lifecycle.kept_evaluations import read_kept_evaluation
     from tasks.adapters.lifecycle.promotion import NOT_LOCKED, Locked, answer_of
     from tasks.adapters.models.whole_models import load_model
-    from tasks.adapters.store.exam_store import open_store
     from tasks.adapters.store.manifest import read_manifest
+    from tasks.adapters.store.objects.bucket_store import store_of_run
 
     workspace = Workspace(config.workspace_dir)
     if model.state is ModelState.IN_USE:
@@ -152,7 +152,7 @@ def asked_answer(config: RunConfig, model: RegisteredModel) -> PromotionAnswer:
         candidate,
         other,
         "" if in_use is None else in_use.sha256,
-        read_manifest(open_store(exam_store_dir(config))),
+        read_manifest(store_of_run(config)),
         _present_splits(workspace),
         config.promotion,
         Locked(locked_thresholds(config, folder, model.sha256), locked_thresholds(config, before, in_use.sha256))

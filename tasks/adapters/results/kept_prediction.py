@@ -18,10 +18,10 @@ from schemas.exam import FINDINGS, Laterality, ViewPosition
 from schemas.reports.pages import PredictReport
 from tasks.adapters.results.exam_result import Patch, ViewResult
 from tasks.adapters.scoring.prediction import panel_path
-from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import lines_of, read_manifest
+from tasks.adapters.store.objects.bucket_store import store_of_run
 from tasks.adapters.store.views import StoredViews, stored_views
-from tasks.adapters.workspace import Workspace, exam_store_dir
+from tasks.adapters.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ def kept_prediction(config: RunConfig) -> KeptPrediction | None:
         Workspace(config.workspace_dir).read_report("predict", PredictReport)  # without it a prediction has not ended
     except FileNotFoundError:
         return None
-    store = open_store(exam_store_dir(config))
+    store = store_of_run(config)
     manifest = read_manifest(store)
     manifest = manifest[manifest["row"].isin(table["row"])]  # what was withdrawn meanwhile has no results
     dates = dict(zip(manifest["image_id"], manifest["exam_date"], strict=True))

@@ -43,12 +43,13 @@ from tasks.adapters.scoring.reviewed.original_read import READ_FINDING, original
 from tasks.adapters.scoring.score_tables import BREAST, breasts_of, exams_of, image_table, labelled
 from tasks.adapters.scoring.scored_views import Scoring, score_rows_of_each
 from tasks.adapters.scoring.screening import with_screening_metrics
-from tasks.adapters.store.exam_store import ExamStore, open_store, store_preprocessing
+from tasks.adapters.store.exam_store import ExamStore, store_preprocessing
 from tasks.adapters.store.manifest import manifest_with_splits, read_manifest
+from tasks.adapters.store.objects.bucket_store import store_of_run
 from tasks.adapters.store.same_patient import read_former_patients, read_same_patients
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.store.views import stored_views
-from tasks.adapters.workspace import exam_store_dir, write_atomically
+from tasks.adapters.workspace import write_atomically
 
 ENSEMBLE = "ensemble"
 """Name of the mean of several models' scores."""
@@ -85,7 +86,7 @@ class EvaluatedImages:
             StoreError: The test split is empty.
             CheckpointError: The weights were trained or tuned on test patients, or trained on tuning patients.
         """
-        store = open_store(exam_store_dir(config))
+        store = store_of_run(config)
         manifest = manifest_with_splits(splits, read_manifest(store))
         test, tuning = (manifest[manifest["split"] == part.value] for part in (Split.TEST, Split.TUNING))
         key_id, persons = read_settings(store.files).pseudonym_key_id, read_same_patients(store.files)

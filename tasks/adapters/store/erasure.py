@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from schemas.layout import LESION_MASK, PIXELS
-from tasks.adapters.store.exam_store import SET_ASIDE, ExamStore, shard_file, shard_path
+from tasks.adapters.store.exam_store import SET_ASIDE, ExamStore, bucket_shards, shard_file, shard_path
 from tasks.adapters.store.shard_file import is_index_sound, overwrite_rows, written_rows
 
 _CHUNK_BYTES = 2**20
@@ -32,6 +32,8 @@ def erase_unowned(store: ExamStore, owned: Collection[int], gone: Collection[int
     Raises:
         OSError: The disk refuses; what is left to do is found by the next call.
     """
+    if store.url:
+        return _erase_in_bucket(store, owned, gone)
     erased = 0
     for name in (PIXELS, LESION_MASK):
         for path in sorted((store.files.pixels_dir / name / "c").glob("*/0/0*")):
@@ -47,6 +49,14 @@ def erase_unowned(store: ExamStore, owned: Collection[int], gone: Collection[int
                 elif holds_gone:
                     _overwrite(path)
     return erased
+
+
+def _erase_in_bucket(store: ExamStore, owned: Collection[int], gone: Collection[int]) -> int:
+    """Objects cannot be overwritten in part: the shards are written anew without the rows. Old versions are the bucket's."""
+    shards = bucket_shards(store)
+    if shards.cache is not None:
+        shards.cache.keep_only(owned)
+    return {name: shards.erase(name, owned, gone, SET_ASIDE) for name in (LESION_MASK, PIXELS)}[PIXELS]
 
 
 def _erase(store: ExamStore, name: str, shard: int, owned: Collection[int]) -> int:

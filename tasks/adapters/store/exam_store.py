@@ -7,11 +7,12 @@ rename. Layout and columns: ``schemas.layout``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -23,11 +24,15 @@ from schemas.config.ingest import PreprocessConfig
 from schemas.config.training import StoreReader
 from schemas.errors import StoreError
 from schemas.layout import LESION_MASK, PIXELS
+from tasks.adapters.store.objects.bucket_store import beside_the_bucket, fetched, mirrored_url
 from tasks.adapters.store.parts import is_unmade, making, require_key, require_parts, write_arrays_id
 from tasks.adapters.store.shard_file import COMPRESSION_LEVEL, COMPRESSOR, ShardFile, is_index_sound
-from tasks.adapters.store.store_settings import StoreSettings, read_settings, write_settings
+from tasks.adapters.store.store_settings import StoreSettings, claim_address, objects_of, read_settings, write_settings
 from tasks.adapters.store.tensorstore_reader import is_usable, read_chunk
 from tasks.adapters.workspace import StoreFolder, delete_leftovers
+
+if TYPE_CHECKING:
+    from tasks.adapters.store.objects.bucket_shards import BucketShards
 
 _SAMPLED_ROWS = 64
 SET_ASIDE = ".damaged"
@@ -43,12 +48,20 @@ class ExamStore:
         rows_per_shard: Images of one shard, one writer's whole work.
         canvas_px: (rows, columns) stored per image.
         store_id: Carried by each of its parts; empty in a store of a former release.
+        url: Where the shards lie, if not in the folder: ``s3://bucket/prefix``.
+        seen: Of a store in a bucket, which manifest this folder has seen last.
+        cache_dir: Copies of what was read from the bucket; None = none are kept.
+        cache_bytes: At most.
     """
 
     folder: Path
     rows_per_shard: int
     canvas_px: tuple[int, int]
     store_id: str = ""
+    url: str = ""
+    seen: str = ""
+    cache_dir: Path | None = None
+    cache_bytes: int = 0
 
     @property
     def files(self) -> StoreFolder:
@@ -92,6 +105,7 @@ def create_store(
     preprocess_version: str,
     rows_per_shard: int,
     key_id: str,
+    url: str = "",
     make_ledger: Callable[[Path, str], None] = lambda path, store_id: path.touch(mode=0o600),
 ) -> ExamStore:
     """Creates the store in an empty folder, or opens it for writing if it is there with the same settings.
@@ -102,6 +116,7 @@ def create_store(
         preprocess_version: Of the code that makes them.
         rows_per_shard: Images of one shard.
         key_id: Names the key of its pseudonyms.
+        url: Where its shards lie, if not in the folder.
         make_ledger: Makes the ledger at a path, for a store of an id.
 
     Raises:
@@ -115,10 +130,12 @@ def create_store(
         rows_per_shard=rows_per_shard,
         pseudonym_key_id=key_id,
         store_id=uuid4().hex,
+        url=url.rstrip("/"),
     )
     if is_unmade(files):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with making(files):
+            claim_address(files, wanted)
             make_arrays(files, wanted)
             make_ledger(files.ledger_path, wanted.store_id)
             write_settings(files, wanted)
@@ -155,15 +172,20 @@ def make_arrays(files: StoreFolder, settings: StoreSettings) -> None:
             )
     if settings.store_id:
         write_arrays_id(files, settings.store_id)
+    if settings.url:
+        objects_of(files, settings.url).put_arrays()
 
 
 def open_store(folder: Path) -> ExamStore:
-    """Opens a store for reading; makes nothing.
+    """Opens a store for reading; makes nothing. Of another workspace's store in a bucket, what is small is fetched first.
 
     Raises:
         StoreError: There is none, it has another layout, or a part of it is missing, damaged, or of another store.
         ConfigError: The key beside it is damaged.
+        PeerUnavailable: The object store cannot be asked.
     """
+    if url := mirrored_url(folder):
+        return _store(folder, fetched(StoreFolder(folder), url))
     settings = read_settings(StoreFolder(folder))
     require_key(StoreFolder(folder), settings.pseudonym_key_id)
     require_parts(StoreFolder(folder), settings.store_id, for_writing=False)
@@ -171,7 +193,8 @@ def open_store(folder: Path) -> ExamStore:
 
 
 def _store(folder: Path, settings: StoreSettings) -> ExamStore:
-    return ExamStore(folder, settings.rows_per_shard, settings.preprocess.canvas_px, settings.store_id)
+    store = ExamStore(folder, settings.rows_per_shard, settings.preprocess.canvas_px, settings.store_id)
+    return replace(store, **beside_the_bucket(StoreFolder(folder), settings)) if settings.url else store
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -188,6 +211,8 @@ def reserve_rows(store: ExamStore, rows: int) -> None:
         array = _open_array(store, name, mode="r+")
         if array.shape[0] < whole:
             array.resize((whole, *store.canvas_px))
+    if store.url:
+        objects_of(store.files, store.url).put_arrays()
 
 
 def write_shard(store: ExamStore, shard: int, images: Iterable[StoredImage]) -> None:
@@ -212,18 +237,30 @@ def write_shard(store: ExamStore, shard: int, images: Iterable[StoredImage]) -> 
 
 
 def shard_path(store: ExamStore, name: str, shard: int) -> Path:
-    """Where an array keeps one of its shards."""
-    return store.files.pixels_dir / name / "c" / str(shard) / "0" / "0"
+    """Where an array of a store on disk keeps one of its shards."""
+    return store.files.shard_path(name, shard)
 
 
-def shard_file(store: ExamStore, name: str, shard: int) -> ShardFile:
+def shard_file(store: ExamStore, name: str, shard: int) -> AbstractContextManager[ShardFile]:
     """A writer of one shard of an array."""
+    if store.url:
+        return bucket_shards(store).writer(name, shard)
     path = shard_path(store, name, shard)
     dtype = np.uint16 if name == PIXELS else np.uint8
     return ShardFile(path, rows=store.rows_per_shard, canvas_px=store.canvas_px, dtype=dtype)
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
+
+
+def bucket_shards(store: ExamStore) -> BucketShards:
+    """The shards of a store in a bucket."""
+    from tasks.adapters.buckets.bucket import bucket_at  # late: the client is an extra
+    from tasks.adapters.store.objects.bucket_shards import BucketShards
+    from tasks.adapters.store.objects.chunk_cache import ChunkCache
+
+    cache = None if store.cache_dir is None else ChunkCache(store.cache_dir, store.cache_bytes)
+    return BucketShards(bucket_at(store.url), store.rows_per_shard, store.canvas_px, store.seen, cache)
 
 
 def set_aside_unreadable_shards(store: ExamStore, rows: Iterable[int]) -> None:
@@ -233,6 +270,10 @@ def set_aside_unreadable_shards(store: ExamStore, rows: Iterable[int]) -> None:
     """
     for shard in sorted({row // store.rows_per_shard for row in rows}):
         for name in (PIXELS, LESION_MASK):
+            if store.url:
+                if not (shards := bucket_shards(store)).is_sound(name, shard):
+                    shards.set_aside(name, shard, SET_ASIDE)
+                continue
             path = shard_path(store, name, shard)
             if path.exists() and not is_index_sound(path, store.rows_per_shard):
                 path.rename(path.with_name(f"{path.name}.{uuid4().hex}{SET_ASIDE}"))
@@ -241,11 +282,21 @@ def set_aside_unreadable_shards(store: ExamStore, rows: Iterable[int]) -> None:
 def is_written(store: ExamStore, row: int, *, with_mask: bool) -> bool:
     """True if the shards that hold a row are there: says nothing of their content, and takes no time."""
     names = (PIXELS, LESION_MASK) if with_mask else (PIXELS,)
-    return all(shard_path(store, name, row // store.rows_per_shard).exists() for name in names)
+    return not any(missing_shards(store, name, {row // store.rows_per_shard}) for name in names)
+
+
+def missing_shards(store: ExamStore, name: str, shards: Collection[int]) -> set[int]:
+    """Those of an array's shards that are not there."""
+    if store.url:
+        return bucket_shards(store).missing(name, shards)
+    return {shard for shard in shards if not shard_path(store, name, shard).exists()}
 
 
 def delete_set_aside(store: ExamStore) -> None:
     """Deletes the shards that were set aside: call when every image in them is written again."""
+    if store.url:
+        for name in (PIXELS, LESION_MASK):
+            bucket_shards(store).delete_endings(name, SET_ASIDE)
     for path in store.files.pixels_dir.rglob(f"*{SET_ASIDE}"):
         path.unlink(missing_ok=True)
 
@@ -277,8 +328,11 @@ def read_row(
 
     Raises:
         StoreError: The stored bytes do not match their checksum, or an image was never written there.
+        PeerUnavailable: They lie in a bucket that cannot be asked.
     """
     try:
+        if store.url:
+            return bucket_shards(store).image(name, row, size_px or store.canvas_px)
         array_dir = store.files.pixels_dir / name
         grown_ns = (array_dir / "zarr.json").stat().st_mtime_ns
         rows_px, columns_px = size_px or store.canvas_px

@@ -21,6 +21,7 @@ from schemas.config.run import Stage
 from schemas.errors import StoreError
 from schemas.layout import LESION_MASK, PIXELS
 from tasks.adapters.pseudonyms import names_of_key
+from tasks.adapters.store.store_settings import bucket_url, objects_of
 from tasks.adapters.workspace import StoreFolder, Workspace, replaced, write_atomically
 
 LINES_PER_GROUP: Final = 20_000
@@ -167,12 +168,21 @@ def manifest_writer(files: StoreFolder, schema: pa.Schema, store_id: str) -> Ite
 
     Raises:
         OSError: The disk is full or the folder cannot be written; the earlier manifest stays.
+        StoreError: The store lies in a bucket where another workspace publishes; the earlier manifest stays.
+        PeerUnavailable: The object store cannot be asked; likewise.
     """
     metadata = dict(schema.metadata or {})
     if store_id:
         metadata[_ID.encode()] = store_id.encode()
-    with replaced(files.manifest_path) as file, parquet.ParquetWriter(file, schema.with_metadata(metadata)) as writer:
-        yield writer
+    url = bucket_url(files)
+    with replaced(files.manifest_path) as file:
+        with parquet.ParquetWriter(file, schema.with_metadata(metadata)) as writer:
+            yield writer
+        if url:  # first there, where others read; then here
+            file.flush()
+            objects = objects_of(files, url)
+            objects.put_lists()
+            objects.put(files.manifest_path, Path(file.name))
 
 
 def manifest_table(files: StoreFolder, store_id: str, *, without: Collection[str] = ()) -> pa.Table:

@@ -26,7 +26,8 @@ COMPRESSOR: Final = "lz4"
 COMPRESSION_LEVEL: Final = 9
 """Of every chunk, with shuffled bits; zarr's metadata says the same. It takes 2 % fewer bytes than 5 (decision 0007)."""
 
-_MISSING: Final = 2**64 - 1  # offset and length of a chunk that is not there
+NO_CHUNK: Final = 2**64 - 1
+"""Offset and length of a chunk that is not there."""
 _CHECKSUM: Final = np.dtype("<u4")
 
 
@@ -40,18 +41,27 @@ class ShardFile:
         rows: Images of a shard, one chunk each.
         canvas_px: (rows, columns) of a chunk.
         dtype: uint16 or uint8.
+        is_synced: It must outlive a power cut; false for one that is on its way elsewhere.
 
     Raises:
         OSError: The disk is full or gone.
         StoreError: The shard that is there is damaged.
     """
 
-    def __init__(self, path: Path, *, rows: int, canvas_px: tuple[int, int], dtype: type[np.uint16 | np.uint8]) -> None:
-        self._path = path
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rows: int,
+        canvas_px: tuple[int, int],
+        dtype: type[np.uint16 | np.uint8],
+        is_synced: bool = True,
+    ) -> None:
+        self._path, self._is_synced = path, is_synced
         self._canvas_HW = np.zeros(canvas_px, dtype)
         self._used_px = (0, 0)
         self._blosc = Blosc(COMPRESSOR, COMPRESSION_LEVEL, Blosc.BITSHUFFLE, typesize=np.dtype(dtype).itemsize)
-        self._index_R2 = np.full((rows, 2), _MISSING, "<u8")  # offset, length
+        self._index_R2 = np.full((rows, 2), NO_CHUNK, "<u8")  # offset, length
         self._settled = np.zeros(rows, np.bool_)
         self._aside_path = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         self._file: BinaryIO | None = None
@@ -104,6 +114,9 @@ class ShardFile:
         index = self._index_R2.tobytes()
         self._file.write(index + np.array(google_crc32c.value(index), _CHECKSUM).tobytes())
         self._file.flush()
+        if not self._is_synced:
+            self._aside_path.replace(self._path)
+            return
         os.fsync(self._file.fileno())
         self._aside_path.replace(self._path)
         # The ledger counts on it: what it calls written must outlive a power cut. These folders hold the file's name, up to c/.
@@ -117,7 +130,7 @@ class ShardFile:
             return
         with earlier:
             index_R2 = _read_index(earlier, len(self._index_R2), self._path)
-            for row in np.flatnonzero(~self._settled & (index_R2[:, 0] != _MISSING)):
+            for row in np.flatnonzero(~self._settled & (index_R2[:, 0] != NO_CHUNK)):
                 earlier.seek(int(index_R2[row, 0]))
                 self._append(int(row), earlier.read(int(index_R2[row, 1])))
 
@@ -129,7 +142,7 @@ def written_rows(path: Path, rows: int) -> list[int]:
         StoreError: Its index is damaged.
     """
     with path.open("rb") as file:
-        return [int(row) for row in np.flatnonzero(_read_index(file, rows, path)[:, 0] != _MISSING)]
+        return [int(row) for row in np.flatnonzero(_read_index(file, rows, path)[:, 0] != NO_CHUNK)]
 
 
 def overwrite_rows(path: Path, rows: int, overwritten: Sequence[int]) -> None:
@@ -146,7 +159,7 @@ def overwrite_rows(path: Path, rows: int, overwritten: Sequence[int]) -> None:
         index_R2 = _read_index(file, rows, path)
         for row in overwritten:
             offset, length = (int(number) for number in index_R2[row])
-            if offset != _MISSING:
+            if offset != NO_CHUNK:
                 file.seek(offset)
                 file.write(bytes(length))
         file.flush()
@@ -163,16 +176,47 @@ def is_index_sound(path: Path, rows: int) -> bool:
     return True
 
 
-def _read_index(file: BinaryIO, rows: int, path: Path) -> NDArray[np.uint64]:
-    index_bytes = 16 * rows
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - index_bytes - _CHECKSUM.itemsize))
-    index, checksum = file.read(index_bytes), file.read()
-    if len(checksum) != _CHECKSUM.itemsize or int(np.frombuffer(checksum, _CHECKSUM)[0]) != google_crc32c.value(index):
+def index_bytes(rows: int) -> int:
+    """Length of what ends a shard: its index and the index's checksum."""
+    return 16 * rows + _CHECKSUM.itemsize
+
+
+def parsed_index(tail: bytes, rows: int, name: object) -> NDArray[np.uint64]:
+    """Offset and length of each image, from the bytes that end a shard; ``NO_CHUNK`` where there is none.
+
+    Raises:
+        StoreError: They are none, or damaged.
+    """
+    index, checksum = tail[: -_CHECKSUM.itemsize], tail[-_CHECKSUM.itemsize :]
+    if len(tail) != index_bytes(rows) or int(np.frombuffer(checksum, _CHECKSUM)[0]) != google_crc32c.value(index):
         raise StoreError(
-            f"The shard {path} is damaged",
+            f"The shard {name} is damaged",
             expected=f"an index of {rows} chunks that matches its crc32c",
-            got=f"{size} bytes that do not end in one",
+            got="bytes at its end that are none",
             remedy="`mammo scrub CONFIG.yaml --repair` reads its images' files again",
         )
     return np.frombuffer(index, "<u8").reshape(rows, 2)
+
+
+def is_chunk_sound(chunk: bytes) -> bool:
+    """True if a stored image matches the checksum that ends it."""
+    if len(chunk) <= _CHECKSUM.itemsize:
+        return False
+    expected = int(np.frombuffer(chunk[-_CHECKSUM.itemsize :], _CHECKSUM)[0])
+    return bool(expected == google_crc32c.value(chunk[: -_CHECKSUM.itemsize]))
+
+
+def decode_chunk(chunk: bytes, canvas_HW: NDArray[np.uint16] | NDArray[np.uint8]) -> None:
+    """Decodes a stored image, its checksum at its end, into a canvas.
+
+    Raises:
+        ValueError: It is none of this size.
+        RuntimeError: It is none.
+    """
+    Blosc().decode(chunk[: -_CHECKSUM.itemsize], canvas_HW)
+
+
+def _read_index(file: BinaryIO, rows: int, path: Path) -> NDArray[np.uint64]:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - index_bytes(rows)))
+    return parsed_index(file.read(), rows, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from pydantic import Field, PositiveInt, ValidationError
 
@@ -11,6 +12,9 @@ from schemas.config.section import Config
 from schemas.errors import StoreError, error_name
 from schemas.layout import STORE_VERSION
 from tasks.adapters.workspace import StoreFolder, write_atomically
+
+if TYPE_CHECKING:
+    from tasks.adapters.store.objects.published_objects import PublishedObjects
 
 
 class StoreSettings(Config):
@@ -22,6 +26,7 @@ class StoreSettings(Config):
     rows_per_shard: PositiveInt = Field(description="Images of one shard, one writer's whole work")
     pseudonym_key_id: str = Field(description="Names the key of the pseudonyms")
     store_id: str = Field("", description="Carried by arrays, ledger and manifest too; empty in a store of a former release")
+    url: str = Field("", description="Where the shards lie, if not beside this file: s3://bucket/prefix")
     terms: tuple[str, ...] = Field(
         (), description="What the terms of its data forbid to pass on; never taken back, as a copy of the data stays"
     )
@@ -85,10 +90,46 @@ def write_settings(files: StoreFolder, settings: StoreSettings) -> None:
 
     Raises:
         OSError: The disk is full or gone.
+        StoreError: Its bucket holds another store, or one that another workspace has changed.
     """
-    unmarked = None if settings.terms else {"terms"}  # a store without terms is readable by the release before
-    content = settings.model_dump(mode="json", exclude_defaults=False, exclude=unmarked)
-    write_atomically(files.settings_path, json.dumps(content, indent=1).encode())
+    claim_address(files, settings)
+    write_atomically(files.settings_path, _as_text(settings))
+
+
+def claim_address(files: StoreFolder, settings: StoreSettings) -> None:
+    """Puts ``store.json`` into the bucket, where the store is in one: before anything else of a new store is there.
+
+    Raises:
+        StoreError: Its bucket holds another store, or one that another workspace has changed.
+        PeerUnavailable: The object store cannot be asked.
+    """
+    if settings.url:
+        objects_of(files, settings.url).put(files.settings_path, _as_text(settings))
+
+
+def bucket_url(files: StoreFolder) -> str:
+    """Where the shards of a store lie, if not in its folder; "" also where there is no store yet.
+
+    Raises:
+        StoreError: It has another layout, or its ``store.json`` is damaged.
+    """
+    return read_settings(files).url if files.settings_path.exists() else ""
+
+
+def objects_of(files: StoreFolder, url: str) -> PublishedObjects:
+    """What is small of a store in a bucket.
+
+    Raises:
+        ConfigError: The client of object stores is not installed, or the address is none.
+    """
+    from tasks.adapters.store.objects.published_objects import PublishedObjects  # late: the client is an extra
+
+    return PublishedObjects(files, url)
+
+
+def _as_text(settings: StoreSettings) -> bytes:
+    unmarked = {name for name in ("terms", "url") if not getattr(settings, name)}  # so the release before can read it
+    return json.dumps(settings.model_dump(mode="json", exclude=unmarked), indent=1).encode()
 
 
 def mark_terms(files: StoreFolder, terms: str) -> None:

@@ -33,10 +33,11 @@ from schemas.reports.report import Anchor
 from schemas.reports.training import PretrainReport
 from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import delete_checkpoints
+from tasks.adapters.sqlite_file import sqlite_url
 from tasks.adapters.training.mlflow_log import former_training_key, mark_stopped, training_key
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import TrainingRequest, data_of, identities, training_report
-from tasks.adapters.workspace import found_below, sqlite_url
+from tasks.adapters.workspace import found_below
 
 _STORED_NAMES: Final = MappingProxyType({path: path.rpartition(".")[2] for path in PAPER_RANGES})
 """What the paper's parameters are called in a study's database: studies of before there were paths go on."""

@@ -25,12 +25,12 @@ from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember, ImageReference, SeenPatients
 from tasks.adapters.models.image_reference import image_reference
 from tasks.adapters.models.seen_patients import SeenBy, seen_patients
-from tasks.adapters.store.exam_store import ExamStore, open_store
+from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import exam_records, manifest_with_splits, read_manifest, texts_of
+from tasks.adapters.store.objects.bucket_store import store_of_run
 from tasks.adapters.store.same_patient import read_same_patients
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.store.views import StoredViews, stored_views
-from tasks.adapters.workspace import exam_store_dir
 
 _NOT_ASKED: Final = (
     "source_sha256", "pixel_sha256", "written_sha256", "mask_sha256", "exam_date", "gate_warnings", "batch", "batch_date",
@@ -149,7 +149,7 @@ def require_same_preprocessing(store: ExamStore, config: PreprocessConfig) -> No
 
 
 def _open(config: RunConfig, splits: SplitReport, begun: Path | None = None) -> tuple[ExamStore, pd.DataFrame, pd.DataFrame]:
-    store = open_store(exam_store_dir(config))
+    store = store_of_run(config)
     require_same_preprocessing(store, config.preprocess)
     manifest = manifest_with_splits(splits, read_manifest(store, without=_NOT_ASKED))
     if begun is not None:

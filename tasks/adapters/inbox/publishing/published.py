@@ -24,7 +24,7 @@ from schemas.reports.data import SeenBreasts
 from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.labels.named_inputs import InputCounter
-from tasks.adapters.store.exam_store import ExamStore, shard_path
+from tasks.adapters.store.exam_store import ExamStore, missing_shards
 from tasks.adapters.store.views import seen_breasts, seen_fractions
 
 Key = TypeVar("Key")
@@ -144,10 +144,10 @@ def require_pixels(store: ExamStore, keys: Keys) -> None:
     Raises:
         StoreError: Shards are not there.
     """
-    gone = sum(not shard_path(store, PIXELS, shard).exists() for shard in keys.shards)
+    gone = len(missing_shards(store, PIXELS, keys.shards))
     if gone:
         raise StoreError(
-            f"Pixels of images that are to be published are gone from {store.folder}; the manifest stays as it is",
+            f"Pixels of images that are to be published are gone from {store.url or store.folder}; the manifest stays as it is",
             expected=f"{len(keys.shards)} files that ingest wrote",
             got=f"{gone} of them are not there",
             remedy="see that the disk they lie on is there; if they are lost, `mammo scrub --repair` reads their files again",

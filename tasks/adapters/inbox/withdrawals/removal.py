@@ -18,6 +18,7 @@ from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal, add_to_log, 
 from tasks.adapters.store.erasure import erase_unowned
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import published_rows, unpublish
+from tasks.adapters.store.store_settings import objects_of
 from tasks.adapters.workspace import StoreFolder, write_atomically
 
 _NAME: Final = re.compile(r"[EFIP][0-9a-f]{24}")
@@ -70,6 +71,8 @@ def take_out(store: ExamStore, ledger: StoreLedger, names: Collection[str]) -> F
     files = store.files
     for path in (files.leakage_path, files.same_patient_path, files.former_patients_path, store.quarantine_path):
         _drop_lines(path, withdrawn | found.file_ids | frozenset(names))
+    if store.url:
+        objects_of(files, store.url).put_lists()
     return found
 
 

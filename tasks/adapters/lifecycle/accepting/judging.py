@@ -30,11 +30,10 @@ from tasks.adapters.scoring.clinic.fixed_elsewhere import ITS_OWN_SITE
 from tasks.adapters.scoring.evaluation import EvaluatedImages, Evaluation
 from tasks.adapters.scoring.metrics_table import INTERVAL_METHOD
 from tasks.adapters.scoring.score_tables import breasts_with_repeats
-from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import data_version, read_manifest
+from tasks.adapters.store.objects.bucket_store import store_of_run
 from tasks.adapters.store.same_patient import read_former_patients, read_same_patients
 from tasks.adapters.store.store_settings import read_settings
-from tasks.adapters.workspace import exam_store_dir
 
 PAGE = "acceptance.html"
 _NO_REFERENCE = "The model does not say what its training images were like: a former release trained it, or it was imported."
@@ -69,7 +68,7 @@ class SiteTrial:
         named = {"checkpoints": (), "ensemble": ensemble} if ensemble.is_file() else {"checkpoints": (home,), "ensemble": None}
         run = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={**named, "read_as": None})})
         members = model_members(home)
-        store = open_store(exam_store_dir(config))
+        store = store_of_run(config)
         manifest = read_manifest(store)
         key_id, persons = read_settings(store.files).pseudonym_key_id, read_same_patients(store.files)
         seen, patients = (

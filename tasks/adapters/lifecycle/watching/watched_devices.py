@@ -28,6 +28,7 @@ from tasks.adapters.lifecycle.watching.device_streams import (
 )
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
+from tasks.adapters.store.objects.bucket_store import mirrored_url
 from tasks.adapters.workspace import StoreFolder, Workspace, exam_store_dir
 
 MOST_POINTS: Final = 240
@@ -45,7 +46,8 @@ def look(config: RunConfig, *, now: datetime) -> WatchReport:
     streams = Streams(model="", clock_went_back=0, devices=())
     if log.files():
         store_dir = exam_store_dir(config)
-        has_store = StoreFolder(store_dir).settings_path.exists()  # who only scores folders has none
+        # Who only scores folders has none; of one in a bucket nothing need be here yet.
+        has_store = StoreFolder(store_dir).settings_path.exists() or mirrored_url(store_dir) != ""
         manifest = read_manifest(open_store(store_dir)) if has_store else pd.DataFrame({"exam_id": []})
         with lines_as_written():
             streams = device_streams(log.lines(), manifest, since=since)

@@ -1,0 +1,148 @@
+"""Two exams go into a bucket, and what is read there is what a disk would hold: by the writer, and by another machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from pytest import MonkeyPatch
+
+from flows.ingest import ingest_steps
+from mammo_tests.object_store import BUCKET, ENVIRONMENT
+from mammo_tests.plain_tasks import PlainSubmit
+from schemas.config.run import RunConfig
+from schemas.errors import StoreBusy, StoreError
+from schemas.layout import LESION_MASK, PIXELS
+from tasks.adapters.buckets.bucket import bucket_at
+from tasks.adapters.inbox.publishing.elsewhere import published_elsewhere
+from tasks.adapters.store.exam_store import ExamStore, open_store, read_row
+from tasks.adapters.store.manifest import lines_of, publish, published_rows, read_manifest
+from tasks.adapters.store.objects.bucket_store import held_store, mirrored_url, store_of_run
+from tasks.adapters.store.objects.lease import held_lease
+from tasks.adapters.workspace import Workspace
+
+MakeConfig = Callable[..., RunConfig]
+
+
+@pytest.fixture(scope="module")
+def ingested(s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory, cohort_dir: Path, make_config: MakeConfig) -> Any:
+    """The same two exams in a store on disk and in one in a bucket, under one key; their configs and reports."""
+    folder = tmp_path_factory.mktemp("ingested")
+    exams = sorted(path for path in (cohort_dir / "dicom").iterdir() if path.is_dir())
+    left_out = (*(exam.name for exam in exams[2:]), "CANARY-*")
+    shutil.copytree(cohort_dir, folder / "cohort", ignore=shutil.ignore_patterns(*left_out))
+    with MonkeyPatch.context() as patch:
+        for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": s3_endpoint}.items():
+            patch.setenv(name, value)
+        made = []
+        for name, url in (("disk", ""), ("bucket", f"s3://{BUCKET}/{uuid4().hex}")):
+            config = make_config(folder / name, folder / "cohort", **{"ingest.store": url})
+            if url:
+                Workspace(config.workspace_dir).root.mkdir()
+                shutil.copy(Workspace(folder / "disk").key_path, Workspace(config.workspace_dir).key_path)
+            made.append((config, ingest_steps(config, submit=PlainSubmit())))
+        yield made
+
+
+@pytest.fixture
+def reader(ingested: Any, s3: str, tmp_path: Path, make_config: MakeConfig) -> RunConfig:
+    """Another machine's run, which reads the store in the bucket."""
+    return make_config(tmp_path / "elsewhere", tmp_path, **{"store_dir": ingested[1][0].ingest.store})
+
+
+def same_images(one: ExamStore, other: ExamStore) -> bool:
+    """True if two stores hold the same images and masks under the same names."""
+    return all(
+        np.array_equal(read_row(one, row, name), read_row(other, published_rows(other)[image], name))
+        for image, row in published_rows(one).items()
+        for name in (PIXELS, LESION_MASK)
+    )
+
+
+def test_the_same_images_are_the_same_data_wherever_they_lie(ingested: Any, s3: str) -> None:
+    """data_version, rows, pixels and masks; the ledger and the key are on this machine alone, the shards in the bucket."""
+    (on_disk, said_of_disk), (in_bucket, said_of_bucket) = ingested
+    disk, bucket = (open_store(Workspace(config.workspace_dir).store_dir) for config in (on_disk, in_bucket))
+    assert said_of_disk.data_version == said_of_bucket.data_version and said_of_bucket.images_published == 8
+    assert published_rows(disk) == published_rows(bucket) and same_images(disk, bucket)
+    keys = {one.key for one in bucket_at(bucket.url).listed()}
+    assert {"store.json", "manifest.parquet"} <= keys and not any("ledger" in key or "key" in key for key in keys)
+    assert bucket_at(bucket.url).get("manifest.parquet")[0] == bucket.manifest_path.read_bytes()
+    assert "writer.json" not in keys
+
+
+def test_another_machine_reads_by_the_address_alone(ingested: Any, reader: RunConfig) -> None:
+    """Manifest, pixels and what a stage must know of the ingest, with the data version that the writer said."""
+    report = published_elsewhere(reader)
+    said = ingested[1][1]
+    assert (report.data_version, report.exams, report.labelled_breasts) == (said.data_version, 2, said.labelled_breasts)
+    assert report.seen == said.seen and mirrored_url(report.store_dir) == reader.store_dir
+    store = store_of_run(reader)
+    assert same_images(open_store(Workspace(ingested[0][0].workspace_dir).store_dir), store)
+    assert store.cache_dir is not None and store.cache_dir.is_relative_to(reader.workspace_dir)
+    assert len([path for path in store.cache_dir.glob("pixels/*/*") if path.is_file()]) == 8
+    with pytest.raises(StoreError, match="There is no exam store at"):
+        store_of_run(reader.model_copy(update={"store_dir": f"{reader.store_dir}-none"}))
+
+
+def test_what_was_taken_out_leaves_the_cache_of_another_machine(ingested: Any, reader: RunConfig) -> None:
+    """Whoever opens the store under another manifest deletes copies of images that it does not name."""
+    store = store_of_run(reader)
+    rows = published_rows(store)
+    for row in rows.values():
+        read_row(store, row)
+    writer = open_store(Workspace(ingested[1][0].workspace_dir).store_dir)
+    lines = sorted(lines_of(read_manifest(writer)), key=lambda line: int(line["row"]))
+    publish(writer, lines[1:], [])
+    again = store_of_run(reader)
+    assert len(published_rows(again)) == 7 and again.seen != store.seen and again.cache_dir is not None
+    kept = {int(path.name.split("-")[0]) for path in again.cache_dir.glob("pixels/*/*")}
+    assert kept == set(rows.values()) - {int(lines[0]["row"])}
+    publish(writer, lines, [])
+
+
+def test_a_workspace_that_was_overtaken_publishes_nothing(ingested: Any, s3: str, tmp_path: Path) -> None:
+    """A copy of the workspace that has not seen the manifest in force replaces neither it nor its own."""
+    there = Workspace(ingested[1][0].workspace_dir)
+    copy = Workspace(tmp_path / "copy")
+    shutil.copytree(there.root, copy.root)
+    writer, late = open_store(there.store_dir), open_store(copy.store_dir)
+    lines = lines_of(read_manifest(writer))
+    publish(writer, lines[1:], [])
+    before = late.manifest_path.read_bytes()
+    for asked in (lines[2:], lines):  # another content, and one that is there no more
+        with pytest.raises(StoreError, match="Another workspace publishes at"):
+            publish(late, asked, [])
+    assert late.manifest_path.read_bytes() == before and len(published_rows(open_store(there.store_dir))) == len(lines) - 1
+    publish(writer, lines, [])
+
+
+def test_an_answer_that_was_lost_is_no_loss(ingested: Any, s3: str) -> None:
+    """A manifest that was put, and of which nobody heard, is ours: the next one takes its place."""
+    store = open_store(Workspace(ingested[1][0].workspace_dir).store_dir)
+    lines = lines_of(read_manifest(store))
+    before = json.loads(store.files.objects_path.read_bytes())
+    publish(store, lines[1:], [])
+    put = json.loads(store.files.objects_path.read_bytes())["manifest.parquet"]
+    known = before["manifest.parquet"]
+    state = {**before, "manifest.parquet": {**known, "sent": [put["sha256"]]}}
+    store.files.objects_path.write_text(json.dumps(state))
+    publish(store, lines, [])
+    assert len(published_rows(store)) == len(lines)
+    assert bucket_at(store.url).get("manifest.parquet")[0] == store.manifest_path.read_bytes()
+
+
+def test_a_second_machines_ingest_is_refused(ingested: Any, s3: str) -> None:
+    """While another holds the bucket's lease, with exit code 75; its own folder's lock is free again afterwards."""
+    config: RunConfig = ingested[1][0]
+    with held_lease(config.ingest.store, purpose="ingest"), pytest.raises(StoreBusy, match="ingest by pid") as refused:
+        ingest_steps(config, submit=PlainSubmit())
+    assert refused.value.exit_code == 75
+    with held_store(config, purpose="test"):
+        pass
