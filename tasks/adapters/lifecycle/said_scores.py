@@ -20,10 +20,10 @@ from schemas.layout import SOFTWARE_VERSIONS
 from schemas.reports.life.decisions import SiteThresholds
 from tasks.adapters.lifecycle.in_use import locked_thresholds, site_thresholds, wanted_preprocessing
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
-from tasks.adapters.lifecycle.watching.device_streams import PICTURE, PICTURE_COLUMNS
+from tasks.adapters.lifecycle.watching.device_streams import PICTURE, PICTURE_COLUMNS, devices_of
 from tasks.adapters.models.whole_models import WholeModel
 from tasks.adapters.scoring.prediction import mean_breast_scores
-from tasks.adapters.store.manifest import LINES_AT_ONCE, devices_of, lines_of
+from tasks.adapters.store.manifest import LINES_AT_ONCE, lines_of
 from tasks.adapters.workspace import Workspace, write_atomically
 
 
