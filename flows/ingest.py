@@ -45,7 +45,7 @@ def ingest_steps(config: RunConfig, submit: Submit | None = None) -> IngestRepor
     """
     require_apart(config.workspace_dir, config.ingest.source_dir)
     submit = submit or PrefectSubmit()
-    if config.ingest.source is not None:
+    if config.ingest.fetched_from is not None:
         submit.one(fetch_exams, config)
     with held_store(config, purpose="ingest"):
         finish_withdrawals(Workspace(config.workspace_dir))

@@ -27,7 +27,7 @@ from tasks.adapters.inbox.publication import (
     write_published,
 )
 from tasks.adapters.inbox.publishing.published import published_lines, read_keys, require_pixels, whole_lines
-from tasks.adapters.inbox.quarantine import find_sources
+from tasks.adapters.inbox.sources.exam_source import find_sources
 from tasks.adapters.labels.lesion_boxes import read_boxes
 from tasks.adapters.labels.named_inputs import InputCounter
 from tasks.adapters.pages.contact_sheet import write_contact_sheet
@@ -100,12 +100,12 @@ def _draw_contact_sheet(config: RunConfig, refused: Sequence[QuarantinedFile], p
         return None
     return write_contact_sheet(
         refused,
-        find_sources(config.ingest.source_dir, [file.file_id for file in refused], pseudonyms),
+        find_sources(config.ingest, () if config.ingest.bucket_url else [file.file_id for file in refused], pseudonyms),
         source_dir=config.ingest.source_dir,
         output_path=path,
         created=datetime.now(UTC),
         limits=config.ingest.gate_limits,
-        pictures=_PICTURES,
+        pictures=0 if config.ingest.bucket_url else _PICTURES,  # of a bucket nothing is fetched twice
     )
 
 

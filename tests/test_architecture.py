@@ -48,7 +48,6 @@ SHARED_STEMS = {  # beside the stages: one noun in two rooms, or a section of th
     "network": "a network: its config, and what the registry knows of it",
     "orientation": "how an image lies: in its pixels, and by its header",
     "pacs": "other systems: their settings, and the verb",
-    "quarantine": "refused files: the folder's, and the verb's",
     "reader_study": "the reader study: reported, and drawn",
     "service": "a workstation that stays up: its settings, and its verbs",
     "training": "a training: its config, and its report",

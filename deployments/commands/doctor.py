@@ -80,6 +80,7 @@ def examine(config: RunConfig | None) -> Iterator[Complaint]:
         yield _disk(config.workspace_dir)
         yield _key(Workspace(config.workspace_dir).key_path)
         yield from _folders(config)
+        yield from _bucket(config)
         yield from _extra(config)
         yield from _other_systems(config)
         yield from devices_as_they_began(config)
@@ -260,11 +261,25 @@ def _key(path: Path) -> Complaint:
 def _folders(config: RunConfig) -> Iterator[Complaint]:
     for name in ("source_dir", "labels_csv", "boxes_csv", "masks_dir"):
         path: Path | None = getattr(config.ingest, name)
-        if path is None:
+        if path is None or (name == "source_dir" and config.ingest.bucket_url is not None):
             continue
         is_well = os.access(path, os.R_OK)
         remedy = "" if is_well else f"correct ingest.{name}, or give the user who runs mammo the right to read it"
         yield Complaint(check=name, is_well=is_well, found=f"{path} {'readable' if is_well else 'not readable'}", remedy=remedy)
+
+
+def _bucket(config: RunConfig) -> Iterator[Complaint]:
+    """Whether the bucket of exams can be listed, as ingest does it first."""
+    url = config.ingest.bucket_url
+    if url is None:
+        return
+    from tasks.adapters.inbox.sources.source_bucket import require_bucket
+
+    try:
+        require_bucket(url)
+        yield Complaint(check="source", is_well=True, found=f"{url} can be listed")
+    except MammoError as silent:
+        yield Complaint(check="source", is_well=False, found=str(silent), remedy="see docs/how-to/exams-in-a-bucket.md")
 
 
 def _extra(config: RunConfig) -> Iterator[Complaint]:

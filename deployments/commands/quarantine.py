@@ -89,12 +89,12 @@ def show(
         for codes, reason, moment in ledger.releases(file_id):
             typer.echo(f"released {moment}, was {codes}: {reason}")
     if find:
-        from tasks.adapters.inbox.quarantine import find_sources
+        from tasks.adapters.inbox.sources.exam_source import find_sources
         from tasks.adapters.pseudonyms import open_key
 
-        found = find_sources(run.ingest.source_dir, [file_id], open_key(Workspace(run.workspace_dir).key_path))
+        found = find_sources(run.ingest, [file_id], open_key(Workspace(run.workspace_dir).key_path))
         # ascii(): a file name may hold a newline or a terminal's commands.
-        typer.echo(ascii(str(found[file_id])) if found else f"not in {run.ingest.source_dir} any more")
+        typer.echo(ascii(found[file_id].place) if found else f"not in {run.ingest.place} any more")
 
 
 @app.command()
@@ -124,7 +124,7 @@ def discard(
     reason: Annotated[str, typer.Option(help="Why; kept in the ledger, so name no patient")],
 ) -> None:
     """Never use these files' content again, under whatever name it comes; the next ingest publishes what they contested."""
-    from tasks.adapters.inbox.quarantine import source_digests
+    from tasks.adapters.inbox.sources.exam_source import source_digests
     from tasks.adapters.pseudonyms import open_key
 
     cleaned = _cleaned(reason, act="discard")
@@ -141,7 +141,7 @@ def discard(
         moment = datetime.now(UTC).isoformat(timespec="seconds")
         pseudonyms = open_key(Workspace(run.workspace_dir).key_path)
         ledger.key_digests(pseudonyms)
-        digests = source_digests(run.ingest.source_dir, file_ids, pseudonyms)
+        digests = source_digests(run.ingest, file_ids, pseudonyms)
         ledger.discard(
             [known[file_id] for file_id in dict.fromkeys(file_ids)], reason=cleaned, released_utc=moment, digests=digests
         )
@@ -175,14 +175,14 @@ def sheet(
     output: Annotated[Path | None, typer.Option(help="Where the page goes, instead of the workspace")] = None,
 ) -> None:
     """Draw the contact sheet: every refused file with its reasons and a small picture where its pixels decode."""
-    from tasks.adapters.inbox.quarantine import find_sources
+    from tasks.adapters.inbox.sources.exam_source import find_sources
     from tasks.adapters.pages.contact_sheet import write_contact_sheet
     from tasks.adapters.pseudonyms import open_key
 
     run = load_config(config)
     refused = _refused(run)
     workspace = Workspace(run.workspace_dir)
-    sources = find_sources(run.ingest.source_dir, [file.file_id for file in refused], open_key(workspace.key_path))
+    sources = find_sources(run.ingest, [file.file_id for file in refused], open_key(workspace.key_path))
     path = write_contact_sheet(
         refused,
         sources,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +17,14 @@ from deployments.server.prefect_server import configured_api_url, prefect_server
 from deployments.server.registration import POOLS, register
 from schemas.config.run import RunConfig
 from schemas.config.service import ServiceConfig
-from schemas.errors import ConfigError
-from tasks.adapters.inbox.source_folder import InboxWatch, inbox_state
+from schemas.errors import ConfigError, PeerRefused, SourceUnavailable
+from tasks.adapters.inbox.source_folder import InboxState, InboxWatch
+from tasks.adapters.inbox.sources.exam_source import state_of
 from tasks.adapters.interpreter import python_command
 from tasks.adapters.pacs.listening.listener_main import listener_command
 from tasks.adapters.workspace import SERVER_AUTH, Workspace, exam_store_dir, write_atomically
+
+logger = logging.getLogger(__name__)
 
 ARRIVED = "mammo.exams.arrived"
 _SECONDS_TO_END = 20.0
@@ -53,7 +57,7 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
                 child.wait_until_it_listens()
             asks = f"   (it asks for the line in {home / SERVER_AUTH})" if (home / SERVER_AUTH).exists() else ""
             say(f"Prefect UI: {address}{asks}")
-            say(f"Inbox: {config.ingest.source_dir}   (Ctrl-C stops everything)")
+            say(f"Inbox: {config.ingest.place}   (Ctrl-C stops everything)")
             if config.pacs is not None and config.pacs.listen is not None:
                 say(f"Listener: {config.pacs.ae_title} at {config.pacs.listen.host}:{config.pacs.listen.port}")
             if service.metrics is not None:
@@ -135,17 +139,32 @@ def _watch(config: RunConfig, service: ServiceConfig, children: list[LastingProc
     """Looks into the inbox, at most a tenth of the time: a look at a million files takes a while."""
     from prefect.events import emit_event
 
-    watch = InboxWatch(settle_s=service.settle_s, longest_wait_s=service.longest_wait_s)
+    pause_s = _SECONDS_BETWEEN_LOOKS if config.ingest.bucket_url is None else service.bucket_look_s
+    # An object is whole once it is listed: one look is enough.
+    settle_s = service.settle_s if config.ingest.bucket_url is None else 0.0
+    watch, next_look_s = InboxWatch(settle_s=settle_s, longest_wait_s=service.longest_wait_s), 0.0
     while True:
         began_s = time.monotonic()
-        state = inbox_state(config.ingest.source_dir)
+        is_due = began_s >= next_look_s
+        state = _look(config) if is_due else None
         now_s = time.monotonic()
-        if watch.arrived(state, now_s):
+        if state is not None and watch.arrived(state, now_s):
             emit_event(
                 event=ARRIVED,
                 resource={"prefect.resource.id": f"mammo.inbox.{config.name}"},
                 payload={"files": state.files, "bytes": state.size_bytes},
             )
+        if is_due:
+            next_look_s = now_s + max(pause_s, (now_s - began_s) / _SHARE_OF_TIME_LOOKING)
         for child in children:
             child.keep_alive()
-        time.sleep(max(_SECONDS_BETWEEN_LOOKS, (now_s - began_s) / _SHARE_OF_TIME_LOOKING))
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _look(config: RunConfig) -> InboxState | None:
+    """What the inbox holds; None = a bucket cannot be listed now, which ends nothing here."""
+    try:
+        return state_of(config.ingest)
+    except (SourceUnavailable, PeerRefused) as silent:
+        logger.warning("%s", silent)
+        return None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from schemas.config.pacs import SourceConfig
 from schemas.config.section import ADDED_LATER, Config, Fraction, SizePx
@@ -148,8 +149,11 @@ class GateLimits:
     files_per_child: int = 1000
 
 
-BUCKET_ADDRESS: Final = r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]{1}(/[A-Za-z0-9._/-]{0,120})?)?$"
-"""A bucket and a prefix, without a user and password; or nothing."""
+BucketAddress = Annotated[str, Field(pattern=r"^s3://[A-Za-z0-9][A-Za-z0-9._-]*(/[^?#]*)?$")]
+"""``s3://bucket/prefix``; who we are there comes from the environment, and is in no config."""
+
+STORE_ADDRESS: Final = r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]{1}(/[A-Za-z0-9._/-]{0,120})?)?$"
+"""The same for a store, whose address is also the name of a folder, and so is plain and short; or nothing."""
 
 
 class StoreCacheConfig(Config):
@@ -167,13 +171,14 @@ class StoreCacheConfig(Config):
 class IngestConfig(Config):
     """From DICOM files to the exam store."""
 
-    source_dir: Path = Field(description="Folder of DICOM files, searched with its subfolders")
-    source: SourceConfig | None = Field(
+    source_dir: Path = Field(description="Folder of DICOM files, with its subfolders; none with a bucket")
+    source: SourceConfig | BucketAddress | None = Field(
         None,
         json_schema_extra=ADDED_LATER,
-        description="Exams of a PACS that are fetched into source_dir first; null = the folder is filled by others",
+        description="Exams of a PACS that are fetched into source_dir first; or s3://bucket/prefix, whose objects are read "
+        "where they lie (docs/how-to/exams-in-a-bucket.md); null = the folder is filled by others",
     )
-    store: Annotated[str, Field(pattern=BUCKET_ADDRESS)] = Field(
+    store: Annotated[str, Field(pattern=STORE_ADDRESS)] = Field(
         "",
         json_schema_extra=ADDED_LATER,
         description="Where pixels are kept, s3://bucket/prefix; empty = in the workspace. Ledger and key stay there always",
@@ -228,3 +233,28 @@ class IngestConfig(Config):
     def gate_limits(self) -> GateLimits:
         """What reading one file may take."""
         return GateLimits(timeout_s=self.file_timeout_s, memory_bytes=self.file_memory_mib << 20)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_bucket_has_no_folder(cls, given: Any) -> Any:
+        """Keys of a bucket are told apart as names below a folder of its address would be, which nobody looks for."""
+        if not isinstance(given, Mapping) or not isinstance(bucket := given.get("source"), str):
+            return given
+        if (folder := given.get("source_dir")) is not None and Path(folder) != Path(bucket):
+            raise ValueError("source is a bucket, and source_dir a folder: leave one of them out (source: null)")
+        return {**given, "source_dir": bucket}
+
+    @property
+    def bucket_url(self) -> str | None:
+        """The bucket that exams lie in; None = they lie in ``source_dir``."""
+        return self.source if isinstance(self.source, str) else None
+
+    @property
+    def fetched_from(self) -> SourceConfig | None:
+        """What is fetched from a PACS first; None = nothing."""
+        return None if isinstance(self.source, str) else self.source
+
+    @property
+    def place(self) -> str:
+        """Where exams lie, in words for people."""
+        return self.bucket_url or str(self.source_dir)

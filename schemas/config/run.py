@@ -26,7 +26,7 @@ from schemas.config.evaluation import (
     WatchConfig,
 )
 from schemas.config.field_path import numbers_by_path
-from schemas.config.ingest import BUCKET_ADDRESS, IngestConfig, PhantomConfig, PreprocessConfig, StoreCacheConfig
+from schemas.config.ingest import STORE_ADDRESS, IngestConfig, PhantomConfig, PreprocessConfig, StoreCacheConfig
 from schemas.config.network import GMICConfig, NetworkConfig, NetworkSection
 from schemas.config.pacs import PacsConfig
 from schemas.config.section import ADDED_LATER, Config, nearest_keys
@@ -58,7 +58,7 @@ class RunConfig(Config):
 
     name: str = Field("run", pattern=r"^[a-z0-9][a-z0-9-]*$", description="Shown in run names and on the report")
     workspace_dir: Path = Field(description="Everything the run writes: store, splits, checkpoints, reports")
-    store_dir: Annotated[str, Field(pattern=BUCKET_ADDRESS, min_length=1)] | Path | None = Field(
+    store_dir: Annotated[str, Field(pattern=STORE_ADDRESS, min_length=1)] | Path | None = Field(
         None, description="Exam store to read, a folder or s3://bucket/prefix, not the workspace's own; ingest ignores it"
     )
     store_cache: StoreCacheConfig = Field(
@@ -140,9 +140,13 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _source_is_a_peer(self) -> RunConfig:
-        source, known = self.ingest.source, {} if self.pacs is None else self.pacs.peers
+        source, known = self.ingest.fetched_from, {} if self.pacs is None else self.pacs.peers
         if source is not None and source.peer not in known:
             raise ValueError(f"ingest.source.peer {source.peer} is none of pacs.peers: {', '.join(known) or 'there is none'}")
+        if self.ingest.bucket_url is not None and self.pacs is not None and self.pacs.listen is not None:
+            raise ValueError(
+                "pacs.listen takes exams into ingest.source_dir, and ingest.source is a bucket: leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from schemas.config.section import Config
+from schemas.config.section import ADDED_LATER, Config
 
 
 class WebhookNotice(Config):
@@ -64,6 +64,12 @@ class ServiceConfig(Config):
     """A workstation that watches its inbox and runs by the clock."""
 
     settle_s: float = Field(5.0, gt=0, description="Files count as arrived when the inbox has not changed for this long")
+    bucket_look_s: float = Field(
+        60.0,
+        gt=0,
+        json_schema_extra=ADDED_LATER,
+        description="A bucket of exams is listed this often, to see whether some came; a request for every 1000 objects",
+    )
     longest_wait_s: float = Field(300.0, gt=0, description="An inbox that never rests is reported this often all the same")
     gpu_slots: PositiveInt = Field(1, description="Tasks with the tag gpu that may run at the same time")
     runs_at_once: PositiveInt = Field(4, description="Flow runs that each worker executes at the same time")

@@ -133,7 +133,7 @@ def _of_source(
         "last_days": last_days,
         "worklist": None if worklist is None else str(worklist),
     }
-    source = load_config(config).ingest.source
+    source = load_config(config).ingest.fetched_from
     if any(value is not None for value in named.values()):
         flags = {name: value for name, value in named.items() if value is not None}
     elif source is not None:

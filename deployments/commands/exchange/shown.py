@@ -70,7 +70,7 @@ def _report(workspace: Workspace, stage: str, kind: type[AnyReport]) -> AnyRepor
 def _study_uid(run: RunConfig, asked: str, peer: str | None) -> str:
     if "." in asked and asked.replace(".", "").isdigit():
         return asked
-    name = peer or ("" if run.ingest.source is None else run.ingest.source.peer)
+    name = peer or ("" if run.ingest.fetched_from is None else run.ingest.fetched_from.peer)
     if run.pacs is None or not name:
         raise ConfigError(
             "An AccessionNumber is asked of a PACS, and none is named",

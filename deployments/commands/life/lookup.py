@@ -93,7 +93,7 @@ def _say_paths(run: RunConfig, names: Sequence[str]) -> None:
     paths = source_paths(run, found, site_key(workspace))
     for line in found:
         # ascii(): a file name may hold a newline or a terminal's commands.
-        place = ascii(str(paths[line.image_id])) if line.image_id in paths else f"not in {run.ingest.source_dir} any more"
+        place = ascii(paths[line.image_id].place) if line.image_id in paths else f"not in {run.ingest.place} any more"
         typer.echo(f"{line.image_id} of {line.exam_id}: {place}")
 
 

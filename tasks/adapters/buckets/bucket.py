@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ try:
     from obstore.exceptions import (
         AlreadyExistsError,
         BaseError,
+        InvalidPathError,
         NotModifiedError,
         PermissionDeniedError,
         PreconditionError,
@@ -106,17 +108,25 @@ class Bucket:
 
         def got() -> tuple[bytes, str]:
             found = obstore.get(self._client, key, options=cast("GetOptions", options))
-            return bytes(found.bytes()), str(found.meta["e_tag"])
+            return bytes(found.bytes()), _same(found.meta, if_match)
 
         return self._asked(got)
 
-    def parts(self, key: str, *, bytes_at_once: int = 2**22) -> Iterator[memoryview]:
+    def parts(self, key: str, *, if_match: str | None = None, bytes_at_once: int = 2**22) -> Iterator[memoryview]:
         """The content of an object, part by part: it is never in memory as a whole.
 
         Raises:
             FileNotFoundError: There is no such object.
+            PutLost: It has another entity tag than ``if_match``.
         """
-        stream = self._asked(lambda: iter(obstore.get(self._client, key).stream(min_chunk_size=bytes_at_once)))
+        options: dict[str, Any] = {} if if_match is None else {"if_match": if_match}
+
+        def opened() -> Iterator[Any]:
+            found = obstore.get(self._client, key, options=cast("GetOptions", options))
+            _same(found.meta, if_match)
+            return iter(found.stream(min_chunk_size=bytes_at_once))
+
+        stream = self._asked(opened)
         while (part := self._asked(lambda: next(stream, None))) is not None:
             yield memoryview(part)
 
@@ -171,19 +181,49 @@ class Bucket:
             problem: Exception = PutLost()
         except FileNotFoundError:
             problem = FileNotFoundError("no such object")
+        except PutLost:
+            problem = PutLost()
+        except InvalidPathError:
+            problem = ConfigError(
+                f"A key below {self.url} cannot be addressed",
+                expected="keys whose parts between slashes are not empty, '.' or '..'",
+                remedy="rename such an object, or name a longer prefix that has none",
+            )
         except (PermissionDeniedError, UnauthenticatedError) as refused:
-            problem = PeerRefused(
-                f"The object store of {self.url} does not let us in",
-                got=type(refused).__name__,
-                remedy="see that the credentials of the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, ...) may do this there",
-            )
+            problem = self._refused(type(refused).__name__)
         except (BaseError, OSError, ValueError) as trouble:
-            problem = PeerUnavailable(
-                f"The object store of {self.url} cannot be asked",
-                got=_said(trouble),
-                remedy="see that it is there, and AWS_ENDPOINT_URL and AWS_REGION are right, then run again; nothing is lost",
-            )
+            problem = self._trouble(trouble)
         raise problem  # outside the except blocks, so that it carries nothing of what the client says
+
+    def _refused(self, got: str) -> PeerRefused:
+        return PeerRefused(
+            f"The object store of {self.url} does not let us in",
+            got=got,
+            remedy="see that the credentials of the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, ...) may do this there",
+        )
+
+    def _trouble(self, trouble: Exception) -> Exception:
+        """A kind of trouble, without what the client quotes; a listing's has no class of its own, but says a status."""
+        text = str(trouble)
+        found = _STATUS.search(text)
+        status = "" if found is None else found[1]
+        if status in ("401", "403"):
+            return self._refused(status)
+        said = status or next((words for sign, words in _SIGNS.items() if sign in text), type(trouble).__name__)
+        return (ConfigError if status == "404" else PeerUnavailable)(
+            f"The object store of {self.url} cannot be asked",
+            got="no such bucket" if status == "404" else said,
+            remedy="see that it is there, and AWS_ENDPOINT_URL and AWS_REGION are right, then run again; nothing is lost",
+        )
+
+
+_STATUS: Final = re.compile(r"non-2xx status code: (\d{3})")
+_SIGNS: Final = {
+    "timed out": "no answer in time",
+    "Received redirect": "another region or address",
+    "error sending request": "no connection, or one that broke off",
+}
+"""What the client's errors say, besides addresses."""
 
 
 def bucket_at(url: str) -> Bucket:
@@ -240,20 +280,13 @@ def _of_profile() -> dict[str, str]:
     return {ours: profile[theirs] for theirs, ours in names.items() if theirs in profile}
 
 
+def _same(meta: Any, wanted: str | None) -> str:
+    """The entity tag of what came; some servers answer without having looked at the one that was asked for."""
+    etag = str(meta["e_tag"])
+    if wanted not in (None, etag):
+        raise PutLost
+    return etag
+
+
 def _seen(meta: Any) -> StoredObject:
     return StoredObject(meta["path"], int(meta["size"]), str(meta["e_tag"]), meta["last_modified"])
-
-
-def _said(trouble: Exception) -> str:
-    """A kind of trouble without what the client quotes."""
-    text = str(trouble)
-    for sign, words in (
-        ("503", "503"),
-        ("429", "429"),
-        ("500", "500"),
-        ("timed out", "no answer in time"),
-        ("404", "no such bucket"),
-    ):
-        if sign in text:
-            return words
-    return "no connection, or one that broke off" if "error sending request" in text else type(trouble).__name__

@@ -84,6 +84,7 @@ def inspect_header(
     pseudonyms: Pseudonyms,
     with_digest: bool = True,
     descriptor: int | None = None,
+    present_bytes: int | None = None,
     named: NamedSubject | None = None,
 ) -> ImageRecord:
     """Applies the file and header rules; reads no pixels.
@@ -95,13 +96,14 @@ def inspect_header(
         pseudonyms: Makes the record's identifiers.
         with_digest: Reads the whole file for its digest; else the header alone, and the record's digest is "".
         descriptor: The file, if it is open already; it is closed. None = it is opened here.
+        present_bytes: Of its first bytes only so many are there (``BoundedReader``); None = it is whole.
         named: What a table says of whom and what it shows; None = its header says it.
 
     Raises:
         GateRejection: The file is refused; ``reason_codes`` names every rule that refuses it.
-        FileDeferred: It cannot be read at the moment.
+        FileDeferred: It cannot be read at the moment, or more of it is needed than is there.
     """
-    with _opened(path, source_dir, profile, descriptor) as (file, odd):
+    with _opened(path, source_dir, profile, descriptor, present_bytes) as (file, odd):
         source_sha256 = _source_digest(file, pseudonyms) if with_digest else ""
         header = read_header_from(file)
         remaining_bytes = os.fstat(file.fileno()).st_size - file.tell()
@@ -280,11 +282,11 @@ def _used_bits(raw_HW: NDArray[np.uint16], record: ImageRecord) -> int:
 
 @contextmanager
 def _opened(
-    path: Path, source_dir: Path, profile: Profile, descriptor: int | None
+    path: Path, source_dir: Path, profile: Profile, descriptor: int | None, present_bytes: int | None = None
 ) -> Iterator[tuple[BufferedReader, tuple[Broken, ...]]]:
     """Opens a file, or takes one that is open, with the file rules that it breaks and is let in all the same."""
     opened = open_source(path, source_dir) if descriptor is None else descriptor
-    with BoundedReader(opened) as file, named_by_its_class(file, profile):
+    with BoundedReader(opened, present_bytes=present_bytes) as file, named_by_its_class(file, profile):
         status = os.fstat(file.fileno())
         start = file.read(START_BYTES)
         broken = broken_rules(Opened(links=status.st_nlink, size_bytes=status.st_size, start=start, name=path.name))

@@ -28,7 +28,7 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -40,6 +40,8 @@ from gmic_model.preprocess import PreparedView
 from schemas.config.ingest import GateLimits
 from schemas.errors import FileDeferred, GateChildFailed, GateRejection, MammoError
 from schemas.exam import ImageRecord
+from tasks.adapters.buckets.exam_object import FIRST_BYTES
+from tasks.adapters.dicom.bounded_reader import BEYOND
 from tasks.adapters.gate.messages import (
     ANSWER,
     MEMORY,
@@ -56,7 +58,7 @@ from tasks.adapters.gate.messages import (
     receive,
     send,
 )
-from tasks.adapters.gate.opening import in_time, open_named, open_source
+from tasks.adapters.gate.opening import opened_for
 from tasks.adapters.interpreter import import_path, python_command
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
 
@@ -137,7 +139,7 @@ class GateChild:
             GateRejection: The file is refused, or broke the child (F10, F11).
             FileDeferred: It cannot be read at the moment.
         """
-        record = self._ask(request).record
+        record = self._ask_of_header(request).record
         if record is None:
             raise _nonsense()
         return record
@@ -148,7 +150,7 @@ class GateChild:
         Raises:
             GateRejection, FileDeferred: As ``inspect``.
         """
-        return self._ask(request).mask_fault
+        return self._ask_of_header(request).mask_fault
 
     def prepare(self, request: PrepareImage) -> PreparedImage:
         """Takes a file through the whole gate and crops it.
@@ -201,10 +203,23 @@ class GateChild:
 
     # ---------------------------------------------------------------------------------------------------------- inside
 
+    def _ask_of_header(self, request: InspectHeader) -> Answer:
+        """Asks with the first bytes of an object, and with all of it where the child read on, or broke off."""
+        if request.stored is not None and not request.with_digest and request.stored.size_bytes > FIRST_BYTES:
+            try:
+                return self._ask(replace(request, present_bytes=FIRST_BYTES))
+            except FileDeferred as deferred:
+                if deferred.reason != BEYOND:
+                    raise
+            except GateRejection as rejection:
+                if not {"F10", "F11"} & set(rejection.reason_codes):
+                    raise
+        return self._ask(request)
+
     def _ask(self, request: Request) -> Answer:
         for _ in range(2):
             errand = Errand(request=request, pseudonyms=self._key_of(request))
-            descriptors = self._opened(request)
+            descriptors = opened_for(request, self.limits.timeout_s)
             try:
                 self._start_if_needed()
                 is_fresh = self._files_served == 0
@@ -246,19 +261,6 @@ class GateChild:
         if gate.key_id not in ("", made.key_id):  # another file was put there: no store holds pseudonyms of two keys
             raise FileDeferred.because("ConfigError")
         return made
-
-    def _opened(self, request: Request) -> list[int]:
-        """Descriptors of the file and of its mask."""
-        source_dir = request.source_dir if isinstance(request, DrawThumbnail) else request.gate.source_dir
-        descriptors = [in_time(partial(open_source, request.path, source_dir), self.limits.timeout_s)]
-        mask_path = None if isinstance(request, DrawThumbnail) else request.mask_path
-        if mask_path is not None:
-            try:
-                descriptors.append(in_time(partial(open_named, mask_path), self.limits.timeout_s))
-            except FileDeferred:
-                os.close(descriptors[0])
-                raise
-        return descriptors
 
     def _start_if_needed(self) -> None:
         if self._process is not None and self._process.poll() is None and not self._is_worn:

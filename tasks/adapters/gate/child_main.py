@@ -209,6 +209,7 @@ def _inspected(request: InspectHeader, pseudonyms: Pseudonyms, file: int, mask: 
         pseudonyms=pseudonyms,
         with_digest=request.with_digest,
         descriptor=file,
+        present_bytes=request.present_bytes,
         named=request.named,
     )
     fault = "" if mask is None else _mask(mask, (record.rows_px, record.columns_px))[1]

@@ -18,6 +18,7 @@ from gmic_model.preprocess import PreparedView
 from schemas.config.ingest import PreprocessConfig
 from schemas.exam import ImageRecord, LesionBeyond, ViewGeometry
 from schemas.refusal import Refusal
+from tasks.adapters.buckets.exam_object import ExamObject
 from tasks.adapters.datasets.named_subjects import NamedSubject
 from tasks.adapters.dicom.header import LARGEST_SIDE_PX
 from tasks.adapters.gate.gate_settings import GateSettings
@@ -52,6 +53,8 @@ class InspectHeader:
         with_digest: Read the rest of the file too, for its digest.
         mask_path: A lesion mask to look at beside it: whether it fits the image that the header tells of.
         named: What a table says of the file; None = its header says it.
+        stored: The object of a bucket that it is; ``path`` then is a name and no place. None = it lies at ``path``.
+        present_bytes: Of an object only so many first bytes are fetched; None = all.
     """
 
     path: Path
@@ -59,6 +62,8 @@ class InspectHeader:
     with_digest: bool = True
     mask_path: Path | None = None
     named: NamedSubject | None = None
+    stored: ExamObject | None = None
+    present_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +71,10 @@ class PrepareImage:
     """Take a file through the whole gate, and crop it as it is stored.
 
     Attributes:
-        fingerprint: The file's size and modification time when it was found.
+        fingerprint: The file's size and modification time when it was found; ``""`` of an object, which its entity tag names.
         mask_path: Lesion mask of the image, if there is one.
         named: What a table says of the file; None = its header says it.
+        stored: As in ``InspectHeader``.
     """
 
     path: Path
@@ -78,6 +84,7 @@ class PrepareImage:
     canvas_px: tuple[int, int]
     mask_path: Path | None
     named: NamedSubject | None = None
+    stored: ExamObject | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +97,7 @@ class DrawThumbnail:
     path: Path
     source_dir: Path
     side_px: int
+    stored: ExamObject | None = None
 
 
 Request = InspectHeader | PrepareImage | DrawThumbnail

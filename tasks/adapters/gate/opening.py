@@ -2,6 +2,7 @@
 
     descriptor = open_source(path, source_dir)      refused: F01 a link, or no plain file; F07 an unfinished name
                                                     deferred: the disk, the share
+    descriptor = open_exam(path, source_dir, stored)    the same, or an object of a bucket in a file without a name
 
 Between scan and read whoever writes to the inbox may put a link in a file's place, or in that of a folder on the way. The scan
 follows no link, so none may be on the way now: the kernel is asked to go down from the source folder and to refuse links and
@@ -17,12 +18,16 @@ import os
 import stat
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
 from schemas.errors import FileDeferred, error_name
+from tasks.adapters.buckets.exam_object import FIRST_BYTES, ExamObject, fetched
 from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT
+from tasks.adapters.gate.messages import DrawThumbnail, InspectHeader, Request
+from tasks.adapters.gate.rules.file import LARGEST_FILE_BYTES
 from tasks.adapters.gate.rules.rule import Broken
 from tasks.adapters.gate.rules.table import refuse
 from tasks.adapters.gate.source_file import is_unfinished
@@ -35,6 +40,47 @@ _NO_REGULAR_FILE: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV, err
 """How links, sockets, devices and ways out answer to being opened; every other answer is the disk's or the share's."""
 
 
+def opened_for(request: Request, timeout_s: float) -> list[int]:
+    """Descriptors of the file that a request is about, and of its mask.
+
+    Raises:
+        GateRejection: As ``open_source``.
+        FileDeferred: One of them cannot be opened at the moment.
+    """
+    source_dir = request.source_dir if isinstance(request, DrawThumbnail) else request.gate.source_dir
+    present_bytes = request.present_bytes if isinstance(request, InspectHeader) else None
+    opens = partial(open_exam, request.path, source_dir, request.stored, present_bytes=present_bytes)
+    descriptors = [in_time(opens, timeout_s)]
+    mask_path = None if isinstance(request, DrawThumbnail) else request.mask_path
+    if mask_path is not None:
+        try:
+            descriptors.append(in_time(partial(open_named, mask_path), timeout_s))
+        except FileDeferred:
+            os.close(descriptors[0])
+            raise
+    return descriptors
+
+
+def open_exam(path: Path, source_dir: Path, stored: ExamObject | None, *, present_bytes: int | None = None) -> int:
+    """A descriptor of a file of the source folder, or of one that holds an object of a bucket.
+
+    Args:
+        path: The file, or the object's name.
+        source_dir: The folder.
+        stored: The object; None = it is a file.
+        present_bytes: So many first bytes of the object do; None = it is fetched whole, unless it is larger than any image.
+
+    Raises:
+        GateRejection: As ``open_source``.
+        FileDeferred: It cannot be opened, or fetched, at the moment.
+    """
+    if stored is None:
+        return open_source(path, source_dir)
+    _refuse_unfinished(path)
+    is_too_large = stored.size_bytes > LARGEST_FILE_BYTES  # F04 needs no more than its beginning
+    return fetched(stored, length=FIRST_BYTES if is_too_large else present_bytes)
+
+
 def open_source(path: Path, source_dir: Path) -> int:
     """A descriptor of a plain file below the source folder; what is checked is the open file: nobody can swap it in between.
 
@@ -42,8 +88,7 @@ def open_source(path: Path, source_dir: Path) -> int:
         GateRejection: It is a link, another kind of file, outside the folder (F01), or has an unfinished file's name (F07).
         FileDeferred: It cannot be opened at the moment.
     """
-    if is_unfinished(path.name):
-        refuse((Broken("F07", "a name for unfinished files"),), CLINICAL_STRICT)
+    _refuse_unfinished(path)
     parts = path.relative_to(source_dir).parts if path.is_relative_to(source_dir) else ()
     if not parts or ".." in parts:
         refuse((Broken("F01", "outside the source folder"),), CLINICAL_STRICT)
@@ -62,6 +107,11 @@ def open_source(path: Path, source_dir: Path) -> int:
         os.close(descriptor)
         refuse((Broken("F01", "not a regular file"),), CLINICAL_STRICT)
     return descriptor
+
+
+def _refuse_unfinished(path: Path) -> None:
+    if is_unfinished(path.name):
+        refuse((Broken("F07", "a name for unfinished files"),), CLINICAL_STRICT)
 
 
 def open_below(folder: Path, parts: tuple[str, ...]) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tasks.adapters.buckets.exam_object import ExamObject
 from tasks.adapters.workspace import UNFINISHED
 
 _ENDINGS: Final = (".crdownload", ".filepart", UNFINISHED, ".partial", ".tmp")
@@ -21,6 +22,11 @@ def is_unfinished(name: str) -> bool:
     return name.startswith(".") or name.endswith(_ENDINGS)
 
 
+def is_left_out(name: str) -> bool:
+    """True if nothing of this name, file or folder, is anybody's exam: unfinished, hidden, or a CD's list of its files."""
+    return is_unfinished(name) or name == "DICOMDIR"
+
+
 def file_fingerprint(status: os.stat_result) -> str:
     """Size and modification time: a file with the same fingerprint is taken to be unchanged."""
     return f"{status.st_size}-{status.st_mtime_ns}"
@@ -28,8 +34,25 @@ def file_fingerprint(status: os.stat_result) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """A file of the source folder. ``path`` stays in memory, out of logs too: it may spell a name."""
+    """A file of the source. ``path`` stays in memory, out of logs too: it may spell a name.
+
+    Attributes:
+        path: Where it lies. Of an object of a bucket a name and no place: its key below ``ingest.source_dir``.
+        fingerprint: Changes when its content does.
+        stored: The object that it is; None = it is a file of a folder.
+    """
 
     file_id: str
     path: Path = field(repr=False)
     fingerprint: str
+    stored: ExamObject | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is, for the terminal of whoever asks."""
+        return str(self.path if self.stored is None else self.stored)
+
+    @property
+    def changes_as(self) -> str:
+        """The fingerprint that whoever reads the file can see; "" of an object, of which no other version is read."""
+        return self.fingerprint if self.stored is None else ""

@@ -27,10 +27,11 @@ from tasks.adapters.inbox.source_folder import (
     mask_files,
     named_files,
     require_apart,
-    source_files,
     told_subjects,
     with_other_mask,
 )
+from tasks.adapters.inbox.sources.exam_source import listing_of
+from tasks.adapters.inbox.sources.source_bucket import require_bucket
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_record
 from tasks.adapters.labels.named_inputs import read_inputs, require_inputs, warn_of_masks
@@ -93,27 +94,28 @@ class ShardBatch:
 
 
 def scan_folder(config: RunConfig) -> Scan:
-    """Lists the files that the ledger has not settled.
+    """Lists the files of the source, a folder or a bucket, that the ledger has not settled.
 
     Raises:
-        NoExamsFound: The folder is missing or holds no file.
-        SourceUnavailable: The folder, or all that is in it, cannot be looked at now.
+        NoExamsFound: The source is missing or holds no file.
+        SourceUnavailable: The source, or all that is in it, cannot be looked at now.
+        PeerRefused: The bucket does not let us in.
         ConfigError: There is no such profile, or the workspace lies in the source folder.
         StoreError: The workspace's store was made with other settings.
         LabelError: Labels, boxes or masks that the config names are not there, or cannot be read.
     """
     profile_named(config.ingest.profile)
-    source_dir = config.ingest.source_dir
-    require_apart(config.workspace_dir, source_dir)
-    require_folder(source_dir)
+    ingest = config.ingest
+    require_apart(config.workspace_dir, ingest.source_dir)
+    require_bucket(ingest.bucket_url) if ingest.bucket_url else require_folder(ingest.source_dir)
     store, pseudonyms = open_exams(config)
-    listing = source_files(source_dir, pseudonyms)
+    listing = listing_of(ingest, pseudonyms)
     files = named_files(listing.files, gate_settings(config))
     if not files and listing.unreadable:
         raise _unavailable("The source folder cannot be looked through", listing.unreadable)
     if not files:
-        raise _no_exams(source_dir, got="no file that subjects_csv names" if listing.files else "no file")
-    require_inputs(config.ingest)
+        raise _no_exams(ingest.place, got="no file that subjects_csv names" if listing.files else "no file")
+    require_inputs(ingest)
     told = told_subjects(files, gate_settings(config), pseudonyms)
     with StoreLedger(store) as ledger:
         ledger.key_digests(pseudonyms)
@@ -126,7 +128,7 @@ def scan_folder(config: RunConfig) -> Scan:
     unsettled = [file for file in files if file.file_id not in settled]
     if unsettled:
         read_inputs(config.ingest, pseudonyms, config.evaluate.subgroup_columns)
-    complete = complete_files(unsettled, settle_s=config.ingest.settle_s)
+    complete = complete_files(unsettled, settle_s=ingest.settle_s)
     logger.info(
         "found %d files, %d of them new or changed, %d still being copied",
         len(files),
@@ -182,12 +184,12 @@ def _unavailable(what: str, reasons: Mapping[str, int]) -> SourceUnavailable:
     )
 
 
-def _no_exams(source_dir: Path, *, got: str) -> NoExamsFound:
+def _no_exams(place: object, *, got: str) -> NoExamsFound:
     return NoExamsFound(
-        f"No exams found in {source_dir}",
-        expected="a folder of DICOM files, subfolders included",
+        f"No exams found in {place}",
+        expected="DICOM files, subfolders included",
         got=got,
-        remedy="set ingest.source_dir to the folder that holds the exams",
+        remedy="set ingest.source_dir to the folder, or ingest.source to the bucket, that holds the exams",
     )
 
 

@@ -256,13 +256,13 @@ def refuse_run(
     remedy = report.advice or f"see {store.quarantine_path} and docs/reference/gate-rules.md"
     if not report.images_published and report.files_deferred:
         raise SourceUnavailable(
-            f"No exam in {config.source_dir} can be used yet: {report.files_deferred} files cannot be read at the moment",
+            f"No exam in {config.place} can be used yet: {report.files_deferred} files cannot be read at the moment",
             got=", ".join(f"{reason}: {count}" for reason, count in report.deferred_by_reason.items()),
             remedy="see that the share is there and may be read, then run again",
         )
     if not report.images_published:
         raise NoExamsFound(
-            f"No exam in {config.source_dir} can be used: {_all_of_them(report, len(refused))}",
+            f"No exam in {config.place} can be used: {_all_of_them(report, len(refused))}",
             expected=f"mammograms that the profile {config.profile} allows",
             got=reasons or None,
             remedy=remedy,

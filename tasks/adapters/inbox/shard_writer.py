@@ -22,6 +22,7 @@ from schemas.errors import DicomError, FileDeferred, GateRejection
 from schemas.exam import DeferredFile, ImageRecord, QuarantinedFile
 from schemas.layout import MANIFEST_COLUMNS, OPTIONAL_COLUMNS, Source
 from schemas.refusal import Refusal
+from tasks.adapters.buckets.exam_object import AWAY
 from tasks.adapters.gate.child import child_of_this_thread
 from tasks.adapters.gate.gate_settings import GateSettings
 from tasks.adapters.gate.messages import InspectHeader, PreparedImage, PrepareImage
@@ -91,18 +92,34 @@ class ShardResult:
 def inspect_files(job: HeaderJob) -> tuple[InspectedFile, ...]:
     """Reads the headers of some files through the gate."""
     child = child_of_this_thread(job.gate.limits)
-    inspected = []
+    inspected, away = [], _Away()
     for file in job.files:
         try:
+            away.require_back(file)
             named = job.gate.named(file.path)
-            request = InspectHeader(path=file.path, gate=job.gate, with_digest=job.with_digest, named=named)
+            request = InspectHeader(path=file.path, gate=job.gate, with_digest=job.with_digest, named=named, stored=file.stored)
             record = child.inspect(request)
             inspected.append(InspectedFile(file=file, record=record))
         except DicomError as error:
             inspected.append(InspectedFile(file=file, refused=refusal(file, error)))
         except FileDeferred as error:
+            away.learn(error)
             inspected.append(InspectedFile(file=file, deferred=DeferredFile(file_id=file.file_id, reason=error.reason)))
     return tuple(inspected)
+
+
+class _Away:
+    """An object store that does not answer is asked for one object of a job, with all patience, and not for each."""
+
+    def __init__(self) -> None:
+        self._is_away = False
+
+    def learn(self, error: FileDeferred) -> None:
+        self._is_away |= error.reason == AWAY
+
+    def require_back(self, file: SourceFile) -> None:
+        if self._is_away and file.stored is not None:
+            raise FileDeferred.because(AWAY)
 
 
 def faults_of_masks(job: ShardJob) -> Counter[str]:
@@ -120,7 +137,12 @@ def faults_of_masks(job: ShardJob) -> Counter[str]:
         with suppress(DicomError, FileDeferred):
             named = job.gate.named(image.file.path)
             request = InspectHeader(
-                path=image.file.path, gate=job.gate, with_digest=False, mask_path=image.mask_path, named=named
+                path=image.file.path,
+                gate=job.gate,
+                with_digest=False,
+                mask_path=image.mask_path,
+                named=named,
+                stored=image.file.stored,
             )
             faults[child.mask_fault(request)] += 1
     del faults[""]
@@ -147,14 +169,16 @@ def _stored_images(
     deferred: list[DeferredFile],
 ) -> Iterator[StoredImage]:
     """Prepares one image after another; enters each in ``written``, ``refused`` or ``deferred``."""
-    child = child_of_this_thread(job.gate.limits)
+    child, away = child_of_this_thread(job.gate.limits), _Away()
     for image in job.images:
         try:
+            away.require_back(image.file)
             ready = child.prepare(_request(job, image))
         except DicomError as error:
             refused.append((refusal(image.file, error), image.file.fingerprint))
             continue
         except FileDeferred as error:
+            away.learn(error)
             deferred.append(DeferredFile(file_id=image.file.file_id, reason=error.reason))
             continue
         if image.mask_fingerprint == LINK_TO_NOWHERE:
@@ -176,7 +200,8 @@ def _request(job: ShardJob, image: PlannedImage) -> PrepareImage:
     return PrepareImage(
         path=image.file.path,
         gate=job.gate,
-        fingerprint=image.file.fingerprint,
+        fingerprint=image.file.changes_as,
+        stored=image.file.stored,
         preprocess=job.preprocess,
         canvas_px=job.store.canvas_px,
         mask_path=None if image.mask_fingerprint == LINK_TO_NOWHERE else image.mask_path,

@@ -25,7 +25,7 @@ from typing import Final
 
 from schemas.errors import ConfigError, SourceUnavailable, error_name
 from tasks.adapters.gate.gate_settings import GateSettings
-from tasks.adapters.gate.source_file import SourceFile, file_fingerprint, is_unfinished
+from tasks.adapters.gate.source_file import SourceFile, file_fingerprint, is_left_out
 from tasks.adapters.pseudonyms import Pseudonyms
 
 logger = logging.getLogger(__name__)
@@ -107,10 +107,12 @@ def require_apart(workspace_dir: Path, source_dir: Path) -> None:
 def complete_files(files: Sequence[SourceFile], *, settle_s: float) -> list[SourceFile]:
     """Those that nobody is writing: not touched for ``settle_s``, or not changed while this waits that long.
 
+    An object of a bucket is whole once it is listed.
+
     Waits only if some were touched lately; a time in the future (another machine's clock) counts as lately.
     """
     now_s = time.time()
-    touched = {file.file_id for file in files if settle_s > 0 and now_s - _touched_s(file) < settle_s}
+    touched = {file.file_id for file in files if settle_s > 0 and file.stored is None and now_s - _touched_s(file) < settle_s}
     if touched:
         time.sleep(settle_s)
     return [file for file in files if file.file_id not in touched or _is_unchanged(file)]
@@ -192,7 +194,7 @@ def _walk(folder: Path, unreadable: Counter[str]) -> Iterator[os.DirEntry[str]]:
             continue
         with entries:
             for entry in _entries(entries, unreadable):
-                if is_unfinished(entry.name) or entry.name == "DICOMDIR":
+                if is_left_out(entry.name):
                     continue
                 try:  # a link is a file to refuse, not a folder to follow
                     is_folder = entry.is_dir(follow_symlinks=False)

@@ -9,7 +9,6 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, FileDeferred, GateRejection
@@ -17,9 +16,10 @@ from tasks.adapters.dicom.dicom_file import read_header_from
 from tasks.adapters.gate.child import GateChild
 from tasks.adapters.gate.gate_settings import GateSettings, gate_settings
 from tasks.adapters.gate.messages import InspectHeader
-from tasks.adapters.gate.opening import open_source
+from tasks.adapters.gate.opening import open_exam
+from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.lines import LedgerLine
-from tasks.adapters.inbox.quarantine import find_sources
+from tasks.adapters.inbox.sources.exam_source import find_sources
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.inbox.withdrawals.removal import known_lines
 from tasks.adapters.pseudonyms import Pseudonyms, open_key
@@ -102,9 +102,9 @@ def lines_of_names(names: Collection[str], lines: Sequence[LedgerLine]) -> list[
     return [line for line in lines if not {line.image_id, line.exam_id, line.patient_id}.isdisjoint(names)]
 
 
-def source_paths(config: RunConfig, lines: Sequence[LedgerLine], pseudonyms: Pseudonyms) -> dict[str, Path]:
+def source_paths(config: RunConfig, lines: Sequence[LedgerLine], pseudonyms: Pseudonyms) -> dict[str, SourceFile]:
     """The files that images came from, by image; those that are gone are left out. Paths may spell names."""
-    found = find_sources(config.ingest.source_dir, (line.file_id for line in lines), pseudonyms)
+    found = find_sources(config.ingest, (line.file_id for line in lines), pseudonyms)
     return {line.image_id: found[line.file_id] for line in lines if line.file_id in found}
 
 
@@ -138,13 +138,14 @@ def with_identities(rows: Iterator[Mapping[str, str]], known: Mapping[str, Ident
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _identity(child: GateChild, gate: GateSettings, line: LedgerLine, path: Path) -> dict[str, Identity]:
-    request = InspectHeader(path=path, gate=gate, with_digest=False, named=gate.named(path))
+def _identity(child: GateChild, gate: GateSettings, line: LedgerLine, file: SourceFile) -> dict[str, Identity]:
+    named = gate.named(file.path)
+    request = InspectHeader(path=file.path, gate=gate, with_digest=False, named=named, stored=file.stored)
     try:
         if child.inspect(request).image_id != line.image_id:
             return {}  # another image lies there by now
-        with os.fdopen(open_source(path, gate.source_dir), "rb") as file:
-            header = read_header_from(file)
+        with os.fdopen(open_exam(file.path, gate.source_dir, file.stored), "rb") as opened:
+            header = read_header_from(opened)
     except (GateRejection, FileDeferred, OSError):
         return {}
     return {

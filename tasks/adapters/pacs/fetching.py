@@ -81,9 +81,10 @@ def source_of(config: RunConfig) -> tuple[PacsConfig, Peer, SourceConfig]:
     Raises:
         ConfigError: It names none.
     """
-    if config.pacs is None or config.ingest.source is None:
+    source = config.ingest.fetched_from
+    if config.pacs is None or source is None:
         raise ConfigError("The config names no source of exams", expected="a section ingest.source, and pacs with its peer")
-    return config.pacs, peer_of(config.pacs, config.ingest.source.peer), config.ingest.source
+    return config.pacs, peer_of(config.pacs, source.peer), source
 
 
 def find_exams(config: RunConfig, *, today: date) -> tuple[list[FoundExam], int]:

@@ -25,6 +25,7 @@ from schemas.exam import QuarantinedFile
 from tasks.adapters.gate.child import GateChild
 from tasks.adapters.gate.messages import DrawThumbnail
 from tasks.adapters.gate.rules.table import demand
+from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.pages.render import write_page
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Card:
 
 def write_contact_sheet(
     refused: Sequence[QuarantinedFile],
-    sources: Mapping[str, Path],
+    sources: Mapping[str, SourceFile],
     *,
     source_dir: Path,
     output_path: Path,
@@ -75,7 +76,7 @@ def write_contact_sheet(
     Args:
         refused: Every refused file.
         sources: Where they are, of those that are still there.
-        source_dir: The folder below which they are.
+        source_dir: The folder below which they are; of objects of a bucket the start of their names.
         output_path: Where the page goes; replaced atomically.
         created: When the page was made.
         limits: What decoding one file may take.
@@ -103,8 +104,8 @@ def write_contact_sheet(
     return output_path
 
 
-def _card(file: QuarantinedFile, path: Path | None, source_dir: Path, child: GateChild | None) -> Card:
-    data_uri, note = _picture(file, path, source_dir, child)
+def _card(file: QuarantinedFile, source: SourceFile | None, source_dir: Path, child: GateChild | None) -> Card:
+    data_uri, note = _picture(file, source, source_dir, child)
     return Card(
         file_id=file.file_id,
         reasons=tuple((code, demand(code)) for code in file.reason_codes),
@@ -121,16 +122,20 @@ def _is_plain_file(path: Path) -> bool:
         return False
 
 
-def _picture(file: QuarantinedFile, path: Path | None, source_dir: Path, child: GateChild | None) -> tuple[str | None, str]:
+def _picture(
+    file: QuarantinedFile, source: SourceFile | None, source_dir: Path, child: GateChild | None
+) -> tuple[str | None, str]:
     withheld = next((why for code, why in _NO_PICTURE.items() if code in file.reason_codes), None)
     if withheld is not None:
         return None, f"No picture: {withheld}."
-    if path is None or not _is_plain_file(path):
-        return None, "No picture: not in the source folder as a plain file."
     if child is None:
         return None, "No picture here: `mammo quarantine sheet` draws it."
+    if source is None or not (source.stored or _is_plain_file(source.path)):
+        return None, "No picture: not in the source as a plain file."
     try:
-        grey_HW = child.thumbnail(DrawThumbnail(path=path, source_dir=source_dir, side_px=PICTURE_SIDE_PX))
+        grey_HW = child.thumbnail(
+            DrawThumbnail(path=source.path, source_dir=source_dir, side_px=PICTURE_SIDE_PX, stored=source.stored)
+        )
     except (DicomError, SourceUnavailable):
         return None, "No picture: its pixels do not decode."
     _, jpeg = cv2.imencode(".jpg", grey_HW, [cv2.IMWRITE_JPEG_QUALITY, 80])

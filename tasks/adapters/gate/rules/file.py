@@ -10,7 +10,7 @@ from tasks.adapters.gate.rules.rule import BLOCK, WARN, Seen, row, rule
 from tasks.adapters.gate.source_file import UNFINISHED_NAMES
 
 _SMALLEST_FILE_BYTES: Final = 2_000
-_LARGEST_FILE_BYTES: Final = 600_000_000
+LARGEST_FILE_BYTES: Final = 600_000_000
 _TIFF_HEADERS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OTHER_KINDS: Final = (
     b"MZ", b"\x7fELF", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"dex\n", b"\0asm",
@@ -77,7 +77,7 @@ def has_one_name(opened: Opened) -> str | None:
 @rule("F04", BLOCK, "At most 600 MB")
 def is_not_too_large(opened: Opened) -> str | None:
     """The largest image that X01 allows has 134 MB uncompressed."""
-    return f"{opened.size_bytes} bytes" if opened.size_bytes > _LARGEST_FILE_BYTES else None
+    return f"{opened.size_bytes} bytes" if opened.size_bytes > LARGEST_FILE_BYTES else None
 
 
 @rule("F05", BLOCK, "'DICM' stands at byte 128")

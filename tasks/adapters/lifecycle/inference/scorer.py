@@ -241,7 +241,7 @@ def _table(
 
 
 def _reading_from(config: RunConfig, source_dir: Path) -> RunConfig:
-    return config.model_copy(update={"ingest": config.ingest.model_copy(update={"source_dir": source_dir})})
+    return config.model_copy(update={"ingest": config.ingest.model_copy(update={"source_dir": source_dir, "source": None})})
 
 
 def _mark_of(folder: Path) -> tuple[str, ...]:

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from mammo_tests.mammograms import PSEUDONYMS
-from schemas.config.ingest import GateLimits
+from schemas.config.ingest import GateLimits, IngestConfig
 from schemas.errors import FileDeferred, GateRejection
 from tasks.adapters.gate.child import GateChild
 from tasks.adapters.gate.gate_settings import GateSettings
 from tasks.adapters.gate.messages import DrawThumbnail, InspectHeader
 from tasks.adapters.gate.opening import in_time, open_below, open_source, open_step_by_step
-from tasks.adapters.inbox.quarantine import source_digests
 from tasks.adapters.inbox.source_folder import source_files
+from tasks.adapters.inbox.sources.exam_source import source_digests
 from tasks.adapters.pseudonyms import open_key
 
 WriteSound = Callable[..., Path]
@@ -110,7 +110,7 @@ def test_what_is_swapped_between_scan_and_read_is_not_read(
                 ask()
             assert caught.value.reason_codes == ("F01",)
         assert child.pid is None, "what is no file of the folder is not even shown to the child"
-    assert source_digests(inbox, [found.file_id], PSEUDONYMS) == {}
+    assert source_digests(IngestConfig(source_dir=inbox), [found.file_id], PSEUDONYMS) == {}
 
 
 def test_an_opening_that_hangs_is_left_behind(tmp_path: Path) -> None:

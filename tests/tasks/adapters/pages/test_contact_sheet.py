@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from schemas.config.ingest import GateLimits
+from schemas.config.ingest import GateLimits, IngestConfig
 from schemas.exam import QuarantinedFile
 from schemas.refusal import Refusal
-from tasks.adapters.inbox.quarantine import find_sources
+from tasks.adapters.gate.source_file import SourceFile
+from tasks.adapters.inbox.sources.exam_source import find_sources
 from tasks.adapters.pages import contact_sheet
 from tasks.adapters.pages.contact_sheet import write_contact_sheet
 from tasks.adapters.pseudonyms import Pseudonyms
@@ -29,8 +30,9 @@ def refused(file_id: str, *codes: str, message: str = "The gate refuses this fil
 
 def sheet(folder: Path, files: list[QuarantinedFile], sources: dict[str, Path]) -> str:
     """The page's text."""
+    found = {name: SourceFile(file_id=name, path=path, fingerprint="") for name, path in sources.items()}
     path = write_contact_sheet(
-        files, sources, source_dir=folder / "in", output_path=folder / "out" / "sheet.html", created=CREATED,
+        files, found, source_dir=folder / "in", output_path=folder / "out" / "sheet.html", created=CREATED,
         limits=GateLimits(timeout_s=20),
     )  # fmt: skip
     return path.read_text(encoding="utf-8")
@@ -96,8 +98,10 @@ def test_files_are_found_by_their_keyed_id(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     ids = {PSEUDONYMS.file_id(name): tmp_path / name for name in names}
-    assert find_sources(tmp_path, [*ids, "F" + "0" * 24], PSEUDONYMS) == ids
-    assert find_sources(tmp_path, list(ids), Pseudonyms(b"other key" * 4)) == {}
+    ingest = IngestConfig(source_dir=tmp_path)
+    found = find_sources(ingest, [*ids, "F" + "0" * 24], PSEUDONYMS)
+    assert {name: file.path for name, file in found.items()} == ids
+    assert find_sources(ingest, list(ids), Pseudonyms(b"other key" * 4)) == {}
 
 
 def test_the_page_is_accessible(

@@ -1,0 +1,1 @@
+"""Where exams are read from: a folder, or a bucket."""
