@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def test_modules_are_of_readable_size() -> None:
     too_long += [
         f"{path.relative_to(ROOT)}: {node.name} has {node.end_lineno - node.lineno + 1} lines"
         for path, text in _texts()
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(_tree(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno is not None
         and node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION
@@ -169,7 +170,7 @@ def test_modules_are_of_readable_size() -> None:
 
 def test_modules_keep_the_house_style() -> None:
     """A docstring first, no print, no Prefect run logger; environment and working directory are read in deployments only."""
-    faults = [f"{path.relative_to(ROOT)}: {fault}" for path, text in _texts() for fault in _style_faults(path, ast.parse(text))]
+    faults = [f"{path.relative_to(ROOT)}: {fault}" for path, text in _texts() for fault in _style_faults(path, _tree(text))]
     assert not faults
 
 
@@ -187,7 +188,7 @@ def test_a_module_of_one_importer_is_tested_by_itself() -> None:
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in MODULES if path.stem != "__init__"}
     importers: dict[str, set[str]] = {name: set() for name in modules}
     for name, path in modules.items():
-        for imported in _imported(ast.parse(path.read_text())) & modules.keys() - {name}:
+        for imported in _imported(_tree(path.read_text())) & modules.keys() - {name}:
             importers[imported].add(name)
     tested = {path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
     assert [
@@ -232,7 +233,7 @@ def test_a_fact_is_written_down_in_its_home_only(literal: str) -> None:
     written = {
         path.relative_to(ROOT).as_posix()
         for path, text in _texts()
-        if literal in text and any(_says(constant, literal) for constant in _strings(ast.parse(text)))
+        if literal in text and any(_says(constant, literal) for constant in _strings(_tree(text)))
     }
     assert written == {HOMES[literal]}
 
@@ -296,7 +297,7 @@ def test_tests_go_through_the_door() -> None:
     found = {
         f"{path.relative_to(ROOT)}: {name}"
         for path in sorted((ROOT / "tests").rglob("*.py"))
-        for name in _private_names(ast.parse(path.read_text()))
+        for name in _private_names(_tree(path.read_text()))
     }
     assert not found
 
@@ -325,12 +326,17 @@ def _private_names(tree: ast.Module) -> Iterator[str]:
             yield from (alias.name for alias in node.names if alias.name.startswith("_"))
         elif isinstance(node, ast.Import):
             ours |= {alias.asname for alias in node.names if alias.asname and alias.name.split(".")[0] in ROOMS}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+        elif isinstance(node, ast.Call) and _last_name(node.func).endswith("setattr"):
             given = [str(argument.value) for argument in node.args[:2] if isinstance(argument, ast.Constant)]
             yield from (name for name in given if name.split(".")[-1].startswith("_"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and re.match("_[^_]", node.attr) and ast.unparse(node.value) in ours:
             yield f"{ast.unparse(node.value)}.{node.attr}"
+
+
+def _last_name(called: ast.expr) -> str:
+    """``c`` of ``a.b.c``; nothing of what has no name."""
+    return called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
 
 
 def test_every_room_is_shipped() -> None:
@@ -339,6 +345,12 @@ def test_every_room_is_shipped() -> None:
     assert shipped == {
         ".".join(path.parent.relative_to(ROOT).parts) for room in ROOMS for path in (ROOT / room).rglob("__init__.py")
     }
+
+
+@cache
+def _tree(text: str) -> ast.Module:
+    """A module's tree, which several rules read and none changes."""
+    return ast.parse(text)
 
 
 def _texts() -> Iterator[tuple[Path, str]]:
@@ -361,7 +373,7 @@ def _style_faults(path: Path, tree: ast.Module) -> Iterator[str]:
 
 def test_interpreters_are_started_in_one_way() -> None:
     """``tasks.adapters.interpreter`` names the command; anything else may take modules from where the user stands."""
-    assert {path for path, text in _texts() if list(_other_interpreters(ast.parse(text)))} == {INTERPRETER_HOME}
+    assert {path for path, text in _texts() if list(_other_interpreters(_tree(text)))} == {INTERPRETER_HOME}
 
 
 @pytest.mark.parametrize(
