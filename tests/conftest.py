@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,14 @@ from deployments.cli import main
 from deployments.server.prefect_server import PREFECT_DEFAULTS, prefect_server
 from schemas.config.ingest import PhantomConfig
 from schemas.config.run import RunConfig
-from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON
+from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON, imported_at_once
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 # Prefect and torch read their environment when a test module first imports them: the same settings as under the command line.
-for _name, _value in (PREFECT_DEFAULTS | THREADS_SLEEP_SOON).items():
+# And one thread a process: several workers share the processors, and two threads of each would wait for one another.
+for _name, _value in (PREFECT_DEFAULTS | THREADS_SLEEP_SOON | {"OMP_NUM_THREADS": "1"}).items():
     os.environ.setdefault(_name, _value)
 
 MakeConfig = Callable[..., RunConfig]
@@ -52,12 +53,33 @@ LONGEST_FIRST = (
 """Modules of more than half a minute. A module stays with one worker: a long one begun last would leave the others idle."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long modules begin first, with ``--no-loadscope-reorder``; the order within a module stays."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """What collection imports and lists is there to stay: no garbage collector looks at it, neither now nor between the tests.
 
-    def place(item: pytest.Item) -> int:
+    Each of several workers begins with another part of the files: what one has compiled, the others read.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker is not None:
+        files = [file for argument in session.config.args for file in _test_files(argument)]
+        first = len(files) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+        session.config.args[:] = files[first:] + files[:first]
+    with imported_at_once():
+        return (yield)
+
+
+def _test_files(argument: str) -> list[str]:
+    """The files in a folder; what is no folder stays as it is."""
+    folder = Path(argument)
+    return [str(path) for path in sorted(folder.rglob("test_*.py"))] if folder.is_dir() else [argument]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long modules begin first, with ``--no-loadscope-reorder``; the order within a module stays, and workers agree on all."""
+
+    def place(item: pytest.Item) -> tuple[int, str]:
         path = item.path.as_posix()
-        return next((place for place, end in enumerate(LONGEST_FIRST) if path.endswith(end)), len(LONGEST_FIRST))
+        return next((place for place, end in enumerate(LONGEST_FIRST) if path.endswith(end)), len(LONGEST_FIRST)), path
 
     items.sort(key=place)
 
