@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import queue
 import socket
-import ssl
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made by the 
 from schemas.config.pacs import DimsePeer, PacsConfig
 from schemas.errors import ConfigError, PeerRefused, PeerUnavailable
 from tasks.adapters.dicom.frame_codecs import SYNTAXES
-from tasks.adapters.pacs.peers import client_context, not_believed
+from tasks.adapters.pacs.peers import certificate_fault, client_context
 from tasks.adapters.pacs.sources import Cut
 
 # It logs what others send at INFO and DEBUG, and the text of every exception at ERROR.
@@ -47,6 +48,7 @@ _config.LOG_RESPONSE_IDENTIFIERS = False
 LARGEST_PDU_BYTES: Final = 1 << 20
 MOST_CONTEXTS: Final = 128
 SUCCESS: Final = 0x0000
+_DESTINATION_UNKNOWN: Final = 0xA801
 _PENDING, _CUT = frozenset({0xFF00, 0xFF01}), 0xFE00
 FIND, GET, MOVE = (
     StudyRootQueryRetrieveInformationModelFind,
@@ -157,6 +159,25 @@ def read_in_large_pieces(event: Event) -> None:
         dul.recv = partial(_read, dul)
 
 
+def wait_while_bytes_come(event: Event) -> None:
+    """For EVT_CONN_OPEN of an association that we ask for: the time limit is one without a byte, not for a whole message."""
+    event.assoc.dimse.get_msg = partial(_message, event.assoc)  # type: ignore[method-assign]  # what it was knows no bytes
+
+
+def _message(made: Association, block: bool = False) -> Any:
+    """The next message with its context; two Nones if there is none, as the library has it."""
+    limit_s, began_s = made.dimse_timeout, time.monotonic()
+    wait_s = limit_s
+    while True:
+        try:
+            return made.dimse.msg_queue.get(block=block, timeout=wait_s)
+        except queue.Empty:
+            silent_s = time.monotonic() - max(began_s, getattr(made.dul.socket, "came_s", 0.0))
+            if not block or limit_s is None or silent_s >= limit_s:
+                return None, None
+            wait_s = limit_s - silent_s
+
+
 def _read(dul: Any, count: int) -> bytearray:
     """So many bytes; fewer where the connection was closed before."""
     if count > 2 * LARGEST_PDU_BYTES:
@@ -165,6 +186,7 @@ def _read(dul: Any, count: int) -> bytearray:
     with memoryview(content) as view:
         while done < count and (came := dul.socket.recv_into(view[done:])):
             done += came
+            dul.came_s = time.monotonic()
     del content[done:]
     return content
 
@@ -236,13 +258,11 @@ def associate(
         list(contexts),
         peer.ae_title,
         ext_neg=[build_role(uid, scp_role=True) for uid in scp_roles],
-        evt_handlers=[*PROMPTLY, *handlers],
+        evt_handlers=[*PROMPTLY, (evt.EVT_CONN_OPEN, wait_while_bytes_come), *handlers],
         tls_args=tls,
     )
     if not made.is_established:
-        if tls is not None and _shows_what_is_not_believed(peer, tls[0]):
-            raise not_believed(remedy="have it renewed, or name its authority in pacs.tls.authorities")
-        raise _no_association(made, peer)
+        raise (certificate_fault(peer, tls[0]) if tls is not None else None) or _no_association(made, peer)
     return made
 
 
@@ -280,10 +300,21 @@ def retrieve(made: Association, *, move_to: str | None = None, **keys: str) -> i
     for status, _ in _asked(send):
         _code(status)
         last = status
-    if last.get("Status") != SUCCESS:
-        got = f"status {last.get('Status', 0):#06x}, {last.get('NumberOfFailedSuboperations', 0)} failed"
-        raise PeerUnavailable("The peer could not send an image", got=got)
+    code = int(last.get("Status", 0))
+    if code != SUCCESS:
+        counts = (f"{last.get(f'NumberOf{how}Suboperations') or 0} {how.lower()}" for how in ("Completed", "Warning", "Failed"))
+        raise _not_sent(code, f"status {code:#06x}, {', '.join(counts)}", move_to)
     return int(last.get("NumberOfCompletedSuboperations", 0) or 0)
+
+
+def _not_sent(status: int, got: str, move_to: str | None) -> Exception:
+    """What a failed retrieval means: PS3.4 C.4.2.1.5 names few reasons, and many peers answer each of them with 0xC000."""
+    if move_to is None:
+        return PeerUnavailable("The peer could not send an image", got=got)
+    remedy = f"have {move_to} registered there with the address and port of our listener, and start it (mammo pacs listen)"
+    if status == _DESTINATION_UNKNOWN:
+        return PeerRefused("The peer does not know our title as a place to send images to", got=got, remedy=remedy)
+    return PeerUnavailable("The peer could not send an image to our listener", got=got, remedy=remedy)
 
 
 def _asked(send: Callable[[], Iterable[tuple[Dataset, Dataset | None]]]) -> Iterator[tuple[Dataset, Dataset | None]]:
@@ -335,20 +366,6 @@ def uid_of(text: object) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _shows_what_is_not_believed(peer: DimsePeer, context: ssl.SSLContext) -> bool:
-    """True if a peer answers with a certificate that we do not believe: pynetdicom does not tell why it has no association."""
-    try:
-        with (
-            socket.create_connection((peer.host, peer.port), _SECONDS_TO_CONNECT) as plain,
-            context.wrap_socket(plain, server_hostname=peer.host),
-        ):
-            return False
-    except ssl.SSLCertVerificationError:
-        return True
-    except OSError:
-        return False
 
 
 def _no_association(made: Association, peer: DimsePeer) -> Exception:

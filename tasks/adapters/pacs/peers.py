@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import stat
@@ -17,6 +18,8 @@ from schemas.config.pacs import DicomWebPeer, DimsePeer, PacsConfig, Peer, TlsFi
 from schemas.errors import ConfigError, PeerRefused, error_name
 
 _SECONDS_TO_SHAKE_HANDS = 10.0
+_SECONDS_TO_OBJECT = 2.0
+_ALERT_OF_OURS = re.compile("ALERT.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
 
 
 def require_extra() -> None:
@@ -150,6 +153,36 @@ def not_believed(*, remedy: str) -> PeerRefused:
         expected="one that has not expired, is of the peer's host, and of a known authority",
         remedy=remedy,
     )
+
+
+def ours_not_believed() -> PeerRefused:
+    """A peer does not believe the certificate that we show: no other try changes that."""
+    return PeerRefused(
+        "The peer does not believe our certificate",
+        expected="uses_certificate, and in pacs.tls one that has not expired, of an authority that the peer knows",
+        remedy="have it renewed, or its authority registered there",
+    )
+
+
+def is_about_ours(error: BaseException) -> bool:
+    """True if a peer said that it does not believe the certificate that we showed, or that it misses one."""
+    return isinstance(error, ssl.SSLError) and bool(_ALERT_OF_OURS.search(error.reason or ""))
+
+
+def certificate_fault(peer: DimsePeer, context: ssl.SSLContext) -> PeerRefused | None:
+    """Whose certificate is not believed, if that is why there is no association: pynetdicom does not tell."""
+    try:
+        with (
+            socket.create_connection((peer.host, peer.port), _SECONDS_TO_SHAKE_HANDS) as plain,
+            context.wrap_socket(plain, server_hostname=peer.host) as link,
+        ):
+            link.settimeout(_SECONDS_TO_OBJECT)
+            link.recv(1)  # what it thinks of ours it says when its own part of the handshake is done
+    except ssl.SSLCertVerificationError:
+        return not_believed(remedy="have it renewed, or name its authority in pacs.tls.authorities")
+    except OSError as other:
+        return ours_not_believed() if is_about_ours(other) else None
+    return None
 
 
 def server_context(tls: TlsFiles) -> ssl.SSLContext:

@@ -27,7 +27,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from schemas.config.pacs import DicomWebPeer, PacsConfig
 from schemas.errors import PeerRefused, PeerUnavailable
 from tasks.adapters.pacs.encoded_object import Incomplete
-from tasks.adapters.pacs.peers import authorization, client_context, not_believed
+from tasks.adapters.pacs.peers import authorization, client_context, is_about_ours, not_believed, ours_not_believed
 from tasks.adapters.pacs.sources import NotThere
 
 Write = Callable[[bytes | bytearray | memoryview], object]
@@ -45,7 +45,6 @@ _LONGEST_WAIT_S: Final = 300.0
 _RECEIVED_BYTES: Final = 1 << 19
 _SENT_BYTES: Final = 1 << 16
 """At a time. The time limit of a connection is one for each piece: a slow line is not a dead one."""
-_OUR_CERTIFICATE: Final = re.compile("ALERT.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
 
 
 class Answer(HTTPResponse):
@@ -382,14 +381,10 @@ def translated() -> Iterator[None]:
         yield
     except (HTTPException, OSError) as error:
         kind, is_theirs = type(error).__name__, isinstance(error, ssl.SSLCertVerificationError)
-        is_ours = isinstance(error, ssl.SSLError) and bool(_OUR_CERTIFICATE.search(error.reason or ""))
+        is_ours = is_about_ours(error)
     if is_theirs:
         raise not_believed(remedy="have it renewed, or name its authority in authorities")
     if is_ours:
-        raise PeerRefused(
-            "The server does not believe our certificate",
-            expected="uses_certificate, and in pacs.tls one that has not expired, of an authority that the server knows",
-            remedy="have it renewed, or its authority registered there",
-        )
+        raise ours_not_believed()
     if kind:
         raise PeerUnavailable("The server cannot be reached or broke off", got=kind)

@@ -14,6 +14,9 @@ from tasks.adapters.results.objects.result_objects import ResultObject
 
 _SOP_UID, _REFERENCED, _FAILED, _REASON = "00080018", "00081155", "00081198", "00081197"
 _STORED: Final = "00081199"
+_MAYBE_THE_SYNTAX: Final = frozenset({0x0110, 0xC122, *range(0xA900, 0xAA00), *range(0xC000, 0xC100)})
+"""PS3.18 table 10.5.3-1 has C122 for it; many servers say that processing failed, or that they do not understand the object."""
+_MAYBE_THE_MEDIUM: Final = (406, 415)
 _LONGEST_ANSWER_S: Final = 60.0
 
 
@@ -32,21 +35,32 @@ class WebTarget:
         return {str((match.get(_SOP_UID, {}).get("Value") or [""])[0]) for match in matches}
 
     def store(self, made: ResultObject) -> None:
-        """Sends one object.
+        """Sends one object: as it is, and uncompressed to a server that refuses it for what may be its transfer syntax.
 
         Raises:
             NotStored: The server names it among what failed, or does not name it at all.
             PeerUnavailable: It cannot take anything now.
             PeerRefused: It does not accept us.
         """
-        status, answer = send_object(self._client, f"/studies/{made.study_uid}", made.content)
+        if not self._is_stored(made, made.content, is_last=False):
+            plain = made.uncompressed()
+            self._is_stored(made, made.content if plain is None else plain, is_last=True)
+
+    def _is_stored(self, made: ResultObject, content: bytes, *, is_last: bool) -> bool:
+        """False if it may be stored in another transfer syntax."""
+        status, answer = send_object(self._client, f"/studies/{made.study_uid}", content)
         said = _said(answer)
         for failure in _items(said, _FAILED):
             if _value(failure, _REFERENCED) == made.uid:
                 reason = _value(failure, _REASON)
+                if not is_last and reason in _MAYBE_THE_SYNTAX:
+                    return False
                 raise NotStored("The server did not store an object", got=f"{made.kind.value}, failure {_hexadecimal(reason)}")
-        if made.uid not in {_value(one, _REFERENCED) for one in _items(said, _STORED)}:
-            raise NotStored("The server does not say that it stored an object", got=f"{made.kind.value}, HTTP status {status}")
+        if made.uid in {_value(one, _REFERENCED) for one in _items(said, _STORED)}:
+            return True
+        if not is_last and status in _MAYBE_THE_MEDIUM:
+            return False
+        raise NotStored("The server does not say that it stored an object", got=f"{made.kind.value}, HTTP status {status}")
 
     def prove(self, made: ResultObject) -> str:
         """Reads an object back: "stored" is no proof, for another content under a known UID is answered so and dropped.

@@ -52,6 +52,15 @@ class ResultObject:
         self.dataset.save_as(buffer, enforce_file_format=True)
         return buffer.getvalue()
 
+    def uncompressed(self) -> bytes | None:
+        """As a DICOM file in Explicit VR Little Endian; None where that is what ``content`` is."""
+        dataset, buffer = dcmread(io.BytesIO(self.content)), io.BytesIO()
+        if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+            return None
+        dataset.decompress(generate_instance_uid=False)
+        dataset.save_as(buffer, enforce_file_format=True)
+        return buffer.getvalue()
+
     def is_in(self, content: bytes) -> bool:
         """True if a PACS gave back this very object: of the same patient and study, with the same pixels and the same content.
 

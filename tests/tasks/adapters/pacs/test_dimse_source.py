@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made when th
     DigitalMammographyXRayImageStorageForPresentation,
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
 )
 
 from mammo_tests.other_systems import COMPRESSED, arrived, data_set_bytes, free_port, rewritten, unfinished, write_exam
@@ -29,6 +31,7 @@ from tasks.adapters.pacs.arrivals import FETCHED, Arrivals
 from tasks.adapters.pacs.dimse import data_set
 from tasks.adapters.pacs.dimse_source import DimseSource, open_dimse_source
 from tasks.adapters.pacs.encoded_object import Incomplete
+from tasks.adapters.pacs.fetching import tried
 from tasks.adapters.pacs.sources import Cut, FoundExam, FoundImage, NotThere, Slice
 
 PIECE = Slice(date(2021, 5, 4), date(2021, 5, 4))
@@ -37,16 +40,22 @@ Answers = Iterator[tuple[int, Any]]
 
 @contextmanager
 def _source(
-    tmp_path: Path, *handlers: tuple[Any, Callable[[Any], Answers]], syntaxes: tuple[str, ...] = ("1.2.840.10008.1.2.1",)
+    tmp_path: Path,
+    *handlers: tuple[Any, Callable[[Any], Answers]],
+    syntaxes: tuple[str, ...] = ("1.2.840.10008.1.2.1",),
+    moves: bool = False,
+    **changes: Any,
 ) -> Iterator[DimseSource]:
     """A peer that answers as the handlers do, and sends images in these transfer syntaxes."""
     theirs, port = AE("PEER"), free_port()
     theirs.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
     theirs.add_supported_context(StudyRootQueryRetrieveInformationModelGet)
+    if moves:
+        theirs.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
     mammograms = DigitalMammographyXRayImageStorageForPresentation
     theirs.add_supported_context(mammograms, list(syntaxes), scu_role=True, scp_role=True)
     server = theirs.start_server(("127.0.0.1", port), block=False, evt_handlers=list(handlers))
-    content = {"kind": "dimse", "ae_title": "PEER", "host": "127.0.0.1", "port": port}
+    content = {"kind": "dimse", "ae_title": "PEER", "host": "127.0.0.1", "port": port, **changes}
     inbox = Arrivals(tmp_path / "inbox", FETCHED)
     inbox.sweep()
     try:
@@ -196,3 +205,51 @@ def test_a_peer_without_the_service_is_a_sentence(tmp_path: Path) -> None:
         image = FoundImage(study_uid="2.25.1", series_uid="2.25.2", sop_uid="2.25.3")
         with pytest.raises(PeerRefused, match="does not offer this service"):
             source.fetch(image, source.inbox)
+
+
+def test_a_peer_that_does_not_know_where_we_are_is_a_sentence(tmp_path: Path) -> None:
+    """It cannot move images to a title that is not registered: what it said, what was sent, and what to do about it."""
+
+    def knows_nobody(event: Any) -> Iterator[Any]:
+        yield None, None
+
+    def cannot_reach(event: Any) -> Iterator[Any]:
+        yield "127.0.0.1", free_port(), {"contexts": []}
+        yield 1
+
+    image = FoundImage(study_uid="2.25.1", series_uid="2.25.2", sop_uid="2.25.3")
+    for moves, kind, said in (
+        (knows_nobody, PeerRefused, "does not know our title as a place"),
+        (cannot_reach, PeerUnavailable, "could not send an image to our listener"),
+    ):
+        with _source(tmp_path, (evt.EVT_C_MOVE, moves), moves=True, retrieve="move") as source:
+            with pytest.raises(kind, match=said) as told:
+                source.fetch(image, source.inbox)
+            assert "0 completed" in str(told.value) and "have MAMMO registered" in str(told.value)
+
+
+def test_a_slow_line_is_no_silence(tmp_path: Path) -> None:
+    """An image that takes longer than ``timeout_s`` comes, for its bytes do; the limit is one without a byte."""
+    (path,) = write_exam(tmp_path, 1)
+
+    def gives(event: Any) -> Iterator[Any]:
+        yield 1
+        yield 0xFF00, pydicom.dcmread(path)
+
+    def slowly(event: Any) -> None:
+        connection = event.assoc.dul.socket
+        whole = connection.send
+
+        def send(content: bytes) -> None:
+            pieces = 8 if len(content) > 5000 else 1
+            for number in range(pieces):
+                time.sleep(0.25 * (pieces > 1))
+                whole(content[number * len(content) // pieces : (number + 1) * len(content) // pieces])
+
+        connection.send = send
+
+    image = FoundImage(study_uid="2.25.8100001", series_uid="2.25.8200001", sop_uid="2.25.830000100")
+    with _source(tmp_path, (evt.EVT_C_GET, gives), (evt.EVT_CONN_OPEN, slowly), timeout_s=1.0) as source:
+        # Again where this machine itself was silent for so long.
+        assert tried(lambda: source.fetch(image, source.inbox), source.peer) > 0
+    assert len(arrived(tmp_path / "inbox")) == 1

@@ -311,8 +311,11 @@ def test_a_run_without_a_source_is_a_sentence(tmp_path: Path) -> None:
         fetch(config, today=DAY)
 
 
-def test_a_move_that_does_not_arrive_is_told(archive: Orthanc, cohort: list[Path], tmp_path: Path) -> None:
-    """Nobody listens where the PACS knows us: what it cannot send is left, and no file is half."""
+def test_a_move_that_does_not_arrive_is_told(
+    archive: Orthanc, cohort: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody listens where the PACS knows us: what it cannot send is left, and no file is half; what to look at is said."""
     with orthanc(tmp_path / "orthanc", listener_port=free_port()) as lonely:
         lonely.take(cohort[0])
         assert _fetched(_config(tmp_path, lonely, "move")) == {"exams": 1, "images": 1, "images_left": 1}
+    assert "could not send an image to our listener" in caplog.text and "start it (mammo pacs listen)" in caplog.text

@@ -229,7 +229,7 @@ def test_a_slow_line_is_not_a_dead_peer(objects: list[ResultObject]) -> None:
 
 
 def test_only_a_believed_peer_is_sent_anything(objects: list[ResultObject], tmp_path: Path) -> None:
-    """Its certificate has expired or is a stranger's: an error that says so, and no other try. Ours has: it refuses us."""
+    """Its certificate has expired or is a stranger's: an error that says so, and no other try. Ours has: it is told too."""
     (cad,) = [made for made in objects if made.kind is ResultKind.CAD]
     ours, theirs = Authority(tmp_path / "ours", "ours"), Authority(tmp_path / "theirs", "theirs")
     good, late = ours.issue("good"), ours.issue("late", is_expired=True)
@@ -237,7 +237,7 @@ def test_only_a_believed_peer_is_sent_anything(objects: list[ResultObject], tmp_
     for shown, mine, error, why in (
         (late, good, PeerRefused, "certificate is not believed"),
         (theirs.issue("stranger"), good, PeerRefused, "certificate is not believed"),
-        (good, late, PeerUnavailable, "TLS on both sides"),
+        (good, late, PeerRefused, "does not believe our certificate"),
         (good, good, None, ""),
     ):
         with peer(lambda event: len(came.append(0) or ""), kinds=(str(cad.dataset.SOPClassUID),), tls=shown) as port:

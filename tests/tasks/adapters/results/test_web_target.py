@@ -27,6 +27,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> ResultObject:
 
 
 @pytest.fixture(scope="module")
+def saliency(tmp_path_factory: pytest.TempPathFactory) -> ResultObject:
+    """One with compressed pixels."""
+    (one,), _ = objects_of(tmp_path_factory.mktemp("exam"), views=VIEWS[:1], kinds=(ResultKind.SALIENCY,))
+    return one
+
+
+@pytest.fixture(scope="module")
 def server() -> Iterator[Between]:
     """A server that answers what a test says."""
     with between("http://127.0.0.1:9/dicom-web") as proxy:
@@ -88,6 +95,29 @@ def test_any_other_answer_is_a_failure_that_says_why(
     with pytest.raises(NotStored, match=said) as failure:
         target.store(made)
     assert made.uid not in str(failure.value) and made.study_uid not in str(failure.value)
+
+
+@pytest.mark.parametrize(("status", "tag", "reason"), [(409, FAILED, 0xC122), (409, FAILED, 0xC000), (415, "", None)])
+def test_a_server_that_refuses_the_transfer_syntax_is_sent_it_uncompressed(
+    saliency: ResultObject, target: WebTarget, server: Between, status: int, tag: str, reason: int | None
+) -> None:
+    """The same object, once; and if that is refused too, the last reason is told. What has no such syntax is sent once."""
+    sent: list[bytes] = []
+
+    def answer(method: str, path: str, body: bytes) -> Fault:
+        sent.append(body)
+        how = answering(200, STORED, saliency.uid) if len(sent) == 2 else answering(status, tag, saliency.uid, reason)
+        return how(method, path, body)
+
+    server.fault_of = answer
+    target.store(saliency)
+    plain = saliency.uncompressed()
+    assert len(sent) == 2 and saliency.content in sent[0]
+    assert plain is not None and plain in sent[1] and saliency.is_in(plain)
+    assert pydicom.dcmread(io.BytesIO(plain)).file_meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
+    with pytest.raises(NotStored, match=r"failure 0xc|HTTP status 415"):
+        target.store(saliency)
+    assert len(sent) == 4
 
 
 def test_a_server_that_breaks_off_is_another_matter(made: ResultObject, target: WebTarget, server: Between) -> None:

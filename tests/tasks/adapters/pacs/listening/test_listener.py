@@ -42,7 +42,8 @@ from mammo_tests.other_systems import (
     until,
     write_exam,
 )
-from schemas.errors import ConfigError
+from schemas.config.pacs import DimsePeer
+from schemas.errors import ConfigError, PeerRefused
 from tasks.adapters.pacs.listening.listener import (
     CANNOT_UNDERSTAND,
     CLASS_NOT_SUPPORTED,
@@ -51,6 +52,7 @@ from tasks.adapters.pacs.listening.listener import (
     OUT_OF_RESOURCES,
     Listener,
 )
+from tasks.adapters.pacs.sources import reach
 
 pytest.importorskip("pynetdicom", reason="the extra pacs is not installed")
 
@@ -246,11 +248,12 @@ def _accepted(ae: Any, port: int, count: int) -> list[bool]:
 
 
 def test_only_a_believed_certificate_may_push(inbox_dir: Path, tmp_path: Path) -> None:
-    """A stranger's, an expired one, none, and no TLS at all are refused; silent callers do not keep a believed one waiting."""
+    """A stranger's, an expired one, none, and no TLS at all are refused, and told why; silent ones keep nobody waiting."""
     ours, theirs = Authority(tmp_path / "ours", "ours"), Authority(tmp_path / "theirs", "theirs")
     files, port = write_exam(tmp_path, 12), free_port()
     server_files = ours.issue("listener")
-    listener = Listener(pacs_config(port, listen={"uses_tls": True}, tls=server_files.model_dump(mode="json")), inbox_dir)
+    listen = {"uses_tls": True, "associations": 20}  # one that was refused counts for some seconds
+    listener = Listener(pacs_config(port, listen=listen, tls=server_files.model_dump(mode="json")), inbox_dir)
     server = listener.start()
     try:
         silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
@@ -260,6 +263,10 @@ def test_only_a_believed_certificate_may_push(inbox_dir: Path, tmp_path: Path) -
                 context.load_cert_chain(files_of_caller.certificate, files_of_caller.key)
             assert push_as_stored(port, *files, tls_args=(context, "127.0.0.1")) == []
         assert push_as_stored(port, *files) == []
+        late = pacs_config(port, ae_title=ROUTER, tls=ours.issue("late", is_expired=True).model_dump(mode="json"))
+        asked = {"kind": "dimse", "ae_title": TITLE, "host": "127.0.0.1", "port": port, "uses_tls": True}
+        with pytest.raises(PeerRefused, match="does not believe our certificate"):
+            reach(late, DimsePeer.model_validate(asked))
         context = ssl.create_default_context(cafile=ours.path)
         good = ours.issue("router")
         context.load_cert_chain(good.certificate, good.key)
