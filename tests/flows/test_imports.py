@@ -51,6 +51,11 @@ def test_a_finished_stage_brings_no_heavy_library() -> None:
     assert heavy_modules_of(*(f"flows.{verb}" for verb in sorted(STAGES_ALONE))) == set()
 
 
+def test_ingest_brings_no_network() -> None:
+    """Nor worker processes: a run of a handful of files that arrived is mostly what its interpreter imports."""
+    assert heavy_modules_of("flows.ingest") == set()
+
+
 def test_predict_brings_what_it_needs() -> None:
     """The network, and neither worker processes nor what evaluation, search and data checks need; DICOM is read in a child."""
     assert heavy_modules_of("flows.predict") == {"torch"}

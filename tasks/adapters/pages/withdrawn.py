@@ -24,7 +24,6 @@ from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.inbox.withdrawals.removal import pending, take_out
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_line
 from tasks.adapters.lock import is_held, without_readers
-from tasks.adapters.scoring.prediction import forget_in_parts
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.store.parts import is_unmade
@@ -149,6 +148,8 @@ def _table(path: Path) -> pd.DataFrame:
 
 def _forget_predictions(workspace: Workspace, images: Collection[str]) -> None:
     """Their scores and panels; those of all other images stay, so that nothing is scored twice."""
+    from tasks.adapters.scoring.prediction import forget_in_parts  # late: it brings torch, and mostly nothing was withdrawn
+
     folder = workspace.stage_dir("predict")
     for path in folder.glob("*"):
         if _is_of(path, images):
