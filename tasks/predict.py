@@ -84,6 +84,7 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path)
     table = score_table(manifest, kept, sha256=model.sha256, data_version=ingested.data_version)
     said.exams(table, set(kept.loc[~kept["is_entered"], "row"]))  # first: no score is given out that is not in the log
     scores_path, page_path = write_scores(folder, table), folder / "report.html"
+    logged = said.log.last()
     report = PredictReport(
         **numbers_of(table, recalibration, panels_in=folder if config.predicted_panels else None),
         missing=what_is_missing(manifest),
@@ -93,6 +94,8 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path)
         images_new=len(new),
         scores_path=scores_path,
         report_path=page_path,
+        log_number=logged.number,
+        log_sha256=logged.sha256,
     )
     for sentence in report.missing:
         logger.warning("%s", sentence)

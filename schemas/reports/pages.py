@@ -92,6 +92,10 @@ class PredictReport(Report):
     panels: tuple[ReportPath, ...]
     scores_path: ReportPath
     report_path: ReportPath | None = None
+    log_number: int = Field(
+        0, json_schema_extra=ADDED_TO_REPORT, description="Last line of the prediction log by then; 0 = a former release's"
+    )
+    log_sha256: str = Field("", json_schema_extra=ADDED_TO_REPORT, description="Its digest")
 
 
 class ReturnedExam(Report):

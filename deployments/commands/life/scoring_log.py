@@ -15,7 +15,8 @@ import typer
 from deployments.configuration import load_config
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, StoreError, error_name
-from tasks.adapters.lifecycle.prediction_log import PredictionLog, lines_as_written
+from schemas.reports.pages import PredictReport
+from tasks.adapters.lifecycle.prediction_log import LastLine, PredictionLog, lines_as_written
 from tasks.adapters.workspace import Workspace, write_atomically
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def verify(
 
     Note the digest that is printed on another machine: whoever wrote the whole log anew does not have it in his.
     """
-    checked = _log(config).check(contains=contains)
+    workspace = Workspace(load_config(config).workspace_dir)
+    checked = PredictionLog(workspace.prediction_log_dir).check(contains=contains, witness=_reported(workspace))
     fault = checked.fault or ("" if checked.has_digest is not False else f"no line has the digest {contains}")
     if fault:
         raise StoreError(
@@ -157,6 +159,15 @@ _COLUMNS = (
     "malignant_score", "benign_calibrated", "malignant_calibrated", "malignant_threshold", "malignant_recalled",
     "gate_warnings", "model", "preprocessing", "code_version", "data_version", "run",
 )  # fmt: skip
+
+
+def _reported(workspace: Workspace) -> LastLine:
+    """The log's last line as the report of the newest prediction knows it, which lies outside the log's folder."""
+    try:
+        report = workspace.read_report("predict", PredictReport)
+    except (OSError, ValueError):
+        return LastLine(0, "")
+    return LastLine(report.log_number, report.log_sha256)
 
 
 def _rows(line: dict[str, Any]) -> Iterator[dict[str, Any]]:

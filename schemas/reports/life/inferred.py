@@ -35,7 +35,9 @@ class AnsweredExam(Report):
     images: int
     breasts: dict[str, Scores] = Field(description="By side: the mean of its views")
     calibrated_breasts: dict[str, Scores] | None = Field(description="After the recalibration, if the config asks for it")
-    thresholds: Scores = Field(description="Locked ones of the weights; empty = they have none, so nothing is decided")
+    thresholds: Scores = Field(
+        description="Locked, or the site's own of the device; empty = there is none, so nothing is decided"
+    )
     recalled: dict[str, bool] = Field(description="By finding: a breast's score is at or above the threshold")
     gate_warnings: str
 
@@ -66,3 +68,5 @@ class InferResult(Report):
     missing: tuple[str, ...] = Field((), description="Views that exams lack, and breasts that the window does not hold")
     not_used: tuple[FileNotUsed, ...] = ()
     copies: int = Field(0, description="Files that hold an image that another file holds too, with all that counts")
+    log_number: int = Field(0, description="Last line of the prediction log by then, this answer's or a later one; 0 = none")
+    log_sha256: str = Field("", description="Its digest: what `mammo log verify --contains` asks for")

@@ -41,6 +41,9 @@ class LastLine(NamedTuple):
     sha256: str
 
 
+_NO_LINE: Final = LastLine(0, "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogCheck:
     """What reading the whole log found.
@@ -104,13 +107,18 @@ class PredictionLog:
         """The months, oldest first."""
         return sorted(self.folder.glob("log-*.jsonl"))
 
-    def check(self, *, contains: str = "") -> LogCheck:
+    def last(self) -> LastLine:
+        """The last line that was answered for; number 0 = none was."""
+        return self._head()
+
+    def check(self, *, contains: str = "", witness: LastLine = _NO_LINE) -> LogCheck:
         """Reads all of it and follows the chain.
 
         Args:
             contains: A digest that a line had once, as noted elsewhere: whoever wrote the chain anew does not have it.
+            witness: A line that was the last once, as something outside the log's folder knows it.
         """
-        chain = _Chain(self._head(), contains)
+        chain = _Chain((self._head(), witness), contains)
         for path in self.files():
             for index, line in enumerate(_whole_lines(path), 1):
                 chain.follow(line, f"{path.name}, line {index}")
@@ -180,7 +188,7 @@ class PredictionLog:
         Raises:
             StoreError: It is before the one that was answered for last.
         """
-        last = LastLine(0, "")
+        last = _NO_LINE
         for path in reversed(files):  # a new month's file may be empty
             _cut_half_line(path)
             last = self._last_of(path)
@@ -202,7 +210,7 @@ class PredictionLog:
             file.seek(max(0, size - _TAIL_BYTES))
             lines = file.read().splitlines()
         if not lines:
-            return LastLine(0, "")
+            return _NO_LINE
         try:
             return LastLine(int(json.loads(lines[-1])["number"]), hashlib.sha256(lines[-1]).hexdigest())
         except _EDITED as damage:
@@ -217,7 +225,7 @@ class PredictionLog:
             said = json.loads((self.folder / _HEAD).read_bytes())
             return LastLine(int(said["number"]), str(said["sha256"]))
         except (OSError, *_EDITED):
-            return LastLine(0, "")
+            return _NO_LINE
 
 
 @contextmanager
@@ -249,9 +257,9 @@ def years_before(now: datetime, years: int) -> datetime:
 class _Chain:
     """Follows lines, and remembers the first that does not fit."""
 
-    def __init__(self, head: LastLine, contains: str) -> None:
-        self._head, self._contains, self._has_digest = head, contains.lower(), False
-        self._last, self._lines, self._fault = LastLine(0, ""), 0, ""
+    def __init__(self, known: Sequence[LastLine], contains: str) -> None:
+        self._known, self._contains, self._has_digest = known, contains.lower(), False
+        self._last, self._lines, self._fault = _NO_LINE, 0, ""
         self._first: tuple[int, str] | None = None
         self._removed: dict[int, str] = {}
         self._time, self._clock_went_back = "", 0
@@ -270,7 +278,7 @@ class _Chain:
             self._first = (number, before)
         elif (number, before) != (self._last.number + 1, self._last.sha256):
             self._note(f"{place}: it does not follow the line before it: one of them was changed, added or taken out")
-        if number == self._head.number and digest != self._head.sha256:
+        if any(number == line.number and digest != line.sha256 for line in self._known):
             self._note(f"{place}: it is not the line that was written")
         self._clock_went_back += time < self._time
         self._has_digest |= digest == self._contains
@@ -282,8 +290,9 @@ class _Chain:
             removed = max(self._removed, default=0)
             if number - 1 > removed or (number - 1 == removed and before != self._removed.get(removed, "")):
                 self._note(f"the beginning: the log begins with line {number}, and none of it says that others were deleted")
-        if self._last.number < self._head.number:
-            self._note(f"the end: line {self._head.number} was written and is missing")
+        end = max(line.number for line in self._known)
+        if self._last.number < end:
+            self._note(f"the end: line {end} was written and is missing")
         return LogCheck(
             lines=self._lines,
             last=self._last,

@@ -70,7 +70,7 @@ def _scored(config: RunConfig, scorer: Scorer, source_dir: Path, run: str) -> tu
         recalibration = kept_recalibration(model, config.calibrated_prevalence) if config.calibrated else {}
         said = SaidScores.of(config, model, recalibration, "", run, pd.DataFrame(list(found.lines.values())))
         exams = said.passing(found.table, found.lines)  # first: no score is given out that is not in the log
-    verdict, lines = _verdict(config, found), lines_of(found.table)
+    verdict, lines, logged = _verdict(config, found), lines_of(found.table), said.log.last()
     result = InferResult(
         exit_code=0 if verdict is None else verdict.exit_code,
         message="" if verdict is None else str(verdict),
@@ -86,6 +86,8 @@ def _scored(config: RunConfig, scorer: Scorer, source_dir: Path, run: str) -> tu
             FileNotUsed(file=row + 1, rules=refusal.rules, why=refusal.text) for row, refusal in found.not_used.items()
         ),
         copies=found.copies,
+        log_number=logged.number,
+        log_sha256=logged.sha256,
     )
     return result, found.table.assign(file=found.table["row"] + 1) if lines else found.table
 

@@ -251,6 +251,20 @@ def test_the_commands_verify_show_and_export(site: Site, tmp_path: Path) -> None
     assert isinstance(site.mammo("verify").exception, StoreError)
 
 
+def test_a_log_cut_off_together_with_its_head_is_missed_by_the_report_of_the_prediction(site: Site) -> None:
+    """The last line and the file that knows it are gone: the chain fits, but the newest prediction knows more lines."""
+    site.predict("first")
+    (path,) = site.log.files()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+    (site.log.folder / "head.json").unlink()
+    assert site.log.check().fault == ""
+    with pytest.raises(StoreError, match="line 10 was written and is missing"):
+        raise site.mammo("verify").exception or AssertionError("nothing was missed")
+    path.write_bytes(b"".join(lines))
+    assert site.mammo("verify").exit_code == 0
+
+
 def test_a_device_that_changed_ends_the_watch_with_code_4(tmp_path: Path) -> None:
     """Too few exams: it says how many are missing. Enough, and higher from one exam on: an alarm that names an exam near it.
 
