@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import lines_of, publish, read_manifest
 from tasks.adapters.workspace import Workspace
 
+Mammo = Callable[..., Any]
 EASY = AcceptanceConfig(
     recall_rate=0.5, recall_margin=0.5, minimum_exams=10, subgroup_minimum_exams=5, subgroup_margin=0.5, gallery_exams=1
 )
@@ -155,6 +157,28 @@ def test_readers_alone_and_nobody_at_all(site: Site) -> None:
     nobody = site.accept(recall_rate=None, minimum_sensitivity=0.8)
     assert nobody.verdict is Verdict.NOT_ENOUGH and nobody.target is None and nobody.devices[0].proposed is None
     assert rule(nobody, AcceptanceRule.SENSITIVITY) is None and "No reader" in nobody.page_path.read_text()
+
+
+def test_the_command_ends_with_the_code_of_the_verdict(site: Site, mammo: Mammo, tmp_path: Path) -> None:
+    """Accepted 0; a device without an exam 4; images made otherwise than the config says 5, than the weights know 6."""
+    site.publish(benign=UNKNOWN)
+    site.lock(0.0)
+    other = {"provenance": {"preprocess_version": "breast-0"}}
+    weights = build_network(site.config.model).state_dict()
+    save_checkpoint(tmp_path / "other", weights=weights, training={}, model=site.config.model, about=other)
+    apart = site.config.preprocess.model_copy(update={"pixel_spacing_mm": 0.1})
+    quick = EASY.model_copy(update={"gallery_exams": 0})
+    asked: tuple[tuple[Path, dict[str, Any], int, str], ...] = (
+        (site.weights, {"accept": quick}, 0, "ACCEPTED WITH REMARKS"),
+        (site.weights, {"accept": quick.model_copy(update={"devices": ("Three",)})}, 4, "No exam of Three is in this cohort"),
+        (site.weights, {"accept": quick, "preprocess": apart}, 5, "another preprocessing than this config's"),
+        (tmp_path / "other", {"accept": quick}, 6, "trained on images of another preprocessing"),
+    )
+    for model, changes, code, says in asked:
+        path = tmp_path / "run.yaml"
+        path.write_text(site.config.model_copy(update=changes).model_dump_json())
+        answer = mammo("accept", model, path)
+        assert answer.code == code and says in answer.stdout + answer.stderr, answer
 
 
 def test_a_pack_is_judged_and_what_does_not_fit_is_refused_with_a_remedy(site: Site, tmp_path: Path) -> None:

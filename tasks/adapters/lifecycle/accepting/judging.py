@@ -34,6 +34,7 @@ from tasks.adapters.store.manifest import data_version, read_manifest
 from tasks.adapters.store.objects.bucket_store import store_of_run
 from tasks.adapters.store.same_patient import read_former_patients, read_same_patients
 from tasks.adapters.store.store_settings import read_settings
+from tasks.adapters.training.training_data import require_same_preprocessing
 
 PAGE = "acceptance.html"
 _NO_REFERENCE = "The model does not say what its training images were like: a former release trained it, or it was imported."
@@ -62,13 +63,15 @@ class SiteTrial:
 
         Raises:
             CheckpointError: The model is damaged.
-            StoreError: Nothing is published, or nobody is left.
+            StoreError: Nothing is published, nobody is left, or the images were made with another preprocessing than the
+                config says: what is said of the model would name the wrong one.
         """
         ensemble = home / ENSEMBLE
         named = {"checkpoints": (), "ensemble": ensemble} if ensemble.is_file() else {"checkpoints": (home,), "ensemble": None}
         run = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={**named, "read_as": None})})
         members = model_members(home)
         store = store_of_run(config)
+        require_same_preprocessing(store, config.preprocess)
         manifest = read_manifest(store)
         key_id, persons = read_settings(store.files).pseudonym_key_id, read_same_patients(store.files)
         seen, patients = (
