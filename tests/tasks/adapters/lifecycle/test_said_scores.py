@@ -30,13 +30,14 @@ from schemas.reports.report import Interval, Provenance
 from tasks.adapters.lifecycle import said_scores
 from tasks.adapters.lifecycle.model_registry import Registry
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
+from tasks.adapters.lifecycle.watching.device_streams import devices_of
 from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
 from tasks.adapters.models.model_files import OPERATING_POINTS
 from tasks.adapters.pages import panels
 from tasks.adapters.scoring import prediction
 from tasks.adapters.scoring.scored_views import ScoredView, score_rows
 from tasks.adapters.store.exam_store import open_store
-from tasks.adapters.store.manifest import devices_of, read_manifest
+from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.workspace import Workspace
 from tasks.predict import predict_exams
 from tasks.watch import watch_devices
