@@ -130,9 +130,15 @@ def list_models(
         for event in registry.events() if history else ():
             by = f" by {event.who}" if event.who else ""
             typer.echo(f"{event.when_utc}  {event.sha256[:12]} {event.what}{by}: {event.why}")
+        used = registry.used()
+        own = used[-1].thresholds if used else None
         for model in () if history else registry.models():
             gone = "" if registry.folder_of(model).is_dir() else ", weights gone"
-            typer.echo(f"{model.sha256[:12]}  {model.state:<9}  {model.registered_utc}  {model.source}, {model.folder}{gone}")
+            recalls = (
+                f", recalls {len(own.devices)} devices by the site's own thresholds" if own and model.state == "in use" else ""
+            )
+            place = f"{model.source}, {model.folder}{gone}{recalls}"
+            typer.echo(f"{model.sha256[:12]}  {model.state:<9}  {model.registered_utc}  {place}")
 
 
 @app.command()

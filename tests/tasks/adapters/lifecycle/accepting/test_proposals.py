@@ -87,6 +87,7 @@ def test_proposals_are_put_into_use_with_who_and_why_and_rolled_back(config: Run
     assert "0.6000" in mammo(config, "thresholds", "--dry-run").output and in_use(config) == {}
     said = mammo(config, "thresholds", "--why", "software 2 recalls twice as many", "--by", "Ada")
     assert said.exit_code == 0 and "recalls 9.0 to 11.0% of later exams" in said.output, said.output
+    assert "recalls 2 devices by the site's own thresholds" in mammo(config, "list").output
     first = {("ACME One D1", "1"): 0.5, ("ACME One D1", "2"): 0.6}
     assert in_use(config) == first and in_use(config, B) == {}
     accepted(Workspace(config.workspace_dir), A, device("acme one d1", "2", 0.9), device("Third", "1", 0.7))
