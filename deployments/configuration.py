@@ -107,7 +107,10 @@ def _validated(model: type[ConfigType], content: Mapping[str, Any], path: Path) 
     try:
         config = model.model_validate(content)
     except ValidationError as invalid:
-        said = "; ".join(_in_words(model, error) for error in invalid.errors())
+        errors = invalid.errors()
+        # What is a section was not meant as the word that might stand in its place.
+        meant = [error for error in errors if not (error["type"] == "string_type" and isinstance(error["input"], Mapping))]
+        said = "; ".join(_in_words(model, error) for error in meant or errors)
         raise ConfigError(f"{path} is not right: {said}") from invalid
     return _with_whole_paths(config)
 
@@ -140,14 +143,16 @@ def _set(content: dict[str, Any], keys: list[str], value: object) -> None:
 
 
 def _in_words(model: type[BaseModel], error: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in error["loc"])
+    where = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("function-", "constrained-")))
     if error["type"] == "extra_forbidden":
         known = _fields_at(model, [str(part) for part in error["loc"][:-1]])
         near = get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
         return f"unknown key '{where}'" + (f", did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(known)}")
     if error["type"] == "union_tag_not_found":
         return f"{where}: the key {error['ctx']['discriminator']} is missing, it says which form is meant"
-    return f"{where or 'the whole'}: {error['msg']}, got {error['input']!r}" if where else error["msg"]
+    # A section is not repeated: what is wrong with it as a whole is said, and it may be long.
+    got = "" if isinstance(error["input"], Mapping) else f", got {error['input']!r}"
+    return f"{where}: {error['msg']}{got}" if where else error["msg"]
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from deployments.commands.exchange.shown import show
 from deployments.configuration import load_config
 from schemas.config.pacs import PacsConfig
 from schemas.config.run import RunConfig
-from schemas.errors import ConfigError, MammoError, PeerUnavailable
+from schemas.errors import ConfigError, MammoError, PeerUnavailable, error_name
 from tasks.adapters.inbox.source_folder import require_apart
 from tasks.adapters.pacs.peers import peer_of
 
@@ -114,7 +114,11 @@ def fetch(
 
     run = load_config(config, _of_source(config, peer, since, until, last_days, worklist))
     require_apart(run.workspace_dir, run.ingest.source_dir)
-    done = fetch_missing(run, today=datetime.now(UTC).date())
+    try:
+        done = fetch_missing(run, today=datetime.now(UTC).date())
+    except OSError as trouble:
+        remedy = "make room, or give the right to write; what has come is kept"
+        raise ConfigError("The inbox cannot be written", got=error_name(trouble), remedy=remedy) from trouble
     counts = {name: count for name, count in done.counts().items() if count or name in ("exams", "images", "images_fetched")}
     typer.echo(json.dumps(done.counts()) if as_json else ", ".join(f"{count} {name}" for name, count in counts.items()))
     if not done.is_complete:

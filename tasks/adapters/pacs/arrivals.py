@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from schemas.errors import ConfigError, error_name
 from tasks.adapters.pacs.encoded_object import Incomplete, Named, data_set_start, whole_file
 from tasks.adapters.workspace import UNFINISHED, sync
 
@@ -51,9 +52,28 @@ class Arrivals:
         """Held by the one process of this writer; hidden, so that nobody takes it for an exam."""
         return self.root / f".{self.writer}"
 
+    def prepare(self) -> None:
+        """Makes the source folder if it is not there.
+
+        Raises:
+            ConfigError: It cannot be made, or not be written.
+        """
+        got = ""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as trouble:
+            got = error_name(trouble)
+        if got or not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
+            raise ConfigError(
+                f"The inbox {self.root} cannot be written",
+                expected="a folder that is there or can be made, and that we may write",
+                got=got or "no right to",
+                remedy="correct ingest.source_dir, or the folder's rights",
+            )
+
     def sweep(self) -> int:
         """Deletes what a killed process left unfinished: nobody was told that it arrived. One process of a writer at a time."""
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.prepare()
         leftovers = list(self.root.glob(f".*.{self.writer}{UNFINISHED}"))
         for leftover in leftovers:
             leftover.unlink(missing_ok=True)

@@ -252,6 +252,10 @@ def associate(
     if len(contexts) > MOST_CONTEXTS:
         raise ConfigError("Too many presentation contexts", expected=f"at most {MOST_CONTEXTS}", got=len(contexts))
     tls = (client_context(pacs.tls), peer.host) if peer.uses_tls else None
+    try:
+        socket.getaddrinfo(peer.host, peer.port)
+    except (OSError, UnicodeError):  # asked before pynetdicom does, which does not say so
+        raise PeerUnavailable("The peer's host has no address", remedy="correct host, or ask who runs the network") from None
     made = entity(pacs.ae_title, silence_s=peer.timeout_s).associate(
         peer.host,
         peer.port,

@@ -106,13 +106,13 @@ def fetch(config: RunConfig, *, today: date) -> Fetched:
     Raises:
         PeerUnavailable: The exams cannot be found now.
         PeerRefused: The peer does not accept us; nothing more was asked.
-        ConfigError: The source or its worklist cannot be used.
+        ConfigError: The source, its worklist or the inbox cannot be used.
         StoreBusy: Another run fetches into this folder.
         OSError: The inbox's disk is full or cannot be written.
     """
     pacs, peer, asked = source_of(config)
     arrivals = Arrivals(config.ingest.source_dir, FETCHED)
-    arrivals.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    arrivals.prepare()
     with held_lock(arrivals.lock_dir, purpose="fetch"):
         arrivals.sweep()
         with settled_images(config) as is_settled, open_source(pacs, peer, arrivals) as source:

@@ -379,7 +379,7 @@ def translated() -> Iterator[None]:
     kind, is_theirs, is_ours = "", False, False
     try:
         yield
-    except (HTTPException, OSError) as error:
+    except (HTTPException, OSError, UnicodeError) as error:  # the last where a host's name can be none
         kind, is_theirs = type(error).__name__, isinstance(error, ssl.SSLCertVerificationError)
         is_ours = is_about_ours(error)
     if is_theirs:
@@ -387,4 +387,5 @@ def translated() -> Iterator[None]:
     if is_ours:
         raise ours_not_believed()
     if kind:
-        raise PeerUnavailable("The server cannot be reached or broke off", got=kind)
+        remedy = "ask whether it runs, and check url: http or https, host and port"
+        raise PeerUnavailable("The server cannot be reached or broke off", got=kind, remedy=remedy)

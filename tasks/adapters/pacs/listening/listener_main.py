@@ -59,6 +59,7 @@ def listen(asked: Listening, ready: Callable[[Listener], None]) -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
+    listener.arrivals.prepare()
     with held_lock(listener.arrivals.lock_dir, purpose="listener"):
         server = listener.start()
         ready(listener)

@@ -58,6 +58,25 @@ def test_echo_tells_of_each_peer_whether_it_answers(says: Says, tmp_path: Path) 
     assert code == 2 and "one of pacs.peers: router" in error
 
 
+def test_what_a_first_config_gets_wrong_is_a_sentence(says: Says, tmp_path: Path) -> None:
+    """A host that is none, by both protocols; an inbox that is a file; a section that is wrong as a whole is not repeated."""
+    peers = {
+        "own": {"kind": "dimse", "ae_title": "PEER", "host": "no..host", "may_push": False},
+        "web": {"kind": "dicomweb", "url": "http://no..host/dicom-web"},
+    }
+    code, said, _ = says("echo", "--json", pacs=pacs_config(free_port(), peers=peers))
+    answers = json.loads(said)
+    assert code == 1 and "has no address" in answers["own"] and "check url" in answers["web"]
+    (tmp_path / "file").touch()
+    pacs, inbox = pacs_config(free_port()), str(tmp_path / "file" / "in")
+    for verb, source in (("fetch", {"peer": "router", "last_days": 1}), ("listen", None)):
+        code, _, error = says(verb, pacs=pacs, source_dir=inbox, source=source)
+        assert code == 2 and "cannot be written" in error and "ingest.source_dir" in error
+    days = ("--since", "2030-01-01", "--until", "2020-01-01")
+    code, _, error = says("find", *days, pacs=pacs, source={"peer": "router", "last_days": 1})
+    assert code == 2 and error.strip().endswith("ingest.source: Value error, until is the end of what since begins")
+
+
 def test_a_config_without_other_systems_is_a_sentence(says: Says) -> None:
     """No section; no listener in it; nobody who may push."""
     assert "a section pacs" in says("echo", pacs=None)[2]
