@@ -2,20 +2,23 @@
 
 Site A has many patients; site B has few, drawn with another seed, another tone curve, more noise and another pixel spacing, and
 is brought to A's spacing by the ingest. All arms are judged on B's held-out patients; an arm's score of a breast is the mean of
-its seeds' networks. Run again, it goes on where it stopped.
+its seeds' networks. Run again, it goes on where it stopped, and arms of former calls stand in the table too.
 
-    python -m benchmarks.network.two_sites OUT                                        # 600 and 90 patients, three seeds: a GPU
-    python -m benchmarks.network.two_sites OUT --patients 60 40 --seeds 1 --epochs 4  # reduced, on CPUs
-    python -m benchmarks.network.two_sites OUT --without-each                         # also the recipe less each ingredient
+    python -m benchmarks.network.two_sites OUT                 # 600 and 90 patients, three seeds: a GPU
+    python -m benchmarks.network.two_sites OUT --without-each  # also the recipe less each ingredient, and with each other one
+    python -m benchmarks.network.two_sites OUT --patients 200 90 --judges 150 --coarser 2 --difficulty 0.25 --epochs 12
+                                                               # reduced, on a CPU
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -46,65 +49,144 @@ SITE_B: Final = {"spacing_mm": 0.06, "gamma": 0.7, "noise": 60.0}
 """What is different at site B: the pixels' spacing, its tone curve's exponent, the spread of its noise in stored values."""
 
 
+ADDED: Final[Mapping[str, Mapping[str, Any]]] = {
+    "mixup": {"augment": {"mixup": 0.2}},
+    "noise": {"augment": {"noise": 0.2}},
+    "drop_views": {"augment": {"drop_views": 0.2}},
+    "drop_breasts": {"augment": {"drop_breasts": 0.2}},
+    "label smoothing": {"labels": {"smoothing": 0.1}},
+    "malignant_weight": {"labels": {"malignant_weight": 2.0}},
+    "best_by loss": {"recipe": {"best_by": "loss"}},
+    "best_of_epochs": {"recipe": {"best_of_epochs": 3}},
+    "plateau": {"recipe": {"schedule": "plateau"}},
+    "ema_decay": {"ema_decay": 0.98},
+    "twice the rate": {"learning_rate": 2},
+    "half the rate": {"learning_rate": 0.5},
+    "a fifth of the rate": {"learning_rate": 0.2},
+    "weak saliency term": {"saliency_weight": 0.1},
+}
+"""What the recipe does not have: what it is tried with, section by section; a rate or weight is a factor on the recipe's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to get a network for site B.
+
+    Attributes:
+        train: The config's section.
+        model: Changes to the sites' network.
+        is_begun: From site A's network.
+    """
+
+    train: Mapping[str, Any]
+    model: Mapping[str, Any] = field(default_factory=dict)
+    is_begun: bool = False
+
+
+Site = tuple[RunConfig, SplitReport]
+
+
 def main() -> None:
     """Draws the two sites, trains every arm, and prints what each is worth."""
     asked = _asked()
     a, b = (_site(asked, name) for name in ("a", "b"))
     arms = dict(_arms(asked))
-    scores: dict[str, list[pd.DataFrame]] = {}
-    for seed in range(asked.seeds):
-        trained_at_a = _trained(asked, "site-a", a, {**arms["recipe"], "seed": seed}, seed)
-        scores.setdefault("site A's, zero-shot", []).append(_judged(asked, "zero-shot", b, trained_at_a, seed))
-        for name, train in arms.items():
-            began = {"start": {"network": trained_at_a.checkpoint_path}} if name.startswith("fine-tuned") else {}
-            trained = _trained(asked, name, b, {**train, **began, "seed": seed}, seed)
-            scores.setdefault(name, []).append(_judged(asked, name, b, trained, seed))
-    print(_table(scores))
+    given = {"epochs": asked.epochs_of_a, "learning_rate": asked.rate_of_a}
+    recipe_a = Arm(train=arms["recipe"].train | {name: value for name, value in given.items() if value is not None})
+    for seed in asked.seeds:
+        at_a, name = seed if asked.networks_of_a is None else seed % asked.networks_of_a, "site A's, zero-shot"
+        trained_at_a = _trained(asked, "site-a", a, recipe_a, at_a)
+        _judged(asked, "site A's, at home", a, recipe_a, trained_at_a, at_a)
+        _judged(asked, name, b, recipe_a, trained_at_a, at_a)
+        for name in asked.at_a:
+            trained, more = _trained(asked, f"site-a {name}", a, arms[name], seed), f", of site A's {asked.patients[0]}"
+            _judged(asked, f"{name}{more}, at home", a, arms[name], trained, seed)
+            _judged(asked, f"{name}{more}, zero-shot", b, arms[name], trained, seed)
+        for name, arm in arms.items():
+            if (asked.only is not None and name not in asked.only) or _scores_path(asked, name, seed).exists():
+                continue
+            begun = {"start": {"network": trained_at_a.checkpoint_path}} if arm.is_begun else {}
+            trained = _trained(asked, name, b, replace(arm, train={**arm.train, **begun}), seed)
+            _judged(asked, name, b, arm, trained, seed)
+    print(_table(asked))
 
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--patients", type=int, nargs=2, default=(600, 90), metavar=("A", "B"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--judges", type=int, default=None, help="Further patients of B, who test; else two fifths of B's do")
+    parser.add_argument("--coarser", type=int, default=1, help="Times the phantoms' pixel spacing: fewer pixels, less detail")
+    parser.add_argument("--seeds", type=int, nargs="*", default=(0, 1, 2))
     parser.add_argument("--epochs", type=int, default=None, help="Instead of the arms' own")
+    parser.add_argument("--epochs-of-a", type=int, default=None, help="Instead of the recipe's own")
+    parser.add_argument("--rate-of-a", type=float, default=None, help="Learning rate instead of the recipe's own")
+    parser.add_argument("--networks-of-a", type=int, default=None, help="So many, shared by the seeds; else one a seed")
     parser.add_argument("--difficulty", type=float, default=0.5)
     parser.add_argument("--resnet18", type=Path, default=None, help="torchvision's ResNet-18: also the arms that begin with it")
-    parser.add_argument("--without-each", action="store_true", help="Also the recipe less each of its ingredients")
+    parser.add_argument("--without-each", action="store_true", help="Also the recipe less each ingredient, and with each other")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=None, help="Of a CPU; another number rounds otherwise")
+    parser.add_argument("--at-a", nargs="*", default=(), help="Names of arms to train at A too, and to judge at both sites")
     parser.add_argument("--only", nargs="*", default=None, help="Names of the arms at B to train")
     return parser.parse_args()
 
 
-def _arms(asked: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and train section of what is trained at B; fine-tuned arms begin with A's network of the same seed."""
-    common = {"device": asked.device, "tracking": {"tensorboard": False}, "keep_checkpoints": 1}
+def _arms(asked: argparse.Namespace) -> Iterator[tuple[str, Arm]]:
+    """Name and settings of what is trained at B; fine-tuned arms begin with A's network of the same seed."""
+    common = {"device": asked.device, "tracking": {"tensorboard": False}, "keep_checkpoints": 1, "num_threads": asked.threads}
     common |= {} if asked.epochs is None else {"epochs": asked.epochs}
     plain = {**yaml.safe_load((CONFIGS / "paper.yaml").read_text())["train"], **common}
     del plain["start"]
     recipe = {**yaml.safe_load((CONFIGS / "small-cohort.yaml").read_text())["train"], **common}
-    parts = {part: {"learning_rate": recipe["learning_rate"] / 4, "frozen_epochs": 1} for part in ("localization", "patches")}
-    arms = {"plain": plain, "recipe": recipe, "fine-tuned": {**recipe, "parts": parts}, "fine-tuned, one rate": recipe}
+    slow = recipe["learning_rate"] / 5
+    parts = {part: {"learning_rate": slow, "frozen_epochs": 1} for part in ("localization", "patches")}
+    yield "plain", Arm(train=plain)
+    yield "recipe", Arm(train=recipe)
+    yield "plain, fine-tuned", Arm(train=plain, is_begun=True)
+    yield "fine-tuned", Arm(train={**recipe, "parts": parts}, is_begun=True)
+    yield "fine-tuned, one rate", Arm(train={**recipe, "learning_rate": slow}, is_begun=True)
     if asked.resnet18 is not None:
         begun = {"start": {"patches": asked.resnet18}}
-        arms |= {"plain, ResNet-18 of a file": {**plain, **begun}, "recipe, ResNet-18 of a file": {**recipe, **begun}}
+        yield "plain, ResNet-18 of a file", Arm(train={**plain, **begun})
+        yield "recipe, ResNet-18 of a file", Arm(train={**recipe, **begun})
     if asked.without_each:
-        arms |= {f"recipe without {name}": train for name, train in _less_one(recipe)}
-    return ((name, train) for name, train in arms.items() if asked.only is None or name in ("recipe", *asked.only))
+        yield from _less_one(plain, recipe)
+        yield from ((f"recipe with {name}", Arm(train=_with(recipe, more))) for name, more in ADDED.items())
+        by_groups = {**recipe, "recipe": {name: value for name, value in recipe["recipe"].items() if name != "batch_norm"}}
+        yield "recipe with normalization: group", Arm(train=by_groups, model={"normalization": "group"})
 
 
-def _less_one(recipe: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name in ("warmup_steps", "ema_decay"):
-        yield name, {key: value for key, value in recipe.items() if key != name}
+def _less_one(plain: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[tuple[str, Arm]]:
+    """Less an ingredient: what plain training has in its place."""
+    for name in ("learning_rate", "batch_exams", "saliency_weight", "warmup_steps", "ema_decay"):
+        if name in recipe:
+            less = {key: value for key, value in recipe.items() if key != name}
+            yield f"recipe without {name}", Arm(train=less | ({name: plain[name]} if name in plain else {}))
+    yield "recipe without augment", Arm(train={key: value for key, value in recipe.items() if key != "augment"})
     for section in ("augment", "recipe"):
         for name in recipe[section]:
-            yield f"{section}.{name}", {
-                **recipe, section: {key: value for key, value in recipe[section].items() if key != name}
-            }  # fmt: skip
+            less = {key: value for key, value in recipe[section].items() if key != name}
+            yield f"recipe without {section}.{name}", Arm(train={**recipe, section: less})
 
 
-def _site(asked: argparse.Namespace, name: str) -> tuple[RunConfig, SplitReport]:
+def _with(recipe: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    joined = deepcopy(dict(recipe))
+    for name, value in more.items():
+        if isinstance(value, Mapping):
+            joined[name] = {**joined.get(name, {}), **value}
+        else:
+            joined[name] = value if name == "ema_decay" else value * joined[name]
+    return joined
+
+
+def _site(asked: argparse.Namespace, name: str) -> Site:
     """A site's store and splits, drawn and brought in if they are not there."""
+    patients, test_fraction = asked.patients[name == "b"], 0.2 if name == "a" else 0.4
+    tuning_fraction, coarser = 0.2 if name == "a" else 0.25, asked.coarser
+    if name == "b" and asked.judges is not None:
+        everybody = patients + asked.judges
+        tuning_fraction, test_fraction, patients = 0.3 * patients / everybody, asked.judges / everybody, everybody
     folder = asked.out / f"site-{name}"
     cohort = folder / "cohort"
     config = RunConfig.model_validate(
@@ -112,7 +194,7 @@ def _site(asked: argparse.Namespace, name: str) -> tuple[RunConfig, SplitReport]
             "name": f"site-{name}",
             "workspace_dir": folder,
             "phantom": {
-                "output_dir": cohort, "patients": asked.patients[name == "b"], "exams_per_patient": [1, 1],
+                "output_dir": cohort, "patients": patients, "exams_per_patient": [1, 1],
                 "image_size_px": [384, 288], "malignant_fraction": 0.4, "benign_fraction": 0.4,
                 "difficulty": asked.difficulty, "seed": int(name == "b"),
             },
@@ -121,11 +203,12 @@ def _site(asked: argparse.Namespace, name: str) -> tuple[RunConfig, SplitReport]
                 "profile": "phantom", "settle_s": 0,
             },
             "preprocess": {
-                "window_px": [384, 256], "erosion_iterations": 10, "crop_buffer_px": 10, "jitter_shift_px": 16,
-                "jitter_size_px": 0, "pixel_spacing_mm": PIXEL_SPACING_MM,
+                "window_px": [384 // coarser, 256 // coarser], "erosion_iterations": 10 // coarser,
+                "crop_buffer_px": 10 // coarser, "jitter_shift_px": 16 // coarser, "jitter_size_px": 0,
+                "pixel_spacing_mm": coarser * PIXEL_SPACING_MM,
             },
-            "model": {"patch_size": [96, 96], "K": 3, "top_t": 0.05, "local_dim": 128},
-            "split": {"tuning_fraction": 0.2, "test_fraction": 0.1 if name == "a" else 0.4},
+            "model": {"patch_size": [96, 96] if coarser == 1 else [64, 64], "K": 3 if coarser == 1 else 2, "top_t": 0.05},
+            "split": {"tuning_fraction": tuning_fraction, "test_fraction": test_fraction},
             "evaluate": {"batch_images": 8},
         }
     )  # fmt: skip
@@ -180,44 +263,67 @@ def _other_machine() -> Iterator[None]:
         yield
 
 
-def _trained(
-    asked: argparse.Namespace, name: str, site: tuple[RunConfig, SplitReport], train: Mapping[str, Any], seed: int
-) -> TrainReport:
+def _trained(asked: argparse.Namespace, name: str, site: Site, arm: Arm, seed: int) -> TrainReport:
     """The arm's network; what is trained already is left as it is."""
-    config, splits = site
-    section = type(config.train).model_validate(train)
-    config = config.model_copy(update={"train": section})
+    config, splits = _of_arm(site, arm, seed)
     request = training_request(config, splits, None, asked.out / "arms" / f"{_slug(name)}-{seed}")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
 
     def say(message: Mapping[str, Any]) -> None:
         if message["kind"] == "epoch":
-            print(name, seed, json.dumps(message["record"])[:160], flush=True)
+            record = message["record"]
+            said = {key: record[key] for key in ("epoch", "train_loss", "tuning_loss", "tuning_malignant_auroc")}
+            print(name, seed, json.dumps(said), flush=True)
 
     run_training(request, say)
-    return training_report(request)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    report = training_report(request)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{name} {seed}: epoch {report.best_epoch} of {len(report.epochs)}, {cpu_s:.0f} s of CPU", flush=True)
+    return report
 
 
-def _judged(
-    asked: argparse.Namespace, name: str, site: tuple[RunConfig, SplitReport], trained: TrainReport, seed: int
-) -> pd.DataFrame:
-    """Scores of site B's test breasts."""
+def _of_arm(site: Site, arm: Arm, seed: int) -> Site:
     config, splits = site
-    here = asked.out / "judged" / f"{_slug(name)}-{seed}"
+    section = type(config.train).model_validate({**arm.train, "seed": seed})
+    return config.model_copy(update={"train": section, "model": config.model.model_copy(update=dict(arm.model))}), splits
+
+
+def _scores_path(asked: argparse.Namespace, name: str, seed: int) -> Path:
+    kept: Path = asked.out / "judged" / name / f"{seed}.csv"
+    return kept
+
+
+def _judged(asked: argparse.Namespace, name: str, site: Site, arm: Arm, trained: TrainReport, seed: int) -> None:
+    """Keeps the scores of the site's test breasts."""
+    path = _scores_path(asked, name, seed)
+    if path.exists():
+        return
+    config, splits = _of_arm(site, arm, seed)
     named = config.evaluate.model_copy(update={"checkpoints": (trained.checkpoint_path,)})
-    config = config.model_copy(
-        update={"workspace_dir": here, "store_dir": Workspace(config.workspace_dir).store_dir, "evaluate": named}
+    here, store = path.with_suffix(""), Workspace(config.workspace_dir).store_dir
+    config = config.model_copy(update={"workspace_dir": here, "store_dir": store, "evaluate": named})
+    table = read_breast_scores(evaluate_network.body(config, splits, None))
+    table.to_csv(path, index=False)
+    print(
+        f"{name} {seed}: {', '.join(f'{finding.value} {_auroc(table, finding.value):.3f}' for finding in FINDINGS)}", flush=True
     )
-    return read_breast_scores(evaluate_network.body(config, splits, None))
 
 
-def _table(scores: Mapping[str, list[pd.DataFrame]]) -> str:
-    """AUROC of each arm's mean score, and its paired difference to plain training from nothing and to zero-shot."""
-    means = {name: _mean(tables) for name, tables in scores.items()}
-    lines = ["| arm | finding | AUROC by seed | less plain | less zero-shot |", "|---|---|---|---|---|"]
-    for name, table in means.items():
+def _table(asked: argparse.Namespace) -> str:
+    """AUROC of each arm's mean score, and its paired difference to plain training, to zero-shot and to the recipe.
+
+    A difference to an arm is taken over the seeds that both have.
+    """
+    scores = dict[str, dict[int, pd.DataFrame]]()
+    for path in sorted((asked.out / "judged").glob("*/*.csv")):
+        scores.setdefault(path.parent.name, {})[int(path.stem)] = pd.read_csv(path)
+    others = ("plain", "site A's, zero-shot", "recipe")
+    lines = ["| arm | finding | AUROC by seed | " + " | ".join(f"less {other}" for other in others) + " |", "|---" * 6 + "|"]
+    for name, of_seed in scores.items():
         for finding in FINDINGS:
-            seeds = ", ".join(f"{_auroc(one, finding.value):.3f}" for one in scores[name])
-            differences = [_difference(table, means.get(other), finding.value) for other in ("plain", "site A's, zero-shot")]
+            seeds = ", ".join(f"{_auroc(one, finding.value):.3f}" for _, one in sorted(of_seed.items()))
+            differences = [_difference(of_seed, scores.get(other, {}), finding.value) for other in others]
             lines.append(f"| {name} | {finding.value} | {seeds} | {' | '.join(differences)} |")
     return "\n".join(lines)
 
@@ -237,12 +343,16 @@ def _auroc(table: pd.DataFrame, finding: str) -> float:
     return float(np.mean(np.sign(positive[:, None] - negative[None]) / 2 + 0.5))
 
 
-def _difference(table: pd.DataFrame, other: pd.DataFrame | None, finding: str) -> str:
-    if other is None:
+def _difference(of_seed: Mapping[int, pd.DataFrame], others: Mapping[int, pd.DataFrame], finding: str) -> str:
+    seeds = sorted(of_seed.keys() & others.keys())
+    if not seeds or of_seed is others:
         return "-"
+    table, other = (_mean([one[seed] for seed in seeds]) for one in (of_seed, others))
     one = next(each for each in FINDINGS if each.value == finding)
     both = [name for name in BREAST if name in table and name in other]
     paired = labelled(table, one, BREAST).merge(other[[*both, f"{finding}_score"]], on=both)
+    if paired.empty:
+        return "-"  # of other patients
     found = paired_difference(paired, paired.assign(score=paired[f"{finding}_score"]), 0.95)
     return "no interval" if found is None else f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
