@@ -93,7 +93,7 @@ def ingest_batch(config: RunConfig, scheduler: str, batch: ShardBatch) -> int:
 
     Raises:
         StoreError: Shards could not be written. Their images stay unsettled, for the retry and for the next run.
-        SourceUnavailable: Too many files cannot be read now; likewise.
+        SourceUnavailable: Too many files cannot be read now, or the store's bucket cannot be asked; likewise.
     """
     store, _ = batches.open_exams(config)
     written, deferred = 0, list[DeferredFile]()

@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from schemas.config.run import RunConfig
-from schemas.errors import StoreError
+from schemas.errors import SourceUnavailable, StoreError
 from schemas.reports.data import ScrubReport
 from tasks.adapters.cluster import Failed, run_all
 from tasks.adapters.inbox.claims import publishable
@@ -17,6 +17,7 @@ from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.store.exam_store import ExamStore, delete_set_aside, open_store, set_aside_unreadable_shards
 from tasks.adapters.store.manifest import published_rows
+from tasks.adapters.store.objects.bucket_store import as_it_lies
 from tasks.adapters.store.verification import Damage, DigestJob, ExpectedImage, find_damage, write_damage_list
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_table
@@ -33,7 +34,7 @@ def read_everything(config: RunConfig, scheduler: str) -> ScrubReport:
     Raises:
         StoreError: There is no store, its ledger cannot be read, or a worker cannot read at all.
     """
-    store = adopted(open_store(Workspace(config.workspace_dir).store_dir))
+    store = as_it_lies(adopted(open_store(Workspace(config.workspace_dir).store_dir)))
     published, awaited, is_ledger_sound = _expected(store)
     images = [*published, *awaited]
     jobs = [
@@ -44,6 +45,8 @@ def read_everything(config: RunConfig, scheduler: str) -> ScrubReport:
     with progress("scrub", len(images), "images") as tracker:
         for done, result in enumerate(run_all(scheduler, find_damage, jobs), start=1):
             if isinstance(result, Failed):
+                if isinstance(result.cause, SourceUnavailable):  # an object store that cannot be asked now
+                    raise result.cause
                 raise StoreError(
                     "The store cannot be read", got=result.error, remedy="see that its disk is there"
                 ) from result.cause

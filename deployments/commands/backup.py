@@ -15,10 +15,10 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, Annotated, BinaryIO, cast
+from typing import IO, Annotated, Any, BinaryIO, cast
 
 import typer
 
@@ -29,7 +29,8 @@ from schemas.reports.report import Report
 from schemas.reports.training import PretrainReport, SearchReport, TrainReport
 from tasks.adapters.inbox.ledger import copy_database
 from tasks.adapters.lock import held_lock
-from tasks.adapters.workspace import UNFINISHED, Workspace, replaced, whole_path
+from tasks.adapters.store.store_settings import bucket_url
+from tasks.adapters.workspace import UNFINISHED, StoreFolder, Workspace, replaced, whole_path
 
 _CHUNK_BYTES = 2**20
 _DIGESTS = "SHA256SUMS.json"
@@ -63,11 +64,12 @@ def backup(workspace: WorkspaceDir, archive: Archive) -> None:
         for name, path in _sources(files, Path(folder)):
             with path.open("rb") as source:
                 digests[name] = _add(tar, name, source)
-        content = {"holds": sorted(digests), "not_in_it": list(_LEFT_OUT)}
+        left_out = _left_out(files.store)
+        content = {"holds": sorted(digests), "not_in_it": left_out}
         digests[_CONTENT] = _add(tar, _CONTENT, io.BytesIO(json.dumps(content, indent=1).encode()))
         _add(tar, _DIGESTS, io.BytesIO(json.dumps(digests).encode()))
     typer.echo(f"{archive}: {_in_words(digests)}. It holds the pseudonym key: keep it as secret as the key.")
-    _say_what_is_left_out()
+    _say_what_is_left_out(left_out)
 
 
 def restore(archive: Archive, workspace: WorkspaceDir) -> None:
@@ -76,15 +78,20 @@ def restore(archive: Archive, workspace: WorkspaceDir) -> None:
     Images whose pixels are not on the disk are read again by the next ingest, into the same rows. What was written after the
     backup is ingested again too.
     """
+    from tasks.adapters.store.objects.bucket_store import leased  # late: pandas takes a second
+
     files = Workspace(whole_path(workspace))
     if (address := running_server(files.server_dir)) is not None:
         raise StoreError("The workspace's server is running", got=address, remedy="stop `mammo serve` and other commands first")
-    with held_lock(files.store_dir, purpose="restore"), _opened(archive) as tar:
+    with ExitStack() as held:
+        held.enter_context(held_lock(files.store_dir, purpose="restore"))
+        tar = held.enter_context(_opened(archive))
         names = _checked(tar, archive) - {_WITHDRAWN}
         _refuse_other_pixels(tar, files)
         _keep_withdrawals(tar, files)
         if any(files.prediction_log_dir.glob("log-*")):  # what was said since the backup was said
             names -= {name for name in names if name.startswith(f"{files.prediction_log_dir.name}/")}
+        held.enter_context(leased(files.store, _url_of(tar, files), purpose="restore"))
         for entry in tar.getmembers():
             if entry.name in names:
                 path = files.root / entry.name
@@ -95,7 +102,7 @@ def restore(archive: Archive, workspace: WorkspaceDir) -> None:
         again, images = _mark_what_is_not_there(files)
     typer.echo(f"Restored {_in_words(dict.fromkeys(names, ''))} into {workspace}.")
     typer.echo(f"{again} of {images} images must be read again: run `mammo ingest`, then `mammo scrub`.")
-    _say_what_is_left_out()
+    _say_what_is_left_out(_left_out(files.store))
 
 
 # ------------------------------------------------------------------------------------------------------- what is in it
@@ -172,8 +179,15 @@ def _in_words(names: Mapping[str, str]) -> str:
     return ", ".join(name for name in names if name not in (_CONTENT, _DIGESTS))
 
 
-def _say_what_is_left_out() -> None:
-    for line in _LEFT_OUT:
+def _left_out(store: StoreFolder) -> list[str]:
+    """What an archive does not hold; pixels in a bucket stay where they are."""
+    if not (url := bucket_url(store)):
+        return list(_LEFT_OUT)
+    return [f"pixels: they stay at {url}, `mammo scrub` compares them; keep that bucket by its own means", *_LEFT_OUT[1:]]
+
+
+def _say_what_is_left_out(lines: Iterable[str]) -> None:
+    for line in lines:
         typer.echo(f"  not in it: {line}")
 
 
@@ -239,14 +253,23 @@ def _refuse_other_pixels(tar: tarfile.TarFile, files: Workspace) -> None:
     """Before anything is replaced: pixels that lie in the workspace must be of the archive's store."""
     from tasks.adapters.store.parts import require_arrays  # late: zarr and pandas take a second
 
-    if not files.store.pixels_dir.exists():
-        return
+    settings = _settings_of(tar, files)
+    if files.store.pixels_dir.exists() and settings:
+        require_arrays(files.store, str(settings.get("store_id", "")))
+
+
+def _settings_of(tar: tarfile.TarFile, files: Workspace) -> dict[str, Any]:
+    """The archive's ``store.json``; empty where it holds none."""
     try:
         name = files.store.settings_path.relative_to(files.root).as_posix()
-        store_id = str(json.loads(_content(tar, tar.getmember(name)).read()).get("store_id", ""))
+        settings: dict[str, Any] = json.loads(_content(tar, tar.getmember(name)).read())
     except KeyError:
-        return
-    require_arrays(files.store, store_id)
+        return {}
+    return settings
+
+
+def _url_of(tar: tarfile.TarFile, files: Workspace) -> str:
+    return str(_settings_of(tar, files).get("url", ""))
 
 
 def _keep_withdrawals(tar: tarfile.TarFile, files: Workspace) -> None:
@@ -271,11 +294,13 @@ def _mark_what_is_not_there(files: Workspace) -> tuple[int, int]:
     from tasks.adapters.inbox.store_ledger import StoreLedger
     from tasks.adapters.pages.withdrawn import finish_withdrawals
     from tasks.adapters.store.exam_store import is_written, make_arrays, open_store
-    from tasks.adapters.store.store_settings import read_settings
+    from tasks.adapters.store.store_settings import objects_of, read_settings
 
     if not files.store.settings_path.exists():
         return 0, 0
     settings = read_settings(files.store)
+    if settings.url:
+        objects_of(files.store, settings.url).take_over()
     if not files.store.pixels_dir.exists():
         make_arrays(files.store, settings)
     finish_withdrawals(files)

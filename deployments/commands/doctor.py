@@ -82,6 +82,7 @@ def examine(config: RunConfig | None) -> Iterator[Complaint]:
         yield from _folders(config)
         yield from _bucket(config)
         yield from _extra(config)
+        yield from _bucket(config)
         yield from _other_systems(config)
         yield from devices_as_they_began(config)
         yield from synthetic_exam_came_out(config)
@@ -296,6 +297,25 @@ def _extra(config: RunConfig) -> Iterator[Complaint]:
         yield Complaint(check="dask", is_well=True, found=f"{dask.kind}: the extra is installed")
     except ConfigError as missing:
         yield Complaint(check="dask", is_well=False, found=str(missing), remedy=f"pip install 'mammography-gmic[{dask.kind}]'")
+
+
+def _bucket(config: RunConfig) -> Iterator[Complaint]:
+    """The object store of the exam store, asked for what a writer asks, and for what a reader does."""
+    from tasks.adapters.store.store_settings import objects_of
+
+    store = Workspace(config.workspace_dir).store
+    try:
+        if config.ingest.store:
+            objects_of(store, config.ingest.store).require_conditions()
+            yield Complaint(check="store", is_well=True, found=f"{config.ingest.store} answers, and keeps two writers apart")
+        if isinstance(config.store_dir, str):
+            holds = objects_of(store, config.store_dir).is_store()
+            remedy = "" if holds else "run mammo ingest with this address as ingest.store first, or correct store_dir"
+            found = f"{config.store_dir} answers, and {'holds a store' if holds else 'holds no store'}"
+            yield Complaint(check="store", is_well=holds, found=found, remedy=remedy)
+    except MammoError as silent:
+        remedy = "see docs/how-to/scale-out.md: the address, AWS_ENDPOINT_URL, and who we are there"
+        yield Complaint(check="store", is_well=False, found=str(silent), remedy=remedy)
 
 
 def _other_systems(config: RunConfig) -> Iterator[Complaint]:

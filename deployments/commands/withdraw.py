@@ -67,11 +67,16 @@ def _withdraw(run: RunConfig, given: Sequence[str], whole: str | None, said_by: 
     from tasks.adapters.inbox.withdrawals.targets import images_of
     from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal, add_to_log
     from tasks.adapters.pages.withdrawn import finish_withdrawals, require_nobody_reads
+    from tasks.adapters.store.objects.bucket_store import leased
 
     workspace = Workspace(run.workspace_dir)
     if (address := running_server(workspace.server_dir)) is not None:
         raise StoreBusy("The workspace's server is running", got=address, remedy="stop `mammo serve` and other commands first")
-    with held_lock(workspace.store_dir, purpose="withdraw"), without_readers(workspace.root, purpose="withdraw"):
+    with (
+        held_lock(workspace.store_dir, purpose="withdraw"),
+        leased(workspace.store, run.ingest.store, purpose="withdraw"),
+        without_readers(workspace.root, purpose="withdraw"),
+    ):
         require_nobody_reads(workspace)
         finish_withdrawals(workspace, is_read=False)  # what an earlier one left to do
         targets = _meant(run, given, whole)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.config.evaluation import (
     AcceptanceConfig,
@@ -129,6 +129,14 @@ class RunConfig(Config):
         if isinstance(model, Mapping):
             model = {"image_size": window_px, **model}
         return {**given, "model": model}
+
+    @field_validator("store_dir")
+    @classmethod
+    def _address_is_whole(cls, value: str | Path | None) -> str | Path | None:
+        """What is no address would be a folder of that name."""
+        if isinstance(value, Path) and value.parts[:1] == ("s3:",):
+            raise ValueError("an address is s3://bucket/prefix, without a user and password")
+        return value
 
     @model_validator(mode="after")
     def _window_is_network_input(self) -> RunConfig:

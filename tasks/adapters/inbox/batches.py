@@ -323,12 +323,13 @@ def not_inspected(failed: Failed[HeaderJob]) -> StoreError:
     )
 
 
-def not_written(failed: Sequence[Failed[ShardJob]], shards: int) -> StoreError:
+def not_written(failed: Sequence[Failed[ShardJob]], shards: int) -> MammoError:
     """What to raise where shards cannot be written for a reason of ours."""
-    return StoreError(
+    is_away = all(isinstance(one.cause, SourceUnavailable) for one in failed)  # an object store that cannot be asked now
+    return (SourceUnavailable if is_away else StoreError)(
         f"{len(failed)} of {shards} shards could not be written",
         got=failed[0].error,
-        remedy="see that the store's disk is there and has room, then run again; finished shards are kept",
+        remedy="see that the store's disk or object store is there and has room, then run again; finished shards are kept",
     )
 
 

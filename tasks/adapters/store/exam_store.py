@@ -135,6 +135,8 @@ def create_store(
     if is_unmade(files):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with making(files):
+            if wanted.url:
+                objects_of(files, wanted.url).require_conditions()
             claim_address(files, wanted)
             make_arrays(files, wanted)
             make_ledger(files.ledger_path, wanted.store_id)

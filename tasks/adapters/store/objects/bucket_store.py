@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+from uuid import uuid4
 
 from schemas.config.ingest import StoreCacheConfig
 from schemas.config.run import RunConfig
@@ -71,6 +72,11 @@ def leased(files: StoreFolder, url: str = "", *, purpose: str, wait_s: float = 0
     from tasks.adapters.store.objects.lease import held_lease  # late: the client is an extra
 
     return held_lease(address, purpose=purpose, wait_s=wait_s)
+
+
+def as_it_lies(store: ExamStore) -> ExamStore:
+    """The store as whoever looks for damage reads it: no copy, and no index that was read before, stands for what is there."""
+    return replace(store, cache_dir=None, seen=uuid4().hex) if store.url else store
 
 
 def forget_copies(store: ExamStore) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from schemas.errors import StoreError
 from schemas.layout import LESION_MASK, PIXELS
@@ -39,6 +40,29 @@ class PublishedObjects:
     def manifest_tag(self) -> str:
         """Entity tag of the manifest that this folder last saw or put there; "" = none."""
         return str(self._known(self._files.manifest_path).get("etag", ""))
+
+    def require_conditions(self) -> None:
+        """Tries that a put on a condition is refused where that does not hold: all that keeps two writers apart hangs on it.
+
+        Raises:
+            StoreError: The server takes no notice of conditions.
+        """
+        key = f"condition-{uuid4().hex}"
+        try:
+            etag = self._bucket.put(key, b"1", is_new=True)
+            for condition in ({"is_new": True}, {"instead_of": f'"{"0" * len(etag.strip(chr(34)))}"'}):
+                try:
+                    self._bucket.put(key, b"2", **condition)
+                except PutLost:
+                    continue
+                raise StoreError(
+                    f"The object store of {self._url} takes no notice of conditions of a put",
+                    expected="If-None-Match and If-Match, by which two writers are kept apart",
+                    got="an object that was replaced all the same",
+                    remedy="use a server that knows them (docs/how-to/scale-out.md names some)",
+                )
+        finally:
+            self._bucket.delete(key)
 
     def put(self, path: Path, content: Path | bytes | None = None) -> None:
         """Makes a file's content that of its object; of one that is there already nothing is sent.
@@ -85,13 +109,23 @@ class PublishedObjects:
         for path in reversed(list(self._array_files())):
             self.put(path)
 
+    def is_store(self) -> bool:
+        """True if a store is there."""
+        return self._bucket.head(self._key(self._files.settings_path)) is not None
+
     def take_over(self) -> None:
-        """Takes what is there for seen: a person has decided that this workspace is the one that publishes from now on."""
+        """Takes what is there for seen: a person has decided that this workspace is the one that publishes from now on.
+
+        What describes the arrays is fetched where it is not here.
+        """
         self._state.clear()
         for path in (self._files.settings_path, self._files.manifest_path, *self._array_files(), *self._lists()):
             there = self._bucket.head(self._key(path))
             if there is not None:
                 self._state[self._key(path)] = {"etag": there.etag}
+        for path in self._array_files():
+            if not path.exists():
+                self._fetch(path)
         self._write()
 
     def fetch(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,19 +14,27 @@ import numpy as np
 import pytest
 from pytest import MonkeyPatch
 
+from deployments.commands import doctor
+from deployments.commands.backup import backup, restore
 from flows.ingest import ingest_steps
 from mammo_tests.object_store import BUCKET, ENVIRONMENT
 from mammo_tests.plain_tasks import PlainSubmit
 from schemas.config.run import RunConfig
 from schemas.errors import StoreBusy, StoreError
 from schemas.layout import LESION_MASK, PIXELS
-from tasks.adapters.buckets.bucket import bucket_at
+from schemas.reports.data import ScrubReport
+from tasks.adapters.buckets.bucket import Bucket, bucket_at
+from tasks.adapters.cluster import open_cluster
 from tasks.adapters.inbox.publishing.elsewhere import published_elsewhere
-from tasks.adapters.store.exam_store import ExamStore, open_store, read_row
+from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal, add_to_log
+from tasks.adapters.pages.withdrawn import finish_withdrawals
+from tasks.adapters.store.exam_store import SET_ASIDE, ExamStore, bucket_shards, open_store, read_row
 from tasks.adapters.store.manifest import lines_of, publish, published_rows, read_manifest
+from tasks.adapters.store.objects.bucket_shards import shard_key
 from tasks.adapters.store.objects.bucket_store import held_store, mirrored_url, store_of_run
 from tasks.adapters.store.objects.lease import held_lease
 from tasks.adapters.workspace import Workspace
+from tasks.scrub import after_repair, mark_damaged, read_everything
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -146,3 +155,86 @@ def test_a_second_machines_ingest_is_refused(ingested: Any, s3: str) -> None:
     assert refused.value.exit_code == 75
     with held_store(config, purpose="test"):
         pass
+
+
+def looked_through(config: RunConfig) -> ScrubReport:
+    """What scrub says of a store, by a thread of this process."""
+    with open_cluster(config.ingest.dask, files=1) as scheduler:
+        return read_everything.fn(config, scheduler)
+
+
+def test_damage_in_the_bucket_is_found_and_mended(ingested: Any, s3: str) -> None:
+    """A flipped bit, an index that is none, and a mask's shard that is gone, although copies of all lie in the cache."""
+    config: RunConfig = ingested[1][0]
+    store = store_of_run(config)
+    before, bucket = read_manifest(store), bucket_at(store.url)
+    assert all(read_row(store, row).any() for row in before["row"]) and looked_through(config).damaged_image_ids == ()
+    masked_shard = int(before.loc[before["has_lesion_mask"], "row"].iloc[0]) // store.rows_per_shard
+    for shard, place in ((0, 20), (1, -1)):
+        content = bytearray(bucket.get(shard_key(PIXELS, shard))[0])
+        content[place] ^= 1
+        bucket.put(shard_key(PIXELS, shard), bytes(content))
+    bucket.delete(shard_key(LESION_MASK, masked_shard))
+    found = looked_through(config)
+    assert len(found.damaged_image_ids) >= 5 and found.images_read == 8
+    mark_damaged.fn(config, found)
+    assert any(key.endswith(SET_ASIDE) for _, key in bucket_shards(store).keys(PIXELS))
+    ingest_steps(config, submit=PlainSubmit())
+    again = after_repair.fn(found, looked_through(config))
+    assert (again.damaged_image_ids, again.images_lost) == ((), 0) and read_manifest(store).equals(before)
+    assert not any(key.endswith(SET_ASIDE) for _, key in bucket_shards(store).keys(PIXELS))
+
+
+def test_what_is_withdrawn_is_in_no_object_and_no_copy_and_a_backup_brings_the_rest_back(
+    ingested: Any, s3: str, tmp_path: Path
+) -> None:
+    """Its bytes leave the bucket and the cache; from a backup the workspace goes on elsewhere without reading a file again."""
+    config: RunConfig = ingested[1][0]
+    workspace, store = Workspace(config.workspace_dir), store_of_run(config)
+    line = next(line for line in lines_of(read_manifest(store)) if line["has_lesion_mask"])
+    row, bucket = int(line["row"]), bucket_at(store.url)
+    stored = [bucket_shards(replace(store, cache_dir=None)).chunk(name, row) for name in (PIXELS, LESION_MASK)]
+    read_row(store, row)
+    backup(workspace.root, tmp_path / "archive.tar")
+    gone = Withdrawal(
+        name=line["image_id"],
+        names=(line["image_id"],),
+        reason="test",
+        withdrawn_by="test",
+        withdrawn_utc="2026-01-01T00:00:00+00:00",
+    )
+    add_to_log(workspace.store, [gone])
+    finish_withdrawals(workspace)
+    contents = [bucket.get(one.key)[0] for one in bucket.listed()]
+    contents += [path.read_bytes() for path in workspace.store_cache_dir.rglob("*") if path.is_file()]
+    assert all(chunk is not None and all(chunk not in content for content in contents) for chunk in stored)
+    assert len(published_rows(open_store(workspace.store_dir))) == 7
+
+    (tmp_path / "withdrawn").write_bytes(workspace.store.withdrawn_path.read_bytes())
+    elsewhere = Workspace(tmp_path / "restored")
+    elsewhere.store_dir.mkdir(parents=True)
+    shutil.copy(tmp_path / "withdrawn", elsewhere.store.withdrawn_path)
+    restore(tmp_path / "archive.tar", elsewhere.root)
+    again = config.model_copy(update={"workspace_dir": elsewhere.root})
+    assert looked_through(again).damaged_image_ids == () and len(published_rows(store_of_run(again))) == 7
+    assert ingest_steps(again, submit=PlainSubmit()).images_new == 0
+    lines = lines_of(read_manifest(open_store(workspace.store_dir)))
+    publish(open_store(elsewhere.store_dir), lines[1:], [])
+    with pytest.raises(StoreError, match="Another workspace publishes at"):
+        publish(open_store(workspace.store_dir), lines, [])
+
+
+def test_the_doctor_asks_the_object_store(ingested: Any, reader: RunConfig, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that answers, one without a store, and a server that takes no notice of conditions."""
+
+    def said(config: RunConfig) -> list[tuple[bool, str]]:
+        return [(one.is_well, one.found) for one in doctor.examine(config) if one.check == "store"]
+
+    writer: RunConfig = ingested[1][0]
+    assert said(writer) == [(True, f"{writer.ingest.store} answers, and keeps two writers apart")]
+    assert said(reader) == [(True, f"{reader.store_dir} answers, and holds a store")]
+    assert [well for well, _ in said(reader.model_copy(update={"store_dir": f"{reader.store_dir}-none"}))] == [False]
+    put = Bucket.put
+    monkeypatch.setattr(Bucket, "put", lambda self, key, content, **condition: put(self, key, content))
+    [(is_well, found)] = said(writer)
+    assert not is_well and "takes no notice of conditions" in found
