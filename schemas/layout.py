@@ -14,6 +14,10 @@ The writer makes its table from ``MANIFEST_COLUMNS`` and the data checks are gen
       ledger.sqlite             what was seen, where it went; the truth for resuming
       store.json                layout version, canvas, preprocessing, pseudonym key id, store id, terms of its data
       lock                      held by the one writer
+      objects.json              entity tags of the objects that this folder has seen; only of a store in a bucket
+
+Of a store in a bucket (``ingest.store``) the arrays' shards lie there alone, and manifest, ``store.json`` and the two lists of
+patients there too, under these names.
 
 Arrays, ledger, manifest and the key file carry the id that ``store.json`` names: parts of two stores are never read together.
 """
