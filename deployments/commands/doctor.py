@@ -82,7 +82,7 @@ def examine(config: RunConfig | None) -> Iterator[Complaint]:
         yield from _folders(config)
         yield from _bucket(config)
         yield from _extra(config)
-        yield from _bucket(config)
+        yield from _object_store(config)
         yield from _other_systems(config)
         yield from devices_as_they_began(config)
         yield from synthetic_exam_came_out(config)
@@ -299,7 +299,7 @@ def _extra(config: RunConfig) -> Iterator[Complaint]:
         yield Complaint(check="dask", is_well=False, found=str(missing), remedy=f"pip install 'mammography-gmic[{dask.kind}]'")
 
 
-def _bucket(config: RunConfig) -> Iterator[Complaint]:
+def _object_store(config: RunConfig) -> Iterator[Complaint]:
     """The object store of the exam store, asked for what a writer asks, and for what a reader does."""
     from tasks.adapters.store.store_settings import objects_of
 
