@@ -31,6 +31,8 @@ for _name, _value in (PREFECT_DEFAULTS | THREADS_SLEEP_SOON | {"OMP_NUM_THREADS"
 MakeConfig = Callable[..., RunConfig]
 
 TINY_PX = (384, 288)
+FILES_OF_COHORT = 34
+"""What ``make_config`` lets a run bring in by itself: Dask workers take seconds to start, and have tests of their own."""
 
 LONGEST_FIRST = (
     "flows/test_pipeline.py",
@@ -178,7 +180,7 @@ def make_config() -> MakeConfig:
                 "profile": "phantom",
                 "settle_s": 0,
                 "exams_per_shard": 1,
-                "dask": {"kind": "local", "n_workers": 2},
+                "dask": {"kind": "local", "n_workers": 2, "files_without_workers": FILES_OF_COHORT},
             },
             "preprocess": {
                 "window_px": (384, 256),

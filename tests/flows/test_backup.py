@@ -26,7 +26,6 @@ pytestmark = pytest.mark.e2e
 
 MakeConfig = Callable[..., RunConfig]
 Mammo = Callable[..., Any]
-ONE_WORKER = {"ingest.dask": {"kind": "local", "n_workers": 1}}
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "restore-on-another-machine.md"
 
 
@@ -40,7 +39,7 @@ def test_a_workspace_is_restored_on_another_machine(
 ) -> None:
     """Another place for all: same rows, pseudonyms, pixels, splits and numbers; the training is finished before."""
     old, new = tmp_path / "old", tmp_path / "new"
-    changes = {**ONE_WORKER, "train.epochs": 1, "train.negatives_shortfall": 1.0}
+    changes = {"train.epochs": 1, "train.negatives_shortfall": 1.0}
     configs = {}
     for place in (old, new):
         configs[place] = place / "config.yaml"
@@ -83,7 +82,7 @@ def test_an_archive_says_what_it_holds(tmp_path: Path, two_exams: Path, make_con
     """Splits are in it, pixels are not, and it says both. Without its files an image waits unpublished, and is not lost."""
     workspace, archive = tmp_path / "workspace", tmp_path / "day.tar"
     config = tmp_path / "config.yaml"
-    config.write_text(make_config(workspace, two_exams, **ONE_WORKER).model_dump_json())
+    config.write_text(make_config(workspace, two_exams).model_dump_json())
     assert mammo("ingest", config).code == 0
     splits = Workspace(workspace).splits_path
     splits.parent.mkdir()
@@ -115,7 +114,7 @@ def test_nothing_in_a_workspace_can_be_read_by_others(
 ) -> None:
     """Whatever the umask of the shell: store, history, reports, archive and what is restored are the owner's."""
     config = tmp_path / "config.yaml"
-    config.write_text(make_config(tmp_path / "workspace", two_exams, **ONE_WORKER).model_dump_json())
+    config.write_text(make_config(tmp_path / "workspace", two_exams).model_dump_json())
     before = os.umask(0)
     try:
         for command in (("ingest", config), ("backup", tmp_path / "workspace", tmp_path / "day.tar")):
@@ -147,7 +146,7 @@ def test_pixels_of_another_store_are_not_mixed_with_a_backup(
     """Refused before anything is replaced."""
     configs = {}
     for name in ("ours", "theirs"):
-        made = make_config(tmp_path / name, two_exams, **ONE_WORKER)
+        made = make_config(tmp_path / name, two_exams)
         configs[name] = tmp_path / f"{name}.yaml"
         configs[name].write_text(made.model_dump_json())
         assert mammo("ingest", configs[name]).code == 0

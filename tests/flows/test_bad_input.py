@@ -36,7 +36,6 @@ def write_config(tmp_path: Path, make_config: MakeConfig) -> Callable[..., Path]
 
     def write(cohort: Path, **changes: object) -> Path:
         path = tmp_path / "config.yaml"
-        changes = {"ingest.dask": {"kind": "local", "n_workers": 1}, **changes}
         path.write_text(make_config(tmp_path / "workspace", cohort, **changes).model_dump_json())
         return path
 

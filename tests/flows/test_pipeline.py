@@ -334,7 +334,7 @@ def test_new_exams_extend_the_store_and_leave_old_shards_alone(
     source = tmp_path / "cohort"
     exams = sorted(path for path in (cohort_dir / "dicom").iterdir() if path.is_dir())
     shutil.copytree(cohort_dir, source, ignore=shutil.ignore_patterns(*(exam.name for exam in exams[3:]), "CANARY-*"))
-    config = make_config(tmp_path / "workspace", source, **{"ingest.dask": {"kind": "local", "n_workers": 1}})
+    config = make_config(tmp_path / "workspace", source)
     assert run_flow(ingest, config).report.images_new == 12
     old = shard_states(config)
     assert len(old) == 3
@@ -409,7 +409,8 @@ def resumed(
     workspace = tmp_path_factory.mktemp("killed")
     # The same pseudonyms as the uninterrupted run, so that the same exams make the same batches.
     shutil.copy2(config.workspace_dir / "pseudonym.key", workspace)
-    killed = make_config(workspace, cohort_dir, name="killed")
+    # With Dask workers, which end with it too.
+    killed = make_config(workspace, cohort_dir, name="killed", **{"ingest.dask": {"kind": "local", "n_workers": 2}})
     config_path = tmp_path_factory.mktemp("configs") / "killed.yaml"
     config_path.write_text(killed.model_dump_json())
     facts = {}

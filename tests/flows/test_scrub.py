@@ -28,8 +28,7 @@ def test_damage_is_found_repaired_and_what_cannot_be_is_unpublished(
     exams = sorted(path for path in (cohort_dir / "dicom").iterdir() if path.is_dir())
     shutil.copytree(cohort_dir, cohort, ignore=shutil.ignore_patterns(*(exam.name for exam in exams[2:]), "CANARY-*"))
     config = tmp_path / "config.yaml"
-    changes = {"ingest.dask": {"kind": "local", "n_workers": 1}}
-    config.write_text(make_config(workspace, cohort, **changes).model_dump_json())
+    config.write_text(make_config(workspace, cohort).model_dump_json())
     first = json.loads(mammo("ingest", config, "--json").stdout)
     shards = workspace / "exam_store" / "pixels.zarr" / "pixels" / "c"
     flipped = bytearray((shards / "0" / "0" / "0").read_bytes())

@@ -71,7 +71,6 @@ def test_no_name_of_a_path_is_kept_or_said(
         "ingest.labels_csv": None,
         "ingest.masks_dir": None,
         "ingest.max_failed_fraction": 1.0,
-        "ingest.dask": {"kind": "local", "n_workers": 1},
     }
     path = tmp_path / "config.yaml"
     path.write_text(make_config(tmp_path / "workspace", source_dir.parent, **changes).model_dump_json())

@@ -27,7 +27,6 @@ def test_an_exam_of_the_wrong_patient_is_withdrawn(
         line.split()[1:] for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines() if line
     ]
     changes = {
-        "ingest.dask": {"kind": "local", "n_workers": 1},
         "ingest.labels_csv": None,
         "ingest.masks_dir": None,
         "ingest.max_withdrawn_fraction": 0.0,
