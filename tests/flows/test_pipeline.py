@@ -409,8 +409,8 @@ def resumed(
     workspace = tmp_path_factory.mktemp("killed")
     # The same pseudonyms as the uninterrupted run, so that the same exams make the same batches.
     shutil.copy2(config.workspace_dir / "pseudonym.key", workspace)
-    # With Dask workers, which end with it too.
-    killed = make_config(workspace, cohort_dir, name="killed", **{"ingest.dask": {"kind": "local", "n_workers": 2}})
+    # With a Dask worker, which ends with it too.
+    killed = make_config(workspace, cohort_dir, name="killed", **{"ingest.dask": {"kind": "local", "n_workers": 1}})
     config_path = tmp_path_factory.mktemp("configs") / "killed.yaml"
     config_path.write_text(killed.model_dump_json())
     facts = {}
