@@ -86,6 +86,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+UNUSED_SERVICES = dict.fromkeys(
+    (
+        f"PREFECT_SERVER_SERVICES_{name}_ENABLED"
+        for name in ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "FOREMAN")
+    ),
+    "false",
+)
+"""Each looks into the database every few seconds while the server lives; what they do is tried on servers of a test's own."""
+
+
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API address of a real server with its own home; this process's flows go to it."""
@@ -96,6 +106,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ.pop("PREFECT_API_URL", None)
     os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("no-profile"))  # not the developer's own profiles.toml
     home = tmp_path_factory.mktemp("server")
+    os.environ.update(UNUSED_SERVICES)
     try:
         with (
             prefect_server(home) as address,
@@ -109,6 +120,8 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 }
             ),
         ):
+            for name in UNUSED_SERVICES:
+                del os.environ[name]  # a server that a test starts has them all
             yield f"{address}/api"
     finally:
         os.environ.clear()
