@@ -85,8 +85,8 @@ def main() -> None:
     try:
         assert serving.stdout is not None
         environment = {
-            **os.environ, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{serving.stdout.readline().strip()}", "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none",
+            **os.environ, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{serving.stdout.readline().strip()}",
+            "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none",
         }  # fmt: skip
         print("| row | objects | seconds | CPU s | peak MiB |\n|---|---|---|---|---|")
         for name, work in ROWS.items():
