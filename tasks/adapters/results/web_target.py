@@ -20,6 +20,10 @@ _MAYBE_THE_MEDIUM: Final = (406, 415)
 _LONGEST_ANSWER_S: Final = 60.0
 
 
+class _MaybeItsSyntax(NotStored):
+    """Refused for what may be the transfer syntax."""
+
+
 class WebTarget:
     """Sends to one server over connections that are open."""
 
@@ -42,25 +46,31 @@ class WebTarget:
             PeerUnavailable: It cannot take anything now.
             PeerRefused: It does not accept us.
         """
-        if not self._is_stored(made, made.content, is_last=False):
+        try:
+            self._send(made, made.content)
+        except _MaybeItsSyntax:
             plain = made.uncompressed()
-            self._is_stored(made, made.content if plain is None else plain, is_last=True)
+            if plain is None:
+                raise
+            try:
+                self._send(made, plain)
+            except _MaybeItsSyntax as refused:
+                raise NotStored(
+                    f"Sent as it is and uncompressed: {refused}".rstrip("."),
+                    remedy="have Explicit VR Little Endian taken there, or leave the kind out of pacs.results.kinds",
+                ) from refused
 
-    def _is_stored(self, made: ResultObject, content: bytes, *, is_last: bool) -> bool:
-        """False if it may be stored in another transfer syntax."""
+    def _send(self, made: ResultObject, content: bytes) -> None:
         status, answer = send_object(self._client, f"/studies/{made.study_uid}", content)
         said = _said(answer)
         for failure in _items(said, _FAILED):
             if _value(failure, _REFERENCED) == made.uid:
                 reason = _value(failure, _REASON)
-                if not is_last and reason in _MAYBE_THE_SYNTAX:
-                    return False
-                raise NotStored("The server did not store an object", got=f"{made.kind.value}, failure {_hexadecimal(reason)}")
-        if made.uid in {_value(one, _REFERENCED) for one in _items(said, _STORED)}:
-            return True
-        if not is_last and status in _MAYBE_THE_MEDIUM:
-            return False
-        raise NotStored("The server does not say that it stored an object", got=f"{made.kind.value}, HTTP status {status}")
+                kind = _MaybeItsSyntax if reason in _MAYBE_THE_SYNTAX else NotStored
+                raise kind("The server did not store an object", got=f"{made.kind.value}, failure {_hexadecimal(reason)}")
+        if made.uid not in {_value(one, _REFERENCED) for one in _items(said, _STORED)}:
+            kind = _MaybeItsSyntax if status in _MAYBE_THE_MEDIUM else NotStored
+            raise kind("The server does not say that it stored an object", got=f"{made.kind.value}, HTTP status {status}")
 
     def prove(self, made: ResultObject) -> str:
         """Reads an object back: "stored" is no proof, for another content under a known UID is answered so and dropped.

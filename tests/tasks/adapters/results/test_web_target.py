@@ -99,7 +99,13 @@ def test_any_other_answer_is_a_failure_that_says_why(
 
 @pytest.mark.parametrize(("status", "tag", "reason"), [(409, FAILED, 0xC122), (409, FAILED, 0xC000), (415, "", None)])
 def test_a_server_that_refuses_the_transfer_syntax_is_sent_it_uncompressed(
-    saliency: ResultObject, target: WebTarget, server: Between, status: int, tag: str, reason: int | None
+    saliency: ResultObject,
+    made: ResultObject,
+    target: WebTarget,
+    server: Between,
+    status: int,
+    tag: str,
+    reason: int | None,
 ) -> None:
     """The same object, once; and if that is refused too, the last reason is told. What has no such syntax is sent once."""
     sent: list[bytes] = []
@@ -115,9 +121,15 @@ def test_a_server_that_refuses_the_transfer_syntax_is_sent_it_uncompressed(
     assert len(sent) == 2 and saliency.content in sent[0]
     assert plain is not None and plain in sent[1] and saliency.is_in(plain)
     assert pydicom.dcmread(io.BytesIO(plain)).file_meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
-    with pytest.raises(NotStored, match=r"failure 0xc|HTTP status 415"):
+    with pytest.raises(NotStored, match=r"as it is and uncompressed.*(failure 0xc|HTTP status 415).*Little Endian taken there"):
         target.store(saliency)
     assert len(sent) == 4
+    server.fault_of = lambda method, path, body: (
+        sent.append(body) or answering(status, tag, made.uid, reason)(method, path, body)
+    )
+    with pytest.raises(NotStored, match=r"failure 0xc|HTTP status 415"):
+        target.store(made)
+    assert len(sent) == 5
 
 
 def test_a_server_that_breaks_off_is_another_matter(made: ResultObject, target: WebTarget, server: Between) -> None:
