@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from schemas.config.run import RunConfig
-from schemas.errors import SourceUnavailable, StoreError
+from schemas.errors import StoreError
 from schemas.reports.data import ScrubReport
 from tasks.adapters.cluster import Failed, run_all
 from tasks.adapters.inbox.claims import publishable
@@ -18,7 +18,7 @@ from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.store.exam_store import ExamStore, delete_set_aside, open_store, set_aside_unreadable_shards
 from tasks.adapters.store.manifest import published_rows
 from tasks.adapters.store.objects.bucket_store import as_it_lies
-from tasks.adapters.store.verification import Damage, DigestJob, ExpectedImage, find_damage, write_damage_list
+from tasks.adapters.store.verification import Damage, DigestJob, ExpectedImage, cannot_be_read, find_damage, write_damage_list
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_table
 
@@ -45,11 +45,7 @@ def read_everything(config: RunConfig, scheduler: str) -> ScrubReport:
     with progress("scrub", len(images), "images") as tracker:
         for done, result in enumerate(run_all(scheduler, find_damage, jobs), start=1):
             if isinstance(result, Failed):
-                if isinstance(result.cause, SourceUnavailable):  # an object store that cannot be asked now
-                    raise result.cause
-                raise StoreError(
-                    "The store cannot be read", got=result.error, remedy="see that its disk is there"
-                ) from result.cause
+                raise cannot_be_read(result.cause, result.error) from result.cause
             found += result
             tracker.advance_to(min(done * _IMAGES_PER_JOB, len(images)))
     was_awaited, still_damaged = {image.file_id for image in awaited}, {one.image.file_id for one in found}
