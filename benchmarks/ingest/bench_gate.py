@@ -76,7 +76,7 @@ def make_job(folder: Path, paths: list[Path], name: str) -> ShardJob:
     reserve_rows(store, len(paths))
     images = tuple(
         PlannedImage(
-            file=SourceFile(file_id=f"F{row}", path=path, fingerprint=file_fingerprint(path.stat())), row=row, mask_path=None
+            file=SourceFile(file_id=f"F{row}", lies_at=path, fingerprint=file_fingerprint(path.stat())), row=row, mask_path=None
         )
         for row, path in enumerate(paths)
     )

@@ -338,7 +338,7 @@ def test_a_worker_that_a_file_kills_costs_that_file(scheduler: str) -> None:
     from tasks.adapters.gate.source_file import SourceFile
     from tasks.adapters.inbox.shard_writer import HeaderJob, halves_of_header_job
 
-    files = tuple(SourceFile(file_id=f"F{number}", path=Path(f"{number}"), fingerprint="1-1") for number in range(5))
+    files = tuple(SourceFile(file_id=f"F{number}", lies_at=Path(f"{number}"), fingerprint="1-1") for number in range(5))
     job = HeaderJob(files=files, gate=GateSettings(source_dir=Path(), profile="phantom", key_path=Path("k")))
     parts = halves_of_header_job(job)
     assert [len(part.files) for part in parts] == [2, 3] and parts[0].files + parts[1].files == files

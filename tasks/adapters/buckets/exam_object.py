@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from schemas.errors import FileDeferred, PeerRefused, PeerUnavailable, error_name
@@ -42,6 +43,11 @@ class ExamObject:
     key: str = field(repr=False)
     size_bytes: int
     etag: str = field(repr=False)
+
+    @property
+    def path(self) -> Path:
+        """Its name among paths: its key below what ``ingest.source_dir`` is then. Not kept: a million take too much."""
+        return Path(self.url) / self.key
 
     def __str__(self) -> str:
         """For the terminal of whoever asks where a file is."""

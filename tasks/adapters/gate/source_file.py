@@ -34,23 +34,31 @@ def file_fingerprint(status: os.stat_result) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """A file of the source. ``path`` stays in memory, out of logs too: it may spell a name.
+    """A file of the source. Where it lies stays in memory, out of logs too: it may spell a name.
 
     Attributes:
-        path: Where it lies. Of an object of a bucket a name and no place: its key below ``ingest.source_dir``.
+        lies_at: Its path, or the object of a bucket that it is.
         fingerprint: Changes when its content does.
-        stored: The object that it is; None = it is a file of a folder.
     """
 
     file_id: str
-    path: Path = field(repr=False)
+    lies_at: Path | ExamObject = field(repr=False)
     fingerprint: str
-    stored: ExamObject | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it lies; of an object a name and no place: its key below ``ingest.source_dir``."""
+        return self.lies_at if isinstance(self.lies_at, Path) else self.lies_at.path
+
+    @property
+    def stored(self) -> ExamObject | None:
+        """The object that it is; None = it is a file of a folder."""
+        return self.lies_at if isinstance(self.lies_at, ExamObject) else None
 
     @property
     def place(self) -> str:
         """Where it is, for the terminal of whoever asks."""
-        return str(self.path if self.stored is None else self.stored)
+        return str(self.lies_at)
 
     @property
     def changes_as(self) -> str:

@@ -59,7 +59,7 @@ def source_files(source_dir: Path, pseudonyms: Pseudonyms) -> Listing:
             unreadable[error_name(error)] += 1
             continue
         file_id = pseudonyms.file_id(path.relative_to(source_dir).as_posix())
-        found.append(SourceFile(file_id=file_id, path=path, fingerprint=file_fingerprint(status)))
+        found.append(SourceFile(file_id=file_id, lies_at=path, fingerprint=file_fingerprint(status)))
     return Listing(files=tuple(found), unreadable=unreadable)
 
 

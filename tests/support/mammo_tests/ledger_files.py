@@ -17,4 +17,4 @@ def accepted_file(file_id: str, *, at: str, image_id: str, exam_id: str, source_
         photometric=Photometric.MONOCHROME2, transfer_syntax_uid="1.2.840.10008.1.2.1", pixel_spacing_mm=None,
         manufacturer=None, model_name=None, exam_date=None, patient_age_years=None, gate_warnings=(),
     )  # fmt: skip
-    return SourceFile(file_id=file_id, path=Path(file_id), fingerprint=at), record
+    return SourceFile(file_id=file_id, lies_at=Path(file_id), fingerprint=at), record

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from tasks.adapters.buckets.exam_object import ExamObject
 from tasks.adapters.gate.source_file import SourceFile, is_left_out
@@ -25,10 +24,14 @@ def bucket_files(url: str, pseudonyms: Pseudonyms) -> Listing:
         PeerRefused: It does not let us in.
         ConfigError: There is no such bucket, or the environment or a key cannot be used.
     """
-    folder = Path(url)
-    found = [_source_file(one, folder, pseudonyms) for one, _ in exam_objects(url)]
-    # The order of paths is that of their parts, and a slash comes before every other character.
-    found.sort(key=lambda file: "" if file.stored is None else file.stored.key.replace("/", "\0"))
+    found, last, is_in_order = list[SourceFile](), "", True
+    for one, _ in exam_objects(url):
+        found.append(_source_file(one, pseudonyms))
+        in_parts = one.key.replace("/", "\0")  # the order of paths is that of their parts; a bucket's is nearly that
+        is_in_order &= last <= in_parts
+        last = in_parts
+    if not is_in_order:
+        found.sort(key=lambda file: file.path)
     return Listing(files=tuple(found), unreadable=Counter())
 
 
@@ -73,12 +76,7 @@ def _listed(url: str) -> Iterator[tuple[ExamObject, int]]:
         yield ExamObject(bucket.url, one.key, one.size_bytes, one.etag), int(one.modified.timestamp() * 1e9)
 
 
-def _source_file(found: ExamObject, folder: Path, pseudonyms: Pseudonyms) -> SourceFile:
+def _source_file(found: ExamObject, pseudonyms: Pseudonyms) -> SourceFile:
     # Under the key: a server may make an entity tag of the content, and whoever has the file could look for its line.
     version = pseudonyms.source_digest(found.etag)[:32]
-    return SourceFile(
-        file_id=pseudonyms.file_id(found.key),
-        path=folder / found.key,
-        fingerprint=f"{found.size_bytes}-{version}",
-        stored=found,
-    )
+    return SourceFile(file_id=pseudonyms.file_id(found.key), lies_at=found, fingerprint=f"{found.size_bytes}-{version}")

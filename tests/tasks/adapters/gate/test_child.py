@@ -578,7 +578,7 @@ def test_a_poisoned_shard_is_written_without_the_poison(tmp_path: Path, write_so
     reserve_rows(store, 4)
     images = tuple(
         PlannedImage(
-            file=SourceFile(file_id=f"F{row}", path=path, fingerprint=file_fingerprint(path.stat())), row=row, mask_path=None
+            file=SourceFile(file_id=f"F{row}", lies_at=path, fingerprint=file_fingerprint(path.stat())), row=row, mask_path=None
         )
         for row, path in enumerate(paths)
     )

@@ -69,7 +69,7 @@ def _source_files(folder: Path) -> list[SourceFile]:
     files = []
     for index, path in enumerate(sorted(folder.rglob("*.dcm"))):
         status = path.stat()
-        files.append(SourceFile(file_id=f"F{index}", path=path, fingerprint=f"{status.st_size}-{status.st_mtime_ns}"))
+        files.append(SourceFile(file_id=f"F{index}", lies_at=path, fingerprint=f"{status.st_size}-{status.st_mtime_ns}"))
     return files
 
 
@@ -262,7 +262,7 @@ def test_headers_give_a_record_or_reasons(cohort_dir: Path, tmp_path: Path) -> N
 
 def test_jobs_show_no_source_path_when_printed(cohort_dir: Path, tmp_path: Path) -> None:
     """Dask logs the arguments of failed work, and a path can spell a name: it is not in their text, but it travels."""
-    file = SourceFile(file_id="F0", path=Path("/exams/DOE^JANE/1.dcm"), fingerprint="1-1")
+    file = SourceFile(file_id="F0", lies_at=Path("/exams/DOE^JANE/1.dcm"), fingerprint="1-1")
     job = _job(tmp_path, cohort_dir, [file], {"F0": Path("/masks/1.2.840.99.png")})
     assert "DOE" not in repr(job)
     assert "1.2.840" not in repr(job)
@@ -272,7 +272,7 @@ def test_jobs_show_no_source_path_when_printed(cohort_dir: Path, tmp_path: Path)
 
 def test_refusals_carry_the_gates_reasons() -> None:
     """A gate rejection keeps its codes; any other DICOM error is F14, not readable."""
-    file = SourceFile(file_id="F0", path=Path("x"), fingerprint="1-1")
+    file = SourceFile(file_id="F0", lies_at=Path("x"), fingerprint="1-1")
     assert refusal(file, GateRejection("no", reason_codes=("V01", "X20"))).reason_codes == ("V01", "X20")
     assert refusal(file, DicomError("no")).reason_codes == ("F14",)
 

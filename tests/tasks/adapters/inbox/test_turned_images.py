@@ -74,7 +74,7 @@ def test_whichever_way_it_lies_the_same_is_stored(tmp_path: Path, laterality: La
         edit = setting(PatientOrientation=orientation, SOPInstanceUID=f"2.25.{row + 1}")
         path = write(tmp_path / f"{row}.dcm", pixels_HW, laterality=laterality, view_position=view_position, edit=edit)
         cv2.imwrite(str(tmp_path / f"{row}.png"), np.where(pixels_HW == 4000, 2, 0).astype(np.uint8))
-        file = SourceFile(file_id=f"F{row}", path=path, fingerprint=file_fingerprint(path.stat()))
+        file = SourceFile(file_id=f"F{row}", lies_at=path, fingerprint=file_fingerprint(path.stat()))
         images.append(PlannedImage(file=file, row=row, mask_path=tmp_path / f"{row}.png"))
     store = create_store(
         tmp_path / "exam_store",

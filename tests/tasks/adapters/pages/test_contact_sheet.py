@@ -30,7 +30,7 @@ def refused(file_id: str, *codes: str, message: str = "The gate refuses this fil
 
 def sheet(folder: Path, files: list[QuarantinedFile], sources: dict[str, Path]) -> str:
     """The page's text."""
-    found = {name: SourceFile(file_id=name, path=path, fingerprint="") for name, path in sources.items()}
+    found = {name: SourceFile(file_id=name, lies_at=path, fingerprint="") for name, path in sources.items()}
     path = write_contact_sheet(
         files, found, source_dir=folder / "in", output_path=folder / "out" / "sheet.html", created=CREATED,
         limits=GateLimits(timeout_s=20),
