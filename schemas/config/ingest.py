@@ -244,6 +244,16 @@ class IngestConfig(Config):
             raise ValueError("source is a bucket, and source_dir a folder: leave one of them out (source: null)")
         return {**given, "source_dir": bucket}
 
+    @model_validator(mode="after")
+    def _store_and_source_lie_apart(self) -> IngestConfig:
+        """What a run writes would be taken for exams."""
+        store, source = (f"{place.rstrip('/')}/" for place in (self.store, self.bucket_url or ""))
+        if self.store and self.bucket_url and (store.startswith(source) or source.startswith(store)):
+            raise ValueError(
+                "store lies inside source, or source inside store: name two prefixes of which none begins the other"
+            )
+        return self
+
     @property
     def bucket_url(self) -> str | None:
         """The bucket that exams lie in; None = they lie in ``source_dir``."""

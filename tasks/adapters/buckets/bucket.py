@@ -141,11 +141,17 @@ class Bucket:
 
         Raises:
             PutLost: Something else is there.
+            ConfigError: There is no such bucket.
         """
         mode: Any = "create" if is_new else "overwrite" if instead_of is None else {"e_tag": instead_of}
         in_parts = None if mode == "overwrite" else False  # only a put in one piece can have a condition
-        done = self._asked(lambda: obstore.put(self._client, key, content, mode=mode, use_multipart=in_parts))
-        return str(done["e_tag"])
+        try:
+            done = self._asked(lambda: obstore.put(self._client, key, content, mode=mode, use_multipart=in_parts))
+            return str(done["e_tag"])
+        except FileNotFoundError:
+            if instead_of is not None:  # what it was to replace is gone
+                raise
+        raise self._unanswered(_NO_BUCKET)
 
     def head(self, key: str) -> StoredObject | None:
         """What the server says of an object; None = it is not there."""
@@ -210,13 +216,17 @@ class Bucket:
         if status in ("401", "403"):
             return self._refused(status)
         said = status or next((words for sign, words in _SIGNS.items() if sign in text), type(trouble).__name__)
-        return (ConfigError if status == "404" else PeerUnavailable)(
+        return self._unanswered(_NO_BUCKET if status == "404" else said)
+
+    def _unanswered(self, said: str) -> ConfigError | PeerUnavailable:
+        return (ConfigError if said == _NO_BUCKET else PeerUnavailable)(
             f"The object store of {self.url} cannot be asked",
-            got="no such bucket" if status == "404" else said,
+            got=said,
             remedy="see that it is there, and AWS_ENDPOINT_URL and AWS_REGION are right, then run again; nothing is lost",
         )
 
 
+_NO_BUCKET: Final = "no such bucket"
 _STATUS: Final = re.compile(r"non-2xx status code: (\d{3})")
 _SIGNS: Final = {
     "timed out": "no answer in time",

@@ -68,6 +68,8 @@ def test_what_is_not_there_is_said_so(bucket: Bucket) -> None:
     with pytest.raises(FileNotFoundError):
         list(bucket.parts("none"))
     bucket.delete("none")
+    with pytest.raises(ConfigError, match="no such bucket"):
+        bucket_at("s3://another-one").put("x", b"")
 
 
 def test_an_overloaded_server_and_a_connection_that_breaks_off_are_tried_again(

@@ -160,7 +160,8 @@ def test_a_config_names_a_bucket_or_a_folder(wrong: str, tmp_path: Path) -> None
     ingest = IngestConfig.model_validate({"source": "s3://exams/x"})
     assert (ingest.bucket_url, ingest.place, ingest.fetched_from) == ("s3://exams/x", "s3://exams/x", None)
     assert IngestConfig.model_validate_json(ingest.model_dump_json()) == ingest
-    for content in ({"source": "s3://exams/x", "source_dir": str(tmp_path)}, {"source": wrong}, {}):
+    inside = {"source": "s3://exams/x", "store": "s3://exams/x/store"}
+    for content in ({"source": "s3://exams/x", "source_dir": str(tmp_path)}, {"source": wrong}, inside, {}):
         with pytest.raises(ValueError):
             IngestConfig.model_validate(content)
     folder: dict[str, Any] = {"source_dir": tmp_path}
