@@ -1,8 +1,11 @@
-"""The C library's memory allocator: what it does with memory that torch gives back."""
+"""Memory: what the C library does with what torch gives back, and when Python looks for what nobody needs."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _TRIM_THRESHOLD = -1  # mallopt(3)
 _MMAP_THRESHOLD = -3
@@ -23,3 +26,15 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_MMAP_THRESHOLD, _KEPT_BYTES)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT_BYTES))
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Inside, Python looks for no garbage: among records that stay there is none, and looking takes a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

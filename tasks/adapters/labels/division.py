@@ -13,6 +13,7 @@ from schemas.config.evaluation import SplitConfig
 from schemas.errors import ConfigError
 from schemas.exam import FINDINGS, ExamRecord, Split
 from schemas.reports.data import SplitCount
+from tasks.adapters.allocator import uncollected
 from tasks.adapters.labels.split_file import Fold, require_every_fold
 
 DIVIDED_BY = ("patient_id", "exam_id", "laterality", *(finding.value for finding in FINDINGS), "pixel_sha256")
@@ -26,6 +27,7 @@ MOVED_BECAUSE = {
 """Why a patient leaves the split of an earlier run, by the way of dividing."""
 
 
+@uncollected()
 def divide(
     exams: Sequence[ExamRecord],
     split: SplitConfig,
@@ -115,9 +117,9 @@ def settings_sha256(split: SplitConfig) -> str:
 
 def count_splits(manifest: pd.DataFrame) -> dict[str, SplitCount]:
     """Sizes by split of a manifest with its ``split`` column."""
-    counts = {}
+    counts, counted = {}, manifest[["split", "patient_id", "exam_id", "laterality", *FINDINGS]]
     for part in Split:
-        lines = manifest[manifest["split"] == part.value]
+        lines = counted[counted["split"] == part.value]
         breasts = lines.drop_duplicates(["exam_id", "laterality"])
         counts[part.value] = SplitCount(
             patients=lines["patient_id"].nunique(),

@@ -30,6 +30,7 @@ from schemas.layout import (
     Column,
 )
 from schemas.reports.data import SplitReport
+from tasks.adapters.allocator import uncollected
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.parts import LINES_PER_GROUP, manifest_parts, manifest_table, manifest_writer, write_manifest
 from tasks.adapters.workspace import write_atomically
@@ -42,6 +43,7 @@ _COLUMNS: Final = (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)
 _ZERO_WHERE_UNSAID: Final = frozenset(column.name for column in OPTIONAL_COLUMNS if not column.is_nullable)
 
 
+@uncollected()
 def exam_records(manifest: pd.DataFrame) -> list[ExamRecord]:
     """One record per exam from the manifest's lines, by exam and patient; of a breast its first line speaks."""
     keys = ["exam_id", "patient_id", "laterality"]

@@ -1,13 +1,16 @@
-"""Freed memory stays in the process."""
+"""Freed memory stays in the process, and nobody looks for garbage where there is none."""
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tasks.adapters.allocator import uncollected
 
 ROOT = Path(__file__).parents[3]
 FAULTS = """
@@ -39,3 +42,12 @@ def test_large_arrays_reuse_their_pages() -> None:
     if said[0] == "False":
         pytest.skip("not glibc")
     assert int(said[2]) < int(said[1]) / 4
+
+
+def test_the_collector_rests_inside_and_is_as_before_afterwards() -> None:
+    """Also where the block ends badly, and where it was at rest before."""
+    with pytest.raises(KeyError), uncollected():
+        assert not gc.isenabled()
+        with uncollected():
+            raise KeyError
+    assert gc.isenabled()
