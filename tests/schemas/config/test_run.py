@@ -9,12 +9,18 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+import schemas
+from deployments.server.metrics_main import Measuring
+from mammo_tests.kinds import all_of_kind
 from schemas.config.evaluation import SplitConfig
 from schemas.config.ingest import ExistingDask, LocalDask, PhantomConfig, PreprocessConfig
 from schemas.config.network import GMICConfig
 from schemas.config.run import RunConfig
 from schemas.config.section import Config, nearest_keys
 from schemas.config.training import TrainConfig
+from tasks.adapters.pacs.listening.listener_main import Listening
+from tasks.adapters.store.store_settings import StoreSettings
+from tasks.adapters.training.request import TrainingRequest
 
 SHIPPED_DIR = Path(__file__).parents[3] / "deployments" / "configs"
 
@@ -23,11 +29,9 @@ def _run(**changes: Any) -> RunConfig:
     return RunConfig.model_validate({"workspace_dir": "w", "ingest": {"source_dir": "s"}, **changes})
 
 
-def _all_configs(kind: type[Config] = Config) -> list[type[Config]]:
-    return [config for child in kind.__subclasses__() for config in (child, *_all_configs(child))]
-
-
-@pytest.mark.parametrize("kind", _all_configs(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", all_of_kind(Config, schemas, StoreSettings, Listening, Measuring, TrainingRequest), ids=lambda kind: kind.__name__
+)
 def test_an_unknown_key_is_refused_in_every_config(kind: type[Config]) -> None:
     """A misspelt key never falls back to a default in silence."""
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):

@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import Field, ValidationError
 
+import schemas.reports
+from mammo_tests.kinds import all_of_kind
 from schemas.reports.data import CheckResult, SplitCount, SplitReport, ValidationReport
 from schemas.reports.report import ADDED_TO_REPORT, Interval, Report, measured
 from schemas.reports.training import EpochRecord
-
-
-def _all_reports(kind: type[Report] = Report) -> list[type[Report]]:
-    return [report for child in kind.__subclasses__() for report in (child, *_all_reports(child))]
 
 
 def _check(name: str, severity: str, *, is_met: bool) -> CheckResult:
@@ -28,14 +26,14 @@ def _check(name: str, severity: str, *, is_met: bool) -> CheckResult:
     )
 
 
-@pytest.mark.parametrize("kind", _all_reports(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", all_of_kind(Report, schemas.reports), ids=lambda kind: kind.__name__)
 def test_a_report_takes_no_unknown_field(kind: type[Report]) -> None:
     """A field somebody forgot to declare is an error where it is made, not lost on the way."""
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         kind.model_validate({"surprise": 1})
 
 
-@pytest.mark.parametrize("kind", _all_reports(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", all_of_kind(Report, schemas.reports), ids=lambda kind: kind.__name__)
 def test_a_report_holds_no_arrays_or_frames(kind: type[Report]) -> None:
     """Only JSON crosses a task border: its schema can be written."""
     assert kind.model_json_schema(mode="serialization")["type"] == "object"
