@@ -69,8 +69,8 @@ def test_a_folder_without_exams_ends_with_code_3_and_a_sentence(
     answer = mammo_process("pipeline", write_config(tmp_path / "nowhere"))
     assert answer.code == 3
     assert answer.message == (
-        f"mammo: No exams found in {tmp_path}/nowhere/dicom. Expected: a folder of DICOM files, subfolders included. "
-        "Got: no such folder. Remedy: set ingest.source_dir to the folder that holds the exams."
+        f"mammo: No exams found in {tmp_path}/nowhere/dicom. Expected: DICOM files, subfolders included. Got: no such folder. "
+        "Remedy: set ingest.source_dir to the folder, or ingest.source to the bucket, that holds the exams."
     )
     assert not (tmp_path / "workspace" / "exam_store" / "store.json").exists()
 

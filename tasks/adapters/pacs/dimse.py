@@ -160,12 +160,18 @@ def read_in_large_pieces(event: Event) -> None:
 
 
 def wait_while_bytes_come(event: Event) -> None:
-    """For EVT_CONN_OPEN of an association that we ask for: the time limit is one without a byte, not for a whole message."""
+    """For EVT_CONN_OPEN of an association that we ask for: the time limit is one without a byte, not for a whole message.
+
+    And an answer is for whoever has asked. Between our questions the library's own thread looks for requests of the peer; where
+    it was put off in the middle of that look, it took the first answer to our next question for one, and dropped it.
+    """
     event.assoc.dimse.get_msg = partial(_message, event.assoc)  # type: ignore[method-assign]  # what it was knows no bytes
 
 
 def _message(made: Association, block: bool = False) -> Any:
     """The next message with its context; two Nones if there is none, as the library has it."""
+    if not block and not made._reactor_checkpoint.is_set():
+        return None, None  # the library's thread, while somebody else waits for an answer
     limit_s, began_s = made.dimse_timeout, time.monotonic()
     wait_s = limit_s
     while True:
