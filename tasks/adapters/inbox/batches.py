@@ -15,6 +15,7 @@ from schemas.config.run import RunConfig
 from schemas.errors import MammoError, NoExamsFound, SourceUnavailable, StoreError, error_name
 from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
+from tasks.adapters.buckets.exam_object import CHANGED
 from tasks.adapters.cluster import Failed
 from tasks.adapters.datasets.catalogue import profile_named
 from tasks.adapters.gate.gate_settings import gate_settings
@@ -358,7 +359,7 @@ def _enter_unread(
 def _why_it_passes(ledger: Ledger, file: QuarantinedFile, fingerprint: str) -> str:
     """What says that a refusal is not for good; "" = nothing. A share that goes away can show a file without its content."""
     if file.reason_codes == ("F07",):
-        return "changed while it was read"
+        return CHANGED
     return _EMPTIED if fingerprint.startswith("0-") and ledger.has_digest(file.file_id) else ""
 
 
