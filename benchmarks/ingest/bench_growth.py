@@ -49,14 +49,15 @@ VIEWS = [(side, view) for side in Laterality for view in ViewPosition]
 
 
 def write_files(folder: Path, exams: range) -> None:
-    """Four small mammograms an exam, no two with the same pixels."""
+    """Four small mammograms an exam, no two with the same pixels, and neighbours alike as the gate wants them (X32)."""
     folder.mkdir(parents=True)
     row, column = np.mgrid[:SIDE_PX, :SIDE_PX]
     is_breast_HW = ((row - 128) / 110) ** 2 + (column / 150) ** 2 < 1
     for exam in exams:
         generator = np.random.default_rng(exam)
         for number, (side, view) in enumerate(VIEWS):
-            pixels_HW = np.where(is_breast_HW, generator.integers(500, 3500, is_breast_HW.shape), 0).astype(np.uint16)
+            tissue_HW = 2000 + 8 * (row - column) + generator.integers(-200, 200, is_breast_HW.shape)
+            pixels_HW = np.where(is_breast_HW, tissue_HW, 0).astype(np.uint16)
             header = MammogramHeader(
                 patient_id=f"B{exam}", patient_name="BENCH", patient_age_years=55, study_instance_uid=f"2.25.1{exam:07d}",
                 series_instance_uid=f"2.25.2{exam:07d}", sop_instance_uid=f"2.25.3{exam:07d}{number}", accession_number="",
