@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -194,9 +196,18 @@ def standardised_on_device(part_HW: Tensor, placement: WindowPlacement, window_p
 def loaded(
     views: ExamViews, items_by_batch: Sequence[Sequence[int]], device: torch.device, *, threads: int = 0, ahead: int = 0
 ) -> Iterator[Batch]:
-    """``stored_batches``, made into inputs on ``device`` when they are asked for, in the thread that asks."""
-    for stored in stored_batches(views, items_by_batch, threads=threads, ahead=ahead, is_pinned=device.type == "cuda"):
-        yield views.changed(network_batch(stored, device))
+    """``stored_batches``, made into inputs on ``device`` when they are asked for, in the thread that asks.
+
+    A GPU copies and makes them on a stream of their own, while the one that the network runs on is still at the batch before:
+    two batches are in its memory then.
+    """
+    copies = _copies(device) if device.type == "cuda" else None
+    for stored in stored_batches(views, items_by_batch, threads=threads, ahead=ahead, is_pinned=copies is not None):
+        with nullcontext() if copies is None else torch.cuda.stream(copies):
+            batch = views.changed(network_batch(stored, device))
+        if copies is not None:
+            _hand_over(batch, copies)
+        yield batch
 
 
 def stored_batches(
@@ -237,6 +248,20 @@ def batches_of(count: int, size: int) -> list[range]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _copies(device: torch.device) -> torch.cuda.Stream:
+    """One a device: memory that was freed on a stream is used again on that stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _hand_over(batch: Batch, maker: torch.cuda.Stream) -> None:
+    """The stream that asks waits until the batch is made; its memory is not used again before that stream is done with it."""
+    asking = torch.cuda.current_stream(maker.device)
+    asking.wait_stream(maker)
+    for made in (batch.image_N1HW, batch.label_NC):
+        made.record_stream(asking)
 
 
 def _input(part_HW: Tensor, placement: WindowPlacement, window_px: tuple[int, int], device: torch.device) -> Tensor:
