@@ -50,6 +50,16 @@ def choose_device(config: FitConfig, *, rank: int = 0) -> Device:
     return Device("cuda", rank)
 
 
+def further_devices(config: FitConfig) -> tuple[Device, ...]:
+    """The other GPUs of a training of several processes, which score too; none on a CPU: all its threads are one device.
+
+    Raises:
+        ConfigError: As of ``choose_device``.
+    """
+    kind = choose_device(config).type
+    return tuple(Device(kind, rank) for rank in range(1, config.processes)) if kind == "cuda" else ()
+
+
 def torch_in_words() -> str:
     """Its version, and which cards it was built for."""
     return f"torch {torch.__version__}, built for " + (f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPUs alone")

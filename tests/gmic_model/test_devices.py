@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gmic_model.devices import autocast, choose_device, computing, enough_memory
+from gmic_model.devices import autocast, choose_device, computing, enough_memory, further_devices
 from gmic_model.learning.exam_loader import Batch
 from gmic_model.learning.learner import new_learner, predict_batches
 from gmic_model.learning.steps import Part, train_steps
@@ -27,6 +27,13 @@ def test_a_gpu_that_is_not_there_is_said_with_what_torch_was_built_for() -> None
     with pytest.raises(ConfigError, match=r"asks for a GPU and torch sees none.*CUDA_VISIBLE_DEVICES.*nvidia-smi.*device: cpu"):
         choose_device(TrainConfig(device="cuda"))
     assert choose_device(TrainConfig(device="auto")) == CPU
+
+
+def test_processes_of_a_cpu_are_one_device_that_scores() -> None:
+    """Each would have all threads of the machine; on GPUs there are as many as processes."""
+    assert further_devices(TrainConfig(device="cpu", processes=2)) == ()
+    if torch.cuda.device_count() > 1:
+        assert further_devices(TrainConfig(device="cuda", processes=2)) == (torch.device("cuda", 1),)
 
 
 def test_no_room_is_said_in_words() -> None:

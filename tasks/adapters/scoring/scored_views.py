@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmic_model.devices import Device, choose_device
+from gmic_model.devices import Device, choose_device, computing, further_devices
 from gmic_model.learning.exam_loader import ExamViews, batches_of, loaded
 from gmic_model.learning.learner import predict_batches
 from gmic_model.model import GMICOutput
@@ -33,11 +36,13 @@ class Scoring:
     Attributes:
         threads: Read the next batches while the network has this one; 0 = each is read when it is asked for.
         ahead: Batches that are read ahead.
+        further: GPUs that share the batches with the one that is named. What comes out, and its order, are those of one.
     """
 
     threads: int = 2
     ahead: int = 1
     precision: Precision = "fp32"
+    further: tuple[Device, ...] = ()
 
     @classmethod
     def of(cls, config: RunConfig) -> Scoring:
@@ -45,7 +50,10 @@ class Scoring:
         if unused := unused_card(config.train, choose_device(config.train)):
             logger.warning("%s", unused)
         return cls(
-            threads=config.train.loader_workers, ahead=config.train.prefetch_batches, precision=config.evaluate.precision
+            threads=config.train.loader_workers,
+            ahead=config.train.prefetch_batches,
+            precision=config.evaluate.precision,
+            further=further_devices(config.train),
         )
 
 
@@ -133,18 +141,54 @@ def score_rows_of_each(
         read_view=views,
     )
     keep_freed_memory()
-    for network in networks:
-        network.to(device)
     batches = batches_of(len(rows), batch_images)
-    for batch in loaded(single_views, batches, device, threads=scoring.threads, ahead=scoring.ahead):
-        outputs = [
-            output for network in networks for _, output in predict_batches(network, [batch], precision=scoring.precision)
-        ]
-        for index, row in enumerate(batch.row_N.tolist()):
-            yield tuple(_view_of(output, index, row) for output in outputs)
+    devices = (device, *scoring.further)[: max(len(batches), 1)]
+    shares = [
+        _score_batches(
+            networks if place == 0 else deepcopy(networks), single_views, batches[place :: len(devices)], one, scoring
+        )
+        for place, one in enumerate(devices)
+    ]
+    if len(shares) == 1:
+        for scored in shares[0]:
+            yield from scored
+        return
+    with computing(device, scoring.precision):  # what it sets is the process's: no thread may set it back for the others
+        for scored in _in_turn(shares):
+            yield from scored
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _score_batches(
+    networks: Sequence[FindingsNetwork],
+    views: ExamViews,
+    batches: Sequence[Sequence[int]],
+    device: Device,
+    scoring: Scoring,
+) -> Iterator[list[tuple[ScoredView, ...]]]:
+    """One device's batches, in order."""
+    for network in networks:
+        network.to(device)
+    for batch in loaded(views, batches, device, threads=scoring.threads, ahead=scoring.ahead):
+        outputs = [
+            output for network in networks for _, output in predict_batches(network, [batch], precision=scoring.precision)
+        ]
+        yield [tuple(_view_of(output, index, row) for output in outputs) for index, row in enumerate(batch.row_N.tolist())]
+
+
+def _in_turn(shares: Sequence[Iterator[list[tuple[ScoredView, ...]]]]) -> Iterator[list[tuple[ScoredView, ...]]]:
+    """What was dealt round, gathered round; each share is a batch ahead, in a thread of its own."""
+    with ThreadPoolExecutor(len(shares), thread_name_prefix="scoring") as pool:
+        waiting = deque((pool.submit(next, share, None), share) for share in shares)
+        while waiting:
+            found, share = waiting.popleft()
+            scored = found.result()
+            if scored is None:
+                return
+            waiting.append((pool.submit(next, share, None), share))
+            yield scored
 
 
 def _view_of(output: GMICOutput, index: int, row: int) -> ScoredView:

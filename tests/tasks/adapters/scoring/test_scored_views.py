@@ -22,7 +22,7 @@ from schemas.config.ingest import PreprocessConfig
 from schemas.config.network import GMICConfig, NetworkConfig, TableRow, network_of_row
 from schemas.config.run import RunConfig
 from schemas.config.training import StoreReader
-from schemas.errors import CheckpointError
+from schemas.errors import CheckpointError, StoreError
 from schemas.layout import MANIFEST_COLUMNS
 from schemas.reports.report import Provenance
 from schemas.reports.training import EnsembleMember, TrainReport
@@ -157,6 +157,35 @@ def test_weights_that_do_not_fit_their_network_are_refused(tmp_path: Path) -> No
     sidecar_path.write_bytes(sealed(sidecar))
     with pytest.raises(CheckpointError, match=r"do not fit the network it describes.*Remedy"):
         load_network(load_checkpoint(tmp_path / "epoch-0000"))
+
+
+@pytest.mark.parametrize("images", [1, 2, 4])
+def test_devices_that_share_the_batches_change_nothing(views: StoredViews, tmp_path: Path, images: int) -> None:
+    """Three devices, or fewer batches than devices: the rows in their order, with the numbers of one device."""
+    network, _ = _saved(tmp_path / "epoch-0000")
+    one, three = (
+        list(score_rows(network, views, range(5), batch_images=images, device=CPU, scoring=Scoring(further=further)))
+        for further in ((), (CPU, CPU))
+    )
+    assert [view.row for view in three] == list(range(5))
+    for alone, shared in zip(one, three, strict=True):
+        assert (alone.score_C == shared.score_C).all() and (alone.saliency_CIJ == shared.saliency_CIJ).all()
+
+
+def test_a_view_that_cannot_be_read_on_one_of_several_devices_is_said(views: StoredViews, tmp_path: Path) -> None:
+    """What stood before it came out; nothing hangs."""
+    network, _ = _saved(tmp_path / "epoch-0000")
+
+    def read(row: int) -> PreparedView:
+        if row == 3:
+            raise StoreError("The image is damaged")
+        return views(row)
+
+    found = []
+    with pytest.raises(StoreError, match="The image is damaged"):
+        for view in score_rows(network, read, range(6), batch_images=1, device=CPU, scoring=Scoring(threads=0, further=(CPU,))):
+            found.append(view.row)
+    assert found == [0, 1, 2]
 
 
 def test_several_networks_see_each_image_once(views: StoredViews, tmp_path: Path) -> None:
