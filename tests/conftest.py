@@ -221,6 +221,28 @@ def make_config() -> MakeConfig:
     return make
 
 
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A running S3 server with an empty bucket (``mammo_tests.object_store``), started on first use."""
+    from mammo_tests.object_store import s3_server  # late: what it imports, most tests never need
+
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The same, and this process's environment says where it is and who we are."""
+    from mammo_tests.object_store import ENVIRONMENT
+
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    settings = ENVIRONMENT | {"AWS_ENDPOINT_URL": s3_endpoint, "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials")}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return s3_endpoint
+
+
 # ------------------------------------------------------------------------------------------------------------- pages
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

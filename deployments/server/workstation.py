@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 ARRIVED = "mammo.exams.arrived"
 _SECONDS_TO_END = 20.0
-_SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_LOOKS = 0.5
 _SHARE_OF_TIME_LOOKING = 0.1
 
 # Read by the workers and the flow runs they start.
@@ -62,7 +62,39 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
                 say(f"Listener: {config.pacs.ae_title} at {config.pacs.listen.host}:{config.pacs.listen.port}")
             if service.metrics is not None:
                 say(f"Metrics: http://127.0.0.1:{service.metrics.port}/metrics")
-            _watch(config, service, children)
+            watch_inbox(config, service, children)
+
+
+def watch_inbox(config: RunConfig, service: ServiceConfig, children: list[LastingProcess]) -> None:
+    """Looks into the inbox, at most a tenth of the time: a look at a million files takes a while. Does not end by itself.
+
+    Raises:
+        ConfigError: The first look finds that the settings are wrong.
+    """
+    from prefect.events import emit_event
+
+    pause_s = SECONDS_BETWEEN_LOOKS if config.ingest.bucket_url is None else service.bucket_look_s
+    # An object is whole once it is listed: one look is enough.
+    settle_s = service.settle_s if config.ingest.bucket_url is None else 0.0
+    watch, next_look_s = InboxWatch(settle_s=settle_s, longest_wait_s=service.longest_wait_s), 0.0
+    is_first = True
+    while True:
+        began_s = time.monotonic()
+        is_due = began_s >= next_look_s
+        state = _look(config, is_first=is_first) if is_due else None
+        now_s = time.monotonic()
+        if state is not None and watch.arrived(state, now_s):
+            emit_event(
+                event=ARRIVED,
+                resource={"prefect.resource.id": f"mammo.inbox.{config.name}"},
+                payload={"files": state.files, "bytes": state.size_bytes},
+            )
+        if is_due:
+            is_first = False
+            next_look_s = now_s + max(pause_s, (now_s - began_s) / _SHARE_OF_TIME_LOOKING)
+        for child in children:
+            child.keep_alive()
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -135,36 +167,17 @@ def _end_all(pids: list[int]) -> None:
         _, ours = psutil.wait_procs(ours, timeout=_SECONDS_TO_END)
 
 
-def _watch(config: RunConfig, service: ServiceConfig, children: list[LastingProcess]) -> None:
-    """Looks into the inbox, at most a tenth of the time: a look at a million files takes a while."""
-    from prefect.events import emit_event
+def _look(config: RunConfig, *, is_first: bool) -> InboxState | None:
+    """What the inbox holds; None = a bucket cannot be listed now, which ends nothing here.
 
-    pause_s = _SECONDS_BETWEEN_LOOKS if config.ingest.bucket_url is None else service.bucket_look_s
-    # An object is whole once it is listed: one look is enough.
-    settle_s = service.settle_s if config.ingest.bucket_url is None else 0.0
-    watch, next_look_s = InboxWatch(settle_s=settle_s, longest_wait_s=service.longest_wait_s), 0.0
-    while True:
-        began_s = time.monotonic()
-        is_due = began_s >= next_look_s
-        state = _look(config) if is_due else None
-        now_s = time.monotonic()
-        if state is not None and watch.arrived(state, now_s):
-            emit_event(
-                event=ARRIVED,
-                resource={"prefect.resource.id": f"mammo.inbox.{config.name}"},
-                payload={"files": state.files, "bytes": state.size_bytes},
-            )
-        if is_due:
-            next_look_s = now_s + max(pause_s, (now_s - began_s) / _SHARE_OF_TIME_LOOKING)
-        for child in children:
-            child.keep_alive()
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
-
-
-def _look(config: RunConfig) -> InboxState | None:
-    """What the inbox holds; None = a bucket cannot be listed now, which ends nothing here."""
+    Raises:
+        ConfigError: The first look finds that the settings are wrong. Later the same may come from others: whoever puts an
+            object that no client can address does not end the workstation.
+    """
     try:
         return state_of(config.ingest)
-    except (SourceUnavailable, PeerRefused) as silent:
+    except (SourceUnavailable, PeerRefused, ConfigError) as silent:
+        if is_first and isinstance(silent, ConfigError):
+            raise
         logger.warning("%s", silent)
         return None

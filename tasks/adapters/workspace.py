@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError, StoreError
+from schemas.layout import BUCKET_SCHEME
 from schemas.reports.report import Anchor, Report
 
 AnyReport = TypeVar("AnyReport", bound=Report)
@@ -270,11 +271,13 @@ def found_below(folder: Path, written: Path) -> Path:
 
 
 def whole_path(path: Path) -> Path:
-    """An absolute path with its links followed; nothing need be there.
+    """An absolute path with its links followed; nothing need be there. What stands for a bucket's keys is no path, and stays.
 
     Raises:
         ConfigError: It cannot be followed: its links lead round in a circle.
     """
+    if path.parts[:1] == Path(BUCKET_SCHEME).parts:
+        return path
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # the second is what Python 3.11 and 3.12 make of a circle

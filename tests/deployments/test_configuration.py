@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from deployments.configuration import SHIPPED_CONFIGS, load_config
+from deployments.server.registration import deployments_for
 from deployments.verbs import FROM_SCRATCH
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.network import GMICConfig
@@ -16,6 +17,7 @@ from schemas.config.pacs import DicomWebPeer
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError
 from schemas.reports.data import SplitReport
+from tasks.adapters.buckets.exam_object import ExamObject
 from tasks.adapters.models.model_files import SIDECAR
 from tasks.adapters.models.start_files import require_starts
 
@@ -54,6 +56,20 @@ def test_paths_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch
     config = load_config(write(tmp_path, GOOD + "checkpoint: ../weights\n"))
     assert (config.workspace_dir, config.ingest.source_dir) == (tmp_path / "work", tmp_path / "exams")
     assert config.checkpoint == tmp_path.parent / "weights"
+
+
+@pytest.mark.parametrize("text", [GOOD, "workspace_dir: work\ningest: {source: 's3://exams/inbox'}\n"])
+def test_a_config_that_was_read_is_the_same_run_for_whoever_is_given_it(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As workers of ``mammo serve`` are, in JSON; what stands for a bucket's keys is not made a folder's path."""
+    monkeypatch.chdir(tmp_path)
+    config = load_config(write(tmp_path, text))
+    for values in (config.model_dump(mode="json"), deployments_for(config)["deployments"][0]["parameters"]["config"]):
+        assert RunConfig.model_validate(values).ingest.source_dir == config.ingest.source_dir
+    if config.ingest.bucket_url is not None:
+        there = ExamObject(config.ingest.bucket_url, "exam/1.dcm", 1, "")
+        assert there.path.relative_to(config.ingest.source_dir).as_posix() == there.key
 
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:

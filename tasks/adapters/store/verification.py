@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import MammoError, SourceUnavailable, StoreError, deferred_by
+from schemas.errors import MammoError, PeerRefused, SourceUnavailable, StoreError, deferred_by
 from schemas.layout import LESION_MASK, PIXELS
 from tasks.adapters.store.exam_store import ExamStore, crop_digest, read_row
 from tasks.adapters.workspace import write_atomically
@@ -63,7 +63,9 @@ def find_damage(job: DigestJob) -> tuple[Damage, ...]:
 
 
 def cannot_be_read(cause: BaseException | None, said: str) -> MammoError:
-    """What to raise where a worker cannot read at all: of a bucket that it is away, so that the run is tried again."""
+    """What to raise where a worker cannot read at all: of a bucket that it is away, or that it does not let us in."""
+    if isinstance(cause, PeerRefused):
+        return PeerRefused("The store's bucket does not let us read", got=said, remedy="see what the credentials may do there")
     if isinstance(cause, SourceUnavailable):
         return SourceUnavailable("The store's bucket cannot be read at the moment", got=said, remedy="run again later")
     return StoreError("The store cannot be read", got=said, remedy="see that its disk is there")

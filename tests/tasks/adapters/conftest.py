@@ -1,15 +1,14 @@
-"""Fixtures of the adapters' tests: a sound file for the hostile set, and an S3 server."""
+"""Fixtures of the adapters' tests: a sound file for the hostile set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from mammo_tests import hostile
-from mammo_tests.object_store import ENVIRONMENT, s3_server
 from schemas.exam import Laterality, ViewPosition
 from tasks.adapters.dicom.mammogram import MammogramHeader
 from tasks.adapters.dicom.mammogram_file import write_mammogram
@@ -38,21 +37,3 @@ def write_sound() -> Callable[..., Path]:
         return path
 
     return write
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """A running S3 server with an empty bucket (``mammo_tests.object_store``), started on first use."""
-    with s3_server() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """The same, and this process's environment says where it is and who we are."""
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
-        monkeypatch.delenv(name, raising=False)
-    settings = ENVIRONMENT | {"AWS_ENDPOINT_URL": s3_endpoint, "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials")}
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    return s3_endpoint

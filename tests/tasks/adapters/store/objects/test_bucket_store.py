@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,12 +18,13 @@ from pytest import MonkeyPatch
 from deployments.commands import doctor
 from deployments.commands.backup import backup, restore
 from flows.ingest import ingest_steps
-from mammo_tests.object_store import BUCKET, ENVIRONMENT
+from mammo_tests.object_store import BUCKET, ENVIRONMENT, answers, wire_to
 from mammo_tests.plain_tasks import PlainSubmit
 from schemas.config.run import RunConfig
-from schemas.errors import StoreBusy, StoreError
+from schemas.errors import MammoError, PeerRefused, SourceUnavailable, StoreBusy, StoreError
 from schemas.layout import LESION_MASK, PIXELS
 from schemas.reports.data import ScrubReport
+from tasks.adapters.buckets import bucket as bucket_module
 from tasks.adapters.buckets.bucket import Bucket, bucket_at
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.inbox.publishing.elsewhere import published_elsewhere
@@ -161,6 +163,23 @@ def looked_through(config: RunConfig) -> ScrubReport:
     """What scrub says of a store, by a thread of this process."""
     with open_cluster(config.ingest.dask, files=1) as scheduler:
         return read_everything.fn(config, scheduler)
+
+
+@pytest.mark.parametrize(("answer", "error"), [("503 Slow Down", SourceUnavailable), ("403 Forbidden", PeerRefused)])
+def test_what_the_object_store_does_not_give_is_not_damaged(
+    ingested: Any, s3: str, monkeypatch: pytest.MonkeyPatch, answer: str, error: type[MammoError]
+) -> None:
+    """Overloaded, it is asked again later (75); closed to us, that is said (9). Neither is a list of damage."""
+    config: RunConfig = ingested[1][0]
+    monkeypatch.setattr(bucket_module, "PATIENCE", timedelta(seconds=0.1))
+    with wire_to(s3) as wire:
+        wire.faults = [answers(answer, times=10**6, to=b"/c/")]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", wire.endpoint)
+        bucket_module.opened.cache_clear()
+        with pytest.raises(error, match="The store's bucket"):
+            looked_through(config)
+    bucket_module.opened.cache_clear()
+    assert not (Workspace(config.workspace_dir).stage_dir("scrub") / "damage.csv").exists()
 
 
 def test_damage_in_the_bucket_is_found_and_mended(ingested: Any, s3: str) -> None:
