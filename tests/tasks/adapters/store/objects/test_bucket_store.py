@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -13,11 +15,13 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from distributed import Client, LocalCluster
 from pytest import MonkeyPatch
 
 from deployments.commands import doctor
 from deployments.commands.backup import backup, restore
 from flows.ingest import ingest_steps
+from mammo_tests.elsewhere import why_not, worker_elsewhere
 from mammo_tests.object_store import BUCKET, ENVIRONMENT, answers, wire_to
 from mammo_tests.plain_tasks import PlainSubmit
 from schemas.config.run import RunConfig
@@ -39,6 +43,7 @@ from tasks.adapters.workspace import Workspace
 from tasks.scrub import after_repair, mark_damaged, read_everything
 
 MakeConfig = Callable[..., RunConfig]
+WHY_NOT = why_not()
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +91,45 @@ def test_the_same_images_are_the_same_data_wherever_they_lie(ingested: Any, s3: 
     assert {"store.json", "manifest.parquet"} <= keys and not any("ledger" in key or "key" in key for key in keys)
     assert bucket_at(bucket.url).get("manifest.parquet")[0] == bucket.manifest_path.read_bytes()
     assert "writer.json" not in keys
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+def test_workers_need_neither_the_exams_nor_the_store_nor_our_network(
+    ingested: Any, s3: str, tmp_path_factory: pytest.TempPathFactory, make_config: MakeConfig
+) -> None:
+    """A Dask worker that sees the key alone, and reaches scheduler and object store alone, writes and reads the same data."""
+    disk: RunConfig = ingested[0][0]
+    folder, exams_dir = disk.workspace_dir.parent, disk.ingest.source_dir
+    inbox, store = (f"s3://{BUCKET}/{uuid4().hex}" for _ in range(2))
+    for path in exams_dir.rglob("*.dcm"):
+        bucket_at(inbox).put(path.relative_to(exams_dir).as_posix(), path)
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+        changes = {"source": inbox, "source_dir": None, "store": store}
+        changes["dask"] = {"kind": "address", "address": cluster.scheduler_address}
+        config = make_config(folder / "far", folder / "cohort", **{f"ingest.{name}": value for name, value in changes.items()})
+        workspace = Workspace(config.workspace_dir)
+        workspace.root.mkdir()
+        shutil.copy(Workspace(disk.workspace_dir).key_path, workspace.key_path)
+        hidden, sockets = [exams_dir, workspace.root, disk.workspace_dir], tmp_path_factory.mktemp("w")
+        with (
+            socket.create_server(("127.0.0.1", 0)) as not_named,
+            worker_elsewhere(
+                cluster.scheduler_address,
+                hidden=hidden,
+                kept=[workspace.key_path],
+                ports=[int(s3.rsplit(":")[-1])],
+                folder=sockets,
+            ),
+            Client(cluster.scheduler_address, set_as_default=False) as client,
+        ):
+            assert [client.submit(os.listdir, path).result() for path in hidden] == [[], [workspace.key_path.name], []]
+            with pytest.raises(ConnectionRefusedError):
+                client.submit(socket.create_connection, not_named.getsockname(), retries=0).result()
+            report = ingest_steps(config, submit=PlainSubmit())
+            assert (report.data_version, report.images_new) == (ingested[0][1].data_version, 8)
+            found = read_everything.fn(config, cluster.scheduler_address)
+            assert (found.images_read, found.damaged_image_ids) == (8, ())
+    assert same_images(open_store(Workspace(disk.workspace_dir).store_dir), open_store(workspace.store_dir))
 
 
 def test_another_machine_reads_by_the_address_alone(ingested: Any, reader: RunConfig) -> None:
