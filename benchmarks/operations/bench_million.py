@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from benchmarks.store.bench_rows import VIEWS, manifest_of
+from benchmarks.store.bench_rows import VIEWS, manifest_of, peak_gib
 from schemas.config.run import RunConfig, Stage
 from schemas.exam import Finding
 from schemas.layout import MANIFEST_COLUMNS, PIXELS, Source
@@ -317,7 +317,7 @@ def measure(step: str, folder: Path) -> dict[str, float | str]:
     return {
         "took_s": took_s,
         "cpu_s": cpu_s,
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gib": peak_gib(),
         "said": said,
     }
 

@@ -122,10 +122,12 @@ def measure(stage: str, workspace: Path) -> dict[str, float | str]:
     start, cpu = time.perf_counter(), time.process_time()
     said = STAGES[stage](workspace)
     took_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
-    # Not getrusage: what it says of a child begins with the peak of the process that started it.
-    status = Path("/proc/self/status").read_text()
-    peak_gib = int(status.split("VmHWM:")[1].split()[0]) / 2**20
-    return {"took_s": took_s, "cpu_s": cpu_s, "peak_gib": peak_gib, "said": said}
+    return {"took_s": took_s, "cpu_s": cpu_s, "peak_gib": peak_gib(), "said": said}
+
+
+def peak_gib() -> float:
+    """Of this process. Not getrusage: what it says of a child begins with the peak of the process that started it."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**20
 
 
 def main() -> None:

@@ -11,11 +11,30 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+import pyarrow as pa
+
 from schemas.layout import LESION_MASK, PIXELS
 from tasks.adapters.store.exam_store import SET_ASIDE, ExamStore, bucket_shards, shard_file, shard_path
+from tasks.adapters.store.parts import manifest_table, write_manifest
 from tasks.adapters.store.shard_file import is_index_sound, overwrite_rows, written_rows
 
 _CHUNK_BYTES = 2**20
+
+
+def unpublish(store: ExamStore, image_ids: Collection[str]) -> int:
+    """Takes images out of the manifest in force; how many were in it. Labels and all other lines stay as they are.
+
+    Raises:
+        StoreError: The manifest is damaged or of another store.
+    """
+    try:
+        table = manifest_table(store.files, store.store_id)
+    except FileNotFoundError:
+        return 0
+    stays = [image_id not in image_ids for image_id in table["image_id"].to_pylist()]
+    if not all(stays):
+        write_manifest(store.files, table.filter(pa.array(stays)), store.store_id)
+    return len(stays) - sum(stays)
 
 
 def erase_unowned(store: ExamStore, owned: Collection[int], gone: Collection[int]) -> int:

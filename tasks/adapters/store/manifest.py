@@ -20,7 +20,7 @@ from pandas.api.extensions import ExtensionArray
 from pyarrow import compute
 
 from schemas.errors import StoreError
-from schemas.exam import FINDINGS, UNKNOWN, ExamRecord, Finding, Laterality, QuarantinedFile
+from schemas.exam import FINDINGS, UNKNOWN, ExamRecord, Finding, Laterality, QuarantinedFile, Split
 from schemas.layout import (
     DEVICE_COLUMNS,
     MANIFEST_COLUMNS,
@@ -32,7 +32,7 @@ from schemas.layout import (
 from schemas.reports.data import SplitReport
 from tasks.adapters.allocator import uncollected
 from tasks.adapters.store.exam_store import ExamStore
-from tasks.adapters.store.parts import LINES_PER_GROUP, manifest_parts, manifest_table, manifest_writer, write_manifest
+from tasks.adapters.store.parts import LINES_PER_GROUP, manifest_of_patients, manifest_parts, manifest_table, manifest_writer
 from tasks.adapters.workspace import write_atomically
 
 LINES_AT_ONCE: Final = 1000
@@ -160,22 +160,6 @@ def publish(
     return names
 
 
-def unpublish(store: ExamStore, image_ids: Collection[str]) -> int:
-    """Takes images out of the manifest in force; how many were in it. Labels and all other lines stay as they are.
-
-    Raises:
-        StoreError: The manifest is damaged or of another store.
-    """
-    try:
-        table = manifest_table(store.files, store.store_id)
-    except FileNotFoundError:
-        return 0
-    stays = [image_id not in image_ids for image_id in table["image_id"].to_pylist()]
-    if not all(stays):
-        write_manifest(store.files, table.filter(pa.array(stays)), store.store_id)
-    return len(stays) - sum(stays)
-
-
 def _in_parts(lines: Iterable[Mapping[str, object]]) -> Iterator[list[Mapping[str, object]]]:
     """At least one part, of nothing if there is nothing."""
     taken = iter(lines)
@@ -216,14 +200,35 @@ def read_manifest(store: ExamStore, *, without: Collection[str] = ()) -> pd.Data
     Raises:
         StoreError: Nothing was published yet, or the manifest is damaged or of another store.
     """
+    return _frames(store, lambda: [manifest_table(store.files, store.store_id, without=without)], without)[0]
+
+
+def read_divided(
+    store: ExamStore, splits: pd.DataFrame, wanted: Iterable[Split], *, without: Collection[str] = ()
+) -> list[pd.DataFrame]:
+    """The published images of some splits, a table each: of a million lines nothing is ever there twice.
+
+    Args:
+        store: Whose.
+        splits: Lines of ``read_splits``.
+        wanted: Which splits.
+        without: Columns that nobody asks.
+
+    Raises:
+        StoreError: As ``read_manifest``.
+    """
+    groups = [pa.array(texts_of(splits.loc[splits["split"] == part.value, "patient_id"]), pa.string()) for part in wanted]
+    return _frames(store, lambda: manifest_of_patients(store.files, store.store_id, groups, without=without), without)
+
+
+def _frames(store: ExamStore, read: Callable[[], list[pa.Table]], without: Collection[str]) -> list[pd.DataFrame]:
     try:
-        table = manifest_table(store.files, store.store_id, without=without)
+        tables = read()
     except FileNotFoundError as missing:
         raise _nothing_published(store) from missing
-    manifest: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)  # never there twice
-    if lacking := [name for name in MANIFEST_NAMES if name not in manifest and name not in without]:
+    if lacking := [name for name in MANIFEST_NAMES if name not in tables[0].column_names and name not in without]:
         raise _damaged(store, lacking)
-    return manifest
+    return [tables.pop(0).to_pandas(split_blocks=True, self_destruct=True) for _ in list(tables)]  # never there twice
 
 
 def _nothing_published(store: ExamStore) -> StoreError:
@@ -243,21 +248,20 @@ def _damaged(store: ExamStore, lacking: Sequence[str]) -> StoreError:
 
 def published_rows(store: ExamStore) -> dict[str, int]:
     """image_id -> row of the images that readers see now; empty if nothing was published, or the manifest is damaged."""
-    rows: dict[str, int] = {}
-    with suppress(FileNotFoundError, StoreError):
-        for part in manifest_parts(store.files, store.store_id, ["image_id", "row"]):
-            rows.update(zip(part["image_id"].to_pylist(), part["row"].to_pylist(), strict=True))
-        return rows
-    return {}
+    return _published(store, "row")
 
 
 def published_patients(store: ExamStore) -> dict[str, str]:
     """image_id -> patient_id of the images that readers see now; empty if nothing was published, or the manifest is damaged."""
-    patients: dict[str, str] = {}
+    return _published(store, "patient_id")
+
+
+def _published(store: ExamStore, column: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     with suppress(FileNotFoundError, StoreError):
-        for part in manifest_parts(store.files, store.store_id, ["image_id", "patient_id"]):
-            patients.update(zip(part["image_id"].to_pylist(), part["patient_id"].to_pylist(), strict=True))
-        return patients
+        for part in manifest_parts(store.files, store.store_id, ["image_id", column]):
+            values.update(zip(part["image_id"].to_pylist(), part[column].to_pylist(), strict=True))
+        return values
     return {}
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 from schemas.config.run import Stage
 from schemas.errors import StoreError
@@ -204,16 +204,34 @@ def manifest_table(files: StoreFolder, store_id: str, *, without: Collection[str
     return table
 
 
+def manifest_of_patients(
+    files: StoreFolder, store_id: str, groups: Sequence[pa.Array], *, without: Collection[str] = ()
+) -> list[pa.Table]:
+    """The lines of each group of patients, in the manifest's order; those of nobody's are never all in memory.
+
+    Raises:
+        StoreError, FileNotFoundError: As ``manifest_parts``.
+    """
+    kept: list[list[pa.RecordBatch]] = [[] for _ in groups]
+    for part in manifest_parts(files, store_id, None, lines=5 * LINES_PER_GROUP, without=without):  # a look-up table each
+        for patients, found in zip(groups, kept, strict=True):
+            found.append(part.filter(compute.is_in(part["patient_id"], value_set=patients)))
+    return [pa.Table.from_batches(found) for found in kept]
+
+
 def manifest_parts(
-    files: StoreFolder, store_id: str, columns: list[str] | None, *, lines: int = 1000
+    files: StoreFolder, store_id: str, columns: list[str] | None, *, lines: int = 1000, without: Collection[str] = ()
 ) -> Iterator[pa.RecordBatch]:
     """Some columns of the manifest in force, part by part: what is not asked for is not read, nor many parts at once.
+
+    At least one part, of nothing if nothing is published: it has the columns.
 
     Args:
         files: The store's.
         store_id: Of the store.
         columns: Those asked; None = all.
         lines: Of a part.
+        without: Columns that are not read, where all are asked.
 
     Raises:
         StoreError: It is damaged, or belongs to another store.
@@ -222,7 +240,12 @@ def manifest_parts(
     path = files.manifest_path
     with _readable(path), parquet.ParquetFile(path, pre_buffer=False) as file:
         _require_id(file.schema_arrow, store_id, path)
-        file.schema_arrow.empty_table().select(columns or [])  # a column that is not there is an error, and would be left out
+        nothing = file.schema_arrow.empty_table()
+        nothing.select(columns or [])  # a column that is not there is an error, and would be left out
+        if columns is None:
+            columns = [name for name in nothing.column_names if name not in without]
+        if not file.metadata.num_rows:
+            yield pa.RecordBatch.from_pylist([], nothing.select(columns).schema)
         yield from file.iter_batches(lines, columns=columns, use_threads=False)
 
 

@@ -32,6 +32,9 @@ _VIEW_COLUMNS: Final[Mapping[str, type]] = {
     "scale": np.float64,
     "tissue_fraction": np.float64,
 }
+_BEYOND: Final = "lesions_beyond"
+VIEWED_COLUMNS: Final = frozenset({*_VIEW_COLUMNS, "row", "view_position", "has_lesion_mask", _BEYOND})
+"""What ``stored_views`` asks of a manifest's lines."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def stored_views(
     views = _ViewsOfLines(manifest, window_px)
     masked_rows = frozenset(int(row) for row in manifest.loc[manifest["has_lesion_mask"], "row"])
     beyond = {
-        int(line["row"]): tuple(LesionBeyond.of_text(text) for text in line["lesions_beyond"].split("; "))
+        int(line["row"]): tuple(LesionBeyond.of_text(text) for text in line[_BEYOND].split("; "))
         for line in lines_of(marked_beyond(manifest))
     }
     return StoredViews(store, views, reader, masked_rows, beyond)
@@ -127,7 +130,7 @@ def seen_breasts(seen_N: NDArray[np.float64], least_scale: float | None) -> Seen
 
 def marked_beyond(manifest: pd.DataFrame) -> pd.DataFrame:
     """The manifest's lines whose lesions reach beyond the stored crop; a store that has none has no such column."""
-    return manifest[manifest["lesions_beyond"].notna()] if "lesions_beyond" in manifest else manifest.iloc[:0]
+    return manifest[manifest[_BEYOND].notna()] if _BEYOND in manifest else manifest.iloc[:0]
 
 
 class _ViewsOfLines(Mapping[int, StoredView]):

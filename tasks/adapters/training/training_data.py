@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 import pandas as pd
 
-from gmic_model.learning.augmentation import ViewFacts
+from gmic_model.learning.augmentation import NO_FACTS, ViewFacts
 from gmic_model.learning.exam_loader import ExamViews
 from gmic_model.learning.step_plan import ShuffledExams
 from gmic_model.networks.birads_classifier import BIRADS_GROUPS, birads_group
@@ -21,22 +21,21 @@ from schemas.config.run import RunConfig
 from schemas.config.training import FitConfig, PretrainConfig
 from schemas.errors import CheckpointError, StoreError, TrainingError
 from schemas.exam import FINDINGS, Split
+from schemas.layout import MANIFEST_COLUMNS, OPTIONAL_COLUMNS
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember, ImageReference, SeenPatients
-from tasks.adapters.models.image_reference import image_reference
+from tasks.adapters.models.image_reference import REFERENCE_COLUMNS, image_reference
 from tasks.adapters.models.seen_patients import SeenBy, seen_patients
 from tasks.adapters.store.exam_store import ExamStore
-from tasks.adapters.store.manifest import exam_records, manifest_with_splits, read_manifest, texts_of
+from tasks.adapters.store.manifest import exam_records, read_divided, read_splits, texts_of
 from tasks.adapters.store.objects.bucket_store import store_of_run
 from tasks.adapters.store.same_patient import read_same_patients
 from tasks.adapters.store.store_settings import read_settings
-from tasks.adapters.store.views import StoredViews, stored_views
+from tasks.adapters.store.views import VIEWED_COLUMNS, StoredViews, stored_views
 
-_NOT_ASKED: Final = (
-    "source_sha256", "pixel_sha256", "written_sha256", "mask_sha256", "exam_date", "gate_warnings", "batch", "batch_date",
-    "label_source", "density", "lesion_boxes",
-)  # fmt: skip
-"""Columns of the manifest that no training sees: of a million images the rest takes half of the memory."""
+_ASKED: Final = {"exam_id", "patient_id", "laterality", "birads", *FINDINGS, *VIEWED_COLUMNS, *REFERENCE_COLUMNS}
+_NOT_ASKED: Final = frozenset(column.name for column in (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)) - _ASKED
+"""Columns of the manifest that no training sees: of a million images they take more memory than the rest."""
 
 
 class DrawsEpochs(Protocol):
@@ -91,9 +90,10 @@ def training_data(config: RunConfig, splits: SplitReport, *, begun: Path | None 
         negatives_per_positive=config.train.negatives_per_positive,
         shortfall=config.train.negatives_shortfall,
     )
+    exam_ids = [exam.exam_id for exam in exams]
+    del exams  # of a million images they take as much as their lines
     said = zip(*(training[finding.value].tolist() for finding in FINDINGS), strict=True)
-    labels = dict(zip(training["row"].tolist(), said, strict=True))
-    data = _data(config, store, training, tuning, [exam.exam_id for exam in exams], sampler, labels, config.train)
+    data = _data(config, store, training, tuning, exam_ids, sampler, said, config.train)
     if (ratio := config.train.tuning_negatives_per_positive) is None:
         return data
     # Whoever may be drawn chooses among the weights: all of them stay on the list of whom these have seen.
@@ -120,10 +120,9 @@ def pretraining_data(config: RunConfig, pretrain: PretrainConfig, splits: SplitR
     training = training[training["exam_id"].isin(known["exam_id"])]
     exam_ids = sorted(training["exam_id"].unique())
     sampler = ShuffledExams(len(exam_ids), exams_per_epoch=pretrain.exams_per_epoch, seed=pretrain.seed)
-    groups = [(birads_group(birads),) for birads in training["birads"].tolist()]
-    labels = dict(zip(training["row"].tolist(), groups, strict=True))
+    groups = ((birads_group(birads),) for birads in training["birads"].tolist())
     tuning = tuning[tuning["birads"].isin(BIRADS_GROUPS)]
-    return _data(config, store, training, tuning, exam_ids, sampler, labels, pretrain)
+    return _data(config, store, training, tuning, exam_ids, sampler, groups, pretrain)
 
 
 def require_same_preprocessing(store: ExamStore, config: PreprocessConfig) -> None:
@@ -151,10 +150,10 @@ def require_same_preprocessing(store: ExamStore, config: PreprocessConfig) -> No
 def _open(config: RunConfig, splits: SplitReport, begun: Path | None = None) -> tuple[ExamStore, pd.DataFrame, pd.DataFrame]:
     store = store_of_run(config)
     require_same_preprocessing(store, config.preprocess)
-    manifest = manifest_with_splits(splits, read_manifest(store, without=_NOT_ASKED))
+    divided = read_splits(splits.splits_path)
     if begun is not None:
-        manifest = manifest[manifest["patient_id"].isin(_seen_before(store, begun, manifest["patient_id"].unique()))]
-    training, tuning = (manifest[manifest["split"] == part.value] for part in (Split.TRAIN, Split.TUNING))
+        divided = divided[divided["patient_id"].isin(_seen_before(store, begun, texts_of(divided["patient_id"])))]
+    training, tuning = read_divided(store, divided, (Split.TRAIN, Split.TUNING), without=_NOT_ASKED)
     if training.empty:
         raise TrainingError(
             "There is nobody to train on",
@@ -197,21 +196,29 @@ def _data(
     tuning: pd.DataFrame,
     exam_ids: list[str],
     sampler: DrawsEpochs,
-    labels: Mapping[int, tuple[int, ...]],
+    labels: Iterable[tuple[int, ...]],
     fit: FitConfig,
 ) -> TrainingData:
+    # A million rows, each one object wherever it is named, and the few different labels that they have.
     rows_by_exam: dict[str, list[int]] = {exam_id: [] for exam_id in exam_ids}
-    for exam_id, row in zip(texts_of(training["exam_id"]), training["row"].tolist(), strict=True):
+    label_by_row: dict[int, tuple[int, ...]] = {}
+    known: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for exam_id, row, label in zip(texts_of(training["exam_id"]), training["row"].tolist(), labels, strict=True):
         rows_by_exam[exam_id].append(row)
-    views = stored_views(store, pd.concat([training, tuning]), config.preprocess.window_px, reader=fit.store_reader)
+        label_by_row[row] = known.setdefault(label, label)
+    viewed = [name for name in training if name in VIEWED_COLUMNS]
+    both = pd.concat([training[viewed], tuning[viewed]])
+    views = stored_views(store, both, config.preprocess.window_px, reader=fit.store_reader)
+    del both
+    is_augmented = fit.augment != AugmentConfig()
     train = ExamViews(
         rows_of_exam=[rows_by_exam[exam_id] for exam_id in exam_ids],
-        label_by_row=labels,
+        label_by_row=label_by_row,
         read_view=views,
         jitter=config.preprocess,
         seed=fit.seed,
-        augment=None if fit.augment == AugmentConfig() else fit.augment,
-        facts=_view_facts(training),
+        augment=fit.augment if is_augmented else None,
+        facts=_view_facts(training) if is_augmented else NO_FACTS,
     )
     settings = read_settings(store.files)
     seen = seen_patients(

@@ -15,9 +15,9 @@ from typing import Final
 from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal, add_to_log, names_of_line, parsed
-from tasks.adapters.store.erasure import erase_unowned
+from tasks.adapters.store.erasure import erase_unowned, unpublish
 from tasks.adapters.store.exam_store import ExamStore
-from tasks.adapters.store.manifest import published_rows, unpublish
+from tasks.adapters.store.manifest import published_rows
 from tasks.adapters.store.store_settings import objects_of
 from tasks.adapters.workspace import StoreFolder, write_atomically
 

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+
 from mammo_tests.training_store import make_store, small_config
+from schemas.exam import Split
+from schemas.layout import MANIFEST_NAMES
+from tasks.adapters.store.exam_store import ExamStore, open_store
+from tasks.adapters.store.manifest import manifest_with_splits, read_divided, read_manifest, read_splits
+from tasks.adapters.store.parts import manifest_parts, write_manifest
 from tasks.adapters.training.training_data import training_data
+from tasks.adapters.workspace import Workspace
 
 
 def test_tuning_exams_without_a_finding_are_drawn_where_it_is_asked(tmp_path: Path) -> None:
@@ -26,3 +35,31 @@ def test_only_a_training_that_draws_is_another_one(tmp_path: Path) -> None:
         for fields in ({}, {"tuning_negatives_per_positive": None}, {"tuning_negatives_per_positive": 2.0})
     )
     assert plain == named != drawn
+
+
+def test_the_lines_of_splits_are_read_as_they_lie(tmp_path: Path) -> None:
+    """Part by part, nothing of other splits, as if all lines had been read and divided: draws hang on their order."""
+    splits = make_store(small_config(tmp_path))
+    store = open_store(Workspace(tmp_path).store_dir)
+    lines = read_manifest(store).sample(frac=1.0, random_state=3).drop(columns=["pixel_sha256"])
+    divided = read_splits(splits.splits_path)
+    whole = manifest_with_splits(splits, lines)
+    _write(store, lines)
+    for part, found in zip(Split, read_divided(store, divided, Split, without={"pixel_sha256"}), strict=True):
+        expected = whole[whole["split"] == part.value].drop(columns="split").reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
+def test_of_an_empty_manifest_one_part_tells_the_columns(tmp_path: Path) -> None:
+    """Nothing was let in: whoever reads in parts finds nothing, and no error of its own."""
+    splits = make_store(small_config(tmp_path))
+    store = open_store(Workspace(tmp_path).store_dir)
+    _write(store, read_manifest(store).iloc[:0])
+    (part,) = manifest_parts(store.files, store.store_id, None)
+    assert part.num_rows == 0 and set(MANIFEST_NAMES) <= set(part.schema.names)
+    training, tuning = read_divided(store, read_splits(splits.splits_path), (Split.TRAIN, Split.TUNING))
+    assert training.empty and tuning.empty and list(training) == list(read_manifest(store))
+
+
+def _write(store: ExamStore, lines: pd.DataFrame) -> None:
+    write_manifest(store.files, pa.Table.from_pandas(lines, preserve_index=False), store.store_id)
