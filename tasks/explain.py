@@ -58,12 +58,12 @@ def explain_exams(
     from tasks.adapters.pages.gallery.gallery_exams import ExamNotes, choose_exams, find_failures
     from tasks.adapters.pages.gallery.gallery_page import GalleryExams
     from tasks.adapters.scoring.score_tables import read_image_scores
-    from tasks.adapters.store.manifest import lines_of, manifest_with_splits, read_manifest
+    from tasks.adapters.store.manifest import DIGESTS, lines_of, manifest_with_splits, read_manifest
     from tasks.adapters.store.objects.bucket_store import store_of_run
     from tasks.adapters.store.views import seen_fractions, stored_views
 
     store = store_of_run(config)
-    manifest = manifest_with_splits(splits, read_manifest(store))
+    manifest = manifest_with_splits(splits, read_manifest(store, without=DIGESTS))
     manifest = manifest.assign(breast_seen_fraction=seen_fractions(manifest, config.preprocess.window_px))
     scores = read_image_scores(evaluated)
     test = manifest[(manifest["split"] == Split.TEST.value) & manifest["image_id"].isin(scores["image_id"])]

@@ -32,7 +32,7 @@ from tasks.adapters.scoring.prediction import (
     write_scores,
 )
 from tasks.adapters.store.exam_store import open_store
-from tasks.adapters.store.manifest import read_manifest
+from tasks.adapters.store.manifest import DIGESTS, read_manifest
 from tasks.adapters.store.objects.bucket_store import store_of_run
 from tasks.adapters.store.views import seen_fractions, stored_views
 from tasks.adapters.workspace import Workspace
@@ -69,7 +69,7 @@ def predict_exams(config: RunConfig, ingested: IngestReport, checkpoint_path: Pa
 def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path) -> PredictReport:
     model = load_model(checkpoint_path)
     recalibration = kept_recalibration(model, config.calibrated_prevalence) if config.calibrated else {}
-    manifest = read_manifest(open_store(ingested.store_dir))
+    manifest = read_manifest(open_store(ingested.store_dir), without=DIGESTS)
     folder = Workspace(config.workspace_dir).stage_dir("predict")
     begin_scores(folder, scored_with(model.sha256, config))
     known = scored_before(folder, manifest, with_panels=config.predicted_panels)

@@ -44,7 +44,7 @@ from tasks.adapters.scoring.score_tables import BREAST, breasts_of, exams_of, im
 from tasks.adapters.scoring.scored_views import Scoring, score_rows_of_each
 from tasks.adapters.scoring.screening import with_screening_metrics
 from tasks.adapters.store.exam_store import ExamStore, store_preprocessing
-from tasks.adapters.store.manifest import manifest_with_splits, read_manifest
+from tasks.adapters.store.manifest import DIGESTS, read_divided, read_splits
 from tasks.adapters.store.objects.bucket_store import store_of_run
 from tasks.adapters.store.same_patient import read_former_patients, read_same_patients
 from tasks.adapters.store.store_settings import read_settings
@@ -87,8 +87,8 @@ class EvaluatedImages:
             CheckpointError: The weights were trained or tuned on test patients, or trained on tuning patients.
         """
         store = store_of_run(config)
-        manifest = manifest_with_splits(splits, read_manifest(store))
-        test, tuning = (manifest[manifest["split"] == part.value] for part in (Split.TEST, Split.TUNING))
+        divided = read_splits(splits.splits_path)
+        test, tuning = read_divided(store, divided, (Split.TEST, Split.TUNING), without=DIGESTS)
         key_id, persons = read_settings(store.files).pseudonym_key_id, read_same_patients(store.files)
         seen = SeenBy.of(members, key_id, persons, read_former_patients(store.files))
         judging, choosing = (frozenset(lines["patient_id"]) for lines in (test, tuning))

@@ -37,6 +37,8 @@ from tasks.adapters.workspace import write_atomically
 
 LINES_AT_ONCE: Final = 1000
 """Of which something is made that takes more memory than they: a frame, a text."""
+DIGESTS: Final = frozenset(name for name in MANIFEST_NAMES if name.endswith("_sha256"))
+"""Columns that checks and audits alone ask: a fifth of a million lines' memory."""
 _LINES_PER_TEXT: Final = LINES_PER_GROUP
 _Known = tuple[Mapping[Laterality, frozenset[Finding] | None], Mapping[Laterality, frozenset[Finding]]]
 _COLUMNS: Final = (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)
