@@ -12,9 +12,9 @@ from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.pages import ExplainReport
 from schemas.reports.training import TrainReport
-from tasks.adapters.models.model_files import drawn_member
+from tasks.adapters.models.model_files import drawn_members
 from tasks.adapters.provenance import file_sha256, now
-from tasks.adapters.scoring.metrics_table import SHORT
+from tasks.adapters.scoring.metrics_table import SHORT, mapped_sha256
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_link
 from tasks.stage import GPU_TAG, stage
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
     version=2,
     sections=("explain", "evaluate"),
     reads=lambda config, splits, trained, evaluated: (
-        drawn_member(evaluated, trained).sha256,
+        drawn_members(evaluated, trained)[0].sha256,
         splits.data_version,
         _digest(evaluated),
     ),
@@ -38,8 +38,7 @@ def explain_exams(
 ) -> ExplainReport:
     """Draws panels, arrays and gallery pages of some test exams, the worst errors first.
 
-    Maps and patches are those of the weights that were evaluated, whatever was trained; of several, those of the ones whose
-    localisation was measured. Every score is the evaluation's.
+    Of the weights that were evaluated: of several the maps' mean, and the patches of those whose localisation was measured.
 
     Args:
         config: The run.
@@ -52,7 +51,7 @@ def explain_exams(
         StoreError: The store is missing or damaged, or the evaluation is of another division of the patients.
     """
     _refuse_other_splits(splits, evaluated)
-    drawn = drawn_member(evaluated, trained)
+    members = drawn_members(evaluated, trained)
     # A finished stage does without what draws.
     from tasks.adapters.pages.gallery.drawn_exams import draw_exams, gallery_note
     from tasks.adapters.pages.gallery.gallery_exams import ExamNotes, choose_exams, find_failures
@@ -74,15 +73,15 @@ def explain_exams(
         folder=folder / "gallery",
         exam_ids=tuple(chosen["exam_id"].unique()),
         created=now(),
-        note=gallery_note(config, drawn, evaluated),
+        note=gallery_note(config, members, evaluated),
     )
     gallery.clear()
     views = stored_views(store, manifest, config.preprocess.window_px, reader=config.train.store_reader)
     notes = ExamNotes(scores=scores, by_finding=evaluated.by_finding)
     with progress("explain", len(chosen), "images") as tracker:
-        images = draw_exams(config, drawn, views, lines_of(chosen), notes, gallery, tracker.advance_to)
+        images = draw_exams(config, members, views, lines_of(chosen), notes, gallery, tracker.advance_to)
     index_path = gallery.write_index(test_exams=test["exam_id"].nunique())
-    show_link("panels", folder, f"{len(images)} panels, weights {drawn.sha256[:SHORT]}")
+    show_link("panels", folder, f"{len(images)} panels, weights {members[0].sha256[:SHORT]}")
     show_link("gallery", index_path, f"{len(gallery.exam_ids)} exams as radiologists hang them")
     shown = tuple(failure for failure in failures if failure.exam_id in gallery.exam_ids)
     return ExplainReport(
@@ -90,7 +89,8 @@ def explain_exams(
         images=images,
         failures=shown,
         gallery_path=index_path,
-        model_sha256=drawn.sha256,
+        model_sha256=members[0].sha256,
+        mapped_sha256=mapped_sha256(members),
         scored_sha256=evaluated.model_sha256,
     )
 
@@ -112,5 +112,5 @@ def _digest(evaluated: EvaluationReport) -> str:
     said = [metrics.said() for _, metrics in sorted(evaluated.by_finding.items())]
     said.append(evaluated.provenance.splits_sha256)
     if len(evaluated.models) > 1:  # one model is named by what is drawn
-        said.append(evaluated.model_sha256)
+        said += [evaluated.model_sha256, "mean of maps"]
     return hashlib.sha256("".join(said).encode()).hexdigest()

@@ -55,6 +55,12 @@ class ExplainReport(Report):
     model_sha256: str = Field(
         "", description="SHA-256 of the weights whose maps and patches are drawn; empty = a former release's"
     )
+    mapped_sha256: tuple[str, ...] = Field(
+        (),
+        json_schema_extra=ADDED_TO_REPORT,
+        description="SHA-256 of each of several weights the mean of whose maps is drawn; empty = the maps are those of "
+        "model_sha256 alone",
+    )
     scored_sha256: str = Field(
         "", description="SHA-256 of the weights whose scores stand beside them: those that were evaluated"
     )

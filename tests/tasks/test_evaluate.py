@@ -28,12 +28,17 @@ from schemas.reports.evaluation import FindingMetrics
 from schemas.reports.report import Interval
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.checkpoints import save_checkpoint
-from tasks.adapters.models.model_files import SIDECAR, members_of, read_recalibration, sealed
+from tasks.adapters.models.model_files import SIDECAR, drawn_members, members_of, read_recalibration, sealed
+from tasks.adapters.models.networks import load_member
 from tasks.adapters.models.seen_patients import refuse_other_splits, seen_patients
 from tasks.adapters.models.start_files import import_weights
 from tasks.adapters.scoring.metrics_table import evaluation_text, metrics_markdown, patients_sentence
 from tasks.adapters.scoring.model_ranking import minus_before
+from tasks.adapters.scoring.scored_views import score_rows
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import published_rows, read_manifest
 from tasks.adapters.store.same_patient import note_former_patients
+from tasks.adapters.store.views import stored_views
 from tasks.adapters.training.training_data import training_data
 from tasks.adapters.workspace import StoreFolder, Workspace, exam_store_dir
 from tasks.evaluate import evaluate_network
@@ -294,7 +299,7 @@ def test_a_finished_evaluation_does_not_go_on_calling_patients_unseen(judged: Ju
 
 
 def test_pictures_are_of_the_weights_that_were_evaluated(judged: Judged) -> None:
-    """Of two weights the scores are their mean, the maps those whose saliency was measured; what was trained is not asked."""
+    """Of two weights scores and maps are the mean, patches those whose localisation is told; what was trained is not asked."""
     config = judged.config("listed", "other")
     report = evaluate_network.body(config, judged.first, None)
     trained = TrainReport(
@@ -304,6 +309,19 @@ def test_pictures_are_of_the_weights_that_were_evaluated(judged: Judged) -> None
     explained = explain_exams.body(config, judged.first, trained, report)
     drawn = report.models[int(report.localization_model[-1]) - 1]
     assert (explained.model_sha256, explained.scored_sha256) == (drawn.sha256, report.model_sha256)
+    members = drawn_members(report, None)
+    assert members[0] == drawn and set(members) == set(report.models)
+    assert explained.mapped_sha256 == tuple(member.sha256 for member in members)
+    store = open_store(Workspace(judged.workspace).store_dir)
+    views, rows = stored_views(store, read_manifest(store), config.preprocess.window_px), published_rows(store)
+    for image in explained.images:
+        each = [
+            next(score_rows(load_member(member), views, [rows[image.image_id]], batch_images=1, device=torch.device("cpu")))
+            for member in members
+        ]
+        kept = np.load(image.saliency_path)
+        np.testing.assert_allclose(kept["saliency_CIJ"], np.mean([view.saliency_CIJ for view in each], axis=0), atol=1e-6)
+        np.testing.assert_allclose(kept["attention_K"], each[0].attention_K, atol=1e-6)
     scores = pd.read_parquet(report.scores_path).set_index("image_id")
     assert [image.scores["malignant"] for image in explained.images] == [
         scores.loc[image.image_id, "malignant_score"] for image in explained.images
@@ -311,7 +329,8 @@ def test_pictures_are_of_the_weights_that_were_evaluated(judged: Judged) -> None
     assert explained.gallery_path is not None
     for page in explained.gallery_path.parent.glob("*.html"):
         said = page.read_text()
-        assert f"Maps and patches: weights {drawn.sha256[:12]}" in said and trained.checkpoint_sha256[:12] not in said
+        assert f"Maps: mean of those of weights {members[0].sha256[:12]}, {members[1].sha256[:12]}" in said
+        assert f"Patches: weights {drawn.sha256[:12]}" in said and trained.checkpoint_sha256[:12] not in said
         assert f"together {report.model_sha256[:12]}: model-1 {report.models[0].sha256[:12]}" in said
 
     alone = report.model_copy(update={"models": report.models[:1], "model_sha256": report.models[0].sha256})

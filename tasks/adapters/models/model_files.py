@@ -95,8 +95,10 @@ def model_names(members: Sequence[EnsembleMember]) -> list[str]:
     return [f"model-{index}" for index in range(1, len(members) + 1)] if len(members) > 1 else ["model"]
 
 
-def drawn_member(evaluated: EvaluationReport, trained: TrainReport | None) -> EnsembleMember:
-    """The weights whose maps and patches stand beside an evaluation's numbers: of several, those whose saliency it measured.
+def drawn_members(evaluated: EvaluationReport, trained: TrainReport | None) -> tuple[EnsembleMember, ...]:
+    """The weights whose maps, in the mean, stand beside an evaluation's numbers: first those whose patches do.
+
+    These are, of several, those whose saliency the evaluation measured.
 
     Args:
         evaluated: The evaluation.
@@ -106,11 +108,12 @@ def drawn_member(evaluated: EvaluationReport, trained: TrainReport | None) -> En
         CheckpointError: Nobody names the weights.
     """
     if evaluated.models:
-        by_name = dict(zip(model_names(evaluated.models), evaluated.models, strict=True))
-        return by_name.get(evaluated.localization_model, evaluated.models[0])
+        names = model_names(evaluated.models)
+        first = names.index(evaluated.localization_model) if evaluated.localization_model in names else 0
+        return evaluated.models[first], *evaluated.models[:first], *evaluated.models[first + 1 :]
     if trained is None:
         raise CheckpointError("The evaluation names no weights", remedy="run `mammo evaluate CONFIG.yaml` again")
-    return EnsembleMember(path=trained.checkpoint_path, sha256=trained.checkpoint_sha256)
+    return (EnsembleMember(path=trained.checkpoint_path, sha256=trained.checkpoint_sha256),)
 
 
 def ensemble_sha256(members: Sequence[EnsembleMember | PackedWeights]) -> str:

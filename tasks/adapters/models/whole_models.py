@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gmic_model.networks.mean_network import MeanNetwork
+from gmic_model.networks.mean_network import as_one
 from gmic_model.networks.network import FindingsNetwork
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.checkpoints import load_checkpoint
@@ -70,7 +70,7 @@ def load_model(source: Path, *, window_px: tuple[int, int] | None = None, prepro
     return WholeModel(
         folder=home_of(source),
         sha256=ensemble_sha256(members),
-        network=networks[0] if len(networks) == 1 else MeanNetwork(networks),
+        network=as_one(networks),
         networks=len(networks),
         terms=tuple(dict.fromkeys(terms)),
     )

@@ -154,7 +154,9 @@ def _attribution(report: PipelineReport, config: RunConfig) -> dict[str, Any]:
         "is_of_training": is_of_training,
         "scorings_said": scorings_sentence(evaluated.scorings),
         "weights_said": weights_sentence(evaluated),
-        "drawn_said": drawn_sentence(evaluated, report.explanation.model_sha256 or report.train.checkpoint_sha256),
+        "drawn_said": drawn_sentence(
+            evaluated, report.explanation.model_sha256 or report.train.checkpoint_sha256, report.explanation.mapped_sha256
+        ),
         "weights": list(zip(model_names(evaluated.models), (one.sha256 for one in evaluated.models), strict=True)),
         "networks": [network for place, network in enumerate(networks) if network not in networks[:place]],
     }

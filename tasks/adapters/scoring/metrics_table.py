@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from schemas.exam import NOT_KNOWN
 from schemas.reports.evaluation import AurocDifference, EvaluationReport, FindingMetrics, JudgedPatients
 from schemas.reports.report import Interval
 from schemas.reports.reviewed import BeforeAndAfter
+from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.model_files import model_names
 from tasks.adapters.models.scorings import scorings_sentence
 
@@ -104,8 +105,19 @@ def weights_sentence(evaluated: EvaluationReport) -> str:
     )
 
 
-def drawn_sentence(evaluated: EvaluationReport, drawn_sha256: str) -> str:
+def mapped_sha256(members: Sequence[EnsembleMember]) -> tuple[str, ...]:
+    """Of several weights the mean of whose maps is drawn, their digests; of one none."""
+    return tuple(member.sha256 for member in members) if len(members) > 1 else ()
+
+
+def drawn_sentence(evaluated: EvaluationReport, drawn_sha256: str, mapped: Sequence[str] = ()) -> str:
     """Whose scores and whose maps and patches stand beside each other in pictures."""
+    if mapped:
+        of_maps = ", ".join(sha256[:SHORT] for sha256 in mapped)
+        return (
+            f"Maps: mean of those of weights {of_maps}. Patches: weights {drawn_sha256[:SHORT]}. "
+            f"Scores: {weights_sentence(evaluated)}"
+        )
     if len(evaluated.models) < 2 and drawn_sha256 == evaluated.model_sha256:
         return weights_sentence(evaluated)
     return f"Maps and patches: weights {drawn_sha256[:SHORT]}. Scores: {weights_sentence(evaluated)}"

@@ -8,7 +8,7 @@ from schemas.reports.life.acceptance import AcceptanceReport, RuleResult, Verdic
 from tasks.adapters.checks.drift_suite import LARGEST_INDEX
 from tasks.adapters.lifecycle.accepting.judging import SiteTrial, shown_exams
 from tasks.adapters.lifecycle.accepting.judging_exams import Cohort
-from tasks.adapters.models.model_files import drawn_member
+from tasks.adapters.models.model_files import drawn_members
 from tasks.adapters.pages.evaluations.evaluation_page import write_evaluation_page
 from tasks.adapters.pages.gallery.drawn_exams import draw_exams, gallery_note
 from tasks.adapters.pages.gallery.gallery_exams import ExamNotes, find_failures, lines_in_order
@@ -50,16 +50,16 @@ def with_gallery(trial: SiteTrial, evaluation: Evaluation, report: AcceptanceRep
         return report.model_copy(update={"failures": shown})
     manifest = trial.images.test
     manifest = manifest.assign(breast_seen_fraction=seen_fractions(manifest, config.preprocess.window_px))
-    member = trial.members[0] if evaluated is None else drawn_member(evaluated, None)
+    members = trial.members if evaluated is None else drawn_members(evaluated, None)
     gallery = GalleryExams(
         folder=report.page_path.with_name("gallery"),
         exam_ids=tuple(exam_ids),
         created=now(),
-        note=_unlabelled_note(report, config) if evaluated is None else gallery_note(config, member, evaluated),
+        note=_unlabelled_note(report, config) if evaluated is None else gallery_note(config, members, evaluated),
     )
     lines = lines_of(lines_in_order(manifest, exam_ids))
     views = stored_views(trial.images.store, manifest, config.preprocess.window_px, reader=config.train.store_reader)
-    draw_exams(config, member, views, lines, ExamNotes(scores=evaluation.test, by_finding=by_finding), gallery, lambda _: None)
+    draw_exams(config, members, views, lines, ExamNotes(scores=evaluation.test, by_finding=by_finding), gallery, lambda _: None)
     index_path = gallery.write_index(test_exams=report.cohort.exams)
     return report.model_copy(update={"failures": shown, "gallery_path": index_path})
 

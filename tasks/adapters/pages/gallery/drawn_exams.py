@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gmic_model.devices import choose_device
+from gmic_model.networks.mean_network import as_one
 from gmic_model.networks.registry import config_of
 from gmic_model.pictures.hanging import hang_view
 from schemas.config.network import NetworkConfig
@@ -21,19 +22,19 @@ from tasks.adapters.models.networks import load_member
 from tasks.adapters.pages.gallery.gallery_exams import ExamNotes
 from tasks.adapters.pages.gallery.gallery_page import GalleryExams, GalleryNote, GalleryView
 from tasks.adapters.pages.panels import draw_view
-from tasks.adapters.scoring.metrics_table import SHORT, drawn_sentence
+from tasks.adapters.scoring.metrics_table import SHORT, drawn_sentence, mapped_sha256
 from tasks.adapters.scoring.scored_views import ScoredView, Scoring, ViewsReadOnce, score_rows
 from tasks.adapters.store.exam_store import store_preprocessing
 from tasks.adapters.store.views import StoredViews, cut_views, missing_views
 
 
-def gallery_note(config: RunConfig, drawn: EnsembleMember, evaluated: EvaluationReport) -> GalleryNote:
+def gallery_note(config: RunConfig, members: Sequence[EnsembleMember], evaluated: EvaluationReport) -> GalleryNote:
     """What all pages of one gallery say."""
     told = [metrics for metrics in evaluated.by_finding.values() if metrics.subgroup_threshold is not None]
     split = "the tuning split" if any(metrics.subgroup_threshold_basis for metrics in told) else "the test breasts"
+    said = drawn_sentence(evaluated, members[0].sha256, mapped_sha256(members))
     return GalleryNote(
-        model=f"{drawn_sentence(evaluated, drawn.sha256)} Data {evaluated.provenance.data_version[:SHORT]}, "
-        f"code {evaluated.provenance.code_version}.",
+        model=f"{said} Data {evaluated.provenance.data_version[:SHORT]}, code {evaluated.provenance.code_version}.",
         confidence=f"{config.evaluate.confidence:.0%}",
         specificity=f"{config.evaluate.subgroup_specificity:.2f} on {split}" if told else "not defined",
     )
@@ -41,7 +42,7 @@ def gallery_note(config: RunConfig, drawn: EnsembleMember, evaluated: Evaluation
 
 def draw_exams(
     config: RunConfig,
-    drawn_weights: EnsembleMember,
+    members: Sequence[EnsembleMember],
     views: StoredViews,
     lines: Sequence[Mapping[str, Any]],
     notes: ExamNotes,
@@ -52,7 +53,7 @@ def draw_exams(
 
     Args:
         config: The run.
-        drawn_weights: Whose maps and patches.
+        members: The weights whose maps are drawn, of several their mean; the patches are those of the first.
         views: Where the pixels are.
         lines: Manifest lines of the exams that are shown; an exam's lines follow one another.
         notes: What is known of each exam, with the scores that stand on all its pictures.
@@ -63,7 +64,8 @@ def draw_exams(
         CheckpointError: The weights were altered.
         StoreError: The store is missing or damaged.
     """
-    network = load_member(drawn_weights, read_as=config.evaluate.read_as, preprocessing=store_preprocessing(views.store))
+    preprocessing = store_preprocessing(views.store)
+    network = as_one([load_member(one, read_as=config.evaluate.read_as, preprocessing=preprocessing) for one in members])
     kept = ViewsReadOnce(views)
     by_row = {int(line["row"]): line for line in lines}
     images: list[ExplainedImage] = []
