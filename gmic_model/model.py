@@ -216,7 +216,8 @@ def gray_image(image_N1HW: Tensor) -> Tensor:
 
 def initialise_head(layer: nn.Conv2d | nn.Linear) -> None:
     """Fresh weights of a layer that ends in a sigmoid: every probability starts near 0.5."""
-    nn.init.normal_(layer.weight, std=_HEAD_STD)
+    if not layer.weight.is_meta:  # torch would bring its compiler in to draw nothing
+        nn.init.normal_(layer.weight, std=_HEAD_STD)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 

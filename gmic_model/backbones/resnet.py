@@ -76,6 +76,14 @@ class ResNet22(nn.Module):
         return in_training_layout(self.pool(self.stem(as_channels_last(image_N1HW))), is_training=self.training)
 
 
+def grid_cells(image_px: int) -> int:
+    """Cells of ``ResNet22``'s features along a side of an image: the stem halves, the pooling has no padding, stages halve."""
+    cells = (-(-image_px // 2) - 3) // 2 + 1
+    for _ in _IMAGE_WIDTHS[1:]:
+        cells = -(-cells // 2)
+    return cells
+
+
 class PreActivationBlock(nn.Module):
     """Normalise, activate, convolve, twice. The shortcut's 1x1 convolution reads the *activated* input."""
 
@@ -193,10 +201,13 @@ def initialise_convolutions(network: nn.Module) -> None:
 
     The paper starts f_d from BI-RADS labels and f_t from ImageNet and gives no rule for a start from nothing. He et al. 2015
     keeps the gradient's variance through ReLU layers, which is what a start from nothing on little data needs.
+
+    On the meta device there is nothing to draw, and torch would bring its compiler in to do it: a second of every start.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if not module.weight.is_meta:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from inspect import unwrap
 
 import torch
 from torch import Tensor, nn
@@ -110,9 +112,20 @@ def made_optimizer(
     made = [
         {"params": weights, "lr": rate, BASE_RATE: rate, "weight_decay": decay} for (rate, decay), weights in groups.items()
     ]
-    if config.recipe.weight_decay:
-        return torch.optim.AdamW(made, lr=config.learning_rate, fused=True)
-    return torch.optim.Adam(made, lr=config.learning_rate, fused=True)
+    kind = _without_compiler(torch.optim.AdamW if config.recipe.weight_decay else torch.optim.Adam)
+    return kind(made, lr=config.learning_rate, fused=True)
+
+
+@cache
+def _without_compiler(optimizer: type[torch.optim.Adam]) -> type[torch.optim.Adam]:
+    """The optimizer without what torch puts around its methods for its compiler, which no step of ours goes through.
+
+    The first call of such a wrapper imports the compiler: more than a second of every training's start.
+    """
+    plain = {
+        name: unwrap(getattr(optimizer, name)) for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+    }
+    return type(optimizer.__name__, (optimizer,), {**plain, "step": torch.no_grad()(unwrap(optimizer.step))})
 
 
 def norm_layers(module: nn.Module) -> Iterator[nn.Module]:

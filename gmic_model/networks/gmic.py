@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
-
-from gmic_model.backbones.resnet import ResNet22
+from gmic_model.backbones.resnet import grid_cells
 from gmic_model.loss import gmic_loss, loss_form
 from gmic_model.networks.network import NetworkLoss, positive_weights
 from gmic_model.roi import window_cells
@@ -34,9 +32,7 @@ def require_patches(model: GMICConfig) -> None:
     Raises:
         ConfigError: The image is too small, or patches too large, for K of them.
     """
-    with torch.device("meta"):
-        features_NDIJ = ResNet22().eval()(torch.empty(1, 1, *model.image_size))
-    grid_size = (features_NDIJ.shape[2], features_NDIJ.shape[3])
+    grid_size = (grid_cells(model.image_size[0]), grid_cells(model.image_size[1]))
     rows, columns = window_cells(patch_size=model.patch_size, image_size=model.image_size, grid_size=grid_size)
     held = -(-grid_size[0] * grid_size[1] // (rows * columns))  # each window takes at most its own cells from the map
     if held < model.K:

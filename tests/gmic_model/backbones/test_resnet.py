@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 
-from gmic_model.backbones.resnet import PreActivationBlock, ResNet18, ResNet22, run_block
+from gmic_model.backbones.resnet import PreActivationBlock, ResNet18, ResNet22, grid_cells, run_block
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -28,13 +28,14 @@ def test_resnet22_grid_follows_unpadded_pooling(image: tuple[int, int], grid: tu
     """Stem: ceil(n / 2); pool: floor((m - 3) / 2) + 1; four times ceil(m / 2). 736 -> 368 -> 183 -> 92, 46, 23, 12."""
     with torch.no_grad():
         features = ResNet22().eval()(torch.randn(1, 1, *image))
-    assert features.shape == (1, 256, *grid)
+    assert features.shape == (1, 256, *grid) and tuple(map(grid_cells, image)) == grid
 
 
 def test_resnet22_grid_at_the_papers_size_is_46_by_30() -> None:
     """2944 x 1920 pixels, on the meta device: shapes only."""
     with torch.device("meta"):
         assert ResNet22().eval()(torch.empty(1, 1, 2944, 1920)).shape == (1, 256, 46, 30)
+    assert (grid_cells(2944), grid_cells(1920)) == (46, 30)
 
 
 def test_resnet18_gives_one_vector_per_patch() -> None:

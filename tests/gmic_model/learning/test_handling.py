@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gmic_model.learning.exam_loader import Batch
+from gmic_model.learning.handling import made_optimizer
 from gmic_model.learning.learner import Learner, new_learner, remeasure
 from gmic_model.learning.steps import train_steps
 from mammo_tests.batches import whole_steps
@@ -16,6 +21,7 @@ from schemas.config.network import GMICConfig, ResNet22Config
 from schemas.config.training import TrainConfig
 from schemas.errors import ConfigError
 
+ROOT = Path(__file__).parents[3]
 MODEL = GMICConfig(image_size=(64, 48), patch_size=(16, 16), K=2, local_dim=8, attention_dim=8)
 
 
@@ -48,7 +54,8 @@ def test_without_options_there_is_one_group_in_the_networks_order() -> None:
     """As every earlier checkpoint has its moments: Adam, one rate."""
     it, config = learner()
     (group,) = it.optimizer.param_groups
-    assert type(it.optimizer) is torch.optim.Adam and group["lr"] == config.learning_rate
+    assert isinstance(it.optimizer, torch.optim.Adam) and not isinstance(it.optimizer, torch.optim.AdamW)
+    assert group["lr"] == config.learning_rate
     assert all(one is other for one, other in zip(group["params"], it.network.parameters(), strict=True))
 
 
@@ -57,7 +64,7 @@ def test_each_part_has_its_rate_and_only_matrices_decay() -> None:
     made = learner(
         parts={"localization": {"learning_rate": 1e-5}, "patches": {"learning_rate": 1e-4}}, recipe={"weight_decay": 0.1}
     )
-    assert type(made[0].optimizer) is torch.optim.AdamW
+    assert isinstance(made[0].optimizer, torch.optim.AdamW)
     decays = {id(weight): group["weight_decay"] for group in made[0].optimizer.param_groups for weight in group["params"]}
     assert {decays[id(weight)] for weight in made[0].network.parameters() if weight.ndim == 1} == {0.0}
     assert {decays[id(weight)] for weight in made[0].network.parameters() if weight.ndim > 1} == {0.1}
@@ -65,6 +72,61 @@ def test_each_part_has_its_rate_and_only_matrices_decay() -> None:
     for name, rate in (("localization.backbone.stages.0.0.norm1.bias", 1e-5), ("mil.patch_network.stem_norm.bias", 1e-4)):
         assert moved[name] == pytest.approx(rate, rel=1e-2), name
     assert moved["mil.project.bias"] == pytest.approx(1e-3, rel=1e-2)
+
+
+# As a training's process does it; argv: the network's config, how its weights decay.
+_TRAINED = """
+import sys, torch
+from gmic_model.learning.exam_loader import Batch
+from gmic_model.learning.learner import new_learner
+from gmic_model.networks.registry import require_trainable
+from schemas.config.network import GMICConfig
+from schemas.config.training import TrainConfig
+model = GMICConfig.model_validate_json(sys.argv[1])
+config = TrainConfig(device="cpu", recipe={"weight_decay": float(sys.argv[2])})
+require_trainable(model)
+made = new_learner(model, config)
+batch = Batch(image_N1HW=torch.ones(2, 1, *model.image_size), label_NC=torch.ones(2, 2), row_N=torch.arange(2))
+for _ in range(2):
+    made.optimizer.zero_grad()
+    made.objective(made.network, batch).backward()
+    made.optimizer.step()
+made.optimizer.load_state_dict(made.optimizer.state_dict())
+print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
+"""
+
+
+def test_a_training_brings_no_compiler() -> None:
+    """Checked, built, stepped and restored without torch's compiler, whose import takes more than a second."""
+    command = [sys.executable, "-P", "-c", _TRAINED, MODEL.model_copy(update={"K": 1}).model_dump_json(), "0.1"]
+    said = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert said.stdout == "[]\n", said.stdout + said.stderr
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_the_optimizer_gives_torch_s_bits(decay: float) -> None:
+    """Three steps, then three more from its state: weights and moments are those of torch's own Adam and AdamW."""
+    start = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    ours, theirs = (nn.Linear(4, 5, bias=False) for _ in range(2))
+    config = TrainConfig.model_validate({"device": "cpu", "learning_rate": 1e-2, "recipe": {"weight_decay": decay}})
+    kind = torch.optim.AdamW if decay else torch.optim.Adam
+    made = made_optimizer(ours, (), config)
+    other = kind(theirs.parameters(), lr=1e-2, weight_decay=decay, fused=True)
+    for layer in (ours, theirs):
+        layer.weight.data.copy_(start)
+    for step in range(6):
+        if step == 3:
+            made, saved = made_optimizer(ours, (), config), made.state_dict()
+            made.load_state_dict(saved)
+        for layer, optimizer in ((ours, made), (theirs, other)):
+            optimizer.zero_grad()
+            (layer.weight.sin() * (step + 1)).sum().backward()
+            optimizer.step()
+    assert torch.equal(ours.weight, theirs.weight) and not torch.equal(ours.weight, start)
+    for name, value in other.state[theirs.weight].items():
+        assert torch.equal(made.state[ours.weight][name], value), name
 
 
 @pytest.mark.parametrize("statistics", ["adapt", "keep"])
