@@ -147,5 +147,6 @@ def _require_one_patient(images: Sequence[SourceImage]) -> None:
 
 
 def _text(match: Mapping[str, Any], tag: str) -> str:
-    values = match.get(tag, {}).get("Value") or [""]
-    return str(values[0]).strip()
+    attribute = match.get(tag)
+    values = attribute.get("Value") if isinstance(attribute, Mapping) else None
+    return str(values[0] or "").strip("\0 ") if isinstance(values, list) and values else ""

@@ -36,7 +36,7 @@ class WebTarget:
             matches = ask(self._client, f"/studies/{study_uid}/instances", {})
         except NotThere:
             return set()
-        return {str((match.get(_SOP_UID, {}).get("Value") or [""])[0]) for match in matches}
+        return {str(_value(match, _SOP_UID)) for match in matches}
 
     def store(self, made: ResultObject) -> None:
         """Sends one object: as it is, and uncompressed to a server that refuses it for what may be its transfer syntax.
@@ -102,11 +102,17 @@ def _said(answer: object) -> Mapping[str, Any]:
 
 
 def _items(said: Mapping[str, Any], tag: str) -> list[Mapping[str, Any]]:
-    return list(said.get(tag, {}).get("Value") or [])
+    return [item for item in _values(said, tag) if isinstance(item, Mapping)]
 
 
 def _value(item: Mapping[str, Any], tag: str) -> Any:
-    return (item.get(tag, {}).get("Value") or [None])[0]
+    return next(iter(_values(item, tag)), None)
+
+
+def _values(item: Mapping[str, Any], tag: str) -> list[Any]:
+    attribute = item.get(tag)
+    values = attribute.get("Value") if isinstance(attribute, Mapping) else None
+    return values if isinstance(values, list) else []
 
 
 def _hexadecimal(reason: object) -> str:

@@ -32,6 +32,7 @@ def picture_sc(source: Dataset, view: ViewResult, maker: Maker, number: int) -> 
         **equipment(maker, "picture", [source], number, side=source.ImageLaterality),
     )  # fmt: skip
     picture.PatientOrientation = source.PatientOrientation
+    picture.Laterality = source.ImageLaterality or None
     refer_to_sources(picture, [source], are_located=True)
     picture.DerivationDescription = derivation(maker, "Saliency")
     return marked(picture, "overlay", source, maker)

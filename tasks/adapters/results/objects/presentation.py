@@ -53,8 +53,7 @@ def presentation_state(source: Dataset, with_voi: Dataset, view: ViewResult, mak
     )
     if source.PhotometricInterpretation == "MONOCHROME1":
         state.PresentationLUTShape = "INVERSE"  # the library says IDENTITY of every image: black and white would change places
-    if source.ImageLaterality:
-        state.Laterality = source.ImageLaterality
+    state.Laterality = source.ImageLaterality or None  # of a paired organ it is there, if only empty
     return marked(state, "patches", source, maker)
 
 

@@ -14,6 +14,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from schemas.config.pacs import ResultKind
+from schemas.errors import DicomError, MammoError
 from tasks.adapters.results.exam_result import Maker, ViewResult
 from tasks.adapters.results.objects.cad_report import cad_report
 from tasks.adapters.results.objects.equipment import SIDES
@@ -103,13 +104,33 @@ def result_objects(
         cad_at_least: See ``cad_report``.
 
     Raises:
-        DicomError: An image has another size than the one that was scored.
+        DicomError: An image has another size than the one that was scored, or a header that nothing can be made of.
     """
+    objects = _objects(headers, views, maker, kinds, cad_at_least)
+    while (made := _next(objects)) is not None:
+        yield made
+
+
+def _next(objects: Iterator[ResultObject]) -> ResultObject | None:
+    """The next one, encoded. An odd header is its exam's matter; what libraries say of it quotes values, and is not told."""
+    try:
+        with quoting_nothing():
+            made = next(objects, None)
+            return made if made is not None and made.content else None
+    except MammoError:
+        raise
+    except Exception as odd:
+        kind = type(odd).__name__
+    raise DicomError("No result can be made of what the PACS says of the exam's images", got=kind)
+
+
+def _objects(
+    headers: Sequence[Dataset], views: Sequence[ViewResult], maker: Maker, kinds: Sequence[ResultKind], cad_at_least: float
+) -> Iterator[ResultObject]:
     sources = [cleaned(header) for header in headers]
     for kind in kinds:
-        with quoting_nothing():
-            made = _made_of_exam if kind in OF_EXAM else _made_of_views
-            yield from made(kind, headers, sources, views, maker, cad_at_least)
+        made = _made_of_exam if kind in OF_EXAM else _made_of_views
+        yield from made(kind, headers, sources, views, maker, cad_at_least)
 
 
 OF_EXAM = frozenset({ResultKind.PANEL, ResultKind.MEASUREMENTS, ResultKind.CAD})

@@ -11,8 +11,11 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from math import isfinite
 from typing import Any, Final
 
+from highdicom.enum import SpecificCharacterSetValues
+from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
@@ -31,24 +34,29 @@ _IMAGE: Final = (
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel", "PhotometricInterpretation",
     "ContentDate", "ContentTime",
 )  # fmt: skip
-_VOI: Final = ("WindowCenter", "WindowWidth", "VOILUTFunction", "RescaleSlope", "RescaleIntercept", "RescaleType")
+_WINDOW: Final = ("WindowCenter", "WindowWidth", "VOILUTFunction")
+_RESCALE: Final = ("RescaleSlope", "RescaleIntercept", "RescaleType")
 _THERE_MAYBE_EMPTY: Final = (  # type 2
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber",
     "ReferringPhysicianName", "StudyID",
 )  # fmt: skip
+_TIME: Final = re.compile(r"(([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?)?")
 _VALID: Final = {
     "PatientAge": re.compile(r"\d{3}[DWMY]"),
-    "StudyTime": re.compile(r"(\d{2}){0,3}|\d{6}\.\d{1,6}"),
-    "ContentTime": re.compile(r"(\d{2}){0,3}|\d{6}\.\d{1,6}"),
+    "StudyTime": _TIME,
+    "ContentTime": _TIME,
     "PatientSex": re.compile(r"[MFO]?"),
 }
 _NEEDED_TAGS: Final = frozenset(
     f"{tag_for_keyword(keyword):08X}"
     for keyword in (
-        *IDENTITY, *_IMAGE, *_VOI, "ImageLaterality", "Laterality", "ViewPosition", "PatientOrientation",
+        *IDENTITY, *_IMAGE, *_WINDOW, *_RESCALE, "ImageLaterality", "Laterality", "ViewPosition", "PatientOrientation",
         "ImagerPixelSpacing", "PixelSpacing",
     )
 )  # fmt: skip
+_NARROWEST: Final = {"LINEAR": 1.0, "LINEAR_EXACT": 1e-6, "SIGMOID": 1e-6}
+"""Width of a window, by what is made of it (PS3.3 C.11.2.1.2)."""
+_TERMS: Final = frozenset(term.value for term in SpecificCharacterSetValues)
 _DIRECTION: Final = re.compile(r"[LRAPHF]{1,3}")
 VIEW_CODES: Final = {view.value: PHANTOM_VIEW_CODES[view] for view in ViewPosition}
 
@@ -63,8 +71,10 @@ def cleaned(raw: Dataset) -> Dataset:
     for keyword in _THERE_MAYBE_EMPTY:
         if keyword not in source:
             setattr(source, keyword, "")
+    _set_character_set(source)
     # A name of one component is legal and warned about with the name itself: nothing of it is touched.
-    source.ImageLaterality = str(raw.get("ImageLaterality") or raw.get("Laterality") or "")
+    side = str(raw.get("ImageLaterality") or raw.get("Laterality") or "")
+    source.ImageLaterality = side if side in ("L", "R") else ""
     source.ViewPosition = str(raw.get("ViewPosition") or "")
     directions = raw.get("PatientOrientation")
     given = list(directions) if isinstance(directions, list | MultiValue) else []
@@ -92,16 +102,19 @@ def header_of_json(attributes: Mapping[str, Any]) -> Dataset:
 
 
 def with_voi(source: Dataset, raw: Dataset) -> Dataset:
-    """The stand-in with the image's own first window, for a presentation state."""
+    """The stand-in with the image's own first window, for a presentation state: workstations draw no more than one."""
     copy = Dataset()
     copy.update(source)
     copy.file_meta = source.file_meta
-    for keyword in _VOI:
+    for keyword in _RESCALE:
         if keyword in raw and raw[keyword].value not in (None, ""):
             copy[keyword] = raw[keyword]
-    if "WindowCenter" not in copy or "WindowWidth" not in copy:
-        for keyword in ("WindowCenter", "WindowWidth", "VOILUTFunction"):
-            copy.pop(keyword, None)
+    centers, widths = _numbers(raw.get("WindowCenter")), _numbers(raw.get("WindowWidth"))
+    function = str(raw.get("VOILUTFunction") or "LINEAR")
+    if centers and widths and function in _NARROWEST and widths[0] >= _NARROWEST[function]:
+        copy.WindowCenter, copy.WindowWidth = (str(round(value, 6)) for value in (centers[0], widths[0]))
+        if function != "LINEAR":
+            copy.VOILUTFunction = function
     return copy
 
 
@@ -114,11 +127,40 @@ def quoting_nothing() -> Iterator[None]:
 
 
 def _decimals(value: Any) -> list[float]:
+    found = _numbers(value)
+    return found if len(found) == 2 and min(found) > 0 else []
+
+
+def _numbers(value: Any) -> list[float]:
+    """What a value of one or many numbers holds; nothing if something of it is none."""
     try:
-        found = [float(one) for one in value or ()]
+        found = [float(one) for one in (value if isinstance(value, list | MultiValue) else [value])]
     except (TypeError, ValueError):
         return []
-    return found if len(found) == 2 and min(found) > 0 else []
+    return found if all(map(isfinite, found)) else []
+
+
+def _set_character_set(source: Dataset) -> None:
+    """The source's own where it holds every text of the identity, else UTF-8: what it does not hold would be written as "?".
+
+    DICOM JSON is UTF-8 whatever its SpecificCharacterSet says, and need not have one (PS3.18 F.2).
+    """
+    given = source.get("SpecificCharacterSet") or []
+    terms = [str(term or "") for term in (given if isinstance(given, list | MultiValue) else [given])]
+    if len(terms) > 1 and not terms[0]:
+        terms[0] = "ISO 2022 IR 6"  # which an empty first value means (PS3.3 C.12.1.1.2), and libraries know by its name alone
+    texts = [part for keyword in IDENTITY if keyword in source for part in re.split(r"[\^=]", str(source[keyword].value))]
+    if all(term in _TERMS for term in terms if term) and all(_holds(terms, text) for text in texts):
+        source.SpecificCharacterSet = terms if len(terms) > 1 else "".join(terms)
+        if not any(terms):
+            del source.SpecificCharacterSet
+    else:
+        source.SpecificCharacterSet = "ISO_IR 192"
+
+
+def _holds(terms: list[str], text: str) -> bool:
+    encodings = convert_encodings(terms or [""])
+    return text.isascii() or bool(decode_bytes(encode_string(text, encodings), encodings, set()) == text)
 
 
 def _is_valid(keyword: str, value: Any) -> bool:

@@ -26,10 +26,10 @@ class Archive:
         self.asked: list[str | Slice] = []
         self.gone = ""
         """Deleted when it is asked for: images or header."""
-        self.swapped_uid = ""
+        self.swapped_uid: str | None = ""
         """Of the header that is answered with instead."""
 
-    def exams_of(self, piece: Slice) -> list[FoundExam]:
+    def exams_of(self, piece: Slice, ending: str = "") -> list[FoundExam]:
         """Of some days."""
         self.asked.append(piece)
         found = dict.fromkeys(study for day, study, _, _ in self.images if piece.first <= day <= piece.last)
@@ -51,7 +51,11 @@ class Archive:
         if self.gone == "header":
             raise NotThere("The server does not have it")
         (patient,) = [patient for _, _, sop, patient in self.images if sop == image.sop_uid]
-        values = {"0020000D": image.study_uid, "00080018": self.swapped_uid or image.sop_uid, "00100020": patient}
+        values = {
+            "0020000D": image.study_uid,
+            "00080018": image.sop_uid if self.swapped_uid == "" else self.swapped_uid,
+            "00100020": patient,
+        }
         return {tag: {"Value": [value]} for tag, value in values.items()}
 
     def days(self) -> list[tuple[date, date]]:
@@ -128,9 +132,10 @@ def test_two_patients_in_one_study_are_never_returned_to() -> None:
 def test_an_answer_about_another_object_is_refused() -> None:
     """A server that answers with what was not asked for is not believed."""
     archive = Archive([(DAY, "2.25.2", "2.25.20", "A")])
-    archive.swapped_uid = "2.25.66"
-    with pytest.raises(NotReturnable, match="another object"):
-        archive.border().sources(exam("2.25.20"))
+    for swapped in ("2.25.66", None):
+        archive.swapped_uid = swapped
+        with pytest.raises(NotReturnable, match="another object"):
+            archive.border().sources(exam("2.25.20"))
 
 
 @pytest.mark.parametrize("gone", ["images", "header"])

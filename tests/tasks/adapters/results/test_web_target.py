@@ -73,6 +73,14 @@ def test_only_an_object_that_is_named_as_stored_is_stored(made: ResultObject, ta
     assert path.endswith(f"/studies/{made.study_uid}") and made.content in body
     server.fault_of = lambda *request: Fault(status=200, content=b"[" + plain(*request).content + b"]")
     target.store(made)
+    for odd in (
+        b'{"00081198": null, "00081199": [1]}',
+        b'{"00081198": {"Value": [null, 7]}, "00081199": {"Value": "1"}}',
+        b"[7]",
+    ):
+        server.fault_of = lambda *request, said=odd: Fault(status=200, content=said)  # type: ignore[misc]
+        with pytest.raises(NotStored, match="does not say"):
+            target.store(made)
 
 
 @pytest.mark.parametrize(
@@ -172,8 +180,8 @@ def test_what_is_given_back_must_be_what_was_sent(made: ResultObject, target: We
 
 def test_what_a_study_holds_is_asked(target: WebTarget, server: Between) -> None:
     """By UID; a study that the server does not know holds nothing."""
-    match = {"00080018": {"vr": "UI", "Value": ["2.25.5"]}}
-    server.fault_of = lambda method, path, body: Fault(status=200, content=json.dumps([match]).encode())
-    assert target.held("2.25.1") == {"2.25.5"}
+    matches = [{"00080018": {"vr": "UI", "Value": ["2.25.5"]}}, {"00080018": None}, {"00080018": {"vr": "UI"}}]
+    server.fault_of = lambda method, path, body: Fault(status=200, content=json.dumps(matches).encode())
+    assert "2.25.5" in target.held("2.25.1")
     server.fault_of = lambda method, path, body: Fault(status=404)
     assert target.held("2.25.1") == set()

@@ -9,16 +9,20 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
 from mammo_tests.mammograms import setting
-from mammo_tests.results import IDENTITY, MAKER, STUDY_UID, VIEWS, objects_of, read_header, view_result
+from mammo_tests.results import IDENTITY, MAKER, STUDY_UID, VIEWS, objects_of, read_header, view_result, write_view
 from schemas.config.pacs import ResultKind
+from schemas.errors import DicomError
 from tasks.adapters.results.exam_result import RESEARCH_USE
 from tasks.adapters.results.objects.result_objects import ResultObject, result_objects
+from tasks.adapters.results.objects.source_header import header_of_json
 
 ODD_HEADERS: dict[str, Callable[[Dataset], object]] = {
     "as it is": lambda header: None,
@@ -28,10 +32,21 @@ ODD_HEADERS: dict[str, Callable[[Dataset], object]] = {
         PatientName="", StudyDate="", StudyTime="", ImagerPixelSpacing=None, PatientAge=""
     ),
     "white is dark": setting(PhotometricInterpretation="MONOCHROME1"),
-    "a letter outside ASCII": setting(SpecificCharacterSet="ISO_IR 100", PatientName="M\xfcller^J\xf6rg"),
+    "a letter outside ASCII, three windows": setting(
+        SpecificCharacterSet="ISO_IR 100",
+        PatientName="M\xfcller^J\xf6rg",
+        WindowCenter=[2000, 1000, 1],
+        WindowWidth=[3000, 500, 1],
+        VOILUTFunction="SIGMOID",
+    ),
     "a table of grey levels": setting(WindowCenter=None, WindowWidth=None),
     "an odd sex and age": setting(PatientSex="W", PatientAge="61", PatientID=" 12 "),
-    "orientation missing": setting(PatientOrientation=None),
+    "neither orientation, side nor window": setting(
+        PatientOrientation=None, ImageLaterality="B", Laterality="B", WindowCenter=[2000, 1], WindowWidth=0
+    ),
+    "a name in Kanji": setting(
+        SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName="PLANTED^NAME=\u5c71\u7530^\u592a\u90ce", StudyTime="250000"
+    ),
 }
 
 
@@ -55,7 +70,9 @@ def test_validators_find_no_error(tmp_path: Path, name: str, capfd: pytest.Captu
         paths[-1].write_bytes(made.content)
         checked = subprocess.run(["dciodvfy", "-new", str(paths[-1])], capture_output=True, check=False).stderr
         assert b"Error" not in checked, (made.kind, checked)
-    if name != "dates of zeros":  # there the sources are at fault, and say so
+        if made.kind is ResultKind.PRESENTATION:
+            assert np.size(made.dataset.get("SoftcopyVOILUTSequence", [Dataset()])[0].get("WindowCenter", 0)) == 1
+    if name not in ("dates of zeros", "neither orientation, side nor window"):  # there the sources are at fault, and say so
         together = subprocess.run(["dcentvfy", *map(str, [*paths, *sources])], capture_output=True, check=False).stderr
         assert [line for line in together.splitlines() if b"Error" in line] == []
     said = capfd.readouterr()
@@ -127,6 +144,30 @@ def test_an_object_is_recognised_in_another_coding(exam: tuple[list[ResultObject
     assert report.is_in(written(changed))
     changed.ContentSequence[0].ConceptCodeSequence[0].CodeValue = "de"
     assert not report.is_in(written(changed))
+
+
+def test_a_name_is_written_as_the_archive_says_it(tmp_path: Path) -> None:
+    """DICOM JSON is UTF-8 and need not have a SpecificCharacterSet, or names another: no letter becomes a question mark."""
+    said = read_header(write_view(tmp_path / "view.dcm", *VIEWS[0])).to_json_dict()
+    for character_set in ({}, {"00080005": {"vr": "CS", "Value": ["ISO_IR 100"]}}, {"00080005": {"vr": "CS", "Value": [None]}}):
+        for name in ("\u0141ukasz^M\xfcller", "Hong=\u6d2a^\u5409\u6d1e"):
+            (made,) = _cad_of(said | {"00080005": {"vr": "CS"}} | character_set | {"00100010": {"vr": "PN", "Value": [name]}})
+            assert str(pydicom.dcmread(io.BytesIO(made.content)).PatientName) == name
+
+
+@pytest.mark.parametrize("tag", ["00280010", "0020000E", "00080016", "00280004"])
+def test_an_image_that_nothing_can_be_made_of_is_its_exam_s_matter(tmp_path: Path, tag: str) -> None:
+    """Size, series, class or grey scale are missing: an error that quotes nothing, and that a run survives."""
+    said = read_header(write_view(tmp_path / "view.dcm", *VIEWS[0])).to_json_dict()
+    del said[tag]
+    with pytest.raises(DicomError, match="No result can be made") as failed:
+        _cad_of(said, ResultKind.PRESENTATION, ResultKind.CAD)
+    assert not any(word in str(failed.value) for word in IDENTITY) and failed.value.__context__ is None
+
+
+def _cad_of(said: dict[str, Any], *kinds: ResultKind) -> list[ResultObject]:
+    header, view = header_of_json(said), view_result(*VIEWS[0])
+    return list(result_objects([header], [view], MAKER, kinds=kinds or (ResultKind.CAD,), cad_at_least=0.55))
 
 
 def written(dataset: Dataset) -> bytes:
