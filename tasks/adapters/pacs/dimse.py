@@ -21,7 +21,6 @@ from typing import Any, Final
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID
 from pynetdicom import AE, _config, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -37,7 +36,7 @@ from schemas.config.pacs import DimsePeer, PacsConfig
 from schemas.errors import ConfigError, PeerRefused, PeerUnavailable
 from tasks.adapters.dicom.frame_codecs import SYNTAXES
 from tasks.adapters.pacs.peers import certificate_fault, client_context
-from tasks.adapters.pacs.sources import Cut
+from tasks.adapters.pacs.sources import Cut, is_uid
 
 # It logs what others send at INFO and DEBUG, and the text of every exception at ERROR.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
@@ -49,7 +48,9 @@ LARGEST_PDU_BYTES: Final = 1 << 20
 MOST_CONTEXTS: Final = 128
 SUCCESS: Final = 0x0000
 _DESTINATION_UNKNOWN: Final = 0xA801
-_PENDING, _CUT = frozenset({0xFF00, 0xFF01}), 0xFE00
+_PENDING = frozenset({0xFF00, 0xFF01})
+_CUT: Final = frozenset({0xFE00, 0xA700})
+"""The first is said for a limit by some who send up to it, the second by some who then have no room for the rest."""
 FIND, GET, MOVE = (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
@@ -90,7 +91,7 @@ class Received:
     @property
     def has_valid_uid(self) -> bool:
         """True if its SOPInstanceUID is a UID."""
-        return bool(UID(self.sop_uid).is_valid)
+        return is_uid(self.sop_uid)
 
 
 def received(event: Event) -> Received:
@@ -290,15 +291,17 @@ def matches(made: Association, level: str, **keys: str) -> list[Dataset]:
         code = _code(status)
         if code in _PENDING and match is not None:
             found.append(match)
-        elif code == _CUT:
-            raise Cut
+        elif code in _CUT:
+            raise Cut(found)
         elif code != SUCCESS:
             raise PeerUnavailable("The peer could not answer a question", got=f"C-FIND status {code:#06x}")
     return found
 
 
-def retrieve(made: Association, *, move_to: str | None = None, **keys: str) -> int:
+def retrieve(made: Association, *, move_to: str | None = None, **keys: str) -> int | None:
     """Has an object sent, on this association (C-GET) or to a title (C-MOVE); how many the peer says it sent.
+
+    None where it does not say: the last answer need not hold a count (PS3.7 tables 9.1-3 and 9.1-4).
 
     Raises:
         PeerUnavailable: It fell silent, or could not send.
@@ -314,7 +317,8 @@ def retrieve(made: Association, *, move_to: str | None = None, **keys: str) -> i
     if code != SUCCESS:
         counts = (f"{last.get(f'NumberOf{how}Suboperations') or 0} {how.lower()}" for how in ("Completed", "Warning", "Failed"))
         raise _not_sent(code, f"status {code:#06x}, {', '.join(counts)}", move_to)
-    return int(last.get("NumberOfCompletedSuboperations", 0) or 0)
+    count = last.get("NumberOfCompletedSuboperations")
+    return None if count is None else int(count)
 
 
 def _not_sent(status: int, got: str, move_to: str | None) -> Exception:
@@ -361,18 +365,6 @@ def echo(pacs: PacsConfig, peer: DimsePeer) -> None:
 def one_context_each(sop_classes: Sequence[str]) -> list[PresentationContext]:
     """Contexts of one transfer syntax: with several in one, a peer picks one of them and converts everything else to it."""
     return [build_context(sop_class, syntax) for sop_class in sop_classes for syntax in READ_SYNTAXES]
-
-
-def uid_of(text: object) -> str:
-    """A UID of a peer's answer, if it is one.
-
-    Raises:
-        PeerUnavailable: It is none; what it is instead is not told.
-    """
-    uid = UID(str(text))
-    if not uid.is_valid:
-        raise PeerUnavailable("The peer answered with something that is no UID")
-    return str(uid)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

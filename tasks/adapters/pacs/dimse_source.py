@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pynetdicom import evt
 from pynetdicom.association import Association
@@ -15,7 +15,7 @@ from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
 
 from schemas.config.pacs import DimsePeer, PacsConfig
-from schemas.errors import PeerUnavailable
+from schemas.errors import MammoError, PeerRefused, PeerUnavailable
 from tasks.adapters.dicom.header import MAMMOGRAPHY_FOR_PRESENTATION
 from tasks.adapters.pacs.arrivals import Arrivals
 from tasks.adapters.pacs.dimse import (
@@ -29,10 +29,11 @@ from tasks.adapters.pacs.dimse import (
     one_context_each,
     received,
     retrieve,
-    uid_of,
 )
 from tasks.adapters.pacs.encoded_object import Incomplete, name_of
-from tasks.adapters.pacs.sources import FoundExam, FoundImage, NotThere, Slice
+from tasks.adapters.pacs.sources import Cut, FoundExam, FoundImage, NotThere, Slice, uid_of
+
+Came = TypeVar("Came")
 
 _OUT_OF_RESOURCES: Final = 0xA700
 _SECONDS_TO_ARRIVE: Final = 30.0
@@ -50,75 +51,77 @@ class DimseSource:
     _headers: dict[str, dict[str, Any]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def exams_of(self, piece: Slice) -> list[FoundExam]:
+    def exams_of(self, piece: Slice, ending: str = "") -> list[FoundExam]:
         """See ``Source``."""
-        return self._exams(StudyDate=piece.study_date, StudyTime=piece.study_time)
-
-    def parts_of(self, piece: Slice) -> Iterator[list[FoundExam]]:
-        """See ``Source``: a peer says when it cuts an answer."""
-        yield from ()
+        patients = {"PatientID": f"*{ending}"} if ending else {}
+        return self._exams(StudyDate=piece.study_date, StudyTime=piece.study_time, **patients)
 
     def exam_named(self, *, accession_number: str = "", study_uid: str = "") -> list[FoundExam]:
         """See ``Source``."""
         return self._exams(StudyInstanceUID=study_uid) if study_uid else self._exams(AccessionNumber=accession_number)
 
     def _exams(self, **keys: str) -> list[FoundExam]:
-        with self._association() as made:
-            found = matches(made, "STUDY", **{"StudyInstanceUID": "", "ModalitiesInStudy": "MG", **keys})
-        # A peer that does not know the key answers with exams of every kind.
-        return [
-            FoundExam(study_uid=uid_of(each.get("StudyInstanceUID")))
-            for each in found
-            if "MG" in str(each.get("ModalitiesInStudy") or "MG")
-        ]
+        try:
+            with self._association() as made:
+                return _with_mammograms(matches(made, "STUDY", **{"StudyInstanceUID": "", "ModalitiesInStudy": "MG", **keys}))
+        except Cut as cut:
+            raise Cut(_with_mammograms(cut.answered)) from None
 
     def images_of(self, exam: FoundExam) -> list[FoundImage]:
         """See ``Source``. Series first: many peers list images only of a series that is named."""
         images = []
         with self._association() as made:
             keys = {"StudyInstanceUID": exam.study_uid, "SeriesInstanceUID": ""}
-            for series in matches(made, "SERIES", Modality="MG", NumberOfSeriesRelatedInstances="", **keys):
-                keys["SeriesInstanceUID"] = uid_of(series.get("SeriesInstanceUID"))
-                listed = matches(made, "IMAGE", SOPInstanceUID="", SOPClassUID="", **keys)
-                said = int(series.get("NumberOfSeriesRelatedInstances") or 0)
+            counted = matches(made, "SERIES", Modality="MG", NumberOfSeriesRelatedInstances="", **keys)
+            for series_uid, series in _each_once(counted, "SeriesInstanceUID").items():
+                keys["SeriesInstanceUID"] = series_uid
+                listed = _each_once(matches(made, "IMAGE", SOPInstanceUID="", SOPClassUID="", **keys), "SOPInstanceUID")
+                said = _count(series)
                 if len(listed) < said:
                     raise PeerUnavailable("The peer lists fewer images than it counts", expected=said, got=len(listed))
                 images += [
-                    FoundImage(
-                        study_uid=exam.study_uid,
-                        series_uid=keys["SeriesInstanceUID"],
-                        sop_uid=uid_of(each.get("SOPInstanceUID")),
-                    )
-                    for each in listed
+                    FoundImage(study_uid=exam.study_uid, series_uid=series_uid, sop_uid=sop_uid)
+                    for sop_uid, each in listed.items()
                     if str(each.get("SOPClassUID") or MAMMOGRAPHY_FOR_PRESENTATION) == MAMMOGRAPHY_FOR_PRESENTATION
                 ]
         return images
 
     def fetch(self, image: FoundImage, arrivals: Arrivals) -> int:
         """See ``Source``; with C-MOVE the bytes are our listener's, and are not counted here."""
-        moves = self.peer.retrieve == "move"
-        self._have_sent(image, move_to=self.pacs.ae_title if moves else None)
-        if moves:
+        if self.peer.retrieve == "move":
+            try:
+                self._have_sent(image, move_to=self.pacs.ae_title)
+            except (PeerUnavailable, NotThere):
+                if not arrivals.has(image.study_uid, image.sop_uid):
+                    raise
             self._wait_for(image, arrivals)
             return 0
-        came = self._came.pop(image.sop_uid, None)
-        if came is None:
-            raise Incomplete("Another object arrived than was asked for")
+        came = self._got(image, self._came)
         if isinstance(came, OSError):
             raise came
         return came
 
     def header_of(self, image: FoundImage) -> dict[str, Any]:
         """See ``Source``: of the image, which is sent to us (C-GET) and not kept. Questions tell parts of a header only."""
-        self._have_sent(image)
-        header = self._headers.pop(image.sop_uid, None)
-        if header is None:
-            raise Incomplete("Another object arrived than was asked for")
-        return header
+        return self._got(image, self._headers)
+
+    def _got(self, image: FoundImage, came: dict[str, Came]) -> Came:
+        """What came of an image by C-GET, on which its word is taken: peers count wrong, or warn of what they changed."""
+        came.pop(image.sop_uid, None)
+        fault: MammoError | None = None
+        try:
+            self._have_sent(image)
+        except (PeerUnavailable, NotThere) as said:
+            fault = said
+        if image.sop_uid in came:
+            return came.pop(image.sop_uid)
+        raise fault or Incomplete("Another object arrived than was asked for")
 
     def _have_sent(self, image: FoundImage, move_to: str | None = None) -> None:
         keys = {"StudyInstanceUID": image.study_uid, "SeriesInstanceUID": image.series_uid, "SOPInstanceUID": image.sop_uid}
         with self._association() as made:
+            if move_to is None:
+                _require_sender(made)
             count = retrieve(made, move_to=move_to, **keys)
         if count == 0:
             raise NotThere("The peer does not have an image that it listed")
@@ -189,6 +192,39 @@ class DimseSource:
         with self._lock:
             idle, self._idle = self._idle, []
         return idle
+
+
+def _require_sender(made: Association) -> None:
+    """Raises PeerRefused for a peer that takes images and will not send them on an association that is ours (PS3.7 D.3.3.4)."""
+    taken = [each for each in made.accepted_contexts if each.abstract_syntax == MAMMOGRAPHY_FOR_PRESENTATION]
+    if taken and not any(each.as_scp for each in taken):
+        raise PeerRefused(
+            "The peer does not agree to send images on an association of ours (C-GET)",
+            expected="the role of a sender",
+            remedy="set retrieve: move for it, register our title there, and start our listener (mammo pacs listen)",
+        )
+
+
+def _each_once(listed: Iterable[Any], keyword: str) -> dict[str, Any]:
+    """By UID: some peers repeat a match, and one that is there twice would make up for another that is not."""
+    return {uid_of(each.get(keyword)): each for each in listed}
+
+
+def _count(series: Any) -> int:
+    """How many images a peer counts in a series; 0 where it does not say, or nothing that can be read."""
+    try:
+        return int(series.get("NumberOfSeriesRelatedInstances") or 0)
+    except (TypeError, ValueError):
+        return 0
+
+
+def _with_mammograms(found: Iterable[Any]) -> list[FoundExam]:
+    """A peer that does not know the key ModalitiesInStudy answers with exams of every kind."""
+    return [
+        FoundExam(study_uid=uid_of(each.get("StudyInstanceUID")))
+        for each in found
+        if "MG" in str(each.get("ModalitiesInStudy") or "MG")
+    ]
 
 
 @contextmanager

@@ -5,7 +5,9 @@ What is found carries identifiers, which live in memory only: no ``repr`` shows 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+import string
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -18,6 +20,10 @@ from tasks.adapters.pacs.peers import require_extra
 
 _LONGEST_SLICE_DAYS: Final = 28
 _MANY: Final = 100
+_LAST_SIGNS: Final = string.digits + string.ascii_letters
+_LONGEST_ENDING: Final = 3
+_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
+_LONGEST_UID: Final = 64
 _USUAL_LIMITS: Final = frozenset(limit + more for limit in (10, 20, 25, 50) for more in (0, 1))
 """An answer of so many matches may be one that the server cut: it is asked again in smaller pieces. Orthanc gives one more."""
 
@@ -77,22 +83,44 @@ class Slice:
         return tuple(Slice(self.first, self.last, minute, length) for minute in range(begin, end, length))
 
 
+def is_uid(text: str) -> bool:
+    """As the gate has it (rule I01), who takes what archives hold: UIDs with leading zeros, which are none by PS3.5."""
+    return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
+
+
+def uid_of(text: object) -> str:
+    """A UID of a peer's answer; it may stand in a path and leads nowhere else.
+
+    Raises:
+        PeerUnavailable: It is none; what it is instead is not told.
+    """
+    uid = text.strip("\0 ") if isinstance(text, str) else ""
+    if not is_uid(uid):
+        raise PeerUnavailable("The peer answered with something that is no UID")
+    return uid
+
+
 class NotThere(PeerRefused):
     """One object, or one path, that the peer does not have, or not any more."""
 
 
-class Cut(Exception):
-    """The server says that its answer is not all of it."""
+class Cut(PeerUnavailable):
+    """The server says that its answer is not all of it.
+
+    Attributes:
+        answered: What it did answer: matches, or the exams that they are.
+    """
+
+    def __init__(self, answered: Iterable[Any] = ()) -> None:
+        super().__init__("The server says that its answer is not complete", remedy="raise its limit of answers")
+        self.answered = tuple(answered)
 
 
 class Source(Protocol):
     """What a peer is asked. Every method raises PeerUnavailable, PeerRefused, or Incomplete for an object that came in part."""
 
-    def exams_of(self, piece: Slice) -> list[FoundExam]:
-        """Exams with mammograms of a piece of time; raises ``Cut`` where the server says so."""
-
-    def parts_of(self, piece: Slice) -> Iterator[list[FoundExam]]:
-        """Exams of a minute in parts, for a source whose answers may be cut without a word; none where they are not."""
+    def exams_of(self, piece: Slice, ending: str = "") -> list[FoundExam]:
+        """Exams with mammograms of a piece of time, of patients whose PatientID ends so; raises ``Cut`` where it is said."""
 
     def exam_named(self, *, accession_number: str = "", study_uid: str = "") -> list[FoundExam]:
         """Exams with mammograms by one of their identifiers; none if there are none."""
@@ -169,35 +197,70 @@ def _pieces(first: date, last: date) -> Iterator[Slice]:
 
 
 class _Finder:
-    """Asks for a piece, and where the answer may have been cut for its parts: what these add was cut."""
+    """Asks for a piece, and where the answer may have been cut for its parts: what these add was cut.
+
+    Parts are believed only where they bring everything that the whole's answer held: an exam without a time is of no hour.
+    """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.found: dict[str, FoundExam] = {}
         self._largest = 0
 
-    def find(self, piece: Slice) -> None:
-        """Enters every exam of a piece."""
-        try:
-            if self._is_whole(self.source.exams_of(piece)):
-                return
-            if piece.minutes == 1 and all(self._is_whole(part) for part in self.source.parts_of(piece)):
-                return
-        except Cut:
-            pass
-        parts = piece.parts()
-        if not parts:
-            raise PeerUnavailable(
-                "The server cuts its answers, and there is no smaller question",
-                expected="fewer exams with mammograms in a minute than it answers with at most",
-                remedy="raise the server's limit of answers, or name the exams in ingest.source.worklist",
-            )
-        for part in parts:
-            self.find(part)
+    def find(self, piece: Slice) -> set[str]:
+        """Enters every exam of a piece; whose UIDs."""
+        found, is_whole = self._ask(piece)
+        if is_whole:
+            return found
+        parts: set[str] = set().union(*(self.find(part) for part in piece.parts()))
+        if piece.first != piece.last:
+            return found | parts
+        if not piece.minutes:  # what was cut off may be all that has no time
+            found |= self._of_some_patients(piece)
+        if parts and found <= parts:
+            return parts
+        return found | parts | self._by_patient(piece, found - parts)
 
-    def _is_whole(self, answer: list[FoundExam]) -> bool:
-        """Enters an answer; False if it may have been cut: it is as long as some limit, and no longer one was ever given."""
+    def _of_some_patients(self, piece: Slice) -> set[str]:
+        """Exams of most patients of a day: most numbers end in a digit."""
+        try:
+            return set().union(*(self._ask(piece, digit)[0] for digit in string.digits))
+        except PeerRefused:  # it knows no asterisk
+            return set()
+
+    def _by_patient(self, piece: Slice, wanted: set[str], ending: str = "") -> set[str]:
+        """By the last signs of PatientID. Pages would be another way, and servers count them wrong."""
+        parts: set[str] = set()
+        for sign in _LAST_SIGNS:
+            found, is_whole = self._ask(piece, sign + ending)
+            if not is_whole:
+                if len(ending) + 1 == _LONGEST_ENDING:
+                    raise _cannot_be_asked()
+                found |= self._by_patient(piece, found, sign + ending)
+            parts |= found
+        if not (parts and wanted <= parts):
+            raise _cannot_be_asked()
+        return parts
+
+    def _ask(self, piece: Slice, ending: str = "") -> tuple[set[str], bool]:
+        """Enters an answer: whose UIDs, and False if it may have been cut.
+
+        It is as long as some limit, and no longer one was ever given; or the server says so.
+        """
+        try:
+            answer, is_cut = list(self.source.exams_of(piece, ending)), False
+        except Cut as cut:
+            answer, is_cut = list(cut.answered), True
         self.found |= {exam.study_uid: exam for exam in answer}
         count = len(answer)
         self._largest = max(self._largest, count)
-        return (count < _MANY and count not in _USUAL_LIMITS) or count < self._largest - 1
+        is_whole = (count < _MANY and count not in _USUAL_LIMITS) or count < self._largest - 1
+        return {exam.study_uid for exam in answer}, is_whole and not is_cut
+
+
+def _cannot_be_asked() -> PeerUnavailable:
+    return PeerUnavailable(
+        "The server cuts its answers, and there is no smaller question",
+        expected="fewer exams with mammograms in a minute, or without a time on a day, than it answers with at most",
+        remedy="raise the server's limit of answers, or name the exams in ingest.source.worklist",
+    )

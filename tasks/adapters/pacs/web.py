@@ -28,7 +28,7 @@ from schemas.config.pacs import DicomWebPeer, PacsConfig
 from schemas.errors import PeerRefused, PeerUnavailable
 from tasks.adapters.pacs.encoded_object import Incomplete
 from tasks.adapters.pacs.peers import authorization, client_context, is_about_ours, not_believed, ours_not_believed
-from tasks.adapters.pacs.sources import NotThere
+from tasks.adapters.pacs.sources import Cut, NotThere
 
 Write = Callable[[bytes | bytearray | memoryview], object]
 
@@ -37,6 +37,7 @@ _AS_STORED: Final = 'multipart/related; type="application/dicom"; transfer-synta
 """Without its last part a server decompresses what it stores, or fails at what it cannot decompress."""
 
 _BOUNDARY: Final = "mammo-7f3c19d2a4"
+_BOUNDARY_GIVEN: Final = re.compile(r'[;\s]boundary\s*=\s*(?:"([^"]+)"|([^";,\s]+))', re.IGNORECASE)
 _OF_THE_OBJECT: Final = (202, 400, 406, 409, 413, 415, 422)
 """Not against us: some of it or nothing was stored, a proxy finds it too large, or its kind is not stored there."""
 _LONGEST_PART_HEAD: Final = 1 << 14
@@ -196,25 +197,33 @@ def ask(client: Client, path: str, keys: Mapping[str, str]) -> list[dict[str, An
     """One QIDO-RS question, without limit and offset: servers cut answers by the one and miscount by the other.
 
     Raises:
-        PeerUnavailable: It cannot be asked now, or says that its answer is not all of it.
+        Cut: It says that its answer is not all of it, or that the question is too broad.
+        PeerUnavailable: It cannot be asked now.
         PeerRefused: It does not accept us or the question.
         NotThere: It has no such service.
     """
     # Servers do not read an encoded asterisk as "any".
     question = urlencode(keys, safe="*", quote_via=quote)
     with client.request("GET", f"{path}?{question}" if question else path, {"Accept": "application/dicom+json"}) as answer:
+        if answer.status == 413:  # the question is too broad (PS3.18 10.6.3.1)
+            raise Cut
         _require_success(answer)
-        if "warning" in answer.headers:
-            raise PeerUnavailable("The server says that its answer is not complete", remedy="ask for fewer days at a time")
         with translated():
             content = answer.read()
-        if answer.status == 204 or answer.headers.get("content-length") == "0":
-            return []  # an empty body that nobody announced may be one that was cut off
+        has_end = "content-length" in answer.headers or "transfer-encoding" in answer.headers
+        if answer.status == 204 or (has_end and not content):
+            content = b"[]"  # an empty body that nobody announced may be one that was cut off
     found = _json(content)
-    if not isinstance(found, list) or not all(isinstance(match, dict) for match in found):
+    if "warning" in answer.headers:
+        raise Cut(found if _are_matches(found) else ())
+    if not _are_matches(found):
         kind = answer.kind.split(";")[0][:40]
         raise PeerRefused("The server's answer is no DICOM JSON", expected="application/dicom+json", got=kind or "no type")
-    return found
+    return list(found)
+
+
+def _are_matches(found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(match, dict) for match in found)
 
 
 def copy_object(client: Client, path: str, write: Write, *, longest_s: float) -> None:
@@ -228,12 +237,12 @@ def copy_object(client: Client, path: str, write: Write, *, longest_s: float) ->
     with client.request("GET", path, {"Accept": _AS_STORED}) as answer:
         _require_success(answer)
         kind = answer.kind
-        boundary = re.search(r'boundary="?([^";,\s]+)', kind)
+        boundary = _BOUNDARY_GIVEN.search(kind)
         if not kind.lower().startswith("multipart/related") or boundary is None:
             raise Incomplete("The answer is no object", expected="multipart/related", got=kind.split(";")[0][:40] or "no type")
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise Incomplete("The answer is compressed although it was asked not to be")
-        copy_part(_pieces(answer), boundary[1].encode("latin-1"), write, until_s=time.monotonic() + longest_s)
+        copy_part(_pieces(answer), (boundary[1] or boundary[2]).encode("latin-1"), write, until_s=time.monotonic() + longest_s)
         _end(answer)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +11,11 @@ from schemas.config.pacs import DicomWebPeer, PacsConfig
 from schemas.errors import PeerUnavailable
 from tasks.adapters.dicom.header import MAMMOGRAPHY_FOR_PRESENTATION
 from tasks.adapters.pacs.arrivals import Arrivals
-from tasks.adapters.pacs.sources import FoundExam, FoundImage, NotThere, Slice
+from tasks.adapters.pacs.sources import Cut, FoundExam, FoundImage, NotThere, Slice, uid_of
 from tasks.adapters.pacs.web import Client, ask, copy_object, web_client
 
 _SOP_CLASS, _SOP_UID, _STUDY_UID, _SERIES_UID = "00080016", "00080018", "0020000D", "0020000E"
 _MODALITIES, _OBJECTS_OF_EXAM, _IMAGES_OF_SERIES = "00080061", "00201208", "00201209"
-_LAST_SIGNS: Final = string.digits + string.ascii_letters
 _LONGEST_S: Final = 600.0
 """For one object, however steadily it trickles."""
 
@@ -28,15 +26,13 @@ class WebSource:
 
     client: Client
 
-    def exams_of(self, piece: Slice) -> list[FoundExam]:
+    def exams_of(self, piece: Slice, ending: str = "") -> list[FoundExam]:
         """See ``Source``."""
-        return _with_mammograms(ask(self.client, "/studies", {"ModalitiesInStudy": "MG", **_time_of(piece)}))
-
-    def parts_of(self, piece: Slice) -> Iterator[list[FoundExam]]:
-        """See ``Source``: by the last sign of PatientID. Pages would be another way, and servers count them wrong."""
-        for sign in _LAST_SIGNS:
-            keys = {"ModalitiesInStudy": "MG", **_time_of(piece), "PatientID": f"*{sign}"}
-            yield _with_mammograms(ask(self.client, "/studies", keys))
+        patients = {"PatientID": f"*{ending}"} if ending else {}
+        try:
+            return _with_mammograms(ask(self.client, "/studies", {"ModalitiesInStudy": "MG", **_time_of(piece), **patients}))
+        except Cut as cut:
+            raise Cut(_with_mammograms(cut.answered)) from None
 
     def exam_named(self, *, accession_number: str = "", study_uid: str = "") -> list[FoundExam]:
         """See ``Source``."""
@@ -46,18 +42,18 @@ class WebSource:
     def images_of(self, exam: FoundExam) -> list[FoundImage]:
         """See ``Source``; the listing must hold as many images as the server counts in its series, or in all of the exam."""
         path = f"/studies/{exam.study_uid}"
-        listed = ask(self.client, f"{path}/instances", {"Modality": "MG"})
+        listed = _each_once(ask(self.client, f"{path}/instances", {"Modality": "MG"}), _SOP_UID)
         if exam.objects is None or len(listed) < exam.objects:
-            series = ask(self.client, f"{path}/series", {"Modality": "MG"})
+            series = _each_once(ask(self.client, f"{path}/series", {"Modality": "MG"}), _SERIES_UID)
             listed = listed if series else []
-            counted = [_values(each, _IMAGES_OF_SERIES) for each in series]
-            said = sum(int(count[0]) for count in counted if count)
-            if all(counted) and len(listed) < said:
+            counted = [_count(each, _IMAGES_OF_SERIES) for each in series]
+            said = sum(count or 0 for count in counted)
+            if None not in counted and len(listed) < said:
                 raise PeerUnavailable("The server lists fewer images than it counts", expected=said, got=len(listed))
         return [
             FoundImage(study_uid=exam.study_uid, series_uid=_uid(each, _SERIES_UID), sop_uid=_uid(each, _SOP_UID))
             for each in listed
-            if (_values(each, _SOP_CLASS) or [MAMMOGRAPHY_FOR_PRESENTATION])[0] == MAMMOGRAPHY_FOR_PRESENTATION
+            if not (kind := _values(each, _SOP_CLASS)) or str(kind[0]).strip("\0 ") == MAMMOGRAPHY_FOR_PRESENTATION
         ]
 
     def fetch(self, image: FoundImage, arrivals: Arrivals) -> int:
@@ -95,14 +91,19 @@ def _with_mammograms(found: Iterable[dict[str, Any]]) -> list[FoundExam]:
     return [
         FoundExam(study_uid=_uid(each, _STUDY_UID), objects=_count(each, _OBJECTS_OF_EXAM))
         for each in found
-        if "MG" in (_values(each, _MODALITIES) or ["MG"])
+        if "MG" in ("\\".join(map(str, _values(each, _MODALITIES))) or "MG").split("\\")
     ]
 
 
 def _values(match: dict[str, Any], tag: str) -> list[Any]:
     attribute = match.get(tag)
     values = attribute.get("Value") if isinstance(attribute, dict) else None
-    return values if isinstance(values, list) else []
+    return [value for value in values if value not in (None, "")] if isinstance(values, list) else []
+
+
+def _each_once(listed: Iterable[dict[str, Any]], tag: str) -> list[dict[str, Any]]:
+    """Some servers repeat a match, and one that is there twice would make up for another that is not."""
+    return list({_uid(each, tag): each for each in listed}.values())
 
 
 def _count(match: dict[str, Any], tag: str) -> int | None:
@@ -112,12 +113,5 @@ def _count(match: dict[str, Any], tag: str) -> int | None:
 
 
 def _uid(match: dict[str, Any], tag: str) -> str:
-    """A UID that may stand in a path: a server's answer leads nowhere else.
-
-    Raises:
-        PeerUnavailable: It is missing, or none; what it is instead is not told.
-    """
-    values = _values(match, tag)
-    if not values or not isinstance(values[0], str) or not values[0].strip("\0 ").replace(".", "").isdigit():
-        raise PeerUnavailable("The server answered with something that is no UID")
-    return values[0].strip("\0 ")
+    """Raises PeerUnavailable where it is missing, or none."""
+    return uid_of(next(iter(_values(match, tag)), None))

@@ -17,6 +17,8 @@ import pytest
 pytest.importorskip("pynetdicom", reason="the extra pacs is not installed")
 
 from pynetdicom import AE, build_context, evt  # after the skip
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_primitives import C_GET
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made when they are asked for
     DigitalMammographyXRayImageStorageForPresentation,
     StudyRootQueryRetrieveInformationModelFind,
@@ -43,6 +45,7 @@ def _source(
     *handlers: tuple[Any, Callable[[Any], Answers]],
     syntaxes: tuple[str, ...] = ("1.2.840.10008.1.2.1",),
     moves: bool = False,
+    sends: bool = True,
     **changes: Any,
 ) -> Iterator[DimseSource]:
     """A peer that answers as the handlers do, and sends images in these transfer syntaxes."""
@@ -52,7 +55,7 @@ def _source(
     if moves:
         theirs.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
     mammograms = DigitalMammographyXRayImageStorageForPresentation
-    theirs.add_supported_context(mammograms, list(syntaxes), scu_role=True, scp_role=True)
+    theirs.add_supported_context(mammograms, list(syntaxes), scu_role=sends or None, scp_role=sends or None)
     server = theirs.start_server(("127.0.0.1", port), block=False, evt_handlers=list(handlers))
     content = {"kind": "dimse", "ae_title": "PEER", "host": "127.0.0.1", "port": port, **changes}
     inbox = Arrivals(tmp_path / "inbox", FETCHED)
@@ -74,6 +77,11 @@ def _cuts(event: Any) -> Answers:
     yield 0xFE00, None
 
 
+def _is_out_of_resources(event: Any) -> Answers:
+    yield 0xFF00, data_set(QueryRetrieveLevel="STUDY", StudyInstanceUID="2.25.01")
+    yield 0xA700, None
+
+
 def _fails(event: Any) -> Answers:
     yield 0xC001, None
 
@@ -86,7 +94,8 @@ def _names_nothing(event: Any) -> Answers:
     ("answer", "kind", "why"),
     [
         (_aborts, PeerUnavailable, "fell silent, or the link was lost"),
-        (_cuts, Cut, None),
+        (_cuts, Cut, "not complete"),
+        (_is_out_of_resources, Cut, "not complete"),
         (_fails, PeerUnavailable, "could not answer a question"),
         (_names_nothing, PeerUnavailable, "no UID"),
     ],
@@ -100,6 +109,8 @@ def test_an_answer_that_is_not_all_of_it_is_an_error(
             with pytest.raises(kind, match=why) as failed:
                 source.exams_of(PIECE)
             assert "CANARY" not in str(failed.value)
+            if isinstance(failed.value, Cut):
+                assert [exam.study_uid[:5] for exam in failed.value.answered] == ["2.25."]
 
 
 def test_associations_that_a_peer_has_ended_cost_one_try(tmp_path: Path) -> None:
@@ -129,13 +140,13 @@ def test_associations_that_a_peer_has_ended_cost_one_try(tmp_path: Path) -> None
 
 
 def test_a_listing_that_is_shorter_than_the_peer_counts_is_an_error(tmp_path: Path) -> None:
-    """As over HTTP."""
+    """As over HTTP, and a match that is repeated makes up for none."""
 
     def lists(event: Any) -> Answers:
         if event.identifier.QueryRetrieveLevel == "SERIES":
             yield 0xFF00, data_set(SeriesInstanceUID="2.25.2", NumberOfSeriesRelatedInstances=2)
         else:
-            yield 0xFF00, data_set(SOPInstanceUID="2.25.3")
+            yield from [(0xFF00, data_set(SOPInstanceUID="2.25.3"))] * 2
 
     with (
         _source(tmp_path, (evt.EVT_C_FIND, lists)) as source,
@@ -174,6 +185,39 @@ def test_an_image_comes_whole_and_as_asked_or_not_at_all(tmp_path: Path) -> None
         assert source.fetch(image, source.inbox) > 0
         assert source.inbox.has(image.study_uid, image.sop_uid)
     assert len(arrived(inbox)) == 2  # the other object is a whole mammogram: it is kept for what it is
+
+
+@pytest.mark.parametrize("code", [0x0000, 0xB000])
+@pytest.mark.parametrize("count", [None, 0, 7])
+def test_what_came_is_there_whatever_the_peer_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, count: int | None
+) -> None:
+    """Its last answer need not hold a count; and it warns where it has changed something of the header."""
+    (path,) = write_exam(tmp_path, 1)
+    send = DIMSEServiceProvider.send_msg
+
+    def gives(event: Any) -> Iterator[Any]:
+        yield 1
+        yield 0xFF00, pydicom.dcmread(path)
+
+    def counting(service: Any, message: Any, context: int) -> None:
+        if isinstance(message, C_GET) and message.Status == 0:
+            message.Status, message.NumberOfCompletedSuboperations = code, count
+        send(service, message, context)
+
+    monkeypatch.setattr(DIMSEServiceProvider, "send_msg", counting)
+    image = FoundImage(study_uid="2.25.8100001", series_uid="2.25.8200001", sop_uid="2.25.830000100")
+    with _source(tmp_path, (evt.EVT_C_GET, gives)) as source:
+        assert source.inbox is not None and source.fetch(image, source.inbox) > 0
+        source.inbox = None
+        assert source.header_of(image)["00080018"]["Value"] == [image.sop_uid]
+
+
+def test_a_peer_that_takes_images_and_sends_none_is_a_sentence(tmp_path: Path) -> None:
+    """It does not agree to the role that C-GET needs: what to do is to have them moved."""
+    image = FoundImage(study_uid="2.25.1", series_uid="2.25.2", sop_uid="2.25.3")
+    with _source(tmp_path, sends=False) as source, pytest.raises(PeerRefused, match="retrieve: move"):
+        source.fetch(image, source.inbox)
 
 
 def test_a_peer_that_has_compressed_images_only_sends_them_as_they_are(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from schemas.config.pacs import DicomWebPeer, PacsConfig
 from schemas.errors import MammoError, PeerRefused, PeerUnavailable
 from tasks.adapters.pacs.encoded_object import Incomplete
 from tasks.adapters.pacs.peers import server_context
-from tasks.adapters.pacs.sources import NotThere
+from tasks.adapters.pacs.sources import Cut, NotThere
 from tasks.adapters.pacs.web import ask, copy_object, copy_part, send_object, web_client
 
 OBJECT = b"\0" * 128 + b"DICM" + bytes(range(256)) * 40
@@ -61,6 +61,12 @@ def _trickle(handler: BaseHTTPRequestHandler) -> None:
 
 
 WHOLE = PART + b"\r\n--cut--"
+
+
+def _as(boundary: bytes) -> bytes:
+    return WHOLE.replace(b"--cut", b"--" + boundary)
+
+
 FAULTS: dict[str, tuple[Answer, type[MammoError], str]] = {
     "no-end": (_answer(200, MULTIPART, body=PART), Incomplete, "cut off"),
     "no-end-no-length": (_answer(200, MULTIPART, body=PART[:-500], has_length=False), Incomplete, "cut off"),
@@ -80,11 +86,22 @@ FAULTS: dict[str, tuple[Answer, type[MammoError], str]] = {
     "429": (_answer(429, ("Retry-After", "7")), PeerUnavailable, "cannot answer now"),
     "503": (_answer(503, ("Retry-After", "Wed, 21 Oct 2026 07:28:00 GMT")), PeerUnavailable, "cannot answer now"),
 }
+BOUNDARIES: dict[str, Answer] = {
+    "quoted": _answer(
+        200, ("Content-Type", 'Multipart/Related; TYPE="application/dicom"; Boundary="c u,t;"'), body=_as(b"c u,t;")
+    ),
+    "spaced": _answer(200, ("Content-Type", "multipart/related;boundary = a=b/c ; type=x"), body=_as(b"a=b/c")),
+    "between": _answer(200, MULTIPART, body=b"a word before\r\n" + WHOLE + b"\r\nand one after"),
+    "headless": _answer(200, MULTIPART, body=b"--cut \r\n\r\n" + OBJECT + b"\r\n--cut--  "),
+}
 ANSWERS: dict[str, tuple[Answer, object, str]] = {
     "none": (_answer(204), [], ""),
     "empty": (_answer(200, body=b""), [], ""),
     "some": (_answer(200, ("Content-Type", "application/dicom+json"), body=b'[{"00080018": {}}]'), [{"00080018": {}}], ""),
-    "warned": (_answer(200, ("Warning", "299 more"), body=b"[]"), PeerUnavailable, "not complete"),
+    "chunked": (_answer(200, ("Transfer-Encoding", "chunked"), body=b"0\r\n\r\n", has_length=False), [], ""),
+    "nothing": (_answer(200, has_length=False), PeerRefused, "no DICOM JSON"),
+    "warned": (_answer(200, ("Warning", "299 more"), body=b"[]"), Cut, "not complete"),
+    "too-broad": (_answer(413), Cut, "not complete"),
     "html": (_answer(200, ("Content-Type", "text/html"), body=b"<p>CANARY"), PeerRefused, "text/html"),
     "object": (_answer(200, body=b'{"CANARY": 1}'), PeerRefused, "no DICOM JSON"),
     "unreachable": (_reset, PeerUnavailable, "broke off"),
@@ -101,13 +118,14 @@ class _Stub(BaseHTTPRequestHandler):
         known = {
             "whole": _answer(200, MULTIPART, body=WHOLE),
             "folded": _answer(200, FOLDED, body=WHOLE),
+            **BOUNDARIES,
             **{key: fault[0] for key, fault in FAULTS.items()},
         }
         try:
             (known | {key: answer[0] for key, answer in ANSWERS.items()})[name](self)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
-        if name not in ("none", "some", "whole"):
+        if name not in ("none", "some", "whole", "folded", *BOUNDARIES):
             self.close_connection = True
 
     def log_message(self, *arguments: object) -> None:
@@ -141,12 +159,15 @@ def _peer(url: str, **changes: object) -> DicomWebPeer:
 
 
 def test_an_object_is_copied_as_it_is_stored(served: tuple[str, list[dict[str, str]]], tmp_path: Path) -> None:
-    """Asked for without conversion and without compression, with the credentials; its bytes are the part's body."""
+    """Asked for without conversion and without compression, with the credentials; its bytes are the part's body.
+
+    However the boundary is written, and whatever stands before, behind and between.
+    """
     secret = tmp_path / "secret"
     secret.touch(mode=0o600)
     secret.write_text("me:word")
     with web_client(PacsConfig(), _peer(served[0], credentials_file=secret)) as client:
-        for how in ("folded", "whole"):
+        for how in (*BOUNDARIES, "folded", "whole"):
             file = BytesIO()
             copy_object(client, f"/studies/1/{how}", file.write, longest_s=5)
             assert file.getvalue() == OBJECT
@@ -177,7 +198,7 @@ def test_what_is_not_one_whole_object_is_an_error(
 
 @pytest.mark.parametrize("question", ANSWERS)
 def test_an_answer_is_a_list_or_an_error(served: tuple[str, list[dict[str, str]]], question: str) -> None:
-    """Nothing is 204 or an empty body; a warning, a page or another thing is an error."""
+    """Nothing is 204, or an empty body whose end is told; a warning, a page or another thing is an error."""
     _, expected, why = ANSWERS[question]
     with web_client(PacsConfig(), _peer(served[0])) as client:
         if not isinstance(expected, type):

@@ -25,6 +25,10 @@ def _match(**values: Any) -> dict[str, Any]:
     return {tag.removeprefix("t"): {"vr": "UI", "Value": [value]} for tag, value in values.items()}
 
 
+def _several(tag: str, *values: Any) -> dict[str, Any]:
+    return {tag: {"vr": "CS", "Value": list(values)}}
+
+
 @contextmanager
 def _source(answers: dict[str, list[dict[str, Any]]]) -> Iterator[WebSource]:
     """A server that answers by the end of a path."""
@@ -65,14 +69,18 @@ def test_a_server_that_does_not_know_the_modality_is_heard() -> None:
         _match(t0020000D="1.1", t00080061="MG"),
         _match(t0020000D="1.2", t00080061="CT"),
         _match(t0020000D="1.3"),
-        {**_match(t0020000D="1.4"), "00080061": {"vr": "CS", "Value": ["SR", "MG"]}},
+        _match(t0020000D="1.4") | _several("00080061", "SR", "MG"),
+        _match(t0020000D="1.5") | _several("00080061", "SR\\MG"),
+        _match(t0020000D="1.6") | _several("00080061", None),
+        _match(t0020000D="1.7") | _several("00080061", "SR", None),
+        _match(t0020000D="1.8", t00201208="none"),
     ]
     with _source({"studies": studies}) as source:
-        assert [exam.study_uid for exam in source.exams_of(PIECE)] == ["1.1", "1.3", "1.4"]
+        assert [exam.study_uid for exam in source.exams_of(PIECE)] == ["1.1", "1.3", "1.4", "1.5", "1.6", "1.8"]
 
 
 def test_a_listing_that_is_shorter_than_the_server_counts_is_an_error() -> None:
-    """And one of images of another class is not: they are only not asked for."""
+    """And one of images of another class is not: they are only not asked for. A match that is repeated counts once."""
     counted = [_match(t0020000E="1.1.1", t00201209=3)]
     listed = [_match(t0020000E="1.1.1", t00080018=f"1.1.1.{number}") for number in range(3)]
     listed[2] |= _match(t00080016="1.2.840.10008.5.1.4.1.1.1.2.1")
@@ -82,6 +90,16 @@ def test_a_listing_that_is_shorter_than_the_server_counts_is_an_error() -> None:
     with (
         _source({"series": counted, "instances": listed[:2]}) as source,
         pytest.raises(PeerUnavailable, match="lists fewer images than it counts"),
+    ):
+        source.images_of(exam)
+    odd = [_match(t0020000E="1.1.1", t00201209="many"), _match(t0020000E="1.1.2", t00201209=None)]
+    with _source(
+        {"series": odd, "instances": [*listed[:1], _match(t0020000E="1.1.1", t00080018="9\0", t00080016=None)]}
+    ) as source:
+        assert [image.sop_uid for image in source.images_of(exam)] == ["1.1.1.0", "9"]
+    with (
+        _source({"series": counted * 2, "instances": [*listed[:2], *listed[:2]]}) as source,
+        pytest.raises(PeerUnavailable, match=r"Expected: 3\. Got: 2"),
     ):
         source.images_of(exam)
     with _source({"series": [], "instances": listed}) as source:
