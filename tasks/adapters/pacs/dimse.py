@@ -104,7 +104,7 @@ def received(event: Event) -> Received:
     write_file_meta_info(head, meta)  # type: ignore[arg-type]  # any writable file does
     return Received(
         sop_class=str(request.AffectedSOPClassUID),
-        sop_uid=str(request.AffectedSOPInstanceUID),
+        sop_uid=str(request.AffectedSOPInstanceUID).strip("\0 "),
         syntax_uid=str(event.context.transfer_syntax),
         head=head.getvalue(),
         content=request.DataSet.getbuffer(),

@@ -73,9 +73,9 @@ class DimseSource:
         with self._association() as made:
             keys = {"StudyInstanceUID": exam.study_uid, "SeriesInstanceUID": ""}
             counted = matches(made, "SERIES", Modality="MG", NumberOfSeriesRelatedInstances="", **keys)
-            for series_uid, series in _each_once(counted, "SeriesInstanceUID").items():
+            for series_uid, series in _mammograms(counted, "SeriesInstanceUID").items():
                 keys["SeriesInstanceUID"] = series_uid
-                listed = _each_once(matches(made, "IMAGE", SOPInstanceUID="", SOPClassUID="", **keys), "SOPInstanceUID")
+                listed = _mammograms(matches(made, "IMAGE", SOPInstanceUID="", SOPClassUID="", **keys), "SOPInstanceUID")
                 said = _count(series)
                 if len(listed) < said:
                     raise PeerUnavailable("The peer lists fewer images than it counts", expected=said, got=len(listed))
@@ -205,9 +205,12 @@ def _require_sender(made: Association) -> None:
         )
 
 
-def _each_once(listed: Iterable[Any], keyword: str) -> dict[str, Any]:
-    """By UID: some peers repeat a match, and one that is there twice would make up for another that is not."""
-    return {uid_of(each.get(keyword)): each for each in listed}
+def _mammograms(listed: Iterable[Any], keyword: str) -> dict[str, Any]:
+    """By UID, what is of mammograms: not all peers know the key Modality.
+
+    Some repeat a match, and one that is there twice would make up for another that is not.
+    """
+    return {uid_of(each.get(keyword)): each for each in listed if str(each.get("Modality") or "MG") == "MG"}
 
 
 def _count(series: Any) -> int:

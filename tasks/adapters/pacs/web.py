@@ -39,12 +39,10 @@ _AS_STORED: Final = 'multipart/related; type="application/dicom"; transfer-synta
 _BOUNDARY: Final = "mammo-7f3c19d2a4"
 _BOUNDARY_GIVEN: Final = re.compile(r'[;\s]boundary\s*=\s*(?:"([^"]+)"|([^";,\s]+))', re.IGNORECASE)
 _OF_THE_OBJECT: Final = (202, 400, 406, 409, 413, 415, 422)
-"""Not against us: some of it or nothing was stored, a proxy finds it too large, or its kind is not stored there."""
-_LONGEST_PART_HEAD: Final = 1 << 14
-_MOST_PIECES_BEHIND: Final = 4
+"""Not against us: some of it or nothing was stored or sent, a proxy finds it too large, or its kind is not kept there."""
+_LONGEST_PART_HEAD, _MOST_PIECES_BEHIND = 1 << 14, 4
 _LONGEST_WAIT_S: Final = 300.0
-_RECEIVED_BYTES: Final = 1 << 19
-_SENT_BYTES: Final = 1 << 16
+_RECEIVED_BYTES, _SENT_BYTES = 1 << 19, 1 << 16
 """At a time. The time limit of a connection is one for each piece: a slow line is not a dead one."""
 
 
@@ -235,6 +233,8 @@ def copy_object(client: Client, path: str, write: Write, *, longest_s: float) ->
         PeerRefused: It does not accept us, or has no such object (``NotThere``).
     """
     with client.request("GET", path, {"Accept": _AS_STORED}) as answer:
+        if answer.status in _OF_THE_OBJECT:
+            raise Incomplete("The server does not hand the object out", got=f"HTTP status {answer.status}")
         _require_success(answer)
         kind = answer.kind
         boundary = _BOUNDARY_GIVEN.search(kind)

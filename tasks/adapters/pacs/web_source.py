@@ -15,7 +15,7 @@ from tasks.adapters.pacs.sources import Cut, FoundExam, FoundImage, NotThere, Sl
 from tasks.adapters.pacs.web import Client, ask, copy_object, web_client
 
 _SOP_CLASS, _SOP_UID, _STUDY_UID, _SERIES_UID = "00080016", "00080018", "0020000D", "0020000E"
-_MODALITIES, _OBJECTS_OF_EXAM, _IMAGES_OF_SERIES = "00080061", "00201208", "00201209"
+_MODALITY, _MODALITIES, _OBJECTS_OF_EXAM, _IMAGES_OF_SERIES = "00080060", "00080061", "00201208", "00201209"
 _LONGEST_S: Final = 600.0
 """For one object, however steadily it trickles."""
 
@@ -42,9 +42,9 @@ class WebSource:
     def images_of(self, exam: FoundExam) -> list[FoundImage]:
         """See ``Source``; the listing must hold as many images as the server counts in its series, or in all of the exam."""
         path = f"/studies/{exam.study_uid}"
-        listed = _each_once(ask(self.client, f"{path}/instances", {"Modality": "MG"}), _SOP_UID)
+        listed = _mammograms(ask(self.client, f"{path}/instances", {"Modality": "MG"}), _SOP_UID)
         if exam.objects is None or len(listed) < exam.objects:
-            series = _each_once(ask(self.client, f"{path}/series", {"Modality": "MG"}), _SERIES_UID)
+            series = _mammograms(ask(self.client, f"{path}/series", {"Modality": "MG"}), _SERIES_UID)
             listed = listed if series else []
             counted = [_count(each, _IMAGES_OF_SERIES) for each in series]
             said = sum(count or 0 for count in counted)
@@ -101,9 +101,12 @@ def _values(match: dict[str, Any], tag: str) -> list[Any]:
     return [value for value in values if value not in (None, "")] if isinstance(values, list) else []
 
 
-def _each_once(listed: Iterable[dict[str, Any]], tag: str) -> list[dict[str, Any]]:
-    """Some servers repeat a match, and one that is there twice would make up for another that is not."""
-    return list({_uid(each, tag): each for each in listed}.values())
+def _mammograms(listed: Iterable[dict[str, Any]], tag: str) -> list[dict[str, Any]]:
+    """What is of mammograms: not all servers know the key Modality below an exam.
+
+    Some repeat a match, and one that is there twice would make up for another that is not.
+    """
+    return list({_uid(each, tag): each for each in listed if (_values(each, _MODALITY) or ["MG"])[0] == "MG"}.values())
 
 
 def _count(match: dict[str, Any], tag: str) -> int | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from tasks.adapters.pacs.encoded_object import Incomplete
-from tasks.adapters.pacs.sources import NotThere
+from tasks.adapters.pacs.sources import Cut, NotThere
 from tasks.adapters.pacs.web import Client, ask, copy_object, send_object
 from tasks.adapters.results.delivery import NotStored
 from tasks.adapters.results.objects.result_objects import ResultObject
@@ -32,10 +32,13 @@ class WebTarget:
 
     def held(self, study_uid: str) -> set[str]:
         """SOPInstanceUIDs of a study. A server may cut its answer: what is not named is sent again, which changes nothing."""
+        matches: Iterable[Any]
         try:
             matches = ask(self._client, f"/studies/{study_uid}/instances", {})
         except NotThere:
             return set()
+        except Cut as cut:
+            matches = cut.answered
         return {str(_value(match, _SOP_UID)) for match in matches}
 
     def store(self, made: ResultObject) -> None:

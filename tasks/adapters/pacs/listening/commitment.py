@@ -36,12 +36,13 @@ def answer_commitment(event: Event, pacs: PacsConfig, known: Mapping[str, Caller
     asked = event.action_information
     items = list(asked.get("ReferencedSOPSequence", []))
     safe = held({str(item.ReferencedSOPInstanceUID) for item in items})
+    kept = [item for item in items if str(item.ReferencedSOPInstanceUID) in safe]
     failed = [item for item in items if str(item.ReferencedSOPInstanceUID) not in safe]
     for item in failed:
         item.FailureReason = _NO_SUCH_OBJECT
     report = data_set(TransactionUID=asked.TransactionUID)
     for keyword, some in (
-        ("ReferencedSOPSequence", [item for item in items if item not in failed]),
+        ("ReferencedSOPSequence", kept),
         ("FailedSOPSequence", failed),
     ):
         if some:

@@ -82,7 +82,8 @@ FAULTS: dict[str, tuple[Answer, type[MammoError], str]] = {
     "401": (_answer(401), PeerRefused, "does not accept us"),
     "403": (_answer(403), PeerRefused, "does not accept us"),
     "404": (_answer(404), NotThere, "does not have it"),
-    "406": (_answer(406), PeerRefused, "refuses the question"),
+    "406": (_answer(406), Incomplete, "does not hand the object out"),
+    "405": (_answer(405), PeerRefused, "refuses the question"),
     "429": (_answer(429, ("Retry-After", "7")), PeerUnavailable, "cannot answer now"),
     "503": (_answer(503, ("Retry-After", "Wed, 21 Oct 2026 07:28:00 GMT")), PeerUnavailable, "cannot answer now"),
 }

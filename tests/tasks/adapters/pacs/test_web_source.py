@@ -97,6 +97,11 @@ def test_a_listing_that_is_shorter_than_the_server_counts_is_an_error() -> None:
         {"series": odd, "instances": [*listed[:1], _match(t0020000E="1.1.1", t00080018="9\0", t00080016=None)]}
     ) as source:
         assert [image.sop_uid for image in source.images_of(exam)] == ["1.1.1.0", "9"]
+    counted.append(_match(t0020000E="1.1.9", t00201209=7, t00080060="SR"))
+    with _source(
+        {"series": counted, "instances": [*listed, _match(t0020000E="1.1.9", t00080018="8", t00080060="SR")]}
+    ) as source:
+        assert [image.sop_uid for image in source.images_of(exam)] == ["1.1.1.0", "1.1.1.1"]
     with (
         _source({"series": counted * 2, "instances": [*listed[:2], *listed[:2]]}) as source,
         pytest.raises(PeerUnavailable, match=r"Expected: 3\. Got: 2"),

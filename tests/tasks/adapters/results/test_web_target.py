@@ -179,9 +179,11 @@ def test_what_is_given_back_must_be_what_was_sent(made: ResultObject, target: We
 
 
 def test_what_a_study_holds_is_asked(target: WebTarget, server: Between) -> None:
-    """By UID; a study that the server does not know holds nothing."""
+    """By UID; of a study that the server does not know, or of too many objects, nothing is known."""
     matches = [{"00080018": {"vr": "UI", "Value": ["2.25.5"]}}, {"00080018": None}, {"00080018": {"vr": "UI"}}]
     server.fault_of = lambda method, path, body: Fault(status=200, content=json.dumps(matches).encode())
     assert "2.25.5" in target.held("2.25.1")
+    server.fault_of = lambda method, path, body: Fault(status=413)
+    assert target.held("2.25.1") == set()
     server.fault_of = lambda method, path, body: Fault(status=404)
     assert target.held("2.25.1") == set()
