@@ -57,6 +57,8 @@ _NEEDED_TAGS: Final = frozenset(
 _NARROWEST: Final = {"LINEAR": 1.0, "LINEAR_EXACT": 1e-6, "SIGMOID": 1e-6}
 """Width of a window, by what is made of it (PS3.3 C.11.2.1.2)."""
 _TERMS: Final = frozenset(term.value for term in SpecificCharacterSetValues)
+_EXTENDED: Final = "ISO 2022 IR "
+_OF_SEVERAL_BYTES: Final = frozenset(_EXTENDED + number for number in ("58", "87", "149", "159"))
 _DIRECTION: Final = re.compile(r"[LRAPHF]{1,3}")
 VIEW_CODES: Final = {view.value: PHANTOM_VIEW_CODES[view] for view in ViewPosition}
 
@@ -145,17 +147,27 @@ def _set_character_set(source: Dataset) -> None:
 
     DICOM JSON is UTF-8 whatever its SpecificCharacterSet says, and need not have one (PS3.18 F.2).
     """
-    given = source.get("SpecificCharacterSet") or []
-    terms = [str(term or "") for term in (given if isinstance(given, list | MultiValue) else [given])]
-    if len(terms) > 1 and not terms[0]:
-        terms[0] = "ISO 2022 IR 6"  # which an empty first value means (PS3.3 C.12.1.1.2), and libraries know by its name alone
+    given = source.pop("SpecificCharacterSet", None)  # not changed where it stands: it is the header's too
+    terms = _terms(None if given is None else given.value)
     texts = [part for keyword in IDENTITY if keyword in source for part in re.split(r"[\^=]", str(source[keyword].value))]
     if all(term in _TERMS for term in terms if term) and all(_holds(terms, text) for text in texts):
-        source.SpecificCharacterSet = terms if len(terms) > 1 else "".join(terms)
-        if not any(terms):
-            del source.SpecificCharacterSet
+        if terms not in ([""], ["ISO 2022 IR 6"]):
+            source.SpecificCharacterSet = terms if len(terms) > 1 else terms[0]
     else:
         source.SpecificCharacterSet = "ISO_IR 192"
+
+
+def _terms(given: Any) -> list[str]:
+    """The terms of a character set as libraries take them: code extensions begin with ASCII, by its name (PS3.3 C.12.1.1.2).
+
+    Its place is empty in most headers, and where a PACS answers in DICOM JSON it is often left out.
+    """
+    terms = [str(term or "") for term in (given if isinstance(given, list | MultiValue) else [given])]
+    if len(terms) == 1 and not terms[0].startswith(_EXTENDED):
+        return terms
+    named = [_EXTENDED + (term.rpartition(" ")[2] or "6") for term in terms]
+    first = [_EXTENDED + "6"] if len(named) == 1 or named[0] in _OF_SEVERAL_BYTES else []
+    return list(dict.fromkeys([*first, *named]))
 
 
 def _holds(terms: list[str], text: str) -> bool:
