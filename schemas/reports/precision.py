@@ -57,8 +57,11 @@ class PlannedStep(Report):
     step: str
     cpu_s: float
     memory_gib: float
-    growth: float
-    """CPU an image at the largest measured number of images / at the smallest: above 1 it grows faster than the images."""
+    growth: float | None
+    """CPU an image at the largest measured number of images / at the smallest: above 1 it grows faster than the images.
+
+    None = measured at one size.
+    """
 
 
 class ScalePlan(Report):

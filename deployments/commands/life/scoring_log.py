@@ -17,7 +17,7 @@ from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, StoreError, error_name
 from schemas.reports.pages import PredictReport
 from tasks.adapters.lifecycle.prediction_log import LastLine, PredictionLog, lines_as_written
-from tasks.adapters.workspace import Workspace, write_atomically
+from tasks.adapters.workspace import Workspace, replaced
 
 if TYPE_CHECKING:
     from schemas.reports.life.watching import WatchedDevice
@@ -68,17 +68,17 @@ def export(config: ConfigPath, target: Annotated[Path, typer.Argument(help="The 
     """Write the log as a table, mode 0600: a line for each image, and for each breast of an exam."""
     if target.exists():
         raise ConfigError(f"{target} is there already", expected="a name for a new file", remedy="give another")
-    text = io.StringIO()
-    table = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
-    table.writeheader()
     lines = 0
-    with lines_as_written():
-        for line in _log(config).lines():
-            for row in _rows(line):
-                table.writerow(row)
-                lines += 1
     try:
-        write_atomically(target, text.getvalue().encode())
+        with replaced(target) as file, lines_as_written():
+            text = io.TextIOWrapper(file, "utf-8", newline="")
+            table = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+            table.writeheader()
+            for line in _log(config).lines():
+                for row in _rows(line):
+                    table.writerow(row)
+                    lines += 1
+            text.detach()  # which writes what is left, and leaves the file open
     except OSError as trouble:
         raise StoreError(f"{target} cannot be written", got=error_name(trouble), remedy="see that there is room") from trouble
     typer.echo(f"{target}: {lines} lines, under pseudonyms")

@@ -138,7 +138,7 @@ def _step(name: str, points: list[tuple[float, float, float]], images: int) -> P
         step=name,
         cpu_s=along(few_s, many_s),
         memory_gib=along(few_gib, many_gib) if images >= few else few_gib,
-        growth=(many_s / many) / (few_s / few) if few_s else 1.0,
+        growth=None if many == few else (many_s / many) / (few_s / few) if few_s else 1.0,
     )
 
 

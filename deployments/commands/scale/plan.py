@@ -114,10 +114,16 @@ def _steps(plan: ScalePlan) -> list[tuple[str, str, str, str]]:
             step.step,
             f"{step.cpu_s:.1f} s" if step.cpu_s < 600 else f"{step.cpu_s / 60:.0f} min",
             f"{step.memory_gib:.2f} GiB",
-            f"{step.growth:.2f}" + (" (faster than the images)" if step.growth > _FASTER_THAN_IMAGES else ""),
+            _growth(step.growth),
         )
         for step in plan.steps
     ]
+
+
+def _growth(growth: float | None) -> str:
+    if growth is None:
+        return "not measured"
+    return f"{growth:.2f}" + (" (faster than the images)" if growth > _FASTER_THAN_IMAGES else "")
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -305,9 +305,13 @@ class _Chain:
         self._fault = self._fault or fault
 
 
-def _whole_lines(path: Path) -> list[bytes]:
-    """Without the half that a killed writer may have left: the next one takes it away."""
-    return path.read_bytes().split(b"\n")[:-1]
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """One at a time, up to the half that a killed writer may have left or that one is writing: the next one takes it away."""
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            yield line[:-1]
 
 
 def _write_whole(file: int, content: bytes) -> None:

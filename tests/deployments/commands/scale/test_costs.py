@@ -38,6 +38,12 @@ def test_steps_lie_on_the_line_that_was_measured() -> None:
     assert few.cpu_s == pytest.approx(10.0)
 
 
+def test_of_one_size_nobody_says_how_a_step_grows() -> None:
+    """As much an image as was measured, and no growth."""
+    (step,) = scale_plan({**read_costs(), "steps": {"once": [[100, 5.0, 1.0]]}}, _wanted(200)).steps
+    assert step.cpu_s == pytest.approx(10.0) and step.growth is None
+
+
 def test_own_numbers_take_the_place_of_shipped_ones(tmp_path: Path) -> None:
     """A section of a benchmark's file replaces the shipped one; all others stay."""
     path = tmp_path / "numbers.json"

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from deployments.commands.life.scoring_log import export, show, verify, watch
 from mammo_tests.training_store import small_config
 from schemas.errors import StoreError
 from tasks.adapters.lifecycle.prediction_log import PredictionLog, years_before
+from tasks.adapters.lifecycle.watching.site_counts import LogCounts
 from tasks.adapters.workspace import Workspace
 
 JANUARY = datetime(2026, 1, 30, 12, tzinfo=UTC)
@@ -109,6 +111,30 @@ def test_who_reads_an_edited_log_is_told_in_a_sentence(line: str, refuses: tuple
         except StoreError:
             told.append(name)
     assert told == ["verify", *refuses]
+
+
+def test_whoever_reads_a_long_log_holds_a_line_of_it(tmp_path: Path) -> None:
+    """A million images are 0.8 GB of lines: the chain, a reader, the table and what Prometheus is told take them one by one."""
+    config = small_config(tmp_path / "w")
+    path = tmp_path / "c.yaml"
+    path.write_text(config.model_dump_json())
+    log = PredictionLog(Workspace(config.workspace_dir).prediction_log_dir)
+    image = {"kind": "image", "model": "m", "exam_id": "E", "laterality": "L", "view_position": "CC", "scores": {}}
+    log.append([{**image, "gate_warnings": "V" * 20_000}] * 200)
+    assert log.files()[0].stat().st_size > 4_000_000
+    readers: dict[str, Callable[[], object]] = {
+        "check": log.check,
+        "lines": lambda: sum(1 for _ in log.lines()),
+        "export": lambda: export(path, tmp_path / "log.csv"),
+        "counts": LogCounts(log).read_on,
+    }
+    peaks = {}
+    for name, read in readers.items():
+        tracemalloc.start()
+        read()
+        peaks[name] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert [name for name, peak_bytes in peaks.items() if peak_bytes > 1_000_000] == []
 
 
 def test_a_log_without_its_end_is_not_written_on(log: PredictionLog) -> None:
