@@ -24,7 +24,7 @@ from gmic_model.metrics.proportions import (
     MINIMUM_PATIENTS,
     Part,
     design_effect,
-    drawn_factor,
+    drawn_counted_factor,
     share_of,
 )
 from gmic_model.metrics.ranking import Metric
@@ -134,7 +134,7 @@ def _share(value: float, patient_B: NDArray[np.intp], confidence: float) -> Part
     if patients == breasts:
         return share_of(value, float(breasts), float(ndtri((1.0 + confidence) / 2.0)))
     expected = design_effect(np.ones(breasts), patient_B)
-    factor, quantile = drawn_factor(expected, expected, patients, confidence=confidence)
+    factor, quantile = drawn_counted_factor(expected, expected, patients, confidence=confidence)
     return share_of(value, breasts / factor, quantile)
 
 

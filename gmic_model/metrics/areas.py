@@ -6,7 +6,8 @@ would just not surprise. So a perfect ranking has an interval too. Which cells i
 methods, is what ``benchmarks/evaluation/bench_coverage.py`` prints. Axes: ``S`` scores of the same breasts, ``B`` breasts.
 
 Sources: DeLong 1988 and Obuchowski 1997 (contributions, clusters); Newcombe 2006 (Statistics in Medicine 25, 559: the score
-interval and the variance an area implies, method 5); Boyd, Eng and Page 2013 (average precision as a binomial proportion).
+interval and the variance an area implies, method 5); Boyd, Eng and Page 2013 (average precision as a binomial proportion);
+Haldane 1945 (Biometrika 33, 222: what counting until a case turns up does to a share).
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ from schemas.reports.report import Interval
 
 _PRECISION_FACTOR = 0.85
 """What an average precision varies less than a proportion of the positives with its value does, in the study's cells."""
-_PRECISION_PRIOR_PATIENTS = 5.0
+_PRECISION_PRIOR_PATIENTS = 8.0
 """The proportion is a poor guide to an average precision's variance: it weighs little against the data."""
+_SELF_FOUND = 0.5
+"""Of what lacks to 1, for each positive: by so much the interval stands below an average precision. Of few positives it is too
+high on average, as each is counted in its own precision (as in a share that is counted until a case turns up: Haldane 1945)."""
 _DIFFERENCE_PRIOR_PATIENTS_UP, _DIFFERENCE_PRIOR_PATIENTS_DOWN = 3.0, 50.0
 """What two areas imply of their difference weighs little against more that was found, and much against less: where few breasts
 are ordered otherwise, the found variance is too small more often than not."""
@@ -235,7 +239,8 @@ def _precision_part(
         prior_up=_PRECISION_PRIOR_PATIENTS,
         prior_down=_PRECISION_PRIOR_PATIENTS,
     )
-    return wilson(value, positives / factor, quantile)
+    around = wilson(max(0.0, value - _SELF_FOUND * (1.0 - value) / positives), positives / factor, quantile)
+    return Part(value=value, low=min(around.low, value), high=max(around.high, value))
 
 
 def _two_class_variance(

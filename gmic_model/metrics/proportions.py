@@ -30,6 +30,8 @@ EXPECTED_LIKENESS = 0.5
 """How alike two breasts of a patient are taken to be before they are seen (an intraclass correlation)."""
 _PRIOR_PATIENTS_UP, _PRIOR_PATIENTS_DOWN = 10.0, 30.0
 """How many patients the expectation weighs where the data say more than it, and less: an underestimate is the worse error."""
+_COUNTED_PRIOR_PATIENTS_UP, _COUNTED_PRIOR_PATIENTS_DOWN = 12.0, 40.0
+"""The same of shares that are counted, whose exact sums over all outcomes tell finer what suits than draws do."""
 _EXPECTED_SPREAD = 0.5
 """Of values between 0 and 1 that are no decisions: their variance over that of decisions with the same mean."""
 _SPREAD_PRIOR_PATIENTS = 5.0
@@ -151,7 +153,7 @@ def _counted_share(
     expected, binomial = design_effect(whole_N, patient_N), value * (1.0 - value) / total
     factor, quantile = expected, float(ndtri((1.0 + confidence) / 2.0))
     if binomial > 0.0 and patients < total:
-        factor, quantile = drawn_factor(variance / binomial, expected, patients, confidence=confidence)
+        factor, quantile = drawn_counted_factor(variance / binomial, expected, patients, confidence=confidence)
     return Share(value=value, count=total / factor, quantile=quantile)
 
 
@@ -208,6 +210,12 @@ def drawn_factor(
     prior = prior_up if observed > expected else prior_down
     weight = (patients - 1) / (patients - 1 + prior)
     return weight * observed + (1.0 - weight) * expected, student_quantile(patients - 1 + prior, confidence)
+
+
+def drawn_counted_factor(observed: float, expected: float, patients: int, *, confidence: float) -> tuple[float, float]:
+    """The same of a share that is counted."""
+    up, down = _COUNTED_PRIOR_PATIENTS_UP, _COUNTED_PRIOR_PATIENTS_DOWN
+    return drawn_factor(observed, expected, patients, confidence=confidence, prior_up=up, prior_down=down)
 
 
 def student_quantile(degrees: float, confidence: float) -> float:

@@ -14,7 +14,7 @@ from tasks.adapters.models.scorings import scorings_sentence
 
 SHORT = 12
 """Characters of a digest that people are shown."""
-INTERVAL_METHOD = "intervals by patients as clusters, fourth form; docs/explanation/what-the-numbers-mean.md"
+INTERVAL_METHOD = "intervals by patients as clusters, fifth form; docs/explanation/what-the-numbers-mean.md"
 """What an evaluation says of its intervals. Another form has another text, so that pages tell the older ones."""
 
 

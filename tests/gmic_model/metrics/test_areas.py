@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score
 
 from gmic_model.metrics.areas import area_interval, auroc_difference, implied_variance, precision_influence
@@ -26,6 +27,22 @@ def test_an_auroc_of_few_patients_is_held_as_often_as_said(area: float, positive
         assert found.low is not None and found.high is not None
         held += found.low <= area <= found.high
     assert 0.93 <= held / 400 <= 0.98
+
+
+def test_an_average_precision_of_few_positives_is_held_though_it_is_too_high_on_average() -> None:
+    """400 cohorts of 5 positives among 200 others: 0.93 to 0.98 hold the truth; around the value itself 0.90 did."""
+    rng, label_B = np.random.default_rng(4), np.repeat([1, 0], [5, 200])
+    shift, z_Q = np.sqrt(2.0) * ndtri(0.70), np.linspace(-8.0, 8.0, 4001)
+    true_Q, false_Q = 5.0 * norm.sf(z_Q), 200.0 * norm.sf(z_Q + shift)
+    truth = float(np.trapezoid(true_Q / np.maximum(true_Q + false_Q, 1e-300) * norm.pdf(z_Q), z_Q))
+    held, values = 0, []
+    for _ in range(400):
+        found = area_interval(Metric.AUPRC, rng.normal(shift * label_B), label_B, np.arange(205), confidence=0.95)
+        assert found.value is not None and found.low is not None and found.high is not None
+        assert found.low <= found.value <= found.high
+        held += found.low <= truth <= found.high
+        values.append(found.value)
+    assert np.mean(values) > 1.5 * truth and 0.93 <= held / 400 <= 0.98
 
 
 @pytest.mark.parametrize("metric", list(Metric))
