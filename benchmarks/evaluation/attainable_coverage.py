@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.evaluation.attainable_coverage [--band 0.93 0.98]
 
 A share of ten breasts has eleven values, so the chance that an interval holds the truth is a sum of some of eleven chances.
-Where no such sum lies in the band, no interval can hold there, whoever made it; only one that throws dice could. Four bounds,
+Where no such sum lies in the band, no interval can hold there, whoever made it; only one that throws dice could. Five bounds,
 each for every interval whose ends do not fall when more is found:
 
 * **range**: it holds the truth for a range of neighbouring counts. No range of them has a chance in the band.
@@ -11,6 +11,7 @@ each for every interval whose ends do not fall when more is found:
   method. Whatever outcomes it leaves out to hold at most the band's upper end in this cell, it would hold less than the lower
   end in another cell with the same truth. The least that is left out there is a fractional knapsack, as in Neyman and
   Pearson's lemma.
+* **joint**: the same for all other populations at once, of outcomes missed whole or not at all, by integer programming.
 * **plan**: over all truths at once, by dynamic programming: at what share of the truths from 0.05 to 0.99 even the best
   family of ranges, whose ends rise with the truth, lies outside.
 
@@ -162,6 +163,35 @@ def most_inside(
     return 0 if best.x is None else round(-best.fun)
 
 
+def can_hold(
+    here_N: Floats,
+    elsewhere_PN: Floats,
+    more: Sequence[tuple[int, int]],
+    value_N: Floats,
+    truth: float,
+    band: tuple[float, float],
+) -> bool:
+    """Whether some interval holds within the band here and no less than its lower end in any other population of this truth.
+
+    ``more`` are pairs of outcomes of which the second says more of the same, ``value_N`` is what each outcome shows and its
+    interval holds. Outcomes that are not given are taken as never missed.
+    """
+    size, least, most = len(here_N), 1.0 - band[1], 1.0 - band[0]
+    # Whose interval lies above the truth stays above if more is found, whose lies below stays below if less is.
+    order = np.zeros((2 * len(more), 2 * size))
+    for row, (less, greater) in enumerate(more):
+        order[2 * row, [less, greater]] = 1.0, -1.0
+        order[2 * row + 1, [size + greater, size + less]] = 1.0, -1.0
+    missed, lowest = np.tile(np.vstack([here_N, elsewhere_PN]), 2), np.concatenate([[least], np.zeros(len(elsewhere_PN))])
+    best = milp(
+        np.zeros(2 * size),
+        constraints=[LinearConstraint(order, -1.0, 0.0), LinearConstraint(missed, lowest, most)],
+        integrality=np.ones(2 * size),
+        bounds=Bounds(0.0, np.concatenate([value_N > truth, value_N < truth]).astype(float)),
+    )
+    return best.x is not None
+
+
 # --------------------------------------------------------------------------------------------------------------- kinds
 
 
@@ -227,7 +257,7 @@ def differences_elsewhere(band: tuple[float, float], populations: int = 600) -> 
 
 
 def predictive_values(area: float, count: int, band: tuple[float, float]) -> Iterator[Found]:
-    """At a fixed threshold, of single breasts: both counts added up. No bound: the healthy ones' count is a finer one."""
+    """At a fixed threshold, of single breasts: both counts added up; the healthy ones' count is the finer one."""
     truth, negatives = _sensitivity(area), NEGATIVES_PER_POSITIVE * count
     share = count / (count + negatives)
     right = [share_of(hits / count, float(count), Z) for hits in range(count + 1)]
@@ -248,7 +278,19 @@ def predictive_values(area: float, count: int, band: tuple[float, float]) -> Ite
             return Interval(value=None, low=None, high=None) if part is None else part.interval()
 
         held = _held(chance_XY, interval, value)
-        yield Found(kind=kind, cell=_cell(area, count, "one breast"), held=held, why_none="")
+        none = kind == "NPV" and held > band[1] and not _some_npv_can(chance_XY, (1.0 - truth) / SPECIFICITY, band)
+        yield Found(kind=kind, cell=_cell(area, count, "one breast"), held=held, why_none="joint" if none else "")
+
+
+def _some_npv_can(here_XY: Floats, odds: float, band: tuple[float, float]) -> bool:
+    """Beside specificities from 0.5 to 0.99 with the same share of misses to spared, which is what an NPV is made of."""
+    outcomes = [(int(x), int(y)) for x, y in np.argwhere(here_XY > 1e-6)]
+    place = {outcome: index for index, outcome in enumerate(outcomes)}
+    (hits_N, kept_N), (found, kept) = np.array(outcomes).T, np.array(here_XY.shape) - 1
+    there = [binom.pmf(hits_N, found, 1.0 - odds * one) * binom.pmf(kept_N, kept, one) for one in np.linspace(0.5, 0.99, 99)]
+    more = [(place[x, y], place[best]) for x, y in outcomes for best in ((x + 1, y), (x, y + 1)) if best in place]
+    value_N = -(1.0 - hits_N / found) / (kept_N / kept)
+    return can_hold(here_XY[hits_N, kept_N], np.array(there), more, value_N, -odds, band)
 
 
 def chosen_sensitivities(area: float, count: int, band: tuple[float, float]) -> Iterator[Found]:

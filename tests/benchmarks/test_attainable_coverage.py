@@ -95,5 +95,23 @@ def test_the_cells_of_the_best_family_of_intervals_are_those_of_all_families_tri
         assert bounds.most_inside(2, [(difference, q) for q in cells], (0.7, 0.95), 0.7) == max(tried)
 
 
+def test_an_interval_is_found_if_one_of_all_tried_can_hold(bounds: ModuleType) -> None:
+    """Three breasts, four truths, three least: every two sets of counts that are missed, beside the integer program."""
+    counts, more, answers = np.arange(4), [(0, 1), (1, 2), (2, 3)], set()
+    populations = ((0.3, (0.25, 0.4)), (0.5, (0.45, 0.7)), (0.8, (0.6, 0.9)), (0.45, (0.1, 0.45)))
+    for least, (truth, others) in product((0.6, 0.8, 0.9), populations):
+        here, elsewhere = _chances(3, truth), np.array([_chances(3, other) for other in others])
+        can = False
+        for below, above in product(range(5), repeat=2):  # missed are all counts from the one on, and all up to the other
+            missed = (counts >= above) | (counts < below)
+            sides = bool((counts[above:] / 3.0 > truth).all() and (counts[:below] / 3.0 < truth).all())
+            can |= (
+                sides and least <= 1.0 - here[missed].sum() <= 0.95 and bool((1.0 - elsewhere[:, missed].sum(1) >= least).all())
+            )
+        assert bounds.can_hold(here, elsewhere, more, counts / 3.0, truth, (least, 0.95)) == can
+        answers.add(can)
+    assert answers == {False, True}
+
+
 def _pairs(outcomes: list[tuple[int, int]], first: float, second: float, count: int = 3) -> NDArray[np.float64]:
     return np.array([multinomial.pmf((a, b, count - a - b), count, (first, second, 1.0 - first - second)) for a, b in outcomes])
