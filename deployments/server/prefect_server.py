@@ -34,6 +34,7 @@ from tasks.adapters.workspace import SERVER_AUTH, SERVER_DATABASE, Workspace, pl
 
 USUAL_PORT = 4200
 _START_TIMEOUT_S = 600.0
+_PATIENCE_S = 30.0  # a server that is busy is not dead: a second one over its database would be of no use to anybody
 _LEAST_ROOM_BYTES = 2**20
 _FULL = (b"database or disk is full", b"No space left on device", b"Disk quota exceeded")
 _PR_SET_PDEATHSIG = 1
@@ -106,12 +107,16 @@ def _full_disk_in_words(home: Path) -> Iterator[None]:
     except Exception as failed:
         if not _is_full(home, log_path, before):
             raise
-        raise StoreError(
-            "The disk of the workspace's Prefect server is full",
-            expected=f"room for {home / SERVER_DATABASE}",
-            got=type(failed).__name__,
-            remedy="make room and run the same command again: what is finished is kept; `mammo prune` deletes old history",
-        ) from failed
+        raise _full(home, type(failed).__name__) from failed
+
+
+def _full(home: Path, got: str) -> StoreError:
+    return StoreError(
+        "The disk of the workspace's Prefect server is full",
+        expected=f"room for {home / SERVER_DATABASE}",
+        got=got,
+        remedy="make room and run the same command again: what is finished is kept; `mammo prune` deletes old history",
+    )
 
 
 def _is_full(home: Path, log_path: Path, before: int) -> bool:
@@ -166,6 +171,8 @@ def _start_server(home: Path, *, is_protected: bool) -> tuple[subprocess.Popen[b
     A port that was free a moment ago may be taken by another command's server when ours binds it. Ours ends then and the
     other one answers in its place, which only its ``home`` tells: hence a second try, on a port that nobody else wants.
     """
+    if shutil.disk_usage(home).free < _LEAST_ROOM_BYTES:  # it would take seconds, on two ports, to end without a word
+        raise _full(home, "no room, so that it was not started")
     is_first = place_new_database(home, os.environ)
     environment = server_environment(home, os.environ, is_protected=is_protected)
     for port in (free_port(USUAL_PORT, 0), free_port(0)):
@@ -345,14 +352,14 @@ def running_server(home: Path) -> str | None:
         address = str(json.loads((home / "server.json").read_text())["address"])
     except (OSError, ValueError, KeyError):
         return None
-    return address if is_server_of(home, address) else None
+    return address if is_server_of(home, address, patience_s=_PATIENCE_S) else None
 
 
-def is_server_of(home: Path, address: str) -> bool:
-    """True if the server at an address keeps its history in ``home``."""
+def is_server_of(home: Path, address: str, *, patience_s: float = 2.0) -> bool:
+    """True if the server at an address keeps its history in ``home``, and says so within the time; where none is, at once."""
     try:
         request = urllib.request.Request(f"{address}/api/admin/settings", headers=authorization(os.environ))  # noqa: S310
-        with urllib.request.urlopen(request, timeout=2) as answer:  # noqa: S310  # loopback
+        with urllib.request.urlopen(request, timeout=patience_s) as answer:  # noqa: S310  # loopback
             return Path(json.load(answer)["home"]).resolve() == home.resolve()
     except (OSError, ValueError, KeyError):
         return False

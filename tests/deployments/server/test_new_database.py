@@ -34,13 +34,18 @@ def written(path: Path) -> Path:
 
 @pytest.mark.e2e
 def test_the_second_workspace_gets_what_the_first_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is kept is empty but for Prefect's own block types; a server over a copy of it answers, with the same tables."""
+    """What is kept is empty but for Prefect's own block types; a server over a copy of it answers, with the same tables.
+
+    Each is in its workspace, whatever that is called: a question mark ends the path in a database's address, and a percent sign
+    begins a code, and nothing lands beside it.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "no-profile"))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     kept = tmp_path / "cache" / "mammography-gmic"
-    tables = []
-    for name in ("one", "two"):
+    (tmp_path / "no-profile").mkdir()
+    tables, names = [], ("what?now=1", "100%25 sure#1")
+    for name in names:
         with prefect_server(tmp_path / name) as address:
             asked = urllib.request.Request(
                 f"{address}/api/flow_runs/filter", json.dumps({}).encode(), {"Content-Type": "application/json"}
@@ -54,6 +59,7 @@ def test_the_second_workspace_gets_what_the_first_was_given(tmp_path: Path, monk
         assert set(rows(empty)) == {"alembic_version", "block_schema", "block_schema_reference", "block_type"}
         assert stat.S_IMODE(empty.stat().st_mode) == 0o600
     assert tables[0] == tables[1]
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "cache", "no-profile"}
 
 
 def test_a_database_that_is_there_or_chosen_stays(tmp_path: Path) -> None:
