@@ -15,6 +15,7 @@ import pydicom
 import pytest
 
 from deployments.cli import main
+from deployments.server import prefect_server as services
 from deployments.server.prefect_server import PREFECT_DEFAULTS, prefect_server
 from schemas.config.ingest import PhantomConfig
 from schemas.config.run import RunConfig
@@ -43,7 +44,6 @@ LONGEST_FIRST = (
     "tasks/test_ingest_faults.py",
     "training/test_search_study.py",
     "flows/test_bad_input.py",
-    "flows/test_backup.py",
     "server/test_prefect_server.py",
     "gate/test_child.py",
     "seams/test_add_a_verb.py",
@@ -98,7 +98,11 @@ UNUSED_SERVICES = dict.fromkeys(
 
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API address of a real server with its own home; this process's flows go to it."""
+    """The API address of a real server with its own home; this process's flows go to it.
+
+    Workers start theirs at one moment: each takes a port of its own, for of several that find the usual one free all but one
+    start a second time.
+    """
     from prefect import settings
     from prefect.settings import temporary_settings
 
@@ -107,6 +111,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("no-profile"))  # not the developer's own profiles.toml
     home = tmp_path_factory.mktemp("server")
     os.environ.update(UNUSED_SERVICES)
+    usual, services.USUAL_PORT = services.USUAL_PORT, 0
     try:
         with (
             prefect_server(home) as address,
@@ -120,6 +125,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 }
             ),
         ):
+            services.USUAL_PORT = usual
             for name in UNUSED_SERVICES:
                 del os.environ[name]  # a server that a test starts has them all
             yield f"{address}/api"
@@ -193,7 +199,7 @@ def make_config() -> MakeConfig:
                 "profile": "phantom",
                 "settle_s": 0,
                 "exams_per_shard": 1,
-                "dask": {"kind": "local", "n_workers": 2, "files_without_workers": FILES_OF_COHORT},
+                "dask": {"kind": "local", "n_workers": 1, "files_without_workers": FILES_OF_COHORT},
             },
             "preprocess": {
                 "window_px": (384, 256),
@@ -343,7 +349,7 @@ def mammo(prefect_api: str, capfd: pytest.CaptureFixture[str], monkeypatch: pyte
         for name, value in (THREADS_SLEEP_SOON | SAFE_ENVIRONMENT).items():
             monkeypatch.setenv(name, value)  # as the command sets it; undone when the test is over
         capfd.readouterr()
-        umask = os.umask(0o077)  # as the command sets it
+        umask = os.umask(0)  # as a shell's may be: the command sets its own
         try:
             main()
             code: object = 0

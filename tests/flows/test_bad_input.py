@@ -56,7 +56,7 @@ def test_unknown_key_is_named_with_the_nearest_right_one(
     content = json.loads(path.read_text())
     content["train"]["learning_rat"] = 0.1
     path.write_text(json.dumps(content))
-    answer = mammo_process("pipeline", path)
+    answer = mammo_process("ingest", path)
     assert answer.code == 2
     assert "unknown key 'train.learning_rat', did you mean 'learning_rate'?" in answer.message
     assert not (tmp_path / "workspace").exists()
@@ -66,7 +66,7 @@ def test_a_folder_without_exams_ends_with_code_3_and_a_sentence(
     tmp_path: Path, write_config: WriteConfig, mammo_process: Mammo, prefect_api: str
 ) -> None:
     """No such folder, as a process of its own: what, expected, got, remedy; no store is made by the mistake."""
-    answer = mammo_process("pipeline", write_config(tmp_path / "nowhere"))
+    answer = mammo_process("ingest", write_config(tmp_path / "nowhere"))
     assert answer.code == 3
     assert answer.message == (
         f"mammo: No exams found in {tmp_path}/nowhere/dicom. Expected: DICOM files, subfolders included. Got: no such folder. "

@@ -45,15 +45,10 @@ def test_a_command_brings_nothing_of_other_verbs() -> None:
         assert verbs_asked_for(whole) == VERBS, whole
 
 
-def test_a_finished_stage_brings_no_heavy_library() -> None:
-    """Its flow is imported to say that nothing is to be done."""
+def test_a_finished_stage_and_an_ingest_bring_no_heavy_library() -> None:
+    """A stage's flow is imported to say that nothing is to be done; a run of a handful of files is mostly what it imports."""
     assert {"validate", "train", "explain"} <= STAGES_ALONE
-    assert heavy_modules_of(*(f"flows.{verb}" for verb in sorted(STAGES_ALONE))) == set()
-
-
-def test_ingest_brings_no_network() -> None:
-    """Nor worker processes: a run of a handful of files that arrived is mostly what its interpreter imports."""
-    assert heavy_modules_of("flows.ingest") == set()
+    assert heavy_modules_of(*(f"flows.{verb}" for verb in sorted({*STAGES_ALONE, "ingest"}))) == set()
 
 
 def test_predict_brings_what_it_needs() -> None:

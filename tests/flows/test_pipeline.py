@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,9 @@ from mammo_tests.training_store import with_baseline
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError, ConfigError
 from schemas.reports.training import EpochRecord
-from tasks.adapters.store.exam_store import open_store
-from tasks.adapters.store.manifest import read_manifest
+from tasks.adapters.store.exam_store import open_store, read_row
+from tasks.adapters.store.manifest import published_rows, read_manifest
+from tasks.adapters.workspace import Workspace
 
 pytestmark = pytest.mark.e2e
 
@@ -183,7 +184,13 @@ def test_ingest_refuses_to_be_forced(config: RunConfig, run_flow: RunFlow, first
         run_flow(ingest, config.model_copy(update={"force": (Stage.INGEST,)}))
 
 
-@pytest.mark.parametrize("lost", [("validate", "train"), ("evaluate/scores.parquet", "explain/*.png")], ids=" ".join)
+LOST = [
+    ("validate", "evaluate/scores.parquet", "explain/*.png"),
+    pytest.param(("validate", "train"), marks=pytest.mark.long),  # to train anew: as where it is forced, above
+]
+
+
+@pytest.mark.parametrize("lost", LOST, ids=" ".join)
 def test_lost_results_are_made_again(first: Any, config: RunConfig, run_flow: RunFlow, lost: tuple[str, ...]) -> None:
     """A stage whose folder, or a file it reported, was deleted executes again; the others stay Cached."""
     for name in lost:
@@ -238,11 +245,18 @@ def test_named_checkpoints_are_evaluated_alone_and_together(
     assert len(report.by_finding["malignant"].models) == 2
 
 
+ROWS = [("gmic-loc", "gmic"), pytest.param(("resnet-22", "gmic-loc", "gmic"), marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("variants", ROWS, ids=" ".join)
 def test_table_1_trains_its_rows_and_goes_on_where_it_stopped(
-    first: Any, config: RunConfig, run_flow: RunFlow, tmp_path: Path
+    first: Any, config: RunConfig, run_flow: RunFlow, tmp_path: Path, variants: tuple[str, ...]
 ) -> None:
-    """Three rows from two trainings on the pipeline's store and split; again, nothing is redone and the table is the same."""
-    rows = {"rows": ("resnet-22", "gmic-loc", "gmic"), "seeds": (3,), "is_store_ready": True}
+    """Two rows from one training on the pipeline's store and split; again, nothing is redone and the table is the same.
+
+    The long one has a row from a training of its own, as the folds of a cross-validation have.
+    """
+    rows = {"rows": variants, "seeds": (3,), "is_store_ready": True}
     shutil.copytree(config.workspace_dir / "split", tmp_path / "split")
     changes = {
         "workspace_dir": tmp_path,
@@ -252,8 +266,9 @@ def test_table_1_trains_its_rows_and_goes_on_where_it_stopped(
     run = RunConfig.model_validate({**config.model_dump(), **changes, "table1": rows})
     ran = run_flow(table1, run)
     found = {row.variant.value: row for row in ran.report.rows}
-    assert set(found) == {"resnet-22", "gmic-loc", "gmic"}
-    assert found["gmic"].model_sha256 == found["gmic-loc"].model_sha256 != found["resnet-22"].model_sha256
+    assert set(found) == set(variants)
+    assert found["gmic"].model_sha256 == found["gmic-loc"].model_sha256
+    assert len({row.model_sha256 for row in found.values()}) == len(variants) - 1
     assert found["gmic"].by_finding["malignant"].auroc.mean.value is not None
     scores = [pd.read_parquet(tmp_path / f"table1/row-{row}/evaluate/scores.parquet") for row in ("gmic", "gmic-loc")]
     assert scores[0]["malignant_score"].tolist() != scores[1]["malignant_score"].tolist()
@@ -322,6 +337,67 @@ def test_a_cross_validation_trains_and_judges_each_fold_and_goes_on_where_it_sto
     again = run_flow(crossvalidate, folds)
     assert again.report.by_finding == ran.report.by_finding and again.report.page_path.exists()
     assert len(trained) == 2 and all(path.stat().st_mtime_ns == before for path, before in trained.items())
+
+
+# ------------------------------------------------------------------------------------------------- another machine
+
+RESTORE_PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "restore-on-another-machine.md"
+
+
+def _commands(page: Path) -> list[list[str]]:
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
+    return [line.split()[1:] for block in blocks for line in block.splitlines()]
+
+
+@pytest.fixture
+def gone(first: Any, config: RunConfig, cohort_dir: Path, tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """``gone(cohort)``: the pipeline's workspace is no more, and its exams lie there; until the test has ended."""
+    moved = [(config.workspace_dir, tmp_path / "gone")]
+
+    def move(cohort: Path) -> None:
+        moved.append((cohort_dir, cohort))
+        for here, there in moved:
+            here.rename(there)
+
+    yield move
+    for here, there in moved:
+        if there.exists():
+            there.rename(here)
+
+
+def test_a_workspace_is_restored_on_another_machine(
+    first: Any,
+    config: RunConfig,
+    gone: Callable[[Path], None],
+    tmp_path: Path,
+    make_config: MakeConfig,
+    mammo: Callable[..., Any],
+) -> None:
+    """Another place for all: same rows, pseudonyms, pixels, splits and numbers; the training is finished before."""
+    old, new, place = config.workspace_dir, tmp_path / "new", tmp_path / "elsewhere.yaml"
+    place.write_text(make_config(new, tmp_path / "cohort").model_dump_json())
+    before, splits = read_manifest(open_store(Workspace(old).store_dir)), Workspace(old).splits_path.read_bytes()
+
+    def follow(command: list[str], workspace: Path) -> Any:
+        known = {"WORKSPACE": workspace, "CONFIG": place, "day.tar": tmp_path / "day.tar"}
+        done = mammo(*(known.get(word, word) for word in command))
+        assert done.code == 0, done.stderr
+        return done
+
+    backup, *rest = _commands(RESTORE_PAGE)
+    assert (backup[0], [command[0] for command in rest]) == ("backup", ["restore", "ingest", "scrub", "train", "evaluate"])
+    follow(backup, old)
+    gone(tmp_path / "cohort")
+    said = {command[0]: follow(command, new) for command in rest}
+
+    assert "32 of 32 images must be read again" in said["restore"].stdout
+    assert "Finished before" in said["train"].stderr
+    store = open_store(Workspace(new).store_dir)
+    assert read_manifest(store).drop(columns=["batch_date"]).equals(before.drop(columns=["batch_date"]))
+    assert all(read_row(store, row).any() for row in published_rows(store).values())
+    assert Workspace(new).splits_path.read_bytes() == splits
+    again = json.loads(mammo("evaluate", place, "--json").stdout)
+    assert again["by_finding"] == json.loads(first.report.evaluation.model_dump_json())["by_finding"]
 
 
 # ------------------------------------------------------------------------------------------------------- new exams
@@ -401,21 +477,31 @@ def kill_pipeline(config: RunConfig, config_path: Path, is_time: Callable[[RunCo
         return Path(log.name).read_text()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[pytest.param(2, id="twice"), pytest.param(3, id="3 times", marks=pytest.mark.long)])
 def resumed(
-    first: Any, config: RunConfig, run_flow: RunFlow, cohort_dir: Path, make_config: MakeConfig, tmp_path_factory: Any
+    request: Any,
+    first: Any,
+    config: RunConfig,
+    run_flow: RunFlow,
+    cohort_dir: Path,
+    make_config: MakeConfig,
+    tmp_path_factory: Any,
 ) -> tuple[Any, RunConfig, dict[str, int], str]:
-    """A pipeline killed at three moments, then finished: its last run, config, images stored at the first kill, output."""
+    """A pipeline killed at so many moments, then finished: its last run, config, images stored at each kill, output.
+
+    The last moment is one of which another test tells as much: a stage that is done is not executed again.
+    """
     workspace = tmp_path_factory.mktemp("killed")
     # The same pseudonyms as the uninterrupted run, so that the same exams make the same batches.
     shutil.copy2(config.workspace_dir / "pseudonym.key", workspace)
     # With a Dask worker, which ends with it too.
-    killed = make_config(workspace, cohort_dir, name="killed", **{"ingest.dask": {"kind": "local", "n_workers": 1}})
+    worker = {"ingest.dask": {"kind": "local", "n_workers": 1}}
+    killed = make_config(workspace, cohort_dir, name=f"killed-{request.param}-times", **worker)
     config_path = tmp_path_factory.mktemp("configs") / "killed.yaml"
     config_path.write_text(killed.model_dump_json())
     facts = {}
     foreign = foreign_folder(tmp_path_factory.mktemp("foreign"))
-    for moment, is_time in KILL_WHEN.items():
+    for moment, is_time in list(KILL_WHEN.items())[: request.param]:
         output = kill_pipeline(killed, config_path, is_time, foreign)
         facts[moment] = images_written(killed)
     assert foreign.who_ran() == {}  # server, nannies, gate children and trainings: none looks where the user stands
@@ -432,22 +518,23 @@ def test_a_pipeline_killed_anywhere_ends_as_if_it_had_not_been(first: Any, resum
 
 
 def test_a_killed_pipeline_executes_each_stage_to_its_end_once(resumed: Any) -> None:
-    """Over the four runs every stage was Completed in one, and Cached in those after it.
+    """Over all runs every stage was Completed in one, and Cached in those after it.
 
-    Evaluate is killed within moments of its end, and a state is an event that may die with the process that sends it: of
+    Evaluate may be killed within moments of its end, and a state is an event that may die with the process that sends it: of
     evaluate it is counted how often it was executed at all.
     """
-    last, _, facts, _ = resumed
+    last, killed, facts, _ = resumed
     assert 0 < facts["ingest has stored some images"] < 32, "the first kill came too late to show anything"
     ended, executed = Counter[str](), Counter[str]()
     last.task_states(*STAGES)  # waits until the server knows how they ended
-    for run in last.client.read_task_runs(flow_run_filter=_named("pipeline-killed"), limit=200):
+    for run in last.client.read_task_runs(flow_run_filter=_named(f"pipeline-{killed.name}"), limit=200):
         stage = run.name.rsplit("-", 1)[0]
         ended[stage] += run.state_name == "Completed"
         executed[stage] += run.state_name != "Cached"
     assert {stage: ended[stage] for stage in STAGES if stage != "evaluate"} == dict.fromkeys(set(STAGES) - {"evaluate"}, 1)
     assert executed["evaluate"] == 1
-    assert ended["ingest-batch"] == 1 and last.task_states("evaluate")["evaluate"] == "Cached"
+    is_evaluated_before = "evaluate is done" in facts
+    assert ended["ingest-batch"] == 1 and (last.task_states("evaluate")["evaluate"] == "Cached") is is_evaluated_before
 
 
 def _with_id(flow_run_id: Any) -> Any:

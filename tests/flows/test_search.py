@@ -31,9 +31,9 @@ RunFlow = Callable[..., Any]
 pytestmark = pytest.mark.e2e
 
 
-def config_of(workspace: Path, **changes: Any) -> RunConfig:
+def config_of(workspace: Path, epochs: int = 2, **changes: Any) -> RunConfig:
     """Four trials of two epochs of a ResNet-22, two at a time."""
-    config: RunConfig = with_baseline(small_config(workspace, epochs=2))
+    config: RunConfig = with_baseline(small_config(workspace, epochs=epochs))
     ranges = {"train.learning_rate": {"log10": [-5.5, -3.8]}, "train.saliency_weight": {"log10": [-5.0, -2.8]}}
     workers = {"kind": "processes", "count": 2}
     search_section = {"trials": 4, "ensemble_size": 2, "workers": workers, "ranges": ranges, **changes}
@@ -59,11 +59,46 @@ def trial_tags(ran: Any) -> set[str]:
     return {tag for run in runs if run.name.startswith("trial") for tag in run.tags}
 
 
+def check_what_it_left(config: RunConfig, ran: Any) -> None:
+    """As many trials as are wanted; the best in ensemble.json with digests that verify; a page that loads nothing."""
+    trials = config.search.trials
+    assert (ran.report.trials_complete, ran.report.trials_failed, ran.report.trials_pruned) == (trials, 0, 0)
+    records = search_study(config).records()
+    assert [record.number for record in records if record.state == "complete"] == list(range(trials))
+    members = json.loads(ran.report.ensemble_path.read_text())["checkpoints"]
+    aurocs = sorted((record.auroc for record in records if record.auroc is not None), reverse=True)
+    assert [member["tuning_malignant_auroc"] for member in members] == aurocs[: config.search.ensemble_size]
+    assert all(
+        load_checkpoint(ran.report.ensemble_path.parent / member["path"]).sha256 == member["sha256"] for member in members
+    )
+    ready = load_config(Path(ran.report.next_command.removeprefix("mammo evaluate ")))
+    assert ready.evaluate.ensemble == ran.report.ensemble_path
+    page = ran.report.page_path.read_text()
+    assert all(model.checkpoint_sha256[:12] in page for model in ran.report.best)
+    assert page.count("<polyline") == trials and page.count("train.learning_rate</t") >= 2 and "script-src" not in page
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
+
+
+def test_a_search_leaves_its_best_as_an_ensemble(tmp_path: Path, run_flow: RunFlow) -> None:
+    """Two trials at a time, on a GPU each, the published first. Another run finds that all have ended, and measures nothing."""
+    workers = {"kind": "gpu", "devices": [5, 7]}
+    config = config_of(tmp_path / "ws", epochs=1, with_published=True, trials=2, ensemble_size=1, workers=workers)
+    make_store(config, exams=8)
+    ran = run_flow(search, config)
+    check_what_it_left(config, ran)
+    assert trial_tags(ran) == {"gpu"}
+    assert search_study(config).records()[0].parameters["train.learning_rate"] == pytest.approx(4.134e-6)
+    again = run_flow(search, config)
+    assert again.report.forecast is None and again.report.best == ran.report.best
+
+
+@pytest.mark.long
 def test_a_killed_search_goes_on_with_the_trial_it_lost(tmp_path: Path, run_flow: RunFlow) -> None:
     """Kill -9 once a trial has finished an epoch: the rerun takes that trial over, from its checkpoint, under its number.
 
     Two trials at a time, each told a GPU of its own; the config says CPU, so that there is none does not matter.
-    Afterwards: four trials, no fifth; the two best in ensemble.json with digests that verify; a page that loads nothing.
+    Afterwards: four trials, no fifth, the two best in ensemble.json. What `make test` shows of it: workers of one study take a
+    killed one's trial over (``test_search_study.py``), and a killed training goes on (``test_loop.py``, ``test_pipeline.py``).
     """
     config = config_of(tmp_path / "workspace", with_published=True, workers={"kind": "gpu", "devices": [5, 7]})
     make_store(config)
@@ -86,29 +121,13 @@ def test_a_killed_search_goes_on_with_the_trial_it_lost(tmp_path: Path, run_flow
     kept = {done: done.stat().st_mtime_ns for done in folder.glob("trial-*/run/epoch-0000/checkpoint.json")}
 
     ran = run_flow(search, config)
-    assert (ran.report.trials_complete, ran.report.trials_failed, ran.report.trials_pruned) == (4, 0, 0)
+    check_what_it_left(config, ran)
     records = search_study(config).records()
-    assert [record.number for record in records if record.state == "complete"] == [0, 1, 2, 3]
     assert lost <= {0, 1}
     assert trial_tags(ran) == {"gpu"}
     assert all(done.stat().st_mtime_ns == time_ns for done, time_ns in kept.items() if done.exists()), "an epoch was redone"
     assert records[0].parameters["train.learning_rate"] == pytest.approx(4.134e-6)  # the published ones come first
     assert records[3].parameters["train.saliency_weight"] == pytest.approx(9.407e-6)
-
-    members = json.loads(ran.report.ensemble_path.read_text())["checkpoints"]
-    assert len(members) == 2 and members[0]["tuning_malignant_auroc"] >= members[1]["tuning_malignant_auroc"]
-    assert all(
-        load_checkpoint(ran.report.ensemble_path.parent / member["path"]).sha256 == member["sha256"] for member in members
-    )
-    ready = load_config(Path(ran.report.next_command.removeprefix("mammo evaluate ")))
-    assert ready.evaluate.ensemble == ran.report.ensemble_path
-    page = ran.report.page_path.read_text()
-    assert all(model.checkpoint_sha256[:12] in page for model in ran.report.best)
-    assert page.count("<polyline") == 4 and page.count("train.learning_rate</t") >= 2 and "script-src" not in page
-    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
-
-    again = run_flow(search, config)
-    assert again.report.forecast is None and again.report.best == ran.report.best
 
 
 def test_a_search_says_what_it_takes_before_it_starts(tmp_path: Path, run_flow: RunFlow) -> None:
