@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from schemas.config.pacs import ResultsConfig
 from schemas.errors import MammoError
@@ -15,6 +15,9 @@ from tasks.adapters.results.kept_prediction import KeptPrediction, PredictedExam
 from tasks.adapters.results.objects.result_objects import ResultObject, result_objects
 from tasks.adapters.results.objects.source_header import header_of_json
 from tasks.adapters.results.outbox import Delivery, Outbox
+
+DUPLICATE: Final = 0x0111
+"""What some peers answer to an object that they have (PS3.7 C.4.2). Its UID is keyed, so what they have is ours."""
 
 
 class NotStored(MammoError):

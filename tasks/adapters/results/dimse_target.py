@@ -19,7 +19,7 @@ from schemas.config.pacs import CommitmentConfig, DimsePeer, PacsConfig
 from schemas.errors import ConfigError, PeerUnavailable, error_name
 from tasks.adapters.pacs.dimse import PROMPTLY, SUCCESS, association, data_set, entity
 from tasks.adapters.pacs.listening.commitment import WELL_KNOWN
-from tasks.adapters.results.delivery import NotStored
+from tasks.adapters.results.delivery import DUPLICATE, NotStored
 from tasks.adapters.results.objects.result_objects import ResultObject
 
 _SLOWEST_BYTES_PER_S: Final = 1 << 15
@@ -31,8 +31,8 @@ _UNCOMPRESSED: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _SYNTAXES_NOT_SUPPORTED: Final = 0x04
 """What a peer answers to a context whose class it does take (PS3.8 table 9-18)."""
 
-_WARNINGS: Final = range(0xB000, 0xC000)
-"""Stored, with something of the header changed (PS3.4 B.2.3)."""
+_STORED: Final = frozenset({SUCCESS, DUPLICATE, *range(0xB000, 0xC000)})
+"""The last with something of the header changed (PS3.4 B.2.3)."""
 
 
 class DimseTarget:
@@ -108,7 +108,7 @@ def push(pacs: PacsConfig, peer: DimsePeer, content: bytes) -> None:
         answer = made.send_c_store(dataset)
     if not answer or "Status" not in answer:
         raise PeerUnavailable("The peer broke off while an object was sent")
-    if answer.Status != SUCCESS and answer.Status not in _WARNINGS:
+    if answer.Status not in _STORED:
         raise NotStored("The peer refuses an object", got=f"status {answer.Status:#06x}")
 
 

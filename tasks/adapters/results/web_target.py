@@ -9,7 +9,7 @@ from typing import Any, Final
 from tasks.adapters.pacs.encoded_object import Incomplete
 from tasks.adapters.pacs.sources import Cut, NotThere
 from tasks.adapters.pacs.web import Client, ask, copy_object, send_object
-from tasks.adapters.results.delivery import NotStored
+from tasks.adapters.results.delivery import DUPLICATE, NotStored
 from tasks.adapters.results.objects.result_objects import ResultObject
 
 _SOP_UID, _REFERENCED, _FAILED, _REASON = "00080018", "00081155", "00081198", "00081197"
@@ -69,6 +69,8 @@ class WebTarget:
         for failure in _items(said, _FAILED):
             if _value(failure, _REFERENCED) == made.uid:
                 reason = _value(failure, _REASON)
+                if reason == DUPLICATE:
+                    return  # it is read back all the same
                 kind = _MaybeItsSyntax if reason in _MAYBE_THE_SYNTAX else NotStored
                 raise kind("The server did not store an object", got=f"{made.kind.value}, failure {_hexadecimal(reason)}")
         if made.uid not in {_value(one, _REFERENCED) for one in _items(said, _STORED)}:

@@ -73,6 +73,8 @@ def test_only_an_object_that_is_named_as_stored_is_stored(made: ResultObject, ta
     assert path.endswith(f"/studies/{made.study_uid}") and made.content in body
     server.fault_of = lambda *request: Fault(status=200, content=b"[" + plain(*request).content + b"]")
     target.store(made)
+    server.fault_of = answering(409, FAILED, made.uid, 0x0111)  # an earlier try has brought it there; it is read back
+    target.store(made)
     for odd in (
         b'{"00081198": null, "00081199": [1]}',
         b'{"00081198": {"Value": [null, 7]}, "00081199": {"Value": "1"}}',
