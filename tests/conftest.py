@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydicom
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deployments.cli import main
 from deployments.server import prefect_server as services
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 # And one thread a process: several workers share the processors, and two threads of each would wait for one another.
 for _name, _value in (PREFECT_DEFAULTS | THREADS_SLEEP_SOON | {"OMP_NUM_THREADS": "1"}).items():
     os.environ.setdefault(_name, _value)
+
+# A busy machine draws examples slowly, and is no fault of a test's.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 MakeConfig = Callable[..., RunConfig]
 

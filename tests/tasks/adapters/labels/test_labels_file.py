@@ -346,7 +346,7 @@ BREASTS = st.sets(st.tuples(st.sampled_from(["E1", "E2", "E3"]), st.sampled_from
 
 
 @given(BREASTS, BREASTS)
-@settings(suppress_health_check=[HealthCheck.differing_executors])
+@settings(suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow])
 def test_join_counts_both_sides(labelled: set[Breast], present: set[Breast]) -> None:
     """Every label is matched or an orphan, every breast matched or unlabelled; views of a breast count once."""
     labels = labels_of(labelled)
