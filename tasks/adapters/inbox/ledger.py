@@ -318,20 +318,20 @@ class Ledger(SqliteFile):
 
     def manifest_lines(self) -> list[LedgerLine]:
         """Every written claim, by row."""
-        return parsed_lines(self._line_parts("row"))
+        return parsed_lines(self._line_parts())
 
-    def each_line(self, *, by: str = "row") -> Iterator[LedgerLine]:
-        """Every written claim in turn, by row or another column of ``images``: of a million a thousand are there at once."""
-        return each_parsed(self._line_parts(by))
+    def each_line(self) -> Iterator[LedgerLine]:
+        """Every written claim in turn, by row: of a million a thousand are there at once."""
+        return each_parsed(self._line_parts())
 
-    def _line_parts(self, order: str) -> Iterator[LinePart]:
+    def _line_parts(self) -> Iterator[LinePart]:
         with self._translated():
             cursor = self._connection.execute(
-                f"""SELECT file_id, batch, day, CASE WHEN instr(line, pixel_sha256) THEN '' ELSE pixel_sha256 END, line FROM
-                   (SELECT file_id, images.batch, substr(planned_utc, 1, 10) AS day, pixel_sha256, row, image_id,
+                """SELECT file_id, batch, day, CASE WHEN instr(line, pixel_sha256) THEN '' ELSE pixel_sha256 END, line FROM
+                   (SELECT file_id, images.batch, substr(planned_utc, 1, 10) AS day, pixel_sha256, row,
                            coalesce(images.manifest, superseded.manifest) AS line
                     FROM images LEFT JOIN superseded USING (file_id) LEFT JOIN given_out USING (batch))
-                   WHERE line IS NOT NULL ORDER BY {order}"""  # noqa: S608  # a column's name
+                   WHERE line IS NOT NULL ORDER BY row"""
             )
             yield from iter(lambda: cursor.fetchmany(LINES_PER_PART), [])
 

@@ -31,7 +31,7 @@ from tasks.adapters.labels.labels_file import read_labels
 from tasks.adapters.labels.lesion_boxes import box_texts
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.exam_store import ExamStore
-from tasks.adapters.store.manifest import data_version, publish, version_of
+from tasks.adapters.store.manifest import data_version, publish
 from tasks.adapters.store.store_settings import read_settings
 
 logger = logging.getLogger(__name__)
@@ -120,36 +120,33 @@ class Written:
 
 
 def write_published(store: ExamStore, what: Outcome, joined: LabelJoin, boxes: Mapping[str, tuple[LesionBox, ...]]) -> Written:
-    """Replaces the manifest and the quarantine list; the ledger's lines are read twice, by row and by image.
+    """Replaces the manifest and the quarantine list.
 
     Raises:
         StoreError: The ledger cannot be read.
         OSError: The disk refuses; the earlier manifest stays.
     """
     tally = Tally(read_settings(store.files).preprocess.window_px)
-    by_row, by_image = (
-        (manifest_line(line, joined, boxes) for line in published_lines(store, what.left_out, by=order))
-        for order in ("row", "image_id")
-    )
+    lines = (manifest_line(line, joined, boxes) for line in published_lines(store, what.left_out))
     with whole_lines(store):
-        columns = publish(store, by_row, what.refused, tally.see)
-        return Written(data_version=version_of(by_image, columns), tally=tally)
+        return Written(data_version=publish(store, lines, what.refused, tally.see), tally=tally)
 
 
 def manifest_line(line: LedgerLine, joined: LabelJoin, boxes: Mapping[str, tuple[LesionBox, ...]]) -> dict[str, object]:
     """One line of the manifest, by column."""
+    label = joined.label_of(line.breast)
     return {
         **line.columns,
-        **_label_columns(label := joined.label_of(line.breast)),
-        DAYS_TO_DIAGNOSIS: _days_to(None if label is None else label.diagnosis_date, line.exam_date),
-        DAYS_OF_FOLLOWUP: _days_to(None if label is None else label.followup_date, line.exam_date),
+        **_label_columns(label),
+        DAYS_TO_DIAGNOSIS: _days_to(None if label is None else label.diagnosis_date, line),
+        DAYS_OF_FOLLOWUP: _days_to(None if label is None else label.followup_date, line),
         "lesion_boxes": box_texts(boxes, line.image_id, line.source_shape_px),
     }
 
 
-def _days_to(day: date | None, exam_date: date | None) -> float | None:
-    """Both dates are shifted alike; None = one that is not known."""
-    return None if day is None or exam_date is None else float((day - exam_date).days)
+def _days_to(day: date | None, line: LedgerLine) -> float | None:
+    """From the exam; both dates are shifted alike. None = one that is not known."""
+    return None if day is None or (exam_date := line.exam_date) is None else float((day - exam_date).days)
 
 
 def _label_columns(label: BreastLabel | None) -> dict[str, object]:

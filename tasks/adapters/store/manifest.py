@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from io import BytesIO
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pandas as pd
@@ -118,7 +120,7 @@ def publish(
     lines: Iterable[Mapping[str, object]],
     quarantined: Sequence[QuarantinedFile],
     see: Callable[[pd.DataFrame], object] = lambda part: None,
-) -> list[str]:
+) -> str:
     """Replaces the manifest and the quarantine list; what the manifest names is visible to readers from now on.
 
     Which columns it has is known when the last line was taken, so all lie in a file without a name until then.
@@ -130,17 +132,18 @@ def publish(
         see: Is shown the lines, part by part, with every column that a manifest may have.
 
     Returns:
-        The manifest's columns.
+        Its ``data_version``, of the lines as they were written.
     """
     says: set[str] = set()
-    with TemporaryFile(dir=store.folder) as aside:
+    with TemporaryFile(dir=store.folder) as aside, TemporaryFile(dir=store.folder) as texts:
         with ExitStack() as open_stream:
             stream: pa.RecordBatchStreamWriter | None = None
             for part in _in_parts(lines):
+                asked = set().union(*part) - says  # most lines lack most of them
                 says |= {
                     column.name
                     for column in OPTIONAL_COLUMNS
-                    if column.name not in says and any(_says(line.get(column.name), column) for line in part)
+                    if column.name in asked and any(_says(line.get(column.name), column) for line in part)
                 }
                 see(frame := _typed(part, _COLUMNS))
                 batch = _batch(frame)
@@ -152,14 +155,19 @@ def publish(
         aside.seek(0)
         with pa.ipc.open_stream(aside) as parts, manifest_writer(store.files, schema, store.store_id) as writer:
             batches = (batch.select(names).replace_schema_metadata(writer.schema.metadata) for batch in parts)
-            while group := list(islice(batches, LINES_PER_GROUP // LINES_AT_ONCE)):
-                writer.write_table(pa.Table.from_batches(group))
+
+            def written() -> Iterator[pd.DataFrame]:
+                while group := list(islice(batches, LINES_PER_GROUP // LINES_AT_ONCE)):
+                    writer.write_table(pa.Table.from_batches(group))
+                    yield from (batch.to_pandas() for batch in group)
+
+            version = _version_as_they_lie(written(), texts)
     refused = pd.DataFrame(
         [(file.file_id, " ".join(file.reason_codes), file.refusal.text) for file in quarantined],
         columns=["file_id", "reason_codes", "message"],
     )
     write_atomically(store.quarantine_path, refused.to_csv(index=False).encode())
-    return names
+    return version
 
 
 def _in_parts(lines: Iterable[Mapping[str, object]]) -> Iterator[list[Mapping[str, object]]]:
@@ -296,45 +304,36 @@ def data_version(manifest: pd.DataFrame) -> str:
     return _version_as_they_lie(manifest.iloc[start : start + _LINES_PER_TEXT] for start in starts)
 
 
-def _version_as_they_lie(parts: Iterable[pd.DataFrame]) -> str:
-    """Of lines in any order: to gather texts of whole lines by image costs less than to gather all columns."""
-    text, ends, digest = bytearray(), array("q", [0]), hashlib.sha256()
-    images: list[pd.Series[Any]] = []
+def _version_as_they_lie(parts: Iterable[pd.DataFrame], aside: BinaryIO | None = None) -> str:
+    """Of lines in any order: to gather texts of whole lines by image costs less than to gather all columns.
+
+    A million lines are half a gigabyte of text: in memory, or in ``aside``, an empty file.
+    """
+    text: BinaryIO = BytesIO() if aside is None else aside
+    ends, digest = array("q", [0]), hashlib.sha256()
+    images: list[pa.Array] = []
     for part in parts:
         said = part[_version_columns(part.columns)]
         if not images:
             digest.update(_csv(said.iloc[:0]))
         end_N, of_lines = _bytes_of(_csv_lines(said))
-        ends.frombytes((len(text) + end_N[1:].astype(np.int64)).tobytes())
-        text += of_lines
-        images.append(part["image_id"])
-    order = pa.array(pd.concat(images, ignore_index=True).sort_values().index.to_numpy())
-    buffers = [None, pa.py_buffer(ends), pa.py_buffer(text)]  # no copy of what may be half a gigabyte
+        ends.frombytes((ends[-1] + end_N[1:].astype(np.int64)).tobytes())
+        text.write(of_lines)
+        images.append(pa.array(part["image_id"].tolist(), pa.string()))  # the column itself would keep the whole part
+    order = compute.sort_indices(pa.chunked_array(images, pa.string()))
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(_content(text))]
     lines = pa.Array.from_buffers(pa.large_binary(), len(ends) - 1, buffers)
-    for start in range(0, len(lines), _LINES_PER_TEXT):
-        digest.update(_bytes_of(lines.take(order.slice(start, _LINES_PER_TEXT)))[1])
+    for start in range(0, len(lines), LINES_AT_ONCE):
+        digest.update(_bytes_of(lines.take(order.slice(start, LINES_AT_ONCE)))[1])
     return digest.hexdigest()
 
 
-def version_of(lines: Iterable[Mapping[str, object]], names: Collection[str]) -> str:
-    """The same of lines that come in the order of their images.
-
-    Args:
-        lines: Taken one at a time.
-        names: The manifest's columns.
-    """
-    columns = [column for column in _COLUMNS if column.name in names]
-    return _version((_typed(part, columns) for part in _in_parts(lines)), names)
-
-
-def _version(parts: Iterable[pd.DataFrame], names: Collection[str]) -> str:
-    columns = _version_columns(names)
-    digest = hashlib.sha256()
-    for number, part in enumerate(parts):
-        if number == 0:
-            digest.update(_csv(part[columns].iloc[:0]))
-        digest.update(_bytes_of(_csv_lines(part[columns]))[1])
-    return digest.hexdigest()
+def _content(file: BinaryIO) -> memoryview | mmap.mmap | bytes:
+    """Without a copy of it."""
+    if isinstance(file, BytesIO):
+        return file.getbuffer()
+    file.flush()
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.tell() else b""
 
 
 def _version_columns(names: Collection[str]) -> list[str]:

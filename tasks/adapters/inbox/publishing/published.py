@@ -30,19 +30,18 @@ from tasks.adapters.store.views import seen_breasts, seen_fractions
 Key = TypeVar("Key")
 
 
-def published_lines(store: ExamStore, left_out: Collection[str], *, by: str = "row") -> Iterator[LedgerLine]:
-    """The lines to publish in turn.
+def published_lines(store: ExamStore, left_out: Collection[str]) -> Iterator[LedgerLine]:
+    """The lines to publish in turn, by row.
 
     Args:
         store: Whose ledger is asked.
         left_out: Files whose claim is not published.
-        by: In which order: of their rows, or of another column of the ledger's images.
 
     Raises:
         StoreError: The ledger cannot be read.
     """
     with StoreLedger(store) as ledger:
-        yield from (line for line in ledger.each_line(by=by) if line.file_id not in left_out)
+        yield from (line for line in ledger.each_line() if line.file_id not in left_out)
 
 
 @contextmanager
