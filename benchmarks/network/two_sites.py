@@ -59,6 +59,7 @@ ADDED: Final[Mapping[str, Mapping[str, Any]]] = {
     "best_by loss": {"recipe": {"best_by": "loss"}},
     "best_of_epochs": {"recipe": {"best_of_epochs": 3}},
     "plateau": {"recipe": {"schedule": "plateau"}},
+    "stop_after_epochs": {"recipe": {"stop_after_epochs": 20}},
     "ema_decay": {"ema_decay": 0.98},
     "twice the rate": {"learning_rate": 2},
     "half the rate": {"learning_rate": 0.5},
