@@ -6,6 +6,7 @@ leaves ``tasks.adapters`` and its ``repr`` shows none of its values.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -24,6 +25,14 @@ class ValueKind(StrEnum):
     INTEGER = "integer"  # None if absent
     DECIMAL = "decimal"  # None if absent
     DECIMALS = "decimals"  # () if absent
+
+
+_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+
+def is_uid(text: str) -> bool:
+    """Digits and dots, at most 64 (PS3.5 9.1), leading zeros of a component allowed: old exams have them and harm nobody."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
 def _attribute(keyword: str, kind: ValueKind) -> Any:

@@ -35,8 +35,9 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made by the 
 from schemas.config.pacs import DimsePeer, PacsConfig
 from schemas.errors import ConfigError, PeerRefused, PeerUnavailable
 from tasks.adapters.dicom.frame_codecs import SYNTAXES
+from tasks.adapters.dicom.header import is_uid
 from tasks.adapters.pacs.peers import certificate_fault, client_context
-from tasks.adapters.pacs.sources import Cut, is_uid
+from tasks.adapters.pacs.sources import Cut
 
 # It logs what others send at INFO and DEBUG, and the text of every exception at ERROR.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)

@@ -5,7 +5,6 @@ What is found carries identifiers, which live in memory only: no ``repr`` shows 
 
 from __future__ import annotations
 
-import re
 import string
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from schemas.config.pacs import DicomWebPeer, PacsConfig, Peer
 from schemas.errors import PeerRefused, PeerUnavailable
+from tasks.adapters.dicom.header import is_uid
 from tasks.adapters.pacs.arrivals import Arrivals
 from tasks.adapters.pacs.peers import require_extra
 
@@ -22,8 +22,6 @@ _LONGEST_SLICE_DAYS: Final = 28
 _MANY: Final = 100
 _LAST_SIGNS: Final = string.digits + string.ascii_letters
 _LONGEST_ENDING: Final = 3
-_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
-_LONGEST_UID: Final = 64
 _USUAL_LIMITS: Final = frozenset(limit + more for limit in (10, 20, 25, 50) for more in (0, 1))
 """An answer of so many matches may be one that the server cut: it is asked again in smaller pieces. Orthanc gives one more."""
 
@@ -81,11 +79,6 @@ class Slice:
             return ()
         length, begin, end = (1, self.minute, self.minute + 60) if self.minutes else (60, 0, 24 * 60)
         return tuple(Slice(self.first, self.last, minute, length) for minute in range(begin, end, length))
-
-
-def is_uid(text: str) -> bool:
-    """As the gate has it (rule I01), who takes what archives hold: UIDs with leading zeros, which are none by PS3.5."""
-    return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
 
 
 def uid_of(text: object) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from tasks.adapters.dicom.header import is_uid
 from tasks.adapters.gate.rules.rule import BLOCK, WARN, Seen, rule
 
-_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 _NAME: Final = re.compile(r"[0-9A-Za-z._-]{1,64}")
 _HOSTILE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f<>=+@|\\/]|\.\.")
 _HOSTILE_ID: Final = re.compile(r"[\x00-\x1f\x7f-\x9f<>=|\\]|\.\.|^[/@]")
@@ -32,7 +32,7 @@ def are_uids_valid(seen: Seen) -> str | None:
     uids = {"SOPInstanceUID": seen.header.sop_instance_uid, "SOPClassUID": seen.header.sop_class_uid}
     if not seen.subject.is_exam_mapped:
         uids["StudyInstanceUID"] = seen.header.study_instance_uid
-    wrong = [name for name, uid in uids.items() if not _UID.fullmatch(uid) or len(uid) > 64]
+    wrong = [name for name, uid in uids.items() if not is_uid(uid)]
     if not seen.subject.exam and "StudyInstanceUID" not in wrong:
         wrong.append("StudyInstanceUID")
     return " ".join(wrong) if wrong else None
