@@ -1,10 +1,15 @@
 """The detection module: where the patches are (Algorithm 1) and their pixels.
 
 Everything runs on the device of its inputs, without a host synchronisation and without a loop over images; the one loop is
-over K, because Algorithm 1 is greedy. There is no gradient through the choice of patches.
+over K, because Algorithm 1 is greedy. There is no gradient through the choice of patches. A GPU is told the search's hundred
+small kernels once for each shape, and then by one launch (``CapturedSearch``).
 """
 
 from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
@@ -25,9 +30,91 @@ def find_corners(saliency_NCIJ: Tensor, *, K: int, patch_size: tuple[int, int], 
         patch lies inside the image; at other sizes rounding may let it overhang (``gather_patches`` defines the pixels).
         Where nothing is salient any more (constant maps, K beyond what the grid holds) the corner is (0, 0).
     """
+    if can_capture(saliency_NCIJ):
+        stream, shape = torch.cuda.current_stream(saliency_NCIJ.device), tuple(saliency_NCIJ.shape)
+        return captured_search(stream, shape, saliency_NCIJ.dtype, K, patch_size, image_size)(saliency_NCIJ)
+    return searched_corners(saliency_NCIJ, K=K, patch_size=patch_size, image_size=image_size)
+
+
+def searched_corners(saliency_NCIJ: Tensor, *, K: int, patch_size: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
+    """What ``find_corners`` finds, operation by operation."""
     grid_size = (saliency_NCIJ.shape[2], saliency_NCIJ.shape[3])
     window = window_cells(patch_size=patch_size, image_size=image_size, grid_size=grid_size)
     return cells_to_pixels(greedy_cells(saliency_NCIJ, K=K, window=window), grid_size=grid_size, image_size=image_size)
+
+
+def can_capture(saliency_NCIJ: Tensor) -> bool:
+    """A GPU's own tensor (not one that only stands for it), outside of what is compiled or captured as a whole."""
+    if torch.compiler.is_compiling() or type(saliency_NCIJ) is not Tensor:
+        return False
+    return saliency_NCIJ.is_cuda and not torch.cuda.is_current_stream_capturing()
+
+
+class CapturedSearch:
+    """Algorithm 1 as a CUDA graph: the same kernels on the same numbers, launched at once.
+
+    One by one the host needs longer to launch them than the device to run them, and small batches wait for it.
+
+    Args:
+        stream: Where it is used: one graph's memory must not be written by two streams at a time.
+        shape: Of the saliency maps.
+        dtype: Of the saliency maps.
+        K: Patches per image.
+        patch_size: Rows and columns of a patch, in pixels.
+        image_size: Rows and columns of the network input, in pixels.
+    """
+
+    def __init__(
+        self,
+        stream: torch.cuda.Stream,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        K: int,
+        patch_size: tuple[int, int],
+        image_size: tuple[int, int],
+    ) -> None:
+        self._graph = torch.cuda.CUDAGraph()
+        aside = torch.cuda.Stream(stream.device)  # type: ignore[no-untyped-call]  # the default stream cannot be captured
+        # What inference mode makes cannot be written outside of it.
+        with torch.inference_mode(False), torch.no_grad():
+            self._given_NCIJ = torch.zeros(shape, dtype=dtype, device=stream.device)
+        aside.wait_stream(stream)
+        with torch.inference_mode(False), torch.no_grad(), torch.cuda.stream(aside):
+            searched_corners(self._given_NCIJ, K=K, patch_size=patch_size, image_size=image_size)  # kernels are loaded
+            aside.synchronize()
+            # Other threads pin memory and ask for events meanwhile: only this one must not.
+            self._graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                self._corner_NK2 = searched_corners(self._given_NCIJ, K=K, patch_size=patch_size, image_size=image_size)
+            finally:
+                self._graph.capture_end()
+        stream.wait_stream(aside)
+
+    def __call__(self, saliency_NCIJ: Tensor) -> Tensor:
+        """Returns corner_NK2 of these maps, which later calls leave alone."""
+        self._given_NCIJ.copy_(saliency_NCIJ.detach())
+        self._graph.replay()
+        return self._corner_NK2.clone()
+
+
+@lru_cache(maxsize=64)
+def captured_search(
+    stream: torch.cuda.Stream,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    K: int,
+    patch_size: tuple[int, int],
+    image_size: tuple[int, int],
+) -> Callable[[Tensor], Tensor]:
+    """One for each stream and shape: tuning and an epoch's last batch have shapes of their own.
+
+    Where a driver refuses to capture, the search goes on kernel by kernel, which is the same and slower.
+    """
+    try:
+        return CapturedSearch(stream, shape, dtype, K, patch_size, image_size)
+    except RuntimeError as refused:
+        warnings.warn(f"The search for patches is not captured as a CUDA graph, and slower: {refused}", stacklevel=2)
+        return partial(searched_corners, K=K, patch_size=patch_size, image_size=image_size)
 
 
 def window_cells(*, patch_size: tuple[int, int], image_size: tuple[int, int], grid_size: tuple[int, int]) -> tuple[int, int]:

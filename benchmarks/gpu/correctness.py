@@ -34,7 +34,7 @@ from gmic_model.learning.steps import Part, train_steps
 from gmic_model.loss import gmic_loss
 from gmic_model.model import GMIC, GMICConfig, GMICOutput
 from gmic_model.preprocess import fit_canvas, prepare_view
-from gmic_model.roi import find_corners, gather_patches
+from gmic_model.roi import find_corners, gather_patches, searched_corners
 from gmic_model.weights import from_nyu_state_dict
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.training import TrainConfig
@@ -204,9 +204,10 @@ def corners(bench: Bench) -> tuple[bool | None, str]:
     saliency_NCIJ[12:] = 0.25
     image_N1HW = torch.randn((16, 1, rows, columns), generator=generator)
     sizes = {"patch_size": bench.form.patch_size, "image_size": bench.form.image_size}
-    expected = find_corners(saliency_NCIJ, K=bench.form.K, **sizes)
+    expected = searched_corners(saliency_NCIJ, K=bench.form.K, **sizes)
     patches = gather_patches(image_N1HW, expected, patch_size=bench.form.patch_size)
     given, images = saliency_NCIJ.to(bench.device), image_N1HW.to(bench.device)
+    find_corners(given.flip(0), K=bench.form.K, **sizes)  # of a shape that is new to a GPU, its kernels are captured
     if bench.on_gpu:
         torch.cuda.set_sync_debug_mode("error")
     try:
@@ -218,6 +219,40 @@ def corners(bench: Bench) -> tuple[bool | None, str]:
     same_N = (found.cpu() == expected).all(dim=(1, 2))
     is_cut = bool(torch.equal(cut.cpu()[same_N], patches[same_N]))
     return bool(same_N.all()) and is_cut, f"{int(same_N.sum())} of 16 maps the same corners; their patches equal: {is_cut}"
+
+
+@check("the search as one launch")
+def captured(bench: Bench) -> tuple[bool | None, str]:
+    """Captured and kernel by kernel: the same corners of fresh maps in three shapes, and of two streams; their times."""
+    rows, columns = bench.form.image_size
+    sizes = {"K": bench.form.K, "patch_size": bench.form.patch_size, "image_size": bench.form.image_size}
+    generator = torch.Generator().manual_seed(2)
+    same = looked = 0
+    said = []
+    for images in (1, 16, 5):
+        drawn = torch.rand((24, images, 2, rows // 64, columns // 64), generator=generator).to(bench.device)
+        with torch.inference_mode(images == 16):
+            found = [find_corners(saliency_NCIJ, **sizes) for saliency_NCIJ in drawn]
+        if bench.on_gpu:
+            aside = torch.cuda.Stream(bench.device)
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                found += [find_corners(saliency_NCIJ, **sizes) for saliency_NCIJ in drawn]
+            found += [find_corners(saliency_NCIJ, **sizes) for saliency_NCIJ in drawn]  # while the other stream is at it
+            torch.cuda.current_stream().wait_stream(aside)
+        for index, corner_NK2 in enumerate(found):
+            same += bool(torch.equal(corner_NK2, searched_corners(drawn[index % len(drawn)], **sizes)))
+        looked += len(found)
+        ms = []
+        for search in (searched_corners, find_corners):
+            started_s = time.perf_counter()
+            for saliency_NCIJ in drawn:
+                search(saliency_NCIJ, **sizes)
+            if bench.on_gpu:
+                torch.cuda.synchronize()
+            ms.append(1000 * (time.perf_counter() - started_s) / len(drawn))
+        said.append(f"{images} images: {ms[0]:.2f} and {ms[1]:.2f} ms")
+    return same == looked, f"{same} of {looked} the same; kernel by kernel and at once, {', '.join(said)}"
 
 
 @check("gradients against this machine's CPU")
@@ -240,7 +275,11 @@ def gradients(bench: Bench) -> tuple[bool | None, str]:
 
 @check("inputs made on the device")
 def inputs(bench: Bench) -> tuple[bool | None, str]:
-    """The loader's batches equal the one that a CPU makes, to 1e-4 of a standard deviation, while the network is busy."""
+    """The loader's batches equal the one that a CPU makes, to 2e-3 of a standard deviation, while the network is busy.
+
+    OpenCV and torch both say in fp32 where a pixel lies, 1e-4 of a pixel apart at 2,000: of white noise as here 1e-3 at most
+    (two CPUs' too) and 2e-5 in the mean. What is not written yet, or overwritten, is off by standard deviations.
+    """
     rows, columns = bench.form.image_size
     shift = 8 if bench.is_small else 100
     settings = PreprocessConfig(
@@ -262,7 +301,8 @@ def inputs(bench: Bench) -> tuple[bool | None, str]:
         square = square @ square / len(square)  # what the network would do: the batch below must wait for it, the next need not
         kept.append(there.image_N1HW * square[0, 0])
     off = max(float((image_N1HW.cpu() - expected).abs().max()) for image_N1HW in kept)
-    return off < 1e-4, f"largest difference of {len(kept)} batches {off:.1e}"
+    mean_off = max(float((image_N1HW.cpu() - expected).abs().mean()) for image_N1HW in kept)
+    return off < 2e-3 and mean_off < 1e-4, f"{len(kept)} batches: largest difference {off:.1e}, in the mean {mean_off:.1e}"
 
 
 @check("host synchronisations of a training step")

@@ -2,6 +2,7 @@
 
     python3 -m benchmarks.gpu.gpu_day                      # within nine minutes: right? how fast? how much memory?
     python3 -m benchmarks.gpu.gpu_day --plan table1        # within eight: rows of Table 1 at 2944 x 1920 on phantoms
+    python3 -m benchmarks.gpu.gpu_day --plan both          # within nine: both of one cohort, two rows, the network last
     python3 -m benchmarks.gpu.gpu_day --device cpu --small # without a GPU: does all of it run?
 
 For a bare machine with torch and no network: wheels in ``.whl/`` are installed beside the machine's own packages first
@@ -31,7 +32,7 @@ from typing import Any
 from benchmarks.gpu.day_table import day_table
 
 ROOT = Path(__file__).parents[2]
-BUDGET_S = {"measure": 520.0, "table1": 470.0}
+BUDGET_S = {"measure": 520.0, "table1": 470.0, "both": 520.0}
 LEAST_S = 5.0
 """A part with less time is not started."""
 
@@ -104,7 +105,7 @@ def main() -> None:
         installed = install_wheels(asked.wheels, Path(folder) / "site")
         day.add({"part": "machine", **machine(), "plan": asked.plan, **installed})
         environment = child_environment(Path(folder) / "site")
-        plan = measuring(asked, Path(folder), out) if asked.plan == "measure" else training(asked, Path(folder))
+        plan = training(asked, Path(folder)) if asked.plan == "table1" else measuring(asked, Path(folder), out)
         wanted = [part for part in plan if not asked.only or part.name in asked.only or part.is_beside]
         run_parts(wanted, day, environment, deadline_s, started_s)
     day.add({"part": "end", "took_s": round(time.monotonic() - started_s, 1)})
@@ -121,6 +122,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="a few small images: only to see that it runs")
     parser.add_argument("--budget-s", type=float, help="seconds of the whole; what would end later is not begun or is ended")
     parser.add_argument("--only", nargs="*", help="names of parts")
+    parser.add_argument("--cases", nargs="*", default=[], help="names of cases of the part network")
     return parser.parse_args()
 
 
@@ -128,17 +130,20 @@ def arguments() -> argparse.Namespace:
 
 
 def measuring(asked: argparse.Namespace, folder: Path, out: Path) -> list[Part]:
-    """Right first, then the product's own step, then everything that is worth comparing it with."""
+    """Right first, then the product's own step, then everything that is worth comparing it with; rows of Table 1 if both."""
     where = ("--device", asked.device, *(("--small",) if asked.small else ()))
     store = ("--workspace", str(folder / "loader"))
     loader = (
-        ("--threads", "1", "2", "--span-s", "0.2") if asked.small else ("--threads", "2", "4", "8", "16", "--span-s", "2.5")
+        ("--threads", "1", "2", "--span-s", "0.2") if asked.small else ("--threads", "2", "4", "8", "16", "--span-s", "1.5")
     )
     span = ("--span-s", "0.1") if asked.small else ()
     # The smallest size shows that it runs: a case of each kind.
-    cases = ("--only", "machine", "training fp32") if asked.small else ()
+    names = asked.cases or (["machine", "training fp32"] if asked.small else [])
+    cases = ("--only", *names) if names else ()
+    is_both = asked.plan == "both"
+    rows = [rows_of_table(asked, folder / "loader", ("gmic", "resnet-22"), limit_s=130)] if is_both else []
     return [
-        Part(name="phantoms", command=phantoms(asked, folder / "loader", 48), limit_s=150, is_beside=True),
+        Part(name="phantoms", command=phantoms(asked, folder / "loader", 500 if is_both else 48), limit_s=150, is_beside=True),
         Part(name="correctness", command=("benchmarks.gpu.correctness", *where), limit_s=120),
         Part(
             name="loader",
@@ -146,7 +151,8 @@ def measuring(asked: argparse.Namespace, folder: Path, out: Path) -> list[Part]:
             limit_s=60,
             needs="phantoms",
         ),
-        Part(name="step", command=("benchmarks.gpu.step_rates", *store, *where, *span), limit_s=110, needs="phantoms"),
+        Part(name="step", command=("benchmarks.gpu.step_rates", *store, *where, *span), limit_s=125, needs="phantoms"),
+        *rows,
         Part(
             name="network",
             command=("benchmarks.network.bench_model_gpu", *where, "--json", str(out / "network.json"), *cases),
@@ -159,13 +165,18 @@ def measuring(asked: argparse.Namespace, folder: Path, out: Path) -> list[Part]:
 
 def training(asked: argparse.Namespace, folder: Path) -> list[Part]:
     """Phantoms at full size, then rows by the product's loop until the time is over."""
-    size = ("--epochs", "1", "--rows", "resnet-22", "--precision", "fp32") if asked.small else ()
-    rows = ("benchmarks.gpu.table1_rows", "--workspace", str(folder / "full"), "--device", asked.device)
-    threads = ("--loader-workers", "1") if asked.small else ()
     return [
         Part(name="phantoms", command=phantoms(asked, folder / "full", 700), limit_s=110),
-        Part(name="rows", command=(*rows, *size, *threads), limit_s=460, gives_budget=10.0),
+        rows_of_table(asked, folder / "full", ("gmic", "resnet-22", "gmic-random"), limit_s=460),
     ]
+
+
+def rows_of_table(asked: argparse.Namespace, folder: Path, rows: tuple[str, ...], limit_s: float) -> Part:
+    """Trains and scores the rows on a store, an equal share of the time each."""
+    size = ("--epochs", "1", "--precision", "fp32", "--loader-workers", "1") if asked.small else ()
+    names = ("resnet-22",) if asked.small else rows
+    where = ("--workspace", str(folder), "--device", asked.device, "--rows", *names)
+    return Part(name="rows", command=("benchmarks.gpu.table1_rows", *where, *size), limit_s=limit_s, gives_budget=10.0)
 
 
 def phantoms(asked: argparse.Namespace, folder: Path, exams: int) -> tuple[str, ...]:
@@ -173,7 +184,8 @@ def phantoms(asked: argparse.Namespace, folder: Path, exams: int) -> tuple[str, 
     command = ("benchmarks.gpu.phantom_store", "--workspace", str(folder))
     if asked.small:
         return (*command, "--exams", "12", "--size", "384", "288", "--window", "192", "128", "--workers", "1")
-    beside = max(1, (os.cpu_count() or 2) // 2) if asked.plan == "measure" else os.cpu_count() or 1
+    cores = os.cpu_count() or 2
+    beside = {"measure": max(1, cores // 2), "both": max(1, cores - 3)}.get(asked.plan, cores)
     return (*command, "--exams", str(exams), "--workers", str(beside), "--budget-s", "80")
 
 

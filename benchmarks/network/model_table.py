@@ -19,7 +19,7 @@ def summary(records: list[Record]) -> str:
     ]
     for record in records:
         if "images_per_s" in record:
-            first = reference[record["case"].split()[0]]
+            first = reference[record["case"].split()[0].strip(",")]
             ratio = f"{record['images_per_s'] / first:.2f}" if first else "-"
             rate = machine.get("matmul", {}).get(record["precision"])
             used = f"{record['flop_per_s'] / rate:.1%}" if rate else "-"

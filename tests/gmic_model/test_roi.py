@@ -7,8 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gmic_model.roi import cells_to_pixels, find_corners, gather_patches, greedy_cells, random_corners, window_cells
+from gmic_model.roi import (
+    can_capture,
+    captured_search,
+    cells_to_pixels,
+    find_corners,
+    gather_patches,
+    greedy_cells,
+    random_corners,
+    searched_corners,
+    window_cells,
+)
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +121,36 @@ def test_random_corners_compile_as_one_graph() -> None:
     compiled = torch.compile(random_corners, fullgraph=True, backend="eager")
     corners = compiled(2, K=3, patch_size=(3, 9), image_size=(40, 40), device=torch.device("cpu"))
     assert corners.shape == (2, 3, 2)
+
+
+# ------------------------------------------------------------------------------------------------------ captured on a GPU
+
+SIZES: dict[str, Any] = {"K": 6, "patch_size": (256, 256), "image_size": (2944, 1920)}
+
+
+def test_only_a_gpus_own_numbers_are_captured() -> None:
+    """Not a CPU's, not a tensor that stands for one of a GPU, which has no kernels."""
+    assert not can_capture(torch.rand(1, 2, 46, 30))
+    with FakeTensorMode():
+        stands_for = torch.rand(1, 2, 46, 30, device="cuda")
+        assert stands_for.is_cuda and not can_capture(stands_for)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here a GPU captures")
+def test_where_nothing_can_be_captured_the_search_goes_on() -> None:
+    """It says so and finds the same."""
+    saliency = torch.rand(3, 2, 46, 30)
+    with pytest.warns(UserWarning, match="not captured"):
+        search = captured_search(None, tuple(saliency.shape), saliency.dtype, *SIZES.values())  # type: ignore[arg-type]
+    assert torch.equal(search(saliency), searched_corners(saliency, **SIZES))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_finds_at_once_what_it_finds_kernel_by_kernel() -> None:
+    """Maps of two shapes in turn, in inference mode too; what was found before stays as it was."""
+    maps = [torch.rand(images, 2, 46, 30, device="cuda") for images in (1, 4) * 5]
+    with torch.inference_mode():
+        found = [find_corners(saliency, **SIZES) for saliency in maps]
+    found += [find_corners(saliency, **SIZES) for saliency in maps]
+    for corner, saliency in zip(found, maps * 2, strict=True):
+        assert can_capture(saliency) and torch.equal(corner, searched_corners(saliency, **SIZES))
