@@ -67,6 +67,14 @@ def test_memory_and_time_limits_are_rows_of_the_table(table: ModuleType) -> None
     assert "| training + compile | - | ended after 90 s |" in text
 
 
+def test_every_case_can_be_a_row(table: ModuleType) -> None:
+    """However it is called: a name with a comma once ended a quarter of an hour with a card."""
+    cases = importlib.import_module(MODULE).CASES
+    measured = {"batch": 8, "peak_gib": 1.0, "flop_per_s": 2e12, "precision": "fp32", "images_per_s": 4.0}
+    text = table.summary([{"case": case.name, **measured} for case in cases if case.work in ("training", "inference")])
+    assert all(f"| {case.name} | 8 | 4.00 |" in text for case in cases if case.work in ("training", "inference"))
+
+
 def test_stage_is_bound_by_its_nearest_roof(table: ModuleType) -> None:
     """1e9 flop at 1e12 a second are 1 ms of 1.25 ms: arithmetic. The same with 2e9 bytes at 1e12: memory. In 10 ms: neither."""
     machine = {"matmul": {"fp32": 1e12}, "copy_bytes_per_s": 1e12}
