@@ -90,5 +90,11 @@ class ScalePlan(Report):
     store_cost_a_month: float | None
     """None = no price was given."""
     network_gbit: float
+    card: str
+    """On which the network was measured."""
+    scoring_card_hours: float
+    """All images scored once, by one network."""
+    training_card_hours: float
+    """All images learnt from once."""
     notes: tuple[str, ...]
     """What the numbers do not hold."""

@@ -26,6 +26,7 @@ _SECTIONS: Final = {
     "growth": "memory_bytes",
     "scheduler": "scheduler_ms",
     "dask": "two_workers",
+    "network": "inference_images_per_s",
     "steps": "",
 }
 """With a number that each must have."""
@@ -103,6 +104,9 @@ def scale_plan(costs: Mapping[str, Any], wanted: Wanted) -> ScalePlan:
         worker_gib=costs["dask"]["worker_mib"] / 1024,
         store_cost_a_month=None if wanted.tb_month is None else wanted.tb_month * codecs[WRITTEN_CODEC],
         network_gbit=wanted.network_gbit,
+        card=costs["network"]["card"],
+        scoring_card_hours=images / costs["network"]["inference_images_per_s"] / 3600,
+        training_card_hours=images / costs["network"]["training_images_per_s"] / 3600,
         notes=_notes(wanted),
     )
 
@@ -143,7 +147,7 @@ def _step(name: str, points: list[tuple[float, float, float]], images: int) -> P
 
 
 def _notes(wanted: Wanted) -> tuple[str, ...]:
-    notes = ["Training, scoring and explaining run the network: what an image takes there depends on the card."]
+    notes = ["Hours of a card are the network's alone, of images that lie there: reading them, panels and tables come to it."]
     if wanted.store == "s3":
         notes.append("An object is one put; each pass over the pixels gets each object once. Hours are those of a local disk.")
     return tuple(notes)

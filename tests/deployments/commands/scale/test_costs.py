@@ -44,6 +44,13 @@ def test_of_one_size_nobody_says_how_a_step_grows() -> None:
     assert step.cpu_s == pytest.approx(10.0) and step.growth is None
 
 
+def test_a_card_s_hours_are_the_images_over_its_rates() -> None:
+    """36,000 images at 10 a second are an hour; learnt from at 5 a second, two."""
+    card = {"card": "some card", "inference_images_per_s": 10, "training_images_per_s": 5}
+    plan = scale_plan({**read_costs(), "network": card}, _wanted(36_000))
+    assert (plan.card, plan.scoring_card_hours, plan.training_card_hours) == ("some card", 1.0, 2.0)
+
+
 def test_own_numbers_take_the_place_of_shipped_ones(tmp_path: Path) -> None:
     """A section of a benchmark's file replaces the shipped one; all others stay."""
     path = tmp_path / "numbers.json"
