@@ -36,8 +36,9 @@ from tasks.adapters.store.exam_store import (
     reserve_rows,
     write_shard,
 )
-from tasks.adapters.store.manifest import data_version, publish, read_manifest
+from tasks.adapters.store.manifest import publish, read_manifest
 from tasks.adapters.store.store_settings import mark_terms, read_settings
+from tasks.adapters.store.tables.line_texts import data_version
 from tasks.adapters.store.views import stored_views
 
 REPOSITORY = Path(__file__).parents[4]
