@@ -15,6 +15,7 @@ from schemas.errors import NoExamsFound, SourceUnavailable, TooManyFailures, Too
 from schemas.exam import DeferredFile, LesionBox, QuarantinedFile
 from schemas.layout import VIEWS_PER_EXAM
 from schemas.reports.data import IngestReport
+from tasks.adapters.allocator import uncollected
 from tasks.adapters.gate.advice import advise_profile
 from tasks.adapters.gate.rules.table import is_of_another_kind
 from tasks.adapters.inbox.batches import Scan
@@ -82,6 +83,7 @@ def outcome(store: ExamStore, scan: Scan) -> Outcome:
         )
 
 
+@uncollected()
 def labels_of(
     config: IngestConfig, what: Outcome, keys: Keys, pseudonyms: Pseudonyms, group_columns: Sequence[str] = ()
 ) -> LabelJoin:
@@ -118,6 +120,7 @@ class Written:
     tally: Tally
 
 
+@uncollected()
 def write_published(store: ExamStore, what: Outcome, joined: LabelJoin, boxes: Mapping[str, tuple[LesionBox, ...]]) -> Written:
     """Replaces the manifest and the quarantine list.
 

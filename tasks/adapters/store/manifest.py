@@ -145,7 +145,7 @@ def publish_columns(
             def written() -> Iterator[pa.RecordBatch]:
                 for group in _groups(batches):
                     writer.write_table(group)
-                    yield from group.to_batches()
+                    yield from group.to_batches() or [pa.RecordBatch.from_pylist([], group.schema)]
 
             version = version_as_they_lie(written(), texts)
     refused = pd.DataFrame(

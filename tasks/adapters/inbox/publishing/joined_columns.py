@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Final
 
 import pyarrow as pa
 
@@ -17,7 +16,7 @@ from tasks.adapters.labels.lesion_boxes import box_texts
 from tasks.adapters.store.tables.line_columns import TYPES, LineColumns, columns_of, columns_together
 
 Boxes = Mapping[str, tuple[LesionBox, ...]]
-_BOXES: Final = "lesion_boxes"
+_BOXES, _EXAM_DATE = "lesion_boxes", "exam_date"
 
 
 def manifest_columns(part: LinePart, joined: LabelJoin, boxes: Boxes) -> LineColumns:
@@ -40,8 +39,8 @@ def manifest_line(line: LedgerLine, joined: LabelJoin, boxes: Boxes) -> dict[str
     return {
         **line.columns,
         **_label_columns(label),
-        DAYS_TO_DIAGNOSIS: _days_to(None if label is None else label.diagnosis_date, line.exam_date),
-        DAYS_OF_FOLLOWUP: _days_to(None if label is None else label.followup_date, line.exam_date),
+        DAYS_TO_DIAGNOSIS: _days_to(None if label is None else label.diagnosis_date, line.stored),
+        DAYS_OF_FOLLOWUP: _days_to(None if label is None else label.followup_date, line.stored),
         _BOXES: box_texts(boxes, line.image_id, line.source_shape_px),
     }
 
@@ -55,7 +54,7 @@ def _label_columns_of(stored: Mapping[str, pa.Array], joined: LabelJoin) -> dict
     kinds = [_label_columns(by_id[one]) for one in place_of]
     columns = {name: pa.array([kind[name] for kind in kinds], TYPES[name]).take(places) for name in kinds[0]}
     if any(label is not None and (label.diagnosis_date or label.followup_date) for label in by_id.values()):
-        dates = [None if text is None else date.fromisoformat(text) for text in stored["exam_date"].to_pylist()]
+        dates = ({_EXAM_DATE: text} for text in stored[_EXAM_DATE].to_pylist())
         both = list(zip(labels, dates, strict=True))
         for name, days in (
             (DAYS_TO_DIAGNOSIS, [_days_to(None if label is None else label.diagnosis_date, day) for label, day in both]),
@@ -67,9 +66,9 @@ def _label_columns_of(stored: Mapping[str, pa.Array], joined: LabelJoin) -> dict
 
 def _labels_of(stored: Mapping[str, pa.Array], joined: LabelJoin) -> Sequence[BreastLabel | None]:
     exams = stored["exam_id"]
+    sides = {text: Laterality(text) for text in stored["laterality"].unique().to_pylist()}
     if not len(joined.labels):
         return [None] * len(exams)
-    sides = {text: Laterality(text) for text in stored["laterality"].unique().to_pylist()}
     breasts = zip(exams.to_pylist(), stored["laterality"].to_pylist(), strict=True)
     return [joined.label_of((exam_id, sides[side])) for exam_id, side in breasts]
 
@@ -83,9 +82,9 @@ def _box_columns_of(stored: Mapping[str, pa.Array], boxes: Boxes) -> dict[str, p
     return {_BOXES: pa.array(texts, TYPES[_BOXES])}
 
 
-def _days_to(day: date | None, exam_date: date | None) -> float | None:
+def _days_to(day: date | None, stored: Mapping[str, object]) -> float | None:
     """From the exam; both dates are shifted alike. None = one that is not known."""
-    return None if day is None or exam_date is None else float((day - exam_date).days)
+    return None if day is None or (text := stored[_EXAM_DATE]) is None else float((day - date.fromisoformat(str(text))).days)
 
 
 def _label_columns(label: BreastLabel | None) -> dict[str, object]:

@@ -23,6 +23,7 @@ from schemas.errors import StoreError
 from schemas.exam import Laterality
 from schemas.layout import PIXELS
 from schemas.reports.data import SeenBreasts
+from tasks.adapters.allocator import uncollected
 from tasks.adapters.inbox.lines import LedgerLine, LinePart, each_parsed
 from tasks.adapters.inbox.publishing.stored_columns import key_columns
 from tasks.adapters.inbox.store_ledger import StoreLedger
@@ -115,6 +116,7 @@ class Keys:
                 yield exam_id, side
 
 
+@uncollected()
 def read_keys(
     store: ExamStore,
     parts: Iterable[LinePart],
@@ -236,9 +238,7 @@ def _add(exams_by: dict[Key, tuple[str, ...]], key: Key, exam_id: str) -> None:
         exams_by[key] = tuple(sorted((*exams, exam_id)))
 
 
-_TALLIED: Final = (
-    "stored_rows_px", "stored_columns_px", "breast_seen_fraction", "scale", "gate_warnings", "lesion_boxes",
-)  # fmt: skip
+_SIZES: Final = ("stored_rows_px", "stored_columns_px", "breast_seen_fraction", "scale")
 
 
 class Tally:
@@ -257,11 +257,13 @@ class Tally:
 
     def see(self, batch: pa.RecordBatch) -> None:
         """Takes note of some lines."""
-        part = batch.select(list(_TALLIED)).replace_schema_metadata(None).to_pandas()
+        part = batch.select(list(_SIZES)).replace_schema_metadata(None).to_pandas()
         self._seen.append(seen_fractions(part, self._window_px))
         self._scales += [float(part["scale"].min())] if len(part) else []
-        self.warnings.update(code for codes in part["gate_warnings"] for code in codes.split())
-        self.with_boxes += int(part["lesion_boxes"].notna().sum())
+        for said in batch["gate_warnings"].value_counts().to_pylist():  # the same few, in the order in which they come
+            for code in said["values"].split():
+                self.warnings[code] += said["counts"]
+        self.with_boxes += batch.num_rows - batch["lesion_boxes"].null_count
 
     @property
     def warnings_by_rule(self) -> Mapping[str, int]:

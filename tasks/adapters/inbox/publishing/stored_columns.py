@@ -71,10 +71,8 @@ def _read(part: LinePart, schema: pa.Schema) -> pa.RecordBatch | None:
 
 def _is_a_line_each(text: str, lines: Sequence[str]) -> bool:
     """True if each is an object by itself that says what must be said: Arrow does not see where one ends."""
-    others = len(lines) - 1
     return (
-        text.startswith("{")
-        and text.endswith("}")
-        and text.count("\n") == text.count("\n{") == text.count("}\n") == others
+        text.count("\n") == len(lines) - 1
+        and all(line[:1] == "{" and line[-1:] == "}" for line in lines)
         and text.count(f'"{_MUST_BE_SAID}":') == len(lines)
     )

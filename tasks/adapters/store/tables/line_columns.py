@@ -56,7 +56,7 @@ def columns_of(lines: Sequence[Mapping[str, object]]) -> LineColumns:
 def columns_together(arrays: Mapping[str, pa.Array], lines: int) -> LineColumns | None:
     """Lines whose columns are there already, of the types of ``TYPES``; a column that is not has nothing to say.
 
-    None = a value is missing where a manifest must have one, and ``columns_of`` is to say what is wrong.
+    None = a value is missing where a manifest must have one, or is beyond all numbers: ``columns_of`` is to say of what kind.
     """
     made, says = [], set()
     for column in COLUMNS:
@@ -68,7 +68,10 @@ def columns_together(arrays: Mapping[str, pa.Array], lines: int) -> LineColumns 
         if column.name in _ZERO_WHERE_UNSAID and array.null_count:
             array = array.fill_null(0)
         if column.dtype == "float64":
-            array = pa.array(array.to_numpy(zero_copy_only=False), from_pandas=True)  # what is no number is empty
+            numbers_N = array.to_numpy(zero_copy_only=False)
+            if np.isinf(numbers_N).any():  # of an integer without end Arrow makes one too
+                return None
+            array = pa.array(numbers_N, from_pandas=True)  # what is no number is empty
         elif column.dtype != "string" and array.null_count:
             return None
         made.append(array)
