@@ -26,7 +26,7 @@ from tasks.adapters.inbox.publication import (
     require_few_withdrawals,
     write_published,
 )
-from tasks.adapters.inbox.publishing.published import published_lines, read_keys, require_pixels, whole_lines
+from tasks.adapters.inbox.publishing.published import published_lines, published_parts, read_keys, require_pixels, whole_lines
 from tasks.adapters.inbox.sources.exam_source import find_sources
 from tasks.adapters.labels.lesion_boxes import read_boxes
 from tasks.adapters.labels.named_inputs import InputCounter
@@ -61,8 +61,8 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
     boxes = {} if config.ingest.boxes_csv is None else read_boxes(config.ingest.boxes_csv, pseudonyms)
     inputs = InputCounter(config.ingest, pseudonyms, boxes)
     with whole_lines(store):
-        lines = published_lines(store, what.left_out)
-        keys = read_keys(store, lines, published_rows(store), scan.file_ids, inputs)
+        parts = published_parts(store, what.left_out)
+        keys = read_keys(store, parts, published_rows(store), scan.file_ids, inputs)
     require_few_withdrawals(config.ingest, keys, explained=what.explained)
     require_pixels(store, keys)
     write_leakage_list(store.files.leakage_path, what.found.twins)

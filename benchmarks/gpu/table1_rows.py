@@ -38,8 +38,9 @@ from schemas.exam import FINDINGS, Split
 from schemas.reports.data import SplitCount, SplitReport
 from tasks.adapters.models.checkpoints import epoch_dir, load_checkpoint
 from tasks.adapters.store.exam_store import open_store
-from tasks.adapters.store.manifest import data_version, read_manifest
+from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.store.store_settings import read_settings
+from tasks.adapters.store.tables.line_texts import data_version
 from tasks.adapters.store.views import stored_views
 from tasks.adapters.training.process_main import serve
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest

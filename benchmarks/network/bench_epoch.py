@@ -28,7 +28,8 @@ from schemas.config.run import RunConfig
 from schemas.exam import Split
 from schemas.reports.data import SplitCount, SplitReport
 from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, write_shard
-from tasks.adapters.store.manifest import data_version, publish, read_manifest
+from tasks.adapters.store.manifest import publish, read_manifest
+from tasks.adapters.store.tables.line_texts import data_version
 from tasks.adapters.training.process_main import serve
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.workspace import Workspace

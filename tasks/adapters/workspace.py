@@ -88,7 +88,7 @@ class StoreFolder:
 
     def shard_path(self, array: str, shard: int) -> Path:
         """One shard of an array; of a store in a bucket, an object of this name lies below the bucket's address."""
-        return self.pixels_dir / array / "c" / str(shard) / "0" / "0"
+        return self.pixels_dir.joinpath(array, "c", str(shard), "0", "0")  # at once: of a million images 62,500 are made
 
     @property
     def objects_path(self) -> Path:

@@ -19,9 +19,10 @@ from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.labels.division import count_splits
 from tasks.adapters.pseudonyms import Pseudonyms, place_key
 from tasks.adapters.store.exam_store import create_store
-from tasks.adapters.store.manifest import data_version, exam_records, manifest_with_splits, publish, read_manifest
+from tasks.adapters.store.manifest import exam_records, manifest_with_splits, publish, read_manifest
 from tasks.adapters.store.same_patient import same_patients, write_same_patients
 from tasks.adapters.store.store_settings import read_settings
+from tasks.adapters.store.tables.line_texts import data_version
 from tasks.adapters.workspace import StoreFolder
 from tasks.split import split_patients
 from tasks.stage import load_report, save_report

@@ -318,13 +318,14 @@ class Ledger(SqliteFile):
 
     def manifest_lines(self) -> list[LedgerLine]:
         """Every written claim, by row."""
-        return parsed_lines(self._line_parts())
+        return parsed_lines(self.line_parts())
 
     def each_line(self) -> Iterator[LedgerLine]:
         """Every written claim in turn, by row: of a million a thousand are there at once."""
-        return each_parsed(self._line_parts())
+        return each_parsed(self.line_parts())
 
-    def _line_parts(self) -> Iterator[LinePart]:
+    def line_parts(self) -> Iterator[LinePart]:
+        """Every written claim as it is kept, by row, some at a time."""
         with self._translated():
             cursor = self._connection.execute(
                 """SELECT file_id, batch, day, CASE WHEN instr(line, pixel_sha256) THEN '' ELSE pixel_sha256 END, line FROM

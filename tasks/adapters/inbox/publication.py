@@ -6,33 +6,33 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import pandas as pd
 
 from schemas.config.ingest import IngestConfig
 from schemas.errors import NoExamsFound, SourceUnavailable, TooManyFailures, TooManyWithdrawn
-from schemas.exam import UNKNOWN, BreastLabel, DeferredFile, LesionBox, QuarantinedFile
-from schemas.layout import DAYS_OF_FOLLOWUP, DAYS_TO_DIAGNOSIS, LABEL_GROUPS, VIEWS_PER_EXAM
+from schemas.exam import DeferredFile, LesionBox, QuarantinedFile
+from schemas.layout import VIEWS_PER_EXAM
 from schemas.reports.data import IngestReport
+from tasks.adapters.allocator import uncollected
 from tasks.adapters.gate.advice import advise_profile
 from tasks.adapters.gate.rules.table import is_of_another_kind
 from tasks.adapters.inbox.batches import Scan
 from tasks.adapters.inbox.claims import Publishable, publishable
-from tasks.adapters.inbox.lines import LedgerLine
-from tasks.adapters.inbox.publishing.published import Keys, Tally, published_lines, whole_lines
+from tasks.adapters.inbox.publishing.joined_columns import manifest_columns
+from tasks.adapters.inbox.publishing.published import Keys, Tally, published_parts, whole_lines
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.inbox.withdrawals.removal import take_out
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_line
 from tasks.adapters.labels.joining import LabelJoin, join_labels
 from tasks.adapters.labels.labels import Labels
 from tasks.adapters.labels.labels_file import read_labels
-from tasks.adapters.labels.lesion_boxes import box_texts
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.exam_store import ExamStore
-from tasks.adapters.store.manifest import data_version, publish
+from tasks.adapters.store.manifest import publish_columns
 from tasks.adapters.store.store_settings import read_settings
+from tasks.adapters.store.tables.line_texts import data_version
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ def outcome(store: ExamStore, scan: Scan) -> Outcome:
         )
 
 
+@uncollected()
 def labels_of(
     config: IngestConfig, what: Outcome, keys: Keys, pseudonyms: Pseudonyms, group_columns: Sequence[str] = ()
 ) -> LabelJoin:
@@ -119,6 +120,7 @@ class Written:
     tally: Tally
 
 
+@uncollected()
 def write_published(store: ExamStore, what: Outcome, joined: LabelJoin, boxes: Mapping[str, tuple[LesionBox, ...]]) -> Written:
     """Replaces the manifest and the quarantine list.
 
@@ -127,41 +129,9 @@ def write_published(store: ExamStore, what: Outcome, joined: LabelJoin, boxes: M
         OSError: The disk refuses; the earlier manifest stays.
     """
     tally = Tally(read_settings(store.files).preprocess.window_px)
-    lines = (manifest_line(line, joined, boxes) for line in published_lines(store, what.left_out))
+    parts = (manifest_columns(part, joined, boxes) for part in published_parts(store, what.left_out))
     with whole_lines(store):
-        return Written(data_version=publish(store, lines, what.refused, tally.see), tally=tally)
-
-
-def manifest_line(line: LedgerLine, joined: LabelJoin, boxes: Mapping[str, tuple[LesionBox, ...]]) -> dict[str, object]:
-    """One line of the manifest, by column."""
-    label = joined.label_of(line.breast)
-    return {
-        **line.columns,
-        **_label_columns(label),
-        DAYS_TO_DIAGNOSIS: _days_to(None if label is None else label.diagnosis_date, line),
-        DAYS_OF_FOLLOWUP: _days_to(None if label is None else label.followup_date, line),
-        "lesion_boxes": box_texts(boxes, line.image_id, line.source_shape_px),
-    }
-
-
-def _days_to(day: date | None, line: LedgerLine) -> float | None:
-    """From the exam; both dates are shifted alike. None = one that is not known."""
-    return None if day is None or (exam_date := line.exam_date) is None else float((day - exam_date).days)
-
-
-def _label_columns(label: BreastLabel | None) -> dict[str, object]:
-    if label is None:
-        unknown: dict[str, object] = dict.fromkeys(("benign", "malignant", "birads"), UNKNOWN)
-        return {**unknown, **dict.fromkeys(("label_source", "density", "finding_type", LABEL_GROUPS))}
-    return {
-        "benign": UNKNOWN if label.benign is None else int(label.benign),
-        "malignant": UNKNOWN if label.malignant is None else int(label.malignant),
-        "birads": UNKNOWN if label.birads is None else label.birads,
-        "label_source": label.label_source,
-        "density": label.density,
-        "finding_type": label.finding_type,
-        LABEL_GROUPS: label.groups,
-    }
+        return Written(data_version=publish_columns(store, parts, what.refused, tally.see), tally=tally)
 
 
 def require_few_withdrawals(config: IngestConfig, keys: Keys, *, explained: frozenset[str]) -> None:

@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import mmap
-from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from io import BytesIO
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
-from pandas.api.extensions import ExtensionArray
-from pyarrow import compute
 
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, UNKNOWN, ExamRecord, Finding, Laterality, QuarantinedFile, Split
-from schemas.layout import (
-    DEVICE_COLUMNS,
-    MANIFEST_COLUMNS,
-    MANIFEST_NAMES,
-    OPTIONAL_COLUMNS,
-    SPLIT_NAMES,
-    Column,
-)
+from schemas.layout import MANIFEST_NAMES, SPLIT_NAMES
 from schemas.reports.data import SplitReport
 from tasks.adapters.allocator import uncollected
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.parts import LINES_PER_GROUP, manifest_of_patients, manifest_parts, manifest_table, manifest_writer
+from tasks.adapters.store.tables.line_columns import LineColumns, columns_of, schema_of
+from tasks.adapters.store.tables.line_texts import version_as_they_lie
 from tasks.adapters.workspace import write_atomically
 
 LINES_AT_ONCE: Final = 1000
 """Of which something is made that takes more memory than they: a frame, a text."""
 DIGESTS: Final = frozenset(name for name in MANIFEST_NAMES if name.endswith("_sha256"))
 """Columns that checks and audits alone ask: a fifth of a million lines' memory."""
-_LINES_PER_TEXT: Final = LINES_PER_GROUP
 _Known = tuple[Mapping[Laterality, frozenset[Finding] | None], Mapping[Laterality, frozenset[Finding]]]
-_COLUMNS: Final = (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)
-_ZERO_WHERE_UNSAID: Final = frozenset(column.name for column in OPTIONAL_COLUMNS if not column.is_nullable)
 
 
 @uncollected()
@@ -119,15 +103,25 @@ def publish(
     store: ExamStore,
     lines: Iterable[Mapping[str, object]],
     quarantined: Sequence[QuarantinedFile],
-    see: Callable[[pd.DataFrame], object] = lambda part: None,
+    see: Callable[[pa.RecordBatch], object] = lambda part: None,
+) -> str:
+    """``publish_columns`` of lines that are taken one at a time: of a million some thousands are in memory."""
+    return publish_columns(store, (columns_of(part) for part in _in_parts(lines)), quarantined, see)
+
+
+def publish_columns(
+    store: ExamStore,
+    parts: Iterable[LineColumns],
+    quarantined: Sequence[QuarantinedFile],
+    see: Callable[[pa.RecordBatch], object] = lambda part: None,
 ) -> str:
     """Replaces the manifest and the quarantine list; what the manifest names is visible to readers from now on.
 
-    Which columns it has is known when the last line was taken, so all lie in a file without a name until then.
+    Which columns it has is known when the last part was taken, so all lie in a file without a name until then.
 
     Args:
         store: Where.
-        lines: Taken one at a time: of a million some thousands are in memory.
+        parts: The lines, of which some thousands are in memory.
         quarantined: The files of the list.
         see: Is shown the lines, part by part, with every column that a manifest may have.
 
@@ -138,30 +132,22 @@ def publish(
     with TemporaryFile(dir=store.folder) as aside, TemporaryFile(dir=store.folder) as texts:
         with ExitStack() as open_stream:
             stream: pa.RecordBatchStreamWriter | None = None
-            for part in _in_parts(lines):
-                asked = set().union(*part) - says  # most lines lack most of them
-                says |= {
-                    column.name
-                    for column in OPTIONAL_COLUMNS
-                    if column.name in asked and any(_says(line.get(column.name), column) for line in part)
-                }
-                see(frame := _typed(part, _COLUMNS))
-                batch = _batch(frame)
-                stream = stream or open_stream.enter_context(pa.ipc.new_stream(aside, batch.schema))
-                stream.write_batch(batch)
-        columns = [column for column in _COLUMNS if column.name in MANIFEST_NAMES or column.name in says]
-        names = [column.name for column in columns]
-        schema = _batch(_typed([], columns)).schema
+            for part in _at_least_one(parts):
+                says |= part.says
+                see(part.batch)
+                stream = stream or open_stream.enter_context(pa.ipc.new_stream(aside, part.batch.schema))
+                stream.write_batch(part.batch)
+        schema = schema_of(says)
         aside.seek(0)
-        with pa.ipc.open_stream(aside) as parts, manifest_writer(store.files, schema, store.store_id) as writer:
-            batches = (batch.select(names).replace_schema_metadata(writer.schema.metadata) for batch in parts)
+        with pa.ipc.open_stream(aside) as taken, manifest_writer(store.files, schema, store.store_id) as writer:
+            batches = (batch.select(schema.names).replace_schema_metadata(writer.schema.metadata) for batch in taken)
 
-            def written() -> Iterator[pd.DataFrame]:
-                while group := list(islice(batches, LINES_PER_GROUP // LINES_AT_ONCE)):
-                    writer.write_table(pa.Table.from_batches(group))
-                    yield from (batch.to_pandas() for batch in group)
+            def written() -> Iterator[pa.RecordBatch]:
+                for group in _groups(batches):
+                    writer.write_table(group)
+                    yield from group.to_batches() or [pa.RecordBatch.from_pylist([], group.schema)]
 
-            version = _version_as_they_lie(written(), texts)
+            version = version_as_they_lie(written(), texts)
     refused = pd.DataFrame(
         [(file.file_id, " ".join(file.reason_codes), file.refusal.text) for file in quarantined],
         columns=["file_id", "reason_codes", "message"],
@@ -171,33 +157,30 @@ def publish(
 
 
 def _in_parts(lines: Iterable[Mapping[str, object]]) -> Iterator[list[Mapping[str, object]]]:
-    """At least one part, of nothing if there is nothing."""
     taken = iter(lines)
-    yield list(islice(taken, LINES_AT_ONCE))
     while part := list(islice(taken, LINES_AT_ONCE)):
         yield part
 
 
-def _typed(lines: Sequence[Mapping[str, object]], columns: Sequence[Column]) -> pd.DataFrame:
-    """Some lines as the manifest has them; 0 where an optional column that must have a value has none."""
-    return pd.DataFrame({column.name: _values(lines, column) for column in columns}, copy=False)
+def _at_least_one(parts: Iterable[LineColumns]) -> Iterator[LineColumns]:
+    """One of nothing if there is nothing: it has the columns."""
+    taken = iter(parts)
+    yield next(taken, None) or columns_of([])
+    yield from taken
 
 
-def _values(lines: Sequence[Mapping[str, object]], column: Column) -> ExtensionArray | NDArray[Any]:
-    """One column, made as its type at once: to change the type of one takes pandas 0.1 ms, whatever the lines are."""
-    values: list[Any] = [line.get(column.name) for line in lines]
-    if column.name in _ZERO_WHERE_UNSAID:
-        values = [0 if value is None or value != value else value for value in values]
-    return pd.array(values, dtype="string") if column.dtype == "string" else np.array(values, dtype=column.dtype)
-
-
-def _batch(frame: pd.DataFrame) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pandas(frame, preserve_index=False)
-
-
-def _says(value: object, column: Column) -> bool:
-    """True if a line has something to say in an optional column."""
-    return value is not None if column.is_nullable else bool(value)
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The lines in groups of the manifest's file, whatever parts they come in; at least one."""
+    waiting: list[pa.RecordBatch] = []
+    room, is_any = LINES_PER_GROUP, False
+    for batch in batches:
+        while batch.num_rows >= room:
+            yield pa.Table.from_batches([*waiting, batch.slice(0, room)])
+            batch, waiting, room, is_any = batch.slice(room), [], LINES_PER_GROUP, True
+        waiting.append(batch)
+        room -= batch.num_rows
+    if room < LINES_PER_GROUP or not is_any:
+        yield pa.Table.from_batches(waiting)
 
 
 def read_manifest(store: ExamStore, *, without: Collection[str] = ()) -> pd.DataFrame:
@@ -283,113 +266,18 @@ def read_with_version(store: ExamStore, columns: Collection[str]) -> tuple[pd.Da
     """
     kept: list[pd.DataFrame] = []  # a pass, so that they are of the very lines that the version names
 
-    def parts() -> Iterator[pd.DataFrame]:
-        for part in manifest_parts(store.files, store.store_id, None, lines=_LINES_PER_TEXT):
-            frame = part.to_pandas()
-            kept.append(frame[list(columns)].copy())  # a view would keep the whole part
-            yield frame
+    def parts() -> Iterator[pa.RecordBatch]:
+        for part in manifest_parts(store.files, store.store_id, None, lines=LINES_PER_GROUP):
+            kept.append(part.select(list(columns)).to_pandas())
+            yield part
 
     try:
-        version = _version_as_they_lie(parts())
+        version = version_as_they_lie(parts())
     except FileNotFoundError as missing:
         raise _nothing_published(store) from missing
     except KeyError as missing:
         raise _damaged(store, [str(missing)]) from missing
     return pd.concat(kept, ignore_index=True), version
-
-
-def data_version(manifest: pd.DataFrame) -> str:
-    """sha256 over what training and evaluation see: images, crops, masks and labels; not where and when they were stored."""
-    starts = range(0, max(1, len(manifest)), _LINES_PER_TEXT)
-    return _version_as_they_lie(manifest.iloc[start : start + _LINES_PER_TEXT] for start in starts)
-
-
-def _version_as_they_lie(parts: Iterable[pd.DataFrame], aside: BinaryIO | None = None) -> str:
-    """Of lines in any order: to gather texts of whole lines by image costs less than to gather all columns.
-
-    A million lines are half a gigabyte of text: in memory, or in ``aside``, an empty file.
-    """
-    text: BinaryIO = BytesIO() if aside is None else aside
-    ends, digest = array("q", [0]), hashlib.sha256()
-    images: list[pa.Array] = []
-    for part in parts:
-        said = part[_version_columns(part.columns)]
-        if not images:
-            digest.update(_csv(said.iloc[:0]))
-        end_N, of_lines = _bytes_of(_csv_lines(said))
-        ends.frombytes((ends[-1] + end_N[1:].astype(np.int64)).tobytes())
-        text.write(of_lines)
-        images.append(pa.array(part["image_id"].tolist(), pa.string()))  # the column itself would keep the whole part
-    order = compute.sort_indices(pa.chunked_array(images, pa.string()))
-    buffers = [None, pa.py_buffer(ends), pa.py_buffer(_content(text))]
-    lines = pa.Array.from_buffers(pa.large_binary(), len(ends) - 1, buffers)
-    for start in range(0, len(lines), LINES_AT_ONCE):
-        digest.update(_bytes_of(lines.take(order.slice(start, LINES_AT_ONCE)))[1])
-    return digest.hexdigest()
-
-
-def _content(file: BinaryIO) -> memoryview | mmap.mmap | bytes:
-    """Without a copy of it."""
-    if isinstance(file, BytesIO):
-        return file.getbuffer()
-    file.flush()
-    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.tell() else b""
-
-
-def _version_columns(names: Collection[str]) -> list[str]:
-    """The columns that say what an image shows, of those that a manifest has."""
-    columns = [name for name in MANIFEST_NAMES if name not in ("row", "gate_warnings", "batch", "batch_date")]
-    # Which share a window holds follows from crop and window: a store that says it is of the same data as one that does not.
-    # Nor does what made an image change what it shows.
-    said = [one.name for one in OPTIONAL_COLUMNS if not one.name.endswith("_seen_fraction") and one not in DEVICE_COLUMNS]
-    return columns + [name for name in said if name in names]
-
-
-def _csv(part: pd.DataFrame, *, header: bool = True) -> bytes:
-    return part.to_csv(index=False, header=header, lineterminator="\n").encode()
-
-
-def _csv_lines(part: pd.DataFrame) -> pa.BinaryArray:
-    """The lines that pandas writes, to the byte, in a third of its time: digests of every store hang on them."""
-    *texts, last = (_csv_values(part[name]) for name in part)
-    if last is not None and all(text is not None for text in texts):
-        empty = {"null_handling": "replace", "null_replacement": ""}
-        ended = compute.binary_join_element_wise(last, "\n", "", **empty)
-        lines = compute.binary_join_element_wise(*texts, ended, ",", **empty).cast(pa.binary())
-        text = bytes(_bytes_of(lines)[1])
-        plain = {b",": len(part) * len(texts), b"\n": len(part), b'"': 0, b"\r": 0}
-        if all(text.count(mark) == count for mark, count in plain.items()):
-            return lines
-    found = [_csv(part.iloc[[place]], header=False) for place in range(len(part))]  # a value needs quotes, or is of no kind
-    return pa.array(found, pa.binary())
-
-
-def _bytes_of(lines: pa.BinaryArray | pa.LargeBinaryArray) -> tuple[NDArray[np.signedinteger[Any]], memoryview]:
-    """Where each line ends, and before them 0; and the bytes of all. Only of an array that is no part of another."""
-    _, ends, text = lines.buffers()
-    if not len(lines):
-        return np.zeros(1, np.int32), memoryview(b"")
-    is_large = pa.types.is_large_binary(lines.type)
-    end_N = (np.frombuffer(ends, np.int64) if is_large else np.frombuffer(ends, np.int32))[: len(lines) + 1]
-    return end_N, memoryview(text)[: int(end_N[-1])]
-
-
-def _csv_values(values: pd.Series[Any]) -> pa.Array | None:
-    """The texts of a column as CSV has them, null where it is empty; None = of another kind than a manifest's columns."""
-    if isinstance(values.dtype, pd.StringDtype):
-        texts = pa.array(values, from_pandas=True)
-        whole = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
-        return whole.cast(pa.string())
-    plain = values.to_numpy()
-    if plain.dtype == np.bool_:
-        return compute.if_else(pa.array(plain), *(pa.scalar(said, pa.string()) for said in ("True", "False")))
-    if plain.dtype == np.int64:
-        return compute.cast(pa.array(plain), pa.string())
-    if plain.dtype != np.float64:
-        return None
-    places_N, bits_U = pd.factorize(plain.view(np.int64))  # by their bits: 0.0 and -0.0 are two texts
-    texts_U = [repr(value) if value == value else None for value in bits_U.view(np.float64).tolist()]
-    return pa.array(texts_U, pa.string()).take(pa.array(places_N))
 
 
 def lines_of(manifest: pd.DataFrame) -> list[dict[str, Any]]:

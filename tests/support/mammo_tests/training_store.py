@@ -18,7 +18,8 @@ from schemas.layout import MANIFEST_COLUMNS
 from schemas.reports.data import SplitCount, SplitReport
 from tasks.adapters.models.checkpoints import latest_checkpoint
 from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, write_shard
-from tasks.adapters.store.manifest import data_version, publish, read_manifest
+from tasks.adapters.store.manifest import publish, read_manifest
+from tasks.adapters.store.tables.line_texts import data_version
 from tasks.adapters.training.request import Purpose, TrainingRequest
 from tasks.adapters.workspace import Workspace
 

@@ -11,17 +11,21 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TypeVar
+from itertools import chain
+from operator import itemgetter
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.errors import StoreError
 from schemas.exam import Laterality
 from schemas.layout import PIXELS
 from schemas.reports.data import SeenBreasts
-from tasks.adapters.inbox.lines import LedgerLine
+from tasks.adapters.allocator import uncollected
+from tasks.adapters.inbox.lines import LedgerLine, LinePart, each_parsed
+from tasks.adapters.inbox.publishing.stored_columns import key_columns
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.labels.named_inputs import InputCounter
 from tasks.adapters.store.exam_store import ExamStore, missing_shards
@@ -42,6 +46,18 @@ def published_lines(store: ExamStore, left_out: Collection[str]) -> Iterator[Led
     """
     with StoreLedger(store) as ledger:
         yield from (line for line in ledger.each_line() if line.file_id not in left_out)
+
+
+def published_parts(store: ExamStore, left_out: Collection[str]) -> Iterator[LinePart]:
+    """The same lines as the ledger keeps them, some at a time.
+
+    Raises:
+        StoreError: The ledger cannot be read.
+    """
+    with StoreLedger(store) as ledger:
+        for part in ledger.line_parts():
+            if kept := [line for line in part if line[0] not in left_out] if left_out else part:
+                yield kept
 
 
 @contextmanager
@@ -94,14 +110,16 @@ class Keys:
 
     def breasts(self) -> Iterator[tuple[str, Laterality]]:
         """Exam and side of every breast that has an image."""
+        sides = {views: [Laterality(side) for side in {view[0] for view in views}] for views in {*self.views_of.values()}}
         for exam_id, views in self.views_of.items():
-            for side in {view[0] for view in views}:
-                yield exam_id, Laterality(side)
+            for side in sides[views]:
+                yield exam_id, side
 
 
+@uncollected()
 def read_keys(
     store: ExamStore,
-    lines: Iterable[LedgerLine],
+    parts: Iterable[LinePart],
     published_before: Iterable[str],
     present: Collection[str],
     inputs: InputCounter,
@@ -110,31 +128,93 @@ def read_keys(
 
     Args:
         store: Where the images lie.
-        lines: Those to publish.
+        parts: The lines to publish, as ``published_parts`` gives them.
         published_before: Images of the manifest in force.
         present: Files of the source folder.
         inputs: Is shown each image.
     """
     before = set(published_before)
     keys = Keys(gone=before, published_before=len(before))
-    kinds: dict[frozenset[str], frozenset[str]] = {}
-    for line in lines:
-        exam_id, image_id = line.exam_id, line.image_id
+    views = _Views()
+    previous: tuple[object, ...] | None = None  # an exam's images come one after another
+    for one in chain.from_iterable(map(_keys_of, parts)):
         keys.images += 1
-        keys.new += image_id not in before
-        keys.without_source += line.file_id not in present
-        keys.shards.add(line.row // store.rows_per_shard)
-        before.discard(image_id)
-        inputs.see(image_id, line.source_shape_px, is_mask_unusable=line.is_mask_unusable)
-        patient = (line.patient_id, line.bare_patient_id)
-        keys.patient_of[exam_id] = keys.patients.setdefault(patient, patient)
-        views = keys.views_of.get(exam_id, frozenset()) | {f"{line.laterality}{line.stored['view_position']}"}
-        keys.views_of[exam_id] = kinds.setdefault(views, views)  # one of few sets, whatever the number of exams
-        if (day := line.exam_date) is not None:
-            _add(keys.exams_by_day, (line.patient_id, day), exam_id)
-        if (accession_id := line.accession_id) is not None:
-            _add(keys.exams_by_accession, accession_id, exam_id)
+        keys.new += one.image_id not in before
+        keys.without_source += one.file_id not in present
+        keys.shards.add(one.row // store.rows_per_shard)
+        before.discard(one.image_id)
+        inputs.see(one.image_id, one.shape_px, is_mask_unusable=one.is_mask_unusable)
+        exam_id = one.exam_id
+        keys.views_of[exam_id] = views.with_one(keys.views_of.get(exam_id), one.laterality, one.view_position)
+        if previous != (of_exam := (exam_id, one.patient, one.exam_date, one.accession_id)):
+            previous = of_exam
+            keys.patient_of[exam_id] = keys.patients.setdefault(one.patient, one.patient)
+            if one.exam_date is not None:
+                _add(keys.exams_by_day, (one.patient[0], date.fromisoformat(one.exam_date)), exam_id)
+            if one.accession_id is not None:
+                _add(keys.exams_by_accession, one.accession_id, exam_id)
     return keys
+
+
+class _Key(NamedTuple):
+    """What is asked of a line."""
+
+    file_id: str
+    row: int
+    image_id: str
+    exam_id: str
+    patient: tuple[str, str | None]
+    laterality: str
+    view_position: str
+    exam_date: str | None
+    accession_id: str | None
+    shape_px: tuple[int, int]
+    is_mask_unusable: bool
+
+
+def _keys_of(part: LinePart) -> Iterator[_Key]:
+    found = key_columns(part)
+    if found is None:
+        return map(_key_of, each_parsed([part]))
+    patients = zip(found["patient_id"], found["bare_patient_id"], strict=True)
+    shapes = zip(found["source_rows_px"], found["source_columns_px"], strict=True)
+    named = (found[name] for name in ("laterality", "view_position", "exam_date", "accession_id"))
+    return map(
+        _Key, map(itemgetter(0), part), found["row"], found["image_id"], found["exam_id"], patients, *named, shapes,
+        map(bool, found["is_mask_unusable"]),
+    )  # fmt: skip
+
+
+def _key_of(line: LedgerLine) -> _Key:
+    return _Key(
+        file_id=line.file_id,
+        row=line.row,
+        image_id=line.image_id,
+        exam_id=line.exam_id,
+        patient=(line.patient_id, line.bare_patient_id),
+        laterality=line.laterality.value,
+        view_position=str(line.stored["view_position"]),
+        exam_date=None if (day := line.exam_date) is None else day.isoformat(),
+        accession_id=line.accession_id,
+        shape_px=line.source_shape_px,
+        is_mask_unusable=line.is_mask_unusable,
+    )
+
+
+class _Views:
+    """Side and view of the images of an exam: one of few sets, whatever the number of exams."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[frozenset[str], frozenset[str]] = {}
+        self._with_one: dict[tuple[frozenset[str] | None, str, str], frozenset[str]] = {}
+
+    def with_one(self, views: frozenset[str] | None, laterality: str, view_position: str) -> frozenset[str]:
+        """The views of an exam, None where none was seen yet, and another."""
+        step = views, laterality, view_position
+        if (found := self._with_one.get(step)) is None:
+            made = (views or frozenset()) | {f"{Laterality(laterality)}{view_position}"}
+            found = self._with_one[step] = self._kinds.setdefault(made, made)
+        return found
 
 
 def require_pixels(store: ExamStore, keys: Keys) -> None:
@@ -158,6 +238,9 @@ def _add(exams_by: dict[Key, tuple[str, ...]], key: Key, exam_id: str) -> None:
         exams_by[key] = tuple(sorted((*exams, exam_id)))
 
 
+_SIZES: Final = ("stored_rows_px", "stored_columns_px", "breast_seen_fraction", "scale")
+
+
 class Tally:
     """What the manifest's lines come to, part by part as they are written.
 
@@ -172,12 +255,15 @@ class Tally:
         self.warnings: Counter[str] = Counter()
         self.with_boxes = 0
 
-    def see(self, part: pd.DataFrame) -> None:
+    def see(self, batch: pa.RecordBatch) -> None:
         """Takes note of some lines."""
+        part = batch.select(list(_SIZES)).replace_schema_metadata(None).to_pandas()
         self._seen.append(seen_fractions(part, self._window_px))
         self._scales += [float(part["scale"].min())] if len(part) else []
-        self.warnings.update(code for codes in part["gate_warnings"] for code in codes.split())
-        self.with_boxes += int(part["lesion_boxes"].notna().sum())
+        for said in batch["gate_warnings"].value_counts().to_pylist():  # the same few, in the order in which they come
+            for code in said["values"].split():
+                self.warnings[code] += said["counts"]
+        self.with_boxes += batch.num_rows - batch["lesion_boxes"].null_count
 
     @property
     def warnings_by_rule(self) -> Mapping[str, int]:

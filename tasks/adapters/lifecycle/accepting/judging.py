@@ -30,10 +30,11 @@ from tasks.adapters.scoring.clinic.fixed_elsewhere import ITS_OWN_SITE
 from tasks.adapters.scoring.evaluation import EvaluatedImages, Evaluation
 from tasks.adapters.scoring.metrics_table import INTERVAL_METHOD
 from tasks.adapters.scoring.score_tables import breasts_with_repeats
-from tasks.adapters.store.manifest import data_version, read_manifest
+from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.store.objects.bucket_store import store_of_run
 from tasks.adapters.store.same_patient import read_former_patients, read_same_patients
 from tasks.adapters.store.store_settings import read_settings
+from tasks.adapters.store.tables.line_texts import data_version
 from tasks.adapters.training.training_data import require_same_preprocessing
 
 PAGE = "acceptance.html"

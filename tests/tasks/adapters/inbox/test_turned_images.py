@@ -21,7 +21,8 @@ from tasks.adapters.gate.source_file import SourceFile, file_fingerprint
 from tasks.adapters.inbox.shard_writer import PlannedImage, ShardJob, write_exam_shard
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.store.exam_store import create_store, reserve_rows
-from tasks.adapters.store.manifest import data_version, lines_of, publish, read_manifest
+from tasks.adapters.store.manifest import lines_of, publish, read_manifest
+from tasks.adapters.store.tables.line_texts import data_version
 from tasks.adapters.store.views import stored_views
 
 SETTINGS = PreprocessConfig(window_px=(800, 600), erosion_iterations=20, jitter_shift_px=0, jitter_size_px=0)

@@ -18,7 +18,8 @@ from schemas.reports.data import IngestReport
 from tasks.adapters.lifecycle.way_back import Asked, lines_of_asked, lines_of_names, site_key, stored_lines
 from tasks.adapters.pseudonyms import place_key
 from tasks.adapters.store.exam_store import open_store
-from tasks.adapters.store.manifest import data_version, read_manifest
+from tasks.adapters.store.manifest import read_manifest
+from tasks.adapters.store.tables.line_texts import data_version
 from tasks.adapters.workspace import Workspace
 
 IngestHere = Callable[[RunConfig], IngestReport]

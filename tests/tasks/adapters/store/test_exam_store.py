@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import zarr
 from numpy.typing import NDArray
@@ -36,8 +37,9 @@ from tasks.adapters.store.exam_store import (
     reserve_rows,
     write_shard,
 )
-from tasks.adapters.store.manifest import data_version, publish, read_manifest
+from tasks.adapters.store.manifest import publish, read_manifest
 from tasks.adapters.store.store_settings import mark_terms, read_settings
+from tasks.adapters.store.tables.line_texts import data_version
 from tasks.adapters.store.views import stored_views
 
 REPOSITORY = Path(__file__).parents[4]
@@ -243,10 +245,10 @@ def test_a_manifest_made_in_parts_is_the_one_made_at_once(store: ExamStore, monk
     at_once = read_manifest(store)
     file_at_once = parquet.read_table(store.manifest_path)
     monkeypatch.setattr(manifest_module, "LINES_AT_ONCE", 2)
-    shown: list[pd.DataFrame] = []
+    shown: list[pa.RecordBatch] = []
     version = publish(store, iter(lines), [], shown.append)
     in_parts = read_manifest(store)
-    assert [len(part) for part in shown] == [2, 2, 2]
+    assert [part.num_rows for part in shown] == [2, 2, 2]
     pd.testing.assert_frame_equal(in_parts, at_once)
     assert parquet.read_table(store.manifest_path).equals(file_at_once, check_metadata=True)
     assert in_parts["quarter_turns"].tolist() == [0, 0, 0, 0, 0, 2]

@@ -20,7 +20,7 @@ from tasks.adapters.inbox.batches import Scan
 from tasks.adapters.inbox.claims import publishable
 from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.publication import Outcome, labels_of, manifest_sizes, outcome, write_published
-from tasks.adapters.inbox.publishing.published import Keys, published_lines, read_keys
+from tasks.adapters.inbox.publishing.published import Keys, published_parts, read_keys
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.labels.named_inputs import InputCounter
 from tasks.adapters.pseudonyms import Pseudonyms
@@ -63,7 +63,7 @@ def _publish(store: ExamStore, before: Iterable[str] = ()) -> tuple[Outcome, Key
     """As the task does: what became of the files, the keys of what is published, and its data version."""
     what = outcome(store, Scan(file_ids=frozenset(), unsettled=()))
     inputs = InputCounter(CONFIG, PSEUDONYMS, {})
-    keys = read_keys(store, published_lines(store, what.left_out), before, (), inputs)
+    keys = read_keys(store, published_parts(store, what.left_out), before, (), inputs)
     joined = labels_of(CONFIG, what, keys, PSEUDONYMS)
     return what, keys, write_published(store, what, joined, {}).data_version
 
