@@ -88,7 +88,8 @@ def plan_text(plan: ScalePlan) -> str:
         )
     )
     card_hours = {"scored once by one network": plan.scoring_card_hours, "learnt from once": plan.training_card_hours}
-    parts.append(_table(("the network at full resolution", plan.card), [(what, _duration(h)) for what, h in card_hours.items()]))
+    rows = [(what, _duration(hours)) for what, hours in card_hours.items()]
+    parts.append(_table(("the network at full resolution", plan.card), rows))
     return "\n\n".join([*parts, "\n".join(plan.notes)])
 
 
