@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +47,6 @@ def deploy(
 
     settings, run = load_service(service) if service else ServiceConfig(), load_config(config)
     require_apart(run.workspace_dir, run.ingest.source_dir)
-    with tempfile.TemporaryDirectory() as folder:
-        register(run, settings, Path(folder))
+    register(run, settings)
     kind = "process" if settings.kubernetes is None else "kubernetes"
     typer.echo(f"Registered. Start workers: prefect worker start --type {kind} --pool mammo-cpu (and mammo-gpu)")

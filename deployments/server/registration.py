@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from deployments.server.registered_flows import register_flows
 from deployments.verb import Deployment
 from deployments.verbs import deployed_flows
 from schemas.config.run import RunConfig
 from schemas.config.service import EmailNotice, KubernetesPools, Notice, ServiceConfig, SlackNotice
-from schemas.errors import ConfigError, MammoError
-from tasks.adapters.interpreter import SAFE_ENVIRONMENT, python_command
+from schemas.errors import ConfigError
+from tasks.adapters.interpreter import SAFE_ENVIRONMENT
 from tasks.adapters.workspace import HEALTH
 
 if TYPE_CHECKING:
@@ -40,33 +40,22 @@ SILENCE = "mammo: say that no synthetic exam came out"
 _SIGNS_OF_LIFE = ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed")
 
 
-def register(config: RunConfig, service: ServiceConfig, home: Path) -> None:
+def register(config: RunConfig, service: ServiceConfig) -> None:
     """Registers all of it at the server that the environment names; ``config`` becomes the deployments' default.
 
     Raises:
         ConfigError: A secret's file cannot be read, or a work pool is of another type.
         MammoError: Prefect refused the deployments.
     """
-    asyncio.run(register_services(service, silent_h=config.health.longest_silence_h if config.health else None))
-    deploy_all(config, home / "prefect.yaml")
+    asyncio.run(_register(config, service))
 
 
-def deploy_all(config: RunConfig, path: Path) -> None:
-    """``prefect deploy --all`` of every flow with this config as its default, written to ``path``.
+async def _register(config: RunConfig, service: ServiceConfig) -> None:
+    from prefect.client.orchestration import get_client
 
-    Raises:
-        MammoError: Prefect refused.
-    """
-    path.write_text(yaml.safe_dump(deployments_for(config), sort_keys=False))
-    command = python_command("-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path))
-    said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=path.parent, stdin=subprocess.DEVNULL)
-    if said.returncode:
-        raise MammoError(
-            "The deployments could not be registered",
-            expected="prefect deploy --all to succeed",
-            got=" ".join((said.stderr or said.stdout).split())[-400:],
-            remedy=f"see {path} and the server's log",
-        )
+    await register_services(service, silent_h=config.health.longest_silence_h if config.health else None)
+    async with get_client() as client:
+        await register_flows(client, deployments_for(config))
 
 
 def deployments_for(config: RunConfig) -> dict[str, Any]:

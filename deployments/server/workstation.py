@@ -51,7 +51,7 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
     os.umask(0o077)  # what it writes, and what its runs write, is the owner's
     os.environ.update(_WORKER_ENVIRONMENT)
     with prefect_server(config.workspace_dir, is_protected=True) as address:
-        register(config, service, home)
+        register(config, service)
         with _children(config, service, home) as children:
             for child in children:  # nothing is called there that is not: what is pushed too early may never come again
                 child.wait_until_it_listens()

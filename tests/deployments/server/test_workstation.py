@@ -76,7 +76,7 @@ def test_every_flow_is_a_deployment_with_a_form(workstation: Any) -> None:
         assert found["description"] and {"mammo", name} == set(found["tags"])
         assert found["entrypoint"] == f"flows.{name}.{name}" and not found["pull_steps"]
         assert found["global_concurrency_limit"]["limit"] == 1 and found["concurrency_options"]["collision_strategy"]
-        assert found["parameters"]["config"]["name"] == "tiny"
+        assert found["parameters"]["config"]["name"] == "tiny" and found["enforce_parameter_schema"]
     schema = deployments["train"]["parameter_openapi_schema"]["definitions"]
     assert (
         schema["RunConfig"]["properties"]["force"]["items"]["$ref"].endswith("Stage") and "explain" in schema["Stage"]["enum"]
@@ -88,6 +88,12 @@ def test_every_flow_is_a_deployment_with_a_form(workstation: Any) -> None:
     crons = {name: [each["schedule"] for each in found["schedules"]] for name, found in deployments.items()}
     assert {name for name, schedules in crons.items() if schedules} == {"ingest", "train", "evaluate", "predict", "watch"}
     assert all(schedule["timezone"] == "UTC" for schedules in crons.values() for schedule in schedules)
+
+
+def test_the_server_refuses_a_run_whose_config_is_none(workstation: Any) -> None:
+    """Before any process starts; a form that was registered and not enforced would let it through."""
+    with pytest.raises(urllib.error.HTTPError, match="409"):
+        workstation.start("scrub", tarin={"epochs": 3})
 
 
 def test_the_server_asks_who_is_there(workstation: Any) -> None:
