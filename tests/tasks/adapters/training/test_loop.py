@@ -111,9 +111,9 @@ def test_a_diverging_loss_names_its_rows_and_keeps_the_last_good_checkpoint(
     """One good epoch; then the optimiser's moments are made infinite: exit with the store rows, epoch 0 is untouched."""
     workspace, splits = stored
     run_dir = tmp_path / "run"
-    serve(request(small_config(workspace, epochs=1), splits, run_dir=run_dir), ALONE)
+    serve(request(with_baseline(small_config(workspace, epochs=1)), splits, run_dir=run_dir), ALONE)
     kept = {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()}
-    config = small_config(workspace, epochs=1, learning_rate=1e30)
+    config = with_baseline(small_config(workspace, epochs=1, learning_rate=1e30))
     with pytest.raises(TrainingError, match=r"is not a finite number.*on store rows \[\d+, .*last good checkpoint is kept"):
         serve(request(config, splits, run_dir=tmp_path / "other"), ALONE)
     assert {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()} == kept
@@ -126,13 +126,13 @@ def test_a_checkpoint_of_another_config_is_refused_and_left_alone(
     """Another learning rate does not continue the run; the folder keeps its bytes. More loader threads do continue it."""
     workspace, splits = stored
     run_dir = tmp_path / "run"
-    serve(request(small_config(workspace, epochs=1), splits, run_dir=run_dir), ALONE)
+    serve(request(with_baseline(small_config(workspace, epochs=1)), splits, run_dir=run_dir), ALONE)
     before = {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()}
     with pytest.raises(CheckpointError, match=r"is a checkpoint of another training.*--force train; nothing was changed"):
-        serve(request(small_config(workspace, epochs=1, learning_rate=2e-3), splits, run_dir=run_dir), ALONE)
+        serve(request(with_baseline(small_config(workspace, epochs=1, learning_rate=2e-3)), splits, run_dir=run_dir), ALONE)
     assert {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()} == before
     capsys.readouterr()
-    serve(request(small_config(workspace, epochs=1, keep_checkpoints=3), splits, run_dir=run_dir), ALONE)
+    serve(request(with_baseline(small_config(workspace, epochs=1, keep_checkpoints=3)), splits, run_dir=run_dir), ALONE)
     said = [json.loads(line.removeprefix(MARK)) for line in capsys.readouterr().out.splitlines()]
     assert [message["kind"] for message in said] == ["start"] and said[0]["epochs_done"] == 1
 
@@ -142,11 +142,11 @@ def test_a_full_disk_stops_training_with_the_last_checkpoint_whole(stored: tuple
     workspace, splits = stored
     small = tmp_path / "small"
     small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=250m", "tmpfs", str(small)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(small)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a small tmpfs needs root")
     try:
-        asked = request(small_config(workspace, epochs=3), splits, run_dir=small / "run")
+        asked = request(with_baseline(small_config(workspace, epochs=3)), splits, run_dir=small / "run")
         with pytest.raises(CheckpointError, match=r"cannot be written.*room for \d+ MiB.*Remedy: make room"):
             serve(asked, ALONE)
         assert len(curve(asked.run_dir)) == 1
