@@ -26,6 +26,8 @@ import psutil
 import pytest
 
 from deployments.server.workstation import ARRIVED
+from schemas.config.ingest import IngestConfig
+from schemas.config.run import RunConfig
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
 
@@ -379,8 +381,8 @@ def test_the_browser_starts_a_run_shows_its_artifact_and_retries_a_failed_one(wo
     page.get_by_role("link", name="scrub", exact=True).first.click()
     page.get_by_role("button", name="Run", exact=True).first.click()
     page.get_by_text("Custom run").click()
-    page.get_by_text("Folder of DICOM files, searched with its subfolders").wait_for()
-    page.get_by_text("Stages to run again although their results are there").first.wait_for()  # the field force
+    for field in (IngestConfig.model_fields["source_dir"], RunConfig.model_fields["force"]):
+        page.get_by_text(str(field.description)).first.wait_for()
     known = {run["id"] for run in workstation.runs("scrub")}
     page.get_by_role("button", name="Submit").click()
     assert workstation.until(lambda: {run["id"] for run in workstation.runs("scrub")} - known)
