@@ -59,9 +59,10 @@ def version_as_they_lie(parts: Iterable[pd.DataFrame | pa.RecordBatch], aside: B
 
 
 def _images_of(part: pd.DataFrame | pa.RecordBatch) -> pa.Array:
-    if isinstance(part, pa.RecordBatch):
-        return part["image_id"].cast(pa.string())
-    return pa.array(part["image_id"].tolist(), pa.string())  # the column itself would keep the whole part
+    """Their ids in memory of their own: the column itself, and what Arrow casts it to, would keep the whole part."""
+    return pa.array(
+        part["image_id"].to_pylist() if isinstance(part, pa.RecordBatch) else part["image_id"].tolist(), pa.string()
+    )
 
 
 def _framed(part: pd.DataFrame | pa.RecordBatch) -> pd.DataFrame:
