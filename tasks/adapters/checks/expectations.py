@@ -9,9 +9,7 @@ from __future__ import annotations
 import builtins
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -24,9 +22,6 @@ from tasks.adapters.checks.split_suite import split_suites
 from tasks.adapters.interpreter import imported_at_once
 
 logger = logging.getLogger(__name__)
-
-_written: ContextVar[dict[int, tuple[Any, Any]] | None] = ContextVar("_written", default=None)
-"""Of each expectation that is being checked, by its id(): itself, which keeps the id its own, and its configuration."""
 
 
 def check_manifest(manifest: pd.DataFrame, *, suites: Collection[str] = MANIFEST_SUITES) -> tuple[CheckResult, ...]:
@@ -60,9 +55,8 @@ def _run_suites(suites: Sequence[Suite]) -> tuple[CheckResult, ...]:
     """One throw-away context, in memory; one batch per table."""
     context = _open_context()
     results: list[CheckResult] = []
-    with _configurations_written_once():
-        for number, suite in enumerate(suites):
-            results += _run_suite(context, suite, f"{suite.name}-{number}")
+    for number, suite in enumerate(suites):
+        results += _run_suite(context, suite, f"{suite.name}-{number}")
     logger.info("%d of %d data checks are met", sum(result.is_met for result in results), len(results))
     return tuple(results)
 
@@ -79,34 +73,6 @@ def _open_context() -> Any:
         analytics_enabled=False,
     )
     return gx.get_context(mode="ephemeral", project_config=config)
-
-
-@contextmanager
-def _configurations_written_once() -> Iterator[None]:
-    """Inside, and in this thread alone, an expectation writes its configuration once and not for each setting asked of it.
-
-    Great Expectations asks 20,000 times for the settings of 160 expectations, which is a third of the time that checks take.
-    """
-    from great_expectations.expectations.expectation import Expectation
-
-    original = Expectation.configuration.fget
-    if not hasattr(original, "is_written_once"):
-
-        def configuration(expectation: Any) -> Any:
-            written = _written.get()
-            if written is None:
-                return original(expectation)
-            if id(expectation) not in written:
-                written[id(expectation)] = (expectation, original(expectation))
-            return written[id(expectation)][1]
-
-        configuration.is_written_once = True  # type: ignore[attr-defined]
-        Expectation.configuration = property(configuration)
-    token = _written.set({})
-    try:
-        yield
-    finally:
-        _written.reset(token)
 
 
 def _run_suite(context: Any, suite: Suite, name: str) -> list[CheckResult]:

@@ -362,7 +362,7 @@ def page(workstation: Any) -> Any:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1100, "height": 800})
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(300_000)
         page.goto(workstation.address, wait_until="commit")
         page.locator("input[type=password]").fill((workstation.home / "auth").read_text())
         page.get_by_role("button", name="Login").click()
@@ -375,6 +375,7 @@ def page(workstation: Any) -> Any:
 def test_the_browser_starts_a_run_shows_its_artifact_and_retries_a_failed_one(workstation: Any, page: Any) -> None:
     """Deployment, form with the fields' meanings, run; Retry of the morning's failed predict; the table of gate results."""
     page.goto(f"{workstation.address}/deployments", wait_until="commit")
+    page.get_by_placeholder("Search deployments").fill("scrub")  # they fill two pages
     page.get_by_role("link", name="scrub", exact=True).first.click()
     page.get_by_role("button", name="Run", exact=True).first.click()
     page.get_by_text("Custom run").click()
