@@ -59,19 +59,11 @@ class CapturedSearch:
         stream: Where it is used: one graph's memory must not be written by two streams at a time.
         shape: Of the saliency maps.
         dtype: Of the saliency maps.
-        K: Patches per image.
-        patch_size: Rows and columns of a patch, in pixels.
-        image_size: Rows and columns of the network input, in pixels.
+        search: Corners of such maps, kernel by kernel.
     """
 
     def __init__(
-        self,
-        stream: torch.cuda.Stream,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        K: int,
-        patch_size: tuple[int, int],
-        image_size: tuple[int, int],
+        self, stream: torch.cuda.Stream, shape: tuple[int, ...], dtype: torch.dtype, search: Callable[[Tensor], Tensor]
     ) -> None:
         self._graph = torch.cuda.CUDAGraph()
         aside = torch.cuda.Stream(stream.device)  # type: ignore[no-untyped-call]  # the default stream cannot be captured
@@ -80,12 +72,12 @@ class CapturedSearch:
             self._given_NCIJ = torch.zeros(shape, dtype=dtype, device=stream.device)
         aside.wait_stream(stream)
         with torch.inference_mode(False), torch.no_grad(), torch.cuda.stream(aside):
-            searched_corners(self._given_NCIJ, K=K, patch_size=patch_size, image_size=image_size)  # kernels are loaded
+            search(self._given_NCIJ)  # kernels are loaded
             aside.synchronize()
             # Other threads pin memory and ask for events meanwhile: only this one must not.
             self._graph.capture_begin(capture_error_mode="thread_local")
             try:
-                self._corner_NK2 = searched_corners(self._given_NCIJ, K=K, patch_size=patch_size, image_size=image_size)
+                self._corner_NK2 = search(self._given_NCIJ)
             finally:
                 self._graph.capture_end()
         stream.wait_stream(aside)
@@ -110,11 +102,12 @@ def captured_search(
 
     Where a driver refuses to capture, the search goes on kernel by kernel, which is the same and slower.
     """
+    search = partial(searched_corners, K=K, patch_size=patch_size, image_size=image_size)
     try:
-        return CapturedSearch(stream, shape, dtype, K, patch_size, image_size)
+        return CapturedSearch(stream, shape, dtype, search)
     except RuntimeError as refused:
         warnings.warn(f"The search for patches is not captured as a CUDA graph, and slower: {refused}", stacklevel=2)
-        return partial(searched_corners, K=K, patch_size=patch_size, image_size=image_size)
+        return search
 
 
 def window_cells(*, patch_size: tuple[int, int], image_size: tuple[int, int], grid_size: tuple[int, int]) -> tuple[int, int]:

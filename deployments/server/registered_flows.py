@@ -25,7 +25,7 @@ _TYPES: Final[Mapping[str, type]] = {"RunConfig": RunConfig, "bool": bool, "floa
 
 
 async def register_flows(client: PrefectClient, deployments: Mapping[str, Any]) -> None:
-    """Brings the server's deployments to what ``registration.deployments_of`` says.
+    """Brings the server's deployments to what ``registration.deployments_for`` says.
 
     Raises:
         MammoError: A config does not fit the form that it is to be the default of, or Prefect refused a deployment.
