@@ -1,12 +1,15 @@
-"""Accepted files as the ledger takes them, without a DICOM file behind them."""
+"""Accepted files as the ledger takes them, without a DICOM file behind them, and a store whose ledger takes them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from schemas.config.ingest import PreprocessConfig
 from schemas.exam import Acquisition, ImageRecord, Laterality, Photometric, ViewPosition
 from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.lines import AcceptedFile
+from tasks.adapters.inbox.store_ledger import StoreLedger
+from tasks.adapters.store.exam_store import ExamStore, create_store
 
 
 def accepted_file(file_id: str, *, at: str, image_id: str, exam_id: str, source_sha256: str) -> AcceptedFile:
@@ -18,3 +21,15 @@ def accepted_file(file_id: str, *, at: str, image_id: str, exam_id: str, source_
         manufacturer=None, model_name=None, exam_date=None, patient_age_years=None, gate_warnings=(),
     )  # fmt: skip
     return SourceFile(file_id=file_id, lies_at=Path(file_id), fingerprint=at), record
+
+
+def store_with_ledger(folder: Path) -> ExamStore:
+    """An empty store of small windows, an exam a shard."""
+    return create_store(
+        folder,
+        preprocess=PreprocessConfig(window_px=(64, 48)),
+        preprocess_version="1",
+        rows_per_shard=4,
+        key_id="k",
+        make_ledger=StoreLedger.make,
+    )

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from mammo_tests.ledger_files import accepted_file
+from mammo_tests.ledger_files import accepted_file, store_with_ledger
 from mammo_tests.manifests import line_of
-from schemas.config.ingest import IngestConfig, PreprocessConfig
+from schemas.config.ingest import IngestConfig
 from schemas.exam import BreastLabel, Finding, FindingType, Laterality, LesionBox
 from schemas.layout import DEVICE_COLUMNS, MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, Column, Source
 from tasks.adapters.inbox import ledger as ledger_module
@@ -32,7 +32,7 @@ from tasks.adapters.labels.labels import Labels
 from tasks.adapters.labels.named_inputs import InputCounter
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store import manifest as manifest_module
-from tasks.adapters.store.exam_store import ExamStore, create_store
+from tasks.adapters.store.exam_store import ExamStore
 
 COLUMNS: Final = (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)
 STORED: Final = tuple(one for one in COLUMNS if one.source not in (Source.LABELS, Source.LEDGER))
@@ -193,17 +193,6 @@ def test_a_batch_that_is_not_known_is_an_error() -> None:
 # --------------------------------------------------------------------------------------------------------- whole manifests
 
 
-def _store(folder: Path) -> ExamStore:
-    return create_store(
-        folder,
-        preprocess=PreprocessConfig(window_px=(64, 48)),
-        preprocess_version="1",
-        rows_per_shard=4,
-        key_id="k",
-        make_ledger=StoreLedger.make,
-    )
-
-
 def _enter(store: ExamStore, lines: Mapping[str, Mapping[str, object]]) -> None:
     """Puts written claims into the ledger by file, or others in their place."""
     with StoreLedger(store) as ledger:
@@ -246,7 +235,7 @@ def test_what_is_published_is_what_the_slow_way_makes(tmp_path: Path, monkeypatc
     """Nothing; odd lines among plain ones, in parts and groups; lines replaced, damaged and taken away, and others after."""
     monkeypatch.setattr(ledger_module, "LINES_PER_PART", 3)
     monkeypatch.setattr(manifest_module, "LINES_PER_GROUP", 4)
-    store = _store(tmp_path)
+    store = store_with_ledger(tmp_path)
     assert _published(store).images == 0
     odd = {
         2: {"pixel_mean": -0.0, "manufacturer": "\u00e4, \U0001f600", "pixel_spacing_mm": None},

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from mammo_tests.ledger_files import accepted_file
+from mammo_tests.ledger_files import accepted_file, store_with_ledger
 from mammo_tests.manifests import line_of
-from schemas.config.ingest import IngestConfig, PreprocessConfig
+from schemas.config.ingest import IngestConfig
 from schemas.layout import MANIFEST_COLUMNS, Source
 from tasks.adapters.inbox import ledger as ledger_module
 from tasks.adapters.inbox.batches import Scan
@@ -25,7 +25,7 @@ from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.labels.named_inputs import InputCounter
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store import manifest as manifest_module
-from tasks.adapters.store.exam_store import ExamStore, create_store
+from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import read_manifest
 
 CONFIG = IngestConfig(source_dir=Path("source"))
@@ -35,14 +35,7 @@ _STORED = [column.name for column in MANIFEST_COLUMNS if column.source not in (S
 
 def _store(folder: Path, lines: Iterable[Mapping[str, object]]) -> ExamStore:
     """A store whose ledger holds these lines, each of a file of its own."""
-    store = create_store(
-        folder,
-        preprocess=PreprocessConfig(window_px=(64, 48)),
-        preprocess_version="1",
-        rows_per_shard=4,
-        key_id="k",
-        make_ledger=StoreLedger.make,
-    )
+    store = store_with_ledger(folder)
     written = [LedgerLine(file_id=f"F{number}", stored=dict(line)) for number, line in enumerate(lines)]
     with StoreLedger(store) as ledger:
         ledger.add_accepted(
