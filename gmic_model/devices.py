@@ -79,6 +79,21 @@ def computing(device: Device, precision: Precision) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
+@contextmanager
+def quickest_kernels(device: Device) -> Iterator[None]:
+    """Inside, cuDNN tries for each further shape which of its kernels is the quickest.
+
+    Of full-size images an H100 takes some seconds for each further number of them, and then learns from a fifth more a second:
+    for a training, not for a few scores. Which kernel is taken may differ between runs, and then so does the rounding.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def autocast(device: Device, precision: Precision) -> torch.autocast:
     """Around a forward pass: bf16 where that is the precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -80,7 +80,7 @@ class Bench:
     def steps(self, learner: Learner, config: TrainConfig, batches: list[Batch]) -> list[float]:
         """Losses of steps of a batch each."""
         parts = [Part(batch, 1.0, len(batch.row_N), True) for batch in batches]
-        return [step.loss for step in train_steps(learner, parts, config)]
+        return [step.loss for step in list(train_steps(learner, parts, config))]  # asked afterwards: no step waits for it
 
 
 def check(name: str) -> Callable[[Callable[[Bench], tuple[bool | None, str]]], None]:
@@ -307,7 +307,7 @@ def inputs(bench: Bench) -> tuple[bool | None, str]:
 
 @check("host synchronisations of a training step")
 def syncs(bench: Bench) -> tuple[bool | None, str]:
-    """One: that which looks whether loss and gradient are finite."""
+    """At most one: that which looks whether loss and gradient are finite, which waits for an event, late by a step."""
     if not bench.on_gpu:
         return None, "needs a GPU"
     learner, config = bench.learner(precision="bf16")
@@ -322,7 +322,7 @@ def syncs(bench: Bench) -> tuple[bool | None, str]:
         finally:
             torch.cuda.set_sync_debug_mode("default")
     found = sum("synchroniz" in str(one.message) for one in heard)
-    return found == 1, f"{found} in a step of 2 images"
+    return found <= 1, f"{found} in a step of 2 images"
 
 
 @check("two runs, and one that is resumed")

@@ -51,6 +51,7 @@ def main(given: Sequence[str] | None = None) -> None:
     device = torch.device("cuda", 0) if asked.device == "cuda" else torch.device("cpu")
     size = {"image_size": (128, 96), "patch_size": (32, 32), "K": 2, "top_t": 0.5} if asked.small else {}
     bench = Bench(device=device, is_small=asked.small, form=GMICConfig.model_validate(size))
+    torch.backends.cudnn.benchmark = bench.on_gpu  # as in a training
     # Least time first: cuDNN tries for seconds what is quickest for each further size and precision.
     measures = {"stages": stages, "fed": fed, "scored": scored, "resident": resident}
     for name, measure in measures.items():

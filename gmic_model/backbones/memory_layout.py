@@ -1,6 +1,7 @@
 """Memory layout of the activations: channels last wherever that is faster. The numbers are the same.
 
-Weights stay contiguous, for a convolution takes the layout of what it reads. In channels-last layout a forward pass on a CPU
+On a CPU weights stay contiguous, for a convolution takes the layout of what it reads; a GPU would lay them out anew in each
+pass (``placed``). In channels-last layout a forward pass on a CPU
 takes three quarters of the time, and tensor cores want it. Training on a CPU is the exception: torch's kernel for the weight
 gradient of a 3 x 3 convolution is two to four times slower in that layout, and its BatchNorm adds a channel's values one after
 the other in fp32, which puts the variance of a mammogram's constant background 0.3 % off. There only the stem is channels
@@ -9,10 +10,20 @@ last, whose weight gradient is five times faster that way (``benchmarks/RESULTS.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+def placed(network: NetworkT, device: torch.device) -> NetworkT:
+    """The network on its device; on a GPU its kernels lie as its activations do. Files keep no layout, so any may be loaded."""
+    is_channels_last = any(getattr(module, "channels_last", False) for module in network.modules())
+    if device.type != "cpu" and is_channels_last:
+        return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(device)
 
 
 def as_channels_last(values_N1HW: Tensor) -> Tensor:

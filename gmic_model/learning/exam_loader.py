@@ -7,12 +7,11 @@ device that trains pastes, resizes and standardises them (docs/decisions/0015).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +33,8 @@ from gmic_model.preprocess import SMALLEST_STD, PreparedView, standardised
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.recipe import AugmentConfig
 from schemas.exam import UNKNOWN
+
+ItemT = TypeVar("ItemT")
 
 
 class Partner(NamedTuple):
@@ -202,16 +203,37 @@ def loaded(
 ) -> Iterator[Batch]:
     """``stored_batches``, made into inputs on ``device`` when they are asked for, in the thread that asks.
 
-    A GPU copies and makes them on a stream of their own, while the one that the network runs on is still at the batch before:
-    two batches are in its memory then.
+    A GPU copies and makes them on a stream of their own, each while the one before it is used: two batches are in its memory.
     """
-    copies = _copies(device) if device.type == "cuda" else None
-    for stored in stored_batches(views, items_by_batch, threads=threads, ahead=ahead, is_pinned=copies is not None):
-        with nullcontext() if copies is None else torch.cuda.stream(copies):
-            batch = views.changed(network_batch(stored, device))
-        if copies is not None:
-            _hand_over(batch, copies)
+    if device.type != "cuda":
+        for stored in stored_batches(views, items_by_batch, threads=threads, ahead=ahead):
+            yield views.changed(network_batch(stored, device))
+        return
+    copies = _copies(device)
+
+    def begun() -> Iterator[tuple[Batch, torch.cuda.Event]]:
+        for stored in stored_batches(views, items_by_batch, threads=threads, ahead=ahead, is_pinned=True):
+            with torch.cuda.stream(copies):
+                batch = views.changed(network_batch(stored, device))
+            yield batch, copies.record_event()
+
+    for batch, is_made in one_ahead(begun()):
+        _hand_over(batch, is_made, torch.cuda.current_stream(device))
         yield batch
+
+
+def one_ahead(items: Iterable[ItemT]) -> Iterator[ItemT]:
+    """The items in order, each when the one after it has been begun; an error of one comes after those before it."""
+    begun = deque[ItemT]()
+    try:
+        for item in items:
+            begun.append(item)
+            if len(begun) > 1:
+                yield begun.popleft()
+    except Exception:
+        yield from begun
+        raise
+    yield from begun
 
 
 def stored_batches(
@@ -260,10 +282,9 @@ def _copies(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
-def _hand_over(batch: Batch, maker: torch.cuda.Stream) -> None:
+def _hand_over(batch: Batch, is_made: torch.cuda.Event, asking: torch.cuda.Stream) -> None:
     """The stream that asks waits until the batch is made; its memory is not used again before that stream is done with it."""
-    asking = torch.cuda.current_stream(maker.device)
-    asking.wait_stream(maker)
+    asking.wait_event(is_made)
     for made in (batch.image_N1HW, batch.label_NC):
         made.record_stream(asking)
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gmic_model.backbones.memory_layout import placed
 from gmic_model.devices import Device, autocast, choose_device, computing, enough_memory
 from gmic_model.learning.exam_loader import Batch
 from gmic_model.learning.handling import Handling, handling, made_optimizer, remeasure_statistics
@@ -172,7 +173,7 @@ def assembled_learner(
     handled: Handling,
 ) -> Learner:
     """A network with its optimiser, on its device, shared by the processes; ``has_idle_weights`` as in ``shared_network``."""
-    network = network.to(device)
+    network = placed(network, device)
     if config.compile:
         network.compile()
     shared = network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 from typing import NamedTuple
 
@@ -41,18 +41,53 @@ class Part(NamedTuple):
     closes_step: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One optimiser step.
+class _SeenPart(NamedTuple):
+    """What is kept of a part until its step is looked at: its images are not."""
 
-    Attributes:
-        loss: Mean over the step's images, times what this process has of them over the mean of the processes: the mean over
-            processes is the step's loss.
+    loss: Tensor
+    share: float
+    rows: list[int]
+
+
+class Step:
+    """One optimiser step, which a GPU may still be at.
+
+    Args:
         images: Views in the step, all processes together.
+        seen: Its parts.
+        numbers: The parts' losses and the norm of the gradient, on the device.
     """
 
-    loss: float
-    images: int
+    def __init__(self, images: int, seen: Sequence[_SeenPart], numbers: Tensor) -> None:
+        self.images = images
+        self._parts = [(part.share, part.rows) for part in seen]
+        self._numbers, self._arrived = numbers, None
+        if numbers.is_cuda:
+            self._numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            self._numbers.copy_(numbers, non_blocking=True)
+            self._arrived = torch.cuda.current_stream(numbers.device).record_event()
+
+    @cached_property
+    def loss(self) -> float:
+        """Mean over the step's images, times what this process has of them over the mean of the processes.
+
+        The mean over processes is the step's loss. Waits until the device has come so far.
+
+        Raises:
+            TrainingError: The loss or the gradient is NaN or infinite.
+        """
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        *losses, norm = self._numbers.tolist()
+        for loss, (_, rows) in zip(losses, self._parts, strict=True):
+            _require_finite("loss", loss, rows)
+        _require_finite("gradient", norm, [row for _, rows in self._parts for row in rows])
+        return float(sum(loss * share for loss, (share, _) in zip(losses, self._parts, strict=True)))
+
+    def settled(self) -> Step:
+        """This step, once the device is done with it and its numbers are finite; raises as ``loss`` does."""
+        _ = self.loss
+        return self
 
 
 def step_parts(
@@ -74,42 +109,40 @@ def train_steps(
 ) -> Iterator[Step]:
     """Works through the parts, on the learner's device, and moves the weights at the end of each step (paper 2.4, eq. 1).
 
-    The device is waited for once a step, before the weights move: for its losses and the norm of its gradient together.
+    A GPU is waited for once a step and late by one: while the host looks at the losses and the gradient of a step, the next one
+    is under way. Where one of them is not finite, neither that step nor a later one moves a weight.
 
     Args:
-        learner: What is moved.
+        learner: What is moved; its optimiser is a fused one, which a device tells not to move.
         parts: The steps' exams.
         config: How they are moved.
         factors: What each step multiplies the learning rates by.
 
     Raises:
-        TrainingError: The loss or a gradient is NaN or infinite; names the store rows of the batch. The weights are those
-            before the step; the running statistics of batch normalisation have seen the batch: go on from a checkpoint. Or
-            there is no room for a part.
+        TrainingError: The loss or a gradient of the step before is NaN or infinite; names the store rows of its batch. The
+            weights are those before that step; the running statistics of batch normalisation have seen the batch: go on from a
+            checkpoint. Or there is no room for a part.
     """
     learner.handling.set_training(learner.network)
     factor_of_step = iter(factors)
-    seen = list[_SeenPart]()
+    seen, steps = list[_SeenPart](), list[Step]()
+    is_broken = torch.zeros((), device=learner.device)
     for part in parts:
         rows = part.batch.row_N.tolist()
         with enough_memory(len(rows), _LESS_MEMORY), computing(learner.device, config.precision):
             seen.append(_SeenPart(_part_loss(learner, part, config), part.share, rows))
             if not part.closes_step:
                 continue
-            loss = _move_weights(learner, config, seen, next(factor_of_step))
-        yield Step(loss=loss, images=part.step_images)
+            steps.append(Step(part.step_images, seen, _move_weights(learner, config, seen, next(factor_of_step), is_broken)))
+        if len(steps) > 1:
+            steps.pop(0).settled()
+        yield steps[-1]
         seen = []
+    for last in steps:
+        last.settled()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-class _SeenPart(NamedTuple):
-    """What is kept of a part until its step ends: its images are not."""
-
-    loss: Tensor
-    share: float
-    rows: list[int]
 
 
 def _part_loss(learner: Learner, part: Part, config: FitConfig) -> Tensor:
@@ -121,27 +154,26 @@ def _part_loss(learner: Learner, part: Part, config: FitConfig) -> Tensor:
     return loss.detach()
 
 
-def _move_weights(learner: Learner, config: FitConfig, seen: Sequence[_SeenPart], factor: float) -> float:
-    """Moves the weights by the parts' gradients; the step's loss."""
+def _move_weights(learner: Learner, config: FitConfig, seen: Sequence[_SeenPart], factor: float, is_broken: Tensor) -> Tensor:
+    """Moves the weights by the parts' gradients, if none so far is broken; the parts' losses and the gradient's norm."""
     learner.handling.drop_frozen_gradients()
     gradients = [weight.grad for weight in learner.network.parameters() if weight.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
-    *losses, norm_value = torch.stack([*(part.loss for part in seen), norm]).tolist()  # here a step waits for the device
-    for loss, part in zip(losses, seen, strict=True):
-        _require_finite("loss", loss, part.rows)
-    _require_finite("gradient", norm_value, [row for part in seen for row in part.rows])
+    numbers = torch.stack([*(part.loss for part in seen), norm])
+    is_broken.copy_(torch.maximum(is_broken, numbers.isfinite().all().logical_not()))
     if config.clip_gradient_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(learner.network.parameters(), config.clip_gradient_norm, norm)
     if config.warmup_steps:
         factor *= min(1.0, (learner.steps_done + 1) / config.warmup_steps)
     for group in learner.optimizer.param_groups:
         group["lr"] = group.setdefault(BASE_RATE, group["lr"]) * factor
+    learner.optimizer.found_inf = is_broken  # type: ignore[attr-defined]  # as torch's GradScaler tells it, on the device
     learner.optimizer.step()
     learner.optimizer.zero_grad(set_to_none=True)
     learner.steps_done += 1
     if learner.averaged is not None and config.ema_decay is not None:
         _follow(learner.averaged, learner.network, 1.0 - config.ema_decay)
-    return float(sum(loss * part.share for loss, part in zip(losses, seen, strict=True)))
+    return numbers
 
 
 @torch.no_grad()

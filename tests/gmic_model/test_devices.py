@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gmic_model.devices import autocast, choose_device, computing, enough_memory, further_devices
+from gmic_model.devices import autocast, choose_device, computing, enough_memory, further_devices, quickest_kernels
 from gmic_model.learning.exam_loader import Batch
 from gmic_model.learning.learner import new_learner, predict_batches
 from gmic_model.learning.steps import Part, train_steps
@@ -106,3 +106,14 @@ def test_on_a_gpu_a_precision_says_where_tensorfloat_is_used() -> None:
     shipped = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     assert seen == {"fp32": shipped, "ieee-fp32": (False, False), "tf32": (True, True), "bf16": shipped}
     assert autocast(CPU, "bf16")._enabled and not autocast(CPU, "tf32")._enabled
+
+
+def test_on_a_gpu_the_quickest_kernels_are_looked_for() -> None:
+    """What torch is told inside, of a GPU alone; its own setting comes back, after an error too."""
+    shipped = torch.backends.cudnn.benchmark
+    with quickest_kernels(CPU):
+        assert torch.backends.cudnn.benchmark is shipped
+    with pytest.raises(KeyError), quickest_kernels(torch.device("cuda", 0)):
+        assert torch.backends.cudnn.benchmark is True
+        raise KeyError
+    assert torch.backends.cudnn.benchmark is shipped

@@ -29,7 +29,7 @@ from schemas.exam import FINDINGS, Laterality, ViewPosition
 from schemas.reports.pages import ExplainedImage, ExplainReport, Failure, FailureKind, PredictReport
 from tasks.adapters.pages.render import LATERALITY, PAGE_FINDINGS, label_text
 from tasks.adapters.scoring.prediction import PART_IMAGES, PART_S, ScoreParts, panel_path
-from tasks.adapters.scoring.scored_views import ScoredView, Scoring, ViewsReadOnce, score_rows
+from tasks.adapters.scoring.scored_views import ScoredView, Scoring, ViewsReadOnce, predicted_at_once, score_rows
 from tasks.adapters.store.manifest import LINES_AT_ONCE, lines_of
 from tasks.adapters.store.views import StoredViews
 from tasks.adapters.workspace import write_atomically
@@ -277,9 +277,10 @@ def score_and_draw(
             held.clear()
 
     device, how = choose_device(config.train), Scoring.of(config)
+    at_once = predicted_at_once(config, device)
     for start in range(0, len(new), LINES_AT_ONCE):
         by_row = {int(line["row"]): line for line in lines_of(new.iloc[start : start + LINES_AT_ONCE])}
-        rows = score_rows(network, kept, list(by_row), batch_images=1, device=device, scoring=how)
+        rows = score_rows(network, kept, list(by_row), batch_images=at_once, device=device, scoring=how)
         for count, view in enumerate(rows, start + 1):
             held.append((by_row[view.row], view.score_C))
             if config.predicted_panels:

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gmic_model.backbones.memory_layout import placed
 from gmic_model.devices import Device, choose_device, computing, further_devices
 from gmic_model.learning.exam_loader import ExamViews, batches_of, loaded
 from gmic_model.learning.learner import predict_batches
@@ -58,6 +59,15 @@ class Scoring:
 
 
 AS_SHIPPED: Final = Scoring()
+
+
+def predicted_at_once(config: RunConfig, device: Device) -> int:
+    """Images of one pass where all of a store are predicted.
+
+    One on a CPU, and where each is drawn: a picture takes far longer than its scores. A GPU that draws nothing is given as many
+    as an evaluation gives it, for of one at a time it waits for its host (docs/how-to/train-and-search.md).
+    """
+    return 1 if config.predicted_panels or device.type == "cpu" else config.evaluate.batch_images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +180,7 @@ def _score_batches(
 ) -> Iterator[list[tuple[ScoredView, ...]]]:
     """One device's batches, in order."""
     for network in networks:
-        network.to(device)
+        placed(network, device)
     for batch in loaded(views, batches, device, threads=scoring.threads, ahead=scoring.ahead):
         outputs = [
             output for network in networks for _, output in predict_batches(network, [batch], precision=scoring.precision)

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gmic_model.devices import quickest_kernels
 from gmic_model.learning.exam_loader import ExamViews, loaded
 from gmic_model.learning.learner import Learner, memory_mib, random_state, remeasure, set_random_state
 from gmic_model.learning.processes import Processes
 from gmic_model.learning.schedule import is_over, step_factors
 from gmic_model.learning.step_plan import ImageBound, PlannedStep, plan_steps
-from gmic_model.learning.steps import step_parts, train_steps
+from gmic_model.learning.steps import Step, step_parts, train_steps
 from schemas.config.network import NetworkConfig
 from schemas.config.training import FitConfig
 from schemas.errors import CheckpointError, TrainingError
@@ -88,11 +89,32 @@ class Training:
 
 @dataclass(slots=True)
 class _Progress:
-    """How far the epoch is; a partial checkpoint brings it back."""
+    """How far the epoch is; a partial checkpoint brings it back.
+
+    Attributes:
+        steps: Those that were begun.
+        loss_sum: Of the images of all that are counted.
+        images: Of all that were begun.
+        open: The newest step, which a GPU may still be at: it is counted when it is asked for.
+    """
 
     steps: int = 0
     loss_sum: float = 0.0
     images: int = 0
+    open: Step | None = None
+
+    def begin(self, step: Step) -> None:
+        """A step was begun, and the one before it is done."""
+        self.close()
+        self.steps += 1
+        self.images += step.images
+        self.open = step
+
+    def close(self) -> None:
+        """Counts the newest step: waits until the device is done with it."""
+        if self.open is not None:
+            self.loss_sum += self.open.loss * self.open.images
+            self.open = None
 
 
 def run_training_loop(training: Training) -> None:
@@ -119,6 +141,7 @@ def run_training_loop(training: Training) -> None:
     tracking = training.config.tracking if is_leader else training.config.tracking.model_copy(update=silent)
     folder = training.run_dir / "tensorboard"
     with (
+        quickest_kernels(device),
         tracker(tracking, folder, first_epoch=len(records), first_step=training.learner.steps_done + 1) as curves,
         experiment_run(tracking.mlflow, _run_facts(training), _warner(training)) as experiment,
     ):
@@ -215,9 +238,7 @@ def _train_epoch(training: Training, epoch: int, at: _Progress, records: Sequenc
     started, spoken, images_before = time.monotonic(), time.monotonic(), at.images
     parts = step_parts(views, plan[at.steps :], config, training.learner.device, processes=processes)
     for step in train_steps(training.learner, parts, config, factors[at.steps :]):
-        at.steps += 1
-        at.loss_sum += step.loss * step.images
-        at.images += step.images
+        at.begin(step)
         now = time.monotonic()
         if now - spoken > _SECONDS_BETWEEN_WORDS:
             spoken = now
@@ -228,7 +249,9 @@ def _train_epoch(training: Training, epoch: int, at: _Progress, records: Sequenc
         if training.learner.steps_done % config.tracking.scalar_steps == 0:
             curves.scalars({"step/loss": step.loss}, training.learner.steps_done)
         if config.checkpoint_steps and at.steps % config.checkpoint_steps == 0 and at.steps < len(plan):
+            at.close()
             _save_partial(training, epoch, at, records)
+    at.close()
     if config.recipe.batch_norm == "remeasured":
         shown = exams[: config.recipe.remeasured_exams]
         remeasure_batches(training.learner, replace(training.data.train, epoch=epoch), shown, config)

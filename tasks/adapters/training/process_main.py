@@ -259,8 +259,8 @@ def _measure(request: TrainingRequest, processes: Processes) -> None:
     times_s, images = [time.monotonic()], list[int]()
     parts = step_parts(views, plan[:steps], config.train, learner.device, processes=processes)
     for step in train_steps(learner, parts, config.train):
+        images.append(step.settled().images)
         times_s.append(time.monotonic())
-        images.append(step.images)
     # The first step warms up; where there is only one step in an epoch, it has to do.
     skipped = min(1, len(images) - 1)
     step_s = (times_s[-1] - times_s[skipped]) / max(sum(images[skipped:]), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from gmic_model.learning.exam_loader import (
     join_exams,
     loaded,
     network_batch,
+    one_ahead,
     standardised_on_device,
 )
 from gmic_model.pixels.window import draw_jitter
@@ -247,6 +249,24 @@ def test_a_reader_that_stops_early_leaves_no_thread() -> None:
     batches.close()  # type: ignore[attr-defined]  # a generator
     assert _loader_threads() == []
     assert len(reader.thread_by_row) <= 10
+
+
+def test_a_batch_is_used_while_the_next_is_made() -> None:
+    """On a GPU: the second is begun before the first is given out; what cannot be made is told after those before it."""
+    begun = []
+
+    def made() -> Iterator[int]:
+        for number in range(3):
+            begun.append(number)
+            yield number
+        raise KeyError("the fourth")
+
+    items = one_ahead(made())
+    assert [(next(items), len(begun)) for _ in range(2)] == [(0, 2), (1, 3)]
+    assert next(items) == 2
+    with pytest.raises(KeyError, match="the fourth"):
+        next(items)
+    assert list(one_ahead(range(3))) == [0, 1, 2] and list(one_ahead([])) == []
 
 
 def test_batches_hold_every_index_once_in_order() -> None:

@@ -104,14 +104,39 @@ def test_batches_are_drawn_one_at_a_time() -> None:
 def test_an_infinite_loss_stops_before_the_weights_change() -> None:
     """An infinite learning rate breaks the weights in step one: step two names its rows and changes nothing more."""
     learner = new_learner(MODEL, CONFIG)
-    learner.optimizer = torch.optim.SGD(learner.network.parameters(), lr=float("inf"))
+    learner.optimizer = torch.optim.SGD(learner.network.parameters(), lr=float("inf"), fused=True)
     batches = [_batch(1, [[0, 1], [1, 0]]), _batch(2, [[0, 1], [1, 0]])]
     steps = train_steps(learner, whole_steps(batches), CONFIG)
     next(steps)
     before = _weights(learner.network)
     with pytest.raises(TrainingError, match=r"The loss is not a finite number\. Got: nan on store rows \[20, 21\]\. Remedy: "):
-        next(steps)
+        list(steps)
     assert _changed(learner.network, before) == []
+
+
+def test_a_broken_step_is_told_late_by_one_and_none_after_it_moves_a_weight() -> None:
+    """The gradient of the second of five steps is infinite: told when the third was begun, with the weights of the first."""
+    learner, passes, drawn = new_learner(MODEL, CONFIG), [], []
+
+    def broken(gradient: Tensor) -> Tensor:
+        passes.append(gradient)
+        return gradient * (float("inf") if len(passes) == 2 else 1.0)
+
+    def batches() -> Iterator[Batch]:
+        for seed in range(1, 6):
+            drawn.append(seed)
+            yield _batch(seed, [[0, 1], [1, 0]])
+
+    learner.network.localization.saliency.weight.register_hook(broken)  # type: ignore[no-untyped-call,union-attr]
+    steps = train_steps(learner, whole_steps(batches()), CONFIG)
+    first, before = next(steps), _weights(learner.network)  # type: ignore[arg-type]
+    second = next(steps)
+    assert np.isfinite(first.loss) and drawn == [1, 2]
+    with pytest.raises(TrainingError, match=r"The gradient is not a finite number.*store rows \[20, 21\]"):
+        next(steps)
+    assert drawn == [1, 2, 3] and _changed(learner.network, before) == []  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match="gradient is not a finite number"):
+        second.settled()
 
 
 def test_an_infinite_gradient_of_a_finite_loss_stops_too() -> None:
@@ -289,7 +314,7 @@ def test_accumulated_parts_move_the_weights_as_the_whole_batch_does() -> None:
     for parts in (list(whole_steps([batch])), _two_parts(batch)):
         learner = new_learner(MODEL, CONFIG)
         learner.network.train = lambda mode=True, network=learner.network: torch.nn.Module.train(network, False)  # type: ignore[method-assign,assignment,misc]
-        learner.optimizer = torch.optim.SGD(learner.network.parameters(), lr=1.0)
+        learner.optimizer = torch.optim.SGD(learner.network.parameters(), lr=1.0, fused=True)
         (step,) = train_steps(learner, parts, CONFIG)
         outcomes.append((step, learner.network.localization.saliency.weight.detach().clone()))  # type: ignore[union-attr]
     assert outcomes[0][0].images == outcomes[1][0].images == 4
@@ -301,7 +326,7 @@ def test_clipping_warm_up_and_running_mean_do_what_they_say() -> None:
     """A gradient of norm 0.01 (SGD moves by that at rate 1); rate 1/4 in the first of 4 steps; mean of 0.9 old, 0.1 new."""
     config = CONFIG.model_copy(update={"clip_gradient_norm": 0.01, "warmup_steps": 4, "ema_decay": 0.9, "learning_rate": 1.0})
     learner = new_learner(MODEL, config)
-    learner.optimizer = torch.optim.SGD(learner.network.parameters(), lr=1.0)
+    learner.optimizer = torch.optim.SGD(learner.network.parameters(), lr=1.0, fused=True)
     before = _weights(learner.network)  # type: ignore[arg-type]
     list(train_steps(learner, whole_steps([_batch(1, [[0, 1], [1, 0]])]), config))
     moved = {name: weight.detach() - before[name] for name, weight in learner.network.named_parameters()}

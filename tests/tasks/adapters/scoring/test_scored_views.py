@@ -29,7 +29,7 @@ from schemas.reports.training import EnsembleMember, TrainReport
 from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
 from tasks.adapters.models.model_files import SIDECAR, sealed
 from tasks.adapters.models.networks import load_member, load_network, load_trained
-from tasks.adapters.scoring.scored_views import Scoring, ViewsReadOnce, score_rows, score_rows_of_each
+from tasks.adapters.scoring.scored_views import Scoring, ViewsReadOnce, predicted_at_once, score_rows, score_rows_of_each
 from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, store_preprocessing, write_shard
 from tasks.adapters.store.manifest import publish, read_manifest
 from tasks.adapters.store.views import StoredViews, stored_views
@@ -291,6 +291,15 @@ def test_images_are_scored_as_the_config_says(views: StoredViews, tmp_path: Path
     (plain,) = score_rows(network, views, [2], batch_images=1, device=CPU)
     assert asked == [(3, 5), (2, 1)]
     assert rounded.score_C == pytest.approx(plain.score_C, abs=0.02) and (rounded.score_C != plain.score_C).all()
+
+
+def test_a_gpu_that_draws_nothing_is_given_many_images_at_once() -> None:
+    """As many as an evaluation gives it; where each is drawn, and on a CPU, one."""
+    content = {"workspace_dir": "w", "ingest": {"source_dir": "exams"}, "evaluate": {"batch_images": 16}}
+    drawn = RunConfig.model_validate(content)
+    bare = drawn.model_copy(update={"predicted_panels": False})
+    gpu, cpu = torch.device("cuda", 0), torch.device("cpu")
+    assert [predicted_at_once(*asked) for asked in ((bare, gpu), (bare, cpu), (drawn, gpu))] == [16, 1, 1]
 
 
 def test_every_stage_reads_by_the_reader_of_the_config() -> None:
