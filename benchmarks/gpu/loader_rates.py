@@ -2,9 +2,10 @@
 
     python -m benchmarks.gpu.loader_rates --workspace W [--device cpu --threads 1 2 --span-s 0.5]
 
-For each: the process's CPU time an image, and that of its busiest thread, which bounds what one process can bring however
-many threads it has. A line of JSON each. With ``--device cpu`` what the loader's threads do for a GPU is measured, and no
-inputs are made of it: that is the GPU's work.
+For each: the process's CPU time an image; that of its busiest thread, which bounds what one process can bring however many
+threads it has (where there are fewer cores than threads, a reader's own pool is as wide as the cores); and that of all loader
+threads of Python together, which take turns, without the reader's own threads. A line of JSON each. With ``--device cpu`` what
+the loader's threads do for a GPU is measured, and no inputs are made of it: that is the GPU's work.
 """
 
 from __future__ import annotations
@@ -98,11 +99,13 @@ def rate(views: ExamViews, device: torch.device, threads: int, span_s: float) ->
     if on_gpu:
         torch.cuda.synchronize()
     took_s, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_s
-    busiest_s = max((spent - before.get(thread, 0.0) for thread, spent in thread_times().items()), default=0.0)
+    spent_s = {thread: spent - before.get(thread, 0.0) for thread, spent in thread_times().items()}
+    python_s = sum(spent_s.get(thread.native_id or 0, 0.0) for thread in threading.enumerate())
     return {
         "images_per_s": images / took_s,
         "cpu_ms_an_image": 1000 * cpu_s / images,
-        "busiest_thread_ms_an_image": 1000 * busiest_s / images,
+        "busiest_thread_ms_an_image": 1000 * max(spent_s.values(), default=0.0) / images,
+        "python_threads_ms_an_image": 1000 * python_s / images,
     }
 
 

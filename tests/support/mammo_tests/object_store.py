@@ -62,6 +62,21 @@ def answers(status: str, *, times: int, to: bytes = b"") -> Fault:
     return fault
 
 
+def says(content: bytes, *, to: bytes) -> Fault:
+    """Requests whose first line holds ``to`` are answered with this, as by a server that knows nothing newer."""
+
+    def fault(head: bytes, client: socket.socket) -> bool:
+        if to not in head.split(b"\r\n", 1)[0]:
+            return False
+        kind = (
+            f"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+        )
+        client.sendall(kind.encode() + content)
+        return True
+
+    return fault
+
+
 def breaks_off(*, times: int, to: bytes = b"") -> Fault:
     """The next so many requests whose first line holds ``to`` get no answer but a closed connection."""
     left = [times]

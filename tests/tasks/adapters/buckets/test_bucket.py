@@ -93,6 +93,30 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
+def test_an_object_one_part_of_which_fails_is_what_it_was_before(
+    s3: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A large file goes up in parts: one that never gets through leaves the former object, one that is sent again no trace."""
+    (tmp_path / "former").write_bytes(b"former")
+    former = bucket.put("large", tmp_path / "former")
+    (tmp_path / "file").write_bytes(bytes(range(256)) * 50_000)
+    with wire_to(s3) as wire:
+        wire.faults = [answers("503 Slow Down", times=10**6, to=b"partNumber=2")]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", wire.endpoint)
+        bucket_module.opened.cache_clear()
+        with pytest.raises(PeerUnavailable):
+            bucket.put("large", tmp_path / "file")
+        assert any("partNumber=2" in line for line in wire.seen)
+        assert bucket.get("large") == (b"former", former) and [one.key for one in bucket.listed()] == ["large"]
+        monkeypatch.setattr(bucket_module, "PATIENCE", timedelta(seconds=60))
+        bucket_module.opened.cache_clear()
+        wire.faults = [answers("503 Slow Down", times=1, to=b"partNumber=2"), breaks_off(times=1, to=b"partNumber=1")]
+        bucket.put("large", tmp_path / "file")
+        assert bucket.get("large")[0] == (tmp_path / "file").read_bytes()
+    bucket_module.opened.cache_clear()
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_server_that_stays_away_is_unavailable_in_words_without_key_or_address(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import urllib.request
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from flows.ingest import ingest_steps
-from mammo_tests.object_store import BUCKET, answers, wire_to
+from mammo_tests.object_store import BUCKET, answers, says, wire_to
 from mammo_tests.plain_tasks import PlainSubmit
 from schemas.config.ingest import IngestConfig
 from schemas.config.run import RunConfig
@@ -139,6 +140,32 @@ def test_a_server_that_goes_away_ends_the_run_and_nothing_is_settled(
         assert (report.images_published, report.deferred_by_reason) == (1, {"EACCES": 1, "ENOENT": 1})
         wire.faults = []
         assert ingest_steps(config, PlainSubmit()).images_published == 3
+
+
+def test_a_listing_that_lags_takes_nothing_back(
+    s3: str, bucket: Bucket, config: RunConfig, write_sound: WriteSound, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names an object that is gone: that is asked for again. Then it lacks one that is ingested: nothing is taken back."""
+    listing = f"{s3}/{BUCKET}?list-type=2&prefix={bucket.url.rsplit('/', 1)[1]}/"
+    put(bucket, write_sound, tmp_path, {"1.dcm": 1})
+    before = urllib.request.urlopen(listing).read()
+    put(bucket, write_sound, tmp_path, {"2.dcm": 2, "3.dcm": 3})
+    with_all = urllib.request.urlopen(listing).read()
+    bucket.delete("3.dcm")
+    tolerant = config.model_copy(update={"ingest": config.ingest.model_copy(update={"max_deferred_fraction": 1.0})})
+    with wire_to(s3) as wire:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", wire.endpoint)
+        bucket_module.opened.cache_clear()
+        wire.faults = [says(with_all, to=b"list-type=2")]
+        report = ingest_steps(tolerant, PlainSubmit())
+        assert (report.images_published, report.deferred_by_reason) == (2, {"ENOENT": 1})
+        wire.faults = [says(before, to=b"list-type=2")]
+        late = ingest_steps(tolerant, PlainSubmit())
+        assert (late.images_published, late.images_new, late.data_version) == (2, 0, report.data_version)
+        wire.faults = []
+        put(bucket, write_sound, tmp_path, {"3.dcm": 3})
+        assert ingest_steps(config, PlainSubmit()).images_published == 3
+    bucket_module.opened.cache_clear()
 
 
 def test_what_cannot_be_listed_is_said_in_words(s3: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
