@@ -80,6 +80,7 @@ def make_store(
         preprocess_version=preprocess_version(config.preprocess),
         rows_per_shard=4,
         key_id=key_id,
+        url=config.ingest.store,
     )
     reserve_rows(store, 4 * exams)
     lines: list[dict[str, Any]] = []
