@@ -1,6 +1,7 @@
 """Whether the cost of an image stays the same: from 500 to 8,000 images, and with 0, 1 and 10 earlier ingests in the ledger.
 
     taskset -c 0 env OMP_NUM_THREADS=1 python -m benchmarks.ingest.bench_growth [--counts 500 2000 8000] [--earlier 10]
+    env OMP_NUM_THREADS=1 python -m benchmarks.ingest.bench_growth --stored 10000 100000   # new images into either, in turns
     env OMP_NUM_THREADS=1 python -m benchmarks.ingest.bench_growth --scheduler 5000      # Dask's overhead and memory, two cores
 
 Small images (256 x 256), so that what grows with their number shows: a full-size image costs ten times as much, its share of
@@ -30,6 +31,7 @@ import psutil
 
 from benchmarks.ingest.bench_gate import cpu_s_of
 from benchmarks.ingest.serial_ingest import ingest_serially, make_config
+from benchmarks.operations.bench_million import make_store
 from schemas.config.ingest import LocalDask, PreprocessConfig
 from schemas.config.run import RunConfig
 from schemas.exam import Laterality, ViewPosition
@@ -125,6 +127,37 @@ def measure_earlier(folder: Path, images: int, earlier: int) -> dict[str, float]
     return {"after_earlier": growth}
 
 
+def measure_stored(folder: Path, stored: Sequence[int], images: int, turns: int) -> dict[str, float]:
+    """As many new images into stores of few and many rows that a script made, in turns: what an image costs beyond a rerun."""
+    configs = {rows: _config(folder / f"{rows}" / "workspace", folder / f"{rows}" / "source") for rows in stored}
+    costs: dict[int, list[float]] = {rows: [] for rows in stored}
+    for rows, config in configs.items():
+        make_store(config, rows)
+        write_files(config.ingest.source_dir / "0", range(8))
+        _ingest_s(config, rows + 8 * len(VIEWS))  # publishes what the script made
+    for turn in range(1, turns + 1):
+        for rows, config in configs.items():
+            write_files(config.ingest.source_dir / f"{turn}", range(turn * images, turn * images + images // len(VIEWS)))
+            new_s, again_s = (_ingest_s(config, count) for count in (images, 0))
+            costs[rows].append(1e3 * (new_s - again_s) / images)
+            print(f"{rows} stored: {costs[rows][-1]:.2f} CPU ms a new image beyond a rerun of {again_s:.2f} s", flush=True)
+    few, many = (np.array(costs[rows]) for rows in (min(stored), max(stored)))
+    growth = float(np.median(many / few)) - 1
+    print(
+        f"CPU an image, {max(stored)} to {min(stored)} stored: {100 * growth:+.1f} %, goal within {100 * ALLOWED_GROWTH:.0f} %"
+    )
+    return {"stored": growth}
+
+
+def _ingest_s(config: RunConfig, images: int) -> float:
+    child = child_of_this_thread(config.ingest.gate_limits)
+    gc.collect()
+    before = _cpu_s(child.pid)
+    report, _ = ingest_serially(config)
+    assert report.images_new == images and not report.files_quarantined, report
+    return _cpu_s(child.pid) - before
+
+
 def measure_scheduler(folder: Path, shards: int) -> dict[str, float]:
     """What Dask's scheduler and client, both in this process, take for shards that are no work."""
     write_files(folder / "source", range(4))
@@ -152,6 +185,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[500, 2000, 8000])
     parser.add_argument("--earlier", type=int, default=10)
+    parser.add_argument("--stored", type=int, nargs=2, help="rows that a script made beforehand, few and many; nothing else")
+    parser.add_argument("--new", type=int, default=1000, help="images into each, with --stored")
+    parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--scheduler", type=int, help="this many empty shards through Dask, and nothing else")
     parser.add_argument("--json", type=Path, help="numbers for mammo plan are added here")
     options = parser.parse_args()
@@ -160,6 +196,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         if options.scheduler:
             numbers = {"scheduler": measure_scheduler(Path(name), options.scheduler)}
+        elif options.stored:
+            numbers = {"stored": measure_stored(Path(name), options.stored, options.new, options.turns)}
         else:
             write_files(Path(name) / "warm", range(8))
             ingest_once(_config(Path(name) / "warm-up", Path(name) / "warm"), 32, "32 to warm up")

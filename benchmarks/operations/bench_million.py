@@ -66,15 +66,24 @@ def config_of(folder: Path) -> RunConfig:
 
 
 def make(folder: Path, rows: int) -> None:
-    """The store with its ledger, the names of its shards without a byte in them, and weights that nobody trained."""
+    """The store, and weights that nobody trained."""
     import torch
 
     from gmic_model.networks.registry import build_network
-    from tasks.adapters.inbox.batches import open_exams
     from tasks.adapters.models.checkpoints import save_checkpoint
-    from tasks.adapters.store.exam_store import reserve_rows, shard_path
 
     config = config_of(folder)
+    make_store(config, rows)
+    torch.manual_seed(0)
+    weights = build_network(config.model).state_dict()
+    save_checkpoint(folder / "weights", weights=weights, training={}, model=config.model, about={})
+
+
+def make_store(config: RunConfig, rows: int) -> None:
+    """A store with its ledger, and the names of its shards without a byte in them."""
+    from tasks.adapters.inbox.batches import open_exams
+    from tasks.adapters.store.exam_store import reserve_rows, shard_path
+
     config.ingest.source_dir.mkdir(parents=True)
     store, _ = open_exams(config)
     reserve_rows(store, rows)
@@ -104,9 +113,6 @@ def make(folder: Path, rows: int) -> None:
                 ],
             )
         ledger.commit()
-    torch.manual_seed(0)
-    weights = build_network(config.model).state_dict()
-    save_checkpoint(folder / "weights", weights=weights, training={}, model=config.model, about={})
 
 
 def _label(folder: Path) -> None:
