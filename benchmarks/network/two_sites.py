@@ -6,6 +6,7 @@ its seeds' networks. Run again, it goes on where it stopped, and arms of former 
 
     python -m benchmarks.network.two_sites OUT                 # 600 and 90 patients, three seeds: a GPU
     python -m benchmarks.network.two_sites OUT --without-each  # also the recipe less each ingredient, and with each other one
+    python -m benchmarks.network.two_sites OUT --folds 3       # also the recipe in folds, their networks as an ensemble
     python -m benchmarks.network.two_sites OUT --patients 200 90 --judges 150 --coarser 2 --difficulty 0.25 --epochs 12
                                                                # reduced, on a CPU
 """
@@ -15,40 +16,30 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
-from unittest.mock import patch
 
-import cv2
 import numpy as np
 import pandas as pd
 import yaml
-from prefect import Task
 
-from flows.ingest import ingest_steps
-from gmic_model.phantom.drawing import PIXEL_SPACING_MM, DrawnView, draw_view
-from schemas.config.run import RunConfig
-from schemas.exam import FINDINGS
-from schemas.reports.data import SplitReport
+from benchmarks.network.phantom_sites import Site, phantom_site
+from gmic_model.sampling import draw_folds
+from schemas.exam import FINDINGS, Split
 from schemas.reports.training import TrainReport
-from tasks.adapters.datasets import phantom_cohort
 from tasks.adapters.scoring.model_ranking import paired_difference
 from tasks.adapters.scoring.score_tables import BREAST, labelled, read_breast_scores
+from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.manifest import exam_records, read_manifest, read_splits
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import training_report, training_request
 from tasks.adapters.workspace import Workspace
 from tasks.evaluate import evaluate_network
-from tasks.split import split_patients
 
 CONFIGS: Final = Path(__file__).parents[2] / "deployments" / "configs"
-SITE_B: Final = {"spacing_mm": 0.06, "gamma": 0.7, "noise": 60.0}
-"""What is different at site B: the pixels' spacing, its tone curve's exponent, the spread of its noise in stored values."""
-
-
 ADDED: Final[Mapping[str, Mapping[str, Any]]] = {
     "mixup": {"augment": {"mixup": 0.2}},
     "noise": {"augment": {"noise": 0.2}},
@@ -84,13 +75,10 @@ class Arm:
     is_begun: bool = False
 
 
-Site = tuple[RunConfig, SplitReport]
-
-
 def main() -> None:
     """Draws the two sites, trains every arm, and prints what each is worth."""
     asked = _asked()
-    a, b = (_site(asked, name) for name in ("a", "b"))
+    a, b = (phantom_site(asked, name) for name in ("a", "b"))
     arms = dict(_arms(asked))
     given = {"epochs": asked.epochs_of_a, "learning_rate": asked.rate_of_a}
     recipe_a = Arm(train=arms["recipe"].train | {name: value for name, value in given.items() if value is not None})
@@ -109,7 +97,33 @@ def main() -> None:
             begun = {"start": {"network": trained_at_a.checkpoint_path}} if arm.is_begun else {}
             trained = _trained(asked, name, b, replace(arm, train={**arm.train, **begun}), seed)
             _judged(asked, name, b, arm, trained, seed)
+        if asked.folds is not None:
+            _judge_folds(asked, b, arms["recipe"], seed)
     print(_table(asked))
+
+
+def _judge_folds(asked: argparse.Namespace, site: Site, arm: Arm, seed: int) -> None:
+    """The arm once a fold of B's patients who train and tune, of whom one fold tunes; the networks judge as an ensemble."""
+    name = f"recipe, ensemble of {asked.folds} folds"
+    if _scores_path(asked, name, seed).exists():
+        return
+    config, splits = site
+    manifest = read_manifest(open_store(Workspace(config.workspace_dir).store_dir))
+    table = read_splits(splits.splits_path)
+    learning = table.loc[table["split"] != Split.TEST.value, "patient_id"]
+    exams = exam_records(manifest[manifest["patient_id"].isin(learning)])
+    by_patient = draw_folds(exams, asked.folds, seed=seed)
+    scores = []
+    for fold in range(1, asked.folds + 1):
+        part = {patient_id: (Split.TUNING if at == fold else Split.TRAIN).value for patient_id, at in by_patient.items()}
+        folder = asked.out / "folds" / f"{asked.folds}-{seed}-{fold}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "splits.parquet"
+        table.assign(split=table["patient_id"].map(part).fillna(table["split"])).to_parquet(path, index=False)
+        of_fold = config, splits.model_copy(update={"splits_path": path})
+        trained = _trained(asked, f"fold {fold} of {asked.folds}", of_fold, arm, seed)
+        scores.append(_scores(folder, of_fold, arm, trained, seed))
+    _keep(asked, name, _mean(scores), seed)
 
 
 def _asked() -> argparse.Namespace:
@@ -125,6 +139,9 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--networks-of-a", type=int, default=None, help="So many, shared by the seeds; else one a seed")
     parser.add_argument("--difficulty", type=float, default=0.5)
     parser.add_argument("--resnet18", type=Path, default=None, help="torchvision's ResNet-18: also the arms that begin with it")
+    parser.add_argument(
+        "--folds", type=int, default=None, help="Also the recipe in so many folds of B's patients, as an ensemble"
+    )
     parser.add_argument("--without-each", action="store_true", help="Also the recipe less each ingredient, and with each other")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=None, help="Of a CPU; another number rounds otherwise")
@@ -181,89 +198,6 @@ def _with(recipe: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return joined
 
 
-def _site(asked: argparse.Namespace, name: str) -> Site:
-    """A site's store and splits, drawn and brought in if they are not there."""
-    patients, test_fraction = asked.patients[name == "b"], 0.2 if name == "a" else 0.4
-    tuning_fraction, coarser = 0.2 if name == "a" else 0.25, asked.coarser
-    if name == "b" and asked.judges is not None:
-        everybody = patients + asked.judges
-        tuning_fraction, test_fraction, patients = 0.3 * patients / everybody, asked.judges / everybody, everybody
-    folder = asked.out / f"site-{name}"
-    cohort = folder / "cohort"
-    config = RunConfig.model_validate(
-        {
-            "name": f"site-{name}",
-            "workspace_dir": folder,
-            "phantom": {
-                "output_dir": cohort, "patients": patients, "exams_per_patient": [1, 1],
-                "image_size_px": [384, 288], "malignant_fraction": 0.4, "benign_fraction": 0.4,
-                "difficulty": asked.difficulty, "seed": int(name == "b"),
-            },
-            "ingest": {
-                "source_dir": cohort / "dicom", "labels_csv": cohort / "labels.csv", "masks_dir": cohort / "masks",
-                "profile": "phantom", "settle_s": 0,
-            },
-            "preprocess": {
-                "window_px": [384 // coarser, 256 // coarser], "erosion_iterations": 10 // coarser,
-                "crop_buffer_px": 10 // coarser, "jitter_shift_px": 16 // coarser, "jitter_size_px": 0,
-                "pixel_spacing_mm": coarser * PIXEL_SPACING_MM,
-            },
-            "model": {"patch_size": [96, 96] if coarser == 1 else [64, 64], "K": 3 if coarser == 1 else 2, "top_t": 0.05},
-            "split": {"tuning_fraction": tuning_fraction, "test_fraction": test_fraction},
-            "evaluate": {"batch_images": 8},
-        }
-    )  # fmt: skip
-    kept = folder / "splits.json"
-    if kept.exists():
-        return config, SplitReport.model_validate_json(kept.read_bytes())
-    assert config.phantom is not None
-    with _other_machine() if name == "b" else patch.object(phantom_cohort, "draw_view", draw_view):
-        phantom_cohort.write_cohort(config.phantom)
-    splits: SplitReport = split_patients.body(config, ingest_steps(config, submit=PlainSubmit()))
-    kept.write_text(splits.model_dump_json())
-    return config, splits
-
-
-class PlainSubmit:
-    """The steps of ingest as plain functions, one after the other: without a Prefect server."""
-
-    def one(self, step: Task[..., Any], config: RunConfig, *records: Any) -> Any:
-        """What the step returns."""
-        return step.fn(config, *records)
-
-    def each(self, step: Task[..., int], config: RunConfig, scheduler: str, batches: Iterable[Any]) -> None:
-        """Batch after batch."""
-        for batch in batches:
-            step.fn(config, scheduler, batch)
-
-
-@contextmanager
-def _other_machine() -> Iterator[None]:
-    """Inside, phantoms are drawn as site B's machine takes them."""
-    factor = PIXEL_SPACING_MM / SITE_B["spacing_mm"]
-
-    def taken(*what: Any) -> DrawnView:
-        drawn = draw_view(*what)
-        rows, columns = drawn.pixels_HW.shape
-        size = (round(columns * factor), round(rows * factor))
-        value_HW = np.asarray(cv2.resize(drawn.pixels_HW.astype(np.float32), size, interpolation=cv2.INTER_LINEAR))
-        top = float(value_HW.max())
-        rng = np.random.default_rng(int(drawn.pixels_HW.sum(dtype=np.int64)))
-        noisy_HW = top * (value_HW / top) ** SITE_B["gamma"] + SITE_B["noise"] * rng.standard_normal(value_HW.shape)
-        mask_HW = np.asarray(cv2.resize(drawn.lesion_mask_HW, size, interpolation=cv2.INTER_NEAREST))
-        return replace(
-            drawn,
-            pixels_HW=np.where(value_HW > 0, noisy_HW.clip(1, 4095), 0).astype(np.uint16),
-            lesion_mask_HW=mask_HW.astype(np.uint8),
-        )
-
-    with (
-        patch.object(phantom_cohort, "draw_view", taken),
-        patch.object(phantom_cohort, "PIXEL_SPACING_MM", SITE_B["spacing_mm"]),
-    ):
-        yield
-
-
 def _trained(asked: argparse.Namespace, name: str, site: Site, arm: Arm, seed: int) -> TrainReport:
     """The arm's network; what is trained already is left as it is."""
     config, splits = _of_arm(site, arm, seed)
@@ -298,17 +232,25 @@ def _scores_path(asked: argparse.Namespace, name: str, seed: int) -> Path:
 def _judged(asked: argparse.Namespace, name: str, site: Site, arm: Arm, trained: TrainReport, seed: int) -> None:
     """Keeps the scores of the site's test breasts."""
     path = _scores_path(asked, name, seed)
-    if path.exists():
-        return
+    if not path.exists():
+        _keep(asked, name, _scores(path.with_suffix(""), site, arm, trained, seed), seed)
+
+
+def _scores(folder: Path, site: Site, arm: Arm, trained: TrainReport, seed: int) -> pd.DataFrame:
+    """Of the site's test breasts; what evaluate writes goes into the folder."""
     config, splits = _of_arm(site, arm, seed)
     named = config.evaluate.model_copy(update={"checkpoints": (trained.checkpoint_path,)})
-    here, store = path.with_suffix(""), Workspace(config.workspace_dir).store_dir
-    config = config.model_copy(update={"workspace_dir": here, "store_dir": store, "evaluate": named})
-    table = read_breast_scores(evaluate_network.body(config, splits, None))
+    store = Workspace(config.workspace_dir).store_dir
+    config = config.model_copy(update={"workspace_dir": folder, "store_dir": store, "evaluate": named})
+    return read_breast_scores(evaluate_network.body(config, splits, None))
+
+
+def _keep(asked: argparse.Namespace, name: str, table: pd.DataFrame, seed: int) -> None:
+    path = _scores_path(asked, name, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, index=False)
-    print(
-        f"{name} {seed}: {', '.join(f'{finding.value} {_auroc(table, finding.value):.3f}' for finding in FINDINGS)}", flush=True
-    )
+    said = ", ".join(f"{finding.value} {_auroc(table, finding.value):.3f}" for finding in FINDINGS)
+    print(f"{name} {seed}: {said}", flush=True)
 
 
 def _table(asked: argparse.Namespace) -> str:
