@@ -137,10 +137,10 @@ VERBS: Final = (
     Verb(
         name="pretrain",
         group=ONE_STAGE,
-        help="Pre-train the localisation network on BI-RADS categories; train and search do it too if the config asks for it.",
+        help="Pre-train the localisation network; train and search do it too if the config asks for it.",
         can_force=True,
         deployment=Deployment(
-            about="Train the localisation network on BI-RADS categories, before train or search. Needs the section pretrain.",
+            about="Pre-train the localisation network, before train or search. Needs the section pretrain.",
             pool="mammo-gpu",
         ),
     ),

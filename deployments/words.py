@@ -25,7 +25,8 @@ def summary_text(verb: str, report: Report) -> str:
     if isinstance(report, CrossValidationReport):
         from tasks.adapters.pages.evaluations.crossvalidation_page import pooled_markdown
 
-        return f"{pooled_markdown(report)}\nPage: {report.page_path}"
+        folds = f"\nThe folds' networks as one model: {report.ensemble_path}" if report.ensemble_path is not None else ""
+        return f"{pooled_markdown(report)}\nPage: {report.page_path}{folds}"
     if isinstance(report, SearchReport):
         places.append(f"evaluate them: {report.next_command}")
     return f"{verb} done. " + ", ".join(places)

@@ -1,4 +1,4 @@
-"""Pretrain: the localisation network on BI-RADS categories, before train or search."""
+"""Pretrain: the localisation network on categories or on hidden tissue, before train or search."""
 
 from __future__ import annotations
 

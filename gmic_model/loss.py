@@ -1,4 +1,4 @@
-"""What is minimised: equation 1 of the paper, the journal's extension, and the loss of BI-RADS pre-training.
+"""What is minimised: equation 1 of the paper, the journal's extension, and the loss of pre-training on categories.
 
 Everything is computed in fp32 whatever autocast says: a logarithm or a power below 1 of a bf16 probability is noise.
 """
@@ -111,11 +111,11 @@ def saliency_penalty(saliency_NCIJ: Tensor, *, exponent: float) -> Tensor:
 
 
 def birads_loss(logit_NG: Tensor, birads_N: Tensor) -> Tensor:
-    """Cross-entropy of BI-RADS pre-training, mean over the images with a known category.
+    """Cross-entropy of pre-training on categories, mean over the images with a known category.
 
     Args:
         logit_NG: What ``BIRADSClassifier.forward`` returned.
-        birads_N: BI-RADS category 0, 1 or 2 as an integer; 255 = unknown.
+        birads_N: The category's group as an integer; 255 = unknown.
 
     Returns:
         Scalar, fp32; 0 when no category of the batch is known.

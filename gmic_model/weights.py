@@ -36,7 +36,7 @@ class WeightsForm(StrEnum):
 
     RESNET18 = "torchvision's ResNet-18"
     RELEASED = "a released GMIC"
-    PRETRAINED = "BI-RADS pre-training"
+    PRETRAINED = "pre-training of the localisation network"
     OURS = "weights of ours"
 
 

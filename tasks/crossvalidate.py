@@ -14,6 +14,7 @@ from schemas.config.run import RunConfig
 from schemas.errors import ConfigError
 from schemas.reports.clinic import CrossValidationReport
 from schemas.reports.evaluation import EvaluationReport
+from tasks.adapters.models.model_files import ENSEMBLE, write_ensemble
 from tasks.adapters.pages.evaluations.crossvalidation_page import pooled_markdown, write_crossvalidation_page
 from tasks.adapters.scoring.clinic.pooled_folds import pooled_metrics
 from tasks.adapters.workspace import Workspace, exam_store_dir
@@ -59,20 +60,23 @@ def fold_runs(config: RunConfig) -> list[RunConfig]:
 
 @task(name=CROSSVALIDATE, cache_policy=NO_CACHE, persist_result=False)
 def pool_folds(config: RunConfig, evaluated: Sequence[EvaluationReport]) -> CrossValidationReport:
-    """Puts the folds together; leaves ``crossvalidate/crossvalidation.html`` and ``crossvalidate/report.json``.
+    """Puts the folds together; leaves ``crossvalidation.html``, ``ensemble.json`` and ``report.json`` in ``crossvalidate/``.
 
     Raises:
         StoreError: The folds are not of one division of one cohort.
     """
     first, workspace = evaluated[0].provenance, Workspace(config.workspace_dir)
+    folder = workspace.stage_dir(CROSSVALIDATE)
     report = CrossValidationReport(
         folds=len(evaluated),
         specificity=config.evaluate.subgroup_specificity,
         by_finding=pooled_metrics(evaluated, confidence=config.evaluate.confidence),
         data_version=first.data_version,
-        page_path=workspace.stage_dir(CROSSVALIDATE) / "crossvalidation.html",
+        page_path=folder / "crossvalidation.html",
+        ensemble_path=folder / ENSEMBLE,
         provenance=first.model_copy(update={"config_sha256": config.sha256(), "splits_sha256": ""}),
     )
+    write_ensemble(folder / ENSEMBLE, (member for one in evaluated for member in one.models))
     write_crossvalidation_page(config, report)
     workspace.write_report(CROSSVALIDATE, report)
     show_markdown(CROSSVALIDATE, pooled_markdown(report), "Every patient judged once, by a network that never saw her")

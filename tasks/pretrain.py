@@ -1,4 +1,4 @@
-"""Pretrain: the localisation network learns BI-RADS categories before it learns findings (paper section 3.1)."""
+"""Pretrain: the localisation network learns categories, or hidden tissue, before findings (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pretrain_network(config: RunConfig, splits: SplitReport) -> PretrainReport:
 
     Raises:
         ConfigError: The config has no pretrain section.
-        TrainingError: No training exam has a BI-RADS category 0, 1 or 2.
+        TrainingError: No training exam has a category that the section asks for.
     """
     from tasks.adapters.models.checkpoints import epoch_dir, latest_checkpoint  # torch: a finished stage does without
 

@@ -90,7 +90,10 @@ def _in_words(record: Mapping[str, Any], left_s: float) -> str:
         ("tuning_localization_f1", "tuning localisation F1"),
         ("tuning_malignant_f1", "of malignant findings"),
         ("tuning_loss", "tuning loss"),
+        ("baseline_loss", "of who learnt nothing"),
         ("tuning_accuracy", "tuning accuracy"),
+        ("baseline_accuracy", "of always naming the commonest"),
+        ("tuning_auroc", "tuning AUROC"),
     ):
         if record.get(name) is not None:
             words.append(f"{label} {record[name]:.3f}")

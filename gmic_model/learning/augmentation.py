@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     MIXING = 2
     VIEW = 3
     BREAST = 4
+    HIDING = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,11 +73,13 @@ class Batch(NamedTuple):
         image_N1HW: float32, standardised.
         label_NC: 0 absent, 1 present, 255 not known; int64. Of mixed views float32, between 0 and 1 or 255.
         row_N: Store row of each view; int64, on the CPU.
+        epoch: That shows them: with the row it fixes what is drawn of a view.
     """
 
     image_N1HW: Tensor
     label_NC: Tensor
     row_N: Tensor
+    epoch: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ class ExamViews:
 
     def changed(self, batch: Batch) -> Batch:
         """The batch with each image changed as ``augment`` says, where it lies."""
+        batch = batch._replace(epoch=self.epoch)
         if self.augment is None:
             return batch
         for index, row in enumerate(batch.row_N.tolist()):

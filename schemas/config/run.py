@@ -71,7 +71,7 @@ class RunConfig(Config):
     preprocess: PreprocessConfig = Field(PreprocessConfig(), description="From a decoded image to the network's window")
     model: NetworkConfig = Field(GMICConfig(), description="The network and its numbers")
     split: SplitConfig = Field(SplitConfig(), description="Patients into train, tuning and test")
-    pretrain: PretrainConfig | None = Field(None, description="BI-RADS pre-training before train and search; null = none")
+    pretrain: PretrainConfig | None = Field(None, description="Pre-training before train and search; null = none")
     train: TrainConfig = Field(TrainConfig(), description="Training as in the paper")
     search: SearchConfig = Field(SearchConfig(), description="Random search for hyper-parameters; only mammo search reads it")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Breast-level metrics on the test split")

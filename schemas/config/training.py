@@ -1,4 +1,4 @@
-"""Configs of everything that fits weights: training, BI-RADS pre-training, the hyper-parameter search."""
+"""Configs of everything that fits weights: training, pre-training, the hyper-parameter search."""
 
 from __future__ import annotations
 
@@ -223,9 +223,24 @@ class TrainConfig(FitConfig):
     )
 
 
-class PretrainConfig(FitConfig):
-    """Pre-training of the localisation network on BI-RADS categories 0, 1 and 2 (section 3.1)."""
+class PretrainTarget(StrEnum):
+    """What the localisation network learns before it learns findings."""
 
+    BIRADS = "birads"  # a screening exam's categories 0, 1 and 2 (section 3.1)
+    ASSESSMENT = "assessment"  # BI-RADS 1 to 5, as public sets give it
+    DENSITY = "density"  # BI-RADS density a to d
+    HIDDEN = "hidden"  # tissue that was hidden from it, of all images: no labels
+
+
+class PretrainConfig(FitConfig):
+    """Pre-training of the localisation network: on BI-RADS categories 0, 1 and 2 (section 3.1) if nothing else is named."""
+
+    target: PretrainTarget = Field(
+        PretrainTarget.BIRADS,
+        json_schema_extra=ADDED_LATER,
+        description="What is learnt. birads: categories 0, 1 and 2, as the paper; assessment: BI-RADS 1 to 5 (6 counts as 5); "
+        "density: a to d; hidden: tissue that was hidden from the network, of all images, with labels or without",
+    )
     epochs: PositiveInt = Field(10, description="Passes over the exams; not stated in the paper")
     learning_rate: float = Field(1e-4, gt=0, description="Adam; not stated in the paper")
     exams_per_epoch: PositiveInt | None = Field(None, description="Exams drawn anew each epoch; null = all with a category")

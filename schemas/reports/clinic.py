@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.reports.report import Interval, Provenance, Report, ReportPath, measured
+from schemas.reports.report import ADDED_TO_REPORT, Interval, Provenance, Report, ReportPath, measured
 
 
 class KeptThreshold(Report):
@@ -172,3 +172,8 @@ class CrossValidationReport(Report):
     data_version: str
     page_path: ReportPath
     provenance: Provenance
+    ensemble_path: ReportPath | None = Field(
+        None,
+        json_schema_extra=ADDED_TO_REPORT,
+        description="The folds' networks as one model, the mean of their scores; None = of a former release",
+    )

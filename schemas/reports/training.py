@@ -89,12 +89,26 @@ class PretrainEpoch(Report):
 
     epoch: int
     train_loss: float
-    tuning_loss: float | None = Field(description="Mean cross-entropy of tuning views with a category; None = there are none")
-    tuning_accuracy: float | None
+    tuning_loss: float | None = Field(
+        description="Mean cross-entropy of tuning views with a category; of hidden tissue the mean squared error, in units of "
+        "an image's own spread; None = there are no such views"
+    )
+    tuning_accuracy: float | None = Field(description="Share of tuning views whose category is named; None = none has one")
     images_per_s: float
     is_best: bool
     is_best_localization: bool = False
     memory_mib: float = 0.0
+    tuning_auroc: float | None = Field(
+        None, json_schema_extra=ADDED_TO_REPORT, description="Each category against the others, mean of those that there are"
+    )
+    baseline_loss: float | None = Field(
+        None,
+        json_schema_extra=ADDED_TO_REPORT,
+        description="Tuning loss of who gives each view the categories' shares, and hidden tissue the mean of what is seen",
+    )
+    baseline_accuracy: float | None = Field(
+        None, json_schema_extra=ADDED_TO_REPORT, description="Tuning accuracy of who always names the commonest category"
+    )
 
 
 class PretrainReport(Report):

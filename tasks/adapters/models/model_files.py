@@ -28,7 +28,7 @@ PATIENTS = "patients.json"
 IMAGE_REFERENCE = "image_reference"
 """Key in the sidecar: see ``tasks.adapters.models.image_reference``."""
 ENSEMBLE = "ensemble.json"
-"""In a search's folder: the models that it chose."""
+"""In a search's folder: the models that it chose; in a cross-validation's: the network of each fold."""
 RECALIBRATION = "recalibration.json"
 """See ``schemas.reports.evaluation.RecalibrationFile``."""
 OPERATING_POINTS = "operating_points.json"
@@ -52,7 +52,8 @@ def read_ensemble(path: Path) -> tuple[EnsembleMember, ...]:
             f"{path} is no ensemble file",
             expected='{"checkpoints": [{"path": ..., "sha256": ..., "tuning_malignant_auroc": ...}, ...]}',
             got=type(unreadable).__name__,
-            remedy="name the ensemble.json that `mammo search` wrote; docs/explanation/what-the-numbers-mean.md shows one",
+            remedy="name the ensemble.json that `mammo search` or `mammo crossvalidate` wrote; "
+            "docs/explanation/what-the-numbers-mean.md shows one",
         ) from unreadable
     return tuple(
         member.model_copy(update={"path": whole_path(found_below(path.parent, member.path))}) for member in file.checkpoints

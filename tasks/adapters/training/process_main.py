@@ -36,7 +36,7 @@ from tasks.adapters.training.loop import Epoch, EpochFacts, Training, planned_ep
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.training.tensorboard_log import Tracker
 from tasks.adapters.training.training_data import TrainingData, pretraining_data, training_data
-from tasks.adapters.training.tuning import TuningResult, measure_categories, measure_findings
+from tasks.adapters.training.tuning import TuningResult, measure_findings, measure_pretraining
 
 
 def main(request_path: str) -> None:
@@ -164,18 +164,21 @@ def _pretraining(request: TrainingRequest, processes: Processes) -> Training:
     data, about = _begun(request, learner, data, PRETRAINING_PLACES)
 
     def measure_epoch(facts: EpochFacts, before: Sequence[PretrainEpoch], curves: Tracker) -> PretrainEpoch:
-        loss, accuracy = measure_categories(
+        result = measure_pretraining(
             learner, data.tuning, data.views, config=fit, processes=processes, batch_images=config.evaluate.batch_images
         )
         best = min((record.tuning_loss for record in before if record.tuning_loss is not None), default=float("inf"))
         return PretrainEpoch(
             epoch=facts.epoch,
             train_loss=facts.train_loss,
-            tuning_loss=loss,
-            tuning_accuracy=accuracy,
+            tuning_loss=result.loss,
+            tuning_accuracy=result.accuracy,
             images_per_s=facts.images_per_s,
             memory_mib=facts.memory_mib,
-            is_best=loss is None or loss <= best,
+            is_best=result.loss is None or result.loss <= best,
+            tuning_auroc=result.auroc,
+            baseline_loss=result.baseline_loss,
+            baseline_accuracy=result.baseline_accuracy,
         )
 
     return _prepared(request, processes, data, learner, measure_epoch, PretrainEpoch, about)

@@ -12,7 +12,7 @@ import pandas as pd
 from gmic_model.learning.augmentation import NO_FACTS, ViewFacts
 from gmic_model.learning.exam_loader import ExamViews
 from gmic_model.learning.step_plan import ShuffledExams
-from gmic_model.networks.birads_classifier import BIRADS_GROUPS, birads_group
+from gmic_model.networks.birads_classifier import CATEGORIES
 from gmic_model.preprocess import preprocess_version
 from gmic_model.sampling import EpochSampler, measured_exams
 from schemas.config.ingest import PreprocessConfig
@@ -20,7 +20,7 @@ from schemas.config.recipe import AugmentConfig
 from schemas.config.run import RunConfig
 from schemas.config.training import FitConfig, PretrainConfig
 from schemas.errors import CheckpointError, StoreError, TrainingError
-from schemas.exam import FINDINGS, Split
+from schemas.exam import FINDINGS, UNKNOWN, Split
 from schemas.layout import MANIFEST_COLUMNS, OPTIONAL_COLUMNS
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember, ImageReference, SeenPatients
@@ -102,26 +102,32 @@ def training_data(config: RunConfig, splits: SplitReport, *, begun: Path | None 
 
 
 def pretraining_data(config: RunConfig, pretrain: PretrainConfig, splits: SplitReport) -> TrainingData:
-    """All training exams with a breast of BI-RADS 0, 1 or 2; label = that category, 255 = another or none.
+    """All training exams with a breast of a category that is learnt; label = its group, 255 = another or none.
+
+    To tell hidden tissue, all training exams.
 
     Raises:
         TrainingError: No training exam has such a category.
         StoreError: The store is missing, or was made with another preprocessing than the config's.
     """
-    store, training, tuning = _open(config, splits)
-    known = training[training["birads"].isin(BIRADS_GROUPS)]
-    if known.empty:
-        raise TrainingError(
-            "No training exam has a BI-RADS category to pre-train on",
-            expected="breasts of category 0, 1 or 2 in the train split",
-            got=f"{training['exam_id'].nunique()} exams, none with such a category",
-            remedy="fill the birads column of the labels file, or leave out the pretrain section",
-        )
-    training = training[training["exam_id"].isin(known["exam_id"])]
+    categories = CATEGORIES.get(pretrain.target)
+    store, training, tuning = _open(config, splits, asked=() if categories is None else (categories.column,))
+    groups: Iterable[tuple[int, ...]] = ((UNKNOWN,) for _ in range(len(training)))
+    if categories is not None:
+        known = training[training[categories.column].isin(categories.group_of)]
+        if known.empty:
+            raise TrainingError(
+                "No training exam has a BI-RADS category to pre-train on",
+                expected=f"{categories.column} {', '.join(map(str, categories.group_of))} of breasts in the train split",
+                got=f"{training['exam_id'].nunique()} exams, none with such a category",
+                remedy=f"fill the {categories.column} column of the labels file, set pretrain.target: hidden, which needs no "
+                "label, or leave out the pretrain section",
+            )
+        training = training[training["exam_id"].isin(known["exam_id"])]
+        groups = ((categories.group(value),) for value in training[categories.column].tolist())
+        tuning = tuning[tuning[categories.column].isin(categories.group_of)]
     exam_ids = sorted(training["exam_id"].unique())
     sampler = ShuffledExams(len(exam_ids), exams_per_epoch=pretrain.exams_per_epoch, seed=pretrain.seed)
-    groups = ((birads_group(birads),) for birads in training["birads"].tolist())
-    tuning = tuning[tuning["birads"].isin(BIRADS_GROUPS)]
     return _data(config, store, training, tuning, exam_ids, sampler, groups, pretrain)
 
 
@@ -147,13 +153,15 @@ def require_same_preprocessing(store: ExamStore, config: PreprocessConfig) -> No
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _open(config: RunConfig, splits: SplitReport, begun: Path | None = None) -> tuple[ExamStore, pd.DataFrame, pd.DataFrame]:
+def _open(
+    config: RunConfig, splits: SplitReport, begun: Path | None = None, *, asked: Iterable[str] = ()
+) -> tuple[ExamStore, pd.DataFrame, pd.DataFrame]:
     store = store_of_run(config)
     require_same_preprocessing(store, config.preprocess)
     divided = read_splits(splits.splits_path)
     if begun is not None:
         divided = divided[divided["patient_id"].isin(_seen_before(store, begun, texts_of(divided["patient_id"])))]
-    training, tuning = read_divided(store, divided, (Split.TRAIN, Split.TUNING), without=_NOT_ASKED)
+    training, tuning = read_divided(store, divided, (Split.TRAIN, Split.TUNING), without=_NOT_ASKED.difference(asked))
     if training.empty:
         raise TrainingError(
             "There is nobody to train on",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from gmic_model.devices import Device
 from gmic_model.learning.exam_loader import Batch, ExamViews, batches_of, loaded
 from gmic_model.learning.learner import Learner, averaged_weights, predict_batches
-from gmic_model.learning.pretraining import predict_groups
+from gmic_model.learning.pretraining import predict_groups, predict_hidden
 from gmic_model.learning.processes import Processes
 from gmic_model.metrics.localization import continuous_f1
 from gmic_model.metrics.ranking import auroc, breast_scores
 from gmic_model.model import GMICOutput
-from gmic_model.networks.birads_classifier import birads_group
-from schemas.config.training import FitConfig
+from gmic_model.networks.birads_classifier import CATEGORIES, Categories
+from schemas.config.training import FitConfig, PretrainConfig
 from schemas.exam import FINDINGS, Finding
 from tasks.adapters.store.views import StoredViews
 
@@ -89,27 +89,77 @@ def measure_findings(
     return _result(lines, whole)
 
 
-def measure_categories(
-    learner: Learner, lines: pd.DataFrame, views: StoredViews, *, config: FitConfig, processes: Processes, batch_images: int
-) -> tuple[float | None, float | None]:
-    """(mean cross-entropy, accuracy) of BI-RADS groups over the tuning views; (None, None) if there are none."""
-    own = lines.iloc[processes.rank :: processes.size]
-    group_by_row = {int(row): birads_group(int(category)) for row, category in zip(own["row"], own["birads"], strict=True)}
-    found: list[tuple[float, bool]] = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainingResult:
+    """What the tuning split says of a network of pre-training, and of who has learnt nothing; None = not defined on it.
+
+    Attributes:
+        loss: Mean cross-entropy of the views; of hidden tissue the mean squared error.
+        accuracy: Share of views whose category is named.
+        auroc: Each category against the others, mean of those that some views have and some lack.
+        baseline_loss: The loss of the categories' shares; of hidden tissue, of the mean of what is seen.
+        baseline_accuracy: Of who always names the commonest category.
+    """
+
+    loss: float | None = None
+    accuracy: float | None = None
+    auroc: float | None = None
+    baseline_loss: float | None = None
+    baseline_accuracy: float | None = None
+
+
+def measure_pretraining(
+    learner: Learner,
+    lines: pd.DataFrame,
+    views: StoredViews,
+    *,
+    config: PretrainConfig,
+    processes: Processes,
+    batch_images: int,
+) -> PretrainingResult:
+    """Reads every tuning view and measures. All processes of a training call it; the result is whole in each of them."""
+    own, found = lines.iloc[processes.rank :: processes.size], list[tuple[int, list[float]]]()
+    categories = CATEGORIES.get(config.target)
     processes.share_statistics(learner.network, learner.averaged)
     with averaged_weights(learner):
         batches = _batches(own, views, batch_images, config, learner.device)
-        for batch, probability_NG in predict_groups(learner.network, batches, precision=config.tuning_precision):
-            for row, probability_G in zip(batch.row_N.tolist(), probability_NG, strict=True):
-                group = group_by_row[row]
-                found.append((-float(np.log(max(probability_G[group], 1e-12))), int(probability_G.argmax()) == group))
-    found = [item for items in processes.gathered(found) for item in items]
-    if not found:
-        return None, None
-    return float(np.mean([loss for loss, _ in found])), float(np.mean([is_right for _, is_right in found]))
+        network, precision = learner.network, config.tuning_precision
+        told = (
+            predict_hidden(network, batches, seed=config.seed, precision=precision)
+            if categories is None
+            else predict_groups(network, batches, precision=precision)
+        )
+        for batch, values_NV in told:
+            found += zip(batch.row_N.tolist(), values_NV.tolist(), strict=True)
+    by_row = dict(item for items in processes.gathered(found) for item in items)
+    if not by_row:
+        return PretrainingResult()
+    values_NV = np.array([by_row[int(row)] for row in lines["row"]], np.float64)
+    if categories is not None:
+        return _of_categories(values_NV, categories, lines[categories.column].tolist())
+    values_NV = values_NV[~np.isnan(values_NV[:, 0])]
+    if not len(values_NV):
+        return PretrainingResult()
+    error, of_mean = values_NV.mean(axis=0)
+    return PretrainingResult(loss=float(error), baseline_loss=float(of_mean))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _of_categories(probability_NG: NDArray[np.float64], categories: Categories, values: list[Any]) -> PretrainingResult:
+    group_N = np.array([categories.group(value) for value in values], np.int64)
+    share_G = np.bincount(group_N, minlength=categories.groups) / len(group_N)
+    own_N = probability_NG[np.arange(len(group_N)), group_N]
+    areas = [auroc(probability_NG[:, group], (group_N == group).astype(np.int64)) for group in range(categories.groups)]
+    known = [area for area in areas if area is not None]
+    return PretrainingResult(
+        loss=float(-np.log(own_N.clip(1e-12)).mean()),
+        accuracy=float((probability_NG.argmax(axis=1) == group_N).mean()),
+        auroc=float(np.mean(known)) if known else None,
+        baseline_loss=float(-(share_G * np.log(share_G.clip(1e-12))).sum()),
+        baseline_accuracy=float(share_G.max()),
+    )
 
 
 class _SeenView(NamedTuple):

@@ -303,7 +303,7 @@ def test_breast_auroc_ranks_means_of_views() -> None:
 
 def _two_parts(batch: Batch) -> list[Part]:
     """A batch of four images as two parts of two."""
-    halves = [Batch(*(values[part] for values in batch)) for part in (slice(0, 2), slice(2, 4))]
+    halves = [Batch(*(values[part] for values in batch[:3])) for part in (slice(0, 2), slice(2, 4))]
     return [Part(half, 0.5, 4, index == 1) for index, half in enumerate(halves)]
 
 

@@ -151,6 +151,7 @@ def _line(row: int, exam: int, laterality: str, position: str, is_malignant: boo
         "benign": 0,
         "malignant": int(is_malignant),
         "birads": 0 if is_malignant else 1 + exam % 2,
+        "density": "abcd"[exam // 4 % 4] if exam % 5 else "",
         "has_lesion_mask": has_mask,
         "lesion_boxes": None,
         "source_rows_px": WINDOW_PX[0],

@@ -104,7 +104,7 @@ def test_what_is_inside_is_said(imagenet_path: Path, tmp_path: Path) -> None:
     assert "It can begin: network, patches" in said and "Patients it has seen: no patient" in said
     save_checkpoint(tmp_path / "pretrained", weights=BIRADSClassifier().state_dict(), training={}, model=SMALL, about={})
     said = "\n".join(described(open_start(tmp_path / "pretrained")))
-    assert "BI-RADS pre-training" in said and "It can begin: network, localization" in said
+    assert "pre-training of the localisation network" in said and "It can begin: network, localization" in said
     assert "classifier.bias" in said and "Patients it has seen: not known" in said
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import yaml
 
 from gmic_model.learning.processes import ALONE
 from mammo_tests.training_store import EVERY_OPTION, curve, request, small_config, with_baseline
+from schemas.config.run import RunConfig
 from schemas.errors import CheckpointError, TrainingError
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember
@@ -22,6 +24,7 @@ from tasks.adapters.models.checkpoints import latest_checkpoint, load_checkpoint
 from tasks.adapters.models.image_reference import kept_reference
 from tasks.adapters.models.model_files import SIDECAR, kept_terms, sealed
 from tasks.adapters.models.seen_patients import SeenBy, read_seen_patients
+from tasks.adapters.models.start_files import open_start
 from tasks.adapters.store.manifest import read_splits
 from tasks.adapters.store.store_settings import mark_terms
 from tasks.adapters.training.process_main import serve
@@ -175,6 +178,37 @@ def test_pretraining_hands_its_network_to_training(stored: tuple[Path, SplitRepo
         seen = SeenBy.of([EnsembleMember(path=last, sha256="")], "key", {})
         everybody = split_of["train"] | split_of["tuning"]
         assert seen.in_training(everybody) == split_of["train"] and seen.at_all(everybody) == everybody
+
+
+@pytest.mark.parametrize("target", ["hidden", "density"])
+def test_pretraining_on_other_targets_goes_on_and_is_judged(
+    stored: tuple[Path, SplitReport], tmp_path: Path, target: str
+) -> None:
+    """Stopped after its first epoch it ends in the same weights; each epoch stands beside who learnt nothing."""
+    workspace, splits = stored
+    content = small_config(workspace).model_dump()
+    fit = {name: content["train"][name] for name in ("batch_exams", "num_threads", "device", "tracking", "learning_rate")}
+    augment = {"rotation_deg": 10, "noise": 0.1, "drop_views": 0.2}
+    pretrain = {"epochs": 2, "target": target, "augment": augment, "recipe": {"batch_norm": "remeasured"}, **fit}
+    config = RunConfig.model_validate({**content, "pretrain": pretrain})
+    digests = []
+    for name in ("unbroken", "stopped"):
+        asked = request(config, splits, purpose=Purpose.PRETRAIN, run_dir=tmp_path / name)
+        serve(asked, ALONE)
+        if name == "stopped":
+            shutil.rmtree(asked.run_dir / "epoch-0001")
+            serve(asked, ALONE)
+        digests.append((load_checkpoint(asked.run_dir / "epoch-0001").sha256, curve(asked.run_dir)))
+    assert digests[0] == digests[1]
+    last = digests[0][1][-1]
+    assert last["tuning_loss"] > 0 and last["baseline_loss"] > 0
+    if target == "hidden":
+        assert last["tuning_accuracy"] is last["baseline_accuracy"] is last["tuning_auroc"] is None
+    else:  # of the tuning exams 3, 7 and 11 have a density, each one of its own, and nobody has the fourth
+        assert (last["baseline_accuracy"], last["baseline_loss"]) == pytest.approx((1 / 3, math.log(3)))
+        assert 0.0 <= last["tuning_auroc"] <= 1.0
+    opened = open_start(tmp_path / "stopped" / "epoch-0001")
+    assert opened.weights and all(name.startswith("localization.backbone.") for name in opened.weights)
 
 
 def test_training_begins_with_files_and_says_what_of_them(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
