@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 from urllib.parse import quote
 
-from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError, StoreError
 from schemas.layout import BUCKET_SCHEME
 from schemas.reports.report import Anchor, Report
+
+if TYPE_CHECKING:  # the gate's child imports this module, and needs no config of a run
+    from schemas.config.run import RunConfig
 
 AnyReport = TypeVar("AnyReport", bound=Report)
 
@@ -150,7 +152,7 @@ class Workspace:
     @property
     def splits_path(self) -> Path:
         """Which patient is in which split: cannot be made again once the cohort has grown."""
-        return self.stage_dir(Stage.SPLIT.value) / "splits.parquet"
+        return self.stage_dir("split") / "splits.parquet"
 
     @staticmethod
     def scorings_path(splits_path: Path) -> Path:
@@ -226,8 +228,7 @@ class Workspace:
             ValueError: It is of another version.
         """
         content = self.report_path(stage).read_bytes()
-        former = self.former_root(stage, kind)
-        aliases = (self.root.resolve(),) if former is None else (self.root.resolve(), former)
+        aliases = tuple(filter(None, (self.root.resolve(), self.former_root(stage, kind))))
         return kind.model_validate_json(content, context=Anchor(self.root, aliases=aliases))
 
     def former_root(self, stage: str, kind: type[Report]) -> Path | None:

@@ -69,9 +69,12 @@ _FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT,
 """Signals that no decoder's crash raises: the kernel out of memory sends the first, people and batch systems the others."""
 _LIBC: Final = ctypes.CDLL(None)
 # One thread per library: a pool per core would take the address space that is meant for the file. Set before numpy is imported.
+# pydicom brings requests and tqdm in to download its samples: a child has no network, and starts quicker without them. Nor does
+# pydantic look through all that is installed for plugins.
 _BOOT: Final = """
 import os, sys, json
-os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", PYDANTIC_DISABLE_PLUGINS="__all__")
+sys.modules.update(requests=None, tqdm=None)
 sys.path[:] = json.loads(sys.argv[1])
 from tasks.adapters.interpreter import imported_at_once
 with imported_at_once():

@@ -8,13 +8,15 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from schemas.config.ingest import GateLimits
-from schemas.config.run import RunConfig
 from tasks.adapters.datasets.named_subjects import NamedSubject, read_subjects, subjects_version
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.workspace import Workspace
+
+if TYPE_CHECKING:  # the gate's child imports this module, and needs none of the other sections
+    from schemas.config.run import RunConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,13 @@ _COPIED = (
     "schemas", "gmic_model", "tasks", "flows", "deployments", "tests", "docs", "pyproject.toml", "constraints.txt", "README.md",
     "ARCHITECTURE.md",
 )  # fmt: skip
-_PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist")
+_PLUGINS_WITHOUT_USE = ("cacheprovider", "xdist", "anyio", "zarr")  # the last imports zarr for a test of a word or two
+_PYTEST = ("-m", "pytest", "-q", "-x", *(f"-pno:{name}" for name in _PLUGINS_WITHOUT_USE))
+_LEFT_OUT = ("*-pytest-*.pyc", "*.pyc.*", ".*")
+"""What is compiled already is copied with its source: a child imports a hundred modules, of which the steps change a few.
+
+Not what pytest has made of the tests, in which their old path stands, nor what another worker is just writing.
+"""
 _STEP = re.compile(
     r"(?P<new>A new file|At the end of|In) `(?P<path>[^`\n]+)`(?:, (?P<where>after|instead of) `(?P<anchor>[^`\n]+)`)?"
     r"[^`]*\n```\w*\n(?P<text>.*?)^```$",
@@ -94,11 +100,14 @@ class Copy:
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         paths = os.pathsep.join(map(str, (self.root, self.root / "tests" / "support")))
+        # Of pytest's own settings (PYTEST_ADDOPTS) none is the caller's: tests here read what the child says.
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        ours.pop("PYTHONDONTWRITEBYTECODE", None)
         # -P: nothing is imported from the current folder but by this path.
         return subprocess.run(
             [sys.executable, "-P", *arguments],
             cwd=self.root,
-            env={**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**ours, "PYTHONPATH": paths},
             capture_output=True,
             text=True,
             check=False,
@@ -122,7 +131,7 @@ def copy_of_repository(folder: Path) -> Copy:
     for name in _COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns(*_LEFT_OUT))
         else:
             shutil.copy(source, root / name)
     return Copy(root)
