@@ -35,7 +35,7 @@ class Ran:
         """
         from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while True:
             runs = self.client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[self.flow_run_id])))
             states = {run.name.rsplit("-", 1)[0]: str(run.state_name) for run in runs}

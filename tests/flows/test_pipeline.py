@@ -31,6 +31,7 @@ from flows.pipeline import pipeline
 from flows.predict import predict
 from flows.table1 import table1
 from mammo_tests.foreign_modules import ForeignFolder, foreign_folder, unsafe
+from mammo_tests.kept_bytes import kept_bytes
 from mammo_tests.training_store import with_baseline
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError, ConfigError
@@ -556,15 +557,6 @@ def _named(flow_run_name: str) -> Any:
 IDENTIFIERS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
-def _bytes_if_there(path: Path, server_home: Path) -> bytes:
-    """The running server removes files of its own at any time, such as the lease of a slot that was given back."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        assert path.is_relative_to(server_home)
-        return b""
-
-
 def _found(words: set[bytes], text: bytes) -> list[bytes]:
     """Those that are in the text. Most begin alike: where no such beginning is, the whole words need not be looked for."""
     begun = {beginning for beginning in {word[:5] for word in words} if beginning in text}
@@ -582,11 +574,10 @@ def test_no_identifier_comes_out_anywhere(
         canaries |= {str(header[word].value).encode() for word in IDENTIFIERS}
     assert len(canaries) == 2 + 8 + 8 + 32 + 32
     killed_output = resumed[3].encode()
-    server_home = Path(os.environ["PREFECT_HOME"])
-    places = [config.workspace_dir, resumed[1].workspace_dir, server_home]
-    files = [path for place in places for path in place.rglob("*") if path.is_file() and path.name != "pseudonym.key"]
-    assert any(path.name == "prefect.db" for path in files) and any(path.name == "server.log" for path in files)
-    content = [(str(path), _bytes_if_there(path, server_home)) for path in files] + [("output", killed_output)]
+    places = [config.workspace_dir, resumed[1].workspace_dir]
+    files = kept_bytes(*places, server_home=Path(os.environ["PREFECT_HOME"]))
+    assert {"prefect.db", "server.log"} <= {path.name for path in files}
+    content = [(str(path), text) for path, text in files.items() if path.name != "pseudonym.key"] + [("output", killed_output)]
     content += [(str(path), pd.read_parquet(path).to_csv().encode()) for path in files if path.suffix == ".parquet"]
     leaks = [(where, canary) for where, text in content for canary in _found(canaries, text) + _found(canaries, where.encode())]
     assert not leaks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mammo_tests.kept_bytes import kept_bytes
 from schemas.config.run import RunConfig
 from tasks.adapters.inbox import source_folder
 
@@ -81,23 +83,26 @@ def test_no_name_of_a_path_is_kept_or_said(
     said = [text for answer in (done, listed, again) for text in (answer.stdout, answer.stderr)]
     database = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
     assert _logged("2 folders or files could not be looked at"), "the logs have not arrived: nothing is proven"
-    kept = [file for where in (database.parent, tmp_path / "workspace") for file in where.rglob("*") if file.is_file()]
+    kept = kept_bytes(tmp_path / "workspace", server_home=database.parent)
     assert database in kept and len(kept) > 10
-    assert [file for file in kept if b"NONESUCH" in file.read_bytes()] == []
+    assert [file for file, content in kept.items() if b"NONESUCH" in content] == []
     assert not any("NONESUCH" in text for text in said)
 
 
 def _logged(message: str) -> bool:
     """True when the server has this message; it gets logs some time after they were written.
 
-    The newest are asked for: the server of all tests may hold thousands.
+    The newest warnings are asked for: the server of all tests holds thousands of messages, and gets more meanwhile.
     """
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import LogFilter, LogFilterLevel
     from prefect.client.schemas.sorting import LogSort
 
+    warnings = LogFilter(level=LogFilterLevel(ge_=logging.WARNING))
     with get_client(sync_client=True) as client:
         for _ in range(300):
-            if any(message in log.message for log in client.read_logs(limit=200, sort=LogSort.TIMESTAMP_DESC)):
+            found = client.read_logs(log_filter=warnings, limit=200, sort=LogSort.TIMESTAMP_DESC)
+            if any(message in log.message for log in found):
                 return True
             time.sleep(0.2)
     return False

@@ -23,6 +23,7 @@ from prefect.settings import PREFECT_HOME
 from flows.return_results import return_results as returned_by_flow
 from gmic_model.model import GMIC
 from mammo_tests.between import Fault, between
+from mammo_tests.kept_bytes import kept_bytes
 from mammo_tests.other_systems import Orthanc, free_port, orthanc
 from schemas.config.network import GMICConfig
 from schemas.config.pacs import ResultKind
@@ -182,8 +183,7 @@ def test_nothing_that_identifies_stays(
     planted |= {str(head[name].value) for head in heads for name in ("StudyInstanceUID", "SeriesInstanceUID")}
     told = [record.getMessage() + str(record.args) for record in caplog.records]
     told += [report.model_dump_json(), *capfd.readouterr()]
-    homes = [config.workspace_dir, Path(str(PREFECT_HOME.value()))]
-    contents = {path: path.read_bytes() for home in homes for path in home.rglob("*") if path.is_file()}
+    contents = kept_bytes(config.workspace_dir, server_home=Path(str(PREFECT_HOME.value())))
     assert any(path.name == "prefect.db" for path in contents)
     for word in planted:
         assert not [text for text in told if word in text]

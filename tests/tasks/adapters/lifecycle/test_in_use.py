@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.client.schemas.sorting import ArtifactSort
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.utilities.callables import parameter_schema
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner, Result
@@ -293,10 +292,13 @@ def test_the_form_promotes_rolls_back_and_says_why_not(site: Site, prefect_api: 
     refused = promote(strict, why="newer", by="Ada", model=two, only_ask=False, return_state=True)
     assert refused.is_failed() and "not worse than the one in use: AUROC" in str(refused.message)
     with get_client(sync_client=True) as client:
-        tables = client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["promotion"])), sort=ArtifactSort.CREATED_DESC, limit=1
+        (table,) = client.read_artifacts(
+            artifact_filter=ArtifactFilter(
+                key=ArtifactFilterKey(any_=["promotion"]),
+                flow_run_id=ArtifactFilterFlowRunId(any_=[refused.state_details.flow_run_id]),
+            )
         )
-    assert "NOT MET" in str(tables[0].data) and two in str(tables[0].description)
+    assert "NOT MET" in str(table.data) and two in str(table.description)
     promote_model.fn(config, two, why="better", by="Ada", only_ask=False)
     assert roll_back.fn(config, why="recall fell", by="Bob").sha256 == site.digests[0]
     fields = parameter_schema(promote)
