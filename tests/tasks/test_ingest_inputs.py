@@ -104,7 +104,7 @@ def test_labels_and_boxes_are_read_before_anything_is_decoded(
     with pytest.raises(LabelError, match=r"line 2|columns"):
         ingest_here(with_inputs(config, **{name: path}))
     with Ledger(Workspace(config.workspace_dir).store_dir / "ledger.sqlite") as ledger:
-        assert ledger.count_files() == 0
+        assert (ledger.row_count(), ledger.quarantined(), ledger.unwritten_rows()) == (0, [], {})
 
 
 def test_masks_that_cannot_be_used_or_are_of_no_image_are_counted(

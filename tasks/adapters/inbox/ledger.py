@@ -206,10 +206,6 @@ class Ledger(SqliteFile):
         )
         return [(str(codes), str(reason), str(moment)) for codes, reason, moment in found]
 
-    def count_files(self) -> int:
-        """Files ever registered."""
-        return int(self._query("SELECT count(*) FROM files")[0][0])
-
     # ----------------------------------------------------------------------------------------------------------- rows
 
     def plan_rows(self, rows_per_shard: int, *, planned_utc: str) -> None:
