@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
-from benchmarks.network.two_sites import PlainSubmit
+from benchmarks.network.phantom_sites import PlainSubmit
 from flows.ingest import ingest_steps
 from mammo_tests.object_store import BUCKET, ENVIRONMENT, s3_server
 from schemas.config.ingest import PhantomConfig
