@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -11,9 +11,8 @@ from unittest.mock import patch
 
 import cv2
 import numpy as np
-from prefect import Task
 
-from flows.ingest import ingest_steps
+from benchmarks.ingest.serial_ingest import ingest_serially
 from gmic_model.phantom.drawing import PIXEL_SPACING_MM, DrawnView, draw_view
 from schemas.config.run import RunConfig
 from schemas.reports.data import SplitReport
@@ -65,22 +64,9 @@ def phantom_site(asked: argparse.Namespace, name: str) -> Site:
     assert config.phantom is not None
     with _other_machine() if name == "b" else patch.object(phantom_cohort, "draw_view", draw_view):
         phantom_cohort.write_cohort(config.phantom)
-    splits: SplitReport = split_patients.body(config, ingest_steps(config, submit=PlainSubmit()))
+    splits: SplitReport = split_patients.body(config, ingest_serially(config)[0])
     kept.write_text(splits.model_dump_json())
     return config, splits
-
-
-class PlainSubmit:
-    """The steps of ingest as plain functions, one after the other: without a Prefect server."""
-
-    def one(self, step: Task[..., Any], config: RunConfig, *records: Any) -> Any:
-        """What the step returns."""
-        return step.fn(config, *records)
-
-    def each(self, step: Task[..., int], config: RunConfig, scheduler: str, batches: Iterable[Any]) -> None:
-        """Batch after batch."""
-        for batch in batches:
-            step.fn(config, scheduler, batch)
 
 
 @contextmanager

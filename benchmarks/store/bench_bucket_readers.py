@@ -24,10 +24,10 @@ from obstore.store import S3Store
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, ObjectStore
 
-from benchmarks.network.phantom_sites import PlainSubmit
 from benchmarks.store.bench_objects import run_config
 from flows.ingest import ingest_steps
 from mammo_tests.object_store import BUCKET, ENVIRONMENT, s3_server, wire_to
+from mammo_tests.plain_tasks import PlainSubmit
 from schemas.config.ingest import PhantomConfig
 from schemas.layout import PIXELS
 from tasks.adapters.buckets.bucket import opened as opened_buckets

@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
-from benchmarks.network.phantom_sites import PlainSubmit
 from flows.ingest import ingest_steps
 from mammo_tests.object_store import BUCKET, ENVIRONMENT, s3_server
+from mammo_tests.plain_tasks import PlainSubmit
 from schemas.config.ingest import PhantomConfig
 from schemas.config.run import RunConfig
 from schemas.config.training import StoreReader
