@@ -25,6 +25,8 @@ from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON, imp
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+    from mammo_tests.postgresql import PostgresqlServer
+
 # Prefect and torch read their environment when a test module first imports them: the same settings as under the command line.
 # And one thread a process: several workers share the processors, and two threads of each would wait for one another.
 for _name, _value in (PREFECT_DEFAULTS | THREADS_SLEEP_SOON | {"OMP_NUM_THREADS": "1"}).items():
@@ -239,6 +241,16 @@ def s3_endpoint() -> Iterator[str]:
 
     with s3_server() as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A running PostgreSQL server, started on first use; each test has a schema of its own in it."""
+    from mammo_tests.postgresql import postgresql_server  # late: as above
+
+    pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
+    with postgresql_server() as server:
+        yield server
 
 
 @pytest.fixture

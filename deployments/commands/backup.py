@@ -27,7 +27,7 @@ from schemas.config.run import Stage
 from schemas.errors import ConfigError, StoreError
 from schemas.reports.report import Report
 from schemas.reports.training import PretrainReport, SearchReport, TrainReport
-from tasks.adapters.inbox.ledger import copy_database
+from tasks.adapters.databases.sqlite_file import copy_database
 from tasks.adapters.lock import held_lock
 from tasks.adapters.store.store_settings import bucket_url
 from tasks.adapters.workspace import UNFINISHED, StoreFolder, Workspace, replaced, whole_path

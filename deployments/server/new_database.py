@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from schemas.errors import StoreError
-from tasks.adapters.inbox.ledger import copy_database
+from tasks.adapters.databases.sqlite_file import copy_database
 from tasks.adapters.workspace import SERVER_DATABASE, aside_of
 
 _CHOSEN_BY_USER = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")

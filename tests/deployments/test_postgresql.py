@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -21,6 +18,8 @@ from typing import Any
 import pytest
 
 from deployments.server.prefect_server import PREFECT_DEFAULTS
+from mammo_tests.other_systems import free_port
+from mammo_tests.postgresql import PostgresqlServer, postgresql_server
 from mammo_tests.shared_study import workers_share
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
@@ -58,21 +57,21 @@ if __name__ == "__main__":
 '''
 
 
-def test_a_killed_server_loses_no_work_and_no_flow_run(tmp_path: Path, database: int, until: Callable[..., bool]) -> None:
+def test_a_killed_server_loses_no_work_and_no_flow_run(tmp_path: Path, database: PostgresqlServer, until: Callable[..., bool]) -> None:
     """Every task is executed once, and both flow runs complete at their first try, with their result.
 
     How many of the task runs the database then knows is another matter: their states are events.
     """
     with ExitStack() as running:
         redis = running.enter_context(_redis())
-        port = _free_port()
+        port = free_port()
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
             **PREFECT_DEFAULTS,
             "PREFECT_HOME": str(tmp_path / "home"),
             "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(tmp_path / "results"),
             "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://prefect@127.0.0.1:{database}/prefect",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://prefect@127.0.0.1:{database.port}/prefect",
             "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "prefect_redis.messaging",
             "PREFECT_SERVER_EVENTS_MESSAGING_CACHE": "prefect_redis.messaging",
             "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
@@ -102,16 +101,16 @@ def test_a_killed_server_loses_no_work_and_no_flow_run(tmp_path: Path, database:
         assert sum(_executions(folder).total() for folder in folders) < 2 * TASKS, "killed too late to prove anything"
         running.enter_context(_python(environment, *server))
         ended = "SELECT count(*) FROM flow_run WHERE state_type = 'COMPLETED' AND run_count = 1"
-        assert until(lambda: _ask(database, ended) == "2", 240), _ask(database, "SELECT name, state_name FROM flow_run")
+        assert until(lambda: database.ask(ended) == "2", 240), database.ask("SELECT name, state_name FROM flow_run")
         assert [_executions(folder) for folder in folders] == [Counter({str(n): 1 for n in range(TASKS)})] * 2
         results = [path.read_text() for path in (tmp_path / "results").iterdir()]
         assert len(results) == 2 and all(str(sum(range(TASKS))) in result for result in results)
 
 
-def test_workers_share_a_search_in_postgresql(tmp_path: Path, database: int) -> None:
+def test_workers_share_a_search_in_postgresql(tmp_path: Path, database: PostgresqlServer) -> None:
     """The study of a search, by URL: one worker is killed in a trial, the others run the rest and that one too."""
     pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
-    workers_share(tmp_path, f"postgresql+psycopg://prefect@127.0.0.1:{database}/prefect")
+    workers_share(tmp_path, f"postgresql+psycopg://prefect@127.0.0.1:{database.port}/prefect")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -123,26 +122,10 @@ def _executions(folder: Path) -> Counter[str]:
 
 
 @pytest.fixture
-def database(until: Callable[..., bool]) -> Iterator[int]:
-    """The port of a PostgreSQL cluster of its own on loopback."""
-    initdb, postgres = _program("initdb"), _program("postgres")
-    if initdb is None or postgres is None:
-        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
-    user = _unprivileged()
-    folder = Path(tempfile.mkdtemp(prefix="mammo-pg-"))
-    try:
-        if user is not None:
-            shutil.chown(folder, user)
-        trust = ["--auth=trust", "--username=prefect", "--no-sync", "--encoding=UTF8", "--locale=C"]
-        subprocess.run([initdb, "-D", str(folder / "data"), *trust], check=True, capture_output=True, cwd="/", user=user)
-        port = _free_port()
-        command = [postgres, "-D", str(folder / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"]
-        with _process(command, cwd="/", user=user, stop=signal.SIGINT):
-            assert until(lambda: _ask(port, "SELECT 1", "postgres") == "1", 60)
-            _ask(port, "CREATE DATABASE prefect", "postgres")
-            yield port
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def database() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL server of its own on loopback."""
+    with postgresql_server() as server:
+        yield server
 
 
 @contextmanager
@@ -151,7 +134,7 @@ def _redis() -> Iterator[int]:
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("Redis is not installed (apt-get install redis-server)")
-    port = _free_port()
+    port = free_port()
     command = [
         program,
         "--port",
@@ -186,32 +169,6 @@ def _process(command: list[str], *, stop: signal.Signals = signal.SIGTERM, **opt
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _program(name: str) -> str | None:
-    """A PostgreSQL program; Debian keeps them off the path."""
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return shutil.which(name) or (str(found[-1]) if found else None)
-
-
-def _unprivileged() -> str | None:
-    """PostgreSQL refuses to run as root."""
-    if os.geteuid() != 0:
-        return None
-    return "postgres" if "postgres" in {user.pw_name for user in pwd.getpwall()} else "nobody"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _ask(port: int, sql: str, database: str = "prefect") -> str:
-    psql = _program("psql")
-    assert psql is not None
-    command = [psql, "-h", "127.0.0.1", "-p", str(port), "-U", "prefect", "-d", database, "-Atc", sql]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _answers(port: int) -> bool:

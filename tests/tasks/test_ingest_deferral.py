@@ -179,8 +179,8 @@ def test_what_a_person_took_away_may_go(config: RunConfig, two_exams: Path, inge
     with Ledger(open_store(Workspace(config.workspace_dir).store_dir).ledger_path) as ledger:
         lines = ledger.manifest_lines()[:4]
         for line in lines:
-            ledger._connection.execute("UPDATE files SET state = 'discarded' WHERE file_id = ?", (line.file_id,))
-            ledger._connection.execute("DELETE FROM images WHERE file_id = ?", (line.file_id,))
+            ledger._database.query("UPDATE files SET state = 'discarded' WHERE file_id = ?", (line.file_id,))
+            ledger._database.query("DELETE FROM images WHERE file_id = ?", (line.file_id,))
     assert ingest_here(config).images_published == 4
 
 

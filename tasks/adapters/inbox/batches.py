@@ -270,7 +270,8 @@ def tell_of_masks(config: RunConfig, faults: Iterable[Mapping[str, int] | Failed
 
 def header_jobs(config: RunConfig, ledger: Ledger, batch: FileBatch) -> list[HeaderJob]:
     """With the digests of files that may have come before: they keep their row if their bytes are the same."""
-    known = {file.file_id for file in batch.files if batch.is_comparison or ledger.has_digest(file.file_id)}
+    file_ids = {file.file_id for file in batch.files}
+    known = file_ids if batch.is_comparison else ledger.digested(file_ids)
     groups = {
         True: [file for file in batch.files if file.file_id in known],
         False: [file for file in batch.files if file.file_id not in known],
@@ -360,7 +361,7 @@ def _why_it_passes(ledger: Ledger, file: QuarantinedFile, fingerprint: str) -> s
     """What says that a refusal is not for good; "" = nothing. A share that goes away can show a file without its content."""
     if file.reason_codes == ("F07",):
         return CHANGED
-    return _EMPTIED if fingerprint.startswith("0-") and ledger.has_digest(file.file_id) else ""
+    return _EMPTIED if fingerprint.startswith("0-") and ledger.digested([file.file_id]) else ""
 
 
 _EMPTIED = "empty, and held an image"

@@ -1,7 +1,7 @@
 """The ledger: which file was seen, what became of it, and which store row it owns. The truth for resuming.
 
-SQLite in WAL mode with full sync: a row that was reported written survives a power cut. One process writes (it holds the
-store's lock); workers hand their results to it. Nothing here identifies a patient: files are named by keyed digest.
+In SQLite in WAL mode with full sync, or in PostgreSQL: a row that was reported written survives a power cut. One process writes
+(it holds the store's lock); workers hand their results to it. Nothing here identifies a patient: files are named by keyed digest.
 
 A file that the gate accepts claims an image, and each claim has a store row of its own; which of several claims to one image is
 published is for ``publishable`` to say. A row is given out once. A claim whose file was changed or refused loses its row, and
@@ -11,35 +11,63 @@ no later claim gets it: the manifest in force may still name it.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 from schemas.errors import StoreError
 from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.refusal import Refusal
-from tasks.adapters.inbox.ledger_tables import TABLES, as_spelled_before, give_up_claim, is_settled, state_of
+from tasks.adapters.databases.database import Database
+from tasks.adapters.databases.sqlite_file import SqliteFile
+from tasks.adapters.inbox.ledger_tables import (
+    TABLES,
+    add_unread,
+    give_up_claim,
+    is_settled,
+    spelled_before,
+    state_of,
+)
 from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, LinePart, each_parsed, parsed_lines
-from tasks.adapters.sqlite_file import SqliteFile
+
+T = TypeVar("T")
 
 
-class Ledger(SqliteFile):
-    """One connection; use as a context manager.
-
-    Raises:
-        StoreError: The file is no ledger, is damaged, or cannot be written (the disk is full). Also raised by every method.
-    """
-
+class _LedgerFile(SqliteFile):
     NAME = "ledger"
     TABLES = TABLES
 
+
+class Ledger:
+    """One connection; use as a context manager.
+
+    Args:
+        path: SQLite's file, which is made where it is not there; or a ``.json`` that names a schema of PostgreSQL.
+        may_make: Makes such a schema where it is not there.
+
+    Raises:
+        StoreError: The file is no ledger, is damaged, or cannot be written (the disk is full). Also raised by every method.
+        PeerUnavailable: The database cannot be asked now; likewise.
+        PeerRefused: The database does not let us in; likewise.
+        StoreBusy: Another machine writes there now; by every method that changes something.
+    """
+
+    def __init__(self, path: Path, *, may_make: bool = True) -> None:
+        self._database = ledger_database(path, may_make=may_make)
+        self._query, self._transaction = self._database.query, self._database.transaction
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._database.close()
+
     def is_sound(self) -> bool:
-        """SQLite's integrity check: every page, index and row count."""
-        return self._query("PRAGMA integrity_check") == [("ok",)]
+        """True if the database finds all that is there undamaged."""
+        return self._database.is_sound()
 
     # ---------------------------------------------------------------------------------------------------------- files
 
@@ -50,8 +78,8 @@ class Ledger(SqliteFile):
             files: Pairs of file_id and fingerprint.
             refuses_under: What a refusal depends on besides the file; those under anything else are not settled.
         """
-        found, remaining = set(), iter(files)
-        while some := dict(islice(remaining, _FILES_PER_QUERY)):
+        found = set()
+        for some in map(dict, _in_parts(files)):
             rows = self._query(
                 f"""SELECT file_id, fingerprint, state, manifest IS NOT NULL FROM files LEFT JOIN images USING (file_id)
                     WHERE file_id IN ({",".join("?" * len(some))})""",  # noqa: S608  # question marks only
@@ -74,29 +102,16 @@ class Ledger(SqliteFile):
         Files without a digest claim their image until they are compared (``undigested_rivals``) or written.
         """
         with self._transaction() as cursor:
-            for file, record in files:
-                cursor.execute("DELETE FROM deferred WHERE file_id = ?", (file.file_id,))
-                give_up_claim(cursor, file.file_id, unless=(file, record))
-                state = state_of(cursor, (file, record))
-                cursor.execute(
-                    """INSERT INTO files (file_id, fingerprint, state, image_id, source_sha256, attempts)
-                       VALUES (?, ?, ?, ?, ?, 1)
-                       ON CONFLICT (file_id) DO UPDATE SET fingerprint = excluded.fingerprint, state = excluded.state,
-                       image_id = excluded.image_id, source_sha256 = excluded.source_sha256, attempts = attempts + 1,
-                       reason_codes = '', message = ''""",
-                    (file.file_id, file.fingerprint, state, record.image_id, record.source_sha256),
-                )
-                if state == "accepted":
-                    cursor.execute(
-                        "INSERT OR IGNORE INTO images (file_id, image_id, exam_id) VALUES (?, ?, ?)",
-                        (file.file_id, record.image_id, record.exam_id),
-                    )
-                else:
-                    cursor.execute("DELETE FROM images WHERE file_id = ?", (file.file_id,))
+            for some in _in_parts(files):
+                add_unread(cursor, some)
 
-    def has_digest(self, file_id: str) -> bool:
-        """True if this file's bytes were read before, whatever became of it."""
-        return bool(self._query("SELECT 1 FROM files WHERE file_id = ? AND source_sha256 != ''", (file_id,)))
+    def digested(self, file_ids: Iterable[str]) -> set[str]:
+        """Those of the files whose bytes were read before, whatever became of them."""
+        found = set()
+        for some in _in_parts(file_ids):
+            sql = f"SELECT file_id FROM files WHERE source_sha256 != '' AND file_id IN ({_places(some)})"  # noqa: S608
+            found.update(file_id for (file_id,) in self._query(sql, some))
+        return found
 
     def undigested_rivals(self) -> frozenset[str]:
         """Accepted files without a digest whose image another file claims, repeats or was discarded with."""
@@ -116,7 +131,7 @@ class Ledger(SqliteFile):
                     """INSERT INTO files (file_id, fingerprint, state, source_sha256, attempts, reason_codes, message)
                        VALUES (?, ?, 'quarantined', '', 1, ?, ?)
                        ON CONFLICT (file_id) DO UPDATE SET fingerprint = excluded.fingerprint, state = excluded.state,
-                       image_id = NULL, source_sha256 = excluded.source_sha256, attempts = attempts + 1,
+                       image_id = NULL, source_sha256 = excluded.source_sha256, attempts = files.attempts + 1,
                        reason_codes = excluded.reason_codes, message = excluded.message""",
                     (file.file_id, fingerprint, " ".join(file.reason_codes), file.refusal.parts),
                 )
@@ -130,7 +145,11 @@ class Ledger(SqliteFile):
         """Registers files that could not be read at the moment. What is known of them stays: claims, rows, refusals."""
         with self._transaction() as cursor:
             rows = [(file.file_id, file.reason) for file in files]
-            cursor.executemany("INSERT OR REPLACE INTO deferred (file_id, reason) VALUES (?, ?)", rows)
+            cursor.executemany(
+                """INSERT INTO deferred (file_id, reason) VALUES (?, ?)
+                   ON CONFLICT (file_id) DO UPDATE SET reason = excluded.reason""",
+                rows,
+            )
 
     def deferred(self) -> list[DeferredFile]:
         """The files that the last run could not read, by id."""
@@ -220,20 +239,21 @@ class Ledger(SqliteFile):
             ).fetchall()
             row = -(-self.row_count() // rows_per_shard) * rows_per_shard
             (batch,) = cursor.execute("SELECT 1 + count(*) FROM given_out").fetchone()
+            planned: list[tuple[int, int, str]] = []
             for _, exam in groupby(unplanned, key=itemgetter(0)):
                 file_ids = [file_id for _, file_id in exam]
                 room = rows_per_shard - row % rows_per_shard
                 if room < len(file_ids) <= rows_per_shard:
                     row += room
-                for file_id in file_ids:
-                    cursor.execute("UPDATE images SET row = ?, batch = ? WHERE file_id = ?", (row, batch, file_id))
-                    row += 1
-            if unplanned:
+                planned += [(row + index, batch, file_id) for index, file_id in enumerate(file_ids)]
+                row += len(file_ids)
+            if planned:
+                cursor.executemany("UPDATE images SET row = ?, batch = ? WHERE file_id = ?", planned)
                 cursor.execute("INSERT INTO given_out (batch, rows, planned_utc) VALUES (?, ?, ?)", (batch, row, planned_utc))
 
     def row_count(self) -> int:
         """Rows ever given out, holes included."""
-        found = self._query("SELECT max(rows) FROM (SELECT rows FROM given_out UNION ALL SELECT row + 1 FROM images)")
+        found = self._query("SELECT max(rows) FROM (SELECT rows FROM given_out UNION ALL SELECT row + 1 FROM images) AS given")
         return int(found[0][0] or 0)
 
     def unwritten_rows(self) -> dict[str, tuple[int, str]]:
@@ -248,35 +268,29 @@ class Ledger(SqliteFile):
             StoreError: One of the files was never accepted; nothing is recorded.
         """
         written = {line.file_id: line for line in lines}
+        if not written:
+            return
+        file_ids = list(written)
         with self._transaction() as cursor:
+            kept = spelled_before(cursor, {file_id: line.stored for file_id, line in written.items()})
             cursor.executemany(
                 "UPDATE images SET manifest = ?, pixel_sha256 = ?, mask_fingerprint = ? WHERE file_id = ?",
                 [
-                    (
-                        json.dumps(as_spelled_before(cursor, line.file_id, line.stored)),
-                        line.stored.get("pixel_sha256"),
-                        line.mask_fingerprint,
-                        line.file_id,
-                    )
-                    for line in written.values()
+                    (json.dumps(kept[file_id]), line.stored.get("pixel_sha256"), line.mask_fingerprint, file_id)
+                    for file_id, line in written.items()
                 ],
             )
             recorded = cursor.rowcount
             for table in ("deferred", "superseded"):
-                cursor.executemany(f"DELETE FROM {table} WHERE file_id = ?", [(file_id,) for file_id in written])  # noqa: S608
-            cursor.executemany(
-                "UPDATE files SET source_sha256 = ? WHERE file_id = ? AND source_sha256 = ''",
-                [
-                    (line.stored["source_sha256"], file_id)
-                    for file_id, line in written.items()
-                    if "source_sha256" in line.stored
-                ],
-            )
+                cursor.execute(f"DELETE FROM {table} WHERE file_id IN ({_places(file_ids)})", file_ids)  # noqa: S608
+            digests = [(str(line.stored["source_sha256"]), name) for name, line in written.items() if "source_sha256" in line.stored]
+            if digests:
+                cursor.executemany("UPDATE files SET source_sha256 = ? WHERE file_id = ? AND source_sha256 = ''", digests)
             discarded = cursor.execute(
                 f"""SELECT file_id FROM files WHERE state = 'accepted' AND source_sha256 != '' AND source_sha256 IN
                     (SELECT source_sha256 FROM files WHERE state = 'discarded')
-                    AND file_id IN ({",".join("?" * len(written))})""",  # noqa: S608  # question marks only
-                list(written),
+                    AND file_id IN ({_places(file_ids)})""",  # noqa: S608  # question marks only
+                file_ids,
             ).fetchall()
             for (file_id,) in discarded:  # its digest was not known before: the content of a discarded file, come again
                 cursor.execute("DELETE FROM images WHERE file_id = ?", (file_id,))
@@ -297,20 +311,21 @@ class Ledger(SqliteFile):
     def rewrite(self, file_ids: Iterable[str]) -> None:
         """Calls written claims unwritten: what is stored of them is damaged. The next run reads their files again."""
         with self._transaction() as cursor:
-            for file_id in file_ids:
-                cursor.execute("DELETE FROM superseded WHERE file_id = ?", (file_id,))
-                cursor.execute("UPDATE images SET manifest = NULL WHERE file_id = ?", (file_id,))
+            for some in _in_parts(file_ids):
+                cursor.execute(f"DELETE FROM superseded WHERE file_id IN ({_places(some)})", some)  # noqa: S608
+                cursor.execute(f"UPDATE images SET manifest = NULL WHERE file_id IN ({_places(some)})", some)  # noqa: S608
 
     def renew(self, file_ids: Iterable[str]) -> None:
         """Lets the next run write these claims anew, into the same rows; until then what is stored of them is published."""
         with self._transaction() as cursor:
-            for file_id in file_ids:
+            for some in _in_parts(file_ids):
                 cursor.execute(
-                    """INSERT OR REPLACE INTO superseded (file_id, manifest)
-                       SELECT file_id, manifest FROM images WHERE file_id = ? AND manifest IS NOT NULL""",
-                    (file_id,),
+                    f"""INSERT INTO superseded (file_id, manifest)
+                        SELECT file_id, manifest FROM images WHERE file_id IN ({_places(some)}) AND manifest IS NOT NULL
+                        ON CONFLICT (file_id) DO UPDATE SET manifest = excluded.manifest""",  # noqa: S608
+                    some,
                 )
-                cursor.execute("UPDATE images SET manifest = NULL WHERE file_id = ?", (file_id,))
+                cursor.execute(f"UPDATE images SET manifest = NULL WHERE file_id IN ({_places(some)})", some)  # noqa: S608
 
     def manifest_lines(self) -> list[LedgerLine]:
         """Every written claim, by row."""
@@ -322,32 +337,34 @@ class Ledger(SqliteFile):
 
     def line_parts(self) -> Iterator[LinePart]:
         """Every written claim as it is kept, by row, some at a time."""
-        with self._translated():
-            cursor = self._connection.execute(
-                """SELECT file_id, batch, day, CASE WHEN instr(line, pixel_sha256) THEN '' ELSE pixel_sha256 END, line FROM
-                   (SELECT file_id, images.batch, substr(planned_utc, 1, 10) AS day, pixel_sha256, row,
-                           coalesce(images.manifest, superseded.manifest) AS line
-                    FROM images LEFT JOIN superseded USING (file_id) LEFT JOIN given_out USING (batch))
-                   WHERE line IS NOT NULL ORDER BY row"""
-            )
-            yield from iter(lambda: cursor.fetchmany(LINES_PER_PART), [])
+        return self._database.parts(
+            """SELECT file_id, batch, day, CASE WHEN instr(line, pixel_sha256) > 0 THEN '' ELSE pixel_sha256 END, line FROM
+               (SELECT file_id, images.batch, substr(planned_utc, 1, 10) AS day, pixel_sha256, row,
+                       coalesce(images.manifest, superseded.manifest) AS line
+                FROM images LEFT JOIN superseded USING (file_id) LEFT JOIN given_out USING (batch)) AS written
+               WHERE line IS NOT NULL ORDER BY row""",
+            LINES_PER_PART,
+        )
 
 
 LINES_PER_PART: Final = 1000
 _FILES_PER_QUERY: Final = 500
 
 
-def copy_database(source: Path, target: Path) -> None:
-    """Copies an SQLite database as it is at one moment, while others write it.
+def ledger_database(path: Path, *, may_make: bool = True) -> Database:
+    """The database that a ledger is in: SQLite's file, or the schema that a file names. See ``Ledger``."""
+    if path.suffix != ".json":
+        return _LedgerFile(path)
+    from tasks.adapters.databases.postgresql import PostgresqlSchema  # late: the driver is an extra
 
-    Raises:
-        StoreError: It cannot be read, or is damaged.
-    """
-    try:
-        with closing(sqlite3.connect(source, timeout=60)) as reading, closing(sqlite3.connect(target)) as writing:
-            reading.backup(writing)
-            verdict = writing.execute("PRAGMA integrity_check").fetchone()[0]
-    except sqlite3.Error as trouble:
-        raise StoreError(f"{source} cannot be copied", got=f"{type(trouble).__name__}: {trouble}") from trouble
-    if verdict != "ok":
-        raise StoreError(f"{source} is damaged", expected="SQLite's integrity check to pass", remedy="take an older backup")
+    return PostgresqlSchema(path, name=_LedgerFile.NAME, tables=TABLES, may_make=may_make)
+
+
+def _in_parts(items: Iterable[T]) -> Iterator[list[T]]:
+    taken = iter(items)
+    while some := list(islice(taken, _FILES_PER_QUERY)):
+        yield some
+
+
+def _places(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))

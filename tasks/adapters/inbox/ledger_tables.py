@@ -6,18 +6,11 @@ A table that is added here is made in old ledgers when they are opened; a column
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
+from tasks.adapters.databases.database import Cursor
 from tasks.adapters.inbox.lines import AcceptedFile
-
-
-class Cursor(Protocol):
-    """Of the ledger's database, inside a transaction: ``ledger`` alone knows which library it is."""
-
-    def execute(self, sql: str, values: Sequence[object] = (), /) -> Any:
-        """Executes one statement."""
-
 
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS files (
@@ -115,18 +108,72 @@ def state_of(cursor: Cursor, accepted: AcceptedFile) -> str:
     return "duplicate" if "accepted" in states else "accepted"
 
 
-def as_spelled_before(cursor: Cursor, file_id: str, line: Mapping[str, object]) -> Mapping[str, object]:
-    """The line to keep of a claim that is written again: digests of what has not changed stay as its earlier line has them.
+def add_unread(cursor: Cursor, files: Sequence[AcceptedFile]) -> None:
+    """Enters accepted headers (``Ledger.add_accepted``); those of new files, whose bytes nobody has read, all at once."""
+    known = _known(cursor, [file.file_id for file, _ in files])
+    claims = [one for one in files if one[0].file_id not in known and not one[1].source_sha256]
+    new = {file.file_id for file, _ in claims}
+    for file, record in files:
+        if file.file_id in new:
+            continue
+        cursor.execute("DELETE FROM deferred WHERE file_id = ?", (file.file_id,))
+        give_up_claim(cursor, file.file_id, unless=(file, record))
+        state = state_of(cursor, (file, record))
+        _enter_files(cursor, [(file, record)], state)  # at once: the next may be its copy
+        if state == "accepted":
+            _enter_claims(cursor, [(file, record)])
+        else:
+            cursor.execute("DELETE FROM images WHERE file_id = ?", (file.file_id,))
+    _enter_files(cursor, claims, "accepted")
+    _enter_claims(cursor, claims)
+
+
+def _known(cursor: Cursor, file_ids: Collection[str]) -> set[str]:
+    """Those of the files of which something is entered."""
+    places = ",".join("?" * len(file_ids))
+    query = " UNION ".join(f"SELECT file_id FROM {table} WHERE file_id IN ({places})" for table in _OF_FILES)  # noqa: S608
+    return {file_id for (file_id,) in cursor.execute(query, [*file_ids] * len(_OF_FILES)).fetchall()}
+
+
+_OF_FILES: Final = ("files", "images", "deferred", "superseded")
+
+
+def _enter_files(cursor: Cursor, files: Sequence[AcceptedFile], state: str) -> None:
+    if files:
+        cursor.executemany(
+            """INSERT INTO files (file_id, fingerprint, state, image_id, source_sha256, attempts)
+               VALUES (?, ?, ?, ?, ?, 1)
+               ON CONFLICT (file_id) DO UPDATE SET fingerprint = excluded.fingerprint, state = excluded.state,
+               image_id = excluded.image_id, source_sha256 = excluded.source_sha256, attempts = files.attempts + 1,
+               reason_codes = '', message = ''""",
+            [(file.file_id, file.fingerprint, state, record.image_id, record.source_sha256) for file, record in files],
+        )
+
+
+def _enter_claims(cursor: Cursor, files: Sequence[AcceptedFile]) -> None:
+    if files:
+        cursor.executemany(
+            "INSERT INTO images (file_id, image_id, exam_id) VALUES (?, ?, ?) ON CONFLICT (file_id) DO NOTHING",
+            [(file.file_id, record.image_id, record.exam_id) for file, record in files],
+        )
+
+
+def spelled_before(cursor: Cursor, lines: Mapping[str, Mapping[str, object]]) -> dict[str, Mapping[str, object]]:
+    """The lines to keep of claims that are written, by file: digests of what has not changed stay as an earlier line has them.
 
     An older release took them without the key. In another spelling the same images would be another data version.
     """
-    query = """SELECT source_sha256, pixel_sha256, coalesce(images.manifest, superseded.manifest, damaged.manifest) AS line
-               FROM images JOIN files USING (file_id) LEFT JOIN superseded USING (file_id) LEFT JOIN damaged USING (file_id)
-               WHERE file_id = ? AND line IS NOT NULL"""
-    kept = dict(line)
-    for source_sha256, pixel_sha256, earlier in cursor.execute(query, (file_id,)).fetchall():
+    earlier_line = "coalesce(images.manifest, superseded.manifest, damaged.manifest)"
+    query = f"""SELECT file_id, source_sha256, pixel_sha256, {earlier_line}
+                FROM images JOIN files USING (file_id) LEFT JOIN superseded USING (file_id) LEFT JOIN damaged USING (file_id)
+                WHERE file_id IN ({",".join("?" * len(lines))}) AND {earlier_line} IS NOT NULL"""  # noqa: S608
+    kept = dict(lines)
+    for file_id, source_sha256, pixel_sha256, earlier in cursor.execute(query, list(lines)).fetchall():
         before = json.loads(earlier)
-        for name, keyed in (("source_sha256", source_sha256), ("pixel_sha256", pixel_sha256)):
-            if name in before and line.get(name) == keyed:
-                kept[name] = before[name]
+        spelled = {
+            name: before[name]
+            for name, keyed in (("source_sha256", source_sha256), ("pixel_sha256", pixel_sha256))
+            if name in before and lines[file_id].get(name) == keyed
+        }
+        kept[file_id] = {**lines[file_id], **spelled}
     return kept

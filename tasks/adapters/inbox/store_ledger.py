@@ -23,10 +23,18 @@ from tasks.adapters.store.store_settings import read_settings, write_settings
 _KEYED = 1
 """SQLite's user_version of a ledger whose digests of sources are keyed; an older release left it at 0."""
 
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS withdrawals (line TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS withdrawn_names (name TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS identity (store_id TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS told (file_id TEXT PRIMARY KEY, digest TEXT NOT NULL);
+"""
+"""Beside the ledger's own. ``told`` is a keyed digest of what the subjects file said of a file when it came in."""
+
 _EXAMS_OF_SEVERAL: Final = """
     SELECT exam_id FROM (SELECT DISTINCT exam_id,
                                 json_extract(coalesce(images.manifest, superseded.manifest), '$.{name}') AS one
-                         FROM images LEFT JOIN superseded USING (file_id))
+                         FROM images LEFT JOIN superseded USING (file_id)) AS said
     WHERE one IS NOT NULL GROUP BY exam_id HAVING count(*) > 1"""
 """Exams whose written images differ in something that an exam has one of."""
 
@@ -43,9 +51,9 @@ class StoreLedger(Ledger):
     def __init__(self, store: ExamStore) -> None:
         if not store.ledger_path.exists():
             raise missing_part(store.ledger_path, _REMEDY)
-        super().__init__(store.ledger_path)
+        super().__init__(store.ledger_path, may_make=False)
         try:
-            self._make_tables()
+            self._database.make(_TABLES)
             if store.store_id:
                 require_same(self.store_id, store.store_id, store.ledger_path)
         except BaseException:
@@ -59,7 +67,7 @@ class StoreLedger(Ledger):
             pass
         with cls(ExamStore(path.parent, 1, (1, 1))) as ledger:
             ledger.carry(store_id)
-            ledger._query(f"PRAGMA user_version = {_KEYED}")  # nothing of an older release is in it
+            ledger._database.bring_to(_KEYED)  # nothing of an older release is in it
 
     @property
     def store_id(self) -> str:
@@ -78,14 +86,14 @@ class StoreLedger(Ledger):
 
         The lines of the manifest stay as that release wrote them: in another spelling they would be another data version.
         """
-        if self._query("PRAGMA user_version") != [(0,)]:
-            return
-        self._connection.create_function("source_digest", 1, pseudonyms.source_digest, deterministic=True)
-        self._connection.create_function("pixel_digest", 1, pseudonyms.pixel_digest, deterministic=True)
-        with self._transaction() as cursor:
-            cursor.execute("UPDATE files SET source_sha256 = source_digest(source_sha256) WHERE source_sha256 != ''")
-            cursor.execute("UPDATE images SET pixel_sha256 = pixel_digest(pixel_sha256) WHERE pixel_sha256 IS NOT NULL")
-            cursor.execute(f"PRAGMA user_version = {_KEYED}")
+        self._database.bring_to(
+            _KEYED,
+            [
+                "UPDATE files SET source_sha256 = source_digest(source_sha256) WHERE source_sha256 != ''",
+                "UPDATE images SET pixel_sha256 = pixel_digest(pixel_sha256) WHERE pixel_sha256 IS NOT NULL",
+            ],
+            {"source_digest": pseudonyms.source_digest, "pixel_digest": pseudonyms.pixel_digest},
+        )
 
     def enter_subjects(self, told: Mapping[str, str], present: Collection[str]) -> int:
         """Forgets what is stored of files of which the subjects file says something else than when they came in.
@@ -145,8 +153,9 @@ class StoreLedger(Ledger):
             _forget_what_was_written_again(cursor)
             for file_id in file_ids:
                 cursor.execute(
-                    """INSERT OR REPLACE INTO damaged (file_id, manifest)
-                       SELECT file_id, manifest FROM images WHERE file_id = ? AND manifest IS NOT NULL""",
+                    """INSERT INTO damaged (file_id, manifest)
+                       SELECT file_id, manifest FROM images WHERE file_id = ? AND manifest IS NOT NULL
+                       ON CONFLICT (file_id) DO UPDATE SET manifest = excluded.manifest""",
                     (file_id,),
                 )
         self.rewrite(file_ids)
@@ -215,9 +224,7 @@ class StoreLedger(Ledger):
 
     def withdraw(self, file_ids: Iterable[str], image_ids: Iterable[str]) -> None:
         """Forgets what is known of these files and images, but that they are withdrawn; what held it is overwritten."""
-        with self._translated():
-            self._connection.execute("PRAGMA secure_delete=ON")
-        with self._transaction() as cursor:
+        with self._database.erasing() as cursor:
             for image_id in image_ids:
                 cursor.execute("UPDATE files SET state = 'withdrawn' WHERE image_id = ? AND state != 'discarded'", (image_id,))
                 for table in ("superseded", "damaged"):
@@ -230,8 +237,6 @@ class StoreLedger(Ledger):
                 for table in ("images", "superseded", "damaged", "deferred", "told"):
                     cursor.execute(f"DELETE FROM {table} WHERE file_id = ?", (file_id,))  # noqa: S608
                 cursor.execute("UPDATE files SET state = 'withdrawn', message = '' WHERE file_id = ?", (file_id,))
-        with self._translated():
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def add_withdrawn(self, files: Iterable[AcceptedFile]) -> None:
         """Registers files whose header shows something that was withdrawn: they claim nothing, and are not read again."""
@@ -243,7 +248,7 @@ class StoreLedger(Ledger):
                     """INSERT INTO files (file_id, fingerprint, state, image_id, source_sha256, attempts)
                        VALUES (?, ?, 'withdrawn', ?, '', 1)
                        ON CONFLICT (file_id) DO UPDATE SET fingerprint = excluded.fingerprint, state = 'withdrawn',
-                       image_id = excluded.image_id, attempts = attempts + 1, reason_codes = '', message = ''""",
+                       image_id = excluded.image_id, attempts = files.attempts + 1, reason_codes = '', message = ''""",
                     (file.file_id, file.fingerprint, record.image_id),
                 )
 
@@ -251,20 +256,14 @@ class StoreLedger(Ledger):
         """Says that lines of the log, given with their names, have taken effect: pixels overwritten, claims and pages gone."""
         with self._transaction() as cursor:
             for line, names in entries:
-                cursor.execute("INSERT OR IGNORE INTO withdrawals (line) VALUES (?)", (line,))
-                cursor.executemany("INSERT OR IGNORE INTO withdrawn_names (name) VALUES (?)", [(name,) for name in names])
+                cursor.execute("INSERT INTO withdrawals (line) VALUES (?) ON CONFLICT (line) DO NOTHING", (line,))
+                cursor.executemany(
+                    "INSERT INTO withdrawn_names (name) VALUES (?) ON CONFLICT (name) DO NOTHING", [(name,) for name in names]
+                )
 
     def withdrawn_files(self) -> frozenset[str]:
         """Files of something that was withdrawn."""
         return frozenset(file_id for (file_id,) in self._query("SELECT file_id FROM files WHERE state = 'withdrawn'"))
-
-    def _make_tables(self) -> None:
-        with self._transaction() as cursor:
-            cursor.execute("CREATE TABLE IF NOT EXISTS withdrawals (line TEXT PRIMARY KEY)")
-            cursor.execute("CREATE TABLE IF NOT EXISTS withdrawn_names (name TEXT PRIMARY KEY)")
-            cursor.execute("CREATE TABLE IF NOT EXISTS identity (store_id TEXT NOT NULL)")
-            # A keyed digest of what the subjects file said of a file when it came in.
-            cursor.execute("CREATE TABLE IF NOT EXISTS told (file_id TEXT PRIMARY KEY, digest TEXT NOT NULL)")
 
 
 def _forget_what_was_written_again(cursor: Any) -> None:

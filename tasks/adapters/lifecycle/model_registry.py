@@ -13,7 +13,7 @@ from typing import NamedTuple
 from schemas.errors import CheckpointError, ConfigError, StoreBusy
 from schemas.reports.life.decisions import ModelEvent, ModelState, PromotionAnswer, RegisteredModel, SiteThresholds
 from schemas.reports.report import Anchor
-from tasks.adapters.sqlite_file import SqliteFile
+from tasks.adapters.databases.sqlite_file import SqliteFile
 from tasks.adapters.workspace import Workspace
 
 _TABLES = """
@@ -53,7 +53,7 @@ class Registry(SqliteFile):
 
     def models(self) -> tuple[RegisteredModel, ...]:
         """Every model, the newest first."""
-        rows = self._query("SELECT sha256, state, folder, source, registered_utc FROM models ORDER BY rowid DESC")
+        rows = self.query("SELECT sha256, state, folder, source, registered_utc FROM models ORDER BY rowid DESC")
         names = ("sha256", "state", "folder", "source", "registered_utc")
         return tuple(RegisteredModel.model_validate(dict(zip(names, row, strict=True))) for row in rows)
 
@@ -63,7 +63,7 @@ class Registry(SqliteFile):
 
     def events(self) -> tuple[ModelEvent, ...]:
         """What was done, oldest first."""
-        rows = self._query("SELECT when_utc, who, what, why, sha256, replaced_sha256, answer FROM events ORDER BY number")
+        rows = self.query("SELECT when_utc, who, what, why, sha256, replaced_sha256, answer FROM events ORDER BY number")
         return tuple(
             ModelEvent(
                 **dict(zip(("when_utc", "who", "what", "why", "sha256", "replaced_sha256"), row[:6], strict=True)),
@@ -106,7 +106,7 @@ class Registry(SqliteFile):
 
     def register(self, sha256: str, folder: Path, *, source: str) -> None:
         """Enters a candidate; one that is known stays what it is, and a candidate's folder is the newest."""
-        with self._transaction():
+        with self.transaction():
             place = self._relative(folder)
             known = self._connection.execute("SELECT state FROM models WHERE sha256 = ?", (sha256,)).fetchone()
             if known is None:
@@ -126,7 +126,7 @@ class Registry(SqliteFile):
         """
         if not answer.is_allowed:
             raise ValueError("the rules forbid this promotion")
-        with self._transaction():
+        with self.transaction():
             self._require_in_use(answer.in_use_sha256)
             self._put_into_use(answer.sha256, folder)
             self._enter(
@@ -169,7 +169,7 @@ class Registry(SqliteFile):
         Raises:
             StoreBusy: Another model, or other thresholds, were put into use meanwhile.
         """
-        with self._transaction():
+        with self.transaction():
             self._require_in_use(thresholds.model_sha256)
             self._require_unchanged(used)
             event = ModelEvent(
@@ -189,7 +189,7 @@ class Registry(SqliteFile):
             CheckpointError: Nothing was in use before.
             StoreBusy: Something else was put into use, or was rolled back, meanwhile.
         """
-        with self._transaction():
+        with self.transaction():
             self._require_unchanged(used)
             sha256, replaced_sha256 = self.before().sha256, used[-1].sha256
             self._put_into_use(sha256, None)

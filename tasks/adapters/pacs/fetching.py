@@ -153,7 +153,7 @@ class _KnownImages(Ledger):
 
     def withdrawn_names(self) -> frozenset[str]:
         """Everything that was withdrawn, by its names; a store of a former release knows none."""
-        if not self._query("SELECT 1 FROM sqlite_master WHERE name = 'withdrawn_names'"):
+        if not self._database.has("withdrawn_names"):
             return frozenset()
         return frozenset(str(name) for (name,) in self._query("SELECT name FROM withdrawn_names"))
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from tasks.adapters.sqlite_file import SqliteFile
+from tasks.adapters.databases.sqlite_file import SqliteFile
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS deliveries (
@@ -91,7 +91,7 @@ class Outbox(SqliteFile):
 
     def queue(self, deliveries: Collection[Delivery]) -> int:
         """Adds those that are not there yet; how many they are."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             before = cursor.execute("SELECT count(*) FROM deliveries").fetchone()[0]
             cursor.executemany(
                 """INSERT OR IGNORE INTO deliveries (delivery, exam_id, weights, images, peer, state, due_s, queued_utc)
@@ -117,16 +117,16 @@ class Outbox(SqliteFile):
 
     def counts(self) -> dict[DeliveryState, int]:
         """How many deliveries are in each state."""
-        found = dict(self._query("SELECT state, count(*) FROM deliveries GROUP BY state"))
+        found = dict(self.query("SELECT state, count(*) FROM deliveries GROUP BY state"))
         return {state: int(found.get(state.value, 0)) for state in DeliveryState}
 
     def proven(self, delivery: Delivery) -> set[str]:
         """UIDs of the delivery's objects that are known to be at its peer."""
-        return {uid for (uid,) in self._query("SELECT uid FROM objects WHERE delivery = ?", (delivery.name,))}
+        return {uid for (uid,) in self.query("SELECT uid FROM objects WHERE delivery = ?", (delivery.name,))}
 
     def record(self, delivery: Delivery, *, uid: str, kind: str, proof: str) -> None:
         """An object is at the peer, and how that is known."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?)",
                 (uid, delivery.peer, delivery.name, kind, proof, _now_utc()),
@@ -134,7 +134,7 @@ class Outbox(SqliteFile):
 
     def forget(self, delivery: Delivery, uids: Collection[str]) -> None:
         """These objects are not at the peer after all."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.executemany("DELETE FROM objects WHERE uid = ? AND peer = ?", [(uid, delivery.peer) for uid in uids])
 
     def delivered(self, delivery: Delivery) -> None:
@@ -154,7 +154,7 @@ class Outbox(SqliteFile):
             self._settle(delivery, DeliveryState.DEAD, reason)
             return DeliveryState.DEAD
         wait_s = min(_FIRST_WAIT_S * 2.0 ** min(delivery.attempts, 30), _LONGEST_WAIT_S)
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 "UPDATE deliveries SET attempts = attempts + 1, due_s = ?, reason = ? WHERE delivery = ?",
                 (now_s + wait_s, reason, delivery.name),
@@ -163,7 +163,7 @@ class Outbox(SqliteFile):
 
     def send_again(self, exam_ids: Collection[str] = ()) -> int:
         """Queues given-up deliveries anew, and what waits is tried at once; all of them if no exam is named. How many."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             changed = 0
             for name, exam_id in cursor.execute(
                 "SELECT delivery, exam_id FROM deliveries WHERE state IN ('queued', 'dead')"
@@ -179,7 +179,7 @@ class Outbox(SqliteFile):
     # -----------------------------------------------------------------------------------------------------------------
 
     def _settle(self, delivery: Delivery, state: DeliveryState, reason: str) -> None:
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 "UPDATE deliveries SET state = ?, attempts = attempts + 1, reason = ?, settled_utc = ? WHERE delivery = ?",
                 (state.value, reason, _now_utc(), delivery.name),
@@ -187,7 +187,7 @@ class Outbox(SqliteFile):
 
     def _read(self, where: str, values: Sequence[object]) -> list[Delivery]:
         columns = "exam_id, weights, images, peer, queued_utc, state, attempts, reason"
-        rows = self._query(f"SELECT {columns} FROM deliveries {where}", values)  # noqa: S608  # our own text
+        rows = self.query(f"SELECT {columns} FROM deliveries {where}", values)  # noqa: S608  # our own text
         return [
             Delivery(
                 exam_id=exam_id,

@@ -1,11 +1,13 @@
-"""The ledger: what is settled stays settled, rows are given out once, and a killed process loses nothing committed."""
+"""The ledger: what is settled stays settled, rows are given out once, and a killed process loses nothing committed.
+
+In SQLite and in PostgreSQL alike.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -13,14 +15,16 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mammo_tests.ledger_files import accepted_file
+from mammo_tests.postgresql import named_schema
 from schemas.errors import StoreError
 from schemas.exam import DeferredFile, QuarantinedFile
 from schemas.refusal import Refusal
-from tasks.adapters.inbox.ledger import Ledger
+from tasks.adapters.inbox.ledger import Ledger, ledger_database
 from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, parsed_lines
 
 REPOSITORY = Path(__file__).parents[4]
@@ -48,15 +52,21 @@ def _rows(ledger: Ledger) -> dict[str, int]:
     return {image_id: row for row, image_id in ledger.unwritten_rows().values()}
 
 
+def _ask(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    with closing(ledger_database(path)) as database:
+        return database.query(sql)
+
+
 def _count_files(path: Path) -> int:
-    with closing(sqlite3.connect(path)) as connection:
-        return int(connection.execute("SELECT count(*) FROM files").fetchone()[0])
+    return int(_ask(path, "SELECT count(*) FROM files")[0][0])
 
 
-@pytest.fixture
-def ledger_path(tmp_path: Path) -> Path:
-    """Where the empty ledger is."""
-    return tmp_path / "exam_store" / "ledger.sqlite"
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def ledger_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where the empty ledger is, or what names it."""
+    if request.param == "SQLite":
+        return tmp_path / "exam_store" / "ledger.sqlite"
+    return named_schema(tmp_path / "exam_store", request.getfixturevalue("postgresql").address)
 
 
 @pytest.fixture
@@ -125,9 +135,9 @@ def test_a_file_that_became_another_image_gives_up_the_first(ledger: Ledger) -> 
     assert _lines(ledger) == []
 
 
-def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
-    """Files, rows, lines and refusals come back from disk."""
-    path = tmp_path / "ledger.sqlite"
+def test_everything_is_there_after_reopening(ledger_path: Path) -> None:
+    """Files, rows, lines and refusals come back."""
+    path = ledger_path
     with Ledger(path) as first:
         first.add_accepted([_file("a"), _file("b")])
         first.plan_rows(4, planned_utc=NOW)
@@ -187,10 +197,10 @@ def test_a_copy_that_was_planned_before_it_was_compared_loses_its_row(ledger: Le
 def test_a_written_image_has_a_digest_that_later_copies_are_known_by(ledger: Ledger) -> None:
     """The digest comes with the pixels; a copy under another path is compared with it, and so is the touched file."""
     ledger.add_accepted([_file("a", sha="")])
-    assert not ledger.has_digest("Fa")
+    assert not ledger.digested(["Fa"])
     ledger.plan_rows(4, planned_utc=NOW)
     _write(ledger, Fa={"row": 0, "source_sha256": "sha-a"})
-    assert ledger.has_digest("Fa")
+    assert ledger.digested(["Fa", "Fother"]) == {"Fa"}
     ledger.add_accepted([_file("copy", image="a", sha="")])
     assert ledger.undigested_rivals() == {"Fcopy"}
     ledger.add_accepted([_file("copy", image="a"), _file("a", at="2-2")])
@@ -282,14 +292,12 @@ def test_what_is_written_anew_is_published_until_it_is(ledger: Ledger) -> None:
     assert _lines(ledger) == [{"row": 0, "scale": 2}]
 
 
-def test_attempts_are_counted_over_runs(ledger: Ledger, tmp_path: Path) -> None:
+def test_attempts_are_counted_over_runs(ledger: Ledger, ledger_path: Path) -> None:
     """Refused, released, read, refused: three readings and what became of the last."""
     ledger.add_quarantined([(_refused("a"), "1-1")])
     ledger.add_accepted([_file("a", at="2-2")])
     ledger.add_quarantined([(_refused("a"), "2-2")])
-    with sqlite3.connect(tmp_path / "exam_store" / "ledger.sqlite") as connection:
-        assert connection.execute("SELECT file_id, state, attempts FROM files").fetchall() == [("Fa", "quarantined", 3)]
-    connection.close()
+    assert _ask(ledger_path, "SELECT file_id, state, attempts FROM files") == [("Fa", "quarantined", 3)]
 
 
 def test_an_image_to_be_written_again_keeps_its_row(ledger: Ledger) -> None:
@@ -448,6 +456,7 @@ import sys
 sys.path[:0] = [sys.argv[1], f"{sys.argv[1]}/tests/support"]
 from pathlib import Path
 from mammo_tests.ledger_files import accepted_file
+from mammo_tests.postgresql import named_schema
 from tasks.adapters.inbox.ledger import Ledger
 def images():
     for i in range(50):
@@ -462,9 +471,9 @@ with Ledger(Path(sys.argv[2])) as ledger:
 
 
 @pytest.mark.parametrize("kill_at", ["inside 3", "committed 3", "inside 8"])
-def test_kill_during_a_transaction_loses_nothing_committed(tmp_path: Path, kill_at: str) -> None:
+def test_kill_during_a_transaction_loses_nothing_committed(ledger_path: Path, kill_at: str) -> None:
     """SIGKILL with a transaction half done: batches reported committed are whole, no batch is there in part."""
-    path = tmp_path / "ledger.sqlite"
+    path = ledger_path
     command = [sys.executable, "-c", _COMMITTER, str(REPOSITORY), str(path)]
     committed = -1
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -529,22 +538,20 @@ def test_a_full_disk_is_a_store_error_and_keeps_what_was_committed(tmp_path: Pat
 # -------------------------------------------------------------------------------------------------------------- privacy
 
 
-def test_only_the_owner_can_read_it_and_its_companions(ledger: Ledger, tmp_path: Path) -> None:
+def test_only_the_owner_can_read_it_and_its_companions(tmp_path: Path) -> None:
     """The database, its log and its index are 0600, in a folder of 0700."""
-    ledger.add_accepted([_file("a")])
-    files = sorted((tmp_path / "exam_store").iterdir())
-    assert [path.name for path in files] == ["ledger.sqlite", "ledger.sqlite-shm", "ledger.sqlite-wal"]
-    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    with Ledger(tmp_path / "exam_store" / "ledger.sqlite") as ledger:
+        ledger.add_accepted([_file("a")])
+        files = sorted((tmp_path / "exam_store").iterdir())
+        assert [path.name for path in files] == ["ledger.sqlite", "ledger.sqlite-shm", "ledger.sqlite-wal"]
+        assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     assert stat.S_IMODE((tmp_path / "exam_store").stat().st_mode) == 0o700
 
 
-def test_it_has_no_column_for_an_identifier(ledger: Ledger, tmp_path: Path) -> None:
+def test_it_has_no_column_for_an_identifier(ledger_path: Path) -> None:
     """The tables' columns are these: digests, pseudonyms, codes and the manifest line. A new one needs a look here."""
-    ledger.add_accepted([])
-    with sqlite3.connect(tmp_path / "exam_store" / "ledger.sqlite") as connection:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        columns = {table: [row[1] for row in connection.execute(f"PRAGMA table_info({table})")] for table in tables}
-    connection.close()
+    with closing(ledger_database(ledger_path)) as database:
+        columns = {table.name: list(table.columns) for table in database.tables()}
     assert columns == {
         "files": ["file_id", "fingerprint", "state", "image_id", "source_sha256", "attempts", "reason_codes", "message"],
         "images": ["file_id", "image_id", "exam_id", "row", "batch", "mask_fingerprint", "pixel_sha256", "manifest"],
