@@ -14,9 +14,9 @@ from schemas.config.run import RunConfig
 from schemas.reports.data import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.inbox.batches import Scan, comparison_batches, header_batches
+from tasks.adapters.inbox.shared_ledger import held_ledger
 from tasks.adapters.inbox.source_folder import require_apart
 from tasks.adapters.pages.withdrawn import finish_withdrawals
-from tasks.adapters.store.objects.bucket_store import held_store
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import run_name
 from tasks.fetch import fetch_exams
@@ -47,7 +47,7 @@ def ingest_steps(config: RunConfig, submit: Submit | None = None) -> IngestRepor
     submit = submit or PrefectSubmit()
     if config.ingest.fetched_from is not None:
         submit.one(fetch_exams, config)
-    with held_store(config, purpose="ingest"):
+    with held_ledger(config, purpose="ingest"):
         finish_withdrawals(Workspace(config.workspace_dir))
         scan: Scan = submit.one(scan_source, config)
         if scan.unsettled:

@@ -8,9 +8,9 @@ from flows.ingest import ingest_steps
 from schemas.config.run import RunConfig
 from schemas.reports.data import ScrubReport
 from tasks.adapters.cluster import open_cluster
+from tasks.adapters.inbox.shared_ledger import held_ledger
 from tasks.adapters.inbox.source_folder import require_apart
 from tasks.adapters.pages.withdrawn import finish_withdrawals
-from tasks.adapters.store.objects.bucket_store import held_store
 from tasks.adapters.workspace import Workspace
 from tasks.scrub import after_repair, mark_damaged, read_everything, refuse_damage
 
@@ -29,7 +29,7 @@ def scrub(config: RunConfig, repair: bool = False) -> ScrubReport:
     """
     report = scrub_steps(config)
     if repair and (report.damaged_image_ids or report.is_incomplete or not report.is_manifest_sound):
-        with held_store(config, purpose="scrub --repair"):
+        with held_ledger(config, purpose="scrub --repair"):
             mark_damaged(config, report)
         ingest_steps(config)
         report = after_repair(report, scrub_steps(config))
@@ -41,7 +41,7 @@ def scrub_steps(config: RunConfig) -> ScrubReport:
     """One reading of everything; no ingest writes meanwhile."""
     require_apart(config.workspace_dir, config.ingest.source_dir)
     with (
-        held_store(config, purpose="scrub"),
+        held_ledger(config, purpose="scrub"),
         open_cluster(config.ingest.dask) as scheduler,
     ):
         finish_withdrawals(Workspace(config.workspace_dir))

@@ -99,8 +99,11 @@ def restore(archive: Archive, workspace: WorkspaceDir) -> None:
                     path.with_name(path.name + suffix).unlink(missing_ok=True)
                 with replaced(path) as file:
                     shutil.copyfileobj(_content(tar, entry), file)
+        about_ledger = _about_ledger(files.store)
         again, images = _mark_what_is_not_there(files)
     typer.echo(f"Restored {_in_words(dict.fromkeys(names, ''))} into {workspace}.")
+    if about_ledger:
+        typer.echo(about_ledger)
     typer.echo(f"{again} of {images} images must be read again: run `mammo ingest`, then `mammo scrub`.")
     _say_what_is_left_out(_left_out(files.store))
 
@@ -112,6 +115,7 @@ def _sources(files: Workspace, aside: Path) -> Iterator[tuple[str, Path]]:
     """Name in the archive and file to read. The ledger is copied after the manifest: it may know more, never less."""
     store = files.store
     plain = [store.settings_path, store.manifest_path, store.quarantine_path, store.leakage_path, store.withdrawn_path]
+    plain += [store.named_ledger_path]
     plain += [files.key_path, files.server_auth_path, files.report_path(Stage.INGEST)]
     for stage in (Stage.VALIDATE, Stage.SPLIT):
         plain += sorted(path for path in files.stage_dir(stage).glob("*") if not path.name.startswith("."))
@@ -122,12 +126,22 @@ def _sources(files: Workspace, aside: Path) -> Iterator[tuple[str, Path]]:
         if path.is_file():
             yield path.relative_to(files.root).as_posix(), path
     studies = sorted(files.stage_dir(Stage.SEARCH).glob("*/study.sqlite"))
-    for index, path in enumerate((store.ledger_path, files.server_database_path, files.registry_path, *studies)):
-        if path.exists():
+    ledger = store.sqlite_ledger_path
+    for index, path in enumerate((ledger, files.server_database_path, files.registry_path, *studies)):
+        if path.exists() or (path == ledger and store.named_ledger_path.exists()):
             copy = aside / f"{index}.sqlite"
-            copy_database(path, copy)
+            _copy(path if path.exists() else store.named_ledger_path, copy)
             yield path.relative_to(files.root).as_posix(), copy
             copy.unlink()
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """As it is at one moment: of a database's file, or of a ledger in a database that is not of the workspace."""
+    if path.suffix != ".json":
+        return copy_database(path, copy)
+    from tasks.adapters.inbox.shared_ledger import copy_ledger
+
+    return copy_ledger(path, copy)
 
 
 def _weights(files: Workspace) -> Iterator[Path]:
@@ -287,6 +301,12 @@ def _keep_withdrawals(tar: tarfile.TarFile, files: Workspace) -> None:
     except StoreError:
         path.replace(path.with_name(f"{path.name}.damaged"))
     add_to_log(files.store, [withdrawal for content in kept for withdrawal in parsed(content)])
+
+
+def _about_ledger(store: StoreFolder) -> str:
+    from tasks.adapters.inbox.shared_ledger import after_restoring
+
+    return after_restoring(store)
 
 
 def _mark_what_is_not_there(files: Workspace) -> tuple[int, int]:

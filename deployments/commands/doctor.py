@@ -83,6 +83,7 @@ def examine(config: RunConfig | None) -> Iterator[Complaint]:
         yield from _bucket(config)
         yield from _extra(config)
         yield from _object_store(config)
+        yield from _ledger(config)
         yield from _other_systems(config)
         yield from devices_as_they_began(config)
         yield from synthetic_exam_came_out(config)
@@ -316,6 +317,21 @@ def _object_store(config: RunConfig) -> Iterator[Complaint]:
     except MammoError as silent:
         remedy = "see docs/how-to/scale-out.md: the address, AWS_ENDPOINT_URL, and who we are there"
         yield Complaint(check="store", is_well=False, found=str(silent), remedy=remedy)
+
+
+def _ledger(config: RunConfig) -> Iterator[Complaint]:
+    """The database of the ledger, asked whether it lets us in."""
+    if not (address := config.ingest.ledger):
+        return
+    try:
+        from tasks.adapters.databases.postgresql import reach  # late: the driver is an extra
+
+        version, may_make = reach(address, name="ledger")
+        remedy = "" if may_make else "GRANT CREATE ON DATABASE to its user: each store has a schema of its own"
+        found = f"PostgreSQL {version} answers at {address}{'' if may_make else ', and lets us make no schema'}"
+        yield Complaint(check="ledger", is_well=may_make, found=found, remedy=remedy)
+    except MammoError as silent:
+        yield Complaint(check="ledger", is_well=False, found=str(silent), remedy="see docs/how-to/scale-out.md")
 
 
 def _other_systems(config: RunConfig) -> Iterator[Complaint]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -106,7 +107,7 @@ def release(
     """Let refused files be read again by the next ingest, under the rules and limits of its config."""
     cleaned = _cleaned(reason, act="release")
     run = load_config(config)
-    with held_lock(Workspace(run.workspace_dir).store_dir, purpose="quarantine release"), _ledger(run) as ledger:
+    with _held(run, "quarantine release"), _ledger(run) as ledger:
         moment = datetime.now(UTC).isoformat(timespec="seconds")
         released = ledger.release(file_ids, reason=cleaned, released_utc=moment)
     unknown = sorted(set(file_ids) - {file.file_id for file in released})
@@ -129,7 +130,7 @@ def discard(
 
     cleaned = _cleaned(reason, act="discard")
     run = load_config(config)
-    with held_lock(Workspace(run.workspace_dir).store_dir, purpose="quarantine discard"), _ledger(run) as ledger:
+    with _held(run, "quarantine discard"), _ledger(run) as ledger:
         known = {file.file_id: file for file in _refused_by(ledger)}
         unknown = sorted(set(file_ids) - known.keys())
         if unknown:
@@ -157,7 +158,7 @@ def keep(
     """Say which of the files of one SOPInstanceUID is right: the others are discarded, the next ingest publishes it."""
     cleaned = _cleaned(reason, act="choice")
     run = load_config(config)
-    with held_lock(Workspace(run.workspace_dir).store_dir, purpose="quarantine keep"), _ledger(run) as ledger:
+    with _held(run, "quarantine keep"), _ledger(run) as ledger:
         others = rivals(ledger.manifest_lines(), file_id)
         if not others:
             raise ConfigError(
@@ -195,6 +196,15 @@ def sheet(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _held(run: RunConfig, purpose: str) -> AbstractContextManager[None]:
+    """The folder's lock; where several machines share the ledger, all that keeps them apart."""
+    if not run.ingest.ledger:
+        return held_lock(Workspace(run.workspace_dir).store_dir, purpose=purpose)
+    from tasks.adapters.inbox.shared_ledger import held_ledger
+
+    return held_ledger(run, purpose=purpose)
 
 
 def _ledger(run: RunConfig) -> StoreLedger:

@@ -64,9 +64,13 @@ def withdraw(
 
 
 def _withdraw(run: RunConfig, given: Sequence[str], whole: str | None, said_by: str, said_why: str) -> None:
+    from tasks.adapters.inbox.shared_ledger import join
+    from tasks.adapters.inbox.store_ledger import StoreLedger
+    from tasks.adapters.inbox.withdrawals.removal import ask_for
     from tasks.adapters.inbox.withdrawals.targets import images_of
-    from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal, add_to_log
+    from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal
     from tasks.adapters.pages.withdrawn import finish_withdrawals, require_nobody_reads
+    from tasks.adapters.store.exam_store import open_store
     from tasks.adapters.store.objects.bucket_store import leased
 
     workspace = Workspace(run.workspace_dir)
@@ -77,6 +81,7 @@ def _withdraw(run: RunConfig, given: Sequence[str], whole: str | None, said_by: 
         leased(workspace.store, run.ingest.store, purpose="withdraw"),
         without_readers(workspace.root, purpose="withdraw"),
     ):
+        join(run)
         require_nobody_reads(workspace)
         finish_withdrawals(workspace, is_read=False)  # what an earlier one left to do
         targets = _meant(run, given, whole)
@@ -86,7 +91,8 @@ def _withdraw(run: RunConfig, given: Sequence[str], whole: str | None, said_by: 
             for each in targets
             if each.names
         ]
-        add_to_log(workspace.store, new)
+        with StoreLedger(open_store(workspace.store_dir)) as ledger:
+            ask_for(workspace.store, ledger, new)
         done = dict(zip(new, finish_withdrawals(workspace, is_read=False), strict=True))
     for withdrawal, lines in done.items():
         typer.echo(f"{withdrawal.name}: withdrawn, {images_of(lines)}")

@@ -28,8 +28,8 @@ from typing import Final
 
 from deployments.server.new_database import has_database, keep_new_database, place_new_database
 from schemas.errors import MammoError, StoreError
-from tasks.adapters.interpreter import python_command
 from tasks.adapters.databases.sqlite_file import sqlite_url
+from tasks.adapters.interpreter import python_command
 from tasks.adapters.workspace import SERVER_AUTH, SERVER_DATABASE, Workspace, place_secret
 
 USUAL_PORT = 4200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -181,7 +182,13 @@ class IngestConfig(Config):
     store: Annotated[str, Field(pattern=STORE_ADDRESS)] = Field(
         "",
         json_schema_extra=ADDED_LATER,
-        description="Where pixels are kept, s3://bucket/prefix; empty = in the workspace. Ledger and key stay there always",
+        description="Where pixels are kept, s3://bucket/prefix; empty = in the workspace. The key stays there always",
+    )
+    ledger: Annotated[str, Field(pattern=r"^(postgresql://\S*)?$")] = Field(
+        "",
+        json_schema_extra=ADDED_LATER,
+        description="Where the ledger of a store in a bucket is kept, so that another machine can go on: "
+        "postgresql://user@host/database, without a password (docs/how-to/scale-out.md); empty = in the workspace",
     )
     labels_csv: Path | None = Field(None, description="Labels per breast; see docs/reference/labels.md")
     subjects_csv: Path | None = Field(
@@ -252,6 +259,15 @@ class IngestConfig(Config):
             raise ValueError(
                 "store lies inside source, or source inside store: name two prefixes of which none begins the other"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ledger_is_of_a_bucket_and_has_no_password(self) -> IngestConfig:
+        """Pixels in a folder are of one machine, and so is what is known of them."""
+        if re.search(r"://[^/@]*:[^/@]*@|[?&]password=", self.ledger):
+            raise ValueError("leave the password out of ledger: put it into ~/.pgpass, which PostgreSQL's driver reads")
+        if self.ledger and not self.store:
+            raise ValueError("ledger is in a database, and store in a folder of one machine: name a bucket (store: s3://...)")
         return self
 
     @property

@@ -55,8 +55,18 @@ class StoreFolder:
 
     @property
     def ledger_path(self) -> Path:
-        """See ``tasks.adapters.inbox.ledger``."""
+        """See ``tasks.adapters.inbox.ledger``: SQLite's file, or the one that names the schema of a database."""
+        return self.named_ledger_path if self.named_ledger_path.exists() else self.sqlite_ledger_path
+
+    @property
+    def sqlite_ledger_path(self) -> Path:
+        """The ledger as a file; of one in a database, as an archive holds it (`mammo backup`)."""
         return self.root / "ledger.sqlite"
+
+    @property
+    def named_ledger_path(self) -> Path:
+        """Of a ledger in a database: where it is (``tasks.adapters.databases.postgresql``)."""
+        return self.root / "ledger.json"
 
     @property
     def quarantine_path(self) -> Path:

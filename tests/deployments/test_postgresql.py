@@ -57,7 +57,9 @@ if __name__ == "__main__":
 '''
 
 
-def test_a_killed_server_loses_no_work_and_no_flow_run(tmp_path: Path, database: PostgresqlServer, until: Callable[..., bool]) -> None:
+def test_a_killed_server_loses_no_work_and_no_flow_run(
+    tmp_path: Path, database: PostgresqlServer, until: Callable[..., bool]
+) -> None:
     """Every task is executed once, and both flow runs complete at their first try, with their result.
 
     How many of the task runs the database then knows is another matter: their states are events.

@@ -67,7 +67,7 @@ class Database(Protocol):
         """All that it holds, as it is at one moment."""
 
     def fill(self, table: Table) -> None:
-        """Adds rows."""
+        """Adds rows to a table of the same columns; call it inside a transaction."""
 
     def close(self) -> None:
         """Ends the connection."""

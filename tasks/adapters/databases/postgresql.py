@@ -13,20 +13,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
-from schemas.errors import ConfigError, PeerRefused, PeerUnavailable, StoreBusy, StoreError
+from schemas.errors import ConfigError, MammoError, PeerRefused, PeerUnavailable, StoreBusy, StoreError
 from tasks.adapters.databases.database import ROWS_AT_ONCE, Table
 from tasks.adapters.workspace import write_atomically
 
 try:
     import psycopg
     from psycopg import IsolationLevel
-    from psycopg.conninfo import make_conninfo
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
 except ImportError as missing:  # who has no ledger in PostgreSQL does not import this module
     raise ConfigError(
         "The driver of PostgreSQL is not installed",
@@ -216,9 +216,7 @@ class PostgresqlSchema:
 
     def _connected(self) -> psycopg.Connection[tuple[Any, ...]]:
         with self._translated():
-            given = psycopg.conninfo.conninfo_to_dict(self._named.address)
-            kept = {name: value for name, value in _ALIVE.items() if name not in given}
-            connection = psycopg.connect(make_conninfo(self._named.address, **kept), autocommit=True)
+            connection = _connected(self._named.address)
             connection.execute(cast("Any", f'{_SESSION} SET search_path TO "{self._named.schema}"'))
             return connection
 
@@ -235,9 +233,7 @@ class PostgresqlSchema:
         finally:
             connection.close()
 
-    def _parts(
-        self, connection: psycopg.Connection[tuple[Any, ...]], sql: str, size: int
-    ) -> Iterator[list[tuple[Any, ...]]]:
+    def _parts(self, connection: psycopg.Connection[tuple[Any, ...]], sql: str, size: int) -> Iterator[list[tuple[Any, ...]]]:
         with self._translated(), connection.cursor(name="parts") as cursor:
             cursor.execute(_with_places(sql))
             yield from iter(lambda: cursor.fetchmany(size), [])
@@ -261,14 +257,9 @@ class PostgresqlSchema:
         return tuple(str(name) for (name,) in found)
 
     def _make_schema(self) -> None:
+        turn = f"CREATE TABLE {_TURN} AS SELECT {self._named.turn}::bigint AS number;"
         with self._translated(), self._connection.transaction():
-            self._connection.execute(
-                cast(
-                    "Any",
-                    f'CREATE SCHEMA "{self._named.schema}"; CREATE TABLE {_TURN} (number BIGINT NOT NULL); {_FUNCTIONS}'
-                    f"INSERT INTO {_TURN} VALUES ({self._named.turn})",
-                )
-            )
+            self._connection.execute(cast("Any", f'CREATE SCHEMA "{self._named.schema}"; {turn} {_FUNCTIONS}'))
 
     def _missing(self) -> StoreError:
         return StoreError(
@@ -278,28 +269,8 @@ class PostgresqlSchema:
             remedy="correct ingest.ledger; if the database is lost, restore it from its own backup, or by `mammo restore`",
         )
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except psycopg.Error as trouble:
-            raise self._in_words(trouble) from trouble
-
-    def _in_words(self, trouble: psycopg.Error) -> Exception:
-        said = (trouble.diag.message_primary or str(trouble)).strip().splitlines()
-        what = f"The {self._name} in the database {self._named.address}"
-        got = f"{type(trouble).__name__}: {said[0] if said else ''}"
-        state = trouble.sqlstate or ""
-        if isinstance(trouble, psycopg.ProgrammingError) and not state:
-            return ConfigError(f"{what} has no address", expected="postgresql://user@host/database", got=got)
-        if _REFUSED.match(state) or (not state and _REFUSES_TO_CONNECT.search(str(trouble))):
-            remedy = "see that the database is there, that its user may make a schema in it, and that ~/.pgpass lets it in"
-            return PeerRefused(f"{what} is closed to us", got=got, remedy=remedy)
-        if _AWAY.match(state) or (not state and isinstance(trouble, psycopg.OperationalError | psycopg.InterfaceError)):
-            remedy = "see that its server is up, then run again: nothing is lost, and what was entered is not done again"
-            return PeerUnavailable(f"{what} cannot be asked now", got=got, remedy=remedy)
-        remedy = "see the database's log; if it is damaged, restore it from its backup"
-        return StoreError(f"{what} cannot be read or written", expected="undamaged tables of ours", got=got, remedy=remedy)
+    def _translated(self) -> AbstractContextManager[None]:
+        return _translated(self._name, self._named.address)
 
 
 _MADE: Final = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)")
@@ -329,3 +300,45 @@ class _PostgresqlCursor:
 @lru_cache(maxsize=256)
 def _with_places(sql: str) -> Any:
     return sql.replace("%", "%%").replace("?", "%s")
+
+
+def reach(address: str, *, name: str) -> tuple[str, bool]:
+    """The server's version, and whether we may make a schema in its database.
+
+    Raises:
+        PeerUnavailable, PeerRefused: As ``PostgresqlSchema``.
+    """
+    with _translated(name, address), closing(_connected(address)) as connection:
+        sql = "SELECT current_setting('server_version'), has_database_privilege(current_database(), 'CREATE')"
+        version, may_make = connection.execute(sql).fetchone() or ("", False)
+        return str(version), bool(may_make)
+
+
+def _connected(address: str) -> psycopg.Connection[tuple[Any, ...]]:
+    given = conninfo_to_dict(address)
+    kept = {name: value for name, value in _ALIVE.items() if name not in given}
+    return psycopg.connect(make_conninfo(address, **kept), autocommit=True)
+
+
+@contextmanager
+def _translated(name: str, address: str) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as trouble:
+        raise _in_words(trouble, f"The {name} in the database {address}") from trouble
+
+
+def _in_words(trouble: psycopg.Error, what: str) -> MammoError:
+    said = (trouble.diag.message_primary or str(trouble)).strip().splitlines()
+    got = f"{type(trouble).__name__}: {said[0] if said else ''}"
+    state = trouble.sqlstate or ""
+    if isinstance(trouble, psycopg.ProgrammingError) and not state:
+        return ConfigError(f"{what} has no address", expected="postgresql://user@host/database", got=got)
+    if _REFUSED.match(state) or (not state and _REFUSES_TO_CONNECT.search(str(trouble))):
+        remedy = "see that the database is there, that its user may make a schema in it, and that ~/.pgpass lets it in"
+        return PeerRefused(f"{what} is closed to us", got=got, remedy=remedy)
+    if _AWAY.match(state) or (not state and isinstance(trouble, psycopg.OperationalError | psycopg.InterfaceError)):
+        remedy = "see that its server is up, then run again: nothing is lost, and what was entered is not done again"
+        return PeerUnavailable(f"{what} cannot be asked now", got=got, remedy=remedy)
+    remedy = "see the database's log; if it is damaged, restore it from its backup"
+    return StoreError(f"{what} cannot be read or written", expected="undamaged tables of ours", got=got, remedy=remedy)

@@ -139,9 +139,9 @@ class SqliteFile:
     def fill(self, table: Table) -> None:
         """Adds rows."""
         places = ", ".join("?" * len(table.columns))
-        with self.transaction() as cursor:
+        with self._translated():
             for rows in table.rows:
-                cursor.executemany(f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES ({places})", rows)  # noqa: S608
+                self._connection.executemany(f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES ({places})", rows)  # noqa: S608
 
 
 def copy_database(source: Path, target: Path) -> None:

@@ -23,6 +23,7 @@ from tasks.adapters.gate.source_file import SourceFile
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.inbox.lines import AcceptedFile
 from tasks.adapters.inbox.shard_writer import HeaderJob, InspectedFile, PlannedImage, ShardJob, ShardResult
+from tasks.adapters.inbox.shared_ledger import maker_of_ledger
 from tasks.adapters.inbox.source_folder import (
     complete_files,
     mask_files,
@@ -272,10 +273,7 @@ def header_jobs(config: RunConfig, ledger: Ledger, batch: FileBatch) -> list[Hea
     """With the digests of files that may have come before: they keep their row if their bytes are the same."""
     file_ids = {file.file_id for file in batch.files}
     known = file_ids if batch.is_comparison else ledger.digested(file_ids)
-    groups = {
-        True: [file for file in batch.files if file.file_id in known],
-        False: [file for file in batch.files if file.file_id not in known],
-    }
+    groups = {is_known: [file for file in batch.files if (file.file_id in known) is is_known] for is_known in (True, False)}
     return [
         HeaderJob(
             files=tuple(files[start : start + _FILES_PER_HEADER_JOB]),
@@ -303,7 +301,7 @@ def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
         rows_per_shard=config.ingest.exams_per_shard * VIEWS_PER_EXAM,
         key_id=pseudonyms.key_id,
         url=config.ingest.store,
-        make_ledger=StoreLedger.make,
+        make_ledger=maker_of_ledger(config.ingest.ledger),
     )
     store = adopted(store)
     mark_terms(store.files, config.ingest.terms)  # before anything is in it

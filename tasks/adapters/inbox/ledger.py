@@ -1,7 +1,8 @@
 """The ledger: which file was seen, what became of it, and which store row it owns. The truth for resuming.
 
-In SQLite in WAL mode with full sync, or in PostgreSQL: a row that was reported written survives a power cut. One process writes
-(it holds the store's lock); workers hand their results to it. Nothing here identifies a patient: files are named by keyed digest.
+In SQLite in WAL mode with full sync, or in PostgreSQL: a row that was reported written survives a power cut. One process
+writes (it holds the store's lock); workers hand their results to it. Nothing here identifies a patient: files are named by
+keyed digest.
 
 A file that the gate accepts claims an image, and each claim has a store row of its own; which of several claims to one image is
 published is for ``publishable`` to say. A row is given out once. A claim whose file was changed or refused loses its row, and
@@ -16,7 +17,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from schemas.errors import StoreError
 from schemas.exam import DeferredFile, QuarantinedFile
@@ -29,7 +30,6 @@ from tasks.adapters.inbox.ledger_tables import (
     give_up_claim,
     is_settled,
     spelled_before,
-    state_of,
 )
 from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, LinePart, each_parsed, parsed_lines
 
@@ -283,7 +283,9 @@ class Ledger:
             recorded = cursor.rowcount
             for table in ("deferred", "superseded"):
                 cursor.execute(f"DELETE FROM {table} WHERE file_id IN ({_places(file_ids)})", file_ids)  # noqa: S608
-            digests = [(str(line.stored["source_sha256"]), name) for name, line in written.items() if "source_sha256" in line.stored]
+            digests = [
+                (str(line.stored["source_sha256"]), name) for name, line in written.items() if "source_sha256" in line.stored
+            ]
             if digests:
                 cursor.executemany("UPDATE files SET source_sha256 = ? WHERE file_id = ? AND source_sha256 = ''", digests)
             discarded = cursor.execute(

@@ -20,16 +20,15 @@ from tasks.adapters.store.manifest import published_rows
 from tasks.adapters.store.parts import manifest_table, missing_part, require_same, write_arrays_id, write_manifest
 from tasks.adapters.store.store_settings import read_settings, write_settings
 
-_KEYED = 1
-"""SQLite's user_version of a ledger whose digests of sources are keyed; an older release left it at 0."""
-
-_TABLES: Final = """
+TABLES_OF_STORE: Final = """
 CREATE TABLE IF NOT EXISTS withdrawals (line TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS withdrawals_asked (line TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS withdrawn_names (name TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS identity (store_id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS told (file_id TEXT PRIMARY KEY, digest TEXT NOT NULL);
 """
-"""Beside the ledger's own. ``told`` is a keyed digest of what the subjects file said of a file when it came in."""
+"""Beside the ledger's own. Withdrawals are asked for, and then in force; ``told`` is a keyed digest of what the subjects file
+said of a file when it came in."""
 
 _EXAMS_OF_SEVERAL: Final = """
     SELECT exam_id FROM (SELECT DISTINCT exam_id,
@@ -48,12 +47,15 @@ class StoreLedger(Ledger):
         StoreError: It is gone or damaged, or belongs to another store.
     """
 
+    VERSION = 1
+    """SQLite's user_version of a ledger whose digests of sources are keyed; an older release left it at 0."""
+
     def __init__(self, store: ExamStore) -> None:
         if not store.ledger_path.exists():
             raise missing_part(store.ledger_path, _REMEDY)
         super().__init__(store.ledger_path, may_make=False)
         try:
-            self._database.make(_TABLES)
+            self._database.make(TABLES_OF_STORE)
             if store.store_id:
                 require_same(self.store_id, store.store_id, store.ledger_path)
         except BaseException:
@@ -67,7 +69,7 @@ class StoreLedger(Ledger):
             pass
         with cls(ExamStore(path.parent, 1, (1, 1))) as ledger:
             ledger.carry(store_id)
-            ledger._database.bring_to(_KEYED)  # nothing of an older release is in it
+            ledger._database.bring_to(StoreLedger.VERSION)  # nothing of an older release is in it
 
     @property
     def store_id(self) -> str:
@@ -87,7 +89,7 @@ class StoreLedger(Ledger):
         The lines of the manifest stay as that release wrote them: in another spelling they would be another data version.
         """
         self._database.bring_to(
-            _KEYED,
+            StoreLedger.VERSION,
             [
                 "UPDATE files SET source_sha256 = source_digest(source_sha256) WHERE source_sha256 != ''",
                 "UPDATE images SET pixel_sha256 = pixel_digest(pixel_sha256) WHERE pixel_sha256 IS NOT NULL",
@@ -204,6 +206,16 @@ class StoreLedger(Ledger):
     def withdrawals(self) -> list[str]:
         """The lines of the log of withdrawals that have taken effect, oldest first."""
         return [str(line) for (line,) in self._query("SELECT line FROM withdrawals ORDER BY rowid")]
+
+    def ask_withdrawals(self, lines: Iterable[str]) -> None:
+        """Keeps lines of the log that are to take effect: another machine may have to see to it."""
+        with self._transaction() as cursor:
+            for line in lines:
+                cursor.execute("INSERT INTO withdrawals_asked (line) VALUES (?) ON CONFLICT (line) DO NOTHING", (line,))
+
+    def asked_withdrawals(self) -> list[str]:
+        """The same, whether they have taken effect or not, in the order in which they were said."""
+        return [str(line) for (line,) in self._query("SELECT line FROM withdrawals_asked ORDER BY rowid")]
 
     def withdrawn_names(self) -> frozenset[str]:
         """Everything that was withdrawn, by its names."""

@@ -21,7 +21,7 @@ from schemas.reports.pages import PredictReport
 from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.publication import manifest_sizes
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
-from tasks.adapters.inbox.withdrawals.removal import pending, take_out
+from tasks.adapters.inbox.withdrawals.removal import pending, take_out, unheard
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_line
 from tasks.adapters.lock import is_held, without_readers
 from tasks.adapters.store.exam_store import open_store
@@ -51,7 +51,11 @@ def finish_withdrawals(workspace: Workspace, *, is_read: bool = True) -> tuple[t
         return ()
     store = adopted(open_store(workspace.store_dir))
     with StoreLedger(store) as ledger:
+        gone_elsewhere = unheard(store.files, ledger)
         left = pending(store.files, ledger)
+        if gone_elsewhere:
+            with without_readers(workspace.root, purpose="withdraw") if is_read else nullcontext():
+                forget_pages(workspace, gone_elsewhere)
         if not left:
             return ()
         names = frozenset(name for withdrawal in left for name in withdrawal.names)

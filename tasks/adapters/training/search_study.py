@@ -31,9 +31,9 @@ from schemas.errors import ConfigError, StoreBusy, TrainingError
 from schemas.reports.data import SplitReport
 from schemas.reports.report import Anchor
 from schemas.reports.training import PretrainReport
+from tasks.adapters.databases.sqlite_file import sqlite_url
 from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import delete_checkpoints
-from tasks.adapters.databases.sqlite_file import sqlite_url
 from tasks.adapters.training.mlflow_log import former_training_key, mark_stopped, training_key
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import TrainingRequest, data_of, identities, training_report

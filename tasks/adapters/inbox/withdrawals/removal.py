@@ -7,14 +7,14 @@ first, then their bytes are overwritten, then the ledger forgets them.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.store_ledger import StoreLedger
-from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal, add_to_log, names_of_line, parsed
+from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal, add_to_log, names_of_line, parsed, read_log
 from tasks.adapters.store.erasure import erase_unowned, unpublish
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import published_rows
@@ -83,8 +83,30 @@ def pending(files: StoreFolder, ledger: StoreLedger) -> list[Withdrawal]:
         StoreError: The log is damaged.
     """
     in_force = ledger.withdrawals()
-    log = add_to_log(files, parsed("\n".join(in_force).encode()))
+    log = add_to_log(files, parsed("\n".join((*in_force, *ledger.asked_withdrawals())).encode()))
     return [withdrawal for withdrawal in log if withdrawal.line not in set(in_force)]
+
+
+def unheard(files: StoreFolder, ledger: StoreLedger) -> frozenset[str]:
+    """The names of what another machine has taken out: this folder's log does not have it yet (``pending`` adds it).
+
+    Raises:
+        StoreError: The log is damaged.
+    """
+    known = set(read_log(files))
+    said = parsed("\n".join(ledger.withdrawals()).encode())
+    return frozenset(name for withdrawal in said if withdrawal not in known for name in withdrawal.names)
+
+
+def ask_for(files: StoreFolder, ledger: StoreLedger, withdrawals: Sequence[Withdrawal]) -> None:
+    """From here on they are in force, whatever becomes of this process, and of this machine where others share the ledger.
+
+    Raises:
+        StoreError: The log is damaged, or the ledger.
+        OSError: The disk is full or gone.
+    """
+    ledger.ask_withdrawals(withdrawal.line for withdrawal in withdrawals)
+    add_to_log(files, withdrawals)
 
 
 def _drop_lines(path: Path, names: Collection[str]) -> None:

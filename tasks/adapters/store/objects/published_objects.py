@@ -113,6 +113,13 @@ class PublishedObjects:
         """True if a store is there."""
         return self._bucket.head(self._key(self._files.settings_path)) is not None
 
+    def content(self, path: Path) -> bytes | None:
+        """Of the object of a file; None = there is none."""
+        try:
+            return self._bucket.get(self._key(path))[0]
+        except FileNotFoundError:
+            return None
+
     def take_over(self) -> None:
         """Takes what is there for seen: a person has decided that this workspace is the one that publishes from now on.
 
@@ -128,15 +135,19 @@ class PublishedObjects:
                 self._fetch(path)
         self._write()
 
-    def fetch(self) -> bool:
+    def fetch(self, *, keeps_own: bool = False) -> bool:
         """Makes the folder's files what the objects are; true if the manifest is another one than before.
+
+        Args:
+            keeps_own: A file stays that this folder has not put there yet: a writer's, who was killed.
 
         Raises:
             StoreError: There is no store at the address.
         """
         before = self.manifest_tag
         for path in (self._files.settings_path, *self._array_files(), *self._lists(), self._files.manifest_path):
-            self._fetch(path)
+            if not keeps_own or self._known(path) or not path.exists():
+                self._fetch(path)
         self._write()
         if not self._files.settings_path.exists():
             raise StoreError(
