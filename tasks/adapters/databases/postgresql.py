@@ -35,7 +35,7 @@ except ImportError as missing:  # who has no ledger in PostgreSQL does not impor
     ) from missing
 
 _TURN: Final = "turn"
-_ALIVE: Final = {
+_ALIVE: Final[dict[str, Any]] = {
     "connect_timeout": 15, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000,
     "application_name": "mammo",
 }  # fmt: skip

@@ -78,7 +78,7 @@ class Ledger:
             files: Pairs of file_id and fingerprint.
             refuses_under: What a refusal depends on besides the file; those under anything else are not settled.
         """
-        found = set()
+        found = set[str]()
         for some in map(dict, _in_parts(files)):
             rows = self._query(
                 f"""SELECT file_id, fingerprint, state, manifest IS NOT NULL FROM files LEFT JOIN images USING (file_id)
@@ -107,7 +107,7 @@ class Ledger:
 
     def digested(self, file_ids: Iterable[str]) -> set[str]:
         """Those of the files whose bytes were read before, whatever became of them."""
-        found = set()
+        found = set[str]()
         for some in _in_parts(file_ids):
             sql = f"SELECT file_id FROM files WHERE source_sha256 != '' AND file_id IN ({_places(some)})"  # noqa: S608
             found.update(file_id for (file_id,) in self._query(sql, some))

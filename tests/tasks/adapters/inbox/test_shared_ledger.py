@@ -142,7 +142,7 @@ def test_who_has_another_key_or_none_or_another_database_is_refused(site: Site, 
     first = site.config("first")
     ingested(first)
     without = site.config("without", brings_key=False)
-    with pytest.raises(ConfigError, match="was made with one.*copy its pseudonym.key"):
+    with pytest.raises(ConfigError, match=r"was made with one.*copy its pseudonym.key"):
         ingested(without)
     key = Workspace(without.workspace_dir).key_path
     key.write_bytes(b"k" * 32)
@@ -151,9 +151,9 @@ def test_who_has_another_key_or_none_or_another_database_is_refused(site: Site, 
         ingested(without)
     postgresql.ask("CREATE DATABASE empty")
     elsewhere = site.config("elsewhere", **{"ingest.ledger": f"{postgresql.address[: -len(DATABASE)]}empty"})
-    with pytest.raises(StoreError, match="is not in the database that the file names.*correct ingest.ledger"):
+    with pytest.raises(StoreError, match=r"is not in the database that the file names.*correct ingest.ledger"):
         ingested(elsewhere)
-    with pytest.raises(StoreError, match="is in a database, and ingest.ledger of the config is empty"):
+    with pytest.raises(StoreError, match=r"is in a database, and ingest.ledger of the config is empty"):
         ingested(site.config("first", **{"ingest.ledger": ""}))
     with pytest.raises(StoreError, match="Another workspace publishes at"):
         ingested(site.config("forgetful", **{"ingest.ledger": ""}))
@@ -251,7 +251,9 @@ def test_a_database_that_dies_in_mid_ingest_defers_and_loses_nothing(site: Site,
     config = site.config("first")
     with MonkeyPatch.context() as patch:
         failing_at(patch, own_server.kill, shard=2)
-        with pytest.raises(PeerUnavailable, match="The ledger in the database .* cannot be asked now.*nothing is lost") as away:
+        with pytest.raises(
+            PeerUnavailable, match=r"The ledger in the database .* cannot be asked now.*nothing is lost"
+        ) as away:
             ingested(config)
     assert away.value.exit_code == 75
     with pytest.raises(PeerUnavailable, match="cannot be asked now"):
