@@ -12,6 +12,7 @@ The writer makes its table from ``MANIFEST_COLUMNS`` and the data checks are gen
       former_patients.csv       whose images were another patient's before, by pseudonym; only if any were; only added to
       withdrawn.jsonl           who withdrew what, when and why, by pseudonym; only if anybody did; lines are only added
       ledger.sqlite             what was seen, where it went; the truth for resuming
+      ledger.json               in its place: address, schema and turn of a ledger in a database (``ingest.ledger``)
       store.json                layout version, canvas, preprocessing, pseudonym key id, store id, terms of its data
       lock                      held by the one writer
       objects.json              entity tags of the objects that this folder has seen; only of a store in a bucket
