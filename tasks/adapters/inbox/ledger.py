@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from schemas.errors import StoreError
 from schemas.exam import DeferredFile, QuarantinedFile
@@ -27,13 +27,14 @@ from tasks.adapters.databases.sqlite_file import SqliteFile
 from tasks.adapters.inbox.ledger_tables import (
     TABLES,
     add_unread,
+    entered,
     give_up_claim,
+    in_parts,
     is_settled,
+    places,
     spelled_before,
 )
 from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, LinePart, each_parsed, parsed_lines
-
-T = TypeVar("T")
 
 
 class _LedgerFile(SqliteFile):
@@ -79,7 +80,7 @@ class Ledger:
             refuses_under: What a refusal depends on besides the file; those under anything else are not settled.
         """
         found = set[str]()
-        for some in map(dict, _in_parts(files)):
+        for some in map(dict, in_parts(files)):
             rows = self._query(
                 f"""SELECT file_id, fingerprint, state, manifest IS NOT NULL FROM files LEFT JOIN images USING (file_id)
                     WHERE file_id IN ({",".join("?" * len(some))})""",  # noqa: S608  # question marks only
@@ -102,14 +103,14 @@ class Ledger:
         Files without a digest claim their image until they are compared (``undigested_rivals``) or written.
         """
         with self._transaction() as cursor:
-            for some in _in_parts(files):
+            for some in in_parts(files):
                 add_unread(cursor, some)
 
     def digested(self, file_ids: Iterable[str]) -> set[str]:
         """Those of the files whose bytes were read before, whatever became of them."""
         found = set[str]()
-        for some in _in_parts(file_ids):
-            sql = f"SELECT file_id FROM files WHERE source_sha256 != '' AND file_id IN ({_places(some)})"  # noqa: S608
+        for some in in_parts(file_ids):
+            sql = f"SELECT file_id FROM files WHERE source_sha256 != '' AND file_id IN ({places(some)})"  # noqa: S608
             found.update(file_id for (file_id,) in self._query(sql, some))
         return found
 
@@ -124,16 +125,17 @@ class Ledger:
     def add_quarantined(self, files: Iterable[tuple[QuarantinedFile, str]]) -> None:
         """Registers refused files with their fingerprints; a refused file gives up its claim."""
         with self._transaction() as cursor:
-            for file, fingerprint in files:
-                cursor.execute("DELETE FROM deferred WHERE file_id = ?", (file.file_id,))
-                give_up_claim(cursor, file.file_id)
-                cursor.execute(
+            for some in in_parts(files):
+                for file_id in entered(cursor, [file.file_id for file, _ in some]):
+                    cursor.execute("DELETE FROM deferred WHERE file_id = ?", (file_id,))
+                    give_up_claim(cursor, file_id)
+                cursor.executemany(
                     """INSERT INTO files (file_id, fingerprint, state, source_sha256, attempts, reason_codes, message)
                        VALUES (?, ?, 'quarantined', '', 1, ?, ?)
                        ON CONFLICT (file_id) DO UPDATE SET fingerprint = excluded.fingerprint, state = excluded.state,
                        image_id = NULL, source_sha256 = excluded.source_sha256, attempts = files.attempts + 1,
                        reason_codes = excluded.reason_codes, message = excluded.message""",
-                    (file.file_id, fingerprint, " ".join(file.reason_codes), file.refusal.parts),
+                    [(file.file_id, as_, " ".join(file.reason_codes), file.refusal.parts) for file, as_ in some],
                 )
 
     def forget_deferrals(self) -> None:
@@ -282,7 +284,7 @@ class Ledger:
             )
             recorded = cursor.rowcount
             for table in ("deferred", "superseded"):
-                cursor.execute(f"DELETE FROM {table} WHERE file_id IN ({_places(file_ids)})", file_ids)  # noqa: S608
+                cursor.execute(f"DELETE FROM {table} WHERE file_id IN ({places(file_ids)})", file_ids)  # noqa: S608
             digests = [
                 (str(line.stored["source_sha256"]), name) for name, line in written.items() if "source_sha256" in line.stored
             ]
@@ -291,7 +293,7 @@ class Ledger:
             discarded = cursor.execute(
                 f"""SELECT file_id FROM files WHERE state = 'accepted' AND source_sha256 != '' AND source_sha256 IN
                     (SELECT source_sha256 FROM files WHERE state = 'discarded')
-                    AND file_id IN ({_places(file_ids)})""",  # noqa: S608  # question marks only
+                    AND file_id IN ({places(file_ids)})""",  # noqa: S608  # question marks only
                 file_ids,
             ).fetchall()
             for (file_id,) in discarded:  # its digest was not known before: the content of a discarded file, come again
@@ -313,21 +315,21 @@ class Ledger:
     def rewrite(self, file_ids: Iterable[str]) -> None:
         """Calls written claims unwritten: what is stored of them is damaged. The next run reads their files again."""
         with self._transaction() as cursor:
-            for some in _in_parts(file_ids):
-                cursor.execute(f"DELETE FROM superseded WHERE file_id IN ({_places(some)})", some)  # noqa: S608
-                cursor.execute(f"UPDATE images SET manifest = NULL WHERE file_id IN ({_places(some)})", some)  # noqa: S608
+            for some in in_parts(file_ids):
+                cursor.execute(f"DELETE FROM superseded WHERE file_id IN ({places(some)})", some)  # noqa: S608
+                cursor.execute(f"UPDATE images SET manifest = NULL WHERE file_id IN ({places(some)})", some)  # noqa: S608
 
     def renew(self, file_ids: Iterable[str]) -> None:
         """Lets the next run write these claims anew, into the same rows; until then what is stored of them is published."""
         with self._transaction() as cursor:
-            for some in _in_parts(file_ids):
+            for some in in_parts(file_ids):
                 cursor.execute(
                     f"""INSERT INTO superseded (file_id, manifest)
-                        SELECT file_id, manifest FROM images WHERE file_id IN ({_places(some)}) AND manifest IS NOT NULL
+                        SELECT file_id, manifest FROM images WHERE file_id IN ({places(some)}) AND manifest IS NOT NULL
                         ON CONFLICT (file_id) DO UPDATE SET manifest = excluded.manifest""",  # noqa: S608
                     some,
                 )
-                cursor.execute(f"UPDATE images SET manifest = NULL WHERE file_id IN ({_places(some)})", some)  # noqa: S608
+                cursor.execute(f"UPDATE images SET manifest = NULL WHERE file_id IN ({places(some)})", some)  # noqa: S608
 
     def manifest_lines(self) -> list[LedgerLine]:
         """Every written claim, by row."""
@@ -350,7 +352,6 @@ class Ledger:
 
 
 LINES_PER_PART: Final = 1000
-_FILES_PER_QUERY: Final = 500
 
 
 def ledger_database(path: Path, *, may_make: bool = True) -> Database:
@@ -360,13 +361,3 @@ def ledger_database(path: Path, *, may_make: bool = True) -> Database:
     from tasks.adapters.databases.postgresql import PostgresqlSchema  # late: the driver is an extra
 
     return PostgresqlSchema(path, name=_LedgerFile.NAME, tables=TABLES, may_make=may_make)
-
-
-def _in_parts(items: Iterable[T]) -> Iterator[list[T]]:
-    taken = iter(items)
-    while some := list(islice(taken, _FILES_PER_QUERY)):
-        yield some
-
-
-def _places(values: Sequence[object]) -> str:
-    return ",".join("?" * len(values))

@@ -6,11 +6,14 @@ A table that is added here is made in old ledgers when they are opened; a column
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final, TypeVar
 
 from tasks.adapters.databases.database import Cursor
 from tasks.adapters.inbox.lines import AcceptedFile
+
+T = TypeVar("T")
 
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS files (
@@ -110,7 +113,7 @@ def state_of(cursor: Cursor, accepted: AcceptedFile) -> str:
 
 def add_unread(cursor: Cursor, files: Sequence[AcceptedFile]) -> None:
     """Enters accepted headers (``Ledger.add_accepted``); those of new files, whose bytes nobody has read, all at once."""
-    known = _known(cursor, [file.file_id for file, _ in files])
+    known = entered(cursor, [file.file_id for file, _ in files])
     claims = [one for one in files if one[0].file_id not in known and not one[1].source_sha256]
     new = {file.file_id for file, _ in claims}
     for file, record in files:
@@ -128,13 +131,25 @@ def add_unread(cursor: Cursor, files: Sequence[AcceptedFile]) -> None:
     _enter_claims(cursor, claims)
 
 
-def _known(cursor: Cursor, file_ids: Collection[str]) -> set[str]:
+def entered(cursor: Cursor, file_ids: Sequence[str]) -> set[str]:
     """Those of the files of which something is entered."""
-    places = ",".join("?" * len(file_ids))
-    query = " UNION ".join(f"SELECT file_id FROM {table} WHERE file_id IN ({places})" for table in _OF_FILES)  # noqa: S608
+    query = " UNION ".join(f"SELECT file_id FROM {table} WHERE file_id IN ({places(file_ids)})" for table in _OF_FILES)  # noqa: S608
     return {file_id for (file_id,) in cursor.execute(query, [*file_ids] * len(_OF_FILES)).fetchall()}
 
 
+def in_parts(items: Iterable[T]) -> Iterator[list[T]]:
+    """As many at a time as one statement names."""
+    taken = iter(items)
+    while some := list(islice(taken, _FILES_PER_QUERY)):
+        yield some
+
+
+def places(values: Sequence[object]) -> str:
+    """A question mark for each."""
+    return ",".join("?" * len(values))
+
+
+_FILES_PER_QUERY: Final = 500
 _OF_FILES: Final = ("files", "images", "deferred", "superseded")
 
 
@@ -166,7 +181,7 @@ def spelled_before(cursor: Cursor, lines: Mapping[str, Mapping[str, object]]) ->
     earlier_line = "coalesce(images.manifest, superseded.manifest, damaged.manifest)"
     query = f"""SELECT file_id, source_sha256, pixel_sha256, {earlier_line}
                 FROM images JOIN files USING (file_id) LEFT JOIN superseded USING (file_id) LEFT JOIN damaged USING (file_id)
-                WHERE file_id IN ({",".join("?" * len(lines))}) AND {earlier_line} IS NOT NULL"""  # noqa: S608
+                WHERE file_id IN ({places(list(lines))}) AND {earlier_line} IS NOT NULL"""  # noqa: S608
     kept = dict(lines)
     for file_id, source_sha256, pixel_sha256, earlier in cursor.execute(query, list(lines)).fetchall():
         before = json.loads(earlier)

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from schemas.errors import StoreError
 from tasks.adapters.inbox.ledger import Ledger
-from tasks.adapters.inbox.ledger_tables import give_up_claim
+from tasks.adapters.inbox.ledger_tables import entered, give_up_claim, in_parts, places
 from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.exam_store import ExamStore
@@ -113,13 +113,17 @@ class StoreLedger(Ledger):
         wanted = {file_id for file_id in present if before.get(file_id, "") != told.get(file_id, "")}
         forgotten = 0
         with self._transaction() as cursor:
-            for file_id in wanted:
-                give_up_claim(cursor, file_id)
-                gone = cursor.execute("DELETE FROM files WHERE file_id = ? AND state IN ('accepted', 'duplicate')", (file_id,))
-                forgotten += gone.rowcount
-                cursor.execute("DELETE FROM told WHERE file_id = ?", (file_id,))
-                if file_id in told:
-                    cursor.execute("INSERT INTO told (file_id, digest) VALUES (?, ?)", (file_id, told[file_id]))
+            for some in in_parts(wanted):
+                for file_id in entered(cursor, some):
+                    give_up_claim(cursor, file_id)
+                    gone = cursor.execute(
+                        "DELETE FROM files WHERE file_id = ? AND state IN ('accepted', 'duplicate')", (file_id,)
+                    )
+                    forgotten += gone.rowcount
+                cursor.execute(f"DELETE FROM told WHERE file_id IN ({places(some)})", some)  # noqa: S608
+                now = [(file_id, told[file_id]) for file_id in some if file_id in told]
+                if now:
+                    cursor.executemany("INSERT INTO told (file_id, digest) VALUES (?, ?)", now)
         return forgotten
 
     def lines_to_compare(self) -> list[LedgerLine]:

@@ -133,11 +133,16 @@ def fetch(config: RunConfig, *, today: date) -> Fetched:
 def settled_images(config: RunConfig) -> Iterator[IsSettled]:
     """What is true for an image that ingest knows, or that was withdrawn: it is not fetched, though its file is gone."""
     workspace = Workspace(config.workspace_dir)
+    if config.ingest.ledger and not workspace.store.ledger_path.exists():
+        from tasks.adapters.inbox.shared_ledger import held_ledger  # late: as below
+
+        with held_ledger(config, purpose="fetch"):  # this machine is new: others may have ingested what is asked for
+            pass
     if not workspace.store.ledger_path.exists():
         yield lambda image: False
         return
     pseudonyms = open_key(workspace.key_path)
-    with _KnownImages(workspace.store.ledger_path) as ledger:
+    with _KnownImages(workspace.store.ledger_path, may_make=False) as ledger:
         gone = ledger.withdrawn_names()
 
         def is_settled(image: FoundImage) -> bool:
