@@ -99,6 +99,7 @@ BREACHES = {
     "One home: Optuna": ("tasks/search.py", "import optuna"),
     "One home: MLflow": ("tasks/train.py", "import mlflow"),
     "One home: SQLite": ("tasks/evaluate.py", "import sqlite3"),
+    "One home: PostgreSQL": ("tasks/adapters/inbox/ledger.py", "import psycopg"),
     "One home: Prefect": ("gmic_model/learning/learner.py", "from prefect import task"),
     "One home: YAML": ("schemas/config/run.py", "import yaml"),
     "One home: Typer and Rich": ("flows/train.py", "import rich"),

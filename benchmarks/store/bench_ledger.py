@@ -22,6 +22,7 @@ from statistics import median
 from typing import NamedTuple
 from uuid import uuid4
 
+import pandas as pd
 import psutil
 
 from benchmarks.operations.bench_operations import postgresql
@@ -35,6 +36,7 @@ from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine
 from tasks.adapters.inbox.shared_ledger import copy_ledger
 
 JOB, SHARD = 64, 16
+_MADE_AT_ONCE, _ENTERED_AT_ONCE = 40_000, 4_000
 
 
 class Taken(NamedTuple):
@@ -54,7 +56,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, postgresql() as url:
         address = url.replace("+asyncpg", "")
-        files, lines = _images(asked.images)
+        files, lines = _images(manifest_of(asked.images))
         found: dict[str, list[dict[str, Taken]]] = {"SQLite": [], "PostgreSQL": []}
         for _ in range(asked.turns):
             for engine, told in found.items():
@@ -75,9 +77,9 @@ def _place(folder: Path, engine: str, address: str) -> Path:
     return path
 
 
-def _images(count: int) -> tuple[list[AcceptedFile], list[LedgerLine]]:
+def _images(lines_of: pd.DataFrame) -> tuple[list[AcceptedFile], list[LedgerLine]]:
     stored = [one.name for one in MANIFEST_COLUMNS if one.source in (Source.RECORD, Source.HEADER, Source.CROP)]
-    manifest = manifest_of(count)[stored].astype(object)
+    manifest = lines_of[stored].astype(object)
     files, lines = [], []
     for line in manifest.where(manifest.notna(), None).to_dict("records"):
         record = ImageRecord(
@@ -135,11 +137,17 @@ def _per_image(told: Sequence[dict[str, Taken]], step: str, images: int) -> str:
 
 
 def _read(folder: Path, address: str, rows: int) -> None:
-    files, lines = _images(rows)
-    pairs = [(file.file_id, file.fingerprint) for file, _ in files]
     places = {engine: _place(folder, engine, address) for engine in ("SQLite", "PostgreSQL")}
-    _ingested(places["SQLite"], files, lines)
-    del files, lines
+    pairs, manifest = [], manifest_of(rows)
+    for start in range(0, rows, _MADE_AT_ONCE):
+        files, lines = _images(manifest.iloc[start : start + _MADE_AT_ONCE])
+        pairs += [(file.file_id, file.fingerprint) for file, _ in files]
+        with Ledger(places["SQLite"]) as ledger:
+            ledger.add_accepted(files)
+            ledger.plan_rows(SHARD, planned_utc=datetime.now(UTC).isoformat(timespec="seconds"))
+            for first in range(0, len(lines), _ENTERED_AT_ONCE):
+                ledger.add_written(lines[first : first + _ENTERED_AT_ONCE])
+    del manifest, files, lines
     copied: dict[str, Taken] = {}
     with _measured(copied, "copy"):
         copy_ledger(places["SQLite"], places["PostgreSQL"])

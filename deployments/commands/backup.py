@@ -115,7 +115,7 @@ def _sources(files: Workspace, aside: Path) -> Iterator[tuple[str, Path]]:
     """Name in the archive and file to read. The ledger is copied after the manifest: it may know more, never less."""
     store = files.store
     plain = [store.settings_path, store.manifest_path, store.quarantine_path, store.leakage_path, store.withdrawn_path]
-    plain += [store.named_ledger_path]
+    plain += [path for path in (store.ledger_path,) if path.suffix == ".json"]  # it names a database
     plain += [files.key_path, files.server_auth_path, files.report_path(Stage.INGEST)]
     for stage in (Stage.VALIDATE, Stage.SPLIT):
         plain += sorted(path for path in files.stage_dir(stage).glob("*") if not path.name.startswith("."))
@@ -126,12 +126,12 @@ def _sources(files: Workspace, aside: Path) -> Iterator[tuple[str, Path]]:
         if path.is_file():
             yield path.relative_to(files.root).as_posix(), path
     studies = sorted(files.stage_dir(Stage.SEARCH).glob("*/study.sqlite"))
-    ledger = store.sqlite_ledger_path
-    for index, path in enumerate((ledger, files.server_database_path, files.registry_path, *studies)):
-        if path.exists() or (path == ledger and store.named_ledger_path.exists()):
+    for index, path in enumerate((store.ledger_path, files.server_database_path, files.registry_path, *studies)):
+        if path.exists():
             copy = aside / f"{index}.sqlite"
-            _copy(path if path.exists() else store.named_ledger_path, copy)
-            yield path.relative_to(files.root).as_posix(), copy
+            _copy(path, copy)
+            name = path.with_suffix(".sqlite") if path == store.ledger_path else path
+            yield name.relative_to(files.root).as_posix(), copy
             copy.unlink()
 
 

@@ -26,7 +26,6 @@ UNFINISHED: Final = ".part"
 
 REPORT_FILE: Final = "report.json"
 """What a stage, or a converted data set, says of itself."""
-
 WATCH: Final = "watch"
 """Flow, and folder, of the watching of devices."""
 HEALTH: Final = "health"
@@ -55,18 +54,9 @@ class StoreFolder:
 
     @property
     def ledger_path(self) -> Path:
-        """See ``tasks.adapters.inbox.ledger``: SQLite's file, or the one that names the schema of a database."""
-        return self.named_ledger_path if self.named_ledger_path.exists() else self.sqlite_ledger_path
-
-    @property
-    def sqlite_ledger_path(self) -> Path:
-        """The ledger as a file; of one in a database, as an archive holds it (`mammo backup`)."""
-        return self.root / "ledger.sqlite"
-
-    @property
-    def named_ledger_path(self) -> Path:
-        """Of a ledger in a database: where it is (``tasks.adapters.databases.postgresql``)."""
-        return self.root / "ledger.json"
+        """See ``tasks.adapters.inbox.ledger``: SQLite's file, or, where it is there, the one that names a database's schema."""
+        named = self.root / "ledger.json"
+        return named if named.exists() else named.with_suffix(".sqlite")
 
     @property
     def quarantine_path(self) -> Path:

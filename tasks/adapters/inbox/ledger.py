@@ -352,11 +352,13 @@ class Ledger:
 
 
 LINES_PER_PART: Final = 1000
+NAMED: Final = ".json"
+"""Ending of a file that names a schema, in place of SQLite's file."""
 
 
 def ledger_database(path: Path, *, may_make: bool = True) -> Database:
     """The database that a ledger is in: SQLite's file, or the schema that a file names. See ``Ledger``."""
-    if path.suffix != ".json":
+    if path.suffix != NAMED:
         return _LedgerFile(path)
     from tasks.adapters.databases.postgresql import PostgresqlSchema  # late: the driver is an extra
 

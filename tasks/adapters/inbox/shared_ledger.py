@@ -14,7 +14,7 @@ from pathlib import Path
 
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, StoreError
-from tasks.adapters.inbox.ledger import ledger_database
+from tasks.adapters.inbox.ledger import NAMED, ledger_database
 from tasks.adapters.inbox.store_ledger import TABLES_OF_STORE, StoreLedger
 from tasks.adapters.pseudonyms import names_of_key, open_key
 from tasks.adapters.store.exam_store import open_store
@@ -71,7 +71,7 @@ def join(config: RunConfig) -> None:
         )
     objects.fetch(keeps_own=True)
     require_key(files, read_settings(files).pseudonym_key_id)
-    if files.sqlite_ledger_path.exists() and not files.named_ledger_path.exists():
+    if _file_of(files).exists() and not _is_named(files):
         with StoreLedger(open_store(files.root)) as ledger:
             ledger.key_digests(open_key(workspace.key_path))
         fill(files, address, store_id)
@@ -84,8 +84,8 @@ def maker_of_ledger(address: str) -> Callable[[Path, str], None]:
 
     def make(path: Path, store_id: str) -> None:
         files = StoreFolder(path.parent)
-        _name(files.named_ledger_path, address, store_id)
-        StoreLedger.make(files.named_ledger_path, store_id)
+        _name(_name_path(files), address, store_id)
+        StoreLedger.make(_name_path(files), store_id)
         _take_turn(files, address, store_id)
 
     return make if address else StoreLedger.make
@@ -107,24 +107,24 @@ def copy_ledger(source: Path, target: Path) -> None:
 
 def fill(files: StoreFolder, address: str, store_id: str) -> bool:
     """Fills the database from the folder's file; false if the database knows the store already: it knows more than the file."""
-    aside = files.root / f"moving-{files.named_ledger_path.name}"
+    aside = files.root / f"moving-{_name_path(files).name}"
     _name(aside, address, store_id)
     with closing(ledger_database(aside)) as database:
         database.make(TABLES_OF_STORE)
         is_known = bool(database.query("SELECT 1 FROM identity"))
     if not is_known:
-        copy_ledger(files.sqlite_ledger_path, aside)
-    aside.replace(files.named_ledger_path)
+        copy_ledger(_file_of(files), aside)
+    aside.replace(_name_path(files))
     return not is_known
 
 
 def after_restoring(files: StoreFolder) -> str:
     """Of a ledger in a database, after an archive's files have taken their places: what became of it, in a sentence."""
+    if not _is_named(files):
+        return ""
     from tasks.adapters.databases.postgresql import NamedSchema  # late: the driver is an extra
 
-    if not files.named_ledger_path.exists():
-        return ""
-    address, store_id = NamedSchema.read(files.named_ledger_path).address, read_settings(files).store_id
+    address, store_id = NamedSchema.read(_name_path(files)).address, read_settings(files).store_id
     is_filled = fill(files, address, store_id)
     _take_turn(files, address, store_id)
     _drop_file(files)
@@ -134,9 +134,9 @@ def after_restoring(files: StoreFolder) -> str:
 def _take_turn(files: StoreFolder, address: str, store_id: str) -> None:
     from tasks.adapters.databases.postgresql import NamedSchema, PostgresqlSchema
 
-    if not files.named_ledger_path.exists() or NamedSchema.read(files.named_ledger_path).address != address:
-        _name(files.named_ledger_path, address, store_id)
-    with closing(PostgresqlSchema(files.named_ledger_path, name="ledger", tables="", may_make=False)) as database:
+    if not _is_named(files) or NamedSchema.read(_name_path(files)).address != address:
+        _name(_name_path(files), address, store_id)
+    with closing(PostgresqlSchema(_name_path(files), name="ledger", tables="", may_make=False)) as database:
         database.take_turn()
 
 
@@ -149,14 +149,27 @@ def _name(path: Path, address: str, store_id: str) -> None:
 def _drop_file(files: StoreFolder) -> None:
     """What moved into the database: a copy would keep what is withdrawn later."""
     for suffix in _COMPANIONS:
-        files.sqlite_ledger_path.with_name(files.sqlite_ledger_path.name + suffix).unlink(missing_ok=True)
+        _file_of(files).with_name(_file_of(files).name + suffix).unlink(missing_ok=True)
+
+
+def _file_of(files: StoreFolder) -> Path:
+    """A ledger as a file beside the one that names a database: it is to move, or comes out of an archive."""
+    return files.ledger_path.with_suffix(".sqlite")
+
+
+def _name_path(files: StoreFolder) -> Path:
+    return files.ledger_path.with_suffix(NAMED)
+
+
+def _is_named(files: StoreFolder) -> bool:
+    return files.ledger_path.suffix == NAMED
 
 
 def _refuse_forgotten(files: StoreFolder) -> None:
-    if not files.named_ledger_path.exists():
+    if not _is_named(files):
         return
     raise StoreError(
         f"The ledger of {files.root} is in a database, and ingest.ledger of the config is empty",
-        expected=f"the address that {files.named_ledger_path.name} names",
+        expected=f"the address that {_name_path(files).name} names",
         remedy="restore that setting",
     )

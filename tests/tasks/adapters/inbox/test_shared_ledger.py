@@ -171,7 +171,7 @@ def test_a_ledger_of_a_file_moves_into_the_database(site: Site) -> None:
     assert (report.data_version, report.images_new) == (before.data_version, 0) and read_so_often(config) == {1}
     with ledger_of(config) as ledger:
         assert (ledger.manifest_lines(), ledger.row_count()) == (lines, rows)
-    assert not Workspace(config.workspace_dir).store.sqlite_ledger_path.exists()
+    assert not list(Workspace(config.workspace_dir).store_dir.glob("*.sqlite*"))
     site.let_all_come()
     assert ingested(site.config("second")).images_new == 4
 
