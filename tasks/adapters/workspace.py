@@ -55,8 +55,8 @@ class StoreFolder:
     @property
     def ledger_path(self) -> Path:
         """See ``tasks.adapters.inbox.ledger``: SQLite's file, or, where it is there, the one that names a database's schema."""
-        named = self.root / "ledger.json"
-        return named if named.exists() else named.with_suffix(".sqlite")
+        path = self.root / "ledger.sqlite"
+        return named if (named := path.with_suffix(".json")).exists() else path
 
     @property
     def quarantine_path(self) -> Path:

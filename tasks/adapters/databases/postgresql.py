@@ -45,9 +45,11 @@ SET client_min_messages = warning;
 SET lock_timeout = '5min';
 SET idle_in_transaction_session_timeout = '2min';
 SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;
-SET cursor_tuple_fraction = 1.0;
+SET cursor_tuple_fraction = 1.0; SET random_page_cost = 1.1;
+SET plan_cache_mode = force_custom_plan;
 """
-"""A client that is gone without a word holds its transaction, and so the turn, for two minutes at most."""
+"""A client that is gone without a word holds its transaction, and so the turn, for two minutes at most. A plan that was made
+while the tables were empty reads them from end to end: an image would cost the more, the more there are."""
 _FUNCTIONS: Final = """
 CREATE FUNCTION instr(text, text) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT strpos($1, $2)';
 CREATE FUNCTION json_extract(text, text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -18,9 +18,11 @@ from pytest import MonkeyPatch
 from deployments.commands import doctor
 from deployments.commands.backup import backup, restore
 from flows.ingest import ingest_steps
+from mammo_tests.ledger_files import accepted_file
 from mammo_tests.object_store import BUCKET
+from mammo_tests.other_systems import until
 from mammo_tests.plain_tasks import PlainSubmit
-from mammo_tests.postgresql import DATABASE, PostgresqlServer, postgresql_server
+from mammo_tests.postgresql import DATABASE, PostgresqlServer, named_schema, postgresql_server
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, PeerRefused, PeerUnavailable, StoreBusy, StoreError
 from schemas.reports.data import IngestReport
@@ -316,13 +318,27 @@ def test_a_password_is_in_no_file_and_no_sentence(
     assert not any(b"CANARYPASSWORD" in path.read_bytes() for path in held)
 
 
-# ----------------------------------------------------------------------------------------------------------------- copy
+# ------------------------------------------------------------------------------------------------------- growth, copies
+
+
+def test_what_is_read_for_a_file_does_not_grow_with_the_ledger(postgresql: PostgresqlServer, tmp_path: Path) -> None:
+    """Tables that fill up within a run are looked up by their index all along; from end to end it would be 600 rows a row."""
+    path = named_schema(tmp_path, postgresql.address)
+    jobs, size = 600, 8
+    with Ledger(path) as ledger:
+        for job in range(jobs):
+            names = [f"{job}-{i}" for i in range(size)]
+            ledger.add_accepted(
+                accepted_file(f"F{n}", at="1-1", image_id=f"I{n}", exam_id="E", source_sha256="") for n in names
+            )
+    told = "SELECT coalesce(sum(idx_scan), 0), sum(n_tup_ins), sum(seq_tup_read) FROM pg_stat_user_tables"
+    told += f" WHERE schemaname = '{NamedSchema.read(path).schema}'"
+    assert until(lambda: postgresql.ask(told).split("|")[1] == str(2 * size * jobs + 1))  # a session tells it when it ends
+    assert int(postgresql.ask(told).split("|")[2]) < 100 * size * jobs
 
 
 def test_a_copy_is_all_or_nothing_and_equal(postgresql: PostgresqlServer, tmp_path: Path) -> None:
     """From a file into a database and back, in the order of entry; its file is the owner's alone."""
-    from mammo_tests.ledger_files import accepted_file
-
     source, named, back = tmp_path / "one.sqlite", tmp_path / "two.json", tmp_path / "three.sqlite"
     NamedSchema(address=postgresql.address, schema=f"mammo_{uuid4().hex}").write(named)
     with Ledger(source) as ledger:
