@@ -13,7 +13,7 @@ import schemas
 from deployments.server.metrics_main import Measuring
 from mammo_tests.kinds import all_of_kind
 from schemas.config.evaluation import SplitConfig
-from schemas.config.ingest import ExistingDask, LocalDask, PhantomConfig, PreprocessConfig
+from schemas.config.ingest import ExistingDask, IngestConfig, LocalDask, PhantomConfig, PreprocessConfig
 from schemas.config.network import GMICConfig
 from schemas.config.run import RunConfig
 from schemas.config.section import Config, nearest_keys
@@ -163,3 +163,20 @@ def test_a_misspelt_key_is_told_its_neighbours() -> None:
     """Best first; nothing is offered for what resembles nothing."""
     assert nearest_keys("learning_rte", TrainConfig.model_fields)[0] == "learning_rate"
     assert nearest_keys("zzzzzz", TrainConfig.model_fields) == []
+
+
+@pytest.mark.parametrize(
+    ("ledger", "store", "complaint"),
+    [
+        ("postgresql://mammo:CANARY@host/mammo", "s3://bucket/prefix", "leave the password out of ledger"),
+        ("postgresql://host/mammo?user=mammo&password=CANARY", "s3://bucket/prefix", "leave the password out of ledger"),
+        ("postgresql://mammo@host/mammo", "", "ledger is in a database, and store in a folder of one machine"),
+        ("sqlite:///ledger", "s3://bucket/prefix", "should match pattern"),
+    ],
+)
+def test_a_shared_ledger_needs_a_bucket_and_brings_no_password(ledger: str, store: str, complaint: str) -> None:
+    """What machines share, they share all of; what lets them in is in no config."""
+    with pytest.raises(ValidationError, match=complaint):
+        IngestConfig.model_validate({"source_dir": "x", "store": store, "ledger": ledger})
+    allowed = {"source_dir": "x", "store": "s3://bucket/prefix", "ledger": "postgresql://?service=mammo"}
+    assert IngestConfig.model_validate(allowed).ledger == "postgresql://?service=mammo"
