@@ -184,7 +184,7 @@ class IngestConfig(Config):
         json_schema_extra=ADDED_LATER,
         description="Where pixels are kept, s3://bucket/prefix; empty = in the workspace. The key stays there always",
     )
-    ledger: Annotated[str, Field(pattern=r"^(postgresql://\S*)?$")] = Field(
+    ledger: str = Field(
         "",
         json_schema_extra=ADDED_LATER,
         description="Where the ledger of a store in a bucket is kept, so that another machine can go on: "
@@ -266,6 +266,8 @@ class IngestConfig(Config):
         """Pixels in a folder are of one machine, and so is what is known of them."""
         if re.search(r"://[^/@]*:[^/@]*@|[?&]password=", self.ledger):
             raise ValueError("leave the password out of ledger: put it into ~/.pgpass, which PostgreSQL's driver reads")
+        if self.ledger and not self.ledger.startswith("postgresql://"):  # no pattern: its complaint would show a password
+            raise ValueError("ledger is no address of PostgreSQL: postgresql://user@host/database")
         if self.ledger and not self.store:
             raise ValueError("ledger is in a database, and store in a folder of one machine: name a bucket (store: s3://...)")
         return self

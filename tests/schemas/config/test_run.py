@@ -171,7 +171,8 @@ def test_a_misspelt_key_is_told_its_neighbours() -> None:
         ("postgresql://mammo:CANARY@host/mammo", "s3://bucket/prefix", "leave the password out of ledger"),
         ("postgresql://host/mammo?user=mammo&password=CANARY", "s3://bucket/prefix", "leave the password out of ledger"),
         ("postgresql://mammo@host/mammo", "", "ledger is in a database, and store in a folder of one machine"),
-        ("sqlite:///ledger", "s3://bucket/prefix", "should match pattern"),
+        ("mysql://mammo:CANARY@host/mammo", "s3://bucket/prefix", "leave the password out of ledger"),
+        ("sqlite:///ledger", "s3://bucket/prefix", "ledger is no address of PostgreSQL"),
     ],
 )
 def test_a_shared_ledger_needs_a_bucket_and_brings_no_password(ledger: str, store: str, complaint: str) -> None:
