@@ -15,7 +15,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -126,9 +126,10 @@ def _server_s() -> float:
     """CPU of PostgreSQL's processes, those that have ended too."""
     total = 0.0
     for process in psutil.Process().children(recursive=True):
-        if process.name().startswith("postgres"):
-            times = process.cpu_times()
-            total += times.user + times.system + times.children_user + times.children_system
+        with suppress(psutil.NoSuchProcess):  # a session that has just ended: the server counts it among its children
+            if process.name().startswith("postgres"):
+                times = process.cpu_times()
+                total += times.user + times.system + times.children_user + times.children_system
     return total
 
 
