@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
-from prefect import Flow, flow
+from prefect import Flow
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -84,7 +84,7 @@ def config_flow(
     def made(function: Callable[P, R]) -> Flow[P, R]:
         annotations, function.__annotations__ = function.__annotations__, {}
         try:
-            defined = flow(function, name=name, flow_run_name=run_name, task_runner=task_runner)
+            defined = Flow(function, name=name, flow_run_name=run_name, task_runner=task_runner)
         finally:
             function.__annotations__ = annotations
         defined.__annotations__ = annotations
