@@ -17,7 +17,7 @@ from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.store.exam_store import ExamStore, delete_set_aside, open_store, set_aside_unreadable_shards
 from tasks.adapters.store.manifest import published_rows
-from tasks.adapters.store.objects.bucket_store import as_it_lies
+from tasks.adapters.store.objects.bucket_store import as_it_lies, lost, put_again
 from tasks.adapters.store.verification import Damage, DigestJob, ExpectedImage, cannot_be_read, find_damage, write_damage_list
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_table
@@ -58,7 +58,7 @@ def read_everything(config: RunConfig, scheduler: str) -> ScrubReport:
         damaged_image_ids=tuple(sorted({one.image.image_id for one in damage})),
         damaged_file_ids=tuple(sorted({one.image.file_id for one in damage})),
         is_ledger_sound=is_ledger_sound,
-        is_manifest_sound=published_rows(store) == {image.image_id: image.row for image in published},
+        is_manifest_sound=published_rows(store) == {image.image_id: image.row for image in published} and not lost(store),
         awaited_image_ids=tuple(image.image_id for image in awaited if image.file_id in still_damaged),
         whole_again_file_ids=tuple(sorted(was_awaited - still_damaged)),
         damage_path=folder / "damage.csv",
@@ -79,6 +79,7 @@ def read_everything(config: RunConfig, scheduler: str) -> ScrubReport:
 def mark_damaged(config: RunConfig, report: ScrubReport) -> None:
     """Lets the next ingest read the damaged images' files again; until then they are not published, and nothing is deleted."""
     store = open_store(Workspace(config.workspace_dir).store_dir)
+    put_again(store)
     with StoreLedger(store) as ledger:
         ledger.mark_whole(report.whole_again_file_ids)
         ledger.mark_damaged(report.damaged_file_ids)

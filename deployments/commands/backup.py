@@ -323,6 +323,8 @@ def _mark_what_is_not_there(files: Workspace) -> tuple[int, int]:
         objects_of(files.store, settings.url).take_over()
     if not files.store.pixels_dir.exists():
         make_arrays(files.store, settings)
+    if settings.url:
+        objects_of(files.store, settings.url).put_again()  # of a bucket that has lost it too
     finish_withdrawals(files)
     store = open_store(files.store_dir)
     with StoreLedger(store) as ledger:

@@ -58,19 +58,21 @@ def join(config: RunConfig) -> None:
         return
     objects = objects_of(files, config.ingest.store)
     there = objects.content(files.settings_path)
-    if there is None or files.unfinished_path.exists():
+    if files.unfinished_path.exists() or (there is None and not files.settings_path.exists()):
         return  # this run makes it
-    store_id = str(json.loads(there)["store_id"])
-    if files.settings_path.exists():
-        require_same(store_id, read_settings(files).store_id, files.settings_path)
     if names_of_key(workspace.key_path) is None:
         raise ConfigError(
             f"The pseudonym key {workspace.key_path} is not here, and the store at {config.ingest.store} was made with one",
             expected="the key of the machine that made the store: under another one every patient is a stranger",
             remedy=f"copy its {workspace.key_path.name} here, mode 0600",
         )
-    objects.fetch(keeps_own=True)
-    require_key(files, read_settings(files).pseudonym_key_id)
+    if there is not None:  # a bucket that has lost it gets it again from this folder
+        if files.settings_path.exists():
+            require_same(str(json.loads(there)["store_id"]), read_settings(files).store_id, files.settings_path)
+        objects.fetch(keeps_own=True)
+    settings = read_settings(files)
+    require_key(files, settings.pseudonym_key_id)
+    store_id = settings.store_id
     if _file_of(files).exists() and not _is_named(files):
         with StoreLedger(open_store(files.root)) as ledger:
             ledger.key_digests(open_key(workspace.key_path))

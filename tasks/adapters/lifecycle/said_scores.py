@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,16 @@ from schemas.layout import SOFTWARE_VERSIONS
 from schemas.reports.life.decisions import SiteThresholds
 from tasks.adapters.lifecycle.in_use import locked_thresholds, site_thresholds, wanted_preprocessing
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
-from tasks.adapters.lifecycle.watching.device_streams import PICTURE, PICTURE_COLUMNS, devices_of
+from tasks.adapters.lifecycle.watching.device_streams import NAMED_BY, PICTURE, PICTURE_COLUMNS, devices_of
 from tasks.adapters.models.whole_models import WholeModel
 from tasks.adapters.scoring.prediction import mean_breast_scores
 from tasks.adapters.store.manifest import LINES_AT_ONCE, lines_of
 from tasks.adapters.workspace import Workspace, write_atomically
+
+DEVICE_ASKED: Final = frozenset({"exam_id", *NAMED_BY})
+"""What ``SaidScores.of`` asks of a manifest's lines."""
+IMAGE_ASKED: Final = frozenset({"exam_id", "image_id", "laterality", "view_position", "gate_warnings", SOFTWARE_VERSIONS})
+"""What ``SaidScores.images`` asks of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +99,7 @@ class SaidScores:
         names = [finding.value for finding in FINDINGS]
         self.log.append([self._image(line, dict(zip(names, score_C.tolist(), strict=True))) for line, score_C in scored])
 
-    def exams(self, table: pd.DataFrame, new_rows: set[int]) -> None:
+    def exams(self, table: pd.DataFrame, new_rows_N: NDArray[np.int64]) -> None:
         """Exams with an image that was just scored, as they stand now; all of them where the log does not know them yet.
 
         Scores that a former release left without a log are entered with their images, so that none is given out unlogged. A
@@ -105,15 +110,15 @@ class SaidScores:
         """
         if not self._knows_earlier():
             names = {finding.value: f"{finding.value}_score" for finding in FINDINGS}
-            for part in _in_parts(table[~table["row"].isin(list(new_rows))], "image_id"):
+            for part in _in_parts(table, ~table["row"].isin(new_rows_N), "image_id"):
                 earlier = [
                     self._image(line, {finding: float(line[name]) for finding, name in names.items()})
                     for line in lines_of(part)
                 ]
                 self.log.append([{**entry, "scored_before_the_log": True} for entry in earlier])
-            new_rows = set(table["row"])
-        touched = table.loc[table["row"].isin(list(new_rows)), "exam_id"]
-        for chosen in _in_parts(table[table["exam_id"].isin(touched)], "exam_id"):
+            new_rows_N = table["row"].to_numpy(np.int64)
+        touched = table.loc[table["row"].isin(new_rows_N), "exam_id"]
+        for chosen in _in_parts(table, table["exam_id"].isin(touched), "exam_id"):
             self.log.append(self._exams(chosen))
         write_atomically(self.logged_path, self._name.encode())
 
@@ -208,13 +213,14 @@ def _of_exams(site: SiteThresholds | None, images: pd.DataFrame) -> dict[str, di
     return {exam_id: {site.finding: by_device[device]} for exam_id, device in devices_of(images).items() if device in by_device}
 
 
-def _in_parts(table: pd.DataFrame, key: str) -> Iterator[pd.DataFrame]:
-    """A thousand keys at a time with all their lines, in the order in which they first come."""
-    place_N = pd.factorize(table[key])[0]
-    table, place_N = table.iloc[np.argsort(place_N, kind="stable")], np.sort(place_N)
+def _in_parts(table: pd.DataFrame, is_wanted: pd.Series[bool], key: str) -> Iterator[pd.DataFrame]:
+    """A thousand keys at a time with all their wanted lines, in the order in which they first come; no more is ever copied."""
+    line_N = np.flatnonzero(is_wanted.to_numpy(bool))
+    place_N = pd.factorize(table[key].iloc[line_N])[0]
+    line_N, place_N = line_N[np.argsort(place_N, kind="stable")], np.sort(place_N)
     for first in range(0, int(place_N[-1]) + 1 if len(place_N) else 0, LINES_AT_ONCE):
         start, end = np.searchsorted(place_N, (first, first + LINES_AT_ONCE))
-        yield table.iloc[start:end]
+        yield table.iloc[line_N[start:end]]
 
 
 def _by_exam(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -21,17 +21,21 @@ from schemas.layout import SEEN_ENOUGH, VIEWS_PER_EXAM
 from schemas.reports.pages import ImageScore
 from tasks.adapters.models.locking import kept_recalibrations
 from tasks.adapters.models.whole_models import WholeModel
-from tasks.adapters.scoring.score_tables import SCORE_COLUMNS, image_table
+from tasks.adapters.scoring.score_tables import IMAGE_COLUMNS, SCORE_COLUMNS, traced
 from tasks.adapters.store.manifest import lines_of
 from tasks.adapters.store.views import cut_views, missing_views
 from tasks.adapters.workspace import replaced, write_atomically
 
+_SEEN: Final = "breast_seen_fraction"
 REPORTED_IMAGES: Final = 10_000
 """Named one by one in report and page; all others stand in the table of scores."""
 PART_IMAGES: Final = 500
 """Of one file of scores that a run writes before it ends, at most."""
 PART_S: Final = 30.0
 """After which it is written with fewer images: what a kill may cost."""
+TABLE_ASKED: Final = frozenset({*IMAGE_COLUMNS, _SEEN})
+"""What ``score_table`` asks of a manifest's lines."""
+_NAMED_BY: Final = ("image_id", "laterality", "view_position")
 _MOST_SENTENCES: Final = 1_000
 _TABLE: Final = "scores.parquet"
 _PARTS: Final = "parts"
@@ -72,7 +76,7 @@ def scored_before(folder: Path, manifest: pd.DataFrame, *, with_panels: bool) ->
     known = known[known["row"].isin(manifest["row"])]
     if with_panels:
         drawn = frozenset(path.name for path in folder.glob("*.png"))
-        panels = panels_of(folder, manifest.set_index("row").loc[known["row"]])
+        panels = panels_of(folder, manifest[["row", *_NAMED_BY]].set_index("row").loc[known["row"]])
         known = known[np.array([path.name in drawn for path in panels], dtype=bool)]
     return known.reset_index(drop=True)
 
@@ -84,7 +88,7 @@ def panel_path(folder: Path, image_id: str, laterality: str, view_position: str)
 
 def panels_of(folder: Path, images: pd.DataFrame) -> tuple[Path, ...]:
     """Those of a table's images, in its order."""
-    lines = images[["image_id", "laterality", "view_position"]].itertuples(index=False, name=None)
+    lines = images[list(_NAMED_BY)].itertuples(index=False, name=None)
     return tuple(panel_path(folder, *line) for line in lines)
 
 
@@ -119,16 +123,17 @@ def forget_in_parts(folder: Path, image_ids: Collection[str]) -> None:
 
 def score_table(manifest: pd.DataFrame, kept: pd.DataFrame, *, sha256: str, data_version: str) -> pd.DataFrame:
     """The images of ``scored_before``; labels, warnings and what was seen are the manifest's of today."""
-    rows = kept["row"].tolist()
-    ordered = manifest.set_index("row").loc[rows].reset_index()
-    score_NC = kept[list(SCORE_COLUMNS)].to_numpy(np.float64)
-    table = image_table(ordered, rows, score_NC, model="model", sha256=sha256, data_version=data_version)
-    return table.assign(breast_seen_fraction=ordered["breast_seen_fraction"].to_numpy(np.float64))
+    line_N = pd.Index(manifest["row"]).get_indexer(kept["row"])
+    table = manifest[list(IMAGE_COLUMNS)].iloc[line_N].reset_index(drop=True)
+    table = table.assign(**{name: kept[name].to_numpy(np.float64) for name in SCORE_COLUMNS})
+    table = traced(table, model="model", sha256=sha256, data_version=data_version)
+    return table.assign(breast_seen_fraction=manifest[_SEEN].to_numpy(np.float64)[line_N])
 
 
 def write_scores(folder: Path, table: pd.DataFrame) -> Path:
     """Leaves the table for people and for the next run, which asks ``scored_before``; returns the one for people."""
-    write_atomically(folder / _TABLE, table.to_parquet(index=False))
+    with replaced(folder / _TABLE) as file:
+        table.to_parquet(file, index=False)
     with replaced(folder / "scores.csv") as file:
         text = io.TextIOWrapper(file, "utf-8", newline="")
         table.to_csv(text, index=False, float_format="%.6f")
@@ -171,10 +176,10 @@ def what_is_missing(manifest: pd.DataFrame) -> tuple[str, ...]:
         manifest: With ``breast_seen_fraction`` of each image.
     """
     view = ["exam_id", "laterality", "view_position"]
-    views = manifest.drop_duplicates(view).groupby("exam_id").size()
+    views = manifest.loc[~manifest.duplicated(view), "exam_id"].value_counts()
     few = manifest.loc[manifest["exam_id"].isin(views.index[views < VIEWS_PER_EXAM]), view]
-    is_cut = ~(manifest["breast_seen_fraction"] >= SEEN_ENOUGH)
-    sentences = (*missing_views(lines_of(few)), *cut_views(lines_of(manifest.loc[is_cut, [*view, "breast_seen_fraction"]])))
+    is_cut = ~(manifest[_SEEN] >= SEEN_ENOUGH)
+    sentences = (*missing_views(lines_of(few)), *cut_views(lines_of(manifest.loc[is_cut, [*view, _SEEN]])))
     if len(sentences) <= _MOST_SENTENCES:
         return sentences
     return (*sentences[:_MOST_SENTENCES], f"{len(sentences) - _MOST_SENTENCES:,} more exams lack views, or images are cut.")
@@ -202,7 +207,7 @@ def image_scores(table: pd.DataFrame) -> tuple[ImageScore, ...]:
             view_position=line["view_position"],
             scores={finding.value: line[f"{finding.value}_score"] for finding in FINDINGS},
             gate_warnings=line["gate_warnings"],
-            breast_seen=None if np.isnan(line["breast_seen_fraction"]) else line["breast_seen_fraction"],
+            breast_seen=None if np.isnan(line[_SEEN]) else line[_SEEN],
         )
         for line in lines_of(table)
     )

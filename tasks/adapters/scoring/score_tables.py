@@ -44,8 +44,12 @@ def image_table(
         data_version: Of the store.
     """
     scores = pd.DataFrame(score_NC, columns=list(SCORE_COLUMNS)).assign(row=list(rows))
-    table = manifest[list(IMAGE_COLUMNS)].merge(scores, on="row")
-    return table.assign(model=model, model_sha256=sha256, data_version=data_version)
+    return traced(manifest[list(IMAGE_COLUMNS)].merge(scores, on="row"), model=model, sha256=sha256, data_version=data_version)
+
+
+def traced(scored: pd.DataFrame, *, model: str, sha256: str, data_version: str) -> pd.DataFrame:
+    """Images with their scores, and of each where these come from, as ``image_table`` says it."""
+    return scored.assign(model=model, model_sha256=sha256, data_version=data_version)
 
 
 def breasts_of(images: pd.DataFrame) -> pd.DataFrame:

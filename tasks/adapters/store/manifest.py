@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from schemas.errors import StoreError
 from schemas.exam import FINDINGS, UNKNOWN, ExamRecord, Finding, Laterality, QuarantinedFile, Split
-from schemas.layout import MANIFEST_NAMES, SPLIT_NAMES
+from schemas.layout import MANIFEST_COLUMNS, MANIFEST_NAMES, OPTIONAL_COLUMNS, SPLIT_NAMES
 from schemas.reports.data import SplitReport
 from tasks.adapters.allocator import uncollected
 from tasks.adapters.store.exam_store import ExamStore
@@ -194,6 +194,11 @@ def read_manifest(store: ExamStore, *, without: Collection[str] = ()) -> pd.Data
         StoreError: Nothing was published yet, or the manifest is damaged or of another store.
     """
     return _frames(store, lambda: [manifest_table(store.files, store.store_id, without=without)], without)[0]
+
+
+def all_but(asked: Collection[str]) -> frozenset[str]:
+    """The columns that a manifest may have and nobody asks: of a million images they take more memory than the rest."""
+    return frozenset(column.name for column in (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)) - frozenset(asked)
 
 
 def read_divided(

@@ -21,21 +21,18 @@ from schemas.config.run import RunConfig
 from schemas.config.training import FitConfig, PretrainConfig
 from schemas.errors import CheckpointError, StoreError, TrainingError
 from schemas.exam import FINDINGS, UNKNOWN, Split
-from schemas.layout import MANIFEST_COLUMNS, OPTIONAL_COLUMNS
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember, ImageReference, SeenPatients
 from tasks.adapters.models.image_reference import REFERENCE_COLUMNS, image_reference
 from tasks.adapters.models.seen_patients import SeenBy, seen_patients
 from tasks.adapters.store.exam_store import ExamStore
-from tasks.adapters.store.manifest import exam_records, read_divided, read_splits, texts_of
+from tasks.adapters.store.manifest import all_but, exam_records, read_divided, read_splits, texts_of
 from tasks.adapters.store.objects.bucket_store import store_of_run
 from tasks.adapters.store.same_patient import read_same_patients
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.store.views import VIEWED_COLUMNS, StoredViews, stored_views
 
 _ASKED: Final = {"exam_id", "patient_id", "laterality", "birads", *FINDINGS, *VIEWED_COLUMNS, *REFERENCE_COLUMNS}
-_NOT_ASKED: Final = frozenset(column.name for column in (*MANIFEST_COLUMNS, *OPTIONAL_COLUMNS)) - _ASKED
-"""Columns of the manifest that no training sees: of a million images they take more memory than the rest."""
 
 
 class DrawsEpochs(Protocol):
@@ -161,7 +158,7 @@ def _open(
     divided = read_splits(splits.splits_path)
     if begun is not None:
         divided = divided[divided["patient_id"].isin(_seen_before(store, begun, texts_of(divided["patient_id"])))]
-    training, tuning = read_divided(store, divided, (Split.TRAIN, Split.TUNING), without=_NOT_ASKED.difference(asked))
+    training, tuning = read_divided(store, divided, (Split.TRAIN, Split.TUNING), without=all_but(_ASKED.union(asked)))
     if training.empty:
         raise TrainingError(
             "There is nobody to train on",

@@ -24,6 +24,13 @@ BUCKET = "exams"
 def s3_server() -> Iterator[str]:
     """The endpoint of a server that holds the empty bucket ``exams``; it ends with the block."""
     port = free_port()
+    with s3_process(port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def s3_process(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The server's process. It keeps everything in memory: killed and started again, it has an empty bucket."""
     server = subprocess.Popen(
         [sys.executable, "-P", "-m", "moto.server", "-p", str(port)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **ENVIRONMENT},
@@ -38,7 +45,7 @@ def s3_server() -> Iterator[str]:
                 assert server.poll() is None, "the S3 server ended before it answered"
                 assert time.monotonic() < end_s, "the S3 server does not answer"
                 time.sleep(0.05)
-        yield endpoint
+        yield server
     finally:
         server.terminate()
         server.wait()

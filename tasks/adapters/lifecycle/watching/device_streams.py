@@ -122,6 +122,8 @@ _NAMES: Final = ("detector_id", "institution_id")
 PICTURE: Final = "picture"
 """Key of a log's image line under which ``PICTURE_COLUMNS`` stand, where no manifest says them."""
 PICTURE_COLUMNS: Final = ("manufacturer", "model_name", *(column.name for column in DEVICE_COLUMNS), *IMAGE_MEASURES)
+NAMED_BY: Final = ("manufacturer", "model_name", "device_id", SOFTWARE_VERSIONS)
+"""Columns of the manifest that name an exam's device, and that device's software last."""
 _SHORT: Final = 7
 """Characters of a pseudonym that tell a device's detectors apart."""
 
@@ -173,11 +175,10 @@ def _named(numbers: Mapping[Any, float]) -> dict[str, float]:
 def devices_of(manifest: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """From an exam to its device and that device's software, as its first image names them; "not known" where none does."""
     first = manifest.drop_duplicates("exam_id")
-    names = ("manufacturer", "model_name", "device_id", SOFTWARE_VERSIONS)
-    columns = [first[name] if name in first else pd.Series(index=first.index, dtype="string") for name in names]
-    said = pd.concat(columns, axis=1, keys=names).astype("string").fillna("")
+    columns = [first[name] if name in first else pd.Series(index=first.index, dtype="string") for name in NAMED_BY]
+    said = pd.concat(columns, axis=1, keys=NAMED_BY).astype("string").fillna("")
     named = {}
-    for exam_id, maker, model, device_id, software in zip(first["exam_id"], *(said[name] for name in names), strict=True):
+    for exam_id, maker, model, device_id, software in zip(first["exam_id"], *(said[name] for name in NAMED_BY), strict=True):
         parts = [part for part in (maker, model, device_id) if part]
         named[str(exam_id)] = (" ".join(parts) or NOT_KNOWN, software or NOT_KNOWN)
     return named

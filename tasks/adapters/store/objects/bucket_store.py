@@ -79,6 +79,17 @@ def as_it_lies(store: ExamStore) -> ExamStore:
     return replace(store, cache_dir=None, seen=uuid4().hex) if store.url else store
 
 
+def lost(store: ExamStore) -> tuple[str, ...]:
+    """What is small of a store in a bucket and gone from there; of one on disk the parts were looked at when it was opened."""
+    return objects_of(store.files, store.url).gone() if store.url else ()
+
+
+def put_again(store: ExamStore) -> None:
+    """Makes a store of its address again where that has lost what is small of it (``PublishedObjects.put_again``)."""
+    if lost(store):
+        objects_of(store.files, store.url).put_again()
+
+
 def forget_copies(store: ExamStore) -> None:
     """Deletes copies of images that the manifest in force does not name; asked once for each manifest."""
     from tasks.adapters.store.objects.chunk_cache import ChunkCache

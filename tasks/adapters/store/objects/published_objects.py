@@ -72,21 +72,22 @@ class PublishedObjects:
             content: Where its content lies, if not there yet.
 
         Raises:
-            StoreError: Something is there that this workspace has not seen: another one publishes there.
+            StoreError: Something is there that this workspace has not seen: another one publishes there. Or what it has seen is
+                gone.
         """
         key, source = self._key(path), path if content is None else content
         sha256, known = _sha256(source), self._known(path)
         if known.get("sha256") == sha256 and not known.get("sent"):
             there = self._bucket.head(key)
             if there is None or there.etag != known["etag"]:
-                raise self._overtaken(path)
+                raise self._lost(path)
             return
         sent = [*known.get("sent", []), sha256]
         self._note(key, {**known, "sent": sent})
         etag = known.get("etag")
         try:
             etag = self._bucket.put(key, source, instead_of=etag, is_new=etag is None)
-        except PutLost:
+        except (PutLost, FileNotFoundError):
             etag = self._after_own(path, source, sent)
         self._note(key, {"etag": etag, "sha256": sha256})
 
@@ -120,6 +121,21 @@ class PublishedObjects:
         except FileNotFoundError:
             return None
 
+    def gone(self) -> tuple[str, ...]:
+        """Names of the objects that this workspace has seen there and that are there no more."""
+        return tuple(key for key, known in self._state.items() if "etag" in known and self._bucket.head(key) is None)
+
+    def put_again(self) -> None:
+        """Makes a store of an address that has lost it: what says that one is there, and what describes its arrays.
+
+        The manifest and the lists beside it come with the next publishing, when the images that they name are there.
+        """
+        for key in self.gone():
+            self._note(key, None)
+        if not self.is_store():
+            self.put(self._files.settings_path)
+        self.put_arrays()
+
     def take_over(self) -> None:
         """Takes what is there for seen: a person has decided that this workspace is the one that publishes from now on.
 
@@ -139,7 +155,7 @@ class PublishedObjects:
         """Makes the folder's files what the objects are; true if the manifest is another one than before.
 
         Args:
-            keeps_own: A file stays that this folder has not put there yet: a writer's, who was killed.
+            keeps_own: A writer's file stays that it has not put there yet, or that the bucket has lost (``gone``).
 
         Raises:
             StoreError: There is no store at the address.
@@ -147,7 +163,7 @@ class PublishedObjects:
         before = self.manifest_tag
         for path in (self._files.settings_path, *self._array_files(), *self._lists(), self._files.manifest_path):
             if not keeps_own or self._known(path) or not path.exists():
-                self._fetch(path)
+                self._fetch(path, is_kept=keeps_own and path != self._files.same_patient_path)  # that one goes with its lines
         self._write()
         if not self._files.settings_path.exists():
             raise StoreError(
@@ -157,9 +173,11 @@ class PublishedObjects:
             )
         return before != self.manifest_tag
 
-    def _fetch(self, path: Path) -> None:
+    def _fetch(self, path: Path, *, is_kept: bool = False) -> None:
         key = self._key(path)
         there = self._bucket.head(key)
+        if there is None and is_kept:
+            return
         if there is None:
             path.unlink(missing_ok=True)
             self._state.pop(key, None)
@@ -177,9 +195,17 @@ class PublishedObjects:
                 return etag
             if found in sent:
                 return self._bucket.put(self._key(path), source, instead_of=etag)
-        raise self._overtaken(path)
+        raise self._lost(path)
 
-    def _overtaken(self, path: Path) -> StoreError:
+    def _lost(self, path: Path) -> StoreError:
+        """Why a put on a condition came to nothing: what it was to replace is gone, or another one."""
+        if self._bucket.head(self._key(path)) is None:
+            return StoreError(
+                f"{path.name} of the exam store is gone from {self._url}; nothing was published",
+                expected="what this workspace has put there",
+                got="no such object" if self.is_store() else "no exam store at all",
+                remedy="see that server and bucket are the right ones; if it is lost, `mammo scrub --repair` puts it there",
+            )
         return StoreError(
             f"Another workspace publishes at {self._url}; nothing of this one was published",
             expected=f"{path.name} there as this workspace has seen it last",

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,6 +219,52 @@ def test_a_prediction_that_is_broken_off_keeps_what_it_has_scored(
         "logged", "report.html", "report.json", "scores.csv", "scores.parquet", "weights",
     ]  # fmt: skip
     assert len(site.lines("exam")) == 4 and site.log.check().fault == ""
+
+
+_PREDICT_AND_STAND_STILL = """
+import signal, sys
+from pathlib import Path
+from schemas.config.run import RunConfig
+from schemas.reports.data import IngestReport
+from tasks.adapters.pages import panels
+from tasks.predict import predict_exams
+score_rows = panels.score_rows
+def sixth_never_comes(*inputs, **options):
+    for count, view in enumerate(score_rows(*inputs, **options)):
+        if count == 5:
+            signal.pause()
+        yield view
+panels.PART_IMAGES, panels.score_rows = 2, sixth_never_comes
+config, ingested = (Path(path).read_text() for path in sys.argv[1:3])
+predict_exams.fn(RunConfig.model_validate_json(config), IngestReport.model_validate_json(ingested), Path(sys.argv[3]))
+"""
+
+
+def test_a_prediction_that_is_killed_scores_the_rest_alone(site: Site, tmp_path: Path) -> None:
+    """``kill -9`` when four of eight images are written: the next run scores four, and leaves the tables of a whole one."""
+    killed = Site(config=site.config.model_copy(update={"predicted_panels": False}), ingested=site.ingested)
+    folder = Workspace(killed.config.workspace_dir).stage_dir("predict")
+    whole = killed.predict("first")
+    tables = [(folder / name).read_bytes() for name in ("scores.parquet", "scores.csv")]
+    shutil.rmtree(folder)
+    inputs = tmp_path / "config.json", tmp_path / "ingested.json"
+    for path, said in zip(inputs, (killed.config, killed.ingested), strict=True):
+        path.write_text(said.model_dump_json())
+    command = [sys.executable, "-c", _PREDICT_AND_STAND_STILL, *map(str, inputs), str(tmp_path / "w" / "first")]
+    told_path = tmp_path / "told.txt"
+    with told_path.open("wb") as told, subprocess.Popen(command, stderr=told) as process:
+        try:
+            end_s = time.monotonic() + 600
+            while len(list((folder / "parts").glob("*.parquet"))) < 2:
+                assert process.poll() is None and time.monotonic() < end_s, told_path.read_text()
+                time.sleep(0.05)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL and not (folder / "scores.parquet").exists()
+    report = killed.predict("first")
+    assert (report.images_new, report.images_scored, report.images) == (4, 8, whole.images)
+    assert [(folder / name).read_bytes() for name in ("scores.parquet", "scores.csv")] == tables
+    assert not (folder / "parts").exists() and site.log.check().fault == ""
 
 
 def test_of_very_many_images_the_last_are_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,9 +26,11 @@ from pytest import MonkeyPatch
 from deployments.commands import doctor
 from deployments.commands.backup import backup, restore
 from flows.ingest import ingest_steps
-from mammo_tests.elsewhere import why_not, worker_elsewhere
+from mammo_tests.elsewhere import UNSHARE, why_not, worker_elsewhere
 from mammo_tests.object_store import BUCKET, ENVIRONMENT, answers, wire_to
+from mammo_tests.other_systems import free_port
 from mammo_tests.plain_tasks import PlainSubmit
+from mammo_tests.seams import ROOT
 from schemas.config.run import RunConfig
 from schemas.errors import MammoError, PeerRefused, SourceUnavailable, StoreBusy, StoreError
 from schemas.layout import LESION_MASK, PIXELS
@@ -93,23 +100,30 @@ def test_the_same_images_are_the_same_data_wherever_they_lie(ingested: Any, s3: 
     assert "writer.json" not in keys
 
 
+def by_workers(disk: RunConfig, name: str, scheduler: str, make_config: MakeConfig) -> RunConfig:
+    """The same exams from a bucket into a bucket by a scheduler's workers, in a workspace that holds the key alone."""
+    exams_dir, inbox, store = disk.ingest.source_dir, *(f"s3://{BUCKET}/{uuid4().hex}" for _ in range(2))
+    for path in exams_dir.rglob("*.dcm"):
+        bucket_at(inbox).put(path.relative_to(exams_dir).as_posix(), path)
+    changes = {"source": inbox, "source_dir": None, "store": store, "dask": {"kind": "address", "address": scheduler}}
+    folder = disk.workspace_dir.parent
+    config = make_config(folder / name, folder / "cohort", **{f"ingest.{each}": value for each, value in changes.items()})
+    workspace = Workspace(config.workspace_dir)
+    workspace.root.mkdir()
+    shutil.copy(Workspace(disk.workspace_dir).key_path, workspace.key_path)
+    return config
+
+
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 def test_workers_need_neither_the_exams_nor_the_store_nor_our_network(
     ingested: Any, s3: str, tmp_path_factory: pytest.TempPathFactory, make_config: MakeConfig
 ) -> None:
     """A Dask worker that sees the key alone, and reaches scheduler and object store alone, writes and reads the same data."""
     disk: RunConfig = ingested[0][0]
-    folder, exams_dir = disk.workspace_dir.parent, disk.ingest.source_dir
-    inbox, store = (f"s3://{BUCKET}/{uuid4().hex}" for _ in range(2))
-    for path in exams_dir.rglob("*.dcm"):
-        bucket_at(inbox).put(path.relative_to(exams_dir).as_posix(), path)
+    exams_dir = disk.ingest.source_dir
     with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
-        changes = {"source": inbox, "source_dir": None, "store": store}
-        changes["dask"] = {"kind": "address", "address": cluster.scheduler_address}
-        config = make_config(folder / "far", folder / "cohort", **{f"ingest.{name}": value for name, value in changes.items()})
+        config = by_workers(disk, "far", cluster.scheduler_address, make_config)
         workspace = Workspace(config.workspace_dir)
-        workspace.root.mkdir()
-        shutil.copy(Workspace(disk.workspace_dir).key_path, workspace.key_path)
         hidden, sockets = [exams_dir, workspace.root, disk.workspace_dir], tmp_path_factory.mktemp("w")
         with (
             socket.create_server(("127.0.0.1", 0)) as not_named,
@@ -130,6 +144,33 @@ def test_workers_need_neither_the_exams_nor_the_store_nor_our_network(
             found = read_everything.fn(config, cluster.scheduler_address)
             assert (found.images_read, found.damaged_image_ids) == (8, ())
     assert same_images(open_store(Workspace(disk.workspace_dir).store_dir), open_store(workspace.store_dir))
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+def test_workers_are_started_by_the_lines_of_the_page(
+    ingested: Any, s3: str, tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/how-to/scale-out.md, typed in: the worker sees the key alone in the workspace, and writes the same data."""
+    disk, port = ingested[0][0], free_port()
+    config = by_workers(disk, "typed", f"tcp://127.0.0.1:{port}", make_config)
+    page = (ROOT / "docs/how-to/scale-out.md").read_text()
+    typed = page.split("```\ndask scheduler", 1)[1].split("```", 1)[0]
+    scheduler, worker = f"dask scheduler{typed}".replace("8786", str(port)).split("\n", 1)
+    worker = worker.replace("/data/writer", shlex.quote(str(config.workspace_dir)))
+    worker = worker.replace("unshare -m", shlex.join(one for one in UNSHARE if one != "--net"))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    with ExitStack() as running:
+        for name, lines in (("scheduler", scheduler), ("worker", worker)):
+            said = running.enter_context((tmp_path / name).open("wb"))
+            process = subprocess.Popen(["bash", "-c", lines], stdout=said, stderr=said, start_new_session=True)
+            running.callback(process.wait)
+            running.callback(os.killpg, process.pid, signal.SIGKILL)
+        client = running.enter_context(Client(f"tcp://127.0.0.1:{port}", timeout=300, set_as_default=False))
+        client.wait_for_workers(1, timeout=300)
+        assert client.submit(os.listdir, config.workspace_dir).result() == ["pseudonym.key"]
+        report = ingest_steps(config, submit=PlainSubmit())
+    assert (report.data_version, report.images_new) == (ingested[0][1].data_version, 8)
 
 
 def test_another_machine_reads_by_the_address_alone(ingested: Any, reader: RunConfig) -> None:
