@@ -26,6 +26,7 @@ from mammo_tests.postgresql import DATABASE, PostgresqlServer, named_schema, pos
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, PeerRefused, PeerUnavailable, StoreBusy, StoreError
 from schemas.reports.data import IngestReport
+from tasks.adapters.buckets.bucket import bucket_at
 from tasks.adapters.databases.postgresql import NamedSchema
 from tasks.adapters.inbox import batches
 from tasks.adapters.inbox.ledger import Ledger, ledger_database
@@ -293,6 +294,16 @@ def test_a_store_whose_making_was_broken_off_is_made_anew(site: Site, own_server
         ingested(config)
     own_server.start()
     assert ingested(config).images_published == 4
+
+
+def test_a_bucket_that_lost_the_manifest_takes_nothing_from_the_folder(site: Site) -> None:
+    """That it is gone is said as of any store in a bucket; what this machine last saw is not deleted after it."""
+    config = site.config("first")
+    ingested(config)
+    bucket_at(config.ingest.store).delete("manifest.parquet")
+    with pytest.raises(StoreError, match="gone from"):
+        ingested(config)
+    assert len(published_rows(open_store(Workspace(config.workspace_dir).store_dir))) == 4
 
 
 def test_a_password_is_in_no_file_and_no_sentence(
