@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from schemas.config.run import RunConfig
 from schemas.reports.life.acceptance import AcceptanceReport
 from tasks.accept import accept_model
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 
 
-@flow(name="accept", flow_run_name=run_name)
+@config_flow(name="accept")
 def accept(config: RunConfig, model: str = "") -> AcceptanceReport:
     """Whether a model is fit for this site: a pack, a folder, or digits of a digest; by default the one in use."""
     return accept_model(config, model)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from flows.ingest import TWO_BATCHES, ingest_steps
 from flows.pretrain import pretrained
 from schemas.config.run import RunConfig
 from schemas.reports.clinic import CrossValidationReport
 from schemas.reports.evaluation import EvaluationReport
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.crossvalidate import fold_runs, pool_folds
 from tasks.evaluate import evaluate_network
 from tasks.split import split_patients
@@ -17,7 +15,7 @@ from tasks.train import train_network
 from tasks.validate import check_manifest
 
 
-@flow(name="crossvalidate", flow_run_name=run_name, task_runner=TWO_BATCHES)
+@config_flow(name="crossvalidate", task_runner=TWO_BATCHES)
 def crossvalidate(config: RunConfig) -> CrossValidationReport:
     """One network for each fold, trained on all others. Run again, it goes on where it stopped."""
     runs = fold_runs(config)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.training import TrainReport
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.evaluate import evaluate_network
 from tasks.stage import load_report
 
 
-@flow(name="evaluate", flow_run_name=run_name)
+@config_flow(name="evaluate")
 def evaluate(config: RunConfig) -> EvaluationReport:
     """Breast-level AUROC and AUPRC with intervals, and localisation, of what was trained or of the weights that are named."""
     splits = load_report(config, Stage.SPLIT, SplitReport)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.pages import ExplainReport
 from schemas.reports.training import TrainReport
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.explain import explain_exams
 from tasks.stage import load_report
 
 
-@flow(name="explain", flow_run_name=run_name)
+@config_flow(name="explain")
 def explain(config: RunConfig) -> ExplainReport:
     """Annotated input, patch map, saliency maps, patches with their attention; a page per exam as radiologists hang it."""
     splits = load_report(config, Stage.SPLIT, SplitReport)

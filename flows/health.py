@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from flows.ingest import TWO_BATCHES, ingest_steps
 from schemas.config.run import RunConfig
 from schemas.reports.life.health import HealthReport
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.health import judge_health_exam, send_health_exam
 from tasks.predict import find_checkpoint, predict_exams
 
 
-@flow(name="health", flow_run_name=run_name, task_runner=TWO_BATCHES)
+@config_flow(name="health", task_runner=TWO_BATCHES)
 def health(config: RunConfig) -> HealthReport:
     """The way of every exam, by the tasks that others go by; nothing of it is counted, watched, evaluated or sent."""
     checkpoint_path = find_checkpoint(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
-from prefect import Task, flow
+from prefect import Task
 from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
@@ -18,7 +18,7 @@ from tasks.adapters.inbox.source_folder import require_apart
 from tasks.adapters.pages.withdrawn import finish_withdrawals
 from tasks.adapters.store.objects.bucket_store import held_store
 from tasks.adapters.workspace import Workspace
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.fetch import fetch_exams
 from tasks.ingest import ingest_batch, inspect_batch, plan_shards, scan_source
 from tasks.publish import publish_exams
@@ -27,7 +27,7 @@ TWO_BATCHES = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_wo
 """The next batch fills the tail of the one before; Dask does the work."""
 
 
-@flow(name="ingest", flow_run_name=run_name, task_runner=TWO_BATCHES)
+@config_flow(name="ingest", task_runner=TWO_BATCHES)
 def ingest(config: RunConfig) -> IngestReport:
     """DICOM files of ``ingest.source_dir`` into the workspace's exam store."""
     return ingest_steps(config)

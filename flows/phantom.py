@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from schemas.config.run import RunConfig
 from schemas.reports.data import PhantomReport
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.phantom import write_phantom
 
 
-@flow(name="phantom", flow_run_name=run_name)
+@config_flow(name="phantom")
 def phantom(config: RunConfig) -> PhantomReport:
     """Writes the cohort of the config's ``phantom`` section."""
     return write_phantom(config)

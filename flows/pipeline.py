@@ -6,14 +6,12 @@ the key in its folder (``tasks.stage``).
 
 from __future__ import annotations
 
-from prefect import flow
-
 from flows.ingest import TWO_BATCHES, ingest_steps
 from flows.pretrain import pretrained
 from schemas.config.run import RunConfig
 from schemas.reports.pages import PipelineReport
 from tasks.adapters.models.start_files import require_starts
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.evaluate import evaluate_network
 from tasks.explain import explain_exams
 from tasks.report import write_report
@@ -22,7 +20,7 @@ from tasks.train import train_network
 from tasks.validate import check_manifest
 
 
-@flow(name="pipeline", flow_run_name=run_name, task_runner=TWO_BATCHES)
+@config_flow(name="pipeline", task_runner=TWO_BATCHES)
 def pipeline(config: RunConfig) -> PipelineReport:
     """From a folder of DICOM exams to a trained, evaluated, explained GMIC and its report."""
     require_starts(config)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from flows.ingest import TWO_BATCHES, ingest_steps
 from schemas.config.run import RunConfig
 from schemas.reports.pages import PredictReport
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.predict import find_checkpoint, predict_exams
 
 
-@flow(name="predict", flow_run_name=run_name, task_runner=TWO_BATCHES)
+@config_flow(name="predict", task_runner=TWO_BATCHES)
 def predict(config: RunConfig) -> PredictReport:
     """Exams of ``ingest.source_dir`` through the gate and the network of ``checkpoint``, or of this workspace."""
     checkpoint_path = find_checkpoint(config)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import SplitReport
 from schemas.reports.training import PretrainReport
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.pretrain import pretrain_network
 from tasks.stage import load_report
 
 
-@flow(name="pretrain", flow_run_name=run_name)
+@config_flow(name="pretrain")
 def pretrain(config: RunConfig) -> PretrainReport:
     """Continues where an earlier run of the same config stopped."""
     return pretrain_network(config, load_report(config, Stage.SPLIT, SplitReport))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from schemas.config.run import RunConfig
 from schemas.reports.life.decisions import PromotionAnswer
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.promote import promote_model
 
 
-@flow(name="promote", flow_run_name=run_name)
+@config_flow(name="promote")
 def promote(config: RunConfig, why: str, by: str, model: str = "", only_ask: bool = True) -> PromotionAnswer:
     """A model is put into use if it meets every rule of the section promotion; a refusal names those that it does not.
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from schemas.config.run import RunConfig
 from schemas.reports.life.decisions import RegisteredModel
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.rollback import roll_back
 
 
-@flow(name="rollback", flow_run_name=run_name)
+@config_flow(name="rollback")
 def rollback(config: RunConfig, why: str, by: str) -> RegisteredModel:
     """The model that was in use before comes back, and scores old exams bit for bit as then; twice goes back two.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from flows.ingest import ingest_steps
 from schemas.config.run import RunConfig
 from schemas.reports.data import ScrubReport
@@ -12,10 +10,11 @@ from tasks.adapters.inbox.source_folder import require_apart
 from tasks.adapters.pages.withdrawn import finish_withdrawals
 from tasks.adapters.store.objects.bucket_store import held_store
 from tasks.adapters.workspace import Workspace
+from tasks.artifacts import config_flow
 from tasks.scrub import after_repair, mark_damaged, read_everything, refuse_damage
 
 
-@flow(name="scrub", flow_run_name="scrub-{config.name}")
+@config_flow(name="scrub", run_name="scrub-{config.name}")
 def scrub(config: RunConfig, repair: bool = False) -> ScrubReport:
     """Every stored image against its digests.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -13,7 +12,7 @@ from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import SplitReport
 from schemas.reports.training import SearchReport
 from tasks.adapters.models.start_files import require_starts
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.search import forecast_search, run_trials, summarise_search
 from tasks.stage import load_report
 
@@ -21,7 +20,7 @@ from tasks.stage import load_report
 _MOST_WORKERS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=64))
 
 
-@flow(name="search", flow_run_name=run_name, task_runner=_MOST_WORKERS)
+@config_flow(name="search", task_runner=_MOST_WORKERS)
 def search(config: RunConfig) -> SearchReport:
     """Goes on where an earlier run, or another worker of the study, stopped."""
     require_starts(config)

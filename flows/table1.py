@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from flows.ingest import TWO_BATCHES, ingest_steps
 from flows.pretrain import pretrained
 from schemas.config.network import TableRow
@@ -11,7 +9,7 @@ from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import SplitReport
 from schemas.reports.table1 import Table1Report
 from tasks.adapters.models.start_files import require_starts
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.evaluate import evaluate_network
 from tasks.phantom import write_phantom
 from tasks.split import split_patients
@@ -28,7 +26,7 @@ from tasks.train import train_network
 from tasks.validate import check_manifest
 
 
-@flow(name="table1", flow_run_name=run_name, task_runner=TWO_BATCHES)
+@config_flow(name="table1", task_runner=TWO_BATCHES)
 def table1(config: RunConfig) -> Table1Report:
     """Seven rows, from one store and one split. Run again, it goes on where it stopped."""
     require_starts(config)

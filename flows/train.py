@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from flows.pretrain import pretrained
 from schemas.config.run import RunConfig
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.start_files import require_starts
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.split import split_patients
 from tasks.stage import load_ingested
 from tasks.train import train_network
 from tasks.validate import check_manifest
 
 
-@flow(name="train", flow_run_name=run_name)
+@config_flow(name="train")
 def train(config: RunConfig) -> TrainReport:
     """On all that is published: checks and splits are brought up to date; training goes on where an earlier run stopped."""
     require_starts(config)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from schemas.config.run import RunConfig
 from schemas.reports.data import ValidationReport
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.stage import load_ingested
 from tasks.validate import check_manifest
 
 
-@flow(name="validate", flow_run_name=run_name)
+@config_flow(name="validate")
 def validate(config: RunConfig) -> ValidationReport:
     """Data checks over what ingest published; blocking failures fail the run."""
     ingested = load_ingested(config)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from schemas.config.run import RunConfig
 from schemas.reports.life.watching import WatchReport
-from tasks.artifacts import run_name
+from tasks.artifacts import config_flow
 from tasks.watch import watch_devices
 
 
-@flow(name="watch", flow_run_name=run_name)
+@config_flow(name="watch")
 def watch(config: RunConfig) -> WatchReport:
     """Control charts of all that was predicted, device by device; an alarm fails the run."""
     return watch_devices(config)

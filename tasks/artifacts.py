@@ -1,4 +1,4 @@
-"""What people see of a stage while and after it runs: tables, markdown, links and progress in the Prefect UI.
+"""What people see of a stage before, while and after it runs: a form, tables, links and progress in the Prefect UI.
 
 Outside a Prefect run (a unit test calling ``task.fn``) nothing is sent. A progress log record carries
 ``progress=(stage, done, total)``: the command line draws bars from it on a terminal and plain lines otherwise.
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
+from prefect import Flow
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -31,6 +32,9 @@ from schemas.config.run import RunConfig
 from tasks.adapters.workspace import HEALTH
 
 logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _SECONDS_BETWEEN_UPDATES = 2.0
 ROWS_SHOWN = 200
@@ -65,6 +69,28 @@ def run_name() -> str:
     name = config.name if isinstance(config, RunConfig) else config.get("name", "run")
     day = (flow_run.scheduled_start_time or datetime.now(UTC)).astimezone(UTC).date()
     return f"{flow_run.flow_name}-{name}-{day.isoformat()}"
+
+
+def config_flow(
+    name: str, *, run_name: str | Callable[[], str] = run_name, task_runner: Any = None
+) -> Callable[[Callable[P, R]], Flow[P, R]]:
+    """Makes a flow of a function of a config, and leaves the form of its parameters to whoever asks for it.
+
+    Prefect writes the form, a JSON Schema of every section, when a flow is defined: a quarter of a second for each flow that a
+    process imports, where nothing reads it. While the flow is defined its parameters are of any type, and the form is a line.
+    Afterwards they are what they are, for a run that checks what it is given and for ``prefect deploy``, which writes the form.
+    """
+
+    def made(function: Callable[P, R]) -> Flow[P, R]:
+        annotations, function.__annotations__ = function.__annotations__, {}
+        try:
+            defined = Flow(function, name=name, flow_run_name=run_name, task_runner=task_runner)
+        finally:
+            function.__annotations__ = annotations
+        defined.__annotations__ = annotations
+        return defined
+
+    return made
 
 
 def add_to_run_name(counts: str) -> None:

@@ -7,6 +7,7 @@ its seeds' networks. Run again, it goes on where it stopped, and arms of former 
     python -m benchmarks.network.two_sites OUT                 # 600 and 90 patients, three seeds: a GPU
     python -m benchmarks.network.two_sites OUT --without-each  # also the recipe less each ingredient, and with each other one
     python -m benchmarks.network.two_sites OUT --folds 3       # also the recipe in folds, their networks as an ensemble
+    python -m benchmarks.network.two_sites OUT --pretrained hidden birads  # also begun with pre-training on A's images
     python -m benchmarks.network.two_sites OUT --patients 200 90 --judges 150 --coarser 2 --difficulty 0.25 --epochs 12
                                                                # reduced, on a CPU
 """
@@ -28,6 +29,7 @@ import yaml
 
 from benchmarks.network.phantom_sites import Site, phantom_site
 from gmic_model.sampling import draw_folds
+from schemas.config.training import PretrainConfig, PretrainTarget
 from schemas.exam import FINDINGS, Split
 from schemas.reports.training import TrainReport
 from tasks.adapters.scoring.model_ranking import paired_difference
@@ -38,6 +40,7 @@ from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import training_report, training_request
 from tasks.adapters.workspace import Workspace
 from tasks.evaluate import evaluate_network
+from tasks.pretrain import pretrain_network
 
 CONFIGS: Final = Path(__file__).parents[2] / "deployments" / "configs"
 ADDED: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -68,11 +71,13 @@ class Arm:
         train: The config's section.
         model: Changes to the sites' network.
         is_begun: From site A's network.
+        pretrained: What A's localisation network learnt first, of A's training patients, to begin this one's.
     """
 
     train: Mapping[str, Any]
     model: Mapping[str, Any] = field(default_factory=dict)
     is_begun: bool = False
+    pretrained: PretrainTarget | None = None
 
 
 def main() -> None:
@@ -95,11 +100,23 @@ def main() -> None:
             if (asked.only is not None and name not in asked.only) or _scores_path(asked, name, seed).exists():
                 continue
             begun = {"start": {"network": trained_at_a.checkpoint_path}} if arm.is_begun else {}
+            if arm.pretrained is not None:
+                begun = {"start": {"localization": _pretrained(asked, a, arm.pretrained)}}
             trained = _trained(asked, name, b, replace(arm, train={**arm.train, **begun}), seed)
             _judged(asked, name, b, arm, trained, seed)
         if asked.folds is not None:
             _judge_folds(asked, b, arms["recipe"], seed)
     print(_table(asked))
+
+
+def _pretrained(asked: argparse.Namespace, site: Site, target: PretrainTarget) -> Path:
+    """The site's localisation network after pre-training; one for all seeds, and what is there already is left as it is."""
+    config, splits = site
+    section = {"target": target, "device": asked.device, "num_threads": asked.threads, "batch_exams": 2}
+    config = config.model_copy(update={"pretrain": PretrainConfig.model_validate(section)})
+    report = pretrain_network.body(config, splits)
+    print(f"pre-trained on {target.value}", report.epochs[report.best_epoch].model_dump_json(), flush=True)
+    return report.checkpoint_path
 
 
 def _judge_folds(asked: argparse.Namespace, site: Site, arm: Arm, seed: int) -> None:
@@ -142,6 +159,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument(
         "--folds", type=int, default=None, help="Also the recipe in so many folds of B's patients, as an ensemble"
     )
+    parser.add_argument("--pretrained", nargs="*", default=(), help="Also begun with A's pre-training: hidden, birads")
     parser.add_argument("--without-each", action="store_true", help="Also the recipe less each ingredient, and with each other")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=None, help="Of a CPU; another number rounds otherwise")
@@ -168,6 +186,8 @@ def _arms(asked: argparse.Namespace) -> Iterator[tuple[str, Arm]]:
         begun = {"start": {"patches": asked.resnet18}}
         yield "plain, ResNet-18 of a file", Arm(train={**plain, **begun})
         yield "recipe, ResNet-18 of a file", Arm(train={**recipe, **begun})
+    for target in map(PretrainTarget, asked.pretrained):
+        yield f"recipe, pre-trained on {target.value} of site A's", Arm(train=recipe, pretrained=target)
     if asked.without_each:
         yield from _less_one(plain, recipe)
         yield from ((f"recipe with {name}", Arm(train=_with(recipe, more))) for name, more in ADDED.items())

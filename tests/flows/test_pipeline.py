@@ -38,6 +38,7 @@ from schemas.errors import CheckpointError, ConfigError
 from schemas.reports.training import EpochRecord
 from tasks.adapters.store.exam_store import open_store, read_row
 from tasks.adapters.store.manifest import published_rows, read_manifest
+from tasks.adapters.training.request import started_weights
 from tasks.adapters.workspace import Workspace
 
 pytestmark = pytest.mark.e2e
@@ -255,14 +256,15 @@ def test_table_1_trains_its_rows_and_goes_on_where_it_stopped(
 ) -> None:
     """Two rows from one training on the pipeline's store and split; again, nothing is redone and the table is the same.
 
-    The long one has a row from a training of its own, as the folds of a cross-validation have.
+    The training begins with the pipeline's network, as the config says. The long one has a row from a training of its own, as
+    the folds of a cross-validation have.
     """
     rows = {"rows": variants, "seeds": (3,), "is_store_ready": True}
     shutil.copytree(config.workspace_dir / "split", tmp_path / "split")
     changes = {
         "workspace_dir": tmp_path,
         "store_dir": first.report.ingest.store_dir,
-        "train": {**config.train.model_dump(), "epochs": 1},
+        "train": {**config.train.model_dump(), "epochs": 1, "start": {"network": first.report.train.checkpoint_path}},
     }
     run = RunConfig.model_validate({**config.model_dump(), **changes, "table1": rows})
     ran = run_flow(table1, run)
@@ -271,6 +273,10 @@ def test_table_1_trains_its_rows_and_goes_on_where_it_stopped(
     assert found["gmic"].model_sha256 == found["gmic-loc"].model_sha256
     assert len({row.model_sha256 for row in found.values()}) == len(variants) - 1
     assert found["gmic"].by_finding["malignant"].auroc.mean.value is not None
+    trainings = [started_weights(run_dir) for run_dir in tmp_path.glob("table1/*/train/*") if run_dir.is_dir()]
+    assert len(trainings) == len(variants) - 1
+    assert all([part.sha256 for part in begun.parts] == [first.report.train.checkpoint_sha256] for begun in trainings if begun)
+    assert None not in trainings
     scores = [pd.read_parquet(tmp_path / f"table1/row-{row}/evaluate/scores.parquet") for row in ("gmic", "gmic-loc")]
     assert scores[0]["malignant_score"].tolist() != scores[1]["malignant_score"].tolist()
     assert "| gmic | 1 | 0.900 |" in ran.report.markdown_path.read_text()

@@ -19,10 +19,12 @@ import pytest
 
 from deployments.configuration import load_config
 from flows.search import search
+from gmic_model.model import GMIC
 from mammo_tests.training_store import make_store, small_config, with_baseline
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, TrainingError
-from tasks.adapters.models.checkpoints import load_checkpoint
+from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
+from tasks.adapters.training.request import started_weights
 from tasks.adapters.workspace import Workspace
 from tasks.search import search_study
 
@@ -80,14 +82,25 @@ def check_what_it_left(config: RunConfig, ran: Any) -> None:
 
 
 def test_a_search_leaves_its_best_as_an_ensemble(tmp_path: Path, run_flow: RunFlow) -> None:
-    """Two trials at a time, on a GPU each, the published first. Another run finds that all have ended, and measures nothing."""
+    """Two trials at a time, on a GPU each, the published first. Another run finds that all have ended, and measures nothing.
+
+    Each trial begins with the file that the config names.
+    """
     workers = {"kind": "gpu", "devices": [5, 7]}
     config = config_of(tmp_path / "ws", epochs=1, with_published=True, trials=2, ensemble_size=1, workers=workers)
+    other = small_config(tmp_path).model
+    save_checkpoint(tmp_path / "begun", weights=GMIC(other).state_dict(), training={}, model=other, about={})
+    start = {"localization": tmp_path / "begun"}
+    config = RunConfig.model_validate({**config.model_dump(), "train": {**config.train.model_dump(), "start": start}})
     make_store(config, exams=8)
     ran = run_flow(search, config)
     check_what_it_left(config, ran)
     assert trial_tags(ran) == {"gpu"}
-    assert search_study(config).records()[0].parameters["train.learning_rate"] == pytest.approx(4.134e-6)
+    records = search_study(config).records()
+    assert records[0].parameters["train.learning_rate"] == pytest.approx(4.134e-6)
+    trials = [started_weights(folder) for folder in ran.report.ensemble_path.parent.glob("trial-*/run")]
+    assert len(trials) == 2 and None not in trials
+    assert all([(part.source, bool(part.taken)) for part in begun.parts] == [("begun", True)] for begun in trials if begun)
     again = run_flow(search, config)
     assert again.report.forecast is None and again.report.best == ran.report.best
 

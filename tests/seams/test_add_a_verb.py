@@ -28,7 +28,7 @@ def test_a_verb_whose_pages_were_not_written_is_found(copy: Copy) -> None:
 
 
 def test_the_page_s_steps_add_a_verb(copy: Copy) -> None:
-    """Four files are touched; help, deployments and the reference page have it, and the tests of verbs pass with it."""
+    """Four files are touched; help, deployments and the reference page have it, and what it could break passes with it."""
     copy.python("-m", "ruff", "check", "tasks", "flows", "schemas", "deployments")
     copy.python("-m", "ruff", "format", "tasks", "flows", "schemas", "deployments")
     assert "Count what is published." in copy.python("-m", "deployments.cli", "census", "--help")
@@ -43,8 +43,8 @@ def test_the_page_s_steps_add_a_verb(copy: Copy) -> None:
         "tests/docs/test_reference.py",
         "tests/deployments/server/test_registration.py",
         "tests/test_architecture.py",
-        "-k",
-        "not import_contract and not through_the_door",  # neither is about files that the page's steps touch
+        "-k",  # what a verb more can break: other verbs' own help, and what modules import, are as they were
+        "census or groups or reference or registration or size or style or importer or stages or thin or skipped",
     )
 
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
 
 from schemas.layout import WATCHED_COLUMNS, Severity, Watch
 from tasks.adapters.checks.check import Check, Suite
@@ -55,8 +54,10 @@ def stability_index(new_B: NDArray[np.int64], old_B: NDArray[np.int64]) -> float
 
 def excess_over_chance(new_B: NDArray[np.int64], old_B: NDArray[np.int64], new_exams: int, old_exams: int) -> float:
     """The index of two histograms less what chance gives exams of one population in 999 of 1000 cases."""
+    from scipy.special import gammaincinv  # paid where data are checked, not by each command that could; scipy.stats is slower
+
     degrees = max(1, len(new_B) - 1)
-    chance = 2.0 * float(gammaincinv(degrees / 2.0, 0.999))  # 99.9 % point of chi squared; scipy.stats is slow to import
+    chance = 2.0 * float(gammaincinv(degrees / 2.0, 0.999))  # 99.9 % point of chi squared
     return stability_index(new_B, old_B) - chance * (1 / new_exams + 1 / old_exams)
 
 

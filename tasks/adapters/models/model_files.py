@@ -200,12 +200,31 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _member(folder: Path) -> EnsembleMember:
-    sidecar = read_sidecar(folder)
+def weights_sha256(folder: Path) -> str:
+    """Of any checkpoint's weights, pre-training's too, as its sidecar gives it.
+
+    Raises:
+        CheckpointError: The folder is no checkpoint.
+    """
     try:
-        best = [epoch["tuning_malignant_auroc"] for epoch in sidecar.get("epochs", ())][-1:]
-        return EnsembleMember(path=folder, sha256=sidecar["sha256"][WEIGHTS], tuning_malignant_auroc=best[0] if best else None)
-    except (ValueError, KeyError, TypeError, AttributeError) as missing:
+        return str(read_sidecar(folder)["sha256"][WEIGHTS])
+    except (KeyError, TypeError) as missing:
+        raise _no_checkpoint(folder, missing) from missing
+
+
+def _member(folder: Path) -> EnsembleMember:
+    sha256 = weights_sha256(folder)
+    try:
+        best = [epoch["tuning_malignant_auroc"] for epoch in read_sidecar(folder).get("epochs", ())][-1:]
+        return EnsembleMember(path=folder, sha256=sha256, tuning_malignant_auroc=best[0] if best else None)
+    except KeyError as missing:
+        raise CheckpointError(
+            f"{folder} was not trained on findings",
+            expected="the checkpoint of a training, each epoch with its AUROC of malignant findings",
+            got="epochs without one, as a pre-training's",
+            remedy="begin a training with it (`train.start.localization`) and name what that printed",
+        ) from missing
+    except (ValueError, TypeError, AttributeError) as missing:
         raise _no_checkpoint(folder, missing) from missing
 
 

@@ -18,7 +18,7 @@ from schemas.config.run import RunConfig
 from schemas.errors import CheckpointError, ConfigError
 from schemas.exam import NOT_KNOWN
 from schemas.reports.training import SeenPatients
-from tasks.adapters.models.model_files import kept_terms, members_of
+from tasks.adapters.models.model_files import kept_terms, weights_sha256
 from tasks.adapters.models.seen_patients import joined, read_seen_patients
 from tasks.adapters.provenance import file_sha256
 
@@ -96,8 +96,7 @@ def start_digest(start: StartConfig, *, section: str = "train") -> str:
     """
     require_start(start, section=section)
     digests = (
-        f"{part.value} {members_of([path])[0].sha256 if _is_folder(path) else file_sha256(path)}"
-        for part, path in start.files()
+        f"{part.value} {weights_sha256(path) if _is_folder(path) else file_sha256(path)}" for part, path in start.files()
     )
     return "\n".join(digests)
 

@@ -22,13 +22,13 @@ from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.checkpoints import latest_checkpoint, load_checkpoint
 from tasks.adapters.models.image_reference import kept_reference
-from tasks.adapters.models.model_files import SIDECAR, kept_terms, sealed
+from tasks.adapters.models.model_files import SIDECAR, kept_terms, members_of, sealed
 from tasks.adapters.models.seen_patients import SeenBy, read_seen_patients
 from tasks.adapters.models.start_files import open_start
 from tasks.adapters.store.manifest import read_splits
 from tasks.adapters.store.store_settings import mark_terms
 from tasks.adapters.training.process_main import serve
-from tasks.adapters.training.request import MARK, Purpose, started_weights
+from tasks.adapters.training.request import MARK, Purpose, started_weights, training_request
 from tasks.adapters.workspace import Workspace
 
 ROOT = Path(__file__).parents[4]
@@ -159,7 +159,10 @@ def test_a_full_disk_stops_training_with_the_last_checkpoint_whole(stored: tuple
 
 
 def test_pretraining_hands_its_network_to_training(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
-    """BI-RADS categories are learnt; training that begins with those weights has another first epoch than without them."""
+    """BI-RADS categories are learnt; training that begins with those weights has another first epoch than without them.
+
+    It is the same training whether the run's own pre-training hands them on or the config names their folder.
+    """
     workspace, splits = stored
     content = small_config(workspace, epochs=1).model_dump()
     train = {name: content["train"][name] for name in ("batch_exams", "num_threads", "device", "tracking")}
@@ -171,7 +174,12 @@ def test_pretraining_hands_its_network_to_training(stored: tuple[Path, SplitRepo
     assert epochs[0]["train_loss"] == pytest.approx(1.0986, abs=0.2)  # ln 3: three groups, a head that knows nothing
     for name, pretrained in (("fresh", None), ("pretrained", pretraining.run_dir / "epoch-0001")):
         serve(request(config, splits, run_dir=tmp_path / name, pretrained=pretrained), ALONE)
-    assert curve(tmp_path / "fresh")[0]["train_loss"] != curve(tmp_path / "pretrained")[0]["train_loss"]
+    named = small_config(workspace, epochs=1, start={"localization": pretraining.run_dir / "epoch-0001"})
+    serve(training_request(named, splits, None, tmp_path / "named"), ALONE)
+    losses = {name: curve(tmp_path / name)[0]["train_loss"] for name in ("fresh", "pretrained", "named")}
+    assert losses["fresh"] != losses["pretrained"] == losses["named"]
+    with pytest.raises(CheckpointError, match="not trained on findings"):
+        members_of([pretraining.run_dir / "epoch-0001"])
     split_of = read_splits(splits.splits_path).groupby("split")["patient_id"].agg(frozenset)
     for name in ("fresh", "pretrained"):
         last = max((tmp_path / name).glob("epoch-*"))
