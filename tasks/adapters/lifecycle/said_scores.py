@@ -110,15 +110,17 @@ class SaidScores:
         """
         if not self._knows_earlier():
             names = {finding.value: f"{finding.value}_score" for finding in FINDINGS}
-            for part in _in_parts(table, ~table["row"].isin(new_rows_N), "image_id"):
+            for part in _in_parts(table, ~table["row"].isin(new_rows_N).to_numpy(bool), "image_id"):
                 earlier = [
                     self._image(line, {finding: float(line[name]) for finding, name in names.items()})
                     for line in lines_of(part)
                 ]
                 self.log.append([{**entry, "scored_before_the_log": True} for entry in earlier])
             new_rows_N = table["row"].to_numpy(np.int64)
-        touched = table.loc[table["row"].isin(new_rows_N), "exam_id"]
-        for chosen in _in_parts(table, table["exam_id"].isin(touched), "exam_id"):
+        exam_N, exams = pd.factorize(table["exam_id"])  # of a million names a set would take more than the table
+        is_touched_E = np.zeros(len(exams), bool)
+        is_touched_E[exam_N[table["row"].isin(new_rows_N).to_numpy(bool)]] = True
+        for chosen in _in_parts(table, is_touched_E[exam_N], "exam_id"):
             self.log.append(self._exams(chosen))
         write_atomically(self.logged_path, self._name.encode())
 
@@ -213,9 +215,9 @@ def _of_exams(site: SiteThresholds | None, images: pd.DataFrame) -> dict[str, di
     return {exam_id: {site.finding: by_device[device]} for exam_id, device in devices_of(images).items() if device in by_device}
 
 
-def _in_parts(table: pd.DataFrame, is_wanted: pd.Series[bool], key: str) -> Iterator[pd.DataFrame]:
+def _in_parts(table: pd.DataFrame, is_wanted_N: NDArray[np.bool_], key: str) -> Iterator[pd.DataFrame]:
     """A thousand keys at a time with all their wanted lines, in the order in which they first come; no more is ever copied."""
-    line_N = np.flatnonzero(is_wanted.to_numpy(bool))
+    line_N = np.flatnonzero(is_wanted_N)
     place_N = pd.factorize(table[key].iloc[line_N])[0]
     line_N, place_N = line_N[np.argsort(place_N, kind="stable")], np.sort(place_N)
     for first in range(0, int(place_N[-1]) + 1 if len(place_N) else 0, LINES_AT_ONCE):
