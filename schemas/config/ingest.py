@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import unquote
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -155,6 +156,8 @@ BucketAddress = Annotated[str, Field(pattern=r"^s3://[A-Za-z0-9][A-Za-z0-9._-]*(
 
 STORE_ADDRESS: Final = r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]{1}(/[A-Za-z0-9._/-]{0,120})?)?$"
 """The same for a store, whose address is also the name of a folder, and so is plain and short; or nothing."""
+_PASSWORDS: Final = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
+"""What lets somebody in, of what an address of PostgreSQL may say behind its question mark."""
 
 
 class StoreCacheConfig(Config):
@@ -167,6 +170,13 @@ class StoreCacheConfig(Config):
     def size_bytes(self) -> int:
         """The same in bytes."""
         return int(self.gigabytes * 1e9)
+
+
+def _has_password(address: str) -> bool:
+    """True if PostgreSQL's driver finds a password in an address, or a person meant one that the driver reads otherwise."""
+    names = (name.partition("=")[0] for name in re.split("[?&]", address)[1:])
+    is_named = any(unquote(name) in _PASSWORDS for name in names)
+    return is_named or re.search(r"://[^/@]*:[^/@]*@|://[^?@]*:[^?@]*@", address) is not None
 
 
 class IngestConfig(Config):
@@ -264,7 +274,7 @@ class IngestConfig(Config):
     @model_validator(mode="after")
     def _ledger_is_of_a_bucket_and_has_no_password(self) -> IngestConfig:
         """Pixels in a folder are of one machine, and so is what is known of them."""
-        if re.search(r"://[^/@]*:[^/@]*@|[?&]password=", self.ledger):
+        if _has_password(self.ledger):
             raise ValueError("leave the password out of ledger: put it into ~/.pgpass, which PostgreSQL's driver reads")
         if self.ledger and not self.ledger.startswith("postgresql://"):  # no pattern: its complaint would show a password
             raise ValueError("ledger is no address of PostgreSQL: postgresql://user@host/database")

@@ -55,10 +55,12 @@ CREATE FUNCTION instr(text, text) RETURNS integer LANGUAGE sql IMMUTABLE PARALLE
 CREATE FUNCTION json_extract(text, text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS 'SELECT $1::json ->> substr($2, 3)';
 """
-_AWAY: Final = re.compile("08|25P03|40|53|55P03|57|58")
-"""SQLSTATEs of what passes: no connection, no memory or disk, a lock that is not given, a server that goes down or comes up."""
+_AWAY: Final = re.compile("08|25006|25P03|40|53|55P03|57|58")
+"""SQLSTATEs of what passes: no connection, no memory or disk, a lock that is not given, a server that goes down or comes up, or
+one that only reads for another."""
 _REFUSED: Final = re.compile("28|3D|42501")
-_REFUSES_TO_CONNECT: Final = re.compile("authentication failed|pg_hba|no password supplied|does not exist|service file")
+_REFUSES_TO_CONNECT: Final = re.compile("authentication failed|pg_hba|no password supplied|does not exist|SSL was required")
+_MISNAMED: Final = re.compile("service file|definition of service|invalid .*value|invalid port|Servname not supported")
 """libpq gives a failed connection no SQLSTATE. A server may say it in another language: then it is asked again in vain."""
 _SCHEMA: Final = re.compile("[a-z_][a-z0-9_]{0,62}")
 
@@ -334,7 +336,7 @@ def _in_words(trouble: psycopg.Error, what: str) -> MammoError:
     said = (trouble.diag.message_primary or str(trouble)).strip().splitlines()
     got = f"{type(trouble).__name__}: {said[0] if said else ''}"
     state = trouble.sqlstate or ""
-    if isinstance(trouble, psycopg.ProgrammingError) and not state:
+    if not state and (isinstance(trouble, psycopg.ProgrammingError) or _MISNAMED.search(str(trouble))):
         return ConfigError(f"{what} has no address", expected="postgresql://user@host/database", got=got)
     if _REFUSED.match(state) or (not state and _REFUSES_TO_CONNECT.search(str(trouble))):
         remedy = "see that the database is there, that its user may make a schema in it, and that ~/.pgpass lets it in"

@@ -58,8 +58,8 @@ def join(config: RunConfig) -> None:
         return
     objects = objects_of(files, config.ingest.store)
     there = objects.content(files.settings_path)
-    if files.unfinished_path.exists() or (there is None and not files.settings_path.exists()):
-        return  # this run makes it
+    if _is_to_make(files, address, there):
+        return
     if names_of_key(workspace.key_path) is None:
         raise ConfigError(
             f"The pseudonym key {workspace.key_path} is not here, and the store at {config.ingest.store} was made with one",
@@ -79,6 +79,7 @@ def join(config: RunConfig) -> None:
         fill(files, address, store_id)
     _take_turn(files, address, store_id)
     _drop_file(files)
+    files.unfinished_path.unlink(missing_ok=True)
 
 
 def maker_of_ledger(address: str) -> Callable[[Path, str], None]:
@@ -131,6 +132,31 @@ def after_restoring(files: StoreFolder) -> str:
     _take_turn(files, address, store_id)
     _drop_file(files)
     return f"The ledger in {address} {'is filled from the archive' if is_filled else 'is there, and stays as it is'}."
+
+
+def _is_to_make(files: StoreFolder, address: str, there: bytes | None) -> bool:
+    """True if this run makes the store.
+
+    One whose maker was killed when the database had its ledger already is made: another machine may have gone on with it.
+    """
+    if there is None:
+        return files.unfinished_path.exists() or not files.settings_path.exists()
+    return files.unfinished_path.exists() and not _is_known(files, address, str(json.loads(there)["store_id"]))
+
+
+def _is_known(files: StoreFolder, address: str, store_id: str) -> bool:
+    from tasks.adapters.databases.postgresql import PostgresqlSchema
+
+    aside = files.root / f"asking-{_name_path(files).name}"
+    _name(aside, address, store_id)
+    try:
+        database = PostgresqlSchema(aside, name="ledger", tables="", may_make=False)
+    except StoreError:  # no such schema
+        return False
+    finally:
+        aside.unlink()
+    with closing(database):
+        return database.has("identity") and bool(database.query("SELECT 1 FROM identity"))
 
 
 def _take_turn(files: StoreFolder, address: str, store_id: str) -> None:

@@ -137,6 +137,7 @@ def create_store(
         with making(files):
             if wanted.url:
                 objects_of(files, wanted.url).require_conditions()
+                objects_of(files, wanted.url).forget_gone()  # a killed maker's, in a bucket that was emptied, or another one
             claim_address(files, wanted)
             make_arrays(files, wanted)
             make_ledger(files.ledger_path, wanted.store_id)

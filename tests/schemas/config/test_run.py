@@ -171,6 +171,9 @@ def test_a_misspelt_key_is_told_its_neighbours() -> None:
         ("postgresql://mammo:CANARY@host/mammo", "s3://bucket/prefix", "leave the password out of ledger"),
         ("postgresql://host/mammo?user=mammo&password=CANARY", "s3://bucket/prefix", "leave the password out of ledger"),
         ("postgresql://mammo@host/mammo", "", "ledger is in a database, and store in a folder of one machine"),
+        ("postgresql://mammo:CAN/ARY@host/mammo", "s3://bucket/prefix", "leave the password out of ledger"),
+        ("postgresql://mammo@host/mammo?pass%77ord=CANARY", "s3://bucket/prefix", "leave the password out of ledger"),
+        ("postgresql://mammo@host/mammo?sslkey=k&sslpassword=CANARY", "s3://bucket/prefix", "leave the password out of ledger"),
         ("mysql://mammo:CANARY@host/mammo", "s3://bucket/prefix", "leave the password out of ledger"),
         ("sqlite:///ledger", "s3://bucket/prefix", "ledger is no address of PostgreSQL"),
     ],
@@ -179,5 +182,6 @@ def test_a_shared_ledger_needs_a_bucket_and_brings_no_password(ledger: str, stor
     """What machines share, they share all of; what lets them in is in no config."""
     with pytest.raises(ValidationError, match=complaint):
         IngestConfig.model_validate({"source_dir": "x", "store": store, "ledger": ledger})
-    allowed = {"source_dir": "x", "store": "s3://bucket/prefix", "ledger": "postgresql://?service=mammo"}
-    assert IngestConfig.model_validate(allowed).ledger == "postgresql://?service=mammo"
+    for allowed in ("?service=mammo", "mammo@[::1]:5432/mammo?sslmode=verify-full&passfile=/x", "mammo@a:5432,b:5432/mammo"):
+        content = {"source_dir": "x", "store": "s3://bucket/prefix", "ledger": f"postgresql://{allowed}"}
+        assert IngestConfig.model_validate(content).ledger == f"postgresql://{allowed}"

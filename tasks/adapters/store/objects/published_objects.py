@@ -125,13 +125,17 @@ class PublishedObjects:
         """Names of the objects that this workspace has seen there and that are there no more."""
         return tuple(key for key, known in self._state.items() if "etag" in known and self._bucket.head(key) is None)
 
+    def forget_gone(self) -> None:
+        """Lets what is gone from there be put there as something new."""
+        for key in self.gone():
+            self._note(key, None)
+
     def put_again(self) -> None:
         """Makes a store of an address that has lost it: what says that one is there, and what describes its arrays.
 
         The manifest and the lists beside it come with the next publishing, when the images that they name are there.
         """
-        for key in self.gone():
-            self._note(key, None)
+        self.forget_gone()
         if not self.is_store():
             self.put(self._files.settings_path)
         self.put_arrays()

@@ -131,6 +131,10 @@ def test_nothing_of_what_was_erased_is_in_the_tables_files(path: Path) -> None:
         ({"address": "postgresql://prefect@127.0.0.1:1/prefect"}, PeerUnavailable, "cannot be asked now.*refused"),
         ({"address": "{}-none"}, PeerRefused, "is closed to us.*does not exist"),
         ({"address": "postgresql://host/x?nonsense=1"}, ConfigError, "has no address"),
+        ({"address": "postgresql://?service=nobody_wrote_it"}, ConfigError, "has no address.*nobody_wrote_it"),
+        ({"address": "{}?sslmode=some"}, ConfigError, "has no address.*sslmode"),
+        ({"address": "postgresql://127.0.0.1:port/x"}, ConfigError, "has no address.*port"),
+        ({"address": "{}?sslmode=require"}, PeerRefused, "is closed to us.*SSL"),
         ({"schema": "x; DROP"}, StoreError, "is damaged"),
         ({"schema": "nobody_made_it"}, StoreError, "is not in the database that the file names"),
     ],
@@ -151,3 +155,11 @@ def test_a_user_who_may_make_nothing_is_told_before_the_first_ingest(postgresql:
     NamedSchema(address=address, schema="guests").write(path)
     with pytest.raises(PeerRefused, match="permission denied"):
         opened(path)
+
+
+def test_a_server_that_only_reads_for_another_is_asked_again(path: Path, schema: PostgresqlSchema) -> None:
+    """What it holds is whole: it writes when it has taken over, or the address names the one that does."""
+    schema.query("SELECT set_config('default_transaction_read_only', 'on', false)")
+    with pytest.raises(PeerUnavailable, match=r"cannot be asked now.*read-only transaction.*nothing is lost"):
+        schema.take_turn()
+    assert NamedSchema.read(path).turn == 0

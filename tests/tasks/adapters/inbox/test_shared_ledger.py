@@ -296,6 +296,22 @@ def test_a_store_whose_making_was_broken_off_is_made_anew(site: Site, own_server
     assert ingested(config).images_published == 4
 
 
+def test_a_maker_killed_at_the_end_takes_nothing_from_who_went_on(site: Site) -> None:
+    """The ledger was in the database, the store said in the bucket, and the mark of a store in the making still there."""
+    first = site.config("first")
+    ingested(first)
+    files = Workspace(first.workspace_dir).store
+    second = site.config("second")
+    site.let_all_come()
+    assert ingested(second).images_published == 8
+    for path in (files.settings_path, files.manifest_path):  # as on the first one's disk at that moment
+        path.unlink()
+    files.unfinished_path.touch()
+    shutil.rmtree(Workspace(first.workspace_dir).stage_dir("ingest"))
+    assert (ingested(first).images_published, ingested(second).images_published) == (8, 8)
+    assert not files.unfinished_path.exists() and read_so_often(first) == {1}
+
+
 def test_a_bucket_that_lost_the_manifest_takes_nothing_from_the_folder(site: Site) -> None:
     """That it is gone is said as of any store in a bucket; what this machine last saw is not deleted after it."""
     config = site.config("first")

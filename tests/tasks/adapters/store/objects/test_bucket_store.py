@@ -41,6 +41,7 @@ from tasks.adapters.cluster import open_cluster
 from tasks.adapters.inbox.publishing.elsewhere import published_elsewhere
 from tasks.adapters.inbox.withdrawals.withdrawal import Withdrawal, add_to_log
 from tasks.adapters.pages.withdrawn import finish_withdrawals
+from tasks.adapters.store import exam_store
 from tasks.adapters.store.exam_store import SET_ASIDE, ExamStore, bucket_shards, open_store, read_row
 from tasks.adapters.store.manifest import lines_of, publish, published_rows, read_manifest
 from tasks.adapters.store.objects.bucket_shards import shard_key
@@ -232,6 +233,24 @@ def test_an_answer_that_was_lost_is_no_loss(ingested: Any, s3: str) -> None:
     publish(store, lines, [])
     assert len(published_rows(store)) == len(lines)
     assert bucket_at(store.url).get("manifest.parquet")[0] == store.manifest_path.read_bytes()
+
+
+def test_a_store_whose_making_was_killed_is_made_in_another_bucket_too(
+    s3: str, tmp_path: Path, cohort_dir: Path, make_config: MakeConfig
+) -> None:
+    """The first one was emptied, or was the wrong one: what the killed maker had put there is not asked for again."""
+    addresses = [f"s3://{BUCKET}/{uuid4().hex}" for _ in range(2)]
+    config, other = (make_config(tmp_path / "workspace", cohort_dir, **{"ingest.store": one}) for one in addresses)
+    with MonkeyPatch.context() as patch:
+        patch.setattr(exam_store, "make_arrays", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            ingest_steps(config, submit=PlainSubmit())
+    assert [one.key for one in bucket_at(addresses[0]).listed()] == ["store.json"]
+    assert ingest_steps(other, submit=PlainSubmit()).images_published == 32
+
+
+def _killed(*_given: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_second_machines_ingest_is_refused(ingested: Any, s3: str) -> None:
