@@ -56,7 +56,7 @@ class StoreFolder:
     def ledger_path(self) -> Path:
         """See ``tasks.adapters.inbox.ledger``: SQLite's file, or, where it is there, the one that names a database's schema."""
         path = self.root / "ledger.sqlite"
-        return named if (named := path.with_suffix(".json")).exists() else path
+        return named if os.path.lexists(named := path.with_suffix(".json")) else path  # says no of a name that cannot be one
 
     @property
     def quarantine_path(self) -> Path:
