@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -12,6 +13,7 @@ from uuid import uuid4
 
 from schemas.config.ingest import StoreCacheConfig
 from schemas.config.run import RunConfig
+from schemas.errors import StoreError
 from schemas.layout import BUCKET_SCHEME
 from tasks.adapters.lock import held_lock
 from tasks.adapters.store.parts import manifest_parts, require_arrays
@@ -66,12 +68,32 @@ def leased(files: StoreFolder, url: str = "", *, purpose: str, wait_s: float = 0
         url: The address, where there is no store yet.
         purpose: As of the lock.
         wait_s: As of the lock.
+
+    Raises:
+        StoreError: Another store is at the address.
+        PeerUnavailable: The object store cannot be asked.
     """
     if not (address := bucket_url(files) or url.rstrip("/")):
         return nullcontext()
     from tasks.adapters.store.objects.lease import held_lease  # late: the client is an extra
 
+    _refuse_another(files, address)
     return held_lease(address, purpose=purpose, wait_s=wait_s)
+
+
+def _refuse_another(files: StoreFolder, address: str) -> None:
+    """Another server may have another store under the same name, whose shards ours would take the places of."""
+    if files.unfinished_path.exists() or not files.settings_path.exists():
+        return
+    there, own = objects_of(files, address).content(files.settings_path), read_settings(files).store_id
+    found = own if there is None else str(json.loads(there).get("store_id"))
+    if found != own:
+        raise StoreError(
+            f"Another exam store is at {address}; nothing was written there",
+            expected=f"the store {own[:12]}, as {files.settings_path} says",
+            got=f"the store {found[:12]}",
+            remedy="see that server (AWS_ENDPOINT_URL) and bucket are the right ones",
+        )
 
 
 def as_it_lies(store: ExamStore) -> ExamStore:

@@ -220,6 +220,22 @@ def test_a_workspace_that_was_overtaken_publishes_nothing(ingested: Any, s3: str
     publish(writer, lines, [])
 
 
+def test_another_store_at_the_address_stays_as_it_is(ingested: Any, s3: str) -> None:
+    """A server that was named by mistake has another store of the same name: the writer is told before it writes a shard."""
+    config = ingested[1][0]
+    bucket = bucket_at(config.ingest.store)
+    own = bucket.get("store.json")[0]
+    bucket.put("store.json", json.dumps({**json.loads(own), "store_id": uuid4().hex}).encode())
+    before = {(one.key, one.etag) for one in bucket.listed()}
+    for purpose in ("scrub --repair", "withdraw"):
+        with pytest.raises(StoreError, match="Another exam store is at"), held_store(config, purpose=purpose):
+            pass
+    with pytest.raises(StoreError, match="Another exam store is at"):
+        ingest_steps(config, submit=PlainSubmit())
+    assert {(one.key, one.etag) for one in bucket.listed()} == before
+    bucket.put("store.json", own)
+
+
 def test_an_answer_that_was_lost_is_no_loss(ingested: Any, s3: str) -> None:
     """A manifest that was put, and of which nobody heard, is ours: the next one takes its place."""
     store = open_store(Workspace(ingested[1][0].workspace_dir).store_dir)
