@@ -78,7 +78,7 @@ def examine(config: RunConfig | None) -> Iterator[Complaint]:
     yield _server()
     if config is not None:
         yield _disk(config.workspace_dir)
-        yield _key(Workspace(config.workspace_dir).key_path)
+        yield _key(config)
         yield from _folders(config)
         yield from _bucket(config)
         yield from _extra(config)
@@ -251,13 +251,29 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _key(path: Path) -> Complaint:
+def _key(config: RunConfig) -> Complaint:
+    path = Workspace(config.workspace_dir).key_path
     if not _is_there(path):
+        if (url := config.ingest.store) and _is_made_elsewhere(config):
+            found, remedy = (
+                f"no {path.name}, and {url} holds a store",
+                f"copy the {path.name} of the machine that made it to {path}",
+            )
+            return Complaint(check="key", is_well=False, found=found, remedy=f"{remedy}, mode 0600")
         return Complaint(check="key", is_well=True, found=f"no {path.name} yet: the first ingest makes it")
     mode = path.stat().st_mode & 0o777
     is_well = mode & 0o077 == 0 and os.access(path, os.R_OK)
     remedy = "" if is_well else f"chmod 600 {path}: who reads it can link pseudonyms to patients"
     return Complaint(check="key", is_well=is_well, found=f"{path.name} mode {mode:04o}", remedy=remedy)
+
+
+def _is_made_elsewhere(config: RunConfig) -> bool:
+    from tasks.adapters.store.store_settings import objects_of
+
+    try:
+        return objects_of(Workspace(config.workspace_dir).store, config.ingest.store).is_store()
+    except MammoError:  # _object_store says what of it
+        return False
 
 
 def _folders(config: RunConfig) -> Iterator[Complaint]:
@@ -326,10 +342,19 @@ def _ledger(config: RunConfig) -> Iterator[Complaint]:
     try:
         from tasks.adapters.databases.postgresql import reach  # late: the driver is an extra
 
-        version, may_make = reach(address, name="ledger")
-        remedy = "" if may_make else "GRANT CREATE ON DATABASE to its user: each store has a schema of its own"
-        found = f"PostgreSQL {version} answers at {address}{'' if may_make else ', and lets us make no schema'}"
-        yield Complaint(check="ledger", is_well=may_make, found=found, remedy=remedy)
+        reached, but, remedy = reach(address, name="ledger"), "", ""
+        if not reached.takes_writes:
+            but, remedy = (
+                ", and writes nothing: it only reads for another",
+                "let ingest.ledger name the server that takes writes",
+            )
+        elif not reached.may_make:
+            but, remedy = (
+                ", and lets us make no schema",
+                "GRANT CREATE ON DATABASE to its user: each store has a schema of its own",
+            )
+        found = f"PostgreSQL {reached.version} answers at {address}{but}"
+        yield Complaint(check="ledger", is_well=not but, found=found, remedy=remedy)
     except MammoError as silent:
         yield Complaint(check="ledger", is_well=False, found=str(silent), remedy="see docs/how-to/scale-out.md")
 

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, NamedTuple, Self, cast
 
 from schemas.errors import ConfigError, MammoError, PeerRefused, PeerUnavailable, StoreBusy, StoreError
 from tasks.adapters.databases.database import ROWS_AT_ONCE, Table
@@ -306,16 +306,30 @@ def _with_places(sql: str) -> Any:
     return sql.replace("%", "%%").replace("?", "%s")
 
 
-def reach(address: str, *, name: str) -> tuple[str, bool]:
-    """The server's version, and whether we may make a schema in its database.
+class Reached(NamedTuple):
+    """What a server answered.
+
+    Attributes:
+        version: Its own.
+        takes_writes: False of a standby, which only follows the server that does.
+        may_make: We may make a schema in the database.
+    """
+
+    version: str
+    takes_writes: bool
+    may_make: bool
+
+
+def reach(address: str, *, name: str) -> Reached:
+    """Asks the server of a database whether one could write there.
 
     Raises:
         PeerUnavailable, PeerRefused: As ``PostgresqlSchema``.
     """
     with _translated(name, address), closing(_connected(address)) as connection:
-        sql = "SELECT current_setting('server_version'), has_database_privilege(current_database(), 'CREATE')"
-        version, may_make = connection.execute(sql).fetchone() or ("", False)
-        return str(version), bool(may_make)
+        of_server = "current_setting('server_version'), current_setting('transaction_read_only') = 'off'"
+        sql = f"SELECT {of_server}, has_database_privilege(current_database(), 'CREATE')"
+        return Reached(*(connection.execute(sql).fetchone() or ("", False, False)))
 
 
 def _connected(address: str) -> psycopg.Connection[tuple[Any, ...]]:

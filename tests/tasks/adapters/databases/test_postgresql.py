@@ -148,10 +148,10 @@ def test_what_is_wrong_is_said_in_a_sentence(path: Path, change: dict[str, str],
 
 
 def test_a_user_who_may_make_nothing_is_told_before_the_first_ingest(postgresql: PostgresqlServer, path: Path) -> None:
-    """By `mammo doctor`, which asks for it; whoever runs all the same is refused (9)."""
+    """By `mammo doctor`, which asks for it; whoever runs all the same is refused."""
     postgresql.ask("CREATE USER guest")
     address = postgresql.address.replace("prefect@", "guest@")
-    assert [reach(one, name="list")[1] for one in (postgresql.address, address)] == [True, False]
+    assert [reach(one, name="list").may_make for one in (postgresql.address, address)] == [True, False]
     NamedSchema(address=address, schema="guests").write(path)
     with pytest.raises(PeerRefused, match="permission denied"):
         opened(path)
@@ -163,3 +163,9 @@ def test_a_server_that_only_reads_for_another_is_asked_again(path: Path, schema:
     with pytest.raises(PeerUnavailable, match=r"cannot be asked now.*read-only transaction.*nothing is lost"):
         schema.take_turn()
     assert NamedSchema.read(path).turn == 0
+
+
+def test_the_doctor_knows_a_server_that_only_reads_for_another(postgresql: PostgresqlServer) -> None:
+    """A standby answers, and lets whoever may make a schema make none."""
+    address = f"{postgresql.address}?options=-c%20default_transaction_read_only%3Don"
+    assert [reach(one, name="list").takes_writes for one in (postgresql.address, address)] == [True, False]

@@ -377,3 +377,14 @@ def test_the_doctor_asks_the_object_store(ingested: Any, reader: RunConfig, s3: 
     monkeypatch.setattr(Bucket, "put", lambda self, key, content, **condition: put(self, key, content))
     [(is_well, found)] = said(writer)
     assert not is_well and "takes no notice of conditions" in found
+
+
+def test_the_doctor_misses_the_key_of_whoever_made_the_store(ingested: Any, tmp_path: Path) -> None:
+    """A machine that is to go on with a store needs it before its first ingest; where there is no store, that makes one."""
+    writer: RunConfig = ingested[1][0]
+    for store, is_well in ((writer.ingest.store, False), (f"{writer.ingest.store}-none", True)):
+        ingest = writer.ingest.model_copy(update={"store": store})
+        config = writer.model_copy(update={"workspace_dir": tmp_path, "ingest": ingest})
+        (said,) = (one for one in doctor.examine(config) if one.check == "key")
+        assert said.is_well == is_well and said.is_well == (not said.remedy)
+        assert said.is_well or f"{store} holds a store" in said.found
