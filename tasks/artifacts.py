@@ -115,8 +115,9 @@ class Progress:
     _started: float = field(default_factory=time.monotonic)
 
     def begin_at(self, done: int) -> None:
-        """An earlier run did so many: they do not count for the rate."""
+        """The work itself begins: what an earlier run did, and the time that getting ready took, do not count for the rate."""
         self._done_before = done
+        self._started = time.monotonic()
 
     def advance_to(self, done: int, note: str = "") -> None:
         """Reports ``done`` of ``total``, at most every two seconds, and always at the end."""
@@ -130,12 +131,19 @@ class Progress:
             elapsed_s = max(now - self._started, 1e-6)
             rate = done_now / elapsed_s
             parts.append(f"{rate:.1f} {self.unit}/s" if rate >= 1.0 else f"{1.0 / rate:.0f} s each")
-            parts.append(f"{(self.total - done) * elapsed_s / done_now:.0f} s left")
+            parts.append(f"{duration((self.total - done) * elapsed_s / done_now)} left")
         if note:
             parts.append(note)
         logger.info(", ".join(parts), extra={"progress": (self.stage, done, self.total)})
         if self._artifact_id is not None:
             update_progress_artifact(self._artifact_id, progress=100.0 * done / max(self.total, 1))
+
+
+def duration(seconds: float) -> str:
+    """As one reads it: seconds, minutes, hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from tasks.adapters.provenance import file_sha256
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import run_of, training_report, training_request
 from tasks.adapters.workspace import Workspace
-from tasks.artifacts import Progress, progress, show_table
+from tasks.artifacts import Progress, duration, progress, show_table
 from tasks.stage import GPU_TAG, stage
 
 logger = logging.getLogger(__name__)
@@ -63,27 +63,27 @@ def show_message(tracker: Progress, message: Mapping[str, Any]) -> None:
     """One message of the training process as a line and a step of the progress bar."""
     if message["kind"] == "start":
         logger.info("training on %s", message["device"])
+        tracker.begin_at(message["epochs_done"])
         if message["epochs_done"]:
             logger.info("continuing after %d of %d epochs", message["epochs_done"], message["epochs"])
-            tracker.begin_at(message["epochs_done"])
     elif message["kind"] == "step":
-        left_min = (message["of"] - message["images"]) / max(message["images_per_s"], 1e-6) / 60
+        left_s = (message["of"] - message["images"]) / max(message["images_per_s"], 1e-6)
         logger.info(
-            "epoch %d: %d of %d images, %.1f images/s, %.0f min of the epoch left",
+            "epoch %d: %d of %d images, %.1f images/s, %s of the epoch left",
             message["epoch"],
             message["images"],
             message["of"],
             message["images_per_s"],
-            left_min,
+            duration(left_s),
         )
     elif message["kind"] == "epoch":
-        tracker.advance_to(message["record"]["epoch"] + 1, _in_words(message["record"], message["left_s"]))
+        tracker.advance_to(message["record"]["epoch"] + 1, _in_words(message["record"]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _in_words(record: Mapping[str, Any], left_s: float) -> str:
+def _in_words(record: Mapping[str, Any]) -> str:
     words = [f"loss {record['train_loss']:.3f}"]
     for name, label in (
         ("tuning_malignant_auroc", "tuning malignant AUROC"),
@@ -97,10 +97,4 @@ def _in_words(record: Mapping[str, Any], left_s: float) -> str:
     ):
         if record.get(name) is not None:
             words.append(f"{label} {record[name]:.3f}")
-    return ", ".join(
-        [*words, f"{record['images_per_s']:.1f} images/s", f"{record['memory_mib']:.0f} MiB", f"{_duration(left_s)} left"]
-    )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"
+    return ", ".join([*words, f"{record['images_per_s']:.1f} images/s", f"{record['memory_mib']:.0f} MiB"])

@@ -74,7 +74,7 @@ OPENED: dict[str, Callable[[RunConfig, Path], object]] = {
     "labels, boxes, masks": _inputs,
     "checkpoint": lambda config, path: load_checkpoint(path),
     "ensemble": lambda config, path: read_ensemble(path),
-    "released weights": lambda config, path: import_weights(path, config.workspace_dir),
+    "released weights": lambda config, path: import_weights(path, config.workspace_dir / "imported"),
     "weights to begin with": lambda config, path: open_start(path),
     "key": lambda config, path: open_key(path),
     "store_dir": lambda config, path: open_store(path),

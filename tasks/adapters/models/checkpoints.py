@@ -220,7 +220,8 @@ def read_tensors(source: Path) -> tuple[dict[str, Tensor], str]:
             source, "a whole file that torch.load(weights_only=True) or safetensors accepts", refused
         ) from refused
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise _no_state_dict(source, "tensors by name", state)
+        wrapped = "save the state dict alone: tensors by name, in no other dict"
+        raise _no_state_dict(source, "tensors by name", state, remedy=wrapped)
     return {str(name): value for name, value in state.items()}, hashlib.sha256(content).hexdigest()
 
 
@@ -299,12 +300,18 @@ def _unpickled(content: bytes) -> object:
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def _no_state_dict(source: Path, expected: str, got: object) -> CheckpointError:
+def _no_state_dict(
+    source: Path,
+    expected: str,
+    got: object,
+    *,
+    remedy: str = "use the weights as published, whole and unaltered; fetch them again",
+) -> CheckpointError:
     return CheckpointError(
         f"{source.name} is not a plain state dict",
         expected=expected,
         got=type(got).__name__,
-        remedy="use the weights as published, whole and unaltered; fetch them again",
+        remedy=remedy,
     )
 
 

@@ -6,9 +6,18 @@ import os
 import shutil
 from pathlib import Path
 
-from schemas.errors import CheckpointError, ConfigError, error_name
+from schemas.errors import CheckpointError, error_name
 from tasks.adapters.models.checkpoints import TRAINING, Checkpoint, load_checkpoint
-from tasks.adapters.models.model_files import OPERATING_POINTS, PATIENTS, RECALIBRATION, SIDECAR, TEMPERATURE, WEIGHTS, sealed
+from tasks.adapters.models.model_files import (
+    OPERATING_POINTS,
+    PATIENTS,
+    RECALIBRATION,
+    SIDECAR,
+    TEMPERATURE,
+    WEIGHTS,
+    require_new_folder,
+    sealed,
+)
 from tasks.adapters.workspace import aside_of, write_atomically
 
 _HANDED_ON = (WEIGHTS, PATIENTS, RECALIBRATION, OPERATING_POINTS, TEMPERATURE)
@@ -22,8 +31,7 @@ def export_checkpoint(source: Path, folder: Path) -> Checkpoint:
         ConfigError: There is something under that name.
     """
     checkpoint = load_checkpoint(source)
-    if os.path.lexists(folder):
-        raise ConfigError(f"{folder} is there already", expected="a name for a new folder", remedy="give another")
+    require_new_folder(folder)
     aside = aside_of(folder, os.getpid())
     try:
         aside.mkdir(parents=True, mode=0o700)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from schemas.config.evaluation import EvaluateConfig
 from schemas.config.section import content_sha256
-from schemas.errors import CheckpointError
+from schemas.errors import CheckpointError, ConfigError
 from schemas.reports.evaluation import EvaluationReport, RecalibrationFile, TemperatureFile
 from schemas.reports.life.packs import PackedWeights
 from schemas.reports.report import Anchor
@@ -198,6 +199,16 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
             remedy="restore it from a backup, or use another checkpoint of the run",
         )
     return content
+
+
+def require_new_folder(folder: Path) -> None:
+    """Says that a folder to make has a name that is taken: what stands there is somebody's, and is never replaced.
+
+    Raises:
+        ConfigError: There is something under that name.
+    """
+    if os.path.lexists(folder):
+        raise ConfigError(f"{folder} is there already", expected="a name for a new folder", remedy="give another")
 
 
 def weights_sha256(folder: Path) -> str:

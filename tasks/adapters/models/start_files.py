@@ -18,12 +18,18 @@ from schemas.config.run import RunConfig
 from schemas.errors import CheckpointError, ConfigError
 from schemas.exam import NOT_KNOWN
 from schemas.reports.training import SeenPatients
-from tasks.adapters.models.model_files import kept_terms, weights_sha256
+from tasks.adapters.models.model_files import kept_terms, require_new_folder, weights_sha256
 from tasks.adapters.models.seen_patients import joined, read_seen_patients
 from tasks.adapters.provenance import file_sha256
 
 IMAGENET_RESNET18 = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
 """Where torchvision's ResNet-18 is to be had; BSD licence, the weights of ``ResNet18_Weights.IMAGENET1K_V1``."""
+
+_HAD_FROM = {
+    StartPart.NETWORK: "a checkpoint is the folder that `mammo train` printed",
+    StartPart.LOCALIZATION: "this backbone is in the folders that `mammo pretrain` and `mammo train` printed",
+    StartPart.PATCHES: f"torchvision's ResNet-18 is at {IMAGENET_RESNET18}",
+}
 
 _NAMED_DIGEST = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|p|safetensors)$")
 """Torch hub's way: a file's name ends with the first digits of its SHA-256."""
@@ -70,7 +76,7 @@ def require_start(start: StartConfig, *, section: str = "train") -> None:
                 f"There is no file {path} to begin the {part.value} with",
                 expected=f"the weights that {section}.start.{part.value} names",
                 got="nothing of that name",
-                remedy=f"torchvision's ResNet-18 is at {IMAGENET_RESNET18}; put it there, or name another file; --from-scratch "
+                remedy=f"{_HAD_FROM[part]}; put it there, or name another file; --from-scratch "
                 f"({section}.start.from_scratch) begins with random weights, and without pre-training",
             )
 
@@ -159,7 +165,7 @@ def import_weights(source: Path, folder: Path, *, top_t: float | None = None) ->
 
     Raises:
         CheckpointError: The file is no state dict of a known form, or is a checkpoint of ours already.
-        ConfigError: A released GMIC's t is not given.
+        ConfigError: A released GMIC's t is not given, or there is something under the folder's name.
     """
     from gmic_model.weights import WeightsForm
     from tasks.adapters.models.checkpoints import save_checkpoint
@@ -168,6 +174,7 @@ def import_weights(source: Path, folder: Path, *, top_t: float | None = None) ->
         raise CheckpointError(
             f"{source.name} is a folder", expected="a file of weights", remedy="a checkpoint is ours already: name its folder"
         )
+    require_new_folder(folder)
     opened = open_start(source)
     model = None
     if opened.form == WeightsForm.RELEASED and top_t is not None:

@@ -149,7 +149,6 @@ def run_training_loop(training: Training) -> None:
         for epoch in range(len(records), training.config.epochs):
             if is_over(training.config.recipe, [record.is_best for record in records]):
                 break
-            started = time.monotonic()
             facts = _train_epoch(training, epoch, at, records, curves)
             record = training.measure_epoch(facts, records, curves)
             records.append(record)
@@ -159,8 +158,7 @@ def run_training_loop(training: Training) -> None:
                 best = {epoch_dir(training.run_dir, kept) for kept in kept_epochs(records)}
                 prune_checkpoints(training.run_dir, keep_last=training.config.keep_checkpoints, keep_also=best)
                 experiment.show([_curve_points(each) for each in records])
-            left_s = (training.config.epochs - len(records)) * (time.monotonic() - started)
-            training.tell({"kind": "epoch", "record": record.model_dump(mode="json"), "left_s": left_s})
+            training.tell({"kind": "epoch", "record": record.model_dump(mode="json")})
             at = _Progress()
         if tracking.mlflow is not None:
             best_epoch = max(record.epoch for record in records if record.is_best)

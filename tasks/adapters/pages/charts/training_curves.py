@@ -88,6 +88,8 @@ def kept_for(recipe: RecipeConfig) -> str:
 def choice_note(epochs: Sequence[EpochRecord], best_epoch: int, *, malignant: int, others: int) -> str:
     """How sure it is that the kept epoch is the best: its tuning AUROC's standard error, and how many epochs lie within it.
 
+    The error is taken with one malignant breast more, that scores as any other: an AUROC of 1 over a handful would have none.
+
     Args:
         epochs: The curve.
         best_epoch: The one whose weights were kept.
@@ -98,7 +100,7 @@ def choice_note(epochs: Sequence[EpochRecord], best_epoch: int, *, malignant: in
     if best_epoch not in aurocs or not malignant or not others:
         return "No tuning AUROC is defined, so nothing says that another epoch would not have been better."
     kept = aurocs[best_epoch]
-    error = standard_error(kept, malignant, others)
+    error = standard_error((kept * malignant + 0.5) / (malignant + 1), malignant, others)
     near = sum(auroc >= kept - error for auroc in aurocs.values())
     sure = (
         "which of them was kept is partly luck, and the kept one's AUROC on tuning is too good"
@@ -106,10 +108,10 @@ def choice_note(epochs: Sequence[EpochRecord], best_epoch: int, *, malignant: in
         else "no other epoch comes near"
     )
     breasts = "breast" if malignant == 1 else "breasts"
-    counted = f"{near} of {len(aurocs)} {'epoch' if len(aurocs) == 1 else 'epochs'}"
+    counted = f"{near} of {len(aurocs)} epochs {'lies' if near == 1 else 'lie'} within it: {sure}"
     return (
         f"Its tuning AUROC, {kept:.3f} over {malignant} malignant {breasts}, has a standard error of about {error:.3f}; "
-        f"{counted} lie within it: {sure}."
+        f"{counted if len(aurocs) > 1 else 'there was no other epoch'}."
     )
 
 

@@ -117,6 +117,17 @@ def test_a_file_of_ours_alone_can_begin_and_a_checkpoint_is_ours_already(tmp_pat
         import_weights(tmp_path / "ours", tmp_path / "twice")
 
 
+def test_an_import_takes_nobody_s_folder(imagenet_path: Path, tmp_path: Path) -> None:
+    """A folder of other things stays as it is, and so does a checkpoint that stands there."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine").touch()
+    import_weights(imagenet_path, tmp_path / "imported")
+    for taken in ("models", "imported"):
+        with pytest.raises(ConfigError, match="is there already"):
+            import_weights(imagenet_path, tmp_path / taken)
+    assert (tmp_path / "models" / "mine").exists()
+
+
 def test_what_was_cut_off_or_altered_is_refused(imagenet_path: Path, tmp_path: Path) -> None:
     """At a third and near the end; a bit turned, in an archive with check sums and in a file named by its digest."""
     content = imagenet_path.read_bytes()
@@ -156,6 +167,13 @@ def test_weights_of_other_forms_and_numbers_are_refused(tmp_path: Path) -> None:
             open_start(tmp_path / "other.pth")
 
 
+def test_weights_within_another_dict_are_refused_with_what_to_save(tmp_path: Path) -> None:
+    """As trainings of others keep them, with epoch and optimiser: fetching them again would bring the same."""
+    torch.save({"state_dict": resnet18(), "epoch": 3}, tmp_path / "wrapped.pth")
+    with pytest.raises(CheckpointError, match="save the state dict alone"):
+        open_start(tmp_path / "wrapped.pth")
+
+
 def test_a_file_that_is_not_there_is_missed_at_once_and_scratch_says_otherwise(tmp_path: Path) -> None:
     """The message says where ImageNet's is to be had; --from-scratch asks for no file, of training and pre-training alike."""
     start = StartConfig(patches=tmp_path / "resnet18.pth")
@@ -169,8 +187,9 @@ def test_a_file_that_is_not_there_is_missed_at_once_and_scratch_says_otherwise(t
     content = small_config(tmp_path).model_dump()
     pretrain = {"start": {"localization": tmp_path / "gone"}}
     config = type(small_config(tmp_path)).model_validate({**content, "pretrain": pretrain})
-    with pytest.raises(ConfigError, match=r"pretrain\.start\.localization"):
+    with pytest.raises(ConfigError, match=r"pretrain\.start\.localization.*mammo pretrain") as missed:
         require_starts(config)
+    assert "ResNet-18" not in str(missed.value)  # it is no backbone of the localisation network
     require_starts(type(config).model_validate({**content, "pretrain": pretrain, "train": {"start": {"from_scratch": True}}}))
 
 

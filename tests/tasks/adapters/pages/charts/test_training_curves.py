@@ -19,16 +19,23 @@ def _epochs(*aurocs: float | None) -> list[EpochRecord]:
 
 
 def test_epochs_within_a_standard_error_of_the_kept_one_are_counted() -> None:
-    """An AUROC of 0.8 over 5 malignant and 95 other breasts: Hanley and McNeil's error is 0.120, and two epochs lie within."""
+    """0.8 over 5 malignant breasts and 95 others, 0.75 with a sixth that scores as any other: two epochs lie within."""
     said = choice_note(_epochs(0.6, 0.7, 0.8), 2, malignant=5, others=95)
     assert (
         "0.800 over 5 malignant breasts" in said
         and "2 of 3 epochs lie within it: which of them was kept is partly luck" in said
     )
-    q1, q2 = 0.8 / 1.2, 2 * 0.64 / 1.8
-    by_hand = math.sqrt((0.16 + 4 * (q1 - 0.64) + 94 * (q2 - 0.64)) / (5 * 95))
+    q1, q2 = 0.75 / 1.25, 2 * 0.75**2 / 1.75
+    by_hand = math.sqrt((0.75 * 0.25 + 4 * (q1 - 0.75**2) + 94 * (q2 - 0.75**2)) / (5 * 95))
     assert float(said.split("about ")[1].split(";")[0]) == round(by_hand, 3)
     assert "no other epoch comes near" in choice_note(_epochs(0.6, 0.7, 0.8), 2, malignant=500, others=9500)
+
+
+def test_a_perfect_auroc_over_few_is_no_sure_choice() -> None:
+    """Two malignant breasts above all others prove little: an epoch that had one of them a few places lower is as good."""
+    said = choice_note(_epochs(0.9, 1.0), 1, malignant=2, others=13)
+    assert "2 of 2 epochs lie within it" in said and "partly luck" in said
+    assert "there was no other epoch" in choice_note(_epochs(1.0), 0, malignant=2, others=13)
 
 
 def test_without_tuning_positives_nothing_is_claimed() -> None:
