@@ -8,6 +8,7 @@ its seeds' networks. Run again, it goes on where it stopped, and arms of former 
     python -m benchmarks.network.two_sites OUT --without-each  # also the recipe less each ingredient, and with each other one
     python -m benchmarks.network.two_sites OUT --folds 3       # also the recipe in folds, their networks as an ensemble
     python -m benchmarks.network.two_sites OUT --pretrained hidden birads  # also begun with pre-training on A's images
+    python -m benchmarks.network.two_sites OUT --only none --each 3  # every third epoch of the recipe on B's test patients
     python -m benchmarks.network.two_sites OUT --patients 200 90 --judges 150 --coarser 2 --difficulty 0.25 --epochs 12
                                                                # reduced, on a CPU
 """
@@ -32,6 +33,7 @@ from gmic_model.sampling import draw_folds
 from schemas.config.training import PretrainConfig, PretrainTarget
 from schemas.exam import FINDINGS, Split
 from schemas.reports.training import TrainReport
+from tasks.adapters.models.checkpoints import epoch_dir
 from tasks.adapters.scoring.model_ranking import paired_difference
 from tasks.adapters.scoring.score_tables import BREAST, labelled, read_breast_scores
 from tasks.adapters.store.exam_store import open_store
@@ -50,8 +52,7 @@ ADDED: Final[Mapping[str, Mapping[str, Any]]] = {
     "drop_breasts": {"augment": {"drop_breasts": 0.2}},
     "label smoothing": {"labels": {"smoothing": 0.1}},
     "malignant_weight": {"labels": {"malignant_weight": 2.0}},
-    "best_by loss": {"recipe": {"best_by": "loss"}},
-    "best_of_epochs": {"recipe": {"best_of_epochs": 3}},
+    "best_by loss": {"recipe": {"best_by": "loss", "best_of_epochs": 1}},
     "plateau": {"recipe": {"schedule": "plateau"}},
     "stop_after_epochs": {"recipe": {"stop_after_epochs": 20}},
     "ema_decay": {"ema_decay": 0.98},
@@ -91,7 +92,7 @@ def main() -> None:
         at_a, name = seed if asked.networks_of_a is None else seed % asked.networks_of_a, "site A's, zero-shot"
         trained_at_a = _trained(asked, "site-a", a, recipe_a, at_a)
         _judged(asked, "site A's, at home", a, recipe_a, trained_at_a, at_a)
-        _judged(asked, name, b, recipe_a, trained_at_a, at_a)
+        _judged(asked, name, b, recipe_a, trained_at_a, seed)  # of each seed, for the differences to what began with it
         for name in asked.at_a:
             trained, more = _trained(asked, f"site-a {name}", a, arms[name], seed), f", of site A's {asked.patients[0]}"
             _judged(asked, f"{name}{more}, at home", a, arms[name], trained, seed)
@@ -106,6 +107,8 @@ def main() -> None:
             _judged(asked, name, b, arm, trained, seed)
         if asked.folds is not None:
             _judge_folds(asked, b, arms["recipe"], seed)
+        if asked.each is not None:
+            _judge_epochs(asked, b, arms["recipe"], seed)
     print(_table(asked))
 
 
@@ -143,6 +146,20 @@ def _judge_folds(asked: argparse.Namespace, site: Site, arm: Arm, seed: int) -> 
     _keep(asked, name, _mean(scores), seed)
 
 
+def _judge_epochs(asked: argparse.Namespace, site: Site, arm: Arm, seed: int) -> None:
+    """What the arm's epochs are worth, whichever of them tuning would keep: says for each what tuning and test patients say."""
+    arm = replace(arm, train={**arm.train, "keep_checkpoints": arm.train["epochs"]})
+    trained = _trained(asked, "recipe all epochs", site, arm, seed)
+    for record in trained.epochs[asked.each - 1 :: asked.each]:
+        of_epoch = trained.model_copy(update={"checkpoint_path": epoch_dir(trained.checkpoint_path.parent, record.epoch)})
+        path = asked.out / "epochs" / f"{seed}-{record.epoch}.csv"
+        if not path.exists():
+            _scores(path.with_suffix(""), site, arm, of_epoch, seed).to_csv(path, index=False)
+        test = {finding.value: round(_auroc(pd.read_csv(path), finding.value), 3) for finding in FINDINGS}
+        tuning = {"auroc": record.tuning_malignant_auroc, "loss": record.tuning_loss}
+        print(f"recipe {seed}, epoch {record.epoch}: test {json.dumps(test)}, tuning {json.dumps(tuning)}", flush=True)
+
+
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -160,6 +177,9 @@ def _asked() -> argparse.Namespace:
         "--folds", type=int, default=None, help="Also the recipe in so many folds of B's patients, as an ensemble"
     )
     parser.add_argument("--pretrained", nargs="*", default=(), help="Also begun with A's pre-training: hidden, birads")
+    parser.add_argument(
+        "--each", type=int, default=None, help="Also the recipe after every so many epochs: 3 = after the 3rd, 6th ..."
+    )
     parser.add_argument("--without-each", action="store_true", help="Also the recipe less each ingredient, and with each other")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=None, help="Of a CPU; another number rounds otherwise")

@@ -788,7 +788,7 @@ def test_every_epoch_says_what_it_was_measured_at(render: Callable[..., str]) ->
     epochs = [one.model_copy(update={"tuning_localization_f1": 0.312, "tuning_malignant_f1": 0.287, "memory_mib": 4321.0,
               "is_best_localization": one.epoch == 11}) for one in _epochs()]  # fmt: skip
     text = " ".join(_Page(render(train=make_report_train().model_copy(update={"epochs": tuple(epochs)}))).text.split())
-    assert "0.312" in text and "0.287" in text and "4321" in text and "AUROC and localisation" in text
+    assert "0.312" in text and "0.287" in text and "4321" in text and "scores and localisation" in text
 
 
 def test_pages_say_what_is_cut_and_what_it_costs(render: Callable[..., str], tmp_path: Path) -> None:
