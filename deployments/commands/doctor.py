@@ -255,11 +255,9 @@ def _key(config: RunConfig) -> Complaint:
     path = Workspace(config.workspace_dir).key_path
     if not _is_there(path):
         if (url := config.ingest.store) and _is_made_elsewhere(config):
-            found, remedy = (
-                f"no {path.name}, and {url} holds a store",
-                f"copy the {path.name} of the machine that made it to {path}",
-            )
-            return Complaint(check="key", is_well=False, found=found, remedy=f"{remedy}, mode 0600")
+            found = f"no {path.name}, and {url} holds a store"
+            remedy = f"copy the {path.name} of the machine that made it to {path}, mode 0600"
+            return Complaint(check="key", is_well=False, found=found, remedy=remedy)
         return Complaint(check="key", is_well=True, found=f"no {path.name} yet: the first ingest makes it")
     mode = path.stat().st_mode & 0o777
     is_well = mode & 0o077 == 0 and os.access(path, os.R_OK)
@@ -344,15 +342,11 @@ def _ledger(config: RunConfig) -> Iterator[Complaint]:
 
         reached, but, remedy = reach(address, name="ledger"), "", ""
         if not reached.takes_writes:
-            but, remedy = (
-                ", and writes nothing: it only reads for another",
-                "let ingest.ledger name the server that takes writes",
-            )
+            but = ", and writes nothing: it only reads for another"
+            remedy = "let ingest.ledger name the server that takes writes"
         elif not reached.may_make:
-            but, remedy = (
-                ", and lets us make no schema",
-                "GRANT CREATE ON DATABASE to its user: each store has a schema of its own",
-            )
+            but = ", and lets us make no schema"
+            remedy = "GRANT CREATE ON DATABASE to its user: each store has a schema of its own"
         found = f"PostgreSQL {reached.version} answers at {address}{but}"
         yield Complaint(check="ledger", is_well=not but, found=found, remedy=remedy)
     except MammoError as silent:

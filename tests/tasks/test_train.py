@@ -14,34 +14,27 @@ from tasks.train import show_message
 RECORD: dict[str, Any] = {"epoch": 0, "train_loss": 2.5, "images_per_s": 1.5, "memory_mib": 700.0}
 
 
-def test_what_is_left_is_said_once_and_getting_ready_does_not_count(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("epochs", "done", "epoch_s", "expected"),
+    [
+        (60, 0, 10.0, "train: 1 of 60 epochs, 10 s each, 10 min left, loss 2.500, 1.5 images/s, 700 MiB"),
+        (8, 5, 100.0, "train: 6 of 8 epochs, 100 s each, 3 min left, loss 2.500, 1.5 images/s, 700 MiB"),
+    ],
+    ids=["from the beginning", "going on after five"],
+)
+def test_what_is_left_is_said_once_and_counts_the_epochs_of_this_run_alone(
+    epochs: int, done: int, epoch_s: float, expected: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The process took 1,000 s to begin and an epoch 10 s: 59 epochs more take some ten minutes, not sixteen hours."""
+    """The process took 1,000 s to begin: that is no part of an epoch, and neither are the epochs of an earlier run."""
     caplog.set_level(logging.INFO)
     clock = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: clock)
-    with progress("train", 60, "epochs") as tracker:
+    with progress("train", epochs, "epochs") as tracker:
         clock += 1000.0
-        show_message(tracker, {"kind": "start", "device": "cpu", "epochs_done": 0, "epochs": 60})
-        clock += 10.0
-        show_message(tracker, {"kind": "epoch", "record": RECORD})
-    said = caplog.messages[-1]
-    assert said == "train: 1 of 60 epochs, 10 s each, 10 min left, loss 2.500, 1.5 images/s, 700 MiB"
-
-
-def test_a_training_that_goes_on_counts_its_own_epochs(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Five were there already."""
-    caplog.set_level(logging.INFO)
-    clock = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: clock)
-    with progress("train", 8, "epochs") as tracker:
-        show_message(tracker, {"kind": "start", "device": "cpu", "epochs_done": 5, "epochs": 8})
-        clock += 100.0
-        show_message(tracker, {"kind": "epoch", "record": RECORD | {"epoch": 5}})
-    assert "6 of 8 epochs, 100 s each, 3 min left" in caplog.messages[-1]
+        show_message(tracker, {"kind": "start", "device": "cpu", "epochs_done": done, "epochs": epochs})
+        clock += epoch_s
+        show_message(tracker, {"kind": "epoch", "record": RECORD | {"epoch": done}})
+    assert caplog.messages[-1] == expected
 
 
 def test_durations_are_read_as_they_are_long() -> None:
