@@ -19,7 +19,7 @@ from tasks.adapters.pages.search_page import write_search_page
 from tasks.adapters.provenance import now
 from tasks.adapters.training.forecast import forecast_text, refuse_search, search_forecast, search_report, worker_slots
 from tasks.adapters.training.process import run_training
-from tasks.adapters.training.request import Purpose, training_request
+from tasks.adapters.training.request import Measured, Purpose, training_request
 from tasks.adapters.training.search_study import (
     SearchStudy,
     common_identities,
@@ -47,10 +47,11 @@ def forecast_search(config: RunConfig, splits: SplitReport, pretrained: Pretrain
     if not trials:
         return None
     request = training_request(config, splits, None, study.folder / "measure").model_copy(update={"purpose": Purpose.MEASURE})
-    measured: dict[str, Any] = {}
+    said: dict[str, Any] = {}
     started = time.monotonic()
-    run_training(request, measured.update, gpu=worker_slots(config)[0])
-    begin_s = time.monotonic() - started - measured["measuring_seconds"]
+    run_training(request, said.update, gpu=worker_slots(config)[0])
+    measured = Measured.model_validate(said["measured"])
+    begin_s = time.monotonic() - started - measured.measuring_seconds
     forecast = search_forecast(config, measured, trials, study.folder, begin_s=begin_s)
     logger.info("%s", forecast_text(forecast))
     refuse_search(config, measured, forecast)

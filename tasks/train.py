@@ -13,7 +13,7 @@ from tasks.adapters.lifecycle.in_use import register_candidate
 from tasks.adapters.models.start_files import start_digest
 from tasks.adapters.provenance import file_sha256
 from tasks.adapters.training.process import run_training
-from tasks.adapters.training.request import run_of, training_report, training_request
+from tasks.adapters.training.request import Measured, run_of, training_report, training_request
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import Progress, duration, progress, show_table
 from tasks.stage import GPU_TAG, stage
@@ -66,6 +66,10 @@ def show_message(tracker: Progress, message: Mapping[str, Any]) -> None:
         tracker.begin_at(message["epochs_done"])
         if message["epochs_done"]:
             logger.info("continuing after %d of %d epochs", message["epochs_done"], message["epochs"])
+    elif message["kind"] == "measured":
+        epoch_s = Measured.model_validate(message["measured"]).epoch_seconds
+        text = "forecast from a few steps: %d epochs will take about %s, each %s"
+        logger.info(text, tracker.total, duration(tracker.total * epoch_s), duration(epoch_s))
     elif message["kind"] == "step":
         left_s = (message["of"] - message["images"]) / max(message["images_per_s"], 1e-6)
         logger.info(

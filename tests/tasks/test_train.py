@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tasks.adapters.training.request import Measured
 from tasks.artifacts import duration, progress
 from tasks.train import show_message
 
@@ -35,6 +36,19 @@ def test_what_is_left_is_said_once_and_counts_the_epochs_of_this_run_alone(
         clock += epoch_s
         show_message(tracker, {"kind": "epoch", "record": RECORD | {"epoch": done}})
     assert caplog.messages[-1] == expected
+
+
+def test_a_forecast_is_said_before_the_first_epoch(caplog: pytest.LogCaptureFixture) -> None:
+    """100 s of steps, 20 s of statistics, 50 s of tuning and 10 s for the checkpoint, sixty times."""
+    caplog.set_level(logging.INFO)
+    measured = Measured(
+        device="cpu", seconds_per_image=0.5, images_per_epoch=200, tuning_seconds_per_image=0.25, tuning_images=200,
+        tuning_malignant=9, remeasure_seconds=20.0, checkpoint_seconds=10.0, checkpoint_bytes=1, reading_seconds=900.0,
+        measuring_seconds=950.0,
+    )  # fmt: skip
+    with progress("train", 60, "epochs") as tracker:
+        show_message(tracker, {"kind": "measured", "measured": measured.model_dump(mode="json")})
+    assert caplog.messages[-1] == "forecast from a few steps: 60 epochs will take about 3.0 h, each 3 min"
 
 
 def test_durations_are_read_as_they_are_long() -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from schemas.config.run import RunConfig
 from schemas.config.training import GpuWorkers
 from schemas.errors import ConfigError, TrainingError
 from schemas.reports.training import EnsembleMember, SearchedModel, SearchForecast, SearchReport
 from tasks.adapters.models.model_files import ENSEMBLE, write_ensemble
+from tasks.adapters.training.request import Measured
 from tasks.adapters.training.search_study import SearchStudy, TrialRecord
 from tasks.adapters.workspace import write_atomically
 
@@ -23,44 +23,41 @@ def worker_slots(config: RunConfig) -> list[int | None]:
 
 
 def search_forecast(
-    config: RunConfig, measured: Mapping[str, Any], trials: int, folder: Path, *, begin_s: float = 0.0
+    config: RunConfig, measured: Measured, trials: int, folder: Path, *, begin_s: float = 0.0
 ) -> SearchForecast:
     """From a few measured steps to what all trials that are left will take, if none is stopped before its last epoch.
 
     Args:
         config: The run.
-        measured: What a training process of purpose ``measure`` said.
+        measured: What a training process of that purpose said.
         trials: Trials that have not ended.
         folder: The study's; its disk must hold their checkpoints.
         begin_s: What a training process takes before it reads its data.
     """
-    epoch_s = measured["images_per_epoch"] * measured["seconds_per_image"]
-    epoch_s += measured["tuning_images"] * measured["tuning_seconds_per_image"]
-    epoch_s += measured["remeasure_seconds"] + measured["checkpoint_seconds"]
-    trial_hours = (begin_s + measured["reading_seconds"] + config.train.epochs * epoch_s) / 3600
+    trial_hours = (begin_s + measured.reading_seconds + config.train.epochs * measured.epoch_seconds) / 3600
     at_once = min(len(worker_slots(config)), trials)
     kept = 3  # the newest epoch and the best by two criteria
     return SearchForecast(
-        device=measured["device"],
+        device=measured.device,
         trials=trials,
-        seconds_per_image=measured["seconds_per_image"],
-        tuning_seconds_per_image=measured["tuning_seconds_per_image"],
+        seconds_per_image=measured.seconds_per_image,
+        tuning_seconds_per_image=measured.tuning_seconds_per_image,
         trial_hours=trial_hours,
         total_hours=trials * trial_hours,
         wall_hours=-(-trials // at_once) * trial_hours,
-        disk_gib=(trials * kept + at_once) * measured["checkpoint_bytes"] / 2**30,
+        disk_gib=(trials * kept + at_once) * measured.checkpoint_bytes / 2**30,
         disk_free_gib=shutil.disk_usage(folder).free / 2**30,
     )
 
 
-def refuse_search(config: RunConfig, measured: Mapping[str, Any], forecast: SearchForecast) -> None:
+def refuse_search(config: RunConfig, measured: Measured, forecast: SearchForecast) -> None:
     """Refuses a search that cannot choose, cannot be kept, or takes longer than was agreed to.
 
     Raises:
         ConfigError: The forecast is above ``search.confirm_above_hours`` and not confirmed.
         TrainingError: The tuning split has no malignant breast to choose by, or the disk is too small.
     """
-    if not measured["tuning_malignant"]:
+    if not measured.tuning_malignant:
         raise TrainingError(
             "The tuning split has no malignant breast: there is nothing to choose trials by",
             expected="at least one malignant and one other breast in the tuning split",

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from gmic_model.devices import choose_device
 from gmic_model.learning.first_weights import fresh_names, take_weights
-from gmic_model.learning.learner import Learner, new_learner, random_state
+from gmic_model.learning.learner import Learner, new_learner, random_state, set_random_state
 from gmic_model.learning.pretraining import PRETRAINING_PLACES, new_pretraining_learner
 from gmic_model.learning.processes import Processes, joined_processes
 from gmic_model.learning.steps import step_parts, train_steps
@@ -33,10 +33,13 @@ from tasks.adapters.models.model_files import IMAGE_REFERENCE, kept_terms
 from tasks.adapters.models.networks import require_same_images
 from tasks.adapters.models.start_files import open_start
 from tasks.adapters.training.loop import Epoch, EpochFacts, Training, planned_epoch, remeasure_batches, run_training_loop
-from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
+from tasks.adapters.training.request import MARK, Measured, Purpose, TrainingRequest
 from tasks.adapters.training.tensorboard_log import Tracker
 from tasks.adapters.training.training_data import TrainingData, pretraining_data, training_data
 from tasks.adapters.training.tuning import TuningResult, measure_findings, measure_pretraining
+
+_STEPS_A_FORECAST_IS_WORTH: Final = 25
+"""A training of fewer steps than so many for each that is measured is over nearly as soon as its forecast."""
 
 
 def main(request_path: str) -> None:
@@ -65,17 +68,20 @@ def serve(request: TrainingRequest, processes: Processes) -> None:
     if request.purpose is not Purpose.PRETRAIN:
         require_trainable(request.config.model)
     if request.purpose is Purpose.MEASURE:
-        _measure(request, processes)
+        began = time.monotonic()
+        _say_measured(request, training_data(request.config, request.splits), processes, began)
         return
     training = _pretraining(request, processes) if request.purpose is Purpose.PRETRAIN else _training(request, processes)
     if not processes.is_leader:
         processes.wait_for_all()  # the leader may have checkpoints to delete
+        _forecast(request, training.data, processes)
         run_training_loop(training)
         return
     with held_lock(request.run_dir, purpose=request.purpose.value):
         if request.is_forced:
             delete_checkpoints(request.run_dir)
         processes.wait_for_all()
+        _forecast(request, training.data, processes)
         run_training_loop(training)
 
 
@@ -249,11 +255,25 @@ def _say_nothing(message: Mapping[str, Any]) -> None:
     """Only the leader speaks."""
 
 
-def _measure(request: TrainingRequest, processes: Processes) -> None:
+def _forecast(request: TrainingRequest, data: TrainingData, processes: Processes) -> None:
+    """Says what an epoch takes before the first one of a training that is long; not where a network would be compiled twice.
+
+    It is measured with a network of its own: the one that is to learn has not moved, and draws what it would have drawn.
+    """
+    config, views = request.config, data.train.of_epoch(0)
+    device = choose_device(request.fit, rank=processes.rank)
+    steps = request.fit.epochs * len(planned_epoch(data.sampler.draw(0), views, request.fit, processes))
+    is_long = steps >= _STEPS_A_FORECAST_IS_WORTH * (config.search.forecast_steps + 1)
+    if request.purpose is Purpose.PRETRAIN or request.fit.compile or not is_long or latest_checkpoint(request.run_dir):
+        return
+    before = random_state(device)
+    _say_measured(request, data, processes, time.monotonic())
+    set_random_state(before, device)
+
+
+def _say_measured(request: TrainingRequest, data: TrainingData, processes: Processes, began: float) -> None:
     """Times a little of all that an epoch of the request's training does; leaves nothing behind."""
-    began = time.monotonic()
     config, recipe = request.config, request.config.train.recipe
-    data = training_data(config, request.splits)
     learner = new_learner(config.model, config.train, processes=processes)
     exams, views = data.sampler.draw(0), data.train.of_epoch(0)
     plan = planned_epoch(exams, views, config.train, processes)
@@ -286,28 +306,28 @@ def _measure(request: TrainingRequest, processes: Processes) -> None:
     tuning_s = (time.monotonic() - started) / max(tuning_images, 1)
     weights_bytes = sum(weight.nbytes for weight in learner.network.state_dict().values())
     if processes.is_leader:
-        say(
-            {
-                "kind": "measured",
-                "seconds_per_image": step_s,
-                "tuning_seconds_per_image": tuning_s,
-                "remeasure_seconds": remeasure_s,
-                "checkpoint_seconds": _checkpoint_seconds(request, learner),
-                "reading_seconds": reading_s,
-                "images_per_epoch": sum(len(views.rows_of_exam[exam]) for exam in exams),
-                "tuning_images": len(data.tuning),
-                "tuning_malignant": int((data.tuning["malignant"] == 1).sum()),
-                # Weights and Adam's two moments, and beside a mean of the weights those that are trained.
-                "checkpoint_bytes": (3 if learner.averaged is None else 4) * weights_bytes,
-                "device": learner.device.type,
-                "measuring_seconds": time.monotonic() - began,
-            }
+        measured = Measured(
+            device=learner.device.type,
+            seconds_per_image=step_s,
+            images_per_epoch=sum(len(views.rows_of_exam[exam]) for exam in exams),
+            tuning_seconds_per_image=tuning_s,
+            tuning_images=len(data.tuning),
+            tuning_malignant=int((data.tuning["malignant"] == 1).sum()),
+            remeasure_seconds=remeasure_s,
+            checkpoint_seconds=_checkpoint_seconds(request, learner),
+            # Weights and Adam's two moments, and beside a mean of the weights those that are trained.
+            checkpoint_bytes=(3 if learner.averaged is None else 4) * weights_bytes,
+            reading_seconds=reading_s,
+            measuring_seconds=time.monotonic() - began,
         )
+        say({"kind": "measured", "measured": measured.model_dump(mode="json")})
 
 
 def _checkpoint_seconds(request: TrainingRequest, learner: Learner) -> float:
     """What an epoch's checkpoint takes to write, of a network that was moved."""
-    folder, started = request.run_dir / "written", time.monotonic()
+    folder = request.run_dir / "written"
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed here
+    started = time.monotonic()
     trained = None if learner.averaged is None else learner.network.state_dict()
     save_checkpoint(
         folder,

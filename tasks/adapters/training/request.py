@@ -74,6 +74,34 @@ class TrainingRequest(Config):
         return self.config.train
 
 
+class Measured(Config):
+    """What a little of an epoch took, of each thing that an epoch does; it crosses as JSON too.
+
+    Attributes:
+        remeasure_seconds: Batch statistics of an epoch, measured anew.
+        reading_seconds: From the start to the first step: who trains, and the network.
+        measuring_seconds: All of it, by the clock.
+    """
+
+    device: str
+    seconds_per_image: float
+    images_per_epoch: int
+    tuning_seconds_per_image: float
+    tuning_images: int
+    tuning_malignant: int
+    remeasure_seconds: float
+    checkpoint_seconds: float
+    checkpoint_bytes: int
+    reading_seconds: float
+    measuring_seconds: float
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Steps, statistics measured anew, tuning and the checkpoint of one epoch."""
+        steps_s = self.images_per_epoch * self.seconds_per_image
+        return steps_s + self.remeasure_seconds + self.tuning_images * self.tuning_seconds_per_image + self.checkpoint_seconds
+
+
 def training_request(
     config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None, run_dir: Path, *, is_forced: bool = False
 ) -> TrainingRequest:

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,6 +108,31 @@ def test_the_recipe_for_small_cohorts_trains(stored: tuple[Path, SplitReport], t
     sidecar.write_bytes(sealed(json.loads(sidecar.read_text().replace('"is_best": true', '"is_best": false'))))
     serve(asked, ALONE)
     assert [epoch["is_best"] for epoch in curve(asked.run_dir)] == [False]
+
+
+def test_a_long_training_says_first_what_it_will_take_and_learns_the_same(
+    stored: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps that are measured move nothing and draw nothing; a short training, or one that goes on, measures none."""
+    workspace, splits = stored
+    said: list[Mapping[str, Any]] = []
+
+    def stop_after_an_epoch(message: Mapping[str, Any]) -> None:
+        said.append(message)
+        if message["kind"] == "epoch":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("tasks.adapters.training.process_main.say", stop_after_an_epoch)
+    for epochs, kinds in ((2, ["start", "epoch"]), (50, ["measured", "start", "epoch"]), (50, ["start", "epoch"])):
+        said.clear()
+        fit = {**EVERY_OPTION, "recipe": {**EVERY_OPTION["recipe"], "schedule": "constant"}}
+        asked = request(small_config(workspace, epochs=epochs, **fit), splits, run_dir=tmp_path / str(epochs))
+        with pytest.raises(KeyboardInterrupt):
+            serve(asked, ALONE)
+        assert [message["kind"] for message in said if message["kind"] != "step"] == kinds
+    short, long = (load_checkpoint(tmp_path / epochs / "epoch-0000") for epochs in ("2", "50"))
+    assert short.sha256 == long.sha256
+    assert [path.name for path in sorted((tmp_path / "50").iterdir()) if path.is_dir()] == ["epoch-0000", "epoch-0001"]
 
 
 def test_a_diverging_loss_names_its_rows_and_keeps_the_last_good_checkpoint(
