@@ -127,6 +127,7 @@ def test_a_long_training_says_first_what_it_will_take_and_learns_the_same(
         said.clear()
         fit = {**EVERY_OPTION, "recipe": {**EVERY_OPTION["recipe"], "schedule": "constant"}}
         asked = request(small_config(workspace, epochs=epochs, **fit), splits, run_dir=tmp_path / str(epochs))
+        asked = asked.model_copy(update={"is_measured_first": True})
         with pytest.raises(KeyboardInterrupt):
             serve(asked, ALONE)
         assert [message["kind"] for message in said if message["kind"] != "step"] == kinds
