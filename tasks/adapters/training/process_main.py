@@ -41,6 +41,11 @@ from tasks.adapters.training.tuning import TuningResult, measure_findings, measu
 _STEPS_A_FORECAST_IS_WORTH: Final = 25
 """A training of fewer steps than so many for each that is measured is over nearly as soon as its forecast."""
 
+_NOTHING_TO_RUN_ON: Final = (
+    "recipe.batch_norm: running keeps the statistics that a network began with, and this one begins from random weights, "
+    "which have none: nothing is normalised. Name train.start, or take batch or remeasured"
+)
+
 
 def main(request_path: str) -> None:
     """Runs one request to its end; the exit code is that of the error."""
@@ -233,6 +238,8 @@ def _prepared(
     record_type: type[Epoch],
     about: Mapping[str, Any],
 ) -> Training:
+    if request.fit.recipe.batch_norm == "running" and "start" not in about and processes.is_leader:
+        say({"kind": "warning", "text": _NOTHING_TO_RUN_ON})
     if data.images is not None:
         about = {**about, IMAGE_REFERENCE: data.images.model_dump(mode="json")}
     return Training(
