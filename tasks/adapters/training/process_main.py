@@ -227,9 +227,8 @@ def _begun(
 
 def _judged(sidecar: Mapping[str, Any]) -> str | None:
     """Of a checkpoint of pre-training, whose last epoch is its own, what tuning said of it."""
-    last = next(iter(sidecar.get("epochs", [])[-1:]), {})
-    is_pretraining = "baseline_loss" in last
-    return judged_pretraining(PretrainEpoch(**last))[1] if is_pretraining else None
+    *_, last = sidecar.get("epochs") or [{}]
+    return judged_pretraining(PretrainEpoch(**last))[1] if "baseline_loss" in last else None
 
 
 def _prepared(
