@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 
 from schemas.config.run import RunConfig, Stage
 from schemas.config.training import PretrainConfig
@@ -16,6 +17,7 @@ from tasks.adapters.training.request import (
     Purpose,
     TrainingRequest,
     checkpoint_about,
+    judged_pretraining,
     kept_checkpoint_sha256,
     started_weights,
 )
@@ -23,6 +25,8 @@ from tasks.adapters.workspace import Workspace
 from tasks.artifacts import progress, show_table
 from tasks.stage import GPU_TAG, stage
 from tasks.train import show_message
+
+logger = logging.getLogger(__name__)
 
 
 @stage(
@@ -68,6 +72,8 @@ def pretrain_network(config: RunConfig, splits: SplitReport) -> PretrainReport:
         provenance=provenance(config, splits, seed=fit.seed),
         start=started_weights(request.run_dir),
     )
+    is_worth_it, judged = judged_pretraining(records[best])
+    logger.log(logging.INFO if is_worth_it else logging.WARNING, "pre-training, epoch %d kept: %s", best, judged)
     show_table(
         "pretraining-curve",
         [record.model_dump() for record in records],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from schemas.reports.training import EnsembleMember
 
 app = typer.Typer(help="Model files: show what is inside, make others' ours, check ours.", no_args_is_help=True)
 
@@ -39,26 +42,31 @@ def import_weights(
 
 
 @app.command()
-def show(path: Annotated[Path, typer.Argument(help="A file of weights, or a checkpoint folder")]) -> None:
-    """Say what a file of weights holds, and what of a training it can begin."""
+def show(path: Annotated[Path, typer.Argument(help="A file of weights, a checkpoint folder, or an ensemble.json")]) -> None:
+    """Say what a file of weights holds, and what of a training it can begin; of an ensemble, each of its networks."""
     from tasks.adapters.models.start_files import described, open_start
 
-    typer.echo("\n".join(described(open_start(path))))
+    for folder, _member in _networks(path):
+        typer.echo("\n".join(described(open_start(folder))))
 
 
 @app.command()
-def verify(folder: Annotated[Path, typer.Argument(help="A checkpoint folder")]) -> None:
-    """Read a checkpoint and check its digests."""
+def verify(path: Annotated[Path, typer.Argument(help="A checkpoint folder, or an ensemble.json")]) -> None:
+    """Read a checkpoint, or each of an ensemble's, and check its digests."""
     from tasks.adapters.models.checkpoints import load_checkpoint
     from tasks.adapters.models.model_files import kept_terms
+    from tasks.adapters.models.networks import require_member
     from tasks.adapters.models.seen_patients import read_seen_patients
 
-    checkpoint = load_checkpoint(folder, with_training=True)
-    seen = "says" if read_seen_patients(folder) is not None else "does not say"
-    title = checkpoint.model_config.title if "model" in checkpoint.sidecar else "weights without a network"
-    typer.echo(f"{folder}: intact, sha256 {checkpoint.sha256}, {title}, {seen} whom it was trained on")
-    for terms in kept_terms(checkpoint.sidecar):
-        typer.echo(terms)
+    for folder, member in _networks(path):
+        checkpoint = load_checkpoint(folder, with_training=True)
+        if member is not None:
+            require_member(checkpoint, member)
+        seen = "says" if read_seen_patients(folder) is not None else "does not say"
+        title = checkpoint.model_config.title if "model" in checkpoint.sidecar else "weights without a network"
+        typer.echo(f"{folder}: intact, sha256 {checkpoint.sha256}, {title}, {seen} whom it was trained on")
+        for terms in kept_terms(checkpoint.sidecar):
+            typer.echo(terms)
 
 
 @app.command("export")
@@ -78,6 +86,20 @@ def export_weights(
     ask_for_terms(kept_terms(load_checkpoint(source).sidecar), is_agreed=is_agreed)
     exported = export_checkpoint(source, folder)
     typer.echo(f"{folder}: sha256 {exported.sha256}")
+
+
+def _networks(path: Path) -> Iterator[tuple[Path, EnsembleMember | None]]:
+    """The folder or file that is named; of an ensemble each network's, with the digest that the ensemble knows."""
+    from tasks.adapters.models.model_files import ensemble_file, ensemble_sha256, read_ensemble
+
+    file = ensemble_file(path)
+    if file is None:
+        yield path, None
+        return
+    members = read_ensemble(file)
+    typer.echo(f"{path}: an ensemble of {len(members)}, together {ensemble_sha256(members)}; its score is the mean of theirs")
+    for member in members:
+        yield member.path, member
 
 
 def ask_for_terms(terms: Sequence[str], *, is_agreed: bool) -> None:

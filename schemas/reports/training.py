@@ -55,6 +55,11 @@ class StartedPart(Report):
     form: str = Field(description="What the file holds")
     taken: tuple[str, ...] = Field(description="Tensors of the network that are the file's, by our names")
     left: tuple[str, ...] = Field(description="Tensors of the file that the network has no place for, or was not asked to take")
+    judged: str | None = Field(
+        None,
+        json_schema_extra=ADDED_TO_REPORT,
+        description="What tuning said of a pre-training, beside who has learnt nothing; None = it is none",
+    )
 
 
 class StartedWeights(Report):

@@ -16,12 +16,14 @@ import hashlib
 import io
 import logging
 import os
+import re
 import shutil
+import warnings
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from pydantic import TypeAdapter
@@ -38,6 +40,9 @@ from tasks.adapters.workspace import UNFINISHED, aside_of, sync, write_atomicall
 logger = logging.getLogger(__name__)
 
 TRAINING = "training.safetensors"
+
+_FETCH_AGAIN: Final = "use the weights as published, whole and unaltered; fetch them again"
+_SAVE_PLAIN: Final = "where it was made, save the state dict alone: torch.save(network.state_dict(), FILE)"
 
 _NETWORK = TypeAdapter[NetworkConfig](NetworkConfig)
 
@@ -216,12 +221,13 @@ def read_tensors(source: Path) -> tuple[dict[str, Tensor], str]:
     try:
         state: object = load(content) if content[8:9] == b"{" else _unpickled(content)
     except Exception as refused:  # torch raises pickle, zip, OS and runtime errors alike
+        got, remedy = _said_of(content, refused)
         raise _no_state_dict(
-            source, "a whole file that torch.load(weights_only=True) or safetensors accepts", refused
+            source, "a whole file that torch.load(weights_only=True) or safetensors accepts", got, remedy=remedy
         ) from refused
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         wrapped = "save the state dict alone: tensors by name, in no other dict"
-        raise _no_state_dict(source, "tensors by name", state, remedy=wrapped)
+        raise _no_state_dict(source, "tensors by name", type(state).__name__, remedy=wrapped)
     return {str(name): value for name, value in state.items()}, hashlib.sha256(content).hexdigest()
 
 
@@ -297,22 +303,34 @@ def _unpickled(content: bytes) -> object:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if archive.testzip() is not None:
                 raise zipfile.BadZipFile
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():  # torch's words are for whoever wrote the file: ours say what to do with it
+        warnings.simplefilter("ignore")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def _no_state_dict(
-    source: Path,
-    expected: str,
-    got: object,
-    *,
-    remedy: str = "use the weights as published, whole and unaltered; fetch them again",
-) -> CheckpointError:
-    return CheckpointError(
-        f"{source.name} is not a plain state dict",
-        expected=expected,
-        got=type(got).__name__,
-        remedy=remedy,
-    )
+def _said_of(content: bytes, refused: Exception) -> tuple[str, str]:
+    """What a file is that is no state dict, as far as its bytes tell, and what to do with it; nothing of it is run."""
+    start = content[:512].lstrip().lower()
+    called = re.search(r"GLOBAL (\S+)", str(refused))  # torch names it: what the pickle would call or build
+    if not content:
+        return "an empty file", _FETCH_AGAIN
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page", "fetch the file itself: this is what a server answered in its place"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer", "fetch what it points to: git lfs pull"
+    if "TorchScript" in str(refused):
+        return "a TorchScript program", _SAVE_PLAIN
+    if content[:1] == b"\x08" and (b"pytorch" in start or b"onnx" in start):
+        return "an ONNX model", _SAVE_PLAIN
+    if called:
+        return f"a pickle that would run {called[1]} when opened", f"open it nowhere unless you trust it; {_SAVE_PLAIN}"
+    if content[:1] == b"\x80":
+        return "a pickle that is cut off, or of more than tensors by name", f"{_FETCH_AGAIN}; or {_SAVE_PLAIN}"
+    return type(refused).__name__, _FETCH_AGAIN
+
+
+def _no_state_dict(source: Path, expected: str, got: str, *, remedy: str) -> CheckpointError:
+    return CheckpointError(f"{source.name} is not a plain state dict", expected=expected, got=got, remedy=remedy)
 
 
 def _verified(path: Path, digest: str) -> dict[str, Tensor]:

@@ -61,6 +61,15 @@ def read_ensemble(path: Path) -> tuple[EnsembleMember, ...]:
     )
 
 
+def ensemble_file(source: Path) -> Path | None:
+    """The ``ensemble.json`` that is named, by itself or by its folder; None = it is none."""
+    try:
+        file = source / ENSEMBLE if source.is_dir() else source
+        return file if file.name == ENSEMBLE and file.is_file() else None
+    except OSError:  # a name that is too long, a loop: whoever opens it says so
+        return None
+
+
 def write_ensemble(path: Path, members: Iterable[EnsembleMember]) -> None:
     """Writes the file that ``read_ensemble`` reads; members below its folder are named relative to it."""
     anchor = Anchor(path.parent, aliases=(path.parent.resolve(),))

@@ -18,7 +18,7 @@ from schemas.config.run import RunConfig
 from schemas.errors import CheckpointError, ConfigError
 from schemas.exam import NOT_KNOWN
 from schemas.reports.training import SeenPatients
-from tasks.adapters.models.model_files import kept_terms, require_new_folder, weights_sha256
+from tasks.adapters.models.model_files import ensemble_file, kept_terms, read_ensemble, require_new_folder, weights_sha256
 from tasks.adapters.models.seen_patients import joined, read_seen_patients
 from tasks.adapters.provenance import file_sha256
 
@@ -69,6 +69,7 @@ def require_start(start: StartConfig, *, section: str = "train") -> None:
 
     Raises:
         ConfigError: A file that the config names is not there.
+        CheckpointError: It is an ensemble.
     """
     for part, path in start.files():
         if not os.path.lexists(path):
@@ -79,6 +80,7 @@ def require_start(start: StartConfig, *, section: str = "train") -> None:
                 remedy=f"{_HAD_FROM[part]}; put it there, or name another file; --from-scratch "
                 f"({section}.start.from_scratch) begins with random weights, and without pre-training",
             )
+        _require_one_network(path)
 
 
 def require_starts(config: RunConfig) -> None:
@@ -115,11 +117,12 @@ def open_start(path: Path, *, expected_sha256: str = "") -> StartFile:
         expected_sha256: First digits that its digest must have; empty = those that its name ends with, if it ends so.
 
     Raises:
-        CheckpointError: It is not there, cut off, altered, or holds no weights of a form that is known.
+        CheckpointError: It is not there, cut off, altered, an ensemble, or holds no weights of a form that is known.
     """
     from gmic_model.weights import our_weights
     from tasks.adapters.models.checkpoints import load_checkpoint, read_tensors
 
+    _require_one_network(path)
     sidecar: Mapping[str, Any] = {}
     seen = None
     if _is_folder(path):
@@ -219,6 +222,18 @@ def described(opened: StartFile) -> list[str]:
     lines.append(f"Patients it has seen: {knows}")
     lines += kept_terms(opened.sidecar)
     return lines
+
+
+def _require_one_network(path: Path) -> None:
+    file = ensemble_file(path)
+    if file is not None:
+        folders = [str(member.path) for member in read_ensemble(file)]
+        raise CheckpointError(
+            f"{path.name} names the networks of an ensemble, and no weights of its own",
+            expected="a checkpoint's folder, or a file of weights",
+            got=f"an ensemble of {len(folders)}",
+            remedy=f"name one of its networks: {', '.join(folders)}",
+        )
 
 
 def _is_folder(path: Path) -> bool:

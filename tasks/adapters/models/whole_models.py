@@ -10,9 +10,9 @@ from gmic_model.networks.network import FindingsNetwork
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.checkpoints import load_checkpoint
 from tasks.adapters.models.model_files import (
-    ENSEMBLE,
     SIDECAR,
     WEIGHTS,
+    ensemble_file,
     ensemble_sha256,
     kept_terms,
     members_of,
@@ -46,8 +46,8 @@ def model_members(source: Path) -> tuple[EnsembleMember, ...]:
     Raises:
         CheckpointError: It is neither.
     """
-    file = source / ENSEMBLE if source.is_dir() else source
-    return read_ensemble(file) if file.is_file() and file.name == ENSEMBLE else members_of([source])
+    file = ensemble_file(source)
+    return members_of([source]) if file is None else read_ensemble(file)
 
 
 def load_model(source: Path, *, window_px: tuple[int, int] | None = None, preprocessing: str | None = None) -> WholeModel:

@@ -166,7 +166,9 @@ def with_before(
         scored_before = paired.assign(score=paired[f"{finding.value}_score"])
         after_B, before_B = (table["score"].to_numpy(np.float64) for table in (paired, scored_before))
         label_B, patient_B = paired["label"].to_numpy(np.int64), paired["patient_id"].to_numpy(str)
-        tested = delong_test(after_B, before_B, label_B, patient_B=patient_B)
+        gain = auroc_difference(after_B, before_B, label_B, patient_B, confidence=confidence)
+        # Too few patients for an interval are too few for a test.
+        tested = None if gain.low is None else delong_test(after_B, before_B, label_B, patient_B=patient_B)
         said = BeforeAndAfter(
             sha256=before.sha256,
             source=before.source,
@@ -177,7 +179,7 @@ def with_before(
             positive_compared_patients=paired.loc[paired["label"] == 1, "patient_id"].nunique(),
             auroc_before=ranking(Metric.AUROC, scored_before, confidence),
             auroc_after=ranking(Metric.AUROC, paired, confidence),
-            auroc_gain=auroc_difference(after_B, before_B, label_B, patient_B, confidence=confidence),
+            auroc_gain=gain,
             gain_p_value=None if tested is None else tested.p_value,
         )
         found[finding.value] = found[finding.value].model_copy(update={"before_and_after": said})

@@ -33,7 +33,7 @@ from tasks.adapters.models.model_files import IMAGE_REFERENCE, kept_terms
 from tasks.adapters.models.networks import require_same_images
 from tasks.adapters.models.start_files import open_start
 from tasks.adapters.training.loop import Epoch, EpochFacts, Training, planned_epoch, remeasure_batches, run_training_loop
-from tasks.adapters.training.request import MARK, Measured, Purpose, TrainingRequest
+from tasks.adapters.training.request import MARK, Measured, Purpose, TrainingRequest, judged_pretraining
 from tasks.adapters.training.tensorboard_log import Tracker
 from tasks.adapters.training.training_data import TrainingData, pretraining_data, training_data
 from tasks.adapters.training.tuning import TuningResult, measure_findings, measure_pretraining
@@ -218,6 +218,7 @@ def _begun(
                 form=opened.form,
                 taken=taken[-1].taken,
                 left=(*taken[-1].left, *opened.left),
+                judged=_judged(opened.sidecar),
             )
         )
     about: Mapping[str, Any] = request.about
@@ -227,6 +228,12 @@ def _begun(
         return data, about
     started = StartedWeights(parts=tuple(parts), fresh=fresh_names(learner, taken))
     return replace(data, seen=seen), {**about, "start": started.model_dump(mode="json")}
+
+
+def _judged(sidecar: Mapping[str, Any]) -> str | None:
+    """Of a checkpoint of pre-training, whose last epoch is its own, what tuning said of it."""
+    *_, last = sidecar.get("epochs") or [{}]
+    return judged_pretraining(PretrainEpoch(**last))[1] if "baseline_loss" in last else None
 
 
 def _prepared(

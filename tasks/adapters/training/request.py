@@ -18,7 +18,7 @@ from schemas.config.section import Config
 from schemas.config.training import FitConfig, PretrainConfig
 from schemas.errors import CheckpointError
 from schemas.reports.data import SplitReport
-from schemas.reports.training import EpochRecord, PretrainReport, StartedWeights, TrainReport
+from schemas.reports.training import EpochRecord, PretrainEpoch, PretrainReport, StartedWeights, TrainReport
 from tasks.adapters.models.model_files import SIDECAR, read_sidecar
 from tasks.adapters.models.start_files import start_digest
 from tasks.adapters.provenance import file_sha256, provenance
@@ -221,6 +221,19 @@ def started_weights(run_dir: Path) -> StartedWeights | None:
     checkpoint = latest_checkpoint(run_dir)
     started = None if checkpoint is None else checkpoint.sidecar.get("start")
     return None if started is None else StartedWeights.model_validate(started)
+
+
+def judged_pretraining(record: PretrainEpoch) -> tuple[bool, str]:
+    """Whether an epoch of pre-training is worth beginning a training with, as far as tuning can tell; and why."""
+    loss, baseline = record.tuning_loss, record.baseline_loss
+    if loss is None or baseline is None:
+        return False, "no tuning view can say whether it has learnt anything"
+    said = f"tuning loss {loss:.3f}, of who has learnt nothing {baseline:.3f}"
+    if record.tuning_auroc is not None:
+        said += f"; AUROC {record.tuning_auroc:.3f}, of chance 0.5"
+    if loss < baseline:
+        return True, said
+    return False, f"{said}: by its loss it has learnt nothing that a training could begin with"
 
 
 def kept_checkpoint_sha256(checkpoint: Path) -> str:

@@ -120,6 +120,13 @@ def pretraining_data(config: RunConfig, pretrain: PretrainConfig, splits: SplitR
                 remedy=f"fill the {categories.column} column of the labels file, set pretrain.target: hidden, which needs no "
                 "label, or leave out the pretrain section",
             )
+        if len({categories.group_of[value] for value in known[categories.column].unique()}) == 1:
+            raise TrainingError(
+                "All training exams are of one category: there is nothing to tell apart in pre-training",
+                expected=f"two or more of {categories.column} {', '.join(map(str, categories.group_of))} in the train split",
+                got=f"{categories.column} {', '.join(map(str, known[categories.column].unique()))} alone",
+                remedy="name another pretrain.target (hidden needs no label), or leave out the pretrain section",
+            )
         training = training[training["exam_id"].isin(known["exam_id"])]
         groups = ((categories.group(value),) for value in training[categories.column].tolist())
         tuning = tuning[tuning[categories.column].isin(categories.group_of)]

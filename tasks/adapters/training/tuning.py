@@ -157,7 +157,7 @@ def _of_categories(probability_NG: NDArray[np.float64], categories: Categories, 
         loss=float(-np.log(own_N.clip(1e-12)).mean()),
         accuracy=float((probability_NG.argmax(axis=1) == group_N).mean()),
         auroc=float(np.mean(known)) if known else None,
-        baseline_loss=float(-(share_G * np.log(share_G.clip(1e-12))).sum()),
+        baseline_loss=float((share_G * -np.log(share_G.clip(1e-12))).sum()),
         baseline_accuracy=float(share_G.max()),
     )
 

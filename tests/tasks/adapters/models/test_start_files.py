@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,29 @@ def test_a_start_is_named_by_its_digest_wherever_it_lies(imagenet_path: Path, tm
     assert named != start_digest(StartConfig(patches=moved))
 
 
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (b"<!DOCTYPE html><html>Sign in</html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 46827520\n", "a Git LFS pointer"),
+        (b"\x08\x07\x12\x07pytorch\x1a\x052.0.1" + bytes(300), "an ONNX model"),
+        (b"", "an empty file"),
+        (None, "a TorchScript program"),
+    ],
+    ids=["page", "pointer", "onnx", "empty", "script"],
+)
+def test_what_lies_in_place_of_weights_is_said(tmp_path: Path, content: bytes | None, got: str) -> None:
+    """A name of an exception tells nobody that a server answered with a page, or that the file is of another program."""
+    source = tmp_path / "resnet18.pth"
+    if content is None:
+        with warnings.catch_warnings(action="ignore"):  # torch would rather have it written otherwise
+            torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(source))
+    else:
+        source.write_bytes(content)
+    with warnings.catch_warnings(action="error"), pytest.raises(CheckpointError, match=f"Got: {got}. Remedy: "):
+        open_start(source)
+
+
 class _Touch:
     """Unpickled by a careless reader, it makes a file."""
 
@@ -221,7 +245,8 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path
         torch.save({"weight": _Touch(marker)}, source)
     else:
         source.write_bytes(pickle.dumps({"weight": _Touch(marker)}))
-    with pytest.raises(CheckpointError, match=r"evil.p is not a plain state dict.*Remedy"):
+    got = "a pickle that would run getattr when opened" if saved_by == "torch" else "a pickle that is cut off, or of more"
+    with pytest.raises(CheckpointError, match=rf"evil.p is not a plain state dict.*Got: {got}.*Remedy"):
         import_weights(source, tmp_path / "imported", top_t=0.02)
     assert not marker.exists()
     assert not (tmp_path / "imported").exists()

@@ -722,8 +722,11 @@ def test_a_page_says_what_the_training_began_with(render: Callable[..., str], tm
     text = " ".join(_Page(page := render(train=began)).text.split())
     assert "Began with (patches)" in text and f"120 tensors taken, 2 left; sha256 {'f3' * 32}" in text
     assert "torchvision's ResNet-18: 120" in text and "3 tensors" in text.partition("Began at random")[2][:12]
-    assert "meyer" not in page
+    assert "meyer" not in page and "AUROC 0.5" not in text
     assert "Began with" not in render()
+    judged = part.model_copy(update={"judged": "tuning loss 1.352, of who has learnt nothing 1.277; AUROC 0.517"})
+    began = began.model_copy(update={"start": StartedWeights(parts=(judged,), fresh=())})
+    assert f"sha256 {'f3' * 32}; tuning loss 1.352, of who" in " ".join(_Page(render(train=began)).text.split())
 
 
 def test_cautions_come_before_numbers(render: Callable[..., str]) -> None:

@@ -8,8 +8,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from gmic_model.metrics.ranking import Metric
+from mammo_tests.measures import every_measure
+from schemas.config.evaluation import EvaluateConfig
 from schemas.reports.evaluation import FindingMetrics
-from tasks.adapters.scoring.model_ranking import spread, with_models, with_ranking
+from tasks.adapters.scoring.model_ranking import ScoredBefore, spread, with_before, with_models, with_ranking
 
 
 def _tables(models: int, breasts: int = 120) -> list[pd.DataFrame]:
@@ -78,3 +80,21 @@ def test_one_class_is_not_defined() -> None:
     assert measured.auroc.value is None and measured.exam_auroc is not None and measured.exam_auroc.value is None
     assert measured.auroc_of_models is not None and measured.auroc_of_models.mean.value is None
     assert all(model.minus_ensemble is None for model in measured.models)
+
+
+@pytest.mark.parametrize(("patients", "is_tested"), [(40, True), (6, False)])
+def test_what_a_training_brought_has_no_p_without_an_interval(patients: int, is_tested: bool) -> None:
+    """Of two patients with a finding: a difference is shown, and nothing that looks like its proof."""
+    rng = np.random.default_rng(3)
+    label_B = (np.arange(patients) % 3 == 0).astype(int)
+    columns = {"patient_id": "P", "exam_id": "E"}
+    breasts = pd.DataFrame({name: [f"{letter}{number}" for number in range(patients)] for name, letter in columns.items()})
+    scores = {f"{name}_score": rng.normal(label_B) for name in ("benign", "malignant")}
+    breasts = breasts.assign(laterality="L", benign=label_B, malignant=label_B, **scores)
+    then = breasts.assign(malignant_score=rng.normal(label_B), benign_score=rng.normal(label_B))
+    before = ScoredBefore(sha256="b4" * 32, source="epoch-0001", scored_utc="2026-03-01T08:00:00Z", breasts=then)
+    found = with_before({name: every_measure() for name in ("benign", "malignant")}, breasts, before, EvaluateConfig())
+    for metrics in found.values():
+        both = metrics.before_and_after
+        assert both is not None and both.compared == patients and both.auroc_gain.value is not None
+        assert (both.auroc_gain.low is not None, both.gain_p_value is not None) == (is_tested, is_tested)

@@ -222,6 +222,11 @@ def test_pretraining_hands_its_network_to_training(stored: tuple[Path, SplitRepo
     serve(training_request(named, splits, None, tmp_path / "named"), ALONE)
     losses = {name: curve(tmp_path / name)[0]["train_loss"] for name in ("fresh", "pretrained", "named")}
     assert losses["fresh"] != losses["pretrained"] == losses["named"]
+    begun = {name: started_weights(tmp_path / name) for name in losses}
+    assert begun["fresh"] is None
+    for name in ("pretrained", "named"):
+        said = begun[name]
+        assert said is not None and "of who has learnt nothing" in str(said.parts[0].judged)
     with pytest.raises(CheckpointError, match="not trained on findings"):
         members_of([pretraining.run_dir / "epoch-0001"])
     split_of = read_splits(splits.splits_path).groupby("split")["patient_id"].agg(frozenset)

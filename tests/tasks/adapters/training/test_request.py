@@ -13,6 +13,7 @@ from schemas.config.run import RunConfig, Stage
 from schemas.errors import TrainingError
 from schemas.exam import Split
 from schemas.reports.data import SplitReport
+from schemas.reports.training import PretrainEpoch
 from tasks.adapters.models.checkpoints import epoch_dir
 from tasks.adapters.models.seen_patients import read_seen_patients
 from tasks.adapters.training.process_main import serve
@@ -21,6 +22,7 @@ from tasks.adapters.training.request import (
     TrainingRequest,
     data_of,
     identities,
+    judged_pretraining,
     run_of,
     training_identity,
     training_request,
@@ -102,3 +104,25 @@ def begun_beside(splits: SplitReport, workspace: Path, tmp_path: Path, first: Ru
     """The run that a config begins beside one of other data."""
     own = training_identity(config_of(workspace), splits, None)
     return Run(own, tmp_path / "train" / own[:12], data_of(splits), first.folder)
+
+
+@pytest.mark.parametrize(
+    ("loss", "baseline", "auroc", "expected"),
+    [
+        (1.1, 1.3, 0.7, (True, "tuning loss 1.100, of who has learnt nothing 1.300; AUROC 0.700, of chance 0.5")),
+        (0.9, 1.2, None, (True, "tuning loss 0.900, of who has learnt nothing 1.200")),
+        (1.4, 1.3, 0.5, (False, "AUROC 0.500, of chance 0.5: by its loss it has learnt nothing")),
+        (1.3, 0.0, None, (False, "of who has learnt nothing 0.000: by its loss it has learnt nothing")),
+        (None, None, None, (False, "no tuning view")),
+    ],
+)
+def test_pretraining_is_judged_beside_who_has_learnt_nothing(
+    loss: float | None, baseline: float | None, auroc: float | None, expected: tuple[bool, str]
+) -> None:
+    """Two numbers in a line of many say nothing to whoever does not know which of them has to be the lower."""
+    epoch = PretrainEpoch(
+        epoch=3, train_loss=1.0, tuning_loss=loss, tuning_accuracy=None, images_per_s=1.0, is_best=True, tuning_auroc=auroc,
+        baseline_loss=baseline,
+    )  # fmt: skip
+    is_worth_it, said = judged_pretraining(epoch)
+    assert is_worth_it is expected[0] and expected[1] in said

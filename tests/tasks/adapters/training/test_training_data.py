@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pytest
 
 from mammo_tests.training_store import make_store, small_config
+from schemas.config.training import PretrainConfig, PretrainTarget
+from schemas.errors import TrainingError
 from schemas.exam import Split
 from schemas.layout import MANIFEST_NAMES
 from tasks.adapters.store.exam_store import ExamStore, open_store
 from tasks.adapters.store.manifest import manifest_with_splits, read_divided, read_manifest, read_splits
 from tasks.adapters.store.parts import manifest_parts, write_manifest
-from tasks.adapters.training.training_data import training_data
+from tasks.adapters.training.training_data import pretraining_data, training_data
 from tasks.adapters.workspace import Workspace
 
 
@@ -59,6 +62,26 @@ def test_of_an_empty_manifest_one_part_tells_the_columns(tmp_path: Path) -> None
     assert part.num_rows == 0 and set(MANIFEST_NAMES) <= set(part.schema.names)
     training, tuning = read_divided(store, read_splits(splits.splits_path), (Split.TRAIN, Split.TUNING))
     assert training.empty and tuning.empty and list(training) == list(read_manifest(store))
+
+
+@pytest.mark.parametrize(
+    ("given", "got"), [(["b"], "density b alone"), (["a", "b"], None), ([""], "none with such a category")], ids=str
+)
+def test_pretraining_needs_two_categories(tmp_path: Path, given: list[str], got: str | None) -> None:
+    """Whoever names the one that all have has learnt nothing, and would be right every time."""
+    config = small_config(tmp_path)
+    splits = make_store(config)
+    store = open_store(Workspace(tmp_path).store_dir)
+    lines = read_manifest(store)
+    lines["density"] = [given[exam % len(given)] for exam in lines["row"] // 4]
+    _write(store, lines)
+    asked = PretrainConfig(target=PretrainTarget.DENSITY)
+    if got is None:
+        assert len(pretraining_data(config, asked, splits).train.rows_of_exam) == 8
+        return
+    with pytest.raises(TrainingError, match=got) as refused:
+        pretraining_data(config, asked, splits)
+    assert "hidden" in str(refused.value)
 
 
 def _write(store: ExamStore, lines: pd.DataFrame) -> None:
