@@ -49,7 +49,7 @@ def train_network(config: RunConfig, splits: SplitReport, pretrained: PretrainRe
             run.other.name,
         )
     request = training_request(config, splits, pretrained, run.folder, is_forced=Stage.TRAIN in config.force)
-    request = request.going_on(run)
+    request = request.going_on(run).model_copy(update={"is_measured_first": True})
     with progress("train", config.train.epochs, "epochs") as tracker:
         run_training(request, lambda message: show_message(tracker, message))
     report = training_report(request)

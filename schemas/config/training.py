@@ -358,7 +358,7 @@ class SearchConfig(Config):
     stale_after_s: float = Field(
         7200.0, gt=0, description="A trial of another machine that has shown no sign of life for so long is taken over"
     )
-    forecast_steps: PositiveInt = Field(3, description="Steps measured before the search starts")
+    forecast_steps: PositiveInt = Field(3, description="Steps measured before the search, or a long training, starts")
     confirm_above_hours: float = Field(24.0, ge=0, description="A longer forecast, in hours of all workers, needs --yes")
     is_confirmed: bool = Field(False, description="The forecast is accepted, however long; the flag --yes sets it")
     seed: NonNegativeInt = Field(0, description="Seed of the trials' parameters")

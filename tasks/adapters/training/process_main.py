@@ -41,6 +41,11 @@ from tasks.adapters.training.tuning import TuningResult, measure_findings, measu
 _STEPS_A_FORECAST_IS_WORTH: Final = 25
 """A training of fewer steps than so many for each that is measured is over nearly as soon as its forecast."""
 
+_NOTHING_TO_RUN_ON: Final = (
+    "recipe.batch_norm: running keeps the statistics that a network began with, and this one begins from random weights, "
+    "which have none: nothing is normalised. Name train.start, or take batch or remeasured"
+)
+
 
 def main(request_path: str) -> None:
     """Runs one request to its end; the exit code is that of the error."""
@@ -74,14 +79,14 @@ def serve(request: TrainingRequest, processes: Processes) -> None:
     training = _pretraining(request, processes) if request.purpose is Purpose.PRETRAIN else _training(request, processes)
     if not processes.is_leader:
         processes.wait_for_all()  # the leader may have checkpoints to delete
-        _forecast(request, training.data, processes)
+        _measure_first(request, training.data, processes)
         run_training_loop(training)
         return
     with held_lock(request.run_dir, purpose=request.purpose.value):
         if request.is_forced:
             delete_checkpoints(request.run_dir)
         processes.wait_for_all()
-        _forecast(request, training.data, processes)
+        _measure_first(request, training.data, processes)
         run_training_loop(training)
 
 
@@ -240,6 +245,8 @@ def _prepared(
     record_type: type[Epoch],
     about: Mapping[str, Any],
 ) -> Training:
+    if request.fit.recipe.batch_norm == "running" and "start" not in about and processes.is_leader:
+        say({"kind": "warning", "text": _NOTHING_TO_RUN_ON})
     if data.images is not None:
         about = {**about, IMAGE_REFERENCE: data.images.model_dump(mode="json")}
     return Training(
@@ -262,16 +269,19 @@ def _say_nothing(message: Mapping[str, Any]) -> None:
     """Only the leader speaks."""
 
 
-def _forecast(request: TrainingRequest, data: TrainingData, processes: Processes) -> None:
-    """Says what an epoch takes before the first one of a training that is long; not where a network would be compiled twice.
+def _measure_first(request: TrainingRequest, data: TrainingData, processes: Processes) -> None:
+    """Says what an epoch takes before the first one of a long training, if that was asked for.
 
-    It is measured with a network of its own: the one that is to learn has not moved, and draws what it would have drawn.
+    It is measured with a network of its own: the one that is to learn has not moved, and draws what it would have drawn. One
+    that is compiled would be so twice, which takes longer than a forecast is worth.
     """
+    if not request.is_measured_first:
+        return
     config, views = request.config, data.train.of_epoch(0)
     device = choose_device(request.fit, rank=processes.rank)
     steps = request.fit.epochs * len(planned_epoch(data.sampler.draw(0), views, request.fit, processes))
     is_long = steps >= _STEPS_A_FORECAST_IS_WORTH * (config.search.forecast_steps + 1)
-    if request.purpose is Purpose.PRETRAIN or request.fit.compile or not is_long or latest_checkpoint(request.run_dir):
+    if not is_long or request.fit.compile or latest_checkpoint(request.run_dir):
         return
     before = random_state(device)
     _say_measured(request, data, processes, time.monotonic())

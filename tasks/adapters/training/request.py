@@ -42,6 +42,7 @@ class TrainingRequest(Config):
         about: What each checkpoint says of itself.
         pretrained: Checkpoint of BI-RADS pre-training to begin with.
         only_seen: Only patients whom the newest checkpoint in ``run_dir`` has seen: the others came after it was begun.
+        is_measured_first: Before the first epoch of a long training it is to say what an epoch takes.
     """
 
     purpose: Purpose
@@ -53,6 +54,7 @@ class TrainingRequest(Config):
     pretrained: Path | None = None
     is_forced: bool = False
     only_seen: bool = False
+    is_measured_first: bool = False
 
     @property
     def name(self) -> str:

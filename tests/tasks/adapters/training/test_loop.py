@@ -127,12 +127,29 @@ def test_a_long_training_says_first_what_it_will_take_and_learns_the_same(
         said.clear()
         fit = {**EVERY_OPTION, "recipe": {**EVERY_OPTION["recipe"], "schedule": "constant"}}
         asked = request(small_config(workspace, epochs=epochs, **fit), splits, run_dir=tmp_path / str(epochs))
+        asked = asked.model_copy(update={"is_measured_first": True})
         with pytest.raises(KeyboardInterrupt):
             serve(asked, ALONE)
         assert [message["kind"] for message in said if message["kind"] != "step"] == kinds
     short, long = (load_checkpoint(tmp_path / epochs / "epoch-0000") for epochs in ("2", "50"))
     assert short.sha256 == long.sha256
     assert [path.name for path in sorted((tmp_path / "50").iterdir()) if path.is_dir()] == ["epoch-0000", "epoch-0001"]
+
+
+def test_statistics_that_nothing_was_begun_with_are_told_of(
+    stored: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network from random weights has no running statistics to keep; one that begins with a file's has."""
+    workspace, splits = stored
+    said: list[str] = []
+    monkeypatch.setattr("tasks.adapters.training.process_main.say", lambda message: said.append(str(message)))
+    fit: dict[str, Any] = {"epochs": 1, "recipe": {"batch_norm": "running"}}
+    fresh = request(small_config(workspace, **fit), splits, run_dir=tmp_path / "fresh")
+    serve(fresh, ALONE)
+    begun = small_config(workspace, **fit, start={"network": fresh.run_dir / "epoch-0000"})
+    told = len([text for text in said if "this one begins from random weights" in text])
+    serve(request(begun, splits, run_dir=tmp_path / "begun"), ALONE)
+    assert told == len([text for text in said if "this one begins from random weights" in text]) == 1
 
 
 def test_a_diverging_loss_names_its_rows_and_keeps_the_last_good_checkpoint(
