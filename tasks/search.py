@@ -27,7 +27,7 @@ from tasks.adapters.training.search_study import (
     trial_config,
 )
 from tasks.adapters.workspace import Workspace
-from tasks.artifacts import progress, show_link, show_table
+from tasks.artifacts import duration, progress, show_link, show_table
 from tasks.stage import GPU_TAG, save_report
 
 logger = logging.getLogger(__name__)
@@ -47,14 +47,15 @@ def forecast_search(config: RunConfig, splits: SplitReport, pretrained: Pretrain
     if not trials:
         return None
     request = training_request(config, splits, None, study.folder / "measure").model_copy(update={"purpose": Purpose.MEASURE})
-    said: dict[str, Any] = {}
+    told: dict[str, Any] = {}
     started = time.monotonic()
-    run_training(request, said.update, gpu=worker_slots(config)[0])
-    measured = Measured.model_validate(said["measured"])
+    run_training(request, told.update, gpu=worker_slots(config)[0])
+    measured = Measured.model_validate(told["measured"])
     begin_s = time.monotonic() - started - measured.measuring_seconds
     forecast = search_forecast(config, measured, trials, study.folder, begin_s=begin_s)
-    logger.info("%s", forecast_text(forecast))
-    refuse_search(config, measured, forecast)
+    said = forecast_text(forecast, duration)
+    logger.info("%s", said)
+    refuse_search(config, measured, forecast, said=said)
     return forecast
 
 

@@ -147,7 +147,7 @@ def test_a_search_says_what_it_takes_before_it_starts(tmp_path: Path, run_flow: 
     """Above the limit: hours, clock and disk in the message, the remedy, no trial begun; then the study of another config."""
     config = config_of(tmp_path / "workspace", confirm_above_hours=0.0)
     make_store(config)
-    with pytest.raises(ConfigError, match=r"4 trials will take about .* h by the clock, .* GiB of .* free.*--yes"):
+    with pytest.raises(ConfigError, match=r"4 trials will take about .* each\), .* by the clock, .* GiB of .* free.*--yes"):
         run_flow(search, config)
     assert not list((config.workspace_dir / "search" / "paper").glob("trial-*"))
     other = config.model_copy(update={"train": config.train.model_copy(update={"batch_exams": 4})})

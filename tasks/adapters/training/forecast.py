@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from schemas.config.run import RunConfig
@@ -50,8 +50,14 @@ def search_forecast(
     )
 
 
-def refuse_search(config: RunConfig, measured: Measured, forecast: SearchForecast) -> None:
+def refuse_search(config: RunConfig, measured: Measured, forecast: SearchForecast, *, said: str) -> None:
     """Refuses a search that cannot choose, cannot be kept, or takes longer than was agreed to.
+
+    Args:
+        config: The run.
+        measured: What a training process of that purpose said.
+        forecast: What follows from it.
+        said: The same in words.
 
     Raises:
         ConfigError: The forecast is above ``search.confirm_above_hours`` and not confirmed.
@@ -74,17 +80,20 @@ def refuse_search(config: RunConfig, measured: Measured, forecast: SearchForecas
         raise ConfigError(
             "The search will take longer than search.confirm_above_hours",
             expected=f"at most {config.search.confirm_above_hours:g} hours of all workers",
-            got=forecast_text(forecast),
+            got=said,
             remedy="run it with --yes, or lower search.trials or train.epochs",
         )
 
 
-def forecast_text(forecast: SearchForecast) -> str:
-    """One sentence for people."""
-    kind = "GPU-hours" if forecast.device == "cuda" else "CPU process hours"
+def forecast_text(forecast: SearchForecast, duration: Callable[[float], str]) -> str:
+    """One sentence for people; ``duration`` says seconds as one reads them, for a search of a small cohort takes minutes."""
+    kind = "GPU time" if forecast.device == "cuda" else "CPU process time"
+    total, of_trial, wall = (
+        duration(3600 * hours) for hours in (forecast.total_hours, forecast.trial_hours, forecast.wall_hours)
+    )
     return (
-        f"{forecast.trials} trials will take about {forecast.total_hours:.1f} {kind} ({forecast.trial_hours:.2f} h each), "
-        f"{forecast.wall_hours:.1f} h by the clock, and up to {forecast.disk_gib:.1f} GiB of {forecast.disk_free_gib:.0f} free"
+        f"{forecast.trials} trials will take about {total} of {kind} ({of_trial} each), {wall} by the clock, "
+        f"and up to {forecast.disk_gib:.1f} GiB of {forecast.disk_free_gib:.0f} free"
     )
 
 
