@@ -29,7 +29,7 @@ def search_forecast(
 
     Args:
         config: The run.
-        measured: What a training process of that purpose said.
+        measured: What a training process of purpose ``measure`` said.
         trials: Trials that have not ended.
         folder: The study's; its disk must hold their checkpoints.
         begin_s: What a training process takes before it reads its data.
@@ -55,7 +55,7 @@ def refuse_search(config: RunConfig, measured: Measured, forecast: SearchForecas
 
     Args:
         config: The run.
-        measured: What a training process of that purpose said.
+        measured: What a training process of purpose ``measure`` said.
         forecast: What follows from it.
         said: The same in words.
 
