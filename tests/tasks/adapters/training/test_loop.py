@@ -18,6 +18,7 @@ import yaml
 
 from gmic_model.learning.processes import ALONE
 from mammo_tests.training_store import EVERY_OPTION, curve, request, small_config, with_baseline
+from schemas.config.network import GMICVariant
 from schemas.config.run import RunConfig
 from schemas.errors import CheckpointError, TrainingError
 from schemas.reports.data import SplitReport
@@ -113,7 +114,10 @@ def test_the_recipe_for_small_cohorts_trains(stored: tuple[Path, SplitReport], t
 def test_a_long_training_says_first_what_it_will_take_and_learns_the_same(
     stored: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The steps that are measured move nothing and draw nothing; a short training, or one that goes on, measures none."""
+    """The steps that are measured move nothing, and of patches that are drawn at random the same are drawn after them.
+
+    A short training, or one that goes on, measures none.
+    """
     workspace, splits = stored
     said: list[Mapping[str, Any]] = []
 
@@ -126,8 +130,9 @@ def test_a_long_training_says_first_what_it_will_take_and_learns_the_same(
     for epochs, kinds in ((2, ["start", "epoch"]), (50, ["measured", "start", "epoch"]), (50, ["start", "epoch"])):
         said.clear()
         fit = {**EVERY_OPTION, "recipe": {**EVERY_OPTION["recipe"], "schedule": "constant"}}
-        asked = request(small_config(workspace, epochs=epochs, **fit), splits, run_dir=tmp_path / str(epochs))
-        asked = asked.model_copy(update={"is_measured_first": True})
+        config = small_config(workspace, epochs=epochs, **fit)
+        config = config.model_copy(update={"model": config.model.model_copy(update={"variant": GMICVariant.RANDOM})})
+        asked = request(config, splits, run_dir=tmp_path / str(epochs), is_measured_first=True)
         with pytest.raises(KeyboardInterrupt):
             serve(asked, ALONE)
         assert [message["kind"] for message in said if message["kind"] != "step"] == kinds
