@@ -17,7 +17,7 @@ from tasks.adapters.lifecycle.in_use import weights_to_predict_with
 from tasks.adapters.lifecycle.said_scores import DEVICE_ASKED, IMAGE_ASKED, SaidScores
 from tasks.adapters.lock import reading
 from tasks.adapters.models.whole_models import load_model
-from tasks.adapters.pages.panels import score_and_draw
+from tasks.adapters.pages.gallery.drawn_views import score_and_draw
 from tasks.adapters.pages.report_page import render_prediction
 from tasks.adapters.provenance import now
 from tasks.adapters.scoring.prediction import (

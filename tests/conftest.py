@@ -272,6 +272,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 AXE = Path(__file__).parents[1] / "build" / "node_modules" / "axe-core" / "axe.min.js"
 """Installed by .ci/run; its licence (MPL-2.0) and size keep it out of the repository."""
 WIDTHS_PX = ((1280, 800), (1920, 1080))
+TELEPHONE_PX = (360, 800)
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +309,10 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture
 def accessibility_faults(open_page: Callable[..., Page]) -> Callable[[Path], list[str]]:
-    """``accessibility_faults(path)``: what axe-core calls serious or critical, both widths, light and dark; pages too wide."""
+    """``accessibility_faults(path)``: what axe-core calls serious or critical, both widths, light and dark; pages too wide.
+
+    A page is also opened as wide as a telephone, with all that it keeps folded.
+    """
     if not AXE.exists():
         pytest.skip("axe-core is not installed (.ci/run does: npm install --prefix build axe-core)")
 
@@ -316,10 +320,14 @@ def accessibility_faults(open_page: Callable[..., Page]) -> Callable[[Path], lis
         page = open_page(path, reduced_motion="reduce", bypass_csp=True)
         page.evaluate(AXE.read_text(encoding="utf-8"))
         found = []
-        for width, height in WIDTHS_PX:
+
+        def look_at(width: int, height: int) -> None:
             page.set_viewport_size({"width": width, "height": height})
             too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            found += [f"{width}: {too_wide} px too wide"] * (too_wide > 0)
+            found.extend([f"{width}: {too_wide} px too wide"] * (too_wide > 0))
+
+        for width, height in WIDTHS_PX:
+            look_at(width, height)
             # The colours are all that differs between the schemes.
             for scheme, rules in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
                 page.emulate_media(color_scheme=scheme)
@@ -329,6 +337,8 @@ def accessibility_faults(open_page: Callable[..., Page]) -> Callable[[Path], lis
                     for fault in result["violations"]
                     if fault["impact"] in {"serious", "critical"}
                 ]
+        page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
+        look_at(*TELEPHONE_PX)
         return found
 
     return faults

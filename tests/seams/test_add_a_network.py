@@ -14,7 +14,7 @@ import torch
 from mammo_tests.training_store import make_store, small_config
 from schemas.config.run import RunConfig
 from tasks.adapters.models.networks import load_trained
-from tasks.adapters.pages.panels import draw_view
+from tasks.adapters.pages.gallery.drawn_views import draw_view
 from tasks.adapters.scoring.scored_views import score_rows
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import lines_of, read_manifest

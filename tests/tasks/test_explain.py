@@ -13,7 +13,7 @@ from gmic_model.preprocess import PreparedView, fit_canvas, network_input, prepa
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.network import GMICConfig
 from schemas.exam import Laterality, ViewPosition
-from tasks.adapters.pages.panels import draw_view
+from tasks.adapters.pages.gallery.drawn_views import draw_view
 from tasks.adapters.scoring.scored_views import ScoredView
 
 SETTINGS = PreprocessConfig(window_px=(448, 320), erosion_iterations=20, crop_buffer_px=10, jitter_shift_px=8, jitter_size_px=0)

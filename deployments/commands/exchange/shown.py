@@ -44,7 +44,7 @@ def show(
 def _page_of(workspace: Workspace, exam_id: str) -> str:
     explained = _report(workspace, "explain", ExplainReport)
     if explained is not None and explained.gallery_path is not None:
-        from tasks.adapters.pages.panels import exam_links  # late: torch
+        from tasks.adapters.pages.panels import exam_links  # late: OpenCV
 
         links = exam_links(explained, explained.gallery_path)
         if exam_id in links:

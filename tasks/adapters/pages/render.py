@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+from collections.abc import Iterable
 from datetime import UTC
 from pathlib import Path
 
 import jinja2
 
-from schemas.exam import NOT_KNOWN, UNKNOWN, Finding
+from schemas.exam import FINDINGS, NOT_KNOWN, UNKNOWN, Finding
 from schemas.reports.report import Interval
 from tasks.adapters.workspace import write_atomically
 
@@ -47,6 +48,12 @@ def write_page(path: Path, template: str, /, *, script: str | None = None, **val
 def known_text(text: str | None, *, unknown: str = NOT_KNOWN) -> str:
     """What a page says of a value that may not be known: one word for all pages."""
     return unknown if text is None else text
+
+
+def page_findings(found: Iterable[str]) -> list[str]:
+    """The findings that are there, in the order of a page; unknown ones last."""
+    names = set(found)
+    return [*(finding for finding in PAGE_FINDINGS if finding in names), *sorted(names - set(FINDINGS))]
 
 
 def label_text(label: int | None) -> str:

@@ -29,8 +29,8 @@ from tasks.adapters.pages.charts.curves import FindingScores, Whisker, whisker
 from tasks.adapters.pages.charts.training_curves import choice_note, kept_for, loss_chart, tuning_chart
 from tasks.adapters.pages.evaluations.evaluation_page import SCRIPT, charts_of
 from tasks.adapters.pages.measures import MeasuredTable, count_table, measured_tables
-from tasks.adapters.pages.panels import exam_links, explained_panels, page_findings, predicted_panels
-from tasks.adapters.pages.render import LATERALITY, write_page
+from tasks.adapters.pages.panels import exam_links, explained_panels, predicted_panels
+from tasks.adapters.pages.render import LATERALITY, page_findings, write_page
 from tasks.adapters.scoring.metrics_table import drawn_sentence, former_sentence, patients_sentence, weights_sentence
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from schemas.config.run import RunConfig
 from schemas.reports.clinic import CrossValidationReport
 from tasks.adapters.pages.measures import measured_tables
-from tasks.adapters.pages.panels import page_findings
-from tasks.adapters.pages.render import write_page
+from tasks.adapters.pages.render import page_findings, write_page
 from tasks.adapters.provenance import now
 from tasks.adapters.scoring.metrics_table import interval_text
 

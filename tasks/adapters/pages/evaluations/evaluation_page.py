@@ -18,8 +18,7 @@ from tasks.adapters.pages.charts.curves import FindingScores, pr_chart, roc_char
 from tasks.adapters.pages.charts.decision_curves import decision_chart
 from tasks.adapters.pages.charts.free_response import froc_charts
 from tasks.adapters.pages.measures import measured_tables
-from tasks.adapters.pages.panels import page_findings
-from tasks.adapters.pages.render import PAGE_FINDINGS, write_page
+from tasks.adapters.pages.render import PAGE_FINDINGS, page_findings, write_page
 from tasks.adapters.pages.reporting.reporting_page import render_beside_evaluation
 from tasks.adapters.provenance import now
 from tasks.adapters.scoring.metrics_table import patients_sentence, weights_sentence

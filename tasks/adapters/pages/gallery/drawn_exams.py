@@ -19,9 +19,9 @@ from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.pages import ExplainedImage
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.networks import load_member
+from tasks.adapters.pages.gallery.drawn_views import draw_view
 from tasks.adapters.pages.gallery.gallery_exams import ExamNotes
 from tasks.adapters.pages.gallery.gallery_page import GalleryExams, GalleryNote, GalleryView
-from tasks.adapters.pages.panels import draw_view
 from tasks.adapters.scoring.metrics_table import SHORT, drawn_sentence, mapped_sha256
 from tasks.adapters.scoring.scored_views import ScoredView, Scoring, ViewsReadOnce, score_rows
 from tasks.adapters.store.exam_store import store_preprocessing

@@ -124,14 +124,16 @@ class GalleryExams:
         Raises:
             OSError: The page cannot be written.
         """
-        place = self.exam_ids.index(exam.exam_id)
+        place, films = self.exam_ids.index(exam.exam_id), _films(exam)
         path = self.folder / f"{exam.exam_id}.html"
         page_bytes = write_page(
             path,
             "exam.html.jinja",
             script="exam.js",
             exam=exam,
-            films=_films(exam),
+            films=films,
+            widest=max(_width_in_heights(pictures) for _, _, pictures in films),
+            most_films=max(len(pictures) for _, _, pictures in films),
             place=place,
             total=len(self.exam_ids),
             previous=self.exam_ids[place - 1] if place else None,
@@ -245,6 +247,11 @@ def _films(exam: GalleryExam) -> list[tuple[str, str, list[_Film]]]:
         for position in ViewPosition
         for side in (Laterality.RIGHT, Laterality.LEFT)
     ]
+
+
+def _width_in_heights(pictures: Sequence[_Film]) -> float:
+    """Of pictures beside each other, as a multiple of the height of the highest picture of the exam."""
+    return sum(one.share / 100 * one.width / one.height for one in pictures)
 
 
 def _film(view: GalleryView, share: float) -> _Film:

@@ -12,7 +12,7 @@ from schemas.reports.data import IngestReport, SplitReport, ValidationReport
 from schemas.reports.evaluation import EvaluationReport, FindingMetrics, OperatingPoint
 from schemas.reports.pages import ExplainReport
 from schemas.reports.training import TrainReport
-from tasks.adapters.pages.panels import page_findings
+from tasks.adapters.pages.render import page_findings
 from tasks.adapters.scoring.metrics_table import interval_text
 
 

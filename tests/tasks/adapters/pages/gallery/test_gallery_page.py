@@ -92,6 +92,22 @@ def test_right_is_left_of_the_screen_and_chest_walls_meet(gallery: Path, open_pa
     assert page.get_by_text("L MLO: not in this exam").is_visible()
 
 
+@pytest.mark.parametrize("size", [(1280, 800), (1080, 1920), (414, 900)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_all_pictures_are_in_sight_at_once(gallery: Path, open_page: OpenPage, size: tuple[int, int]) -> None:
+    """On a screen that is wide, on one that stands upright, on a telephone; a view that came twice needs the place of two."""
+    second = view(Laterality.RIGHT, ViewPosition.MLO, image_id="I2", panel_name="I2.png")
+    twice = exam("Ea", views=(*exam("Ea").views, second))
+    alone = GalleryExams(folder=gallery, exam_ids=("Ea",), created=datetime(2026, 3, 4, tzinfo=UTC), note=NOTE)
+    for written in (exam("Ea"), twice):
+        alone.write_exam(written)
+        page = open_page(gallery / "Ea.html", viewport={"width": size[0], "height": size[1]})
+        wide, room = page.locator(".hanging").evaluate("e => [e.scrollWidth, e.clientWidth]")
+        assert wide <= room and page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        boxes = [picture.bounding_box() for picture in page.locator("img.picture").all()]
+        assert len(boxes) == len(written.views)
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= size[0] for box in boxes), boxes
+
+
 def test_marks_lie_where_they_should(gallery: Path, open_page: OpenPage) -> None:
     """Patch 1 begins at 90/200 of the picture's width; the salient cell is cell 3 of a window that begins 10 px outside."""
     page = open_page(gallery / "Ea.html")
