@@ -114,7 +114,7 @@ def pretraining_data(config: RunConfig, pretrain: PretrainConfig, splits: SplitR
         known = training[training[categories.column].isin(categories.group_of)]
         if known.empty:
             raise TrainingError(
-                "No training exam has a BI-RADS category to pre-train on",
+                f"No training exam has a category of {categories.column} to pre-train on",
                 expected=f"{categories.column} {', '.join(map(str, categories.group_of))} of breasts in the train split",
                 got=f"{training['exam_id'].nunique()} exams, none with such a category",
                 remedy=f"fill the {categories.column} column of the labels file, set pretrain.target: hidden, which needs no "
