@@ -287,6 +287,8 @@ def test_training_begins_with_files_and_says_what_of_them(stored: tuple[Path, Sp
     begun_with = first.run_dir / "epoch-0000"
     page = (ROOT / "docs" / "how-to" / "fine-tune-on-a-new-site.md").read_text("utf-8")
     train = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])["train"]
+    recipe = yaml.safe_load((ROOT / "deployments" / "configs" / "small-cohort.yaml").read_text("utf-8"))["train"]
+    assert {name: value for name, value in train.items() if name not in {"start", "parts"}} == recipe  # as the page says
     start = dict.fromkeys((*train.pop("start"), "patches"), begun_with)
     config = small_config(workspace, **{**train, "epochs": 1, "start": start})
     asked = request(config, splits, run_dir=tmp_path / "second")
