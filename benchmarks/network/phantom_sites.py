@@ -19,8 +19,9 @@ from schemas.reports.data import SplitReport
 from tasks.adapters.datasets import phantom_cohort
 from tasks.split import split_patients
 
-SITE_B: Final = {"spacing_mm": 0.06, "gamma": 0.7, "noise": 60.0}
-"""What is different at site B: the pixels' spacing, its tone curve's exponent, the spread of its noise in stored values."""
+SPACING_MM_OF_B: Final = 0.06
+MACHINE_OF_B: Final = (0.7, 60.0)
+"""What is different at site B unless asked otherwise: its tone curve's exponent, the spread of its noise in stored values."""
 
 
 Site = tuple[RunConfig, SplitReport]
@@ -62,7 +63,7 @@ def phantom_site(asked: argparse.Namespace, name: str) -> Site:
     if kept.exists():
         return config, SplitReport.model_validate_json(kept.read_bytes())
     assert config.phantom is not None
-    with _other_machine() if name == "b" else patch.object(phantom_cohort, "draw_view", draw_view):
+    with _other_machine(*asked.machine) if name == "b" else patch.object(phantom_cohort, "draw_view", draw_view):
         phantom_cohort.write_cohort(config.phantom)
     splits: SplitReport = split_patients.body(config, ingest_serially(config)[0])
     kept.write_text(splits.model_dump_json())
@@ -70,9 +71,9 @@ def phantom_site(asked: argparse.Namespace, name: str) -> Site:
 
 
 @contextmanager
-def _other_machine() -> Iterator[None]:
+def _other_machine(gamma: float, noise: float) -> Iterator[None]:
     """Inside, phantoms are drawn as site B's machine takes them."""
-    factor = PIXEL_SPACING_MM / SITE_B["spacing_mm"]
+    factor = PIXEL_SPACING_MM / SPACING_MM_OF_B
 
     def taken(*what: Any) -> DrawnView:
         drawn = draw_view(*what)
@@ -81,7 +82,7 @@ def _other_machine() -> Iterator[None]:
         value_HW = np.asarray(cv2.resize(drawn.pixels_HW.astype(np.float32), size, interpolation=cv2.INTER_LINEAR))
         top = float(value_HW.max())
         rng = np.random.default_rng(int(drawn.pixels_HW.sum(dtype=np.int64)))
-        noisy_HW = top * (value_HW / top) ** SITE_B["gamma"] + SITE_B["noise"] * rng.standard_normal(value_HW.shape)
+        noisy_HW = top * (value_HW / top) ** gamma + noise * rng.standard_normal(value_HW.shape)
         mask_HW = np.asarray(cv2.resize(drawn.lesion_mask_HW, size, interpolation=cv2.INTER_NEAREST))
         return replace(
             drawn,
@@ -91,6 +92,6 @@ def _other_machine() -> Iterator[None]:
 
     with (
         patch.object(phantom_cohort, "draw_view", taken),
-        patch.object(phantom_cohort, "PIXEL_SPACING_MM", SITE_B["spacing_mm"]),
+        patch.object(phantom_cohort, "PIXEL_SPACING_MM", SPACING_MM_OF_B),
     ):
         yield

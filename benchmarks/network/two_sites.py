@@ -8,6 +8,7 @@ its seeds' networks. Run again, it goes on where it stopped, and arms of former 
     python -m benchmarks.network.two_sites OUT --without-each  # also the recipe less each ingredient, and with each other one
     python -m benchmarks.network.two_sites OUT --folds 3       # also the recipe in folds, their networks as an ensemble
     python -m benchmarks.network.two_sites OUT --pretrained hidden birads  # also begun with pre-training on A's images
+    python -m benchmarks.network.two_sites OUT --pretrained-at-home hidden  # and with pre-training on B's own
     python -m benchmarks.network.two_sites OUT --only none --each 3  # every third epoch of the recipe on B's test patients
     python -m benchmarks.network.two_sites OUT --patients 200 90 --judges 150 --coarser 2 --difficulty 0.25 --epochs 12
                                                                # reduced, on a CPU
@@ -28,7 +29,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks.network.phantom_sites import Site, phantom_site
+from benchmarks.network.phantom_sites import MACHINE_OF_B, Site, phantom_site
 from gmic_model.sampling import draw_folds
 from schemas.config.training import PretrainConfig, PretrainTarget
 from schemas.exam import FINDINGS, Split
@@ -72,13 +73,15 @@ class Arm:
         train: The config's section.
         model: Changes to the sites' network.
         is_begun: From site A's network.
-        pretrained: What A's localisation network learnt first, of A's training patients, to begin this one's.
+        pretrained: What a localisation network learnt first, of a site's training patients, to begin this one's.
+        is_pretrained_at_home: On B's own patients, as long as the arm trains; else on A's, as long as the config says.
     """
 
     train: Mapping[str, Any]
     model: Mapping[str, Any] = field(default_factory=dict)
     is_begun: bool = False
     pretrained: PretrainTarget | None = None
+    is_pretrained_at_home: bool = False
 
 
 def main() -> None:
@@ -102,7 +105,7 @@ def main() -> None:
                 continue
             begun = {"start": {"network": trained_at_a.checkpoint_path}} if arm.is_begun else {}
             if arm.pretrained is not None:
-                begun = {"start": {"localization": _pretrained(asked, a, arm.pretrained)}}
+                begun = {"start": {"localization": _pretrained(asked, b if arm.is_pretrained_at_home else a, arm)}}
             trained = _trained(asked, name, b, replace(arm, train={**arm.train, **begun}), seed)
             _judged(asked, name, b, arm, trained, seed)
         if asked.folds is not None:
@@ -112,13 +115,15 @@ def main() -> None:
     print(_table(asked))
 
 
-def _pretrained(asked: argparse.Namespace, site: Site, target: PretrainTarget) -> Path:
+def _pretrained(asked: argparse.Namespace, site: Site, arm: Arm) -> Path:
     """The site's localisation network after pre-training; one for all seeds, and what is there already is left as it is."""
     config, splits = site
-    section = {"target": target, "device": asked.device, "num_threads": asked.threads, "batch_exams": 2}
+    section = {"target": arm.pretrained, "device": asked.device, "num_threads": asked.threads, "batch_exams": 2}
+    if arm.is_pretrained_at_home:
+        section.update({name: arm.train[name] for name in ("epochs", "learning_rate")})
     config = config.model_copy(update={"pretrain": PretrainConfig.model_validate(section)})
     report = pretrain_network.body(config, splits)
-    print(f"pre-trained on {target.value}", report.epochs[report.best_epoch].model_dump_json(), flush=True)
+    print(f"pre-trained on {arm.pretrained}", report.epochs[report.best_epoch].model_dump_json(), flush=True)
     return report.checkpoint_path
 
 
@@ -172,11 +177,16 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--rate-of-a", type=float, default=None, help="Learning rate instead of the recipe's own")
     parser.add_argument("--networks-of-a", type=int, default=None, help="So many, shared by the seeds; else one a seed")
     parser.add_argument("--difficulty", type=float, default=0.5)
+    parser.add_argument(
+        "--machine", type=float, nargs=2, default=MACHINE_OF_B, metavar=("EXPONENT", "NOISE"),
+        help="How B's machine differs: its tone curve's exponent (1: as A's) and its noise's spread in stored values of 12 bit",
+    )  # fmt: skip
     parser.add_argument("--resnet18", type=Path, default=None, help="torchvision's ResNet-18: also the arms that begin with it")
     parser.add_argument(
         "--folds", type=int, default=None, help="Also the recipe in so many folds of B's patients, as an ensemble"
     )
     parser.add_argument("--pretrained", nargs="*", default=(), help="Also begun with A's pre-training: hidden, birads")
+    parser.add_argument("--pretrained-at-home", nargs="*", default=(), help="Also begun with B's own pre-training")
     parser.add_argument(
         "--each", type=int, default=None, help="Also the recipe after every so many epochs: 3 = after the 3rd, 6th ..."
     )
@@ -208,6 +218,9 @@ def _arms(asked: argparse.Namespace) -> Iterator[tuple[str, Arm]]:
         yield "recipe, ResNet-18 of a file", Arm(train={**recipe, **begun})
     for target in map(PretrainTarget, asked.pretrained):
         yield f"recipe, pre-trained on {target.value} of site A's", Arm(train=recipe, pretrained=target)
+    for target in map(PretrainTarget, asked.pretrained_at_home):
+        own = Arm(train=recipe, pretrained=target, is_pretrained_at_home=True)
+        yield f"recipe, pre-trained on {target.value} of its own", own
     if asked.without_each:
         yield from _less_one(plain, recipe)
         yield from ((f"recipe with {name}", Arm(train=_with(recipe, more))) for name, more in ADDED.items())
