@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
 import yaml
@@ -74,8 +74,16 @@ def _with_sections_of_start(content: dict[str, Any]) -> dict[str, Any]:
         ) from missing
 
 
-def configs() -> None:
-    """List the shipped configs with their first line."""
+def configs(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A shipped one: print it whole, to be copied")] = None,
+) -> None:
+    """List the shipped configs with their first line, or print one, to be copied."""
+    if name is not None:
+        shipped = {path.name: path for path in SHIPPED_CONFIGS.glob("*.yaml")}
+        if name not in shipped:
+            raise ConfigError(f"No config {name} is shipped", remedy=f"shipped ones: {', '.join(sorted(shipped))}")
+        typer.echo(shipped[name].read_text(), nl=False)
+        return
     for path in sorted(SHIPPED_CONFIGS.glob("*.yaml")):
         typer.echo(f"{path.name:<20} {path.read_text().splitlines()[0].lstrip('# ')}")
 

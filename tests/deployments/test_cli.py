@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from deployments.cli import EXIT_CODES, app, made_app, verbs_asked_for
+from deployments.configuration import SHIPPED_CONFIGS
 from deployments.verb import Verb
 from deployments.verbs import GROUPS
 from deployments.verbs import VERBS as ROWS
@@ -134,3 +135,11 @@ def test_configs_lists_what_is_shipped() -> None:
     """Name and first line of each."""
     said = CliRunner().invoke(made_app(verbs_asked_for(["configs"])), ["configs"])
     assert "demo.yaml" in said.output and "predict.yaml" in said.output
+
+
+def test_a_shipped_config_is_printed_to_be_copied() -> None:
+    """Byte for byte; a name that is none names those that there are."""
+    said = CliRunner().invoke(app, ["configs", "small-cohort.yaml"])
+    assert said.stdout == (SHIPPED_CONFIGS / "small-cohort.yaml").read_text()
+    refused = CliRunner().invoke(app, ["configs", "../verbs.py"])
+    assert isinstance(refused.exception, ConfigError) and "small-cohort.yaml" in str(refused.exception)
