@@ -26,6 +26,8 @@ UNFINISHED: Final = ".part"
 
 REPORT_FILE: Final = "report.json"
 """What a stage, or a converted data set, says of itself."""
+CROSSVALIDATE: Final = "crossvalidate"
+"""Flow, and folder, of a cross-validation; each fold has a workspace of its own below it."""
 WATCH: Final = "watch"
 """Flow, and folder, of the watching of devices."""
 HEALTH: Final = "health"
