@@ -56,9 +56,8 @@ def main() -> None:
 
 
 def verbs_asked_for(arguments: Sequence[str]) -> tuple[Verb, ...]:
-    """The rows that a command line needs: that of its verb, with ``configs`` so that it is one of several; else all."""
-    asked = tuple(verb for verb in VERBS if verb.name in (arguments[0], "configs")) if arguments else ()
-    return asked if any(verb.name == arguments[0] for verb in asked) else VERBS
+    """The row that a command line needs, that of its verb; without one all."""
+    return tuple(verb for verb in VERBS if verb.name in arguments[:1]) or VERBS
 
 
 def made_app(verbs: tuple[Verb, ...]) -> typer.Typer:
@@ -70,6 +69,7 @@ def made_app(verbs: tuple[Verb, ...]) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_no_verb_yet)  # with it one verb is asked for by its name, as one of several is
     for verb in sorted(verbs, key=lambda verb: GROUPS.index(verb.group)):
         if not verb.runs:
             app.command(verb.name, help=verb.help, rich_help_panel=verb.group)(_flow_command(verb))
@@ -84,6 +84,10 @@ def made_app(verbs: tuple[Verb, ...]) -> typer.Typer:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _no_verb_yet() -> None:
+    pass
 
 
 def _flow_command(verb: Verb) -> Callable[..., None]:

@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
 import yaml
@@ -74,8 +74,16 @@ def _with_sections_of_start(content: dict[str, Any]) -> dict[str, Any]:
         ) from missing
 
 
-def configs() -> None:
-    """List the shipped configs with their first line."""
+def configs(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A shipped one: print it whole, to be copied")] = None,
+) -> None:
+    """List the shipped configs with their first line, or print one, to be copied."""
+    if name is not None:
+        shipped = {path.name: path for path in SHIPPED_CONFIGS.glob("*.yaml")}
+        if name not in shipped:
+            raise ConfigError(f"No config {name} is shipped", remedy=f"shipped ones: {', '.join(sorted(shipped))}")
+        typer.echo(shipped[name].read_text(), nl=False)
+        return
     for path in sorted(SHIPPED_CONFIGS.glob("*.yaml")):
         typer.echo(f"{path.name:<20} {path.read_text().splitlines()[0].lstrip('# ')}")
 
@@ -145,14 +153,27 @@ def _set(content: dict[str, Any], keys: list[str], value: object) -> None:
 def _in_words(model: type[BaseModel], error: ErrorDetails) -> str:
     where = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("function-", "constrained-")))
     if error["type"] == "extra_forbidden":
-        known = _fields_at(model, [str(part) for part in error["loc"][:-1]])
-        near = get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
-        return f"unknown key '{where}'" + (f", did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(known)}")
+        *above, key = [str(part) for part in error["loc"]]
+        known = _fields_at(model, above)
+        meant = _homes_of(model, above, key) or [f"'{near}'" for near in get_close_matches(key, known, n=1, cutoff=0.5)]
+        return f"unknown key '{where}'" + (
+            f", did you mean {' or '.join(meant)}?" if meant else f"; known keys: {', '.join(known)}"
+        )
     if error["type"] == "union_tag_not_found":
         return f"{where}: the key {error['ctx']['discriminator']} is missing, it says which form is meant"
     # A section is not repeated: what is wrong with it as a whole is said, and it may be long.
     got = "" if isinstance(error["input"], Mapping) else f", got {error['input']!r}"
     return f"{where}: {error['msg']}{got}" if where else error["msg"]
+
+
+def _homes_of(model: type[BaseModel], above: list[str], key: str) -> list[str]:
+    """What was meant, as YAML has it, by a key that is a path, or at the top of a file by a field of its sections."""
+    *sections, field = key.split(".")
+    if sections:
+        leads = sections[0] in _fields_at(model, above) and field in _fields_at(model, [*above, *sections])
+        return [f"'{': {'.join([*sections, field])}: ...{'}' * len(sections)}'"] if leads else []
+    homes = [name for name in model.model_fields if any(key in found.model_fields for found in _models(model, name))]
+    return [] if above else [f"'{home}: {{{key}: ...}}'" for home in homes]
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:

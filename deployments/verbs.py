@@ -328,7 +328,7 @@ VERBS: Final = (
     Verb(
         name="configs",
         group=MACHINE,
-        help="List the shipped configs with their first line.",
+        help="List the shipped configs with their first line, or print one, to be copied.",
         runs="deployments.configuration:configs",
     ),
     Verb(

@@ -217,3 +217,8 @@ class TooManyFailures(MammoError):
 
 class TooManyWithdrawn(TooManyFailures):
     """More published images would be withdrawn than the config allows; what was published stays."""
+
+
+def extra_from(name: str) -> str:
+    """What to do where an extra is wanting. The package is on no index: whoever takes its name there would be installed."""
+    return f"pip install -c constraints.txt '.[{name}]' in the folder that mammo was installed from"

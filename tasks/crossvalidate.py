@@ -17,11 +17,8 @@ from schemas.reports.evaluation import EvaluationReport
 from tasks.adapters.models.model_files import ENSEMBLE, write_ensemble
 from tasks.adapters.pages.evaluations.crossvalidation_page import pooled_markdown, write_crossvalidation_page
 from tasks.adapters.scoring.clinic.pooled_folds import pooled_metrics
-from tasks.adapters.workspace import Workspace, exam_store_dir
+from tasks.adapters.workspace import CROSSVALIDATE, Workspace, exam_store_dir
 from tasks.artifacts import show_link, show_markdown
-
-CROSSVALIDATE = "crossvalidate"
-"""The folder below the workspace."""
 
 
 def fold_runs(config: RunConfig) -> list[RunConfig]:

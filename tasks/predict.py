@@ -31,6 +31,7 @@ from tasks.adapters.scoring.prediction import (
     scored_with,
     weights_note,
     what_is_missing,
+    window_note,
     write_scores,
 )
 from tasks.adapters.store.exam_store import open_store
@@ -106,9 +107,10 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path)
         log_number=logged.number,
         log_sha256=logged.sha256,
     )
-    for sentence in report.missing:
+    of_other_window = window_note(model, window_px)
+    for sentence in filter(None, (of_other_window, *report.missing)):
         logger.warning("%s", sentence)
-    note = weights_note(model, recalibration, config.calibrated_prevalence)
+    note = f"{weights_note(model, recalibration, config.calibrated_prevalence)} {of_other_window}".strip()
     render_prediction(report, config=config, checkpoint_note=note, output_path=page_path, created=now())
     fresh = table[table["row"].isin(new_rows_N)].head(ROWS_SHOWN)
     show_table("scores", [score.model_dump() for score in image_scores(fresh)], f"{len(table)} images, {len(new_rows_N)} new")

@@ -1,8 +1,8 @@
 """``mammo backup`` and ``mammo restore``: what cannot be made again. Pixels can be: ingest reads the source files once more.
 
-In the archive: the store without its pixels, the pseudonym key, the splits, the weights in force with their reports, the models
-that were installed or promoted with their registry, and the
-embedded server's history. With the key in it, it is as secret as the key. It says what it holds, and what must be read again.
+In the archive: the store without its pixels, the pseudonym key, the splits, the weights in force with their reports, the
+networks of a cross-validation's folds, the models that were installed or promoted with their registry, and the embedded
+server's history. With the key in it, it is as secret as the key. It says what it holds, and what must be read again.
 A PostgreSQL server is backed up by ``pg_dump`` (docs/how-to/run-on-a-cluster.md).
 """
 
@@ -24,13 +24,14 @@ import typer
 
 from deployments.server.prefect_server import running_server
 from schemas.config.run import Stage
-from schemas.errors import ConfigError, StoreError
+from schemas.errors import CheckpointError, ConfigError, StoreError
 from schemas.reports.report import Report
 from schemas.reports.training import PretrainReport, SearchReport, TrainReport
 from tasks.adapters.databases.sqlite_file import copy_database
 from tasks.adapters.lock import held_lock
+from tasks.adapters.models.model_files import ENSEMBLE, read_ensemble
 from tasks.adapters.store.store_settings import bucket_url
-from tasks.adapters.workspace import UNFINISHED, StoreFolder, Workspace, replaced, whole_path
+from tasks.adapters.workspace import CROSSVALIDATE, UNFINISHED, StoreFolder, Workspace, replaced, whole_path
 
 _CHUNK_BYTES = 2**20
 _DIGESTS = "SHA256SUMS.json"
@@ -116,6 +117,7 @@ def _sources(files: Workspace, aside: Path) -> Iterator[tuple[str, Path]]:
     store = files.store
     plain = [store.settings_path, store.manifest_path, store.quarantine_path, store.leakage_path, store.withdrawn_path]
     plain += [path for path in (store.ledger_path,) if path.suffix == ".json"]  # it names a database
+    plain += [store.same_patient_path, store.former_patients_path]
     plain += [files.key_path, files.server_auth_path, files.report_path(Stage.INGEST)]
     for stage in (Stage.VALIDATE, Stage.SPLIT):
         plain += sorted(path for path in files.stage_dir(stage).glob("*") if not path.name.startswith("."))
@@ -154,7 +156,18 @@ def _weights(files: Workspace) -> Iterator[Path]:
         yield from (files.report_path(stage), files.done_path(stage))
         for path in _named_weights(report):
             if path.is_relative_to(files.root):
-                yield from sorted(each for each in (path, *path.glob("*")) if each.is_file())
+                yield from _files_of(path)
+    folder = files.stage_dir(CROSSVALIDATE)
+    with suppress(CheckpointError):  # there was none
+        members = read_ensemble(folder / ENSEMBLE)
+        yield from sorted(folder.glob("*.json"))
+        for member in members:
+            if member.path.is_relative_to(whole_path(files.root)):
+                yield from _files_of(files.root / member.path.relative_to(whole_path(files.root)))
+
+
+def _files_of(path: Path) -> list[Path]:
+    return sorted(each for each in (path, *path.glob("*")) if each.is_file())
 
 
 def _named_weights(report: Report) -> Iterator[Path]:
@@ -252,7 +265,13 @@ def _is_ours(name: str) -> bool:
     path, root = PurePosixPath(name), Workspace(Path())
     folders = {
         each.name
-        for each in (root.store_dir, root.server_dir, root.models_dir, root.prediction_log_dir, *map(root.stage_dir, Stage))
+        for each in (
+            root.store_dir,
+            root.server_dir,
+            root.models_dir,
+            root.prediction_log_dir,
+            *map(root.stage_dir, (*Stage, CROSSVALIDATE)),
+        )
     }
     if path.is_absolute() or ".." in path.parts:
         return False

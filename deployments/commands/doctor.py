@@ -20,7 +20,7 @@ from deployments.configuration import load_config
 from deployments.server.prefect_server import configured_api_url, is_healthy
 from schemas.config.ingest import KubernetesDask, LocalDask, SlurmDask
 from schemas.config.run import RunConfig
-from schemas.errors import ConfigError, GateChildFailed, MammoError
+from schemas.errors import ConfigError, GateChildFailed, MammoError, extra_from
 from tasks.adapters.workspace import WATCH, Workspace
 
 _LEAST_FREE_GIB = 10.0
@@ -311,7 +311,7 @@ def _extra(config: RunConfig) -> Iterator[Complaint]:
             return
         yield Complaint(check="dask", is_well=True, found=f"{dask.kind}: the extra is installed")
     except ConfigError as missing:
-        yield Complaint(check="dask", is_well=False, found=str(missing), remedy=f"pip install 'mammography-gmic[{dask.kind}]'")
+        yield Complaint(check="dask", is_well=False, found=str(missing), remedy=extra_from(dask.kind))
 
 
 def _object_store(config: RunConfig) -> Iterator[Complaint]:

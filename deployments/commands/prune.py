@@ -23,7 +23,7 @@ from schemas.reports.report import Report
 from schemas.reports.training import TrainReport
 from tasks.adapters.lifecycle.prediction_log import PredictionLog, years_before
 from tasks.adapters.lock import held_lock, is_held, without_readers
-from tasks.adapters.models.model_files import read_ensemble
+from tasks.adapters.models.model_files import ensemble_file, read_ensemble
 from tasks.adapters.workspace import Workspace, named_paths
 
 _PAGE = 200
@@ -131,10 +131,11 @@ def _weights_in_use(config: RunConfig) -> Iterator[Path]:
     """Checkpoints and trainings that somebody will want again: explain draws what was evaluated."""
     from tasks.stage import load_report
 
-    yield from named_paths(config.model_dump())
-    if config.evaluate.ensemble is not None:
-        with suppress(CheckpointError):  # it is gone: it keeps nothing
-            yield from (member.path for member in read_ensemble(config.evaluate.ensemble))
+    for named in named_paths(config.model_dump()):
+        yield named
+        if (file := ensemble_file(named)) is not None:
+            with suppress(CheckpointError):  # it is none that can be read: it keeps nothing
+                yield from (member.path for member in read_ensemble(file))
     reports: tuple[tuple[Stage, type[Report]], ...] = ((Stage.TRAIN, TrainReport), (Stage.EVALUATE, EvaluationReport))
     for stage, kind in reports:
         with suppress(StoreError):  # not done yet

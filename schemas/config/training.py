@@ -52,7 +52,7 @@ class StoreReader(StrEnum):
 
     AUTO = "auto"  # tensorstore where it is installed
     ZARR = "zarr"
-    TENSORSTORE = "tensorstore"  # optional and faster: pip install mammography-gmic[tensorstore]
+    TENSORSTORE = "tensorstore"  # optional and faster: the extra tensorstore
 
 
 class MlflowConfig(Config):

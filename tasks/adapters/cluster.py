@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar, cast
 
 from schemas.config.ingest import DaskConfig, ExistingDask, KubernetesDask, LocalDask, SlurmDask
-from schemas.errors import ConfigError, MammoError
+from schemas.errors import ConfigError, MammoError, extra_from
 from tasks.adapters.interpreter import SAFE_ENVIRONMENT
 
 logger = logging.getLogger(__name__)
@@ -228,7 +228,7 @@ def _named_extra(extra: str) -> Iterator[None]:
         raise ConfigError(
             f"ingest.dask.kind {extra} needs packages that are not installed",
             got=f"no {missing.name}",
-            remedy=f"pip install 'mammography-gmic[{extra}]'",
+            remedy=extra_from(extra),
         ) from missing
 
 

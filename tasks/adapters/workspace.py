@@ -26,10 +26,10 @@ UNFINISHED: Final = ".part"
 
 REPORT_FILE: Final = "report.json"
 """What a stage, or a converted data set, says of itself."""
+CROSSVALIDATE: Final = "crossvalidate"
 WATCH: Final = "watch"
-"""Flow, and folder, of the watching of devices."""
 HEALTH: Final = "health"
-"""Flow, and folder, of the synthetic exam (``tasks.adapters.lifecycle.watching.health_exam``)."""
+"""Flows, and their folders: all folds, devices, the synthetic exam (``tasks.adapters.lifecycle.watching.health_exam``)."""
 
 SERVER_DATABASE = "prefect.db"
 SERVER_AUTH = "auth"

@@ -9,7 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from deployments.cli import EXIT_CODES, app
+from deployments.cli import EXIT_CODES, app, made_app, verbs_asked_for
+from deployments.configuration import SHIPPED_CONFIGS
 from deployments.verb import Verb
 from deployments.verbs import GROUPS
 from deployments.verbs import VERBS as ROWS
@@ -123,7 +124,22 @@ def test_serve_refuses_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert isinstance(refused.exception, ConfigError) and "mammo deploy CONFIG --service" in str(refused.exception)
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_is_found_when_it_is_the_only_one_that_is_loaded(verb: str) -> None:
+    """A command loads the row of its verb alone, and is still called by the verb's name."""
+    said = CliRunner().invoke(made_app(verbs_asked_for([verb])), [verb, "--help"], env={"COLUMNS": "200"})
+    assert said.exit_code == 0 and f" {verb} " in said.output
+
+
 def test_configs_lists_what_is_shipped() -> None:
     """Name and first line of each."""
-    said = CliRunner().invoke(app, ["configs"])
+    said = CliRunner().invoke(made_app(verbs_asked_for(["configs"])), ["configs"])
     assert "demo.yaml" in said.output and "predict.yaml" in said.output
+
+
+def test_a_shipped_config_is_printed_to_be_copied() -> None:
+    """Byte for byte; a name that is none names those that there are."""
+    said = CliRunner().invoke(app, ["configs", "small-cohort.yaml"])
+    assert said.stdout == (SHIPPED_CONFIGS / "small-cohort.yaml").read_text()
+    refused = CliRunner().invoke(app, ["configs", "../verbs.py"])
+    assert isinstance(refused.exception, ConfigError) and "small-cohort.yaml" in str(refused.exception)

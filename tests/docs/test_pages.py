@@ -46,6 +46,15 @@ def test_a_page_s_lines_can_be_read(page: str) -> None:
     assert list(long_lines((ROOT / page).read_text("utf-8"))) == []
 
 
+def test_nothing_says_to_install_the_package_by_its_name() -> None:
+    """It is on no index: whoever takes its name there would be installed in a hospital."""
+    sources = [
+        path for where in ("schemas", "gmic_model", "tasks", "flows", "deployments") for path in (ROOT / where).rglob("*.py")
+    ]
+    by_name = re.compile(r"pip install[^`\n]*mammography-gmic")
+    assert [path for path in (*(ROOT / page for page in PAGES), *sources) if by_name.search(path.read_text("utf-8"))] == []
+
+
 def test_files_that_the_architecture_names_exist() -> None:
     """Each path in its text that looks like a file or folder of ours exists; `<name>` and `x` stand for others."""
     named = re.findall(r"`([\w./<>-]+(?:\.py|\.md|\.yaml|\.toml|/))`", (ROOT / "ARCHITECTURE.md").read_text("utf-8"))

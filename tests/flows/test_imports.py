@@ -40,7 +40,7 @@ def test_a_command_brings_nothing_of_other_verbs() -> None:
     asks = (FOLDER_SCORING, "tasks.adapters.lifecycle.inference.warm_process")
     heavy = others | HEAVY | {"numpy", "rich.console", "deployments.server", "schemas.reports.evaluation"}
     assert heavy_modules_of("deployments.cli", *asks, heavy=heavy) == set()
-    assert {verb.name for verb in verbs_asked_for(["infer", "run.yaml"])} == {"infer", "configs"}
+    assert {verb.name for verb in verbs_asked_for(["infer", "run.yaml"])} == {"infer"}
     for whole in ([], ["--help"], ["infre"]):
         assert verbs_asked_for(whole) == VERBS, whole
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
-from schemas.errors import ConfigError, PeerRefused, PeerUnavailable
+from schemas.errors import ConfigError, PeerRefused, PeerUnavailable, extra_from
 from schemas.layout import BUCKET_SCHEME
 
 try:
@@ -40,7 +40,7 @@ except ImportError as missing:  # who asks for a bucket imports this module, and
     raise ConfigError(
         "The client of object stores is not installed",
         expected="the extra s3",
-        remedy="pip install mammography-gmic[s3]",
+        remedy=extra_from("s3"),
     ) from missing
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, cast
 
-from schemas.errors import ConfigError, MammoError, PeerRefused, PeerUnavailable, StoreBusy, StoreError
+from schemas.errors import ConfigError, MammoError, PeerRefused, PeerUnavailable, StoreBusy, StoreError, extra_from
 from tasks.adapters.databases.database import ROWS_AT_ONCE, Table
 from tasks.adapters.workspace import write_atomically
 
@@ -31,7 +31,7 @@ except ImportError as missing:  # who has no ledger in PostgreSQL does not impor
     raise ConfigError(
         "The driver of PostgreSQL is not installed",
         expected="the extra postgresql",
-        remedy="pip install 'mammography-gmic[postgresql]'",
+        remedy=extra_from("postgresql"),
     ) from missing
 
 _TURN: Final = "turn"

@@ -15,7 +15,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from schemas.config.pacs import DicomWebPeer, DimsePeer, PacsConfig, Peer, TlsFiles
-from schemas.errors import ConfigError, PeerRefused, error_name
+from schemas.errors import ConfigError, PeerRefused, error_name, extra_from
 
 _SECONDS_TO_SHAKE_HANDS = 10.0
 _SECONDS_TO_OBJECT = 2.0
@@ -32,7 +32,7 @@ def require_extra() -> None:
         raise ConfigError(
             "DICOM's own protocol needs a package that is not installed",
             expected="the extra pacs",
-            remedy="pip install 'mammography-gmic[pacs]'",
+            remedy=extra_from("pacs"),
         )
 
 

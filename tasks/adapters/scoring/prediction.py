@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gmic_model.metrics.calibration import Recalibration, recalibrated
 from gmic_model.metrics.ranking import breast_scores
+from gmic_model.networks.registry import config_of
 from gmic_model.preprocess import preprocess_version
 from schemas.config.run import RunConfig
 from schemas.exam import FINDINGS, Finding
@@ -237,6 +238,17 @@ def mean_breast_scores(table: pd.DataFrame, kept: Mapping[str, Recalibration]) -
         f"{exam_id} {side}": {finding.value: float(score) for finding, score in zip(FINDINGS, score_C, strict=True)}
         for exam_id, side, score_C in zip(breasts.exam_id_B, breasts.laterality_B, score_BC, strict=True)
     }
+
+
+def window_note(model: WholeModel, window_px: tuple[int, int]) -> str:
+    """What is to be said where images have another size than those that the network was trained on; else nothing."""
+    trained_px = config_of(model.network).image_size
+    if trained_px == window_px:
+        return ""
+    return (
+        f"Images have {window_px[0]} x {window_px[1]} pixels (preprocess.window_px), and the network was trained on "
+        f"{trained_px[0]} x {trained_px[1]}: whatever it was judged by says nothing of these scores."
+    )
 
 
 def weights_note(model: WholeModel, kept: Mapping[str, Recalibration], prevalences: Mapping[Finding, float]) -> str:

@@ -1,6 +1,6 @@
 """Reads a store's rows with tensorstore, an optional faster reader of the same files. The only module that imports tensorstore.
 
-Where ``pip install mammography-gmic[tensorstore]`` has put it, it is what reads (``train.store_reader: auto``). tensorstore's
+Where the extra ``tensorstore`` has put it, it is what reads (``train.store_reader: auto``). tensorstore's
 threads do not survive a fork: arrays are opened in the process that reads.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import ConfigError, StoreError
+from schemas.errors import ConfigError, StoreError, extra_from
 
 _INDEX_CACHE_BYTES: Final = 2**20
 _OPENERS: Final[set[int]] = set()
@@ -62,7 +62,7 @@ def opened(array_dir: Path, grown_ns: int) -> tuple[Any, int]:
         raise ConfigError(
             "The store reader tensorstore is not installed",
             expected="the extra tensorstore",
-            remedy="pip install mammography-gmic[tensorstore], or set train.store_reader to zarr",
+            remedy=f"{extra_from('tensorstore')}, or set train.store_reader to zarr",
         ) from missing
     spec = {
         "driver": "zarr3",

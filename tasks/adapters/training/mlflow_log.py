@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from schemas.config.training import MlflowConfig
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, extra_from
 
 Points = Mapping[str, float | None]
 """An epoch's numbers by the name of their curve; None = no point."""
@@ -233,7 +233,7 @@ def _prepare() -> None:
         raise ConfigError(
             "tracking.mlflow is set and MLflow is not installed",
             expected="the extra mlflow",
-            remedy="pip install mammography-gmic[mlflow], or set tracking.mlflow to null",
+            remedy=f"{extra_from('mlflow')}, or set tracking.mlflow to null",
         ) from missing
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import stat
 import tarfile
@@ -13,8 +14,10 @@ from deployments.commands.backup import backup, restore
 from schemas.errors import ConfigError, StoreBusy, StoreError
 from schemas.exam import QuarantinedFile
 from schemas.refusal import Refusal
+from schemas.reports.training import EnsembleMember
 from tasks.adapters.inbox.ledger import Ledger
 from tasks.adapters.lock import held_lock
+from tasks.adapters.models.model_files import read_ensemble, write_ensemble
 
 
 def _workspace(folder: Path) -> Path:
@@ -56,6 +59,23 @@ def test_what_happened_after_the_backup_is_undone(tmp_path: Path) -> None:
     assert (workspace / "exam_store" / "manifest.parquet").read_bytes() == b"manifest of the day"
     assert (workspace / "pseudonym.key").read_bytes() == b"key" and _runs(workspace) == ["before"]
     assert stat.S_IMODE((workspace / "pseudonym.key").stat().st_mode) == 0o600
+
+
+def test_a_cross_validations_networks_and_former_names_of_patients_come_back(tmp_path: Path) -> None:
+    """The ensemble of all folds may be what predicts; without former names, patients whom weights know pass for unseen."""
+    workspace, archive = _workspace(tmp_path / "ws"), tmp_path / "day.tar"
+    folder, former = workspace / "crossvalidate", workspace / "exam_store" / "former_patients.csv"
+    member = folder / "fold-1" / "train" / "run" / "epoch-0001"
+    member.mkdir(parents=True)
+    (member / "weights.safetensors").write_bytes(b"weights")
+    write_ensemble(folder / "ensemble.json", [EnsembleMember(path=member, sha256="")])
+    former.write_text("patient_id,former_patient_id\nP1,P0\n")
+    backup(workspace, archive)
+    shutil.rmtree(folder)
+    former.unlink()
+    restore(archive, workspace)
+    assert [each.path for each in read_ensemble(folder / "ensemble.json")] == [member]
+    assert (member / "weights.safetensors").read_bytes() == b"weights" and former.read_text().endswith("P1,P0\n")
 
 
 def test_a_workspace_in_use_is_not_restored(tmp_path: Path) -> None:

@@ -111,6 +111,17 @@ def test_what_is_old_goes_and_what_is_young_or_in_use_stays(config: RunConfig, h
     assert _counted(prune_workspace(config, AGE, is_dry=False)) == (0, set())
 
 
+@pytest.mark.parametrize("named", ["elsewhere/ensemble.json", "elsewhere"])
+def test_the_networks_of_an_ensemble_that_predicts_are_kept(config: RunConfig, named: str, prefect_api: str) -> None:
+    """``checkpoint`` may be an ensemble's file, or its folder: its networks are weights that the config names."""
+    folder = config.workspace_dir / "elsewhere"
+    folder.mkdir()
+    member = config.workspace_dir / "train" / "superseded" / "epoch-0001"
+    write_ensemble(folder / "ensemble.json", [EnsembleMember(path=member, sha256="")])
+    predicting = config.model_copy(update={"checkpoint": config.workspace_dir / named})
+    assert "superseded" not in _counted(prune_workspace(predicting, AGE, is_dry=True))[1]
+
+
 def test_a_training_that_goes_on_is_kept_at_any_age(config: RunConfig, history: dict[str, UUID]) -> None:
     """Its process holds the lock of its folder, and has written nothing for long."""
     with held_lock(config.workspace_dir / "train" / "superseded", purpose="train"):

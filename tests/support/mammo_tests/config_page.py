@@ -51,6 +51,8 @@ def config_page() -> str:
 
 This page is written from `schemas/config` by `make reference`. A run is one YAML file; `mammo configs` lists the
 shipped ones, and every key that is left out has its default. A misspelt key is an error.
+Paths are relative to the folder in which the command is given. `train.epochs` is the field `epochs` of the section
+`train`, and is written `train: {epochs: 30}`.
 
 """
     run = _section("A run", RunConfig, "")

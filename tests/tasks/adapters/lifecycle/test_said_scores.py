@@ -37,7 +37,7 @@ from tasks.adapters.lifecycle.prediction_log import PredictionLog
 from tasks.adapters.lifecycle.watching.device_streams import devices_of
 from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
 from tasks.adapters.models.model_files import OPERATING_POINTS
-from tasks.adapters.pages import panels
+from tasks.adapters.pages.gallery import drawn_views
 from tasks.adapters.scoring import prediction
 from tasks.adapters.scoring.scored_views import ScoredView, score_rows
 from tasks.adapters.store.exam_store import open_store
@@ -205,12 +205,12 @@ def test_a_prediction_that_is_broken_off_keeps_what_it_has_scored(
             scored.append(view.row)
             yield view
 
-    monkeypatch.setattr(panels, "PART_IMAGES", 2)
-    monkeypatch.setattr(panels, "score_rows", stopped)
+    monkeypatch.setattr(drawn_views, "PART_IMAGES", 2)
+    monkeypatch.setattr(drawn_views, "score_rows", stopped)
     with pytest.raises(KeyboardInterrupt):
         broken.predict("first")
     assert len(scored) == 5 and not (folder / "scores.parquet").exists()
-    monkeypatch.setattr(panels, "score_rows", score_rows)
+    monkeypatch.setattr(drawn_views, "score_rows", score_rows)
     report = broken.predict("first")
     assert report.images_new == 4 and report.images_scored == 8
     assert (report.images, report.breast_scores) == (whole.images, whole.breast_scores)
@@ -226,15 +226,15 @@ import signal, sys
 from pathlib import Path
 from schemas.config.run import RunConfig
 from schemas.reports.data import IngestReport
-from tasks.adapters.pages import panels
+from tasks.adapters.pages.gallery import drawn_views
 from tasks.predict import predict_exams
-score_rows = panels.score_rows
+score_rows = drawn_views.score_rows
 def sixth_never_comes(*inputs, **options):
     for count, view in enumerate(score_rows(*inputs, **options)):
         if count == 5:
             signal.pause()
         yield view
-panels.PART_IMAGES, panels.score_rows = 2, sixth_never_comes
+drawn_views.PART_IMAGES, drawn_views.score_rows = 2, sixth_never_comes
 config, ingested = (Path(path).read_text() for path in sys.argv[1:3])
 predict_exams.fn(RunConfig.model_validate_json(config), IngestReport.model_validate_json(ingested), Path(sys.argv[3]))
 """

@@ -253,7 +253,7 @@ def test_without_mlflow_a_config_that_asks_for_it_is_refused(
     """Before the first epoch, with the command that installs it."""
     workspace, splits = stored
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(ConfigError, match=r"MLflow is not installed.*pip install mammography-gmic\[mlflow\]"):
+    with pytest.raises(ConfigError, match=r"MLflow is not installed.*pip install .*\[mlflow\]"):
         serve(request(watched(workspace, file_uri), splits, run_dir=tmp_path / "run"), ALONE)
     assert not list((tmp_path / "run").glob("epoch-*"))
 
