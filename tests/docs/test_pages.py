@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 
 import pytest
@@ -53,6 +54,14 @@ def test_nothing_says_to_install_the_package_by_its_name() -> None:
     ]
     by_name = re.compile(r"pip install[^`\n]*mammography-gmic")
     assert [path for path in (*(ROOT / page for page in PAGES), *sources) if by_name.search(path.read_text("utf-8"))] == []
+
+
+def test_every_extra_is_in_the_table_of_packages() -> None:
+    """A page that sends there for an extra finds it, with what it is for."""
+    table = (ROOT / "docs" / "getting-started.md").read_text("utf-8").partition("| extra | for |")[2].partition("\n\n")[0]
+    named = re.findall(r"`([a-z0-9]+)`", "".join(row.split("|")[1] for row in table.splitlines() if row.startswith("| `")))
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert sorted(named) == sorted(extras.keys() - {"dev"})
 
 
 def test_files_that_the_architecture_names_exist() -> None:
