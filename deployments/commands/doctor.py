@@ -79,7 +79,7 @@ def examine(config: RunConfig | None) -> Iterator[Complaint]:
     if config is not None:
         yield _disk(config.workspace_dir)
         yield _key(config)
-        yield from _folders(config)
+        yield from _inputs(config)
         yield from _bucket(config)
         yield from _extra(config)
         yield from _object_store(config)
@@ -274,14 +274,29 @@ def _is_made_elsewhere(config: RunConfig) -> bool:
         return False
 
 
-def _folders(config: RunConfig) -> Iterator[Complaint]:
-    for name in ("source_dir", "labels_csv", "boxes_csv", "masks_dir"):
-        path: Path | None = getattr(config.ingest, name)
-        if path is None or (name == "source_dir" and config.ingest.bucket_url is not None):
+def _inputs(config: RunConfig) -> Iterator[Complaint]:
+    """Whatever the config names and a run would read, hours later perhaps."""
+    ingest, start = config.ingest, config.train.start
+    named = {
+        "ingest.source_dir": None if ingest.bucket_url else ingest.source_dir,
+        "ingest.labels_csv": ingest.labels_csv,
+        "ingest.subjects_csv": ingest.subjects_csv,
+        "ingest.boxes_csv": ingest.boxes_csv,
+        "ingest.masks_dir": ingest.masks_dir,
+        "split.file": config.split.file,
+        "train.start.network": start.network,
+        "train.start.localization": start.localization,
+        "train.start.patches": start.patches,
+        "evaluate.ensemble": config.evaluate.ensemble,
+        "checkpoint": config.checkpoint,
+    }
+    for key, path in named.items():
+        if path is None:
             continue
         is_well = os.access(path, os.R_OK)
-        remedy = "" if is_well else f"correct ingest.{name}, or give the user who runs mammo the right to read it"
-        yield Complaint(check=name, is_well=is_well, found=f"{path} {'readable' if is_well else 'not readable'}", remedy=remedy)
+        remedy = "" if is_well else f"correct {key}, or give the user who runs mammo the right to read it"
+        found = f"{path} {'readable' if is_well else 'not readable'}"
+        yield Complaint(check=key.rpartition(".")[2], is_well=is_well, found=found, remedy=remedy)
 
 
 def _bucket(config: RunConfig) -> Iterator[Complaint]:

@@ -82,13 +82,25 @@ def test_a_key_that_others_can_read_is_a_fault(tmp_path: Path) -> None:
     assert _of("key", config)[0].remedy.startswith(f"chmod 600 {key}")
 
 
-def test_folders_and_gpu_are_looked_at_as_the_config_wants_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A label file and masks that are not there; a GPU that is insisted on and is not there; auto is content with a CPU."""
+def test_inputs_and_gpu_are_looked_at_as_the_config_wants_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the config names and nobody can read; a GPU that is insisted on and is not there; auto is content with a CPU."""
     monkeypatch.setattr(doctor.shutil, "which", lambda program: None)
+    tables = {name: f"gone-{name}" for name in ("labels_csv", "subjects_csv", "boxes_csv", "masks_dir")}
+    starts = {name: f"gone-{name}" for name in ("network", "localization", "patches")}
     wrong = _config(
-        tmp_path, train={"device": "cuda"}, ingest={"source_dir": str(tmp_path), "labels_csv": "gone.csv", "masks_dir": "gone"}
+        tmp_path,
+        ingest={"source_dir": str(tmp_path), **tables},
+        split={"file": "gone-file"},
+        train={"device": "cuda", "start": starts},
+        evaluate={"ensemble": "gone-ensemble"},
+        checkpoint="gone-checkpoint",
+        model={},
+        preprocess={"window_px": [384, 256]},
     )
-    assert not any(_of(check, wrong)[0].is_well for check in ("gpu", "labels_csv", "masks_dir"))
+    for check in (*tables, "file", *starts, "ensemble", "checkpoint"):
+        (finding,) = _of(check, wrong)
+        assert not finding.is_well and f"gone-{check}" in finding.found, check
+    assert not _of("gpu", wrong)[0].is_well
     assert _of("gpu", _config(tmp_path))[0].is_well and _of("source_dir", wrong)[0].is_well
 
 
