@@ -89,7 +89,8 @@ def main() -> None:
     asked = _asked()
     a, b = (phantom_site(asked, name) for name in ("a", "b"))
     arms = dict(_arms(asked))
-    given = {"epochs": asked.epochs_of_a, "learning_rate": asked.rate_of_a}
+    start = None if asked.start_of_a is None else {"network": asked.start_of_a}
+    given = {"epochs": asked.epochs_of_a, "learning_rate": asked.rate_of_a, "start": start}
     recipe_a = Arm(train=arms["recipe"].train | {name: value for name, value in given.items() if value is not None})
     for seed in asked.seeds:
         at_a, name = seed if asked.networks_of_a is None else seed % asked.networks_of_a, "site A's, zero-shot"
@@ -175,6 +176,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=None, help="Instead of the arms' own")
     parser.add_argument("--epochs-of-a", type=int, default=None, help="Instead of the recipe's own")
     parser.add_argument("--rate-of-a", type=float, default=None, help="Learning rate instead of the recipe's own")
+    parser.add_argument("--start-of-a", type=Path, default=None, help="Checkpoint that A's networks begin with, of an easier A")
     parser.add_argument("--networks-of-a", type=int, default=None, help="So many, shared by the seeds; else one a seed")
     parser.add_argument("--difficulty", type=float, default=0.5)
     parser.add_argument(
