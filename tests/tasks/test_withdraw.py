@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from deployments.commands.backup import backup, restore
 from deployments.commands.withdraw import withdraw
+from schemas.config.network import TableRow
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, DicomError, StoreBusy, StoreError
 from schemas.reports.data import IngestReport
@@ -32,8 +33,10 @@ from tasks.adapters.store import erasure
 from tasks.adapters.store.exam_store import open_store, read_row, shard_path
 from tasks.adapters.store.manifest import lines_of, published_rows, read_manifest
 from tasks.adapters.workspace import Workspace
+from tasks.crossvalidate import fold_runs
 from tasks.predict import predict_exams
 from tasks.scrub import read_everything
+from tasks.table1 import training_run
 
 IngestHere = Callable[[RunConfig], IngestReport]
 MakeConfig = Callable[..., RunConfig]
@@ -346,6 +349,24 @@ def test_pictures_scores_and_pages_of_it_go(config: RunConfig) -> None:
     assert set(pd.read_parquet(files.stage_dir("evaluate") / "scores.parquet")["image_id"]) == kept
     assert set(pd.read_parquet(files.stage_dir("evaluate") / "breast_scores.parquet")["exam_id"]) == {other["exam_id"]}
     assert set(pd.read_csv(files.stage_dir("evaluate") / "breast_scores.csv")["exam_id"]) == {other["exam_id"]}
+
+
+def test_folds_and_rows_of_table_1_keep_no_score_of_it_and_no_training_beside_it(config: RunConfig) -> None:
+    """They have workspaces of their own below this one, over the same store."""
+    manifest = read_manifest(open_store(Workspace(config.workspace_dir).store_dir))
+    in_folds = config.model_copy(update={"split": config.split.model_copy(update={"folds": 2})})
+    below = [Workspace(one.workspace_dir) for one in (*fold_runs(in_folds), training_run(config, TableRow.GMIC, 0))]
+    gone = manifest["image_id"].iloc[0]
+    for files in below:
+        files.stage_dir("evaluate").mkdir(parents=True)
+        manifest[["image_id", "exam_id"]].to_parquet(files.stage_dir("evaluate") / "scores.parquet")
+    for files in below:
+        with held_lock(files.stage_dir("train") / "abc", purpose="train"), pytest.raises(StoreBusy, match="no training"):
+            said(config, gone)
+    said(config, gone)
+    for files in below:
+        left = pd.read_parquet(files.stage_dir("evaluate") / "scores.parquet")["image_id"]
+        assert set(left) == published(config) and len(left) == 7
 
 
 def _file_of(config: RunConfig, image_id: str) -> Path:

@@ -7,7 +7,7 @@ network has learnt stays in it, and whether it may is for people to say (docs/ho
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Final
@@ -74,14 +74,15 @@ def require_nobody_reads(workspace: Workspace) -> None:
     Raises:
         StoreBusy: One does.
     """
-    for stage in (Stage.PRETRAIN, Stage.TRAIN, Stage.SEARCH):
-        for lock in sorted(workspace.stage_dir(stage.value).rglob("lock")):
-            if is_held(lock.parent):
-                raise StoreBusy(
-                    f"{lock.parent} is in use",
-                    expected="no training while images are withdrawn: their bytes are overwritten",
-                    remedy="let that run end, or stop it",
-                )
+    for place in (workspace, *_workspaces_below(workspace)):
+        for stage in (Stage.PRETRAIN, Stage.TRAIN, Stage.SEARCH):
+            for lock in sorted(place.stage_dir(stage.value).rglob("lock")):
+                if is_held(lock.parent):
+                    raise StoreBusy(
+                        f"{lock.parent} is in use",
+                        expected="no training while images are withdrawn: their bytes are overwritten",
+                        remedy="let that run end, or stop it",
+                    )
 
 
 def forget_pages(workspace: Workspace, names: Collection[str]) -> None:
@@ -100,9 +101,19 @@ def forget_pages(workspace: Workspace, names: Collection[str]) -> None:
     workspace.contact_sheet_path.unlink(missing_ok=True)
     _forget_predictions(workspace, images)
     _count_again(workspace)
+    for below in _workspaces_below(workspace):
+        forget_pages(below, names)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _workspaces_below(workspace: Workspace) -> Iterator[Workspace]:
+    """Those of the folds of a cross-validation and of Table 1's rows: they lie in this one and read its store."""
+    made = (
+        path for stage in (Stage.PRETRAIN, Stage.TRAIN, Stage.EVALUATE) for path in workspace.root.glob(f"*/*/{stage.value}")
+    )
+    yield from (Workspace(folder) for folder in sorted({path.parent for path in made}))
 
 
 def _is_of(path: Path, names: Collection[str]) -> bool:
