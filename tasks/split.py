@@ -12,7 +12,7 @@ from schemas.config.run import RunConfig, Stage
 from schemas.exam import Split
 from schemas.reports.data import IngestReport, SplitReport
 from tasks.adapters.checks.expectations import check_splits
-from tasks.adapters.checks.split_suite import refuse_leaks
+from tasks.adapters.checks.split_suite import refuse_leaks, unmeasured
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.labels.division import (
     DIVIDED_BY,
@@ -67,7 +67,7 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
         logger.warning("%d patients leave their split, of whom a network may have learnt: %s", moved, why)
     manifest = published[published["patient_id"].isin(by_patient)]
     splits = pd.DataFrame({"patient_id": list(by_patient), "split": [part.value for part in by_patient.values()]})
-    refuse_leaks(check_splits(manifest, splits, persons))
+    refuse_leaks(checks := check_splits(manifest, splits, persons))
     path = Workspace(config.workspace_dir).splits_path
     present = set(published["patient_id"])
     absent = {patient_id: part.value for patient_id, part in kept.items() if patient_id not in present}
@@ -77,6 +77,8 @@ def split_patients(config: RunConfig, ingested: IngestReport) -> SplitReport:
     show_table("splits", [{"split": part, **count.model_dump()} for part, count in counts.items()], "Patients by split")
     if not config.split.external and (empty := [name for name, count in counts.items() if not count.patients]):
         logger.warning("no patient in %s: a stage that needs one will refuse", " and ".join(empty))
+    if lacks := unmeasured(checks, (name for name, count in counts.items() if count.patients)):
+        logger.warning("some metrics will not be defined, for these checks are not met: %s", "; ".join(lacks))
     logger.info("split %d patients: %s", len(splits), ", ".join(f"{name} {count.patients}" for name, count in counts.items()))
     return SplitReport(
         splits_path=path,

@@ -24,6 +24,15 @@ def test_tables_are_not_empty() -> None:
         assert len(write().splitlines()) > 3, name
 
 
+def test_checks_of_columns_that_not_every_manifest_has_are_in_their_table() -> None:
+    """How much of breast and lesion the window holds is asked only where one was cut: the table says so all the same."""
+    _, write = TABLES["checks of images"]
+    assert [name for name in ("breast_seen_fraction", "lesion_seen_fraction") if f"| `{name}` | warning |" in write()] == [
+        "breast_seen_fraction",
+        "lesion_seen_fraction",
+    ]
+
+
 @pytest.mark.parametrize("model", [RunConfig, ServiceConfig])
 def test_every_field_of_a_config_says_what_it_means(model: type[Config]) -> None:
     """A field without a description would be an empty cell of the page and of the form in the Prefect UI."""

@@ -222,6 +222,17 @@ def test_patients_keep_their_split_when_the_cohort_grows(tmp_path: Path) -> None
     assert table(all_lines, seed=1)[0] != grown
 
 
+def test_what_a_split_lacks_for_its_metrics_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a malignant breast three checks are not met; where everybody tests, nobody asks for what trains and tunes."""
+    few = [{**line, "malignant": 0} for line in _cohort()]
+    divide(_config(tmp_path / "own"), _ingested(tmp_path / "own", few))
+    assert "not met: " + "; ".join(f"{part} has malignant breasts" for part in Split) in caplog.text
+    caplog.clear()
+    divide(_config(tmp_path / "other", external=True), _ingested(tmp_path / "other", few))
+    (said,) = [record.getMessage() for record in caplog.records if "not met" in record.getMessage()]
+    assert said.endswith("not met: test has malignant breasts")
+
+
 def test_splits_that_are_gone_are_a_store_error(divided: tuple[IngestReport, SplitReport], tmp_path: Path) -> None:
     """The file was deleted behind the report's back: a remedy, not a traceback of pandas."""
     report = divided[1].model_copy(update={"splits_path": tmp_path / "splits.parquet"})

@@ -123,8 +123,9 @@ _NUMBER_CHECKS: Final = (
 
 def _number_checks(more: Sequence[Column]) -> tuple[Check, ...]:
     enough = f"the network's window holds at least {SEEN_ENOUGH:g} of"
+    remedy = "what is outside is never seen; `preprocess.oversize: shrink`, in another workspace, shows all of it"
     seen = [
-        between(f"{enough} {what}", name, Severity.WARN, SEEN_ENOUGH, None)
+        between(f"{enough} {what}", name, Severity.WARN, SEEN_ENOUGH, None, remedy)
         for name, what in (("breast_seen_fraction", "the breast"), ("lesion_seen_fraction", "each lesion"))
         if name in {column.name for column in more}
     ]

@@ -49,6 +49,12 @@ def refuse_leaks(checks: Iterable[CheckResult]) -> None:
         )
 
 
+def unmeasured(checks: Iterable[CheckResult], parts: Iterable[str]) -> tuple[str, ...]:
+    """What splits lack that some metric of theirs needs, in the words of the checks; of these splits alone."""
+    asked = {f"{part}_{size}" for part in parts for size in _SIZES}
+    return tuple(check.check for check in checks if not check.is_met and check.column in asked)
+
+
 _SPLIT_TABLE_CHECKS: Final = (
     table_check("the columns are those of the schema", "ExpectTableColumnsToMatchSet", column_set=list(SPLIT_NAMES)),
     check_of("is never empty", "patient_id", "ExpectColumnValuesToNotBeNull", Severity.BLOCK),

@@ -18,7 +18,7 @@ from typing import Final
 from mammo_tests.config_page import PAGES, table
 from mammo_tests.manifests import clean_manifest, clean_splits
 from mammo_tests.verb_files import ROOT, WRITTEN
-from schemas.layout import MANIFEST_NAMES, Severity
+from schemas.layout import MANIFEST_NAMES, OPTIONAL_COLUMNS, Severity
 from tasks.adapters.checks.check import Suite
 from tasks.adapters.checks.image_suites import manifest_suites
 from tasks.adapters.checks.split_suite import split_suites
@@ -48,6 +48,7 @@ def profiles() -> str:
 
 def _checks(suites: Iterable[Suite], name: str) -> str:
     """The checks of a suite, but for those that every column's own demands make (the page of the store has them)."""
+    of_columns = {*MANIFEST_NAMES, *(column.name for column in OPTIONAL_COLUMNS)}
     return table(
         ("check", "of", "if not met", "what to do"),
         (
@@ -60,14 +61,15 @@ def _checks(suites: Iterable[Suite], name: str) -> str:
             for suite in suites
             if suite.name == name
             for check in suite.checks
-            if check.column not in MANIFEST_NAMES or ":" in check.name or check.remedy
+            if check.column not in of_columns or ":" in check.name or check.remedy
         ),
     )
 
 
 def checks_of_manifest(suite: str) -> Callable[[], str]:
-    """A table of one of the suites on the manifest."""
-    return lambda: _checks(manifest_suites(clean_manifest()), suite)
+    """A table of one of the suites on a manifest that has every column that there may be."""
+    every = {column.name: column.example for column in OPTIONAL_COLUMNS}
+    return lambda: _checks(manifest_suites(clean_manifest().assign(**every)), suite)
 
 
 def checks_of_splits() -> str:
