@@ -14,7 +14,10 @@ from PIL import Image
 from gmic_model.networks.registry import build_network
 from mammo_tests.reference import ROOT
 from mammo_tests.training_store import WINDOW_PX, make_store, small_config
+from schemas.reports.report import Provenance
+from schemas.reports.training import TrainReport
 from tasks.adapters.models.checkpoints import save_checkpoint
+from tasks.adapters.workspace import Workspace
 
 SNIPPETS = re.findall(
     r"^```python\n(.*?)^```", (ROOT / "docs/reference/python.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
@@ -26,12 +29,25 @@ Run = Callable[[int], dict[str, object]]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a snippet of the page in a folder that holds a workspace with a store and an untrained network."""
+    """Runs a snippet of the page in a folder that holds a workspace with a store and an untrained network where a training leaves its own."""
     config = small_config(tmp_path / "workspace")
     make_store(config, exams=4)
     torch.manual_seed(0)
     weights = build_network(config.model).state_dict()
-    save_checkpoint(config.workspace_dir / "checkpoint", weights=weights, training={}, model=config.model, about={})
+    files = Workspace(config.workspace_dir)
+    chosen = files.stage_dir("train") / "abc" / "epoch-0003"
+    digest = save_checkpoint(chosen, weights=weights, training={}, model=config.model, about={})
+    made = {"config_sha256": "", "data_version": "", "preprocess_version": "", "created_utc": "2026-01-01"}
+    trained = TrainReport(
+        checkpoint_path=chosen,
+        checkpoint_sha256=digest,
+        run_dir=chosen.parent,
+        epochs=(),
+        best_epoch=3,
+        train_exams=0,
+        provenance=Provenance(code_version="1", seed=0, **made),
+    )
+    files.write_report("train", trained)
     monkeypatch.chdir(tmp_path)
 
     def execute(number: int) -> dict[str, object]:
