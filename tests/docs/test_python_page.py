@@ -29,7 +29,7 @@ Run = Callable[[int], dict[str, object]]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a snippet of the page in a folder that holds a workspace with a store and an untrained network where a training leaves its own."""
+    """Runs a snippet of the page beside a workspace with a store, and an untrained network where trainings lie."""
     config = small_config(tmp_path / "workspace")
     make_store(config, exams=4)
     torch.manual_seed(0)

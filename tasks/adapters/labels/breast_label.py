@@ -151,7 +151,8 @@ def _parse_groups(line: LabelLine, columns: Sequence[str]) -> str | None:
         if line[column] and not _GROUP.fullmatch(line[column]):
             line.refuse(
                 column,
-                expected="a group's name of at most 30 letters, digits, spaces and . + - / ( ) < > = _, or empty",
+                expected="a group's name of at most 30 letters, digits, spaces and . + - / ( ) < > = _, a letter or digit "
+                "first, or empty",
                 remedy="evaluate.subgroup_columns names this column: its values stand on the page",
             )
     said = {column: line[column] for column in sorted(columns) if line[column]}

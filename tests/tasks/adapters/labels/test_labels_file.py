@@ -394,11 +394,14 @@ def test_what_may_name_a_patient_is_no_group(tmp_path: Path, column: str) -> Non
 
 
 def test_names_and_measurements_are_no_groups(tmp_path: Path) -> None:
-    """A long value is refused unquoted; so is a column of more than twenty different ones."""
+    """A long value is refused unquoted, as is one that begins with a sign, and a column of more than twenty different ones."""
     path = labels_file(tmp_path, f"P,1.2,R,0,1,5,biopsy,,{CANARY}{CANARY},2", header=GROUPED)
     with pytest.raises(LabelError, match=r"line 2, column site") as refused:
         read_labels(path, PSEUDONYMS, group_columns=("site", "room"))
     assert CANARY not in str(refused.value)
+    path = labels_file(tmp_path, "P,1.2,R,0,1,5,biopsy,,<40,2", header=GROUPED)
+    with pytest.raises(LabelError, match="a letter or digit first"):
+        read_labels(path, PSEUDONYMS, group_columns=("site", "room"))
     path = labels_file(tmp_path, *(f"P,1.{exam},R,0,1,5,biopsy,,{exam},x" for exam in range(1, 22)), header=GROUPED)
     with pytest.raises(LabelError, match=r"column site is named in evaluate\.subgroup_columns and holds too many"):
         read_labels(path, PSEUDONYMS, group_columns=("site", "room"))
