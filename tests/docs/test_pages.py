@@ -73,6 +73,16 @@ def test_files_that_the_architecture_names_exist() -> None:
     assert [path for path in paths if not any((home / path).exists() for home in homes)] == []
 
 
+def test_every_floor_is_drawn() -> None:
+    """Whoever looks for a folder in the drawing of the floors finds it: they are those of the contracts."""
+    drawing = (ROOT / "ARCHITECTURE.md").read_text("utf-8").partition("## Floors")[2].partition("\n## ")[0].split("```")[1]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    floors = [floor for contract in contracts if contract.get("exhaustive") for floor in contract["layers"]]
+    folders = {folder.strip() for floor in floors for folder in floor.split("|")}
+    assert len(folders) > 20
+    assert sorted(folders - set(re.findall(r"\w+", drawing))) == []
+
+
 def test_what_is_wrong_is_seen() -> None:
     """A dead link is among the links, and a long line is found; code, tables and long addresses are not."""
     assert links_of("[a](gone.md#there) [b](https://x.org) ![c](d.png)\n```\n[e](f)\n```\n") == ["gone.md", "d.png"]
