@@ -110,8 +110,15 @@ def release(
     with _held(run, "quarantine release"), _ledger(run) as ledger:
         moment = datetime.now(UTC).isoformat(timespec="seconds")
         released = ledger.release(file_ids, reason=cleaned, released_utc=moment)
-    unknown = sorted(set(file_ids) - {file.file_id for file in released})
+        unknown = sorted(set(file_ids) - {file.file_id for file in released})
+        contested = sorted(set(unknown) & {file.file_id for file in _refused_by(ledger)}) if unknown else []
     typer.echo(f"released {len(released)} of {len(set(file_ids))} files; `mammo ingest` reads them again")
+    if contested:
+        raise ConfigError(
+            f"{len(contested)} of these files are left out because of what other files say, whoever reads them again",
+            got=_shown_ids(contested),
+            remedy="`mammo quarantine show` says why: `discard` the wrong files, or `keep` the right one (I06)",
+        )
     if unknown:
         raise ConfigError(
             f"{len(unknown)} of these files are not refused", got=_shown_ids(unknown), remedy="see `mammo quarantine list`"

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from deployments.commands.quarantine import app as quarantine
 from schemas.config.run import RunConfig
+from schemas.errors import ConfigError
 from schemas.reports.data import IngestReport
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
@@ -82,6 +83,8 @@ def test_one_uid_with_other_pixels_refuses_both_and_alerts(
     wrong = _file_id(config, "again.dcm")
     path = tmp_path / "config.yaml"
     path.write_text(config.model_dump_json())
+    with pytest.raises(ConfigError, match="because of what other files say"):
+        CliRunner().invoke(quarantine, ["release", str(path), wrong, "--reason", "again"], catch_exceptions=False)
     said = CliRunner().invoke(quarantine, ["discard", str(path), wrong, "--reason", "of the phantom"], catch_exceptions=False)
     assert said.exit_code == 0, said.output
     assert ingest_here(config).data_version == first.data_version
