@@ -22,14 +22,14 @@ from schemas.reports.precision import PlannedStep, PlannedSyntax, ScalePlan
 SHIPPED: Final = Path(deployments.__file__).with_name("measured.yaml")
 WRITTEN_CODEC: Final = "lz4 bitshuffle"
 _SECTIONS: Final = {
-    "store": f"{WRITTEN_CODEC} MB",
-    "growth": "memory_bytes",
-    "scheduler": "scheduler_ms",
-    "dask": "two_workers",
-    "network": "inference_images_per_s",
-    "steps": "",
+    "store": (f"{WRITTEN_CODEC} MB",),
+    "growth": ("ledger_bytes", "manifest_bytes", "memory_bytes"),
+    "scheduler": ("scheduler_ms", "scheduler_bytes"),
+    "dask": ("two_workers", "worker_mib"),
+    "network": ("inference_images_per_s", "training_images_per_s"),
+    "steps": (),
 }
-"""With a number that each must have."""
+"""With the numbers that each must have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +62,8 @@ def read_costs(path: Path | None = None) -> dict[str, Any]:
         return costs
     try:
         costs |= dict(yaml.safe_load(path.read_text()))  # JSON is YAML
-        for name, number in _SECTIONS.items():
-            if number:
+        for name, numbers in _SECTIONS.items():
+            for number in numbers:
                 float(costs[name][number])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as damage:
         raise ConfigError(
@@ -104,7 +104,7 @@ def scale_plan(costs: Mapping[str, Any], wanted: Wanted) -> ScalePlan:
         worker_gib=costs["dask"]["worker_mib"] / 1024,
         store_cost_a_month=None if wanted.tb_month is None else wanted.tb_month * codecs[WRITTEN_CODEC],
         network_gbit=wanted.network_gbit,
-        card=costs["network"]["card"],
+        card=costs["network"].get("card", "a card"),
         scoring_card_hours=images / costs["network"]["inference_images_per_s"] / 3600,
         training_card_hours=images / costs["network"]["training_images_per_s"] / 3600,
         notes=_notes(wanted),

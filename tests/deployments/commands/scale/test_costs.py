@@ -54,14 +54,19 @@ def test_a_card_s_hours_are_the_images_over_its_rates() -> None:
 def test_own_numbers_take_the_place_of_shipped_ones(tmp_path: Path) -> None:
     """A section of a benchmark's file replaces the shipped one; all others stay."""
     path = tmp_path / "numbers.json"
-    path.write_text(json.dumps({"RLE": {"ingest_ms": 36.0, "decode_ms": 3.6, "file_mb": 2.0}}))
+    rates = {"inference_images_per_s": 500, "training_images_per_s": 100}
+    path.write_text(json.dumps({"RLE": {"ingest_ms": 36.0, "decode_ms": 3.6, "file_mb": 2.0}, "network": rates}))
     plan = scale_plan(read_costs(path), _wanted(100_000))
     own, other = (next(one for one in plan.syntaxes if one.syntax == name) for name in ("RLE", "HTJ2K"))
+    assert plan.scoring_card_hours == pytest.approx(100_000 / 500 / 3600), "of a card that nobody named"
     assert (own.core_hours, own.decoding_core_hours, own.source_tb) == pytest.approx((1.0, 0.1, 0.2))
     assert other == next(one for one in scale_plan(read_costs(), _wanted(100_000)).syntaxes if one.syntax == "HTJ2K")
 
 
-@pytest.mark.parametrize("content", ['{"store": {}}', "[1", "7", '{"dask": {"two_workers": "many"}}'])
+@pytest.mark.parametrize(
+    "content",
+    ['{"store": {}}', "[1", "7", '{"dask": {"two_workers": "many"}}', '{"network": {"inference_images_per_s": 500}}'],
+)
 def test_a_file_without_numbers_is_refused(tmp_path: Path, content: str) -> None:
     """It says what is wanted; nothing is planned from half of it."""
     path = tmp_path / "numbers.json"
