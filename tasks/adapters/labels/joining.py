@@ -68,7 +68,8 @@ def join_labels(
             expected=f"StudyInstanceUIDs (0020,000D) of {len({exam_id for exam_id, _ in present})} exams",
             got=f"{len(labels)} labels, none for a breast of these exams",
             remedy="check that labels_csv and source_dir are of the same data set, and that study_instance_uid was not rounded "
-            "or cut by a spreadsheet; every label must be for an exam, and a side of it, that was published",
+            "or cut by a spreadsheet; lines that name an exam by study_date need issuer_of_patient_id where the images carry "
+            "one; every label must be for an exam, and a side of it, that was published",
         )
     _check_patients(labels, matched, patients_by_exam or {})
     return LabelJoin(
