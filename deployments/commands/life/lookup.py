@@ -14,6 +14,7 @@ import typer
 from deployments.configuration import load_config
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, NoExamsFound, StoreError, error_name
+from tasks.adapters.separators import csv_rows
 from tasks.adapters.workspace import Workspace, write_atomically
 
 if TYPE_CHECKING:
@@ -141,8 +142,8 @@ def _in_words(lines: Sequence[LedgerLine]) -> list[str]:
 
 def _rows(table: Path) -> list[dict[str, str]]:
     try:
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = [{name: value or "" for name, value in row.items() if name} for row in csv.DictReader(file)]
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = [{name: value or "" for name, value in row.items() if name} for row in csv_rows(file)]
     except (OSError, UnicodeDecodeError, csv.Error) as unreadable:
         raise ConfigError(f"{table} cannot be read as CSV", got=type(unreadable).__name__) from unreadable
     if not rows or "exam_id" not in rows[0]:

@@ -17,6 +17,7 @@ from typing import Final
 from schemas.errors import LabelError
 from schemas.exam import Acquisition, Laterality, ViewPosition
 from tasks.adapters.datasets.subject import Subject
+from tasks.adapters.separators import csv_rows
 
 SUBJECT_COLUMNS: Final = ("path", "patient_id", "exam", "laterality", "view", "acquisition", "left_out", "file")
 _REQUIRED: Final = ("path", "patient_id", "exam", "laterality", "view")
@@ -91,7 +92,7 @@ def _read(path: Path, _modified_ns: int, _size: int) -> NamedSubjects:
     left_out = 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, strict=True)
+            rows = csv_rows(file)
             missing = [column for column in _REQUIRED if column not in (rows.fieldnames or ())]
             if missing:
                 raise LabelError(

@@ -33,6 +33,7 @@ from tasks.adapters.labels.breast_label import (
 )
 from tasks.adapters.labels.labels import Labels
 from tasks.adapters.pseudonyms import Pseudonyms
+from tasks.adapters.separators import separator_of
 
 logger = logging.getLogger(__name__)
 
@@ -280,7 +281,7 @@ def _read_csv(path: Path, group_columns: Sequence[str]) -> Rows:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header_line = file.readline()
-            delimiter = max(",;\t", key=header_line.count)
+            delimiter = separator_of(header_line)
             header = _read_header(next(csv.reader([header_line], delimiter=delimiter, strict=True), []), path, group_columns)
             yield line_number, header
             rows = csv.reader(file, delimiter=delimiter, strict=True)

@@ -17,6 +17,7 @@ from typing import Final
 from schemas.errors import LabelError
 from schemas.exam import Finding, LesionBox
 from tasks.adapters.pseudonyms import Pseudonyms
+from tasks.adapters.separators import csv_rows
 
 EDGES: Final = ("xmin", "ymin", "xmax", "ymax")
 COLUMNS: Final = ("sop_instance_uid", "finding", *EDGES)
@@ -29,7 +30,7 @@ def read_boxes(path: Path, pseudonyms: Pseudonyms) -> dict[str, tuple[LesionBox,
     """The boxes of each image, by its pseudonym.
 
     Args:
-        path: CSV in UTF-8 with the columns ``COLUMNS``.
+        path: CSV in UTF-8, separated by comma, semicolon or tab, with the columns ``COLUMNS``.
         pseudonyms: Replaces SOPInstanceUID (0008,0018).
 
     Raises:
@@ -38,7 +39,7 @@ def read_boxes(path: Path, pseudonyms: Pseudonyms) -> dict[str, tuple[LesionBox,
     boxes: dict[str, list[LesionBox]] = defaultdict(list)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, strict=True)
+            rows = csv_rows(file)
             missing = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
             if missing:
                 raise LabelError(

@@ -15,6 +15,7 @@ from typing import Final
 from schemas.errors import ConfigError
 from schemas.exam import Split
 from tasks.adapters.pseudonyms import Pseudonyms
+from tasks.adapters.separators import separator_of
 
 PATIENT: Final = "patient_id"
 OPTIONAL_COLUMNS: Final = ("issuer_of_patient_id",)
@@ -166,7 +167,7 @@ def _read(path: Path, pseudonyms: Pseudonyms, words: Mapping[str, Part], column:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header_line = file.readline()
-            delimiter = max(",;\t", key=header_line.count)
+            delimiter = separator_of(header_line)
             header = [name.strip().lower() for name in next(csv.reader([header_line], delimiter=delimiter, strict=True), [])]
             missing = [name for name in (PATIENT, column) if name not in header]
             if missing:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from schemas.errors import ConfigError, error_name
+from tasks.adapters.separators import csv_rows
 
 ACCESSION, STUDY = "accession_number", "study_instance_uid"
 _NOT_IN_A_QUESTION: Final = frozenset('*?\\"')
@@ -30,7 +31,7 @@ def read_worklist(path: Path) -> list[WantedExam]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv_rows(file)
             columns = [name for name in (STUDY, ACCESSION) if name in (reader.fieldnames or ())]
             if not columns:
                 raise _wrong(path, "it has neither column", "a head with accession_number or study_instance_uid")

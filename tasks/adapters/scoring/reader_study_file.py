@@ -18,6 +18,7 @@ import pandas as pd
 from gmic_model.reader_study.study import ReaderStudy
 from schemas.errors import LabelError
 from schemas.exam import UNKNOWN, Laterality
+from tasks.adapters.separators import separator_of
 
 READER_PREFIX, MODEL_PREFIX, SCORE_SUFFIX = "Reader", "AI_", "_POM"
 PUBLIC_MODEL = "GMIC_top5"
@@ -50,11 +51,12 @@ def read_reader_study(path: Path) -> ReaderStudyFile:
     """
     try:
         content = path.read_bytes()
-        table = pd.read_csv(BytesIO(content))
+        header = content.partition(b"\n")[0].decode("utf-8", errors="replace")
+        table = pd.read_csv(BytesIO(content), sep=separator_of(header))
     except (OSError, ValueError) as unreadable:  # pandas' parser errors are ValueErrors
         raise LabelError(
             f"The reader study {path.name} cannot be read as CSV", expected=_LAYOUT, got=type(unreadable).__name__,
-            remedy="give a comma-separated file with a header line",
+            remedy="give a file with a header line, separated by comma, semicolon or tab",
         ) from unreadable  # fmt: skip
     readers, models = _score_columns(table, READER_PREFIX), _score_columns(table, MODEL_PREFIX)
     _require_layout(table, readers, models, path.name)

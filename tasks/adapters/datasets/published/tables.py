@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 from xml.parsers.expat import ExpatError
 
 from schemas.errors import DatasetError
+from tasks.adapters.separators import separator_of
 
 Row = Mapping[str, str]
 _SPREADSHEETS: Final = frozenset({".xlsx", ".xls", ".xlsm", ".xlsb", ".ods"})
@@ -137,7 +138,7 @@ class Table:
             with self.path.open(newline="", encoding="utf-8-sig") as file:
                 first = next((line for line in file if line.strip()), "")
                 file.seek(0)
-                reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
+                reader = csv.reader(file, delimiter=separator_of(first))
                 width, is_cut = 0, False
                 for cells in reader:
                     is_cut = 0 < len(cells) < width
