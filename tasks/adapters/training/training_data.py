@@ -192,13 +192,18 @@ def _seen_before(store: ExamStore, begun: Path, patients: Iterable[str]) -> froz
 
 
 def _view_facts(lines: pd.DataFrame) -> ViewFacts:
+    """A view is mixed with one of which something is known, where there is one: with another, nothing would be known of both."""
     rows = lines["row"].tolist()
-    by_position = lines.groupby("view_position")["row"]
+    is_known = (lines[[finding.value for finding in FINDINGS]] != UNKNOWN).any(axis=1)
     return ViewFacts(
         position_of_row=dict(zip(rows, texts_of(lines["view_position"]), strict=True)),
         side_of_row=dict(zip(rows, texts_of(lines["laterality"]), strict=True)),
-        rows_of_position={str(position): sorted(group.tolist()) for position, group in by_position},
+        rows_of_position=_rows_of_position(lines) | _rows_of_position(lines[is_known]),
     )
+
+
+def _rows_of_position(lines: pd.DataFrame) -> dict[str, list[int]]:
+    return {str(position): sorted(group.tolist()) for position, group in lines.groupby("view_position")["row"]}
 
 
 def _data(
