@@ -135,6 +135,18 @@ def pretraining_data(config: RunConfig, pretrain: PretrainConfig, splits: SplitR
     return _data(config, store, training, tuning, exam_ids, sampler, groups, pretrain)
 
 
+def judges_seen(config: RunConfig, splits: SplitReport, seen: SeenPatients) -> str:
+    """Which patients of the test and tuning splits cannot judge what begins with weights that have seen them; empty = none."""
+    store, divided = store_of_run(config), read_splits(splits.splits_path)
+    key_id, persons = read_settings(store.files).pseudonym_key_id, read_same_patients(store.files)
+    if seen.pseudonym_key_id != key_id:
+        return ""
+    by = SeenBy.listed(seen, persons)
+    test, tuning = (divided.loc[divided["split"] == part.value, "patient_id"].tolist() for part in (Split.TEST, Split.TUNING))
+    told = [(len(by.at_all(test)), len(test), "test"), (len(by.in_training(tuning)), len(tuning), "tuning")]
+    return " and ".join(f"{count} of {of} {part} patients" for count, of, part in told if count)
+
+
 def require_same_preprocessing(store: ExamStore, config: PreprocessConfig) -> None:
     """Refuses a store whose crops are not those that the config describes.
 
@@ -192,7 +204,7 @@ def _seen_before(store: ExamStore, begun: Path, patients: Iterable[str]) -> froz
 
 
 def _view_facts(lines: pd.DataFrame) -> ViewFacts:
-    """A view is mixed with one of which something is known, where there is one: with another, nothing would be known of both."""
+    """A view is mixed with one of which something is known, where there is one: else nothing would be known of the two."""
     rows = lines["row"].tolist()
     is_known = (lines[[finding.value for finding in FINDINGS]] != UNKNOWN).any(axis=1)
     return ViewFacts(
