@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from gmic_model.metrics.calibration import Recalibration, shifted_intercept
 from schemas.config.evaluation import EvaluateConfig
+from schemas.config.section import content_sha256
 from schemas.errors import CheckpointError
 from schemas.exam import Finding
 from schemas.reports.clinic import KeptThreshold, OperatingPointsFile
@@ -91,6 +92,19 @@ def read_locked(members: Sequence[EnsembleMember], config: EvaluateConfig, *, is
         recalibrations=recalibrations,
         settings=LockedSettings(is_own_site=False, kept=None if kept is None else kept.provenance, missing="; ".join(reasons)),
     )
+
+
+def kept_digest(members: Sequence[EnsembleMember], config: EvaluateConfig) -> tuple[str, ...]:
+    """Names what lies beside weights that a config names, whoever has put it there; empty = nothing that could be used."""
+    try:
+        kept = read_locked(members, config, is_own_tuning=False) if config.names_weights else None
+    except CheckpointError as damage:
+        return (str(damage),)
+    if kept is None or not (kept.thresholds or kept.recalibrations):
+        return ()
+    fits = {finding: fit.model_dump(mode="json") for finding, fit in kept.recalibrations.items()}
+    points = {finding: [point.model_dump(mode="json") for point in chosen] for finding, chosen in kept.thresholds.items()}
+    return (content_sha256({"recalibrations": fits, "thresholds": points}),)
 
 
 def keep_for_others(
