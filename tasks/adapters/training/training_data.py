@@ -24,7 +24,7 @@ from schemas.exam import FINDINGS, UNKNOWN, Split
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember, ImageReference, SeenPatients
 from tasks.adapters.models.image_reference import REFERENCE_COLUMNS, image_reference
-from tasks.adapters.models.seen_patients import SeenBy, seen_patients
+from tasks.adapters.models.seen_patients import SeenBy, joined, read_seen_patients, seen_patients
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import all_but, exam_records, read_divided, read_splits, texts_of
 from tasks.adapters.store.objects.bucket_store import store_of_run
@@ -75,7 +75,7 @@ def training_data(config: RunConfig, splits: SplitReport, *, begun: Path | None 
         begun: A checkpoint whose patients alone train and tune: others came since; None = all.
 
     Raises:
-        CheckpointError: That checkpoint does not say whom it has seen.
+        CheckpointError: That checkpoint does not say whom it has seen, or some of these are to judge it now.
         TrainingError: No training exam has a finding, or too few are known to be without one.
         StoreError: The store is missing, or was made with another preprocessing than the config's.
     """
@@ -91,6 +91,8 @@ def training_data(config: RunConfig, splits: SplitReport, *, begun: Path | None 
     del exams  # of a million images they take as much as their lines
     said = zip(*(training[finding.value].tolist() for finding in FINDINGS), strict=True)
     data = _data(config, store, training, tuning, exam_ids, sampler, said, config.train)
+    if begun is not None:  # also who is not in the store any more, or in no split
+        data = replace(data, seen=joined(data.seen, _require_judges_unseen(config, splits, begun)))
     if (ratio := config.train.tuning_negatives_per_positive) is None:
         return data
     # Whoever may be drawn chooses among the weights: all of them stay on the list of whom these have seen.
@@ -201,6 +203,18 @@ def _seen_before(store: ExamStore, begun: Path, patients: Iterable[str]) -> froz
             remedy="leave out --continue (train.continues): the training begins anew with all that is published",
         )
     return seen.at_all(patients)
+
+
+def _require_judges_unseen(config: RunConfig, splits: SplitReport, begun: Path) -> SeenPatients | None:
+    seen = read_seen_patients(begun)
+    if seen is not None and (who := judges_seen(config, splits, seen)):
+        raise CheckpointError(
+            "A training cannot go on where patients whom it has learnt from are to judge it",
+            expected="no test patient whom it was trained or tuned on, no tuning patient whom it was trained on",
+            got=f"{begun.name}, which has seen {who}",
+            remedy="restore the division that it began on; or leave out --continue (train.continues): the training begins anew",
+        )
+    return seen
 
 
 def _view_facts(lines: pd.DataFrame) -> ViewFacts:
