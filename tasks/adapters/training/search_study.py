@@ -53,8 +53,6 @@ PUBLISHED: Final = (
 """The authors' five configurations (nyukat/GMIC issue 4). Their "beta" is the weight of an L1 norm, our lambda at exponent 1;
 two of them lie below the paper's range of lambda and are tried as they are."""
 
-_READ_BY_TRIALS: Final = ("train", "model")
-"""Sections that a trial's training is made of, and that are not common to all trials."""
 _CLAIM_TIMEOUT_S = 120.0
 _LEAST_OUTCOMES = 4
 
@@ -283,12 +281,10 @@ def common_identities(config: RunConfig, splits: SplitReport, pretrained: Pretra
     As this release takes it, and as former ones did.
 
     Raises:
-        ConfigError: A searched path leads to nothing that a trial of this config reads, or a trial may draw a value that the
-            field refuses.
+        ConfigError: A searched path leads to nothing in this config.
     """
     fixed, search = config, config.search
     for path in search.paths:
-        _require_searchable(config, path, search.ranges[path])
         fixed = _with_fixed(fixed, path, search.ranges[path])
     ranges = [(f"{_stored_name(path)}_{searched.scale}", searched.ends) for path, searched in search.ranges.items()]
     named = sorted([*ranges, ("seed", search.seed)], key=lambda item: item[0])
@@ -352,22 +348,6 @@ def _first_in_line(folder: Path) -> Iterator[None]:
                     raise
                 time.sleep(0.1)
         yield
-
-
-def _require_searchable(config: RunConfig, path: str, searched: SearchedRange) -> None:
-    """Says before the first trial what the trials would find out one by one, hours later."""
-    if path.partition(".")[0] not in _READ_BY_TRIALS:
-        raise ConfigError(
-            f"A search over {path} would give every trial the same training",
-            expected=f"paths that begin with {' or '.join(f'{name}.' for name in _READ_BY_TRIALS)}",
-            got=f"search.ranges.{path}",
-            remedy="leave this path out: pre-training, store and splits are one for all trials",
-        )
-    low, high = searched.limits
-    # An end that the field just excludes is never drawn where numbers are not whole.
-    drawn = searched.whole or (math.nextafter(low, high), math.nextafter(high, low))
-    for value in drawn:
-        with_value(config, path, value)
 
 
 def _with_fixed(config: RunConfig, path: str, searched: SearchedRange) -> RunConfig:

@@ -11,7 +11,6 @@ import pytest
 from mammo_tests.shared_study import study_of, workers_share
 from schemas.config.run import RunConfig
 from schemas.config.training import SearchedRange
-from schemas.errors import ConfigError
 from schemas.reports.data import SplitReport
 from tasks.adapters.training.search_study import SearchStudy, common_identities, trial_config
 
@@ -161,21 +160,3 @@ def test_a_number_that_cannot_be_one_is_searched(path: str, high: float, tmp_pat
     """Decays, smoothing and scalings are below 1; an end that is just excluded is never drawn. What is fixed is not drawn."""
     lower, other = (_searching(tmp_path, path, {"linear": [0.1, high]}, train={"ema_decay": decay}) for decay in (0.5, 0.9))
     assert (_identity(lower, tmp_path) == _identity(other, tmp_path)) is (path == "train.ema_decay")
-
-
-@pytest.mark.parametrize(
-    ("path", "searched", "said"),
-    [
-        ("train.augment.scaling", {"linear": [0.0, 0.6]}, r"train\.augment\.scaling cannot be 0\.6"),
-        ("train.accumulation", {"whole": [1, 8]}, r"train\.accumulation cannot be 8.*exams that a process has"),
-        ("pretrain.learning_rate", {"log10": [-5, -3]}, r"pretrain\.learning_rate would give every trial the same training"),
-        ("split.seed", {"whole": [0, 4]}, r"split\.seed would give every trial the same training"),
-    ],
-)
-def test_what_a_trial_could_not_do_is_said_before_the_first(
-    path: str, searched: dict[str, list[float]], said: str, tmp_path: Path
-) -> None:
-    """A value that the field refuses would stop the search at the trial that drew it, each time anew."""
-    config = _searching(tmp_path, path, searched, pretrain={})
-    with pytest.raises(ConfigError, match=said):
-        _identity(config, tmp_path)
