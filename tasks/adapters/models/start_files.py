@@ -84,14 +84,21 @@ def require_start(start: StartConfig, *, section: str = "train") -> None:
 
 
 def require_starts(config: RunConfig) -> None:
-    """``require_start`` for all that a run trains.
+    """``require_start`` for all that a run trains; of what has a digest also that it is whole and the file that is meant.
 
     Raises:
         ConfigError: A file that the config names is not there.
+        CheckpointError: It is an ensemble, no checkpoint, cut off, or another one.
+        StoreError: It cannot be read.
     """
-    require_start(config.train.start)
+    begun = {"train": config.train.start}
     if config.pretrain is not None and not config.train.start.from_scratch:
-        require_start(config.pretrain.start, section="pretrain")
+        begun["pretrain"] = config.pretrain.start
+    for section, start in begun.items():
+        require_start(start, section=section)
+        for part, path in start.files():
+            if wanted := _wanted_digest(path, start.digests.get(part, "")):
+                _require_digest(path, _sha256_of(path), wanted)
 
 
 def start_digest(start: StartConfig, *, section: str = "train") -> str:
@@ -103,10 +110,7 @@ def start_digest(start: StartConfig, *, section: str = "train") -> str:
         StoreError: A file cannot be read.
     """
     require_start(start, section=section)
-    digests = (
-        f"{part.value} {weights_sha256(path) if _is_folder(path) else file_sha256(path)}" for part, path in start.files()
-    )
-    return "\n".join(digests)
+    return "\n".join(f"{part.value} {_sha256_of(path)}" for part, path in start.files())
 
 
 def open_start(path: Path, *, expected_sha256: str = "") -> StartFile:
@@ -130,15 +134,7 @@ def open_start(path: Path, *, expected_sha256: str = "") -> StartFile:
         state, sha256, sidecar, seen = checkpoint.weights, checkpoint.sha256, checkpoint.sidecar, read_seen_patients(path)
     else:
         state, sha256 = read_tensors(path)
-    found = _NAMED_DIGEST.search(path.name)
-    wanted = expected_sha256 or (found[1] if found else "")
-    if not sha256.startswith(wanted):
-        raise CheckpointError(
-            f"{path.name} was altered or damaged, or is another file than was meant",
-            expected=f"sha256 {wanted}...",
-            got=f"{sha256[:12]}...",
-            remedy="fetch it again from where it was published",
-        )
+    _require_digest(path, sha256, _wanted_digest(path, expected_sha256))
     try:
         ours = our_weights(state)
     except CheckpointError as misfit:
@@ -222,6 +218,25 @@ def described(opened: StartFile) -> list[str]:
     lines.append(f"Patients it has seen: {knows}")
     lines += kept_terms(opened.sidecar)
     return lines
+
+
+def _sha256_of(path: Path) -> str:
+    return weights_sha256(path) if _is_folder(path) else file_sha256(path)
+
+
+def _wanted_digest(path: Path, expected_sha256: str) -> str:
+    found = _NAMED_DIGEST.search(path.name)
+    return expected_sha256 or (found[1] if found else "")
+
+
+def _require_digest(path: Path, sha256: str, wanted: str) -> None:
+    if not sha256.startswith(wanted):
+        raise CheckpointError(
+            f"{path.name} was altered or damaged, or is another file than was meant",
+            expected=f"sha256 {wanted}...",
+            got=f"{sha256[:12]}...",
+            remedy="fetch it again from where it was published",
+        )
 
 
 def _require_one_network(path: Path) -> None:

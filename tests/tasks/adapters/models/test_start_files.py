@@ -7,6 +7,7 @@ import json
 import pickle
 import warnings
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,27 @@ def test_a_file_that_is_not_there_is_missed_at_once_and_scratch_says_otherwise(t
         require_starts(config)
     assert "ResNet-18" not in str(missed.value)  # it is no backbone of the localisation network
     require_starts(type(config).model_validate({**content, "pretrain": pretrain, "train": {"start": {"from_scratch": True}}}))
+
+
+def test_a_download_that_broke_off_is_told_before_any_other_work(tmp_path: Path) -> None:
+    """Of a file whose name or config says its digest, whose digest that is is asked before images are read, by section."""
+    content, half = b"all of it", b"all o"
+    named = tmp_path / f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    plain = tmp_path / "weights.pth"
+    digests = {"localization": hashlib.sha256(content).hexdigest()[:12]}
+    config = type(small_config(tmp_path)).model_validate(
+        {
+            **small_config(tmp_path).model_dump(),
+            "train": {"start": {"patches": named}},
+            "pretrain": {"start": {"localization": plain, "digests": digests}},
+        }
+    )
+    for of_train, of_pretrain, broken in ((half, content, named), (content, half, plain), (content, content, None)):
+        named.write_bytes(of_train)
+        plain.write_bytes(of_pretrain)
+        said = "" if broken is None else f"{broken.name} was altered.*fetch it again"
+        with nullcontext() if broken is None else pytest.raises(CheckpointError, match=said):
+            require_starts(config)
 
 
 def test_a_start_is_named_by_its_digest_wherever_it_lies(imagenet_path: Path, tmp_path: Path) -> None:
