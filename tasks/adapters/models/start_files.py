@@ -12,15 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from schemas.config.ingest import PreprocessConfig
 from schemas.config.network import GMICConfig
 from schemas.config.recipe import StartConfig, StartPart
 from schemas.config.run import RunConfig
 from schemas.errors import CheckpointError, ConfigError
 from schemas.exam import NOT_KNOWN
 from schemas.reports.training import SeenPatients
-from tasks.adapters.models.model_files import ensemble_file, kept_terms, read_ensemble, require_new_folder, weights_sha256
+from tasks.adapters.models.model_files import (
+    ensemble_file,
+    kept_terms,
+    read_ensemble,
+    read_sidecar,
+    require_new_folder,
+    said_preprocessing,
+    weights_sha256,
+)
 from tasks.adapters.models.seen_patients import joined, read_seen_patients
-from tasks.adapters.provenance import file_sha256
+from tasks.adapters.provenance import config_preprocessing, file_sha256
 
 IMAGENET_RESNET18 = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
 """Where torchvision's ResNet-18 is to be had; BSD licence, the weights of ``ResNet18_Weights.IMAGENET1K_V1``."""
@@ -84,11 +93,13 @@ def require_start(start: StartConfig, *, section: str = "train") -> None:
 
 
 def require_starts(config: RunConfig) -> None:
-    """``require_start`` for all that a run trains; of what has a digest also that it is whole and the file that is meant.
+    """``require_start`` for all that a run trains, and what else can be told before images are read.
+
+    Of what has a digest, that it is whole and the file that is meant; of a checkpoint, that these images are like its own.
 
     Raises:
         ConfigError: A file that the config names is not there.
-        CheckpointError: It is an ensemble, no checkpoint, cut off, or another one.
+        CheckpointError: It is an ensemble, no checkpoint, cut off, another one, or of images of another preprocessing.
         StoreError: It cannot be read.
     """
     begun = {"train": config.train.start}
@@ -99,6 +110,26 @@ def require_starts(config: RunConfig) -> None:
         for part, path in start.files():
             if wanted := _wanted_digest(path, start.digests.get(part, "")):
                 _require_digest(path, _sha256_of(path), wanted)
+            if _is_folder(path):
+                require_same_images(read_sidecar(path), config.preprocess, path.name)
+
+
+def require_same_images(sidecar: Mapping[str, Any], config: PreprocessConfig, source: str) -> None:
+    """Refuses to begin a training with weights of images that were made otherwise; others' weights say nothing of theirs.
+
+    Raises:
+        CheckpointError: Crop mode, version, VOI transform, common pixel spacing or what is done with large breasts differ.
+    """
+    wanted = f"{config_preprocessing(config)}{config.fitting}"
+    trained_on = said_preprocessing(sidecar, wanted)
+    if trained_on != wanted:
+        raise CheckpointError(
+            f"{source} was trained on images of another preprocessing than this store's",
+            expected=f"crop mode, version, VOI transform, common spacing and fitting {trained_on}, as these weights know them",
+            got=wanted,
+            remedy="leave the preprocess section out of the config: it is then that of train.start.network, and ingest into a "
+            "new workspace_dir; or begin with other weights",
+        )
 
 
 def start_digest(start: StartConfig, *, section: str = "train") -> str:

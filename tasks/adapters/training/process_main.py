@@ -30,8 +30,7 @@ from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import delete_checkpoints, flatten_training, latest_checkpoint, save_checkpoint
 from tasks.adapters.models.model_files import IMAGE_REFERENCE, kept_terms
-from tasks.adapters.models.networks import require_same_images
-from tasks.adapters.models.start_files import open_start
+from tasks.adapters.models.start_files import open_start, require_same_images
 from tasks.adapters.training.loop import Epoch, EpochFacts, Tell, Training, planned_epoch, remeasure_batches, run_training_loop
 from tasks.adapters.training.request import MARK, Measured, Purpose, TrainingRequest, judged_pretraining
 from tasks.adapters.training.tensorboard_log import Tracker
