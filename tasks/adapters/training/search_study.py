@@ -31,7 +31,7 @@ from schemas.config.training import PAPER_RANGES, SearchConfig, SearchedRange
 from schemas.errors import ConfigError, StoreBusy, TrainingError
 from schemas.reports.data import SplitReport
 from schemas.reports.report import Anchor
-from schemas.reports.training import PretrainReport
+from schemas.reports.training import PretrainReport, TrainReport
 from tasks.adapters.databases.sqlite_file import sqlite_url
 from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import delete_checkpoints
@@ -322,9 +322,15 @@ def run_claimed_trial(trial: ClaimedTrial, request: TrainingRequest, gpu: int | 
         trial.fail(str(failed))
         return f"trial {trial.number} failed: {failed}"
     report = training_report(request)
-    auroc = report.epochs[report.best_epoch].tuning_malignant_auroc or 0.0
+    auroc = judged_auroc(report, request.fit.recipe.best_of_epochs)
     trial.complete(auroc, checkpoint=report.checkpoint_path, sha256=report.checkpoint_sha256)
     return f"trial {trial.number}: tuning malignant AUROC {auroc:.3f} in epoch {report.best_epoch}"
+
+
+def judged_auroc(report: TrainReport, best_of_epochs: int) -> float:
+    """Tuning malignant AUROC by which a trial is judged: of the epochs whose mean chose the best, for trials need no luck."""
+    chose = report.epochs[max(0, report.best_epoch + 1 - best_of_epochs) : report.best_epoch + 1]
+    return sum(record.tuning_malignant_auroc or 0.0 for record in chose) / len(chose)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
