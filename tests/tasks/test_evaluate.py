@@ -21,6 +21,7 @@ from gmic_model.metrics.delong import delong_test
 from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import divided, make_store, small_config
 from schemas.config.evaluation import EvaluateConfig, ExplainConfig
+from schemas.config.network import TableRow
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError, StoreError, TrainingError
 from schemas.exam import Split
@@ -29,6 +30,7 @@ from schemas.reports.evaluation import FindingMetrics
 from schemas.reports.report import Interval
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.checkpoints import save_checkpoint
+from tasks.adapters.models.locking import read_locked
 from tasks.adapters.models.model_files import SIDECAR, drawn_members, members_of, read_recalibration, sealed
 from tasks.adapters.models.networks import load_member
 from tasks.adapters.models.seen_patients import refuse_other_splits, seen_patients
@@ -181,6 +183,11 @@ def test_another_site_judges_what_the_own_site_fixed(judged: Judged) -> None:
     for name in ("operating_points.json", "recalibration.json"):
         shutil.copy(judged.workspace / "own" / name, travelled)
     assert evaluate_network.key(judged.config("travelled"), external, None) != key_without
+    as_it_is, as_a_row = (EvaluateConfig(checkpoints=(travelled,), read_as=row) for row in (None, TableRow.LOC))
+    members = members_of([travelled])
+    assert read_locked(members, as_it_is, is_own_tuning=False).thresholds
+    of_row = read_locked(members, as_a_row, is_own_tuning=False)  # scores of another prediction: no threshold of these
+    assert not of_row.thresholds and not of_row.recalibrations and "they give others" in of_row.settings.missing
     fixed = (travelled / "operating_points.json").read_bytes()
     for before, is_given_out in ((alone, False), (evaluate_network.body(judged.config("travelled"), external, None), True)):
         report = save_report(judged.config("travelled"), Stage.EVALUATE, before)

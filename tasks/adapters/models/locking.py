@@ -67,7 +67,8 @@ def read_locked(members: Sequence[EnsembleMember], config: EvaluateConfig, *, is
 
     Args:
         members: The weights.
-        config: Says whether they come from an ``ensemble.json``: what is kept of a mean score lies beside that file.
+        config: Says whether they come from an ``ensemble.json``: what is kept of a mean score lies beside that file. Of weights
+            that are read as a row of Table 1 nothing is kept.
         is_own_tuning: Whatever is chosen on this tuning split is what is kept, so there is nothing else to use.
 
     Raises:
@@ -76,6 +77,9 @@ def read_locked(members: Sequence[EnsembleMember], config: EvaluateConfig, *, is
     if is_own_tuning:
         return Locked(thresholds={}, recalibrations={}, settings=LockedSettings(is_own_site=True))
     folder, sha256 = _home(members, config), ensemble_sha256(members)
+    if config.read_as is not None:
+        missing = "what is kept was chosen on the weights' own scores; read as a row of Table 1 they give others"
+        return Locked(thresholds={}, recalibrations={}, settings=LockedSettings(is_own_site=False, missing=missing))
     if folder is None:
         missing = (
             "several weights that are named one by one keep nothing together: name in evaluate.ensemble the ensemble.json that "
