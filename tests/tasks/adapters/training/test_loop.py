@@ -97,19 +97,22 @@ def test_kills_at_random_moments_do_not_change_the_curve(stored: tuple[Path, Spl
 
 
 def test_the_recipe_for_small_cohorts_trains(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
-    """Every option that small-cohort.yaml turns on goes together; a training whose last epoch was no better one is over."""
+    """Every option that small-cohort.yaml turns on goes together; a training whose last epoch was no better one is over.
+
+    The first mean of as many epochs as choose is the best so far, whatever was before it.
+    """
     workspace, splits = stored
     train = yaml.safe_load((ROOT / "deployments" / "configs" / "small-cohort.yaml").read_text("utf-8"))["train"]
-    train["recipe"] = {**train["recipe"], "stop_after_epochs": 1, "remeasured_exams": 2}
-    config = with_baseline(small_config(workspace, **{**train, "epochs": 2, "keep_checkpoints": 2}))
+    train["recipe"] = {**train["recipe"], "stop_after_epochs": 1, "remeasured_exams": 2, "best_of_epochs": 2}
+    config = with_baseline(small_config(workspace, **{**train, "epochs": 3, "keep_checkpoints": 3}))
     asked = request(config, splits, run_dir=tmp_path / "run")
     serve(asked, ALONE)
-    assert [epoch["is_best"] for epoch in curve(asked.run_dir)] == [True, True]
-    shutil.rmtree(asked.run_dir / "epoch-0001")
-    sidecar = asked.run_dir / "epoch-0000" / SIDECAR
+    assert [epoch["is_best"] for epoch in curve(asked.run_dir)][:2] == [True, True] and len(curve(asked.run_dir)) == 3
+    shutil.rmtree(asked.run_dir / "epoch-0002")
+    sidecar = asked.run_dir / "epoch-0001" / SIDECAR
     sidecar.write_bytes(sealed(json.loads(sidecar.read_text().replace('"is_best": true', '"is_best": false'))))
     serve(asked, ALONE)
-    assert [epoch["is_best"] for epoch in curve(asked.run_dir)] == [False]
+    assert [epoch["is_best"] for epoch in curve(asked.run_dir)] == [False, False]
 
 
 def test_a_long_training_says_first_what_it_will_take_and_learns_the_same(
