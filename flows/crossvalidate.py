@@ -7,6 +7,7 @@ from flows.pretrain import pretrained
 from schemas.config.run import RunConfig
 from schemas.reports.clinic import CrossValidationReport
 from schemas.reports.evaluation import EvaluationReport
+from tasks.adapters.models.start_files import require_starts
 from tasks.artifacts import config_flow
 from tasks.crossvalidate import fold_runs, pool_folds
 from tasks.evaluate import evaluate_network
@@ -19,6 +20,7 @@ from tasks.validate import check_manifest
 def crossvalidate(config: RunConfig) -> CrossValidationReport:
     """One network for each fold, trained on all others. Run again, it goes on where it stopped."""
     runs = fold_runs(config)
+    require_starts(config)
     ingested = ingest_steps(config)
     check_manifest(config, ingested)
     evaluated: list[EvaluationReport] = []

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from schemas.config.run import RunConfig, Stage
+from schemas.config.run import RunConfig
 from schemas.reports.data import SplitReport
 from schemas.reports.training import PretrainReport
 from tasks.artifacts import config_flow
 from tasks.pretrain import pretrain_network
-from tasks.stage import load_report
+from tasks.stage import load_splits
 
 
 @config_flow(name="pretrain")
 def pretrain(config: RunConfig) -> PretrainReport:
     """Continues where an earlier run of the same config stopped."""
-    return pretrain_network(config, load_report(config, Stage.SPLIT, SplitReport))
+    return pretrain_network(config, load_splits(config))
 
 
 def pretrained(config: RunConfig, splits: SplitReport) -> PretrainReport | None:

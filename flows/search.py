@@ -8,13 +8,12 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.pretrain import pretrained
-from schemas.config.run import RunConfig, Stage
-from schemas.reports.data import SplitReport
+from schemas.config.run import RunConfig
 from schemas.reports.training import SearchReport
 from tasks.adapters.models.start_files import require_starts
 from tasks.artifacts import config_flow
 from tasks.search import forecast_search, run_trials, summarise_search
-from tasks.stage import load_report
+from tasks.stage import load_splits
 
 # A trial's thread only waits for its process; how many run at a time is search.workers.
 _MOST_WORKERS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=64))
@@ -24,7 +23,7 @@ _MOST_WORKERS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_
 def search(config: RunConfig) -> SearchReport:
     """Goes on where an earlier run, or another worker of the study, stopped."""
     require_starts(config)
-    splits = load_report(config, Stage.SPLIT, SplitReport)
+    splits = load_splits(config)
     begun = pretrained(config, splits)
     forecast = forecast_search(config, splits, begun)
     if forecast is not None:

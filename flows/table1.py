@@ -29,14 +29,16 @@ from tasks.validate import check_manifest
 @config_flow(name="table1", task_runner=TWO_BATCHES)
 def table1(config: RunConfig) -> Table1Report:
     """Seven rows, from one store and one split. Run again, it goes on where it stopped."""
-    require_starts(config)
+    variants = variants_to_train(config)
+    if variants:
+        require_starts(config)
     splits = load_report(config, Stage.SPLIT, SplitReport) if config.table1.is_store_ready else _prepared(config)
-    begun = pretrained(config, splits)
+    begun = pretrained(config, splits) if variants else None
     trained = {
         variant: [
             train_network(run, splits, begun) for run in (training_run(config, variant, seed) for seed in config.table1.seeds)
         ]
-        for variant in variants_to_train(config)
+        for variant in variants
     }
     rows = {row: evaluation_run(config, row, row_checkpoints(config, row, trained)) for row in config.table1.rows}
     evaluated = {row: evaluate_network(run, splits, None) for row, run in rows.items()}

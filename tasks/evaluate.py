@@ -8,7 +8,7 @@ from schemas.config.run import RunConfig, Stage
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.training import TrainReport
-from tasks.adapters.models.locking import keep_for_others, read_locked
+from tasks.adapters.models.locking import keep_for_others, kept_digest, read_locked
 from tasks.adapters.models.model_files import ensemble_sha256, evaluated_members, terms_of
 from tasks.adapters.models.scorings import enter_scoring
 from tasks.adapters.models.seen_patients import known_by_former_names, refuse_other_splits
@@ -24,22 +24,30 @@ logger = logging.getLogger(__name__)
 
 
 def _reads(config: RunConfig, splits: SplitReport, trained: TrainReport | None) -> tuple[str, ...]:
-    """Patients who turn out to be known to the weights make another evaluation of the same splits: it said "unseen" of them."""
+    """Patients who turn out to be known to the weights make another evaluation of the same splits: it said "unseen" of them.
+
+    So does what another site fixed, where it comes to lie beside its weights.
+    """
     members, files = evaluated_members(config.evaluate, trained), StoreFolder(exam_store_dir(config))
     known: tuple[str, ...] = ()
     if former := read_former_patients(files):
         known = known_by_former_names(members, read_settings(files).pseudonym_key_id, read_same_patients(files), former)
-    return ensemble_sha256(members), splits.data_version, file_sha256(splits.splits_path), *known
+    fixed = kept_digest(members, config.evaluate)
+    return ensemble_sha256(members), splits.data_version, file_sha256(splits.splits_path), *known, *fixed
 
 
 def _read_formerly(config: RunConfig, splits: SplitReport, trained: TrainReport | None) -> tuple[str, ...] | None:
-    """Without the splits, as before their digest was read: an evaluation that scored the very patients of these splits."""
+    """Without the splits, as before their digest was read: an evaluation that scored the very patients of these splits.
+
+    Without what another site fixed, as before that was read: one that went by it, or is of the own site.
+    """
     from tasks.adapters.scoring.score_tables import is_of_splits  # tables: only where the present key is not found
 
-    if not is_of_splits(Workspace(config.workspace_dir).stage_dir(Stage.EVALUATE.value), splits):
-        return None
-    weights, data_version, _, *known = _reads(config, splits, trained)
-    return weights, data_version, *known
+    workspace, reads = Workspace(config.workspace_dir), _reads(config, splits, trained)
+    if fixed := kept_digest(evaluated_members(config.evaluate, trained), config.evaluate):
+        locked = workspace.read_report(Stage.EVALUATE.value, EvaluationReport).locked
+        return reads[: -len(fixed)] if locked is not None and (locked.is_own_site or locked.kept) else None
+    return (*reads[:2], *reads[3:]) if is_of_splits(workspace.stage_dir(Stage.EVALUATE.value), splits) else None
 
 
 @stage(

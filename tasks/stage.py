@@ -27,8 +27,8 @@ from prefect.states import Completed
 
 from schemas.config.run import RunConfig, Stage
 from schemas.config.section import Config
-from schemas.errors import StoreError
-from schemas.reports.data import IngestReport
+from schemas.errors import ConfigError, StoreError
+from schemas.reports.data import IngestReport, SplitReport
 from schemas.reports.report import Anchor, Report
 from tasks.adapters.lock import reading
 from tasks.adapters.workspace import AnyReport, Workspace, exam_store_dir, named_paths, write_atomically
@@ -268,6 +268,26 @@ def load_ingested(config: RunConfig) -> IngestReport:
 
         return published_elsewhere(config)
     return load_report(config, Stage.INGEST, IngestReport)
+
+
+def load_splits(config: RunConfig) -> SplitReport:
+    """The division of the patients that is there, for who trains and divides nobody anew.
+
+    Raises:
+        ConfigError: It was made by another split section: this config's would be ignored.
+        StoreError: There is none, or its report is of another version.
+    """
+    from tasks.adapters.labels.division import settings_sha256  # late: pandas takes a second
+
+    splits = load_report(config, Stage.SPLIT, SplitReport)
+    if splits.settings_sha256 not in ("", settings_sha256(config.split)):
+        raise ConfigError(
+            "The patients are divided by another split section than this config's",
+            expected="a division by this config",
+            got=f"that of {splits.splits_path}, {splits.divided_by}" + (f" {splits.fold}" if splits.fold else ""),
+            remedy="run `mammo split CONFIG.yaml`, which divides anew; or restore the section",
+        )
+    return splits
 
 
 def load_report(config: RunConfig, stage: Stage, kind: type[AnyReport]) -> AnyReport:

@@ -10,6 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from schemas.config.network import TableRow, network_of_row
+from schemas.config.recipe import PartConfig, StartPart
 from schemas.config.run import RunConfig
 from schemas.reports.data import SplitReport
 from schemas.reports.evaluation import EvaluationReport
@@ -25,12 +26,12 @@ logger = logging.getLogger(__name__)
 
 def training_run(config: RunConfig, variant: TableRow, seed: int) -> RunConfig:
     """The run that trains one row with one seed: a workspace below ours, with our store. The baseline reads no patches."""
-    start = config.train.start.model_copy(update={"patches": None} if variant is TableRow.RESNET22 else {})
+    train: dict[str, object] = {"seed": seed}
+    if variant is TableRow.RESNET22:
+        train["start"] = config.train.start.without(StartPart.PATCHES)
+        train["parts"] = config.train.parts.model_copy(update={"patches": PartConfig()})
     return _below(config, f"{variant.value}-seed-{seed}").model_copy(
-        update={
-            "model": network_of_row(config.model, variant),
-            "train": config.train.model_copy(update={"seed": seed, "start": start}),
-        }
+        update={"model": network_of_row(config.model, variant), "train": config.train.model_copy(update=train)}
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from inspect import unwrap
@@ -47,10 +47,13 @@ class Handling:
     def set_training(self, network: nn.Module) -> None:
         """Training mode, but for the batch normalisation that keeps its statistics."""
         network.train()
+        for layer in self.kept_layers(network):
+            layer.eval()
+
+    def kept_layers(self, network: nn.Module) -> list[nn.Module]:
+        """The batch normalisation whose running statistics are used and stay as they are, in the present epoch."""
         kept: Iterable[nn.Module] = (network,) if self.keeps_all_statistics else self.frozen if self.keeps_statistics else ()
-        for module in kept:
-            for layer in norm_layers(module):
-                layer.eval()
+        return [layer for module in kept for layer in norm_layers(module)]
 
     def drop_frozen_gradients(self) -> None:
         """What processes have exchanged for a part that stands still: it moves nothing, and is in no norm."""
@@ -134,7 +137,7 @@ def norm_layers(module: nn.Module) -> Iterator[nn.Module]:
 
 
 @torch.no_grad()
-def remeasure_statistics(network: nn.Module, images: Iterable[Tensor]) -> None:
+def remeasure_statistics(network: nn.Module, images: Iterable[Tensor], kept: Collection[nn.Module] = ()) -> None:
     """Running statistics as the mean of the batches' own, for the weights as they are; leaves the network in training mode.
 
     An exponential mean follows weights that have moved on: with few and small steps it can be far from what the present weights
@@ -143,9 +146,12 @@ def remeasure_statistics(network: nn.Module, images: Iterable[Tensor]) -> None:
     Args:
         network: The network.
         images: Batches of training images, image_N1HW.
+        kept: Layers that normalise by the statistics they have, and keep them.
     """
     network.train()
-    layers = list(norm_layers(network))
+    for layer in kept:
+        layer.eval()
+    layers = [layer for layer in norm_layers(network) if layer not in kept]
     former = [(layer.momentum, layer.__class__) for layer in layers]
     for layer in layers:
         layer.__class__ = BatchNorm  # every process looks at the same images: exchanged, each would count once a process

@@ -105,9 +105,13 @@ def averaged_weights(learner: Learner) -> Iterator[None]:
 
 
 def remeasure(learner: Learner, batches: Iterable[Batch]) -> None:
-    """Measures the running statistics of batch normalisation anew, for the weights that are evaluated and kept."""
+    """Measures the running statistics of batch normalisation anew, for the weights that are evaluated and kept.
+
+    A part that keeps its statistics in the present epoch keeps them here too.
+    """
     with averaged_weights(learner):
-        remeasure_statistics(learner.network, (batch.image_N1HW for batch in batches))
+        kept = learner.handling.kept_layers(learner.network)
+        remeasure_statistics(learner.network, (batch.image_N1HW for batch in batches), kept)
         if learner.averaged is not None:
             learner.averaged |= copied(dict(learner.network.named_buffers()))
 

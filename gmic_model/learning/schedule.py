@@ -27,9 +27,10 @@ def step_factors(recipe: RecipeConfig, *, epoch: int, epochs: int, steps: int, w
 
 def is_over(recipe: RecipeConfig, was_best: Sequence[bool]) -> bool:
     """True where the config ends a training whose last epochs brought nothing better."""
-    if recipe.stop_after_epochs is None or len(was_best) < recipe.stop_after_epochs:
+    judged = _judged(recipe, was_best)
+    if recipe.stop_after_epochs is None or len(judged) < recipe.stop_after_epochs:
         return False
-    return not any(was_best[-recipe.stop_after_epochs :])
+    return not any(judged[-recipe.stop_after_epochs :])
 
 
 def _cosine(progress: float, lowest: float) -> float:
@@ -37,9 +38,14 @@ def _cosine(progress: float, lowest: float) -> float:
     return lowest + (1.0 - lowest) * (1.0 + math.cos(math.pi * progress)) / 2.0
 
 
+def _judged(recipe: RecipeConfig, was_best: Sequence[bool]) -> Sequence[bool]:
+    """Those since the first mean of as many epochs as choose: before it the best one was luck, and no wait for a better."""
+    return was_best[recipe.best_of_epochs - 1 :]
+
+
 def _plateau(recipe: RecipeConfig, was_best: Sequence[bool]) -> float:
     factor, waited = 1.0, 0
-    for is_best in was_best:
+    for is_best in _judged(recipe, was_best):
         waited = 0 if is_best else waited + 1
         if waited == recipe.plateau_epochs:
             factor, waited = factor * recipe.plateau_factor, 0

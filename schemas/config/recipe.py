@@ -53,6 +53,11 @@ class StartConfig(Config):
             if path is not None:
                 yield part, path
 
+    def without(self, part: StartPart) -> StartConfig:
+        """The same for a network that has no such part: without its file, and without the digits of that."""
+        digests = {other: digits for other, digits in self.digests.items() if other is not part}
+        return self.model_copy(update={part.value: None, "digests": digests})
+
 
 class PartConfig(Config):
     """How one part of the network is moved."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from gmic_model.metrics.delong import delong_test
 from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import divided, make_store, small_config
 from schemas.config.evaluation import EvaluateConfig, ExplainConfig
+from schemas.config.network import TableRow
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError, StoreError, TrainingError
 from schemas.exam import Split
@@ -28,6 +30,7 @@ from schemas.reports.evaluation import FindingMetrics
 from schemas.reports.report import Interval
 from schemas.reports.training import TrainReport
 from tasks.adapters.models.checkpoints import save_checkpoint
+from tasks.adapters.models.locking import read_locked
 from tasks.adapters.models.model_files import SIDECAR, drawn_members, members_of, read_recalibration, sealed
 from tasks.adapters.models.networks import load_member
 from tasks.adapters.models.seen_patients import refuse_other_splits, seen_patients
@@ -160,11 +163,15 @@ def test_weights_are_judged_where_nobody_tunes(judged: Judged) -> None:
 def test_another_site_judges_what_the_own_site_fixed(judged: Judged) -> None:
     """Thresholds chosen on the own tuning split are used as they are where every patient is a stranger, and stay as they were.
 
+    Once they lie beside the weights, the evaluation without them is not given out again; the own site's is, for ever.
     Their sensitivity is that of counting; they stand above what is re-chosen here; groups and errors are told at them.
     """
     shutil.copytree(judged.workspace / "listed", judged.workspace / "own", ignore=shutil.ignore_patterns("re*.json"))
     own = evaluate_network.body(judged.config("own"), judged.first, None)
     assert own.locked is not None and own.locked.is_own_site and own.by_finding["malignant"].locked is None
+    key_of_own = evaluate_network.key(judged.config("own"), judged.first, None)
+    own = evaluate_network.body(judged.config("own"), judged.first, None)
+    assert evaluate_network.key(judged.config("own"), judged.first, None) == key_of_own
     travelled = judged.workspace / "travelled"
     shutil.copytree(judged.workspace / "unlisted", travelled)  # a stranger's list of patients says nothing here
     external = divided(judged.workspace / "external.parquet", [_TEST] * 12, judged.first.data_version)
@@ -172,10 +179,21 @@ def test_another_site_judges_what_the_own_site_fixed(judged: Judged) -> None:
     assert alone.locked is not None and alone.locked.kept is None and alone.by_finding["malignant"].locked is None
     assert alone.page_path is not None and "no operating_points.json lies beside the weights" in alone.page_path.read_text()
 
+    key_without = evaluate_network.key(judged.config("travelled"), external, None)
     for name in ("operating_points.json", "recalibration.json"):
         shutil.copy(judged.workspace / "own" / name, travelled)
+    assert evaluate_network.key(judged.config("travelled"), external, None) != key_without
+    as_it_is, as_a_row = (EvaluateConfig(checkpoints=(travelled,), read_as=row) for row in (None, TableRow.LOC))
+    members = members_of([travelled])
+    assert read_locked(members, as_it_is, is_own_tuning=False).thresholds
+    of_row = read_locked(members, as_a_row, is_own_tuning=False)  # scores of another prediction: no threshold of these
+    assert not of_row.thresholds and not of_row.recalibrations and "they give others" in of_row.settings.missing
     fixed = (travelled / "operating_points.json").read_bytes()
-    report = evaluate_network.body(judged.config("travelled"), external, None)
+    for before, is_given_out in ((alone, False), (evaluate_network.body(judged.config("travelled"), external, None), True)):
+        report = save_report(judged.config("travelled"), Stage.EVALUATE, before)
+        Workspace(judged.workspace).done_path("evaluate").write_text(f"{key_without} of a release that did not read them")
+        with without_work(), nullcontext() if is_given_out else pytest.raises(NotFinished):
+            assert evaluate_network(judged.config("travelled"), external, None) == report
     assert (travelled / "operating_points.json").read_bytes() == fixed
     malignant, kept = report.by_finding["malignant"], own.by_finding["malignant"].tuning_thresholds
     assert report.locked is not None and report.locked.kept == own.provenance and report.locked.missing == ""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from gmic_model.learning.learner import new_learner
 from schemas.config.network import TableRow
 from schemas.config.run import RunConfig
 from schemas.errors import StoreError
@@ -41,6 +42,21 @@ def test_seven_rows_need_four_trainings(tmp_path: Path) -> None:
     wanted = [TableRow.RESNET22, TableRow.NOATTN, TableRow.RANDOM, TableRow.GMIC]
     assert variants_to_train(_config(tmp_path)) == wanted
     assert variants_to_train(_config(tmp_path, rows=["gmic-mil"])) == [TableRow.GMIC]
+
+
+def test_the_baseline_is_trained_without_what_is_said_of_patches(tmp_path: Path) -> None:
+    """Neither their file, nor the digits of that, nor their rate: its training process reads the config as it was written."""
+    train = {
+        "start": {"localization": tmp_path / "f_d", "patches": tmp_path / "f_t", "digests": {"patches": "f37072fd"}},
+        "parts": {"patches": {"learning_rate": 1e-5}, "localization": {"frozen_epochs": 2}},
+    }
+    config = RunConfig.model_validate({**_config(tmp_path).model_dump(), "train": train})
+    for variant, has_patches in ((TableRow.RESNET22, False), (TableRow.GMIC, True)):
+        run = training_run(config, variant, 0)
+        read = RunConfig.model_validate_json(run.model_dump_json())
+        assert ([part.value for part, _ in read.train.start.files()] == ["localization", "patches"]) is has_patches
+        new_learner(read.model.model_copy(update={"image_size": (64, 48)}), read.train)
+        assert read.train.parts.localization.frozen_epochs == 2 and bool(read.train.start.digests) is has_patches
 
 
 def test_named_checkpoints_are_taken_instead_of_trained(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from gmic_model.metrics.calibration import Recalibration, shifted_intercept
 from schemas.config.evaluation import EvaluateConfig
+from schemas.config.section import content_sha256
 from schemas.errors import CheckpointError
 from schemas.exam import Finding
 from schemas.reports.clinic import KeptThreshold, OperatingPointsFile
@@ -66,7 +67,8 @@ def read_locked(members: Sequence[EnsembleMember], config: EvaluateConfig, *, is
 
     Args:
         members: The weights.
-        config: Says whether they come from an ``ensemble.json``: what is kept of a mean score lies beside that file.
+        config: Says whether they come from an ``ensemble.json``: what is kept of a mean score lies beside that file. Of weights
+            that are read as a row of Table 1 nothing is kept.
         is_own_tuning: Whatever is chosen on this tuning split is what is kept, so there is nothing else to use.
 
     Raises:
@@ -75,6 +77,9 @@ def read_locked(members: Sequence[EnsembleMember], config: EvaluateConfig, *, is
     if is_own_tuning:
         return Locked(thresholds={}, recalibrations={}, settings=LockedSettings(is_own_site=True))
     folder, sha256 = _home(members, config), ensemble_sha256(members)
+    if config.read_as is not None:
+        missing = "what is kept was chosen on the weights' own scores; read as a row of Table 1 they give others"
+        return Locked(thresholds={}, recalibrations={}, settings=LockedSettings(is_own_site=False, missing=missing))
     if folder is None:
         missing = (
             "several weights that are named one by one keep nothing together: name in evaluate.ensemble the ensemble.json that "
@@ -91,6 +96,19 @@ def read_locked(members: Sequence[EnsembleMember], config: EvaluateConfig, *, is
         recalibrations=recalibrations,
         settings=LockedSettings(is_own_site=False, kept=None if kept is None else kept.provenance, missing="; ".join(reasons)),
     )
+
+
+def kept_digest(members: Sequence[EnsembleMember], config: EvaluateConfig) -> tuple[str, ...]:
+    """Names what lies beside weights that a config names, whoever has put it there; empty = nothing that could be used."""
+    try:
+        kept = read_locked(members, config, is_own_tuning=False) if config.names_weights else None
+    except CheckpointError as damage:
+        return (str(damage),)
+    if kept is None or not (kept.thresholds or kept.recalibrations):
+        return ()
+    fits = {finding: fit.model_dump(mode="json") for finding, fit in kept.recalibrations.items()}
+    points = {finding: [point.model_dump(mode="json") for point in chosen] for finding, chosen in kept.thresholds.items()}
+    return (content_sha256({"recalibrations": fits, "thresholds": points}),)
 
 
 def keep_for_others(

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.config.evaluation import EvaluateConfig
+from schemas.config.ingest import PreprocessConfig
 from schemas.config.section import content_sha256
 from schemas.errors import CheckpointError, ConfigError
 from schemas.reports.evaluation import EvaluationReport, RecalibrationFile, TemperatureFile
@@ -208,6 +209,15 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
             remedy="restore it from a backup, or use another checkpoint of the run",
         )
     return content
+
+
+def said_preprocessing(sidecar: Mapping[str, Any], wanted: str) -> str:
+    """What a sidecar says of the images that its weights were trained on; as wanted, where it does not say."""
+    version = sidecar.get("provenance", {}).get("preprocess_version")
+    if version is None:
+        return wanted
+    oversize = sidecar.get("preprocess", {}).get("oversize", "cut")
+    return f"{version}{PreprocessConfig(oversize=oversize).fitting}"
 
 
 def require_new_folder(folder: Path) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from gmic_model.networks.network import FindingsNetwork
 from gmic_model.networks.registry import build_network
-from schemas.config.ingest import PreprocessConfig
 from schemas.config.network import NetworkConfig, TableRow, network_of_row
 from schemas.errors import CheckpointError
 from schemas.reports.training import EnsembleMember, TrainReport
 from tasks.adapters.models.checkpoints import Checkpoint, load_checkpoint
-from tasks.adapters.provenance import config_preprocessing
+from tasks.adapters.models.model_files import said_preprocessing
 
 
 def load_trained(trained: TrainReport, *, preprocessing: str | None = None) -> FindingsNetwork:
@@ -107,35 +103,9 @@ def require_preprocessing(checkpoint: Checkpoint, preprocessing: str) -> None:
         )
 
 
-def require_same_images(sidecar: Mapping[str, Any], config: PreprocessConfig, source: str) -> None:
-    """Refuses to begin a training with weights of images that were made otherwise; others' weights say nothing of theirs.
-
-    Raises:
-        CheckpointError: Crop mode, version, VOI transform, common pixel spacing or what is done with large breasts differ.
-    """
-    wanted = f"{config_preprocessing(config)}{config.fitting}"
-    trained_on = _said_preprocessing(sidecar, wanted)
-    if trained_on != wanted:
-        raise CheckpointError(
-            f"{source} was trained on images of another preprocessing than this store's",
-            expected=f"crop mode, version, VOI transform, common spacing and fitting {trained_on}, as these weights know them",
-            got=wanted,
-            remedy="leave the preprocess section out of the config: it is then that of train.start.network, and ingest into a "
-            "new workspace_dir; or begin with other weights",
-        )
-
-
 def trained_preprocessing(checkpoint: Checkpoint, wanted: str) -> str:
     """What the images were made with that a network was trained on; as wanted, where its sidecar does not say."""
-    return _said_preprocessing(checkpoint.sidecar, wanted)
-
-
-def _said_preprocessing(sidecar: Mapping[str, Any], wanted: str) -> str:
-    version = sidecar.get("provenance", {}).get("preprocess_version")
-    if version is None:
-        return wanted
-    oversize = sidecar.get("preprocess", {}).get("oversize", "cut")
-    return f"{version}{PreprocessConfig(oversize=oversize).fitting}"
+    return said_preprocessing(checkpoint.sidecar, wanted)
 
 
 def load_network(checkpoint: Checkpoint, *, read_as: TableRow | None = None) -> FindingsNetwork:

@@ -127,6 +127,19 @@ class SeenBy:
             former=former,
         )
 
+    @classmethod
+    def listed(cls, seen: SeenPatients, persons: Mapping[str, str]) -> SeenBy:
+        """Of a list that was read, for a store of its key."""
+        return cls(
+            sha256="",
+            key_id=seen.pseudonym_key_id,
+            persons=persons,
+            trained=frozenset(seen.trained),
+            tuned=frozenset(seen.tuned),
+            not_known="",
+            former={},
+        )
+
     def in_training(self, patients: Iterable[str]) -> frozenset[str]:
         """Those of the patients whom the weights were trained on, under their own pseudonym or another of the same person."""
         return self._among(self.trained, patients)

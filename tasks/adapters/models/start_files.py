@@ -12,15 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from schemas.config.ingest import PreprocessConfig
 from schemas.config.network import GMICConfig
 from schemas.config.recipe import StartConfig, StartPart
 from schemas.config.run import RunConfig
 from schemas.errors import CheckpointError, ConfigError
 from schemas.exam import NOT_KNOWN
 from schemas.reports.training import SeenPatients
-from tasks.adapters.models.model_files import ensemble_file, kept_terms, read_ensemble, require_new_folder, weights_sha256
+from tasks.adapters.models.model_files import (
+    ensemble_file,
+    kept_terms,
+    read_ensemble,
+    read_sidecar,
+    require_new_folder,
+    said_preprocessing,
+    weights_sha256,
+)
 from tasks.adapters.models.seen_patients import joined, read_seen_patients
-from tasks.adapters.provenance import file_sha256
+from tasks.adapters.provenance import config_preprocessing, file_sha256
 
 IMAGENET_RESNET18 = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
 """Where torchvision's ResNet-18 is to be had; BSD licence, the weights of ``ResNet18_Weights.IMAGENET1K_V1``."""
@@ -84,14 +93,43 @@ def require_start(start: StartConfig, *, section: str = "train") -> None:
 
 
 def require_starts(config: RunConfig) -> None:
-    """``require_start`` for all that a run trains.
+    """``require_start`` for all that a run trains, and what else can be told before images are read.
+
+    Of what has a digest, that it is whole and the file that is meant; of a checkpoint, that these images are like its own.
 
     Raises:
         ConfigError: A file that the config names is not there.
+        CheckpointError: It is an ensemble, no checkpoint, cut off, another one, or of images of another preprocessing.
+        StoreError: It cannot be read.
     """
-    require_start(config.train.start)
+    begun = {"train": config.train.start}
     if config.pretrain is not None and not config.train.start.from_scratch:
-        require_start(config.pretrain.start, section="pretrain")
+        begun["pretrain"] = config.pretrain.start
+    for section, start in begun.items():
+        require_start(start, section=section)
+        for part, path in start.files():
+            if wanted := _wanted_digest(path, start.digests.get(part, "")):
+                _require_digest(path, _sha256_of(path), wanted)
+            if _is_folder(path):
+                require_same_images(read_sidecar(path), config.preprocess, path.name)
+
+
+def require_same_images(sidecar: Mapping[str, Any], config: PreprocessConfig, source: str) -> None:
+    """Refuses to begin a training with weights of images that were made otherwise; others' weights say nothing of theirs.
+
+    Raises:
+        CheckpointError: Crop mode, version, VOI transform, common pixel spacing or what is done with large breasts differ.
+    """
+    wanted = f"{config_preprocessing(config)}{config.fitting}"
+    trained_on = said_preprocessing(sidecar, wanted)
+    if trained_on != wanted:
+        raise CheckpointError(
+            f"{source} was trained on images of another preprocessing than this store's",
+            expected=f"crop mode, version, VOI transform, common spacing and fitting {trained_on}, as these weights know them",
+            got=wanted,
+            remedy="leave the preprocess section out of the config: it is then that of train.start.network, and ingest into a "
+            "new workspace_dir; or begin with other weights",
+        )
 
 
 def start_digest(start: StartConfig, *, section: str = "train") -> str:
@@ -103,10 +141,7 @@ def start_digest(start: StartConfig, *, section: str = "train") -> str:
         StoreError: A file cannot be read.
     """
     require_start(start, section=section)
-    digests = (
-        f"{part.value} {weights_sha256(path) if _is_folder(path) else file_sha256(path)}" for part, path in start.files()
-    )
-    return "\n".join(digests)
+    return "\n".join(f"{part.value} {_sha256_of(path)}" for part, path in start.files())
 
 
 def open_start(path: Path, *, expected_sha256: str = "") -> StartFile:
@@ -130,15 +165,7 @@ def open_start(path: Path, *, expected_sha256: str = "") -> StartFile:
         state, sha256, sidecar, seen = checkpoint.weights, checkpoint.sha256, checkpoint.sidecar, read_seen_patients(path)
     else:
         state, sha256 = read_tensors(path)
-    found = _NAMED_DIGEST.search(path.name)
-    wanted = expected_sha256 or (found[1] if found else "")
-    if not sha256.startswith(wanted):
-        raise CheckpointError(
-            f"{path.name} was altered or damaged, or is another file than was meant",
-            expected=f"sha256 {wanted}...",
-            got=f"{sha256[:12]}...",
-            remedy="fetch it again from where it was published",
-        )
+    _require_digest(path, sha256, _wanted_digest(path, expected_sha256))
     try:
         ours = our_weights(state)
     except CheckpointError as misfit:
@@ -222,6 +249,25 @@ def described(opened: StartFile) -> list[str]:
     lines.append(f"Patients it has seen: {knows}")
     lines += kept_terms(opened.sidecar)
     return lines
+
+
+def _sha256_of(path: Path) -> str:
+    return weights_sha256(path) if _is_folder(path) else file_sha256(path)
+
+
+def _wanted_digest(path: Path, expected_sha256: str) -> str:
+    found = _NAMED_DIGEST.search(path.name)
+    return expected_sha256 or (found[1] if found else "")
+
+
+def _require_digest(path: Path, sha256: str, wanted: str) -> None:
+    if not sha256.startswith(wanted):
+        raise CheckpointError(
+            f"{path.name} was altered or damaged, or is another file than was meant",
+            expected=f"sha256 {wanted}...",
+            got=f"{sha256[:12]}...",
+            remedy="fetch it again from where it was published",
+        )
 
 
 def _require_one_network(path: Path) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
+from schemas.config.field_path import with_value
 from schemas.config.run import RunConfig
-from schemas.config.training import GpuWorkers
+from schemas.config.training import GpuWorkers, SearchedRange
 from schemas.errors import ConfigError, TrainingError
 from schemas.reports.training import EnsembleMember, SearchedModel, SearchForecast, SearchReport
 from tasks.adapters.models.model_files import ENSEMBLE, write_ensemble
 from tasks.adapters.training.request import Measured
 from tasks.adapters.training.search_study import SearchStudy, TrialRecord
 from tasks.adapters.workspace import write_atomically
+
+_READ_BY_TRIALS: Final = ("train", "model")
+"""Sections that a trial's training is made of, and that are not common to all trials."""
+_WHOLE_NUMBERS_TRIED: Final = 100
 
 
 def worker_slots(config: RunConfig) -> list[int | None]:
@@ -50,6 +57,27 @@ def search_forecast(
     )
 
 
+def require_searchable(config: RunConfig) -> None:
+    """Says before the first trial what trials would find out one by one, hours later, each stopping the search anew.
+
+    Raises:
+        ConfigError: No trial reads what a path leads to, or one may draw a number that its field, or the network, refuses.
+    """
+    for path, searched in config.search.ranges.items():
+        section = path.partition(".")[0]
+        if section not in _READ_BY_TRIALS:
+            raise ConfigError(
+                f"A search over {path} would give every trial the same training",
+                expected=f"paths that begin with {' or '.join(f'{name}.' for name in _READ_BY_TRIALS)}",
+                got=f"search.ranges.{path}",
+                remedy="leave this path out: pre-training, store and splits are one for all trials",
+            )
+        for value in _ends_and_between(searched):
+            drawn = with_value(config, path, value)
+            if section == "model":
+                _require_trainable(drawn)
+
+
 def refuse_search(config: RunConfig, measured: Measured, forecast: SearchForecast, *, said: str) -> None:
     """Refuses a search that cannot choose, cannot be kept, or takes longer than was agreed to.
 
@@ -60,9 +88,10 @@ def refuse_search(config: RunConfig, measured: Measured, forecast: SearchForecas
         said: The same in words.
 
     Raises:
-        ConfigError: The forecast is above ``search.confirm_above_hours`` and not confirmed.
+        ConfigError: The forecast is above ``search.confirm_above_hours`` and not confirmed, or as of ``require_searchable``.
         TrainingError: The tuning split has no malignant breast to choose by, or the disk is too small.
     """
+    require_searchable(config)
     if not measured.tuning_malignant:
         raise TrainingError(
             "The tuning split has no malignant breast: there is nothing to choose trials by",
@@ -139,6 +168,21 @@ def search_report(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _ends_and_between(searched: SearchedRange) -> Sequence[float]:
+    """Whole numbers, of few all; of others what lies just inside: an end that the field just excludes is never drawn."""
+    low, high = searched.limits
+    if searched.whole is None:
+        return math.nextafter(low, high), math.nextafter(high, low)
+    few, many = searched.whole
+    return range(few, many + 1, max(1, (many - few) // _WHOLE_NUMBERS_TRIED))
+
+
+def _require_trainable(config: RunConfig) -> None:
+    from gmic_model.networks.registry import require_trainable  # late: torch takes a second, and few search the network
+
+    require_trainable(config.model)
 
 
 def _model(record: TrialRecord) -> SearchedModel:

@@ -30,13 +30,12 @@ from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import delete_checkpoints, flatten_training, latest_checkpoint, save_checkpoint
 from tasks.adapters.models.model_files import IMAGE_REFERENCE, kept_terms
-from tasks.adapters.models.networks import require_same_images
-from tasks.adapters.models.start_files import open_start
-from tasks.adapters.training.loop import Epoch, EpochFacts, Training, planned_epoch, remeasure_batches, run_training_loop
+from tasks.adapters.models.start_files import open_start, require_same_images
+from tasks.adapters.training.loop import Epoch, EpochFacts, Tell, Training, planned_epoch, remeasure_batches, run_training_loop
 from tasks.adapters.training.request import MARK, Measured, Purpose, TrainingRequest, judged_pretraining
 from tasks.adapters.training.tensorboard_log import Tracker
-from tasks.adapters.training.training_data import TrainingData, pretraining_data, training_data
-from tasks.adapters.training.tuning import TuningResult, measure_findings, measure_pretraining
+from tasks.adapters.training.training_data import TrainingData, judges_seen, pretraining_data, training_data
+from tasks.adapters.training.tuning import TuningResult, can_choose, measure_findings, measure_pretraining
 
 _STEPS_A_FORECAST_IS_WORTH: Final = 25
 """A training of fewer steps than so many for each that is measured is over nearly as soon as its forecast."""
@@ -44,6 +43,17 @@ _STEPS_A_FORECAST_IS_WORTH: Final = 25
 _NOTHING_TO_RUN_ON: Final = (
     "recipe.batch_norm: running keeps the statistics that a network began with, and this one begins from random weights, "
     "which have none: nothing is normalised. Name train.start, or take batch or remeasured"
+)
+
+_NOTHING_TO_CHOOSE_BY: Final = (
+    "Nothing in the tuning split can choose an epoch: it has no malignant breast, or no other that is known (where "
+    "recipe.best_by is loss, of benign ones too). The last epoch will be kept, and no training ends early or slows down. Raise "
+    "split.tuning_fraction, or add labelled exams"
+)
+
+_JUDGES_SEEN: Final = (
+    "{source} has seen {who} of this division. `mammo evaluate` will refuse to judge by them what begins with it, or leave "
+    "them out (evaluate.leave_out_seen). Begin with other weights, or divide the patients as for these"
 )
 
 
@@ -150,7 +160,10 @@ def _training(request: TrainingRequest, processes: Processes) -> Training:
     begun = latest_checkpoint(request.run_dir) if request.only_seen else None
     data = training_data(config, request.splits, begun=None if begun is None else begun.folder)
     learner = new_learner(config.model, config.train, processes=processes)
-    data, about = _begun(request, learner, data, part_places(config.model))
+    tell = _told_by(processes)
+    data, about = _begun(request, learner, data, part_places(config.model), tell)
+    if not can_choose(data.tuning, config.train.recipe.best_by):
+        tell({"kind": "warning", "text": _NOTHING_TO_CHOOSE_BY})
 
     def measure_epoch(facts: EpochFacts, before: Sequence[EpochRecord], curves: Tracker) -> EpochRecord:
         result = measure_findings(
@@ -172,7 +185,7 @@ def _pretraining(request: TrainingRequest, processes: Processes) -> Training:
     config, fit = request.config, request.config.pretrain or PretrainConfig()
     data = pretraining_data(config, fit, request.splits)
     learner = new_pretraining_learner(fit, processes=processes)
-    data, about = _begun(request, learner, data, PRETRAINING_PLACES)
+    data, about = _begun(request, learner, data, PRETRAINING_PLACES, _told_by(processes))
 
     def measure_epoch(facts: EpochFacts, before: Sequence[PretrainEpoch], curves: Tracker) -> PretrainEpoch:
         result = measure_pretraining(
@@ -196,7 +209,7 @@ def _pretraining(request: TrainingRequest, processes: Processes) -> Training:
 
 
 def _begun(
-    request: TrainingRequest, learner: Learner, data: TrainingData, places: Mapping[str, str]
+    request: TrainingRequest, learner: Learner, data: TrainingData, places: Mapping[str, str], tell: Tell
 ) -> tuple[TrainingData, Mapping[str, Any]]:
     """Gives the network the weights that it is to begin with; the data with whom they have seen, and what is said of them."""
     start = request.fit.start
@@ -210,6 +223,8 @@ def _begun(
         taken.append(take_weights(learner, part, opened.weights, places))
         seen = opened.joined_with(seen)
         terms += kept_terms(opened.sidecar)
+        if opened.seen is not None and (who := judges_seen(request.config, request.splits, opened.seen)):
+            tell({"kind": "warning", "text": _JUDGES_SEEN.format(source=opened.source, who=who)})
         parts.append(
             StartedPart(
                 part=part.value,
@@ -245,8 +260,9 @@ def _prepared(
     record_type: type[Epoch],
     about: Mapping[str, Any],
 ) -> Training:
-    if request.fit.recipe.batch_norm == "running" and "start" not in about and processes.is_leader:
-        say({"kind": "warning", "text": _NOTHING_TO_RUN_ON})
+    tell = _told_by(processes)
+    if request.fit.recipe.batch_norm == "running" and "start" not in about:
+        tell({"kind": "warning", "text": _NOTHING_TO_RUN_ON})
     if data.images is not None:
         about = {**about, IMAGE_REFERENCE: data.images.model_dump(mode="json")}
     return Training(
@@ -261,8 +277,12 @@ def _prepared(
         about=about,
         measure_epoch=measure_epoch,
         record_type=record_type,
-        tell=say if processes.is_leader else _say_nothing,
+        tell=tell,
     )
+
+
+def _told_by(processes: Processes) -> Tell:
+    return say if processes.is_leader else _say_nothing
 
 
 def _say_nothing(message: Mapping[str, Any]) -> None:

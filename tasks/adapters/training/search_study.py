@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,11 +27,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from schemas.config.field_path import with_value
 from schemas.config.run import RunConfig
-from schemas.config.training import PAPER_RANGES, SearchConfig
+from schemas.config.training import PAPER_RANGES, SearchConfig, SearchedRange
 from schemas.errors import ConfigError, StoreBusy, TrainingError
 from schemas.reports.data import SplitReport
 from schemas.reports.report import Anchor
-from schemas.reports.training import PretrainReport
+from schemas.reports.training import PretrainReport, TrainReport
 from tasks.adapters.databases.sqlite_file import sqlite_url
 from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import delete_checkpoints
@@ -284,7 +285,7 @@ def common_identities(config: RunConfig, splits: SplitReport, pretrained: Pretra
     """
     fixed, search = config, config.search
     for path in search.paths:
-        fixed = with_value(fixed, path, 1)
+        fixed = _with_fixed(fixed, path, search.ranges[path])
     ranges = [(f"{_stored_name(path)}_{searched.scale}", searched.ends) for path, searched in search.ranges.items()]
     named = sorted([*ranges, ("seed", search.seed)], key=lambda item: item[0])
     own, former = itertools.islice(identities(fixed, data_of(splits), pretrained), 2)
@@ -321,9 +322,15 @@ def run_claimed_trial(trial: ClaimedTrial, request: TrainingRequest, gpu: int | 
         trial.fail(str(failed))
         return f"trial {trial.number} failed: {failed}"
     report = training_report(request)
-    auroc = report.epochs[report.best_epoch].tuning_malignant_auroc or 0.0
+    auroc = judged_auroc(report, request.fit.recipe.best_of_epochs)
     trial.complete(auroc, checkpoint=report.checkpoint_path, sha256=report.checkpoint_sha256)
     return f"trial {trial.number}: tuning malignant AUROC {auroc:.3f} in epoch {report.best_epoch}"
+
+
+def judged_auroc(report: TrainReport, best_of_epochs: int) -> float:
+    """Tuning malignant AUROC by which a trial is judged: of the epochs whose mean chose the best, for trials need no luck."""
+    chose = report.epochs[max(0, report.best_epoch + 1 - best_of_epochs) : report.best_epoch + 1]
+    return sum(record.tuning_malignant_auroc or 0.0 for record in chose) / len(chose)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -347,6 +354,15 @@ def _first_in_line(folder: Path) -> Iterator[None]:
                     raise
                 time.sleep(0.1)
         yield
+
+
+def _with_fixed(config: RunConfig, path: str, searched: SearchedRange) -> RunConfig:
+    """The config with a number in place of what trials draw: 1 as ever, or where the field has no 1, one of the range."""
+    try:
+        return with_value(config, path, 1)
+    except ConfigError:
+        low, high = searched.limits
+        return with_value(config, path, math.nextafter(low, high))
 
 
 def _stored_name(path: str) -> str:

@@ -24,7 +24,7 @@ from schemas.exam import FINDINGS, UNKNOWN, Split
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember, ImageReference, SeenPatients
 from tasks.adapters.models.image_reference import REFERENCE_COLUMNS, image_reference
-from tasks.adapters.models.seen_patients import SeenBy, seen_patients
+from tasks.adapters.models.seen_patients import SeenBy, joined, read_seen_patients, seen_patients
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import all_but, exam_records, read_divided, read_splits, texts_of
 from tasks.adapters.store.objects.bucket_store import store_of_run
@@ -75,7 +75,7 @@ def training_data(config: RunConfig, splits: SplitReport, *, begun: Path | None 
         begun: A checkpoint whose patients alone train and tune: others came since; None = all.
 
     Raises:
-        CheckpointError: That checkpoint does not say whom it has seen.
+        CheckpointError: That checkpoint does not say whom it has seen, or some of these are to judge it now.
         TrainingError: No training exam has a finding, or too few are known to be without one.
         StoreError: The store is missing, or was made with another preprocessing than the config's.
     """
@@ -91,6 +91,8 @@ def training_data(config: RunConfig, splits: SplitReport, *, begun: Path | None 
     del exams  # of a million images they take as much as their lines
     said = zip(*(training[finding.value].tolist() for finding in FINDINGS), strict=True)
     data = _data(config, store, training, tuning, exam_ids, sampler, said, config.train)
+    if begun is not None:  # also who is not in the store any more, or in no split
+        data = replace(data, seen=joined(data.seen, _require_judges_unseen(config, splits, begun)))
     if (ratio := config.train.tuning_negatives_per_positive) is None:
         return data
     # Whoever may be drawn chooses among the weights: all of them stay on the list of whom these have seen.
@@ -133,6 +135,18 @@ def pretraining_data(config: RunConfig, pretrain: PretrainConfig, splits: SplitR
     exam_ids = sorted(training["exam_id"].unique())
     sampler = ShuffledExams(len(exam_ids), exams_per_epoch=pretrain.exams_per_epoch, seed=pretrain.seed)
     return _data(config, store, training, tuning, exam_ids, sampler, groups, pretrain)
+
+
+def judges_seen(config: RunConfig, splits: SplitReport, seen: SeenPatients) -> str:
+    """Which patients of the test and tuning splits cannot judge what begins with weights that have seen them; empty = none."""
+    store, divided = store_of_run(config), read_splits(splits.splits_path)
+    key_id, persons = read_settings(store.files).pseudonym_key_id, read_same_patients(store.files)
+    if seen.pseudonym_key_id != key_id:
+        return ""
+    by = SeenBy.listed(seen, persons)
+    test, tuning = (divided.loc[divided["split"] == part.value, "patient_id"].tolist() for part in (Split.TEST, Split.TUNING))
+    told = [(len(by.at_all(test)), len(test), "test"), (len(by.in_training(tuning)), len(tuning), "tuning")]
+    return " and ".join(f"{count} of {of} {part} patients" for count, of, part in told if count)
 
 
 def require_same_preprocessing(store: ExamStore, config: PreprocessConfig) -> None:
@@ -191,14 +205,31 @@ def _seen_before(store: ExamStore, begun: Path, patients: Iterable[str]) -> froz
     return seen.at_all(patients)
 
 
+def _require_judges_unseen(config: RunConfig, splits: SplitReport, begun: Path) -> SeenPatients | None:
+    seen = read_seen_patients(begun)
+    if seen is not None and (who := judges_seen(config, splits, seen)):
+        raise CheckpointError(
+            "A training cannot go on where patients whom it has learnt from are to judge it",
+            expected="no test patient whom it was trained or tuned on, no tuning patient whom it was trained on",
+            got=f"{begun.name}, which has seen {who}",
+            remedy="restore the division that it began on; or leave out --continue (train.continues): the training begins anew",
+        )
+    return seen
+
+
 def _view_facts(lines: pd.DataFrame) -> ViewFacts:
+    """A view is mixed with one of which something is known, where there is one: else nothing would be known of the two."""
     rows = lines["row"].tolist()
-    by_position = lines.groupby("view_position")["row"]
+    is_known = (lines[[finding.value for finding in FINDINGS]] != UNKNOWN).any(axis=1)
     return ViewFacts(
         position_of_row=dict(zip(rows, texts_of(lines["view_position"]), strict=True)),
         side_of_row=dict(zip(rows, texts_of(lines["laterality"]), strict=True)),
-        rows_of_position={str(position): sorted(group.tolist()) for position, group in by_position},
+        rows_of_position=_rows_of_position(lines) | _rows_of_position(lines[is_known]),
     )
+
+
+def _rows_of_position(lines: pd.DataFrame) -> dict[str, list[int]]:
+    return {str(position): sorted(group.tolist()) for position, group in lines.groupby("view_position")["row"]}
 
 
 def _data(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -87,6 +87,17 @@ def measure_findings(
                 )
     whole = sorted((view for views_of_one in processes.gathered(seen) for view in views_of_one), key=lambda view: view.place)
     return _result(lines, whole)
+
+
+def can_choose(lines: pd.DataFrame, best_by: Literal["auroc", "loss"]) -> bool:
+    """True if tuning tells epochs apart: some breasts are known to have a finding, and some to lack it.
+
+    Args:
+        lines: Of the tuning split.
+        best_by: By AUROC malignant findings choose, by loss either.
+    """
+    asked = FINDINGS if best_by == "loss" else (Finding.MALIGNANT,)
+    return any({0, 1} <= set(lines[finding.value].tolist()) for finding in asked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -186,6 +186,23 @@ def test_remeasured_statistics_are_those_of_the_images(ema: float | None) -> Non
     assert len(inputs) == 3 and not torch.allclose(before[f"{name}.running_mean"], after[f"{name}.running_mean"])
 
 
+@pytest.mark.parametrize("ema", [None, 0.5])
+@pytest.mark.parametrize("statistics", ["adapt", "keep"])
+def test_statistics_that_are_kept_are_not_measured_anew(statistics: str, ema: float | None) -> None:
+    """Of a frozen part those it began with, for as long as it is frozen; those of the rest, and afterwards all, are anew."""
+    parts = {"localization": {"frozen_epochs": 1}, "frozen_statistics": statistics}
+    it, _ = learner(parts=parts, recipe={"batch_norm": "remeasured"}, ema_decay=ema)
+    frozen, free = "localization.backbone.stages.0.0.norm1.running_mean", "mil.patch_network.stem_norm.running_mean"
+    began = {name: it.weights()[name].clone() for name in (frozen, free)}
+    it.handling.begin_epoch(0, is_alone=True)
+    remeasure(it, [batch()])
+    assert torch.equal(it.weights()[frozen], began[frozen]) is (statistics == "keep")
+    assert not torch.equal(it.weights()[free], began[free])
+    it.handling.begin_epoch(1, is_alone=True)
+    remeasure(it, [batch()])
+    assert not torch.equal(it.weights()[frozen], began[frozen])
+
+
 def test_groups_have_no_statistics_that_a_recipe_could_speak_of() -> None:
     """A recipe that keeps or remeasures them would do nothing, silently."""
     by_groups = MODEL.model_copy(update={"normalization": "group"})

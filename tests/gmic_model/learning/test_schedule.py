@@ -40,3 +40,12 @@ def test_a_training_ends_when_the_last_epochs_brought_nothing() -> None:
     told = [True, False, True, False, False]
     assert [is_over(recipe, told[:count]) for count in range(6)] == [False, False, False, False, False, True]
     assert not is_over(RecipeConfig(), [False] * 99)
+
+
+def test_nothing_is_waited_for_before_the_first_whole_mean_of_epochs() -> None:
+    """One lucky epoch at the beginning neither ends a training that a mean of four is to judge, nor lowers its rate."""
+    recipe = RecipeConfig(stop_after_epochs=2, schedule="plateau", plateau_epochs=2, best_of_epochs=4)
+    told = [True, False, False, True, False, False]
+    assert [is_over(recipe, told[:count]) for count in range(7)] == [False] * 6 + [True]
+    factors = [step_factors(recipe, epoch=epoch, epochs=20, steps=1, was_best=told[:epoch])[0] for epoch in range(7)]
+    assert factors == pytest.approx([1, 1, 1, 1, 1, 1, 0.3])

@@ -7,6 +7,7 @@ import json
 import pickle
 import warnings
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from schemas.config.recipe import StartConfig
 from schemas.errors import CheckpointError, ConfigError
 from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
 from tasks.adapters.models.start_files import described, import_weights, open_start, require_start, require_starts, start_digest
+from tasks.adapters.provenance import config_preprocessing
 
 REPOSITORY = Path(__file__).parents[4]
 SMALL = small_config(Path("nowhere")).model
@@ -192,6 +194,39 @@ def test_a_file_that_is_not_there_is_missed_at_once_and_scratch_says_otherwise(t
         require_starts(config)
     assert "ResNet-18" not in str(missed.value)  # it is no backbone of the localisation network
     require_starts(type(config).model_validate({**content, "pretrain": pretrain, "train": {"start": {"from_scratch": True}}}))
+
+
+def test_a_download_that_broke_off_is_told_before_any_other_work(tmp_path: Path) -> None:
+    """Of a file whose name or config says its digest, whose digest that is is asked before images are read, by section."""
+    content, half = b"all of it", b"all o"
+    named = tmp_path / f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    plain = tmp_path / "weights.pth"
+    digests = {"localization": hashlib.sha256(content).hexdigest()[:12]}
+    config = type(small_config(tmp_path)).model_validate(
+        {
+            **small_config(tmp_path).model_dump(),
+            "train": {"start": {"patches": named}},
+            "pretrain": {"start": {"localization": plain, "digests": digests}},
+        }
+    )
+    for of_train, of_pretrain, broken in ((half, content, named), (content, half, plain), (content, content, None)):
+        named.write_bytes(of_train)
+        plain.write_bytes(of_pretrain)
+        said = "" if broken is None else f"{broken.name} was altered.*fetch it again"
+        with nullcontext() if broken is None else pytest.raises(CheckpointError, match=said):
+            require_starts(config)
+
+
+def test_images_that_a_start_does_not_know_are_told_before_they_are_made(tmp_path: Path) -> None:
+    """A copied preprocess section beside another site's checkpoint would be found out after every image was ingested."""
+    begun = tmp_path / "begun"
+    config = small_config(tmp_path)
+    for version, is_known in ((config_preprocessing(config.preprocess), True), ("robust-2+0.1mm", False)):
+        about = {"provenance": {"preprocess_version": version}}
+        save_checkpoint(begun, weights=GMIC(SMALL).state_dict(), training={}, model=SMALL, about=about)
+        train = config.train.model_copy(update={"start": StartConfig(network=begun)})
+        with nullcontext() if is_known else pytest.raises(CheckpointError, match=r"another preprocessing.*0\.1mm.*leave the"):
+            require_starts(config.model_copy(update={"train": train}))
 
 
 def test_a_start_is_named_by_its_digest_wherever_it_lies(imagenet_path: Path, tmp_path: Path) -> None:

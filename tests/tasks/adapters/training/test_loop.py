@@ -17,10 +17,11 @@ import torch
 import yaml
 
 from gmic_model.learning.processes import ALONE
-from mammo_tests.training_store import EVERY_OPTION, curve, request, small_config, with_baseline
+from mammo_tests.training_store import EVERY_OPTION, curve, divided, request, small_config, with_baseline
 from schemas.config.network import GMICVariant
 from schemas.config.run import RunConfig
 from schemas.errors import CheckpointError, TrainingError
+from schemas.exam import Split
 from schemas.reports.data import SplitReport
 from schemas.reports.training import EnsembleMember
 from tasks.adapters.models.checkpoints import latest_checkpoint, load_checkpoint
@@ -96,19 +97,22 @@ def test_kills_at_random_moments_do_not_change_the_curve(stored: tuple[Path, Spl
 
 
 def test_the_recipe_for_small_cohorts_trains(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
-    """Every option that small-cohort.yaml turns on goes together; a training whose last epoch was no better one is over."""
+    """Every option that small-cohort.yaml turns on goes together; a training whose last epoch was no better one is over.
+
+    The first mean of as many epochs as choose is the best so far, whatever was before it.
+    """
     workspace, splits = stored
     train = yaml.safe_load((ROOT / "deployments" / "configs" / "small-cohort.yaml").read_text("utf-8"))["train"]
-    train["recipe"] = {**train["recipe"], "stop_after_epochs": 1, "remeasured_exams": 2}
-    config = with_baseline(small_config(workspace, **{**train, "epochs": 2, "keep_checkpoints": 2}))
+    train["recipe"] = {**train["recipe"], "stop_after_epochs": 1, "remeasured_exams": 2, "best_of_epochs": 2}
+    config = with_baseline(small_config(workspace, **{**train, "epochs": 3, "keep_checkpoints": 3}))
     asked = request(config, splits, run_dir=tmp_path / "run")
     serve(asked, ALONE)
-    assert [epoch["is_best"] for epoch in curve(asked.run_dir)] == [True, True]
-    shutil.rmtree(asked.run_dir / "epoch-0001")
-    sidecar = asked.run_dir / "epoch-0000" / SIDECAR
+    assert [epoch["is_best"] for epoch in curve(asked.run_dir)][:2] == [True, True] and len(curve(asked.run_dir)) == 3
+    shutil.rmtree(asked.run_dir / "epoch-0002")
+    sidecar = asked.run_dir / "epoch-0001" / SIDECAR
     sidecar.write_bytes(sealed(json.loads(sidecar.read_text().replace('"is_best": true', '"is_best": false'))))
     serve(asked, ALONE)
-    assert [epoch["is_best"] for epoch in curve(asked.run_dir)] == [False]
+    assert [epoch["is_best"] for epoch in curve(asked.run_dir)] == [False, False]
 
 
 def test_a_long_training_says_first_what_it_will_take_and_learns_the_same(
@@ -155,6 +159,27 @@ def test_statistics_that_nothing_was_begun_with_are_told_of(
     told = len([text for text in said if "this one begins from random weights" in text])
     serve(request(begun, splits, run_dir=tmp_path / "begun"), ALONE)
     assert told == len([text for text in said if "this one begins from random weights" in text]) == 1
+
+
+def test_what_will_come_out_at_the_end_is_told_at_the_beginning(
+    stored: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights to begin with that have seen who is to judge, and a tuning split of one class; of neither where all is well."""
+    workspace, splits = stored
+    said: list[str] = []
+    monkeypatch.setattr("tasks.adapters.training.process_main.say", lambda message: said.append(str(message)))
+    first = request(with_baseline(small_config(workspace, epochs=1)), splits, run_dir=tmp_path / "first")
+    serve(first, ALONE)
+    assert not [text for text in said if "warning" in text]
+    # Of these, 7 tuned the first, the others trained it; none of 4 and 5 is malignant.
+    split_of = {1: Split.TEST, 2: Split.TEST, 4: Split.TUNING, 5: Split.TUNING, 7: Split.TEST}
+    parts = [split_of.get(patient, Split.TRAIN) for patient in range(12)]
+    other = divided(tmp_path / "split" / "splits.parquet", parts, splits.data_version)
+    begun = with_baseline(small_config(workspace, epochs=1, start={"network": first.run_dir / "epoch-0000"}))
+    serve(request(begun, other, run_dir=tmp_path / "begun"), ALONE)
+    seen, nothing = (text for text in said if "warning" in text)
+    assert "epoch-0000 has seen 3 of 3 test patients and 2 of 2 tuning patients" in seen
+    assert "Nothing in the tuning split can choose an epoch" in nothing and "The last epoch will be kept" in nothing
 
 
 def test_a_diverging_loss_names_its_rows_and_keeps_the_last_good_checkpoint(

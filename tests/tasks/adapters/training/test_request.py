@@ -10,7 +10,7 @@ import pytest
 from gmic_model.learning.processes import ALONE
 from mammo_tests.training_store import curve, divided, small_config, with_baseline
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import TrainingError
+from schemas.errors import CheckpointError, TrainingError
 from schemas.exam import Split
 from schemas.reports.data import SplitReport
 from schemas.reports.training import PretrainEpoch
@@ -98,6 +98,23 @@ def test_new_exams_are_named_and_the_run_goes_on_if_asked(stored: tuple[Path, Sp
     assert again == first and len(curve(first.folder)) == 2
     assert read_seen_patients(epoch_dir(first.folder, 1)) == seen
     assert run_of(tmp_path / "train", config, splits, None) == first  # its checkpoints still say what it began on
+
+
+def test_a_run_does_not_go_on_to_be_judged_by_whom_it_has_learnt_from(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+    """Divided anew after the first epoch: one who trained tests now, one tunes. Who only left the splits stays on the list."""
+    workspace, splits = stored
+    before = divided(tmp_path / "before" / "splits.parquet", PARTS, splits.data_version)
+    first = served(config_of(workspace), before, tmp_path / "train")
+    seen = read_seen_patients(epoch_dir(first.folder, 0))
+    config = config_of(workspace, epochs=2, continues=True)
+    parts = [{1: Split.TEST, 2: Split.TUNING}.get(exam, part) for exam, part in enumerate(PARTS)]
+    other = divided(tmp_path / "other" / "splits.parquet", parts, splits.data_version)
+    with pytest.raises(CheckpointError, match=r"has seen 1 of 1 test .* 1 of 5 tuning patients.*leave out --continue"):
+        served(config, other, tmp_path / "train")
+    assert len(curve(first.folder)) == 1
+    fewer = divided(tmp_path / "fewer" / "splits.parquet", PARTS[:11], splits.data_version)
+    assert served(config, fewer, tmp_path / "train") == first
+    assert read_seen_patients(epoch_dir(first.folder, 1)) == seen
 
 
 def begun_beside(splits: SplitReport, workspace: Path, tmp_path: Path, first: Run) -> Run:

@@ -12,7 +12,8 @@ from mammo_tests.shared_study import study_of, workers_share
 from schemas.config.run import RunConfig
 from schemas.config.training import SearchedRange
 from schemas.reports.data import SplitReport
-from tasks.adapters.training.search_study import SearchStudy, common_identities, trial_config
+from schemas.reports.training import EpochRecord, TrainReport
+from tasks.adapters.training.search_study import SearchStudy, common_identities, judged_auroc, trial_config
 
 
 def test_processes_share_a_study_and_take_over_what_one_of_them_lost(tmp_path: Path) -> None:
@@ -140,3 +141,32 @@ def test_any_number_of_the_config_is_searched_by_its_path(tmp_path: Path) -> Non
             trial.complete(number / 12, checkpoint=tmp_path, sha256="")
     assert seen == {2, 3, 4}
     assert set(study.importance()) == {"model.K", "train.ema_decay"} == set(study.records()[0].parameters)
+
+
+def _searching(tmp_path: Path, path: str, searched: dict[str, list[float]], **sections: object) -> RunConfig:
+    content = {"workspace_dir": tmp_path, "ingest": {"source_dir": "exams"}, "search": {"ranges": {path: searched}}, **sections}
+    return RunConfig.model_validate(content)
+
+
+def _identity(config: RunConfig, tmp_path: Path) -> str:
+    (tmp_path / "splits.parquet").write_bytes(b"splits")
+    splits = SplitReport.model_construct(data_version="data", splits_path=tmp_path / "splits.parquet")
+    return common_identities(config, splits, None)[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "high"), [("train.ema_decay", 1.0), ("train.labels.smoothing", 0.2), ("train.augment.scaling", 0.5)]
+)
+def test_a_number_that_cannot_be_one_is_searched(path: str, high: float, tmp_path: Path) -> None:
+    """Decays, smoothing and scalings are below 1; an end that is just excluded is never drawn. What is fixed is not drawn."""
+    lower, other = (_searching(tmp_path, path, {"linear": [0.1, high]}, train={"ema_decay": decay}) for decay in (0.5, 0.9))
+    assert (_identity(lower, tmp_path) == _identity(other, tmp_path)) is (path == "train.ema_decay")
+
+
+def test_a_trial_is_judged_by_the_epochs_that_chose_its_best() -> None:
+    """Three that chose, the best among them with the luckiest AUROC of all; the paper's way is that epoch's own."""
+    epochs = tuple(EpochRecord.model_construct(tuning_malignant_auroc=auroc) for auroc in (0.5, 0.7, 0.6, 0.95, 0.4))
+    report = TrainReport.model_construct(epochs=epochs, best_epoch=3)
+    assert judged_auroc(report, 1) == 0.95
+    assert judged_auroc(report, 3) == pytest.approx((0.7 + 0.6 + 0.95) / 3)
+    assert judged_auroc(report, 10) == pytest.approx((0.5 + 0.7 + 0.6 + 0.95) / 4)

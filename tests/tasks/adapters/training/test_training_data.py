@@ -11,7 +11,7 @@ import pytest
 from mammo_tests.training_store import make_store, small_config
 from schemas.config.training import PretrainConfig, PretrainTarget
 from schemas.errors import TrainingError
-from schemas.exam import Split
+from schemas.exam import FINDINGS, UNKNOWN, Split
 from schemas.layout import MANIFEST_NAMES
 from tasks.adapters.store.exam_store import ExamStore, open_store
 from tasks.adapters.store.manifest import manifest_with_splits, read_divided, read_manifest, read_splits
@@ -82,6 +82,27 @@ def test_pretraining_needs_two_categories(tmp_path: Path, given: list[str], got:
     with pytest.raises(TrainingError, match=got) as refused:
         pretraining_data(config, asked, splits)
     assert "hidden" in str(refused.value) and "BI-RADS" not in str(refused.value)
+
+
+def test_a_view_is_mixed_with_one_of_which_something_is_known(tmp_path: Path) -> None:
+    """Of half of the exams nothing is known: mixed with a view of these, one that has a label would teach nothing."""
+    config = small_config(tmp_path, augment={"mixup": 0.4})
+    splits = make_store(config)
+    store = open_store(Workspace(tmp_path).store_dir)
+    lines = read_manifest(store)
+    exam_N = lines["row"] // 4
+    for finding in FINDINGS:
+        lines[finding.value] = lines[finding.value].mask(exam_N % 3 == 1, UNKNOWN)
+    _write(store, lines)
+    shown = training_data(config, splits).train.of_epoch(0)
+    partners = [partner for index in range(len(shown)) for partner in shown[index].partners]
+    assert len(partners) == 4 * 8 and not any((partner.label_C == UNKNOWN).all() for partner in partners)
+    # Where nothing is known of any view of a position, one of these must do.
+    lines["view_position"] = lines["view_position"].mask((exam_N % 3 != 1) & (lines["view_position"] == "CC"), "MLO")
+    _write(store, lines)
+    facts = training_data(config, splits).train.facts
+    assert {row // 4 % 3 for row in facts.rows_of_position["CC"]} == {1}
+    assert {row // 4 % 3 for row in facts.rows_of_position["MLO"]} == {0, 2}
 
 
 def _write(store: ExamStore, lines: pd.DataFrame) -> None:
