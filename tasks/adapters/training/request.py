@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,6 +23,8 @@ from schemas.reports.training import EpochRecord, PretrainEpoch, PretrainReport,
 from tasks.adapters.models.model_files import SIDECAR, read_sidecar
 from tasks.adapters.models.start_files import start_digest
 from tasks.adapters.provenance import file_sha256, provenance
+
+logger = logging.getLogger(__name__)
 
 MARK: Final = "@mammo "
 
@@ -272,15 +275,14 @@ def data_of(splits: SplitReport) -> RunData:
 def _kept_identity(run_dir: Path, config: RunConfig, data: RunData, pretrained: PretrainReport | None) -> str:
     """The config's own; or what a former release took for it, where the folder's checkpoints are of that."""
     own, former = itertools.islice(identities(config, data, pretrained), 2)
-    kept = next(run_dir.glob(f"epoch-*/{SIDECAR}"), None)
-    return former if kept is not None and read_sidecar(kept.parent).get("identity") == former else own
+    kept = next(_undamaged(run_dir.glob(f"epoch-*/{SIDECAR}")), None)
+    return former if kept is not None and kept[1].get("identity") == former else own
 
 
 def _run_on_other_data(folder: Path, config: RunConfig, pretrained: PretrainReport | None) -> Run | None:
     """The latest run whose checkpoint says that it is of this very config; by its digest, for it does not keep the config."""
     seen = set[tuple[str, RunData]]()
-    for sidecar_path in sorted(folder.glob(f"*/epoch-*/{SIDECAR}"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        sidecar = read_sidecar(sidecar_path.parent)
+    for checkpoint, sidecar in _undamaged(sorted(folder.glob(f"*/epoch-*/{SIDECAR}"), key=_modified_ns, reverse=True)):
         provenance = sidecar.get("provenance", {})
         began_on = sidecar.get("began_on") or [provenance.get("data_version", ""), provenance.get("splits_sha256", "")]
         data = RunData(*began_on)
@@ -289,5 +291,23 @@ def _run_on_other_data(folder: Path, config: RunConfig, pretrained: PretrainRepo
             continue
         seen.add((identity, data))
         if identity in identities(config, data, pretrained):
-            return Run(identity, sidecar_path.parent.parent, data)
+            return Run(identity, checkpoint.parent, data)
     return None
+
+
+def _undamaged(sidecars: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Checkpoints, and what stands beside them; a damaged one of another run is named in the log, and hinders no training."""
+    for path in sidecars:
+        try:
+            content = read_sidecar(path.parent)
+        except CheckpointError as damage:
+            logger.warning("%s", damage)
+            continue
+        yield path.parent, content
+
+
+def _modified_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # another training has just taken its older epochs away
+        return 0

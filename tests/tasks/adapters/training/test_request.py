@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,20 @@ def test_new_exams_are_named_and_the_run_goes_on_if_asked(stored: tuple[Path, Sp
     assert again == first and len(curve(first.folder)) == 2
     assert read_seen_patients(epoch_dir(first.folder, 1)) == seen
     assert run_of(tmp_path / "train", config, splits, None) == first  # its checkpoints still say what it began on
+
+
+def test_a_damaged_checkpoint_of_another_run_hinders_no_training(
+    stored: tuple[Path, SplitReport], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named in the log; the run of other data beside it is still found."""
+    workspace, splits = stored
+    before = divided(tmp_path / "before" / "splits.parquet", PARTS[:8], "before")
+    first = served(config_of(workspace), before, tmp_path / "train")
+    damaged = tmp_path / "train" / "0123456789ab" / "epoch-0003"
+    shutil.copytree(epoch_dir(first.folder, 0), damaged)
+    (damaged / "checkpoint.json").write_text("{")
+    assert run_of(tmp_path / "train", config_of(workspace), splits, None).other == first.folder
+    assert "0123456789ab" in caplog.text
 
 
 def test_a_run_does_not_go_on_to_be_judged_by_whom_it_has_learnt_from(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
