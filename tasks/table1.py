@@ -18,7 +18,7 @@ from schemas.reports.table1 import PAPER_AUROC, TRAINED_AS, Table1Report
 from schemas.reports.training import TrainReport
 from tasks.adapters.provenance import provenance
 from tasks.adapters.scoring.table1_rows import require_same_breasts, table1_markdown, table1_rows
-from tasks.adapters.workspace import Workspace, exam_store_dir, write_atomically
+from tasks.adapters.workspace import TABLE1, Workspace, exam_store_dir, write_atomically
 from tasks.artifacts import show_markdown
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def write_table1(
         StoreError: The rows were judged by different patients.
     """
     require_same_breasts(evaluated)
-    folder = Workspace(config.workspace_dir).stage_dir("table1")
+    folder = Workspace(config.workspace_dir).stage_dir(TABLE1)
     rows = table1_rows(config, evaluated, localized)
     any_row = next(iter(evaluated.values())).by_finding
     report = Table1Report(
@@ -103,8 +103,8 @@ def write_table1(
     )
     markdown = table1_markdown(report)
     write_atomically(report.markdown_path, markdown.encode())
-    Workspace(config.workspace_dir).write_report("table1", report)
-    show_markdown("table1", markdown, "Table 1 of the paper, and ours")
+    Workspace(config.workspace_dir).write_report(TABLE1, report)
+    show_markdown(TABLE1, markdown, "Table 1 of the paper, and ours")
     return report
 
 
@@ -112,5 +112,5 @@ def write_table1(
 
 
 def _below(config: RunConfig, name: str) -> RunConfig:
-    folder = Workspace(config.workspace_dir).stage_dir("table1") / name
+    folder = Workspace(config.workspace_dir).stage_dir(TABLE1) / name
     return config.model_copy(update={"name": name, "workspace_dir": folder, "store_dir": exam_store_dir(config)})

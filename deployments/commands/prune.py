@@ -6,7 +6,6 @@ import asyncio
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,14 +16,14 @@ import typer
 from deployments.configuration import load_config
 from deployments.server.prefect_server import prefect_server
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import CheckpointError, StoreBusy, StoreError
+from schemas.errors import StoreBusy
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.report import Report
 from schemas.reports.training import TrainReport
 from tasks.adapters.lifecycle.prediction_log import PredictionLog, years_before
 from tasks.adapters.lock import held_lock, is_held, without_readers
 from tasks.adapters.models.model_files import ensemble_file, read_ensemble
-from tasks.adapters.workspace import Workspace, named_paths
+from tasks.adapters.workspace import CROSSVALIDATE, Workspace, named_paths
 
 _PAGE = 200
 
@@ -61,15 +60,16 @@ def prune_workspace(config: RunConfig, age: timedelta, *, is_dry: bool) -> Prune
 
     Raises:
         StoreBusy: Somebody evaluates, draws or predicts in this workspace, perhaps with weights that would go.
+        StoreError: A report cannot be read, so nobody can say which weights it keeps; no training is deleted.
+        CheckpointError: The same of an ensemble.
     """
     runs, artifacts = asyncio.run(_prune_history(datetime.now(UTC) - age, is_dry=is_dry))
     oldest_s = time.time() - age.total_seconds()
     trainings = tuple(_old_trainings(config, oldest_s))
     if not is_dry and trainings:
         with without_readers(config.workspace_dir, purpose="prune"):
-            for folder in trainings:
-                with suppress(StoreBusy), held_lock(folder, purpose="prune"):  # somebody goes on with it since we looked
-                    shutil.rmtree(folder)
+            # Once more, while nobody reads: an evaluation that ended since we looked says which weights are its.
+            trainings = tuple(folder for folder in _old_trainings(config, oldest_s) if _is_deleted(folder))
     log = PredictionLog(Workspace(config.workspace_dir).prediction_log_dir)
     months = log.expire(years_before(datetime.now(UTC), config.prediction_log_years), is_dry=is_dry)
     return Pruned(runs=runs, artifacts=artifacts, trainings=trainings, log_months=months)
@@ -117,11 +117,24 @@ async def _pages(read: Any) -> Any:
         offset += len(page)
 
 
+def _is_deleted(training: Path) -> bool:
+    """False of one with which somebody goes on since we looked."""
+    try:
+        with held_lock(training, purpose="prune"):
+            shutil.rmtree(training)
+    except StoreBusy:
+        return False
+    return True
+
+
 def _old_trainings(config: RunConfig, oldest_s: float) -> Iterator[Path]:
-    """Training folders, save those whose weights are in force, evaluated or named by the config, and those that go on now."""
+    """Training folders, save those whose weights are in force, evaluated or named by the config, and those that go on now.
+
+    Those of a cross-validation's folds and of Table 1's rows too.
+    """
     named = [path.resolve() for path in _weights_in_use(config)]
-    folder = Workspace(config.workspace_dir).stage_dir(Stage.TRAIN.value).resolve()
-    trainings = sorted(path for path in folder.glob("*") if path.is_dir())
+    folders = [place.stage_dir(Stage.TRAIN.value).resolve() for place in _places(config)]
+    trainings = sorted(path for folder in folders for path in folder.glob("*") if path.is_dir())
     for path in (one for one in trainings if not any(weights.is_relative_to(one) for weights in named)):
         if not is_held(path) and max((file.stat().st_mtime for file in path.rglob("*")), default=0.0) < oldest_s:
             yield path
@@ -131,12 +144,19 @@ def _weights_in_use(config: RunConfig) -> Iterator[Path]:
     """Checkpoints and trainings that somebody will want again: explain draws what was evaluated."""
     from tasks.stage import load_report
 
-    for named in named_paths(config.model_dump()):
+    of_folds = Workspace(config.workspace_dir).stage_dir(CROSSVALIDATE)
+    for named in (*named_paths(config.model_dump()), of_folds):
         yield named
         if (file := ensemble_file(named)) is not None:
-            with suppress(CheckpointError):  # it is none that can be read: it keeps nothing
-                yield from (member.path for member in read_ensemble(file))
+            yield from (member.path for member in read_ensemble(file))
     reports: tuple[tuple[Stage, type[Report]], ...] = ((Stage.TRAIN, TrainReport), (Stage.EVALUATE, EvaluationReport))
-    for stage, kind in reports:
-        with suppress(StoreError):  # not done yet
-            yield from named_paths(load_report(config, stage, kind).model_dump())
+    for place in _places(config):
+        run = config.model_copy(update={"workspace_dir": place.root})
+        for stage, kind in reports:
+            if place.report_path(stage.value).exists():
+                yield from named_paths(load_report(run, stage, kind).model_dump())
+
+
+def _places(config: RunConfig) -> list[Workspace]:
+    workspace = Workspace(config.workspace_dir)
+    return [workspace, *workspace.below()]

@@ -27,9 +27,10 @@ UNFINISHED: Final = ".part"
 REPORT_FILE: Final = "report.json"
 """What a stage, or a converted data set, says of itself."""
 CROSSVALIDATE: Final = "crossvalidate"
+TABLE1: Final = "table1"
 WATCH: Final = "watch"
 HEALTH: Final = "health"
-"""Flows, and their folders: all folds, devices, the synthetic exam (``tasks.adapters.lifecycle.watching.health_exam``)."""
+"""Flows, and their folders: folds, rows, devices, the synthetic exam (``tasks.adapters.lifecycle.watching.health_exam``)."""
 
 SERVER_DATABASE = "prefect.db"
 SERVER_AUTH = "auth"
@@ -199,6 +200,11 @@ class Workspace:
         """Page of the refused files."""
         return self.stage_dir("quarantine") / "contact_sheet.html"
 
+    def below(self) -> list[Workspace]:
+        """Those of a cross-validation's folds and of Table 1's rows: they lie in this one, and read its store."""
+        made = (path for stage in ("pretrain", "train", "evaluate") for path in self.root.glob(f"*/*/{stage}"))
+        return [Workspace(folder) for folder in sorted({path.parent for path in made})]
+
     def stage_dir(self, stage: str) -> Path:
         """Output folder of a stage."""
         return self.root / stage
@@ -227,9 +233,8 @@ class Workspace:
             OSError: There is none.
             ValueError: It is of another version.
         """
-        content = self.report_path(stage).read_bytes()
         aliases = tuple(filter(None, (self.root.resolve(), self.former_root(stage, kind))))
-        return kind.model_validate_json(content, context=Anchor(self.root, aliases=aliases))
+        return kind.model_validate_json(self.report_path(stage).read_bytes(), context=Anchor(self.root, aliases=aliases))
 
     def former_root(self, stage: str, kind: type[Report]) -> Path | None:
         """Where the workspace was when a former release wrote a stage's report; None for a report whose paths are relative.
@@ -245,8 +250,7 @@ class Workspace:
         if not all(path.is_absolute() for path in paths):
             return None
         for path in paths:
-            inside = [index for index, part in enumerate(path.parts) if part in (stage, self.store_dir.name)]
-            if inside:
+            if inside := [index for index, part in enumerate(path.parts) if part in (stage, self.store_dir.name)]:
                 return Path(*path.parts[: inside[-1]])
         return None
 
@@ -255,11 +259,8 @@ def named_paths(content: object) -> Iterator[Path]:
     """Every path of a report's content."""
     if isinstance(content, Path):
         yield content
-    elif isinstance(content, dict):
-        for value in content.values():
-            yield from named_paths(value)
-    elif isinstance(content, list | tuple):
-        for value in content:
+    elif isinstance(content, dict | list | tuple):
+        for value in content.values() if isinstance(content, dict) else content:
             yield from named_paths(value)
 
 
@@ -282,13 +283,12 @@ def whole_path(path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # the second is what Python 3.11 and 3.12 make of a circle
-        why = type(error).__name__
-    raise ConfigError(
-        f"The path {str(path)!a} cannot be followed",
-        expected="links that do not lead round in a circle",
-        got=why,
-        remedy="correct the link or the path",
-    )
+        raise ConfigError(
+            f"The path {str(path)!a} cannot be followed",
+            expected="links that do not lead round in a circle",
+            got=type(error).__name__,
+            remedy="correct the link or the path",
+        ) from error
 
 
 def exam_store_dir(config: RunConfig) -> Path:

@@ -16,7 +16,7 @@ import pytest
 
 from deployments.commands.prune import Pruned, prune_workspace
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import StoreBusy
+from schemas.errors import CheckpointError, StoreBusy, StoreError
 from schemas.reports.evaluation import EvaluationReport
 from schemas.reports.report import Provenance
 from schemas.reports.training import EnsembleMember, TrainReport
@@ -120,6 +120,48 @@ def test_the_networks_of_an_ensemble_that_predicts_are_kept(config: RunConfig, n
     write_ensemble(folder / "ensemble.json", [EnsembleMember(path=member, sha256="")])
     predicting = config.model_copy(update={"checkpoint": config.workspace_dir / named})
     assert "superseded" not in _counted(prune_workspace(predicting, AGE, is_dry=True))[1]
+
+
+def test_trainings_of_folds_and_rows_go_too_and_what_they_use_stays(config: RunConfig, prefect_api: str) -> None:
+    """A workspace below has trainings of its own; a row may be evaluated with weights that nothing else names any more."""
+    fold, row = (config.workspace_dir / name for name in ("crossvalidate/fold-1", "table1/row-gmic"))
+    for name in ("in-force", "in-the-ensemble", "replaced"):
+        (fold / "train" / name / "epoch-0001").mkdir(parents=True)
+    run_dir = fold / "train" / "in-force"
+    trained = TrainReport(
+        checkpoint_path=run_dir / "epoch-0001",
+        checkpoint_sha256="",
+        run_dir=run_dir,
+        epochs=(),
+        best_epoch=1,
+        train_exams=1,
+        provenance=PROVENANCE,
+    )
+    save_report(config.model_copy(update={"workspace_dir": fold}), Stage.TRAIN, trained)
+    of_folds = EnsembleMember(path=fold / "train" / "in-the-ensemble" / "epoch-0001", sha256="")
+    write_ensemble(config.workspace_dir / "crossvalidate" / "ensemble.json", [of_folds])
+    evaluated = EvaluationReport(
+        scores_path=row / "evaluate" / "scores.parquet",
+        models=(EnsembleMember(path=config.workspace_dir / "train" / "superseded" / "epoch-0001", sha256=""),),
+        by_finding={},
+        exams=1,
+        images=4,
+        provenance=PROVENANCE,
+    )
+    save_report(config.model_copy(update={"workspace_dir": row}), Stage.EVALUATE, evaluated)
+    _grow_old(config.workspace_dir, but=("young",))
+    assert _counted(prune_workspace(config, AGE, is_dry=False))[1] == {"replaced"}
+    assert {path.name for path in (fold / "train").iterdir() if path.is_dir()} == {"in-force", "in-the-ensemble"}
+    assert (config.workspace_dir / "train" / "superseded").is_dir()
+
+
+@pytest.mark.parametrize("damaged", ["train/report.json", "evaluate/report.json", "ensemble.json"])
+def test_what_cannot_be_read_lets_no_weights_go(config: RunConfig, damaged: str, prefect_api: str) -> None:
+    """It may name any of them: those in force, too, would be taken for superseded."""
+    (config.workspace_dir / damaged).write_text("{")
+    with pytest.raises((StoreError, CheckpointError), match=r"cannot be read|is no ensemble file"):
+        prune_workspace(config, AGE, is_dry=False)
+    assert len([path for path in (config.workspace_dir / "train").iterdir() if path.is_dir()]) == 6
 
 
 def test_a_training_that_goes_on_is_kept_at_any_age(config: RunConfig, history: dict[str, UUID]) -> None:
