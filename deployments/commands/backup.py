@@ -1,8 +1,8 @@
 """``mammo backup`` and ``mammo restore``: what cannot be made again. Pixels can be: ingest reads the source files once more.
 
-In the archive: the store without its pixels, the pseudonym key, the splits, the weights in force with their reports, the
-networks of a cross-validation's folds, the models that were installed or promoted with their registry, and the embedded
-server's history. With the key in it, it is as secret as the key. It says what it holds, and what must be read again.
+In the archive: the store without its pixels, the pseudonym key, the splits, the weights in force with their reports, those of
+a cross-validation's folds and of Table 1's rows too, the models that were installed or promoted with their registry, and the
+embedded server's history. With the key in it, it is as secret as the key. It says what it holds, and what must be read again.
 A PostgreSQL server is backed up by ``pg_dump`` (docs/how-to/run-on-a-cluster.md).
 """
 
@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
 import os
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -24,18 +26,20 @@ import typer
 
 from deployments.server.prefect_server import running_server
 from schemas.config.run import Stage
-from schemas.errors import CheckpointError, ConfigError, StoreError
+from schemas.errors import CheckpointError, ConfigError, StoreError, error_name
 from schemas.reports.report import Report
 from schemas.reports.training import PretrainReport, SearchReport, TrainReport
 from tasks.adapters.databases.sqlite_file import copy_database
-from tasks.adapters.lock import held_lock
+from tasks.adapters.lock import held_lock, without_readers
 from tasks.adapters.models.model_files import ENSEMBLE, read_ensemble
 from tasks.adapters.store.store_settings import bucket_url
-from tasks.adapters.workspace import CROSSVALIDATE, UNFINISHED, StoreFolder, Workspace, replaced, whole_path
+from tasks.adapters.workspace import CROSSVALIDATE, TABLE1, UNFINISHED, StoreFolder, Workspace, replaced, whole_path
 
 _CHUNK_BYTES = 2**20
 _DIGESTS = "SHA256SUMS.json"
 _CONTENT = "CONTENT.json"
+_UNREADABLE = (EOFError, OSError, tarfile.TarError, zlib.error, lzma.LZMAError)
+"""What reading an archive meets; the last ones of one that somebody compressed."""
 _WITHDRAWN = Workspace(Path()).store.withdrawn_path.as_posix()
 _LEFT_OUT = (
     "pixels: `mammo ingest` reads the source files again, `mammo scrub` compares them",
@@ -56,9 +60,16 @@ def backup(workspace: WorkspaceDir, archive: Archive) -> None:
     files = Workspace(workspace)
     if not os.access(files.store.ledger_path, os.F_OK):
         raise ConfigError(f"There is no ledger in {workspace}", expected="a workspace with an exam store")
+    beside = whole_path(archive).parent
+    if not os.access(beside, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"{archive} cannot be written",
+            expected="a folder that is there, and that this user may write to",
+            remedy="make the folder, or name another place",
+        )
     digests: dict[str, str] = {}
     with (
-        tempfile.TemporaryDirectory(dir=whole_path(archive).parent) as folder,
+        tempfile.TemporaryDirectory(dir=beside) as folder,
         replaced(archive) as file,
         tarfile.open(fileobj=file, mode="w") as tar,
     ):
@@ -79,13 +90,16 @@ def restore(archive: Archive, workspace: WorkspaceDir) -> None:
     Images whose pixels are not on the disk are read again by the next ingest, into the same rows. What was written after the
     backup is ingested again too.
     """
-    from tasks.adapters.store.objects.bucket_store import leased  # late: pandas takes a second
+    from tasks.adapters.pages.withdrawn import require_nobody_reads  # late: pandas takes a second
+    from tasks.adapters.store.objects.bucket_store import leased
 
     files = Workspace(whole_path(workspace))
     if (address := running_server(files.server_dir)) is not None:
         raise StoreError("The workspace's server is running", got=address, remedy="stop `mammo serve` and other commands first")
     with ExitStack() as held:
         held.enter_context(held_lock(files.store_dir, purpose="restore"))
+        held.enter_context(without_readers(files.root, purpose="restore"))
+        require_nobody_reads(files)
         tar = held.enter_context(_opened(archive))
         names = _checked(tar, archive) - {_WITHDRAWN}
         _refuse_other_pixels(tar, files)
@@ -120,9 +134,9 @@ def _sources(files: Workspace, aside: Path) -> Iterator[tuple[str, Path]]:
     plain += [store.same_patient_path, store.former_patients_path]
     plain += [files.key_path, files.server_auth_path, files.report_path(Stage.INGEST)]
     for stage in (Stage.VALIDATE, Stage.SPLIT):
-        plain += sorted(path for path in files.stage_dir(stage).glob("*") if not path.name.startswith("."))
+        plain += _visible(files.stage_dir(stage), "*")
     models = (path for path in files.models_dir.rglob("*") if UNFINISHED not in str(path.relative_to(files.root)))
-    plain += sorted(files.prediction_log_dir.glob("*.json*"))
+    plain += _visible(files.prediction_log_dir, "*.json*")
     plain += sorted(path for path in models if not path.name.startswith(files.registry_path.name))
     for path in dict.fromkeys((*plain, *_weights(files))):
         if path.is_file():
@@ -147,27 +161,38 @@ def _copy(path: Path, copy: Path) -> None:
 
 
 def _weights(files: Workspace) -> Iterator[Path]:
-    """Reports of the stages that train, and the checkpoints in force that they name, if these lie in the workspace."""
-    for stage, kind in ((Stage.PRETRAIN, PretrainReport), (Stage.TRAIN, TrainReport), (Stage.SEARCH, SearchReport)):
-        try:
-            report = files.read_report(stage, kind)
-        except (OSError, ValueError):
-            continue
-        yield from (files.report_path(stage), files.done_path(stage))
-        for path in _named_weights(report):
-            if path.is_relative_to(files.root):
-                yield from _files_of(path)
+    """Reports of the stages that train, and the checkpoints in force that they name, if these lie in the workspace.
+
+    Of the workspaces of folds and rows the splits too: with these their stages count as done, and nothing is trained again.
+    """
+    for place in (files, *files.below()):
+        if place != files:
+            yield from _visible(place.stage_dir(Stage.SPLIT), "*")
+        for stage, kind in ((Stage.PRETRAIN, PretrainReport), (Stage.TRAIN, TrainReport), (Stage.SEARCH, SearchReport)):
+            try:
+                report = place.read_report(stage, kind)
+            except (OSError, ValueError):
+                continue
+            yield from (place.report_path(stage), place.done_path(stage))
+            for path in _named_weights(report):
+                if path.is_relative_to(files.root):
+                    yield from _files_of(path)
     folder = files.stage_dir(CROSSVALIDATE)
     with suppress(CheckpointError):  # there was none
         members = read_ensemble(folder / ENSEMBLE)
-        yield from sorted(folder.glob("*.json"))
+        yield from _visible(folder, "*.json")
         for member in members:
             if member.path.is_relative_to(whole_path(files.root)):
                 yield from _files_of(files.root / member.path.relative_to(whole_path(files.root)))
 
 
 def _files_of(path: Path) -> list[Path]:
-    return sorted(each for each in (path, *path.glob("*")) if each.is_file())
+    return [each for each in (path, *_visible(path, "*")) if each.is_file()]
+
+
+def _visible(folder: Path, pattern: str) -> list[Path]:
+    """Files of a folder, without those that somebody is still writing: they are gone before they are read."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
 def _named_weights(report: Report) -> Iterator[Path]:
@@ -225,7 +250,7 @@ def _say_what_is_left_out(lines: Iterable[str]) -> None:
 def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         tar = tarfile.open(archive)  # noqa: SIM115  # closed below; what goes wrong inside the block is not the archive's
-    except (OSError, tarfile.TarError) as unreadable:
+    except _UNREADABLE as unreadable:
         raise _no_backup(archive, unreadable) from unreadable
     with tar:
         yield tar
@@ -238,7 +263,7 @@ def _checked(tar: tarfile.TarFile, archive: Path) -> frozenset[str]:
         for entry in tar.getmembers():
             found[entry.name] = _digest(_content(tar, entry))
         digests = json.loads(_content(tar, tar.getmember(_DIGESTS)).read())
-    except (OSError, KeyError, ValueError, tarfile.TarError) as unreadable:
+    except (*_UNREADABLE, KeyError, ValueError) as unreadable:
         raise _no_backup(archive, unreadable) from unreadable
     del found[_DIGESTS]
     names = frozenset(found) - {_CONTENT}
@@ -270,7 +295,7 @@ def _is_ours(name: str) -> bool:
             root.server_dir,
             root.models_dir,
             root.prediction_log_dir,
-            *map(root.stage_dir, (*Stage, CROSSVALIDATE)),
+            *map(root.stage_dir, (*Stage, CROSSVALIDATE, TABLE1)),
         )
     }
     if path.is_absolute() or ".." in path.parts:
@@ -279,7 +304,12 @@ def _is_ours(name: str) -> bool:
 
 
 def _no_backup(archive: Path, cause: Exception) -> StoreError:
-    return StoreError(f"{archive} is no backup", expected="an archive of `mammo backup`", got=type(cause).__name__)
+    return StoreError(
+        f"{archive} is no backup",
+        expected="an archive of `mammo backup`, whole and readable",
+        got=error_name(cause) if isinstance(cause, OSError) else type(cause).__name__,
+        remedy="correct the path or the rights, copy it here anew, or take another backup",
+    )
 
 
 def _refuse_other_pixels(tar: tarfile.TarFile, files: Workspace) -> None:
@@ -344,7 +374,7 @@ def _mark_what_is_not_there(files: Workspace) -> tuple[int, int]:
         make_arrays(files.store, settings)
     if settings.url:
         objects_of(files.store, settings.url).put_again()  # of a bucket that has lost it too
-    finish_withdrawals(files)
+    finish_withdrawals(files, is_read=False)
     store = open_store(files.store_dir)
     with StoreLedger(store) as ledger:
         lines = ledger.manifest_lines()

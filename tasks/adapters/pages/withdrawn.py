@@ -7,7 +7,7 @@ network has learnt stays in it, and whether it may is for people to say (docs/ho
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ from tasks.adapters.lock import is_held, without_readers
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.store.parts import is_unmade
-from tasks.adapters.workspace import Workspace, write_atomically
+from tasks.adapters.workspace import REPORT_FILE, Workspace, write_atomically
 
 _NAME_LETTERS: Final = 25
 """Of a pseudonym: its kind and 24 hex digits."""
@@ -69,18 +69,18 @@ def finish_withdrawals(workspace: Workspace, *, is_read: bool = True) -> tuple[t
 
 
 def require_nobody_reads(workspace: Workspace) -> None:
-    """Refuses while a training or search goes on: it reads rows that are to be overwritten.
+    """Refuses while a training or search goes on: it reads rows, or splits and weights, that are to be overwritten.
 
     Raises:
         StoreBusy: One does.
     """
-    for place in (workspace, *_workspaces_below(workspace)):
+    for place in (workspace, *workspace.below()):
         for stage in (Stage.PRETRAIN, Stage.TRAIN, Stage.SEARCH):
             for lock in sorted(place.stage_dir(stage.value).rglob("lock")):
                 if is_held(lock.parent):
                     raise StoreBusy(
                         f"{lock.parent} is in use",
-                        expected="no training while images are withdrawn: their bytes are overwritten",
+                        expected="no training while images are withdrawn or a backup is restored: what it reads is overwritten",
                         remedy="let that run end, or stop it",
                     )
 
@@ -101,19 +101,11 @@ def forget_pages(workspace: Workspace, names: Collection[str]) -> None:
     workspace.contact_sheet_path.unlink(missing_ok=True)
     _forget_predictions(workspace, images)
     _count_again(workspace)
-    for below in _workspaces_below(workspace):
+    for below in workspace.below():
         forget_pages(below, names)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _workspaces_below(workspace: Workspace) -> Iterator[Workspace]:
-    """Those of the folds of a cross-validation and of Table 1's rows: they lie in this one and read its store."""
-    made = (
-        path for stage in (Stage.PRETRAIN, Stage.TRAIN, Stage.EVALUATE) for path in workspace.root.glob(f"*/*/{stage.value}")
-    )
-    yield from (Workspace(folder) for folder in sorted({path.parent for path in made}))
 
 
 def _is_of(path: Path, names: Collection[str]) -> bool:
@@ -126,6 +118,8 @@ def _speaks_of(path: Path, names: Collection[str]) -> bool:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return False
+    except ValueError:  # damaged: nobody can say of whom it is, and it can be made again
+        return True
     return any(name in text for name in names)
 
 
@@ -174,6 +168,7 @@ def _forget_predictions(workspace: Workspace, images: Collection[str]) -> None:
         report = workspace.read_report("predict", PredictReport)
         table = pd.read_parquet(folder / "scores.parquet")
     except (OSError, ValueError):
+        _forget_broken_off(folder, images)
         return
     left = table[~table["image_id"].isin(list(images))]
     if len(left) == len(table):
@@ -192,6 +187,18 @@ def _forget_predictions(workspace: Workspace, images: Collection[str]) -> None:
     workspace.write_report("predict", report.model_copy(update=changes))
     write_atomically(folder / "scores.csv", left.to_csv(index=False, float_format="%.6f").encode())
     write_atomically(folder / "scores.parquet", left.to_parquet(index=False))  # last: it says whether something is left to do
+
+
+def _forget_broken_off(folder: Path, images: Collection[str]) -> None:
+    """What a prediction that did not end left, or one before it: the next one writes page, report and table for people anew."""
+    (folder / "report.html").unlink(missing_ok=True)
+    for path in (folder / REPORT_FILE, folder / "scores.csv"):
+        if _speaks_of(path, images):
+            path.unlink()
+    path = folder / "scores.parquet"
+    table = _table(path)
+    if "image_id" in table and table["image_id"].isin(list(images)).any():
+        write_atomically(path, table[~table["image_id"].isin(list(images))].to_parquet(index=False))
 
 
 def _count_again(workspace: Workspace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import shutil
 import sqlite3
 import stat
@@ -14,10 +16,12 @@ from deployments.commands.backup import backup, restore
 from schemas.errors import ConfigError, StoreBusy, StoreError
 from schemas.exam import QuarantinedFile
 from schemas.refusal import Refusal
-from schemas.reports.training import EnsembleMember
+from schemas.reports.report import Provenance
+from schemas.reports.training import EnsembleMember, TrainReport
 from tasks.adapters.inbox.ledger import Ledger
-from tasks.adapters.lock import held_lock
+from tasks.adapters.lock import held_lock, reading
 from tasks.adapters.models.model_files import read_ensemble, write_ensemble
+from tasks.adapters.workspace import Workspace, aside_of
 
 
 def _workspace(folder: Path) -> Path:
@@ -76,6 +80,85 @@ def test_a_cross_validations_networks_and_former_names_of_patients_come_back(tmp
     restore(archive, workspace)
     assert [each.path for each in read_ensemble(folder / "ensemble.json")] == [member]
     assert (member / "weights.safetensors").read_bytes() == b"weights" and former.read_text().endswith("P1,P0\n")
+
+
+@pytest.mark.parametrize("place", ["crossvalidate/fold-1", "table1/gmic-seed-0"])
+def test_what_folds_and_rows_trained_comes_back_and_counts_as_done(tmp_path: Path, place: str) -> None:
+    """Reports, keys and splits with the weights, though no ensemble names them yet: nothing is trained again."""
+    workspace, archive = _workspace(tmp_path / "ws"), tmp_path / "day.tar"
+    below = Workspace(workspace / place)
+    member = below.stage_dir("train") / "run" / "epoch-0001"
+    member.mkdir(parents=True)
+    below.stage_dir("split").mkdir()
+    made = {
+        member / "weights.safetensors": b"weights",
+        below.done_path("train"): b"key run",
+        below.done_path("split"): b"key run",
+        below.splits_path: b"which patient is where",
+    }
+    for path, content in made.items():
+        path.write_bytes(content)
+    trained = TrainReport(
+        checkpoint_path=member,
+        checkpoint_sha256="",
+        run_dir=member.parent,
+        epochs=(),
+        best_epoch=1,
+        train_exams=1,
+        provenance=Provenance(
+            code_version="0", config_sha256="0", data_version="0", preprocess_version="0", seed=0, created_utc="2026-01-01"
+        ),
+    )
+    below.write_report("train", trained)
+    backup(workspace, archive)
+    shutil.rmtree(workspace / place)
+    restore(archive, workspace)
+    assert {path: path.read_bytes() for path in made} == made
+    assert below.read_report("train", TrainReport).checkpoint_path == member
+
+
+def test_what_somebody_is_still_writing_is_not_in_it(tmp_path: Path) -> None:
+    """It lies beside its place under a hidden name, and is gone at any moment: the log's head, while exams are predicted."""
+    workspace, archive = _workspace(tmp_path / "ws"), tmp_path / "day.tar"
+    log = Workspace(workspace).prediction_log_dir
+    log.mkdir()
+    for path in (log / "head.json", aside_of(log / "head.json", "1-1")):
+        path.write_bytes(b"{}")
+    backup(workspace, archive)
+    with tarfile.open(archive) as tar:
+        assert [name for name in tar.getnames() if "head" in name] == ["prediction_log/head.json"]
+
+
+def test_a_place_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """The folder of the archive is not made: it may be a share that is not mounted."""
+    workspace = _workspace(tmp_path / "ws")
+    with pytest.raises(ConfigError, match=r"day\.tar cannot be written"):
+        backup(workspace, tmp_path / "not-there" / "day.tar")
+
+
+def test_half_of_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    """Whoever compressed it gets an error of ours, with what to do."""
+    workspace, archive = _workspace(tmp_path / "ws"), tmp_path / "day.tar"
+    (workspace / "pseudonym.key").write_bytes(os.urandom(2**18))
+    backup(workspace, archive)
+    packed = tmp_path / "day.tar.gz"
+    packed.write_bytes(gzip.compress(archive.read_bytes())[: 2**17])
+    with pytest.raises(StoreError, match="is no backup") as refused:
+        restore(packed, workspace)
+    assert "copy it here anew" in str(refused.value)
+
+
+def test_a_workspace_that_somebody_reads_or_trains_in_is_not_restored(tmp_path: Path) -> None:
+    """An evaluation, and a training of a fold: splits and weights would change under them. Nothing is replaced."""
+    workspace, archive = _workspace(tmp_path / "ws"), tmp_path / "day.tar"
+    backup(workspace, archive)
+    (workspace / "pseudonym.key").write_bytes(b"new")
+    with reading([workspace]), pytest.raises(StoreBusy, match="is being read"):
+        restore(archive, workspace)
+    training = workspace / "crossvalidate" / "fold-1" / "train" / "abc"
+    with held_lock(training, purpose="train"), pytest.raises(StoreBusy, match="no training"):
+        restore(archive, workspace)
+    assert (workspace / "pseudonym.key").read_bytes() == b"new"
 
 
 def test_a_workspace_in_use_is_not_restored(tmp_path: Path) -> None:
