@@ -351,6 +351,33 @@ def test_pictures_scores_and_pages_of_it_go(config: RunConfig) -> None:
     assert set(pd.read_csv(files.stage_dir("evaluate") / "breast_scores.csv")["exam_id"]) == {other["exam_id"]}
 
 
+@pytest.mark.parametrize("lost", ["report.json", "scores.parquet"])
+def test_a_prediction_that_was_broken_off_keeps_no_score_of_it(config: RunConfig, lost: str) -> None:
+    """Before its report was written; or after it had taken away what other weights had scored, whose pages were still there."""
+    files, manifest = Workspace(config.workspace_dir), read_manifest(open_store(Workspace(config.workspace_dir).store_dir))
+    gone, folder = manifest["image_id"].iloc[0], files.stage_dir("predict")
+    table = manifest[["image_id", "exam_id", "row"]]
+    folder.mkdir()
+    table.to_parquet(folder / "scores.parquet")
+    table.to_csv(folder / "scores.csv", index=False)
+    for name in ("report.json", "report.html"):
+        (folder / name).write_text(f"of {gone}")
+    (folder / lost).unlink()
+    forget_pages(files, {gone})
+    assert not any(gone.encode() in path.read_bytes() for path in folder.iterdir())
+    if lost == "report.json":
+        assert set(pd.read_parquet(folder / "scores.parquet")["image_id"]) == {*manifest["image_id"]} - {gone}
+
+
+def test_a_table_that_is_damaged_stops_no_withdrawal(config: RunConfig) -> None:
+    """Nobody can say of whom it is, so it goes: the next acceptance makes it again."""
+    files, (gone, *_) = Workspace(config.workspace_dir), sorted(published(config))
+    files.stage_dir("accept").mkdir()
+    (files.stage_dir("accept") / "scores.csv").write_bytes(b"image_id\n\xff\xfe")
+    said(config, gone)
+    assert gone not in published(config) and not files.stage_dir("accept").exists()
+
+
 def test_folds_and_rows_of_table_1_keep_no_score_of_it_and_no_training_beside_it(config: RunConfig) -> None:
     """They have workspaces of their own below this one, over the same store."""
     manifest = read_manifest(open_store(Workspace(config.workspace_dir).store_dir))
