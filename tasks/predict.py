@@ -15,7 +15,7 @@ from schemas.reports.data import IngestReport
 from schemas.reports.pages import PredictReport
 from tasks.adapters.lifecycle.in_use import weights_to_predict_with
 from tasks.adapters.lifecycle.said_scores import DEVICE_ASKED, IMAGE_ASKED, SaidScores
-from tasks.adapters.lock import reading
+from tasks.adapters.lock import held_lock, reading
 from tasks.adapters.models.whole_models import load_model
 from tasks.adapters.pages.gallery.drawn_views import score_and_draw
 from tasks.adapters.pages.report_page import render_prediction
@@ -67,10 +67,12 @@ def predict_exams(config: RunConfig, ingested: IngestReport, checkpoint_path: Pa
 
     Raises:
         CheckpointError: The checkpoint is missing or was altered.
-        StoreBusy: Images or weights are being taken away.
+        StoreBusy: Images or weights are being taken away, or another prediction of this workspace goes on.
         StoreError: The prediction log cannot be written: nothing is given out that is not in it.
     """
-    with reading(read_workspaces(config)):
+    folder = Workspace(config.workspace_dir).stage_dir("predict")
+    # One at a time: two with other weights would leave one's scores among those that are said to be the other's.
+    with reading(read_workspaces(config)), held_lock(folder, purpose="predict", wait_s=config.ingest.lock_wait_s):
         return _predicted(config, ingested, checkpoint_path)
 
 

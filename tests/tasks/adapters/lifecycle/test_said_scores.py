@@ -26,7 +26,7 @@ from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import make_store, small_config, with_baseline
 from schemas.config.evaluation import WatchConfig
 from schemas.config.run import RunConfig
-from schemas.errors import ConfigError, StoreError, ValidationFailed
+from schemas.errors import ConfigError, StoreBusy, StoreError, ValidationFailed
 from schemas.reports.clinic import KeptThreshold, OperatingPointsFile
 from schemas.reports.data import IngestReport
 from schemas.reports.life.decisions import DeviceThreshold, PromotionAnswer, SiteThresholds
@@ -35,6 +35,7 @@ from tasks.adapters.lifecycle import said_scores
 from tasks.adapters.lifecycle.model_registry import Registry
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
 from tasks.adapters.lifecycle.watching.device_streams import devices_of
+from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
 from tasks.adapters.models.model_files import OPERATING_POINTS
 from tasks.adapters.pages.gallery import drawn_views
@@ -108,6 +109,17 @@ def _points(sha256: str) -> OperatingPointsFile:
         code_version="1", config_sha256="", data_version="", preprocess_version="", seed=0, created_utc="2026-01-01"
     )
     return OperatingPointsFile(checkpoint_sha256=sha256, provenance=made, by_finding={"malignant": (point,)})
+
+
+def test_two_predictions_of_one_workspace_go_one_after_the_other(site: Site) -> None:
+    """Of other weights each would write among the other's scores; the second is refused, and waits where it is told to."""
+    site.predict("first")
+    folder = Workspace(site.config.workspace_dir).stage_dir("predict")
+    before = (folder / "weights").read_text()
+    with held_lock(folder, purpose="predict"), pytest.raises(StoreBusy, match="predict by pid"):
+        site.predict("second")
+    assert (folder / "weights").read_text() == before
+    assert site.predict("second").images_new == 8
 
 
 def test_images_and_exams_are_logged_with_what_was_decided(site: Site) -> None:
@@ -216,7 +228,7 @@ def test_a_prediction_that_is_broken_off_keeps_what_it_has_scored(
     assert (report.images, report.breast_scores) == (whole.images, whole.breast_scores)
     assert len(report.panels) == len(list(folder.glob("*.png"))) == (8 if with_panels else 0)
     assert sorted(path.name for path in folder.iterdir() if path.suffix not in (".png", ".npz")) == [
-        "logged", "report.html", "report.json", "scores.csv", "scores.parquet", "weights",
+        "lock", "logged", "report.html", "report.json", "scores.csv", "scores.parquet", "weights",
     ]  # fmt: skip
     assert len(site.lines("exam")) == 4 and site.log.check().fault == ""
 
