@@ -209,7 +209,11 @@ def _gpu(config: RunConfig | None) -> Complaint:
     found = ""
     if program is not None:
         query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        found = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20).stdout.strip()
+        try:
+            found = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20).stdout.strip()
+        except (OSError, subprocess.TimeoutExpired) as failed:  # a driver that hangs is what somebody asks the doctor for
+            remedy = "see what `nvidia-smi` says; a driver that hangs comes back with a restart of the machine"
+            return Complaint(check="gpu", is_well=False, found=f"{program} fails: {type(failed).__name__}", remedy=remedy)
     wants_one = config is not None and config.train.device == "cuda"
     return Complaint(
         check="gpu",

@@ -13,7 +13,7 @@ import pandas as pd
 
 from gmic_model.pictures.panel import grey_picture
 from schemas.config.run import RunConfig
-from schemas.errors import StoreError
+from schemas.errors import StoreError, error_name
 from schemas.exam import FINDINGS, Laterality, ViewPosition
 from schemas.reports.pages import PredictReport
 from tasks.adapters.results.exam_result import Patch, ViewResult
@@ -91,7 +91,7 @@ def kept_prediction(config: RunConfig) -> KeptPrediction | None:
     """The last prediction; None if nothing has been predicted here.
 
     Raises:
-        StoreError: The store is missing or damaged.
+        StoreError: The store, or what predict left, is missing or damaged.
     """
     folder = Workspace(config.workspace_dir).stage_dir("predict")
     try:
@@ -99,6 +99,13 @@ def kept_prediction(config: RunConfig) -> KeptPrediction | None:
         Workspace(config.workspace_dir).read_report("predict", PredictReport)  # without it a prediction has not ended
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as damage:
+        raise StoreError(
+            "What predict said cannot be read",
+            expected=f"scores.parquet and report.json of this version in {folder}",
+            got=error_name(damage) if isinstance(damage, OSError) else type(damage).__name__,
+            remedy="delete the folder predict and run `mammo predict CONFIG.yaml`; nothing was sent",
+        ) from damage
     store = store_of_run(config)
     manifest = read_manifest(store)
     manifest = manifest[manifest["row"].isin(table["row"])]  # what was withdrawn meanwhile has no results

@@ -104,6 +104,18 @@ def test_inputs_and_gpu_are_looked_at_as_the_config_wants_them(tmp_path: Path, m
     assert _of("gpu", _config(tmp_path))[0].is_well and _of("source_dir", wrong)[0].is_well
 
 
+def test_a_program_of_the_driver_that_fails_is_a_fault_and_no_end_of_the_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there and cannot be executed, as after half an update; one that hangs is found in the same place."""
+    program = tmp_path / "nvidia-smi"
+    program.write_bytes(b"\0 no program")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (finding,) = _of("gpu", None)
+    assert not finding.is_well and "nvidia-smi fails" in finding.found
+
+
 def test_each_other_system_is_asked(tmp_path: Path) -> None:
     """By its own protocol; who does not answer is named, and a listener that could take nothing."""
     with orthanc(tmp_path / "orthanc") as archive:
