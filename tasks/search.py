@@ -15,6 +15,7 @@ from schemas.config.run import RunConfig, Stage
 from schemas.config.training import GpuWorkers
 from schemas.reports.data import SplitReport
 from schemas.reports.training import PretrainReport, SearchForecast, SearchReport
+from tasks.adapters.lock import reading
 from tasks.adapters.pages.search_page import write_search_page
 from tasks.adapters.provenance import now
 from tasks.adapters.training.forecast import forecast_text, refuse_search, search_forecast, search_report, worker_slots
@@ -28,7 +29,7 @@ from tasks.adapters.training.search_study import (
 )
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import duration, progress, show_link, show_table
-from tasks.stage import GPU_TAG, save_report
+from tasks.stage import GPU_TAG, save_report, workspaces_elsewhere
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def forecast_search(config: RunConfig, splits: SplitReport, pretrained: Pretrain
 @task(name="trial", cache_policy=NO_CACHE, persist_result=False)
 def run_trial(config: RunConfig, splits: SplitReport, pretrained: PretrainReport | None, gpu: int | None) -> str:
     """Runs one trial to its end: one that a lost worker left, from its checkpoint, or the next. Returns how it ended."""
-    with search_study(config).claimed_trial() as trial:
+    with reading(workspaces_elsewhere(config)), search_study(config).claimed_trial() as trial:
         if trial is None:
             return "nothing left"
         logger.info("trial %d %s: %s", trial.number, "goes on" if trial.is_resumed else "begins", trial.in_words())

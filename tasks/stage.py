@@ -13,7 +13,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, get_type_hints
@@ -159,7 +159,7 @@ class StageTask(Generic[Inputs, ReportType]):
         finished = self._finished(_run_id() if self._is_forced(config) else None, config, *inputs, **named)
         if finished is not None:
             return Completed(name="Cached", data=finished)
-        with nullcontext() if self._stage in _LOCK_THEIR_FOLDER else reading(read_workspaces(config)):
+        with reading(workspaces_elsewhere(config) if self._stage in _LOCK_THEIR_FOLDER else read_workspaces(config)):
             self._done_path(config).unlink(missing_ok=True)  # from here until the end the folder holds a mixture
             return save_report(config, self._stage, self.body(config, *inputs, **named))
 
@@ -217,6 +217,15 @@ _LOCK_THEIR_FOLDER: Final = frozenset({Stage.PRETRAIN, Stage.TRAIN, Stage.SEARCH
 def read_workspaces(config: RunConfig) -> list[Path]:
     """The workspaces that a stage reads and writes: its own, and that of the store if it is another's."""
     return sorted({config.workspace_dir, exam_store_dir(config).parent})
+
+
+def workspaces_elsewhere(config: RunConfig) -> list[Path]:
+    """That of a store that is another workspace's: it does not know our folders, and cannot ask for their locks.
+
+    None for a run with a store of its own, a fold or a row of Table 1: these lie in the workspace of their store.
+    """
+    place = exam_store_dir(config).parent
+    return [] if config.workspace_dir.resolve().is_relative_to(place.resolve()) else [place]
 
 
 def _run_id() -> str:

@@ -11,7 +11,10 @@ import pytest
 
 from mammo_tests.training_store import make_store, small_config, with_baseline
 from schemas.config.run import RunConfig
+from schemas.errors import StoreBusy
+from schemas.reports.data import SplitReport
 from tasks import search
+from tasks.adapters.lock import without_readers
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import TrainingRequest
 
@@ -58,3 +61,13 @@ def test_a_trial_below_the_median_ends_on_its_gpu_and_leaves_no_weights(
     assert second.state == "pruned" and len(second.curve) == 1 and second.auroc is None
     assert not list((study.folder / "trial-0001").rglob("*.safetensors"))
     assert search.run_trial.fn(config, splits, None, 3) == "nothing left"
+
+
+def test_no_trial_begins_while_its_store_loses_images_in_another_workspace(tmp_path: Path) -> None:
+    """Withdrawing there cannot ask for the lock of a study that it does not know."""
+    other = tmp_path / "other"
+    (other / "exam_store").mkdir(parents=True)
+    config = small_config(tmp_path / "ours").model_copy(update={"store_dir": other / "exam_store"})
+    splits = SplitReport(splits_path=tmp_path / "splits.parquet", data_version="", counts={})
+    with without_readers(other, purpose="withdraw"), pytest.raises(StoreBusy, match="is being taken away"):
+        search.run_trial.fn(config, splits, None, None)

@@ -21,6 +21,7 @@ from schemas.config.run import RunConfig, Stage
 from schemas.errors import StoreBusy, StoreError
 from schemas.reports.data import SplitCount, SplitReport
 from tasks.adapters.lock import without_readers
+from tasks.adapters.workspace import exam_store_dir
 from tasks.stage import NotFinished, StageTask, load_report, report_path, save_report, stage, without_work
 
 
@@ -274,6 +275,25 @@ def test_a_stage_does_not_begin_while_something_is_taken_away(run: Run, tmp_path
             run(2)
         assert executed == [] and run(1) == []
     assert run(2) == [2]
+
+
+@stage(Stage.TRAIN, version=1, sections=(), reads=lambda config: ())
+def _learn(config: RunConfig) -> SplitReport:
+    """Stands for a training of hours: meanwhile somebody wants to take images out of the store's workspace."""
+    with without_readers(exam_store_dir(config).parent, purpose="withdraw"):
+        return _report(config)
+
+
+@pytest.mark.parametrize("below", ["", "crossvalidate/fold-1"])
+def test_a_training_on_another_workspaces_store_is_known_there(prefect_api: str, tmp_path: Path, below: str) -> None:
+    """That one cannot ask for the lock of a folder that it does not know; of its own and its folds' trainings it can."""
+    assert prefect_api
+    for name in ("ours", "other"):
+        (tmp_path / name / "exam_store").mkdir(parents=True)
+    store_dir = tmp_path / "other" / "exam_store"
+    with pytest.raises(StoreBusy, match="is being read"):
+        _learn(_config(tmp_path / "ours", store_dir=store_dir))
+    assert _learn(_config(tmp_path / "other" / below, store_dir=store_dir if below else None)).data_version == "d"
 
 
 def test_a_retry_does_not_force_again_what_its_run_has_forced(prefect_api: str, tmp_path: Path) -> None:
