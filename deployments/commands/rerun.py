@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -35,7 +35,7 @@ def rerun(run: RunName, stage: Stages = None, workspace: WorkspaceDir = Path("de
             typer.echo(f"{name}: {address}/runs/flow-run/{found.id if not stage else ''}".rstrip("/"))
             return
         with shown_progress():
-            run_verb(flow_name(found), forced_config(found.parameters, stage or []))
+            run_verb(flow_name(found), forced_config(found.parameters, stage or []), **other_parameters(found.parameters))
 
 
 def find_run(run: str) -> Any:
@@ -85,6 +85,11 @@ def forced_config(parameters: dict[str, Any], stages: Sequence[Stage]) -> RunCon
         ) from other
 
 
+def other_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was asked for besides its config: the model to judge, whether to repair."""
+    return {name: value for name, value in parameters.items() if name != "config"}
+
+
 def retry(run: Any) -> str:
     """Schedules the same run again, as the UI's Retry does; returns its name.
 
@@ -111,7 +116,7 @@ def run_again(run: Any, stages: Sequence[Stage]) -> str:
     with get_client(sync_client=True) as client:
         new = client.create_flow_run_from_deployment(
             run.deployment_id,
-            parameters={"config": config.model_dump(mode="json")},
+            parameters={**other_parameters(run.parameters), "config": config.model_dump(mode="json")},
             tags=[f"rerun:{stage.value}" for stage in stages],
         )
     return str(new.name)
