@@ -67,16 +67,15 @@ def predict_exams(config: RunConfig, ingested: IngestReport, checkpoint_path: Pa
 
     Raises:
         CheckpointError: The checkpoint is missing or was altered.
-        StoreBusy: Images or weights are being taken away, or another prediction of this workspace goes on.
+        StoreBusy: Images or weights are being taken away; or another prediction goes on here: their scores would mix.
         StoreError: The prediction log cannot be written: nothing is given out that is not in it.
     """
     folder = Workspace(config.workspace_dir).stage_dir("predict")
-    # One at a time: two with other weights would leave one's scores among those that are said to be the other's.
     with reading(read_workspaces(config)), held_lock(folder, purpose="predict", wait_s=config.ingest.lock_wait_s):
-        return _predicted(config, ingested, checkpoint_path)
+        return _predicted(config, ingested, checkpoint_path, folder)
 
 
-def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path) -> PredictReport:
+def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path, folder: Path) -> PredictReport:
     model = load_model(checkpoint_path)
     recalibration = kept_recalibration(model, config.calibrated_prevalence) if config.calibrated else {}
     store, window_px = store_of_run(config), config.preprocess.window_px
@@ -85,7 +84,6 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path)
     said = SaidScores.of(config, model, recalibration, ingested.data_version, flow_run.id or "", manifest)
     manifest = manifest.assign(breast_seen_fraction=seen_fractions(manifest, window_px))
     manifest = manifest[[name for name in manifest if name in _KEPT]]
-    folder = Workspace(config.workspace_dir).stage_dir("predict")
     begin_scores(folder, scored_with(model.sha256, config))
     known = scored_before(folder, manifest, with_panels=config.predicted_panels)
     is_new = ~manifest["row"].isin(known["row"])

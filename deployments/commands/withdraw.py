@@ -109,7 +109,10 @@ def _withdraw(run: RunConfig, given: Sequence[str], whole: str | None, said_by: 
 
 
 def _given(names: Sequence[str]) -> list[str]:
-    given = [line for name in names for line in (sys.stdin.read().splitlines() if name == "-" else [name])]
+    try:
+        given = [line for name in names for line in (sys.stdin.read().splitlines() if name == "-" else [name])]
+    except UnicodeDecodeError:  # not named: it holds what was typed
+        raise ConfigError("Standard input is no text of this terminal's encoding", expected="a name a line") from None
     found = list(dict.fromkeys(name.strip() for name in given if name.strip()))
     if not found:
         raise ConfigError("Nothing is named", expected="a pseudonym or the path of a DICOM file, or - for standard input")

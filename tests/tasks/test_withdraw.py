@@ -53,7 +53,9 @@ def config(tmp_path: Path, two_exams: Path, make_config: MakeConfig, ingest_here
     return config
 
 
-def said(config: RunConfig, *arguments: object, stdin: str = "", reason: str = "filed under the wrong patient") -> Result:
+def said(
+    config: RunConfig, *arguments: object, stdin: str | bytes = "", reason: str = "filed under the wrong patient"
+) -> Result:
     """``mammo withdraw CONFIG ...``; what it raises is raised here."""
     path = config.workspace_dir.parent / "config.yaml"
     path.write_text(config.model_dump_json())
@@ -286,6 +288,8 @@ def test_what_the_command_says_and_asks(config: RunConfig, two_exams: Path, tmp_
         said(config, no_image)
     with pytest.raises(ConfigError, match="Nothing is named"):
         said(config)
+    with pytest.raises(ConfigError, match="Standard input is no text"):
+        said(config, "-", stdin=b"M\xfcller\n")
     with held_lock(files.store_dir, purpose="ingest"), pytest.raises(StoreBusy, match="ingest by pid"):
         said(config, images[0])
     with held_lock(files.stage_dir("train") / "abc", purpose="train"), pytest.raises(StoreBusy, match="no training"):
