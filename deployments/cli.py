@@ -102,6 +102,7 @@ def _flow_command(verb: Verb) -> Callable[..., None]:
                 parameters[flag.name] = value
             elif value:
                 changes[flag.config_key] = str(value) if isinstance(value, Path) else value
+                changes |= {flag.stands_for: None} if flag.stands_for else {}
         _run(verb.name, load_config(config, changes), as_json=as_json, **parameters)
 
     options: dict[str, tuple[object, object]] = {"config": (ConfigPath, Parameter.empty)}

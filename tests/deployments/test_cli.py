@@ -124,6 +124,13 @@ def test_serve_refuses_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert isinstance(refused.exception, ConfigError) and "mammo deploy CONFIG --service" in str(refused.exception)
 
 
+def test_a_folder_to_predict_stands_for_a_source_of_exams_too(tmp_path: Path) -> None:
+    """With ``--dicom`` the config's bucket, or peer whose exams would be fetched into that very folder, is not asked."""
+    (tmp_path / "run.yaml").write_text(f"{{workspace_dir: {tmp_path}/exams/ws, ingest: {{source: 's3://bucket/exams'}}}}")
+    refused = CliRunner().invoke(app, ["predict", str(tmp_path / "run.yaml"), "--dicom", str(tmp_path / "exams")])
+    assert isinstance(refused.exception, ConfigError) and "inside the source folder" in str(refused.exception)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_verb_is_found_when_it_is_the_only_one_that_is_loaded(verb: str) -> None:
     """A command loads the row of its verb alone, and is still called by the verb's name."""
