@@ -35,7 +35,8 @@ def rerun(run: RunName, stage: Stages = None, workspace: WorkspaceDir = Path("de
             typer.echo(f"{name}: {address}/runs/flow-run/{found.id if not stage else ''}".rstrip("/"))
             return
         with shown_progress():
-            run_verb(flow_name(found), forced_config(found.parameters, stage or []))
+            others = {name: value for name, value in found.parameters.items() if name != "config"}  # which model, repair
+            run_verb(flow_name(found), forced_config(found.parameters, stage or []), **others)
 
 
 def find_run(run: str) -> Any:
@@ -111,7 +112,7 @@ def run_again(run: Any, stages: Sequence[Stage]) -> str:
     with get_client(sync_client=True) as client:
         new = client.create_flow_run_from_deployment(
             run.deployment_id,
-            parameters={"config": config.model_dump(mode="json")},
+            parameters={**run.parameters, "config": config.model_dump(mode="json")},
             tags=[f"rerun:{stage.value}" for stage in stages],
         )
     return str(new.name)
