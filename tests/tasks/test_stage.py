@@ -305,7 +305,7 @@ def test_a_retry_does_not_force_again_what_its_run_has_forced(prefect_api: str, 
 
 @pytest.mark.parametrize("verb", ["pipeline", "predict", "crossvalidate", "table1"])
 def test_what_ingests_goes_on_with_that_store_only(tmp_path: Path, verb: str) -> None:
-    """With ``store_dir`` the pixels of one store would be scored under the names of another's rows: refused, nothing is made."""
+    """With ``store_dir`` the pixels of one store would be scored under the names of another: refused, nothing is made."""
     run = getattr(import_module(f"flows.{verb}"), verb)
     config = _config(tmp_path / "here", store_dir=tmp_path / "there" / "exam_store", split={"folds": 2})
     with pytest.raises(ConfigError, match=r"ingest into one store and go on with another.*leave out store_dir"):
