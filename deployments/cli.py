@@ -9,7 +9,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -83,6 +83,25 @@ def made_app(verbs: tuple[Verb, ...]) -> typer.Typer:
     return app
 
 
+def told_by_flags(verb: Verb, given: Mapping[str, Any]) -> tuple[dict[str, object], dict[str, bool]]:
+    """What a command line changes in the config, by dotted key, and the flow's parameters.
+
+    Args:
+        verb: The row.
+        given: Its flags' values by parameter; None, and False of what has no ``--no-`` form, = not given.
+    """
+    changes: dict[str, object] = {}
+    parameters: dict[str, bool] = {}
+    for flag in verb.flags:
+        value = given[flag.name]
+        if not flag.config_key:
+            parameters[flag.name] = value
+        elif value or (flag.has_negative and value is not None):
+            changes[flag.config_key] = str(value) if isinstance(value, Path) else value
+            changes |= {flag.stands_for: None} if flag.stands_for else {}
+    return changes, parameters
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -94,14 +113,8 @@ def _flow_command(verb: Verb) -> Callable[..., None]:
     """A function with the parameters that the row says, from which Typer makes the command."""
 
     def command(config: Path, as_json: bool, force: list[Stage] | None = None, **flags: Any) -> None:
-        changes: dict[str, object] = {"force": [stage.value for stage in force]} if force else {}
-        parameters: dict[str, bool] = {}
-        for flag in verb.flags:
-            value = flags[flag.name]
-            if not flag.config_key:
-                parameters[flag.name] = value
-            elif value:
-                changes[flag.config_key] = str(value) if isinstance(value, Path) else value
+        changes, parameters = told_by_flags(verb, flags)
+        changes |= {"force": [stage.value for stage in force]} if force else {}
         _run(verb.name, load_config(config, changes), as_json=as_json, **parameters)
 
     options: dict[str, tuple[object, object]] = {"config": (ConfigPath, Parameter.empty)}
@@ -109,8 +122,9 @@ def _flow_command(verb: Verb) -> Callable[..., None]:
         options["force"] = (Force, None)
     for flag in verb.flags:
         names = f"{flag.option}/--no-{flag.option.removeprefix('--')}" if flag.has_negative else flag.option
-        kind = bool if flag.kind is bool else flag.kind | None
-        options[flag.name] = (Annotated[kind, typer.Option(names, help=flag.help)], False if flag.kind is bool else None)
+        is_switch = flag.kind is bool and not flag.has_negative
+        kind = bool if is_switch else flag.kind | None
+        options[flag.name] = (Annotated[kind, typer.Option(names, help=flag.help)], False if is_switch else None)
     options["as_json"] = (AsJson, False)
     command.__signature__ = Signature(  # type: ignore[attr-defined]  # read by ``inspect``, and so by Typer
         [

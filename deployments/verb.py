@@ -17,6 +17,8 @@ class Flag:
     kind: type
     config_key: str = ""
     """Dotted key of the config that it sets; empty = the flow's parameter of the option's name."""
+    stands_for: str = ""
+    """Dotted key of the config that says the same in another way, and does not count where the option is given."""
     has_negative: bool = False
     """True for a switch with a ``--no-`` form."""
 

@@ -56,9 +56,10 @@ VERBS: Final = (
         flags=(
             Flag(
                 option="--dicom",
-                help="Folder of DICOM files, instead of ingest.source_dir",
+                help="Folder of DICOM files, instead of ingest.source_dir and ingest.source",
                 kind=Path,
                 config_key="ingest.source_dir",
+                stands_for="ingest.source",
             ),
             Flag(option="--profile", help="Gate profile, instead of ingest.profile", kind=str, config_key="ingest.profile"),
             Flag(option="--checkpoint", help="Checkpoint folder, instead of the config's", kind=Path, config_key="checkpoint"),

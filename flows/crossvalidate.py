@@ -12,6 +12,7 @@ from tasks.artifacts import config_flow
 from tasks.crossvalidate import fold_runs, pool_folds
 from tasks.evaluate import evaluate_network
 from tasks.split import split_patients
+from tasks.stage import require_own_store
 from tasks.train import train_network
 from tasks.validate import check_manifest
 
@@ -19,6 +20,7 @@ from tasks.validate import check_manifest
 @config_flow(name="crossvalidate", task_runner=TWO_BATCHES)
 def crossvalidate(config: RunConfig) -> CrossValidationReport:
     """One network for each fold, trained on all others. Run again, it goes on where it stopped."""
+    require_own_store(config)
     runs = fold_runs(config)
     require_starts(config)
     ingested = ingest_steps(config)

@@ -16,6 +16,7 @@ from tasks.evaluate import evaluate_network
 from tasks.explain import explain_exams
 from tasks.report import write_report
 from tasks.split import split_patients
+from tasks.stage import require_own_store
 from tasks.train import train_network
 from tasks.validate import check_manifest
 
@@ -23,6 +24,7 @@ from tasks.validate import check_manifest
 @config_flow(name="pipeline", task_runner=TWO_BATCHES)
 def pipeline(config: RunConfig) -> PipelineReport:
     """From a folder of DICOM exams to a trained, evaluated, explained GMIC and its report."""
+    require_own_store(config)
     require_starts(config)
     ingested = ingest_steps(config)
     validated = check_manifest(config, ingested)

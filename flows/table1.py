@@ -13,7 +13,7 @@ from tasks.artifacts import config_flow
 from tasks.evaluate import evaluate_network
 from tasks.phantom import write_phantom
 from tasks.split import split_patients
-from tasks.stage import load_report
+from tasks.stage import load_report, require_own_store
 from tasks.table1 import (
     evaluation_run,
     localization_checkpoints,
@@ -52,6 +52,7 @@ def table1(config: RunConfig) -> Table1Report:
 
 
 def _prepared(config: RunConfig) -> SplitReport:
+    require_own_store(config)
     if config.phantom is not None:
         write_phantom(config)
     ingested = ingest_steps(config)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -267,12 +268,12 @@ def save_report(config: RunConfig, stage: Stage, report: AnyReport) -> AnyReport
 
 
 def load_ingested(config: RunConfig) -> IngestReport:
-    """What is published in the store that a run reads: as its workspace's ingest said, or as another's store in a bucket says.
+    """What is published in the store that a run reads: as its workspace's ingest said, or as another's store says itself.
 
     Raises:
         StoreError: Nothing was ingested, or there is no such store.
     """
-    if isinstance(config.store_dir, str):
+    if not _is_store_of_workspace(config):
         from tasks.adapters.inbox.publishing.elsewhere import published_elsewhere  # late: zarr and pandas take a second
 
         return published_elsewhere(config)
@@ -297,6 +298,25 @@ def load_splits(config: RunConfig) -> SplitReport:
             remedy="run `mammo split CONFIG.yaml`, which divides anew; or restore the section",
         )
     return splits
+
+
+def require_own_store(config: RunConfig) -> None:
+    """Asked before a run that ingests and goes on from there: the rows of one store would be looked up in another.
+
+    Raises:
+        ConfigError: ``store_dir`` names another store than the workspace's.
+    """
+    if not _is_store_of_workspace(config):
+        raise ConfigError(
+            "This run would ingest into one store and go on with another, whose rows are other images",
+            expected="no store_dir: what is ingested lies in the workspace's store",
+            got=f"store_dir {config.store_dir}",
+            remedy="leave out store_dir; with it run split, train, evaluate and explain one by one, which ingest nothing",
+        )
+
+
+def _is_store_of_workspace(config: RunConfig) -> bool:
+    return os.path.realpath(exam_store_dir(config)) == os.path.realpath(Workspace(config.workspace_dir).store_dir)
 
 
 def load_report(config: RunConfig, stage: Stage, kind: type[AnyReport]) -> AnyReport:

@@ -55,7 +55,8 @@ Archive = Annotated[Path, typer.Argument(help="The archive, a .tar file")]
 def backup(workspace: WorkspaceDir, archive: Archive) -> None:
     """Write what cannot be made again to one archive, mode 0600: all but pixels; runs may go on meanwhile.
 
-    These are ledger, manifest, key, splits, weights in force and the server's database.
+    These are ledger, manifest, key, splits, weights in force, models with their registry, the prediction log and the server's
+    database.
     """
     files = Workspace(workspace)
     if not os.access(files.store.ledger_path, os.F_OK):

@@ -45,7 +45,7 @@ class Complaint:
     remedy: str = ""
 
 
-ConfigOption = Annotated[Path | None, typer.Argument(help="Also look at what this run needs: folders, key, Dask extra")]
+ConfigOption = Annotated[Path | None, typer.Argument(help="Also look at what this run needs: files, key, buckets, PACS")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print findings as JSON")]
 
 
@@ -280,21 +280,21 @@ def _is_made_elsewhere(config: RunConfig) -> bool:
 
 def _inputs(config: RunConfig) -> Iterator[Complaint]:
     """Whatever the config names and a run would read, hours later perhaps."""
-    ingest, start = config.ingest, config.train.start
-    named = {
-        "ingest.source_dir": None if ingest.bucket_url else ingest.source_dir,
-        "ingest.labels_csv": ingest.labels_csv,
-        "ingest.subjects_csv": ingest.subjects_csv,
-        "ingest.boxes_csv": ingest.boxes_csv,
-        "ingest.masks_dir": ingest.masks_dir,
-        "split.file": config.split.file,
-        "train.start.network": start.network,
-        "train.start.localization": start.localization,
-        "train.start.patches": start.patches,
-        "evaluate.ensemble": config.evaluate.ensemble,
-        "checkpoint": config.checkpoint,
-    }
-    for key, path in named.items():
+    ingest, fits = config.ingest, {"train": config.train, "pretrain": config.pretrain}
+    named = [
+        ("ingest.source_dir", None if ingest.bucket_url else ingest.source_dir),
+        ("ingest.labels_csv", ingest.labels_csv),
+        ("ingest.subjects_csv", ingest.subjects_csv),
+        ("ingest.boxes_csv", ingest.boxes_csv),
+        ("ingest.masks_dir", ingest.masks_dir),
+        ("store_dir", config.store_dir if isinstance(config.store_dir, Path) else None),
+        ("split.file", config.split.file),
+        *((f"{section}.start.{part}", path) for section, fit in fits.items() if fit for part, path in fit.start.files()),
+        *(("evaluate.checkpoints", path) for path in config.evaluate.checkpoints),
+        ("evaluate.ensemble", config.evaluate.ensemble),
+        ("checkpoint", config.checkpoint),
+    ]
+    for key, path in named:
         if path is None:
             continue
         is_well = os.access(path, os.R_OK)

@@ -36,6 +36,7 @@ _HEAD_OF_FILE = """\
 # Cron is UTC: no hour is missing or doubled when clocks change. Times are far apart so that runs rarely meet; where they do,
 # one run per deployment goes on and the collision strategy says what becomes of the other.
 """
+FAILURE = "mammo: say that a run failed"
 SILENCE = "mammo: say that no synthetic exam came out"
 _SIGNS_OF_LIFE = ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed")
 
@@ -160,6 +161,8 @@ async def register_services(service: ServiceConfig, *, silent_h: float | None = 
         await _keep_automation(client, _crash_of_the_silent(service.silence_s))
         if service.notice is not None:
             await _keep_automation(client, await _notice_of_failure(service.notice))
+        else:
+            await _drop_automation(client, FAILURE)
         if service.notice is not None and silent_h is not None:
             await _keep_automation(client, await _notice_of_silence(service.notice, silent_h))
         else:
@@ -242,7 +245,7 @@ async def _notice_of_failure(notice: Notice) -> Any:
     if notice.kind != "webhook":
         action = SendNotification(block_document_id=block_id, subject=f"mammo: {what}", body=f"{what}: {where}")
     return AutomationCore(
-        name="mammo: say that a run failed",
+        name=FAILURE,
         trigger=EventTrigger(
             expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),

@@ -19,9 +19,13 @@ class SplitConfig(Config):
     """Patients into train, tuning and test. The word ``external`` instead of a section makes every patient a test patient."""
 
     tuning_fraction: Fraction = Field(
-        0.15, description="Share of patients that choose epoch and thresholds; of a file's training patients, if it names none"
+        0.15,
+        description="Share of patients that choose epoch and thresholds. Of a file that names nobody who tunes, and of folds: "
+        "share of the training patients",
     )
-    test_fraction: Fraction = Field(0.25, description="Share of patients that judge; not asked if a file or external says so")
+    test_fraction: Fraction = Field(
+        0.25, description="Share of patients that judge; not asked if a file, folds or external say so"
+    )
     seed: NonNegativeInt = Field(0, description="Another seed divides otherwise")
     file: Path | None = Field(
         None,
@@ -111,13 +115,17 @@ class EvaluateConfig(Config):
         "out and counted; false = weights that have seen such patients are refused",
         json_schema_extra=ADDED_LATER,
     )
-    batch_images: PositiveInt = Field(4, description="Images scored at once")
+    batch_images: PositiveInt = Field(
+        4,
+        description="Images scored at once by evaluate, explain and accept, and after each epoch of a training; by predict on "
+        "a GPU where it draws no panels, else one at a time, as by infer",
+    )
     precision: Precision = Field(
         "fp32",
         json_schema_extra=ADDED_LATER,
         description="In what evaluate, explain and predict compute, as train.precision; how they read images, train says too",
     )
-    seed: NonNegativeInt = Field(0, description="Seed of these resamples")
+    seed: NonNegativeInt = Field(0, description="Seed of the patches that Table 1's random rows draw; nothing else is drawn")
     recalled_birads: tuple[Annotated[int, Field(ge=0, le=6)], ...] = Field(
         (0, 4, 5),
         min_length=1,
@@ -225,7 +233,7 @@ class AcceptanceConfig(Config):
     recall_margin: float = Field(
         0.03, gt=0, lt=1, description="By how much the recall rate may lie above or below: its whole interval must lie within"
     )
-    minimum_exams: PositiveInt = Field(200, description="Exams without which nothing is decided")
+    minimum_exams: PositiveInt = Field(200, description="With fewer exams no model is accepted")
     devices: tuple[str, ...] = Field(
         (), description="Devices of which exams must be there, each as manufacturer and model, or a part of these words"
     )

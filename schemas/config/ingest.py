@@ -225,7 +225,11 @@ class IngestConfig(Config):
     )
     exams_per_shard: PositiveInt = Field(4, description="Exams written by one writer into one zarr shard; 4 views each")
     shards_per_batch: PositiveInt = Field(64, description="Shards in one visible, retryable Prefect task")
-    max_failed_fraction: Fraction = Field(0.5, description="Above this share of quarantined files the run fails")
+    max_failed_fraction: Fraction = Field(
+        0.5,
+        description="With more than this share of the files refused in one run it ends with code 8, what was accepted being "
+        "published; files of another kind (reports, other images) do not count",
+    )
     max_deferred_fraction: Fraction = Field(
         0.2,
         json_schema_extra=ADDED_LATER,
@@ -241,7 +245,9 @@ class IngestConfig(Config):
     )
     file_timeout_s: float = Field(60.0, gt=0, description="A file that takes longer to read or decode is refused (F10)")
     lock_wait_s: float = Field(
-        0.0, ge=0, description="Wait this long for another run that writes the store; 0 = give up at once"
+        0.0,
+        ge=0,
+        description="Wait this long for another run that writes the store; 0 = give up at once. A service waits 1 h at least",
     )
     file_memory_mib: int = Field(640, ge=64, description="Memory that reading one file may take; more is refused (F11)")
     dask: DaskConfig = Field(LocalDask(), description="Where files are decoded")

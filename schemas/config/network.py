@@ -46,7 +46,7 @@ class NetworkSection(Config):
         "batch",
         json_schema_extra=ADDED_LATER,
         description="batch: batch normalisation, as in the paper. group: by groups of channels of each image (Wu and He 2018), "
-        "which knows no batch: for steps of 4 to 16 images",
+        "which knows no batch: for steps of 4 to 16 images. Pre-training has batch normalisation always",
     )
 
     @property

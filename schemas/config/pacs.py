@@ -75,7 +75,7 @@ class DimsePeer(PeerLimits):
     may_push: bool = Field(True, description="The listener takes exams from it")
     uses_tls: bool = Field(False, description="Associations to it are encrypted, with the files of pacs.tls")
     retrieve: Literal["get", "move"] = Field("get", description="How exams are fetched: C-GET, or C-MOVE to our listener")
-    has_commitment: bool = Field(False, description="It answers storage commitment: what was sent is asked for afterwards")
+    has_commitment: bool = Field(False, description="It answers storage commitment: asked with pacs.results.commitment")
 
 
 Peer = Annotated[DicomWebPeer | DimsePeer, Field(discriminator="kind")]
@@ -134,7 +134,9 @@ class ResultsConfig(Config):
     )
     ae_title: AETitle = Field("MAMMO_OUT", description="Our title when results are sent to a peer of kind dimse")
     commitment: CommitmentConfig | None = Field(
-        None, description="Where a peer's answers about storage commitment come to (has_commitment); null = it is not asked"
+        None,
+        description="Where the answers about storage commitment come to of a peer of kind dimse with has_commitment; null, or "
+        "another peer = it is not asked, and its Success is believed",
     )
     kinds: tuple[ResultKind, ...] = Field(
         (

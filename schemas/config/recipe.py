@@ -88,7 +88,10 @@ class AugmentConfig(Config):
     contrast: float = Field(0.0, ge=0, lt=1, description="Contrast more or less by at most this share, after standardisation")
     noise: float = Field(0.0, ge=0, le=1, description="Spread of Gaussian noise in the breast, at most; 1 = the image's own")
     mixup: float = Field(
-        0.0, ge=0, le=4, description="alpha of Beta(alpha, alpha): each image is mixed with another of its view; 0 = off"
+        0.0,
+        ge=0,
+        le=4,
+        description="alpha of Beta(alpha, alpha): each image is mixed with another of its position, CC or MLO; 0 = off",
     )
     drop_views: Fraction = Field(0.0, description="Share of views left out of an epoch; an exam keeps one at least")
     drop_breasts: Fraction = Field(0.0, description="Share of exams of which one breast is left out of an epoch")
@@ -117,7 +120,7 @@ class RecipeConfig(Config):
         "auroc",
         json_schema_extra=ADDED_LATER,
         description="What chooses the best epoch on tuning: the highest malignant AUROC, as in the paper, or the lowest "
-        "cross-entropy, in which every breast of both findings counts and not the order of a few",
+        "cross-entropy, in which every breast of both findings counts and not the order of a few. Training alone",
     )
     batch_norm: Literal["batch", "running", "remeasured"] = Field(
         "batch",

@@ -59,13 +59,17 @@ class RunConfig(Config):
     name: str = Field("run", pattern=r"^[a-z0-9][a-z0-9-]*$", description="Shown in run names and on the report")
     workspace_dir: Path = Field(description="Everything the run writes: store, splits, checkpoints, reports")
     store_dir: Annotated[str, Field(pattern=STORE_ADDRESS, min_length=1)] | Path | None = Field(
-        None, description="Exam store to read, a folder or s3://bucket/prefix, not the workspace's own; ingest ignores it"
+        None,
+        description="Another store to read, a folder or s3://bucket/prefix: for split, train, evaluate, explain and others "
+        "that bring nothing in. ingest ignores it; what ingests and goes on (pipeline, predict, crossvalidate) refuses it",
     )
     store_cache: StoreCacheConfig = Field(
         StoreCacheConfig(), json_schema_extra=ADDED_LATER, description="Images of a store in a bucket that were read"
     )
     phantom: PhantomConfig | None = Field(
-        None, description="A synthetic cohort to draw; only mammo phantom and mammo demo read it"
+        None,
+        description="A synthetic cohort, which mammo phantom, demo and reproduce table1 draw; reports of a config that has it "
+        "say that the exams are synthetic",
     )
     ingest: IngestConfig = Field(description="From DICOM files to the exam store")
     preprocess: PreprocessConfig = Field(PreprocessConfig(), description="From a decoded image to the network's window")
@@ -73,7 +77,9 @@ class RunConfig(Config):
     split: SplitConfig = Field(SplitConfig(), description="Patients into train, tuning and test")
     pretrain: PretrainConfig | None = Field(None, description="Pre-training before train and search; null = none")
     train: TrainConfig = Field(TrainConfig(), description="Training as in the paper")
-    search: SearchConfig = Field(SearchConfig(), description="Random search for hyper-parameters; only mammo search reads it")
+    search: SearchConfig = Field(
+        SearchConfig(), description="Random search for hyper-parameters; train reads forecast_steps alone"
+    )
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Breast-level metrics on the test split")
     promotion: PromotionConfig = Field(
         PromotionConfig(), json_schema_extra=ADDED_LATER, description="What a model must show before it is put into use"
@@ -90,8 +96,10 @@ class RunConfig(Config):
     explain: ExplainConfig = Field(ExplainConfig(), description="Panels and the gallery")
     report: ReportConfig = Field(ReportConfig(), description="The page of the whole run")
     table1: Table1Config = Field(Table1Config(), description="The paper's Table 1; only mammo reproduce table1 reads it")
-    checkpoint: Path | None = Field(None, description="Trained weights for predict; null = those of this workspace")
-    calibrated: bool = Field(False, description="Predict: breast scores after the recalibration kept beside the weights")
+    checkpoint: Path | None = Field(
+        None, description="Weights that predict and infer use; null = those in use, else trained here"
+    )
+    calibrated: bool = Field(False, description="Predict, infer: breast scores after the recalibration beside the weights")
     calibrated_prevalence: dict[Finding, Share] = Field(
         {},
         json_schema_extra=ADDED_LATER,
@@ -112,7 +120,11 @@ class RunConfig(Config):
         json_schema_extra=ADDED_LATER,
         description="How long the prediction log is kept: mammo prune --delete takes months that are older",
     )
-    force: tuple[Stage, ...] = Field((), description="Stages to run again although their results are there")
+    force: tuple[Stage, ...] = Field(
+        (),
+        description="Stages to run again although their results are there. Not ingest, whose ledger decides, and which "
+        "refuses; search goes on with its study whatever stands here",
+    )
 
     @model_validator(mode="before")
     @classmethod

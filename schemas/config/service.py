@@ -61,22 +61,26 @@ class MetricsConfig(Config):
 
 
 class ServiceConfig(Config):
-    """A workstation that watches its inbox and runs by the clock."""
+    """A workstation that watches its inbox and runs by the clock. ``mammo deploy`` leaves out what is of serve."""
 
-    settle_s: float = Field(5.0, gt=0, description="Files count as arrived when the inbox has not changed for this long")
+    settle_s: float = Field(5.0, gt=0, description="Of serve: files have arrived when the inbox has not changed for this long")
     bucket_look_s: float = Field(
         60.0,
         gt=0,
         json_schema_extra=ADDED_LATER,
-        description="A bucket of exams is listed this often, to see whether some came; a request for every 1000 objects",
+        description="Of serve: a bucket of exams is listed this often, to see whether some came; a request for every 1000",
     )
-    longest_wait_s: float = Field(300.0, gt=0, description="An inbox that never rests is reported this often all the same")
+    longest_wait_s: float = Field(
+        300.0, gt=0, description="Of serve: an inbox that never rests is told this often all the same"
+    )
     gpu_slots: PositiveInt = Field(1, description="Tasks with the tag gpu that may run at the same time")
-    runs_at_once: PositiveInt = Field(4, description="Flow runs that each worker executes at the same time")
+    runs_at_once: PositiveInt = Field(
+        4, description="Of serve: flow runs that each worker executes at the same time; elsewhere its own --limit says that"
+    )
     silence_s: int = Field(90, ge=31, description="A flow run that gave no sign of life for this long is marked crashed")
     scoring_stays: bool = Field(
-        False, description="Keep a process with the network loaded, which answers mammo infer; it needs trained weights"
+        False, description="Of serve: keep a process with the network loaded, which answers mammo infer, of trained weights"
     )
     notice: Notice | None = Field(None, description="Who is told when a flow run fails or crashes; null = nobody")
-    metrics: MetricsConfig | None = Field(None, description="/metrics for Prometheus on 127.0.0.1; null = none")
-    kubernetes: KubernetesPools | None = Field(None, description="Runs are pods (mammo deploy); null = processes of workers")
+    metrics: MetricsConfig | None = Field(None, description="Of serve: /metrics for Prometheus on 127.0.0.1; null = none")
+    kubernetes: KubernetesPools | None = Field(None, description="Of deploy: runs are pods; null = processes of workers")

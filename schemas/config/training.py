@@ -114,7 +114,11 @@ class FitConfig(Config):
     )
     checkpoint_activations: bool = Field(False, description="Keep blocks' inputs only and compute the rest again: less memory")
     compile: bool = Field(False, description="torch.compile the network: minutes at the start, then faster steps")
-    processes: PositiveInt = Field(1, description="Training processes on this machine: one per GPU, or CPU processes (gloo)")
+    processes: PositiveInt = Field(
+        1,
+        description="Training processes on this machine: one per GPU, or CPU processes (gloo). What evaluate, "
+        "explain and predict score is shared among as many GPUs as train.processes says",
+    )
     sync_batch_norm: bool = Field(
         False, description="Batch statistics over all processes; false = each process its own, as the paper's single GPU"
     )
@@ -131,7 +135,7 @@ class FitConfig(Config):
         "otherwise: fix it where a run must be repeatable",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = a GPU if there is one")
-    keep_checkpoints: PositiveInt = Field(2, description="Newest epochs kept; the best by each criterion stay too")
+    keep_checkpoints: PositiveInt = Field(2, description="Newest epochs kept (search: 1); the best by each criterion stay too")
     checkpoint_steps: PositiveInt | None = Field(
         None, description="Also write a checkpoint every so many steps within an epoch; null = at the end of each epoch only"
     )

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from deployments.cli import EXIT_CODES, app, made_app, verbs_asked_for
+from deployments.cli import EXIT_CODES, app, made_app, told_by_flags, verbs_asked_for
 from deployments.configuration import SHIPPED_CONFIGS
 from deployments.verb import Verb
 from deployments.verbs import GROUPS
@@ -122,6 +122,22 @@ def test_serve_refuses_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "service.yaml").write_text("kubernetes: {cpu_image: a:1, gpu_image: a:1}")
     refused = CliRunner().invoke(app, ["serve", str(tmp_path / "run.yaml"), "--service", str(tmp_path / "service.yaml")])
     assert isinstance(refused.exception, ConfigError) and "mammo deploy CONFIG --service" in str(refused.exception)
+
+
+def test_a_folder_to_predict_stands_for_a_source_of_exams_too(tmp_path: Path) -> None:
+    """With ``--dicom`` the config's bucket, or peer whose exams would be fetched into that very folder, is not asked."""
+    (tmp_path / "run.yaml").write_text(f"{{workspace_dir: {tmp_path}/exams/ws, ingest: {{source: 's3://bucket/exams'}}}}")
+    refused = CliRunner().invoke(app, ["predict", str(tmp_path / "run.yaml"), "--dicom", str(tmp_path / "exams")])
+    assert isinstance(refused.exception, ConfigError) and "inside the source folder" in str(refused.exception)
+
+
+@pytest.mark.parametrize(("flags", "changed"), [([], {}), (["--calibrated"], {"calibrated": True}),
+                                                (["--no-calibrated"], {"calibrated": False})], ids=str)  # fmt: skip
+def test_a_switch_with_two_forms_is_heard_in_both(flags: list[str], changed: dict[str, object]) -> None:
+    """``--no-calibrated`` takes back a config's ``calibrated: true``; without either the config decides."""
+    (predict,) = (verb for verb in ROWS if verb.name == "predict")
+    given = COMMAND.commands["predict"].make_context("predict", ["run.yaml", *flags]).params  # type: ignore[attr-defined]
+    assert told_by_flags(predict, given) == (changed, {})
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from deployments.server.registration import SILENCE, register_services
+from deployments.server.registration import FAILURE, SILENCE, register_services
 from schemas.config.service import EmailNotice, ServiceConfig, SlackNotice, WebhookNotice
 
 pytestmark = pytest.mark.e2e
-NAME = "mammo: say that a run failed"
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def registered(prefect_api: str, tmp_path: Path) -> Iterator[Callable[..., Any]]
             for _ in range(2):  # the second time it replaces the first
                 notice = kind.model_validate({"kind": name, field: path, **settings})
                 asyncio.run(register_services(ServiceConfig(notice=notice)))
-            (automation,) = client.read_automations_by_name(NAME)
+            (automation,) = client.read_automations_by_name(FAILURE)
             return client.read_block_document(automation.actions[0].block_document_id, include_secrets=False), automation
 
         yield register
@@ -103,6 +102,16 @@ def test_an_email_has_its_sender_and_recipients(registered: Callable[..., Any]) 
     (sender,) = loaded._apprise_client
     assert type(sender).__name__ == "NotifySendGrid"
     assert (sender.from_email, tuple(sender.targets)) == ("mammo@ward.example", to)
+
+
+def test_nobody_is_told_any_more_once_no_notice_is_named(registered: Callable[..., Any]) -> None:
+    """The service's file without ``notice`` is registered anew: what an earlier one had asked for goes from the server."""
+    from prefect.client.orchestration import get_client
+
+    registered(SlackNotice, "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ")
+    asyncio.run(register_services(ServiceConfig()))
+    with get_client(sync_client=True) as client:
+        assert not client.read_automations_by_name(FAILURE)
 
 
 @pytest.mark.long

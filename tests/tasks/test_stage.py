@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.runtime import flow_run
 
+from mammo_tests.training_store import make_store, small_config
 from schemas.config.run import RunConfig, Stage
-from schemas.errors import StoreBusy, StoreError
+from schemas.errors import ConfigError, StoreBusy, StoreError
 from schemas.reports.data import SplitCount, SplitReport
 from tasks.adapters.lock import without_readers
-from tasks.adapters.workspace import exam_store_dir
-from tasks.stage import NotFinished, StageTask, load_report, report_path, save_report, stage, without_work
+from tasks.adapters.workspace import Workspace, exam_store_dir
+from tasks.stage import NotFinished, StageTask, load_ingested, load_report, report_path, save_report, stage, without_work
 
 
 def _config(workspace: Path, **changes: Any) -> RunConfig:
@@ -315,3 +317,27 @@ def test_a_retry_does_not_force_again_what_its_run_has_forced(prefect_api: str, 
     fails[:] = [False]
     forced()
     assert executed == [1, 1]
+
+
+# ---------------------------------------------------------------------------------------------------- the store of another
+
+
+@pytest.mark.parametrize("verb", ["pipeline", "predict", "crossvalidate", "table1"])
+def test_what_ingests_goes_on_with_that_store_only(tmp_path: Path, verb: str) -> None:
+    """With ``store_dir`` the pixels of one store would be scored under the names of another: refused, nothing is made."""
+    run = getattr(import_module(f"flows.{verb}"), verb)
+    config = _config(tmp_path / "here", store_dir=tmp_path / "there" / "exam_store", split={"folds": 2})
+    with pytest.raises(ConfigError, match=r"ingest into one store and go on with another.*leave out store_dir"):
+        run.fn(config)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_in_another_folder_says_itself_what_is_published(tmp_path: Path) -> None:
+    """As one in a bucket: no ingest has taken place in the workspace that reads it, and none is asked for."""
+    there = small_config(tmp_path / "there")
+    made = make_store(there, exams=2)
+    store_dir = Workspace(there.workspace_dir).store_dir
+    told = load_ingested(small_config(tmp_path / "here").model_copy(update={"store_dir": store_dir}))
+    assert (told.store_dir, told.data_version, told.images_published) == (store_dir, made.data_version, 8)
+    with pytest.raises(StoreError, match="has not run"):
+        load_ingested(there)

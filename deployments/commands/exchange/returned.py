@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -30,7 +31,7 @@ def return_results(
     run = load_config(config)
     settings_of(run)
     if show:
-        _show(run)
+        _show(run, as_json=as_json)
         return
     if again:
         _queue_again(run, again)
@@ -78,18 +79,22 @@ def _outcome(exam: ReturnedExam) -> str:
     return exam.reason or f"{exam.objects_sent} objects sent, {exam.objects_there} were there"
 
 
-def _show(run: RunConfig) -> None:
+def _show(run: RunConfig, *, as_json: bool) -> None:
     from tasks.adapters.results.outbox import DeliveryState, Outbox  # late: it makes the file
 
     path = Workspace(run.workspace_dir).outbox_path
     if not path.exists():
-        typer.echo("Nothing was returned yet.")
+        typer.echo("[]" if as_json else "Nothing was returned yet.")
         return
     with Outbox(path) as outbox:
-        for state in (DeliveryState.DEAD, DeliveryState.QUEUED):
-            for delivery in outbox.of_state(state):
-                typer.echo(f"{delivery.exam_id}  {state.value}  {delivery.attempts} tries  {delivery.peer}  {delivery.reason}")
+        listed = [each for state in (DeliveryState.DEAD, DeliveryState.QUEUED) for each in outbox.of_state(state)]
         counts = outbox.counts()
+    if as_json:
+        names = ("exam_id", "state", "attempts", "peer", "reason")
+        typer.echo(json.dumps([{name: getattr(each, name) for name in names} for each in listed], indent=1))
+        return
+    for each in listed:
+        typer.echo(f"{each.exam_id}  {each.state.value}  {each.attempts} tries  {each.peer}  {each.reason}")
     typer.echo(", ".join(f"{counts[state]} {state.value}" for state in DeliveryState))
 
 

@@ -34,7 +34,7 @@ def verify(
 ) -> None:
     """Read every line and follow the chain; a line that was changed, added or taken out ends with code 5.
 
-    Note the digest that is printed on another machine: whoever wrote the whole log anew does not have it in his.
+    Note the printed digest on another machine: whoever writes the whole log anew cannot have a line of that digest.
     """
     workspace = Workspace(load_config(config).workspace_dir)
     checked = PredictionLog(workspace.prediction_log_dir).check(contains=contains, witness=_reported(workspace))

@@ -82,6 +82,21 @@ def test_a_key_that_others_can_read_is_a_fault(tmp_path: Path) -> None:
     assert _of("key", config)[0].remedy.startswith(f"chmod 600 {key}")
 
 
+def test_weights_and_a_store_of_elsewhere_are_looked_at(tmp_path: Path) -> None:
+    """Each of several that are to be evaluated, what a pre-training begins with, and a store in another folder."""
+    here = tmp_path / "here"
+    here.mkdir()
+    wrong = _config(
+        tmp_path,
+        store_dir=str(tmp_path / "gone-store"),
+        pretrain={"start": {"localization": "gone-start"}},
+        evaluate={"checkpoints": [str(here), "gone-weights"]},
+    )
+    assert [found.is_well for found in _of("checkpoints", wrong)] == [True, False]
+    assert "pretrain.start.localization" in _of("localization", wrong)[0].remedy
+    assert "correct store_dir" in _of("store_dir", wrong)[0].remedy
+
+
 def test_inputs_and_gpu_are_looked_at_as_the_config_wants_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the config names and nobody can read; a GPU that is insisted on and is not there; auto is content with a CPU."""
     monkeypatch.setattr(doctor.shutil, "which", lambda program: None)

@@ -66,9 +66,8 @@ def _parameters(command: Any) -> Iterator[str]:
     for each in command.params:
         names = each.name.upper() if each.param_type_name == "argument" else ", ".join([*each.opts, *each.secondary_opts])
         asked = f"`{names}`" if each.required else f"[`{names}`]"
-        shown = (
-            "" if any(each.default is nothing for nothing in (None, False)) or each.required else f" (default {each.default})"
-        )
+        says_nothing = each.default is None or each.default is False or each.default == ""
+        shown = "" if says_nothing or each.required else f" (default {each.default})"
         yield f"| {asked} | {each.help or ''}{shown} |"
 
 

@@ -1,4 +1,4 @@
-"""What another workspace has published in a bucket: what a stage must know of it that reads there, from the manifest itself."""
+"""What another workspace has published: what a stage must know of it that reads there, from the manifest itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.adapters.store.views import seen_breasts, seen_fractions
 
 
 def published_elsewhere(config: RunConfig) -> IngestReport:
-    """The report of an ingest that took place on another machine, in so far as the manifest tells.
+    """The report of an ingest that took place elsewhere, in so far as the manifest tells.
 
     Raises:
         StoreError: There is no such store, or nothing is published in it.

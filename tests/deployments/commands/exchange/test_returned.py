@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -61,6 +62,10 @@ def test_the_list_names_what_was_given_up_and_why(says: Says, tmp_path: Path) ->
         "E1  dead  1 tries  archive  The server refuses an object. Got: picture, HTTP status 413.",
         "0 queued, 0 delivered, 1 dead",
     ]
+    code, said = says("--list", "--json")
+    reason = "The server refuses an object. Got: picture, HTTP status 413."
+    told = {"exam_id": "E1", "state": "dead", "attempts": 1, "peer": "archive", "reason": reason}
+    assert code == 0 and json.loads(said) == [told]
     with Outbox(Workspace(tmp_path / "ws").outbox_path) as outbox:
         assert outbox.counts()[DeliveryState.DEAD] == 1
 
