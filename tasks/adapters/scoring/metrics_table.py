@@ -161,7 +161,7 @@ def difference_text(less: AurocDifference) -> str:
 
 
 def p_text(p_value: float, form: str = ".2g") -> str:
-    """``0.012``; never 0, which no test of finitely many patients shows, and never rounded onto the 0.05 that people ask for."""
+    """``0.012``; never 0, which no test of so many patients shows, nor rounded onto the 0.05 that people ask for."""
     return f"< {_LEAST_P:g}" if p_value < _LEAST_P else apart(p_value, (_LEVEL,), form)
 
 

@@ -18,7 +18,6 @@ from schemas.exam import Finding
 from schemas.reports.report import Interval
 from tasks.adapters.pages.charts.frame import Chart, Frame
 
-
 _SLACK: Final = 1e-9
 """A rate that lies on the band's grid must not miss its place by the last bit."""
 _ALIKE: Final = 0.005

@@ -60,7 +60,7 @@ def test_an_exam_is_without_a_cancer_for_as_long_as_it_was_followed() -> None:
 
 
 def test_a_category_that_is_no_assessment_is_no_read() -> None:
-    """BI-RADS 6 is cancer that was known, and 0 unless named none: a cancer there was not missed by a read, as beside the read."""
+    """BI-RADS 6 is cancer that was known, and 0 none unless named: no read missed a cancer there, as beside the read."""
     cases = {"A": (6, 1), "B": (0, 1), "C": (6, 4), "D": (1, 2)}
     images = pd.DataFrame(
         [
