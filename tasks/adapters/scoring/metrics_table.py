@@ -160,9 +160,9 @@ def difference_text(less: AurocDifference) -> str:
     return f"{less.difference:+.3f} ({less.low:+.3f} to {less.high:+.3f}), p {said if said.startswith('<') else f'= {said}'}"
 
 
-def p_text(p_value: float, form: str = ".2g") -> str:
+def p_text(p_value: float, form: str = ".2g", *, least: float = _LEAST_P) -> str:
     """``0.012``; never 0, which no test of so many patients shows, nor rounded onto the 0.05 that people ask for."""
-    return f"< {_LEAST_P:g}" if p_value < _LEAST_P else apart(p_value, (_LEVEL,), form)
+    return f"< {least:g}" if p_value < least else apart(p_value, (_LEVEL,), form)
 
 
 def apart(value: float, limits: Sequence[float], form: str) -> str:

@@ -26,6 +26,7 @@ from schemas.config.evaluation import EvaluateConfig
 from schemas.config.ingest import IngestConfig, PhantomConfig, PreprocessConfig
 from schemas.config.network import ResNet22Config
 from schemas.config.run import RunConfig
+from schemas.config.training import TrainConfig
 from schemas.exam import FINDINGS, Finding
 from schemas.reports.data import CheckResult, IngestReport, SeenBreasts, SplitCount, SplitReport, ValidationReport
 from schemas.reports.evaluation import EvaluationReport, FindingMetrics, JudgedPatients, LockedSettings
@@ -449,6 +450,13 @@ def test_the_original_read_lesions_and_groups_stand_on_the_page(render: Callable
     assert "-1.0 -4.98 to +0.02 not inferior" in text and "< 0.00010.04998" in text
     bare = re.sub(r"\s+", " ", _Page(render()).text)
     assert "Not compared: no BI-RADS category is recorded" in bare and "no lesion of the test split is marked" in bare
+
+
+def test_the_model_card_says_how_often_exams_without_a_finding_are_drawn(render: Callable[..., str]) -> None:
+    """As the config has it: as often as those with one, or three for each."""
+    three = {"train": TrainConfig(negatives_per_positive=3.0)}
+    assert "For each exam with a finding 3 without are drawn, so scores run higher" in render(config=three)
+    assert "Exams without a finding are drawn as often as those with one, so scores run higher" in render()
 
 
 def test_slider_holds_every_threshold_with_its_counts(render: Callable[..., str]) -> None:
