@@ -22,13 +22,9 @@ def test_an_interval_that_is_told_is_that_of_the_operating_point(seed: int) -> N
     rng = np.random.default_rng(seed)
     label_B = np.repeat([1, 0], [20, 7])
     score_B, patient_B = rng.normal(2.0 * label_B), np.arange(27)
-    roc, roc_of, pr, pr_of = (
-        make(score_B, label_B, *more)
-        for make, more in (
-            (roc_curve, ()), (lambda *given: roc_band(*given, confidence=0.95), (patient_B,)),
-            (pr_curve, ()), (lambda *given: pr_band(*given, confidence=0.95), (patient_B,)),
-        )
-    )  # fmt: skip
+    roc, pr = roc_curve(score_B, label_B), pr_curve(score_B, label_B)
+    roc_of, pr_of = (make(score_B, label_B, patient_B, confidence=0.95) for make in (roc_band, pr_band))
+    assert roc is not None and pr is not None
     told = [TOLD.search(roc_reading(Finding.MALIGNANT, roc, roc_of)(place)) for place in range(len(roc.threshold_T))]
     tops = 0
     for found, false_rate, true_rate in zip(told, roc.false_positive_rate_T, roc.true_positive_rate_T, strict=True):
