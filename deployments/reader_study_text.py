@@ -8,6 +8,7 @@ from gmic_model.reader_study.mrmc import CovarianceMethod
 from gmic_model.reader_study.study import PAPER_NUMBERS
 from schemas.reports.reader_study import MrmcComparison, MrmcTest, ReaderStudyReport, SystemResult
 from schemas.reports.report import Interval
+from tasks.adapters.scoring.metrics_table import p_text
 
 
 def reader_study_text(report: ReaderStudyReport) -> str:
@@ -17,7 +18,7 @@ def reader_study_text(report: ReaderStudyReport) -> str:
         f"{report.positive_exams} exams; {len(report.readers)} readers, {len(report.systems)} models.",
         *(f"Note: {note}" for note in report.notes),
         f"Intervals: {report.confidence:.0%}, {report.resamples:,} bootstrap resamples of exams (seed {report.seed}), these "
-        "readers; weights by DeLong.",
+        "readers; weights by DeLong; sensitivity, specificity, recall rate and PPV as in an evaluation, exams as clusters.",
         "",
         _table(("", "AUROC", "paper" if report.notes else "", "AUPRC"), _summary_rows(report)),
         _mean_sentences(report),
@@ -143,7 +144,7 @@ def _comparison_rows(comparisons: Sequence[MrmcComparison]) -> list[tuple[str, .
                     test.inference,
                     f"{test.difference:+.4f} ({test.low:+.3f} to {test.high:+.3f})",
                     freedom,
-                    f"{test.p_value:.2g}",
+                    p_text(test.p_value, least=0.0),
                 )
             )
     return rows or [("not defined", "too few exams of one class, or one reader", "", "", "")]

@@ -24,9 +24,10 @@ _SOMETHING = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CurveBand:
-    """Ends of the interval at each place of the grid."""
+    """Ends of the interval at each place of the grid, and the value that it is of."""
 
     at_G: NDArray[np.float64]
+    value_G: NDArray[np.float64]
     low_G: NDArray[np.float64]
     high_G: NDArray[np.float64]
 
@@ -63,11 +64,11 @@ def pr_band(score_B: ArrayLike, label_B: ArrayLike, patient_B: ArrayLike, *, con
 
 
 def _band(at_G: NDArray[np.float64], intervals: list[Interval]) -> CurveBand | None:
-    ends = [(one.low, one.high) for one in intervals if one.low is not None and one.high is not None]
-    if len(ends) < len(at_G):
+    told = [(one.value, one.low, one.high) for one in intervals if one.low is not None and one.high is not None]
+    if len(told) < len(at_G):
         return None
-    low_G, high_G = np.array(ends).T
-    return CurveBand(at_G=at_G, low_G=low_G, high_G=high_G)
+    value_G, low_G, high_G = np.array(told, dtype=np.float64).T
+    return CurveBand(at_G=at_G, value_G=value_G, low_G=low_G, high_G=high_G)
 
 
 def _numbered(patient_B: ArrayLike) -> NDArray[np.intp]:

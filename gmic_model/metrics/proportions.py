@@ -183,10 +183,13 @@ def wilson(value: float, count: float, quantile: float) -> Part:
 
 
 def design_effect(whole_N: NDArray[np.float64], patient_N: NDArray[np.generic], likeness: float = EXPECTED_LIKENESS) -> float:
-    """The design effect that is expected of these patients' numbers of breasts before anything is known of their likeness."""
+    """The design effect that is expected of these patients' numbers of breasts before anything is known of their likeness.
+
+    Several of one image, such as its lesions, are as alike as those of several images of the patient.
+    """
     size_G = np.bincount(np.unique(patient_N, return_inverse=True)[1], weights=whole_N)
-    single = float((whole_N**2).sum())
-    return 1.0 + likeness * (float((size_G**2).sum()) - single) / float(whole_N.sum())
+    total = float(whole_N.sum())
+    return 1.0 + likeness * (float((size_G**2).sum()) - total) / total
 
 
 def clustered_variance(influence_N: NDArray[np.float64], patient_N: NDArray[np.generic]) -> tuple[float, int]:

@@ -91,7 +91,10 @@ class ProgrammeReport(Report):
     interval_cancers: int = measured(
         "Interval cancers", "All others within 24 months of which an original read is recorded: it did not lead to them"
     )
-    without_read: int = measured("Cancers without a read", "Within 24 months, with no BI-RADS category recorded for the exam")
+    without_read: int = measured(
+        "Cancers without a read",
+        "Within 24 months, with no BI-RADS category recorded for the exam, or 0 or 6 where these are not said to recall",
+    )
     undated: int = measured(
         "Exams left out",
         "With a cancer without a date or before the exam, without a known label, or not followed for 12 months",

@@ -28,6 +28,7 @@ def test_table_holds_readers_model_hybrids_and_comparison(scores_csv: Path) -> N
     ):  # fmt: skip
         assert part in text
     assert "paper" not in text and "2020" not in text
+    assert "recall rate and PPV as in an evaluation, exams as clusters" in text  # of which none is a bootstrap's
 
 
 def test_public_column_says_whose_network_it_is(scores_csv: Path) -> None:

@@ -13,6 +13,7 @@ import jinja2
 
 from schemas.exam import FINDINGS, NOT_KNOWN, UNKNOWN, Finding
 from schemas.reports.report import Interval
+from tasks.adapters.scoring.metrics_table import apart, p_text
 from tasks.adapters.workspace import write_atomically
 
 PRESENT = "present"
@@ -91,6 +92,8 @@ def _environment() -> jinja2.Environment:
         "decimal": lambda value, digits=3: "not defined" if value is None else f"{value:.{digits}f}",
         "percent": lambda value, digits=0: "not defined" if value is None else f"{100.0 * value:.{digits}f}%",
         "interval": _interval_text,
+        "p_value": lambda value: "not defined" if value is None else p_text(value, ".4f"),
+        "points_beside": lambda value, margin: apart(100.0 * value, (0.0, -100.0 * margin), "+.1f"),
         "side": lambda laterality: LATERALITY.get(laterality, laterality),
         "plural": lambda number, noun: f"{number:,} {noun}{'' if number == 1 else 's'}",
         "plural_length": lambda items, noun: f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from schemas.exam import NOT_KNOWN
@@ -14,6 +15,8 @@ from tasks.adapters.models.scorings import scorings_sentence
 
 SHORT = 12
 """Characters of a digest that people are shown."""
+_LEAST_P, _LEVEL = 0.0001, 0.05
+"""Of p-values: below the first no more is told; on which side of the second one lies must be seen."""
 INTERVAL_METHOD = "intervals by patients as clusters, fifth form; docs/explanation/what-the-numbers-mean.md"
 """What an evaluation says of its intervals. Another form has another text, so that pages tell the older ones."""
 
@@ -153,7 +156,24 @@ def _difference_markdown(by_finding: Mapping[str, FindingMetrics], minus_before:
 
 def difference_text(less: AurocDifference) -> str:
     """``-0.050 (-0.090 to -0.010), p = 0.012``."""
-    return f"{less.difference:+.3f} ({less.low:+.3f} to {less.high:+.3f}), p = {less.p_value:.2g}"
+    said = p_text(less.p_value)
+    return f"{less.difference:+.3f} ({less.low:+.3f} to {less.high:+.3f}), p {said if said.startswith('<') else f'= {said}'}"
+
+
+def p_text(p_value: float, form: str = ".2g", *, least: float = _LEAST_P) -> str:
+    """``0.012``; never 0, which no test of so many patients shows, nor rounded onto the 0.05 that people ask for."""
+    return f"< {least:g}" if p_value < least else apart(p_value, (_LEVEL,), form)
+
+
+def apart(value: float, limits: Sequence[float], form: str) -> str:
+    """A number in a form such as ``+.1f``, with more digits where it would be rounded onto a limit that it is not."""
+    start, digits, kind = form.partition(".")[0], int(form.partition(".")[2][:-1]), form[-1]
+    others = [limit for limit in limits if not math.isclose(value, limit, abs_tol=1e-9)]
+    text = f"{value:{form}}"
+    while float(text) in others:
+        digits += 1
+        text = f"{value:{start}.{digits}{kind}}"
+    return text
 
 
 def interval_text(interval: Interval) -> str:

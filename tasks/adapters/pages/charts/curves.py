@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,11 @@ from gmic_model.metrics.ranking import PrecisionRecallCurve, RocCurve, pr_curve,
 from schemas.exam import Finding
 from schemas.reports.report import Interval
 from tasks.adapters.pages.charts.frame import Chart, Frame
+
+_SLACK: Final = 1e-9
+"""A rate that lies on the band's grid must not miss its place by the last bit."""
+_ALIKE: Final = 0.005
+"""Two values that a reader is told with two digits are the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,7 +146,8 @@ def roc_reading(finding: Finding, curve: RocCurve, band: CurveBand | None) -> Ca
         false_rate, true_rate = float(curve.false_positive_rate_T[place]), float(curve.true_positive_rate_T[place])
         threshold = float(curve.threshold_T[place])
         at = f"score of at least {threshold:.3f}" if np.isfinite(threshold) else "above every score"
-        return f"{finding}: sensitivity {true_rate:.2f}{_ends(band, false_rate)} at specificity {1 - false_rate:.2f}, {at}"
+        ends = "" if band is None else _ends(band, int(np.searchsorted(band.at_G, false_rate - _SLACK)), true_rate)
+        return f"{finding}: sensitivity {true_rate:.2f}{ends} at specificity {1 - false_rate:.2f}, {at}"
 
     return tell
 
@@ -151,14 +158,18 @@ def pr_reading(finding: Finding, curve: PrecisionRecallCurve, band: CurveBand | 
     def tell(place: int) -> str:
         recall, precision = float(curve.recall_T[place]), float(curve.precision_T[place])
         at = f"score of at least {float(curve.threshold_T[place]):.3f}"
-        return f"{finding}: precision {precision:.2f}{_ends(band, recall)} at recall {recall:.2f}, {at}"
+        place_at = 0 if band is None else int(np.searchsorted(band.at_G, recall + _SLACK, side="right")) - 1
+        ends = "" if band is None else _ends(band, place_at, precision)
+        return f"{finding}: precision {precision:.2f}{ends} at recall {recall:.2f}, {at}"
 
     return tell
 
 
-def _ends(band: CurveBand | None, at: float) -> str:
-    """`` (0.71–0.95)``, the band's ends at the nearest place of its grid."""
-    if band is None:
+def _ends(band: CurveBand, place: int, value: float) -> str:
+    """`` (0.71–0.95)``, the band's ends at a place of its grid; nothing where they are of another value.
+
+    Of a curve's upright pieces only the end is an operating point that the band is of: the others have no interval in it.
+    """
+    if not abs(band.value_G[place] - value) < _ALIKE:
         return ""
-    place = int(np.abs(band.at_G - at).argmin())
     return f" ({band.low_G[place]:.2f}–{band.high_G[place]:.2f})"

@@ -67,8 +67,8 @@ _STEPS = tuple(digit * 10.0**power for power in range(-4, 3) for digit in (1, 2,
 def _limits(curve: DecisionCurve) -> tuple[float, float]:
     """From a little above the best to half of it below 0: what lies deeper is worth nothing, whatever it is."""
     drawn = [PER * end for point in curve.points for end in (point.network.value, point.network.low, point.network.high) if end]
-    high = 1.1 * max(*drawn, PER * curve.points[0].recall_all, 0.1 * PER * curve.prevalence)
-    return max(min(*drawn, 0.0), -0.5 * high) - 0.1 * high, high
+    high = 1.1 * max([*drawn, PER * curve.points[0].recall_all, 0.1 * PER * curve.prevalence])
+    return max(min([0.0, *drawn]), -0.5 * high) - 0.1 * high, high
 
 
 def _told(points: Sequence[NetBenefit]) -> str:

@@ -96,16 +96,22 @@ def areas(evaluated: EvaluationReport) -> tuple[str, ...]:
 
 
 def operating_points(evaluated: EvaluationReport) -> Iterator[str]:
-    """Sensitivity and specificity at each operating point."""
+    """Sensitivity and specificity at each operating point: what was locked elsewhere first, as nothing was chosen for it."""
     for finding, metrics in shown_findings(evaluated):
-        for point in metrics.operating_points:
+        locked = () if metrics.locked is None else metrics.locked.points
+        for point in (*locked, *metrics.operating_points):
             yield f"{finding.capitalize()}, {_where(point)}: sensitivity {interval_text(point.sensitivity)}, specificity " + (
                 f"{interval_text(point.specificity)}."
             )
 
 
 def _where(point: OperatingPoint) -> str:
-    return f"at {point.criterion} {point.target:.3g}" + (f" ({point.basis})" if point.basis else "")
+    """A target that was met on the judging breasts is said to be: its numbers are optimistic."""
+    if point.criterion == "threshold":
+        at = "above every score" if point.threshold is None else f"at threshold {point.threshold:.3g}"
+        return at + (f" ({point.basis})" if point.basis else "")
+    basis = "; ".join(filter(None, (point.basis, "threshold picked on these test breasts")))
+    return f"at {point.criterion} {point.target:.3g} ({basis})"
 
 
 def lesion_marks(evaluated: EvaluationReport) -> Iterator[str]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from gmic_model.metrics.clinic.programme import FollowedExams
 from schemas.exam import UNKNOWN, Finding
 from schemas.layout import DAYS_OF_FOLLOWUP, DAYS_TO_DIAGNOSIS
+from tasks.adapters.scoring.reviewed.original_read import decided_reads
 
 DAYS_12, DAYS_24 = 365, 730
 """12 and 24 months."""
@@ -22,7 +23,8 @@ def followed_exams(exams: pd.DataFrame, images: pd.DataFrame, recalled_birads: t
     A breast with the finding counts from the day of its diagnosis, and as without before it: a cancer of the third year is
     none of the first two. One without a date is not known, and so is an exam of which a cancer was known already. A breast
     without the finding is without for as long as it was followed, and not known beyond. Where no breast's follow-up is
-    recorded, all are taken to be followed for two years: that is what 0 in such a labels file says here.
+    recorded, all are taken to be followed for two years: that is what 0 in such a labels file says here. A category that is
+    no assessment is no read: a cancer that was known before the exam is not one that its read missed.
 
     Args:
         exams: patient_id, exam_id and score, one line each.
@@ -40,7 +42,7 @@ def followed_exams(exams: pd.DataFrame, images: pd.DataFrame, recalled_birads: t
             "exam_id": breasts["exam_id"].to_numpy(),
             "cancer_12": _within(label_B, days_B, followed_B, DAYS_12),
             "cancer_24": _within(label_B, days_B, followed_B, DAYS_24),
-            "read": np.where(birads_B == UNKNOWN, UNKNOWN, np.isin(birads_B, recalled_birads)),
+            "read": decided_reads(pd.Series(birads_B), recalled_birads),
             "was_known": days_B < 0.0,
         }
     )

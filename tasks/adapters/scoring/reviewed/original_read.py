@@ -67,19 +67,20 @@ def exam_reads(images: pd.DataFrame, recalled: Sequence[int]) -> dict[str, int]:
         recalled: BI-RADS categories that recall.
     """
     breasts = images.drop_duplicates(LEVELS["breast"])
-    rank = pd.Series(_decided(breasts["birads"].fillna(UNKNOWN).astype(np.int64), recalled)).map(_RANK)
+    rank = pd.Series(decided_reads(breasts["birads"].fillna(UNKNOWN).astype(np.int64), recalled)).map(_RANK)
     strongest = rank.groupby(breasts["exam_id"].to_numpy(), sort=False).max()
     known = {rank: value for value, rank in _RANK.items()}
     return {str(exam_id): known[int(value)] for exam_id, value in strongest.items()}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _decided(birads: pd.Series[Any], recalled: Sequence[int]) -> NDArray[np.int64]:
+def decided_reads(birads: pd.Series[Any], recalled: Sequence[int]) -> NDArray[np.int64]:
+    """Whether each category recalls: 1, 0, or 255 where it is not known, or no assessment and not named as one that recalls."""
     off_scale = [UNKNOWN, *(category for category in _OFF_SCALE if category not in recalled)]
     decided: NDArray[np.int64] = np.where(birads.isin(off_scale), UNKNOWN, birads.isin(recalled).astype(np.int64))
     return decided
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _with_reads(breasts: pd.DataFrame, images: pd.DataFrame, recalled: Sequence[int]) -> pd.DataFrame:
@@ -90,7 +91,7 @@ def _with_reads(breasts: pd.DataFrame, images: pd.DataFrame, recalled: Sequence[
     birads = read["birads"].fillna(UNKNOWN).astype(np.int64)
     return read.assign(
         birads=birads,
-        read=_decided(birads, recalled),
+        read=decided_reads(birads, recalled),
         label=read[READ_FINDING.value].where(read["label_source"] != LABELLED_BY_READ, UNKNOWN),
         score=read[f"{READ_FINDING.value}_score"],
     )

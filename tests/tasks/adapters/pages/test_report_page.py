@@ -26,6 +26,7 @@ from schemas.config.evaluation import EvaluateConfig
 from schemas.config.ingest import IngestConfig, PhantomConfig, PreprocessConfig
 from schemas.config.network import ResNet22Config
 from schemas.config.run import RunConfig
+from schemas.config.training import TrainConfig
 from schemas.exam import FINDINGS, Finding
 from schemas.reports.data import CheckResult, IngestReport, SeenBreasts, SplitCount, SplitReport, ValidationReport
 from schemas.reports.evaluation import EvaluationReport, FindingMetrics, JudgedPatients, LockedSettings
@@ -437,8 +438,25 @@ def test_the_original_read_lesions_and_groups_stand_on_the_page(render: Callable
     (drawn,) = [svg for svg in _Page(page).all("svg") if svg.get("data-chart") == "froc-malignant"]
     told = json.loads(html.unescape(drawn["data-readings"] or ""))
     assert len(told) == 2 and told[0]["points"][3][2].startswith("each image by itself: 0.42 (0.41–0.43) of lesions at 1 false")
+    first = every_measure()
+    read, tiny = first.original_read, first.group_differences[0].model_copy(update={"p_value": 1e-6, "p_adjusted": 0.04998})
+    assert read is not None
+    near = Interval(value=-0.01, low=-0.0498, high=0.0002)
+    point = read.levels[0].points[0].model_copy(update={"sensitivity_difference": near, "sensitivity_decision": "not inferior"})
+    read = read.model_copy(update={"levels": (read.levels[0].model_copy(update={"points": (point,)}),)})
+    close = first.model_copy(update={"original_read": read, "group_differences": (tiny,)})
+    page = render(evaluation=evaluation.model_copy(update={"by_finding": {"malignant": close}}))
+    text = re.sub(r"\s+", " ", _Page(page).text)
+    assert "-1.0 -4.98 to +0.02 not inferior" in text and "< 0.00010.04998" in text
     bare = re.sub(r"\s+", " ", _Page(render()).text)
     assert "Not compared: no BI-RADS category is recorded" in bare and "no lesion of the test split is marked" in bare
+
+
+def test_the_model_card_says_how_often_exams_without_a_finding_are_drawn(render: Callable[..., str]) -> None:
+    """As the config has it: as often as those with one, or three for each."""
+    three = {"train": TrainConfig(negatives_per_positive=3.0)}
+    assert "For each exam with a finding 3 without are drawn, so scores run higher" in render(config=three)
+    assert "Exams without a finding are drawn as often as those with one, so scores run higher" in render()
 
 
 def test_slider_holds_every_threshold_with_its_counts(render: Callable[..., str]) -> None:
@@ -499,7 +517,8 @@ def test_cohort_flow_is_drawn_from_files_to_splits(render: Callable[..., str]) -
 
 def test_bands_lie_around_the_curves() -> None:
     """The band's outline runs along its upper end and back along the lower one, in the chart's units."""
-    band = CurveBand(at_G=np.array([0.0, 1.0]), low_G=np.array([0.0, 0.5]), high_G=np.array([0.5, 1.0]))
+    zero_to_one = np.array([0.0, 1.0])
+    band = CurveBand(at_G=zero_to_one, value_G=zero_to_one, low_G=np.array([0.0, 0.5]), high_G=np.array([0.5, 1.0]))
     scored = _scores(Finding.MALIGNANT)
     chart = roc_chart([replace(scored, roc_band=band)])
     left, right, top, bottom = chart.left, chart.right, chart.top, chart.bottom

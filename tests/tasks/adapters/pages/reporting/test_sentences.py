@@ -6,13 +6,14 @@ from pathlib import Path
 
 from mammo_tests.run_report import make_config, make_report
 from schemas.config.network import GMICConfig, ResNet22Config
-from schemas.reports.evaluation import RecalibrationFit
+from schemas.reports.evaluation import LockedMetrics, RecalibrationFit
 from schemas.reports.training import StartedPart, StartedWeights
 from tasks.adapters.pages.reporting.sentences import (
     files_refused,
     first_weights,
     group_sizes,
     network_sentence,
+    operating_points,
     split_sizes,
     updates,
 )
@@ -59,4 +60,26 @@ def test_groups_and_updates_are_said_where_there_are_any(tmp_path: Path) -> None
     fitted = evaluated.by_finding["malignant"].model_copy(update={"recalibration": fit})
     assert list(updates(evaluated.model_copy(update={"by_finding": {"malignant": fitted}}))) == [
         "Malignant: recalibrated on tuning, intercept -1.500, slope 0.900."
+    ]
+
+
+def test_a_threshold_that_was_picked_on_the_judging_breasts_is_said_to_be(tmp_path: Path) -> None:
+    """What is locked comes first, with where it was fixed; a target that was met on these breasts is called so."""
+    evaluated = make_report(tmp_path).evaluation
+    of = evaluated.by_finding["malignant"]
+    met = of.operating_points[0].model_copy(update={"criterion": "specificity", "target": 0.9, "basis": ""})
+    fixed = met.model_copy(update={"criterion": "threshold", "target": 0.41, "threshold": 0.41, "basis": "fixed elsewhere"})
+    none = fixed.model_copy(update={"threshold": None})
+    locked = LockedMetrics(points=(fixed, none), calibration_locked=None, intercept=None, slope=None)
+    said = list(
+        operating_points(
+            evaluated.model_copy(
+                update={"by_finding": {"malignant": of.model_copy(update={"operating_points": (met,), "locked": locked})}}
+            )
+        )
+    )
+    assert [one.partition(":")[0] for one in said] == [
+        "Malignant, at threshold 0.41 (fixed elsewhere)",
+        "Malignant, above every score (fixed elsewhere)",
+        "Malignant, at specificity 0.9 (threshold picked on these test breasts)",
     ]

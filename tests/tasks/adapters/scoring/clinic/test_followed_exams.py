@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from gmic_model.metrics.clinic.programme import programme_report
 from tasks.adapters.scoring.clinic.followed_exams import followed_exams
+from tasks.adapters.scoring.reviewed.original_read import exam_reads
 
 NONE = np.nan
 CASES = {  # exam: (label, days, BI-RADS) of either breast -> cancer within 12 and 24 months, recalled
@@ -55,6 +57,28 @@ def test_an_exam_is_without_a_cancer_for_as_long_as_it_was_followed() -> None:
     assert told["E3"] == (0, 1) and told["E4"] == (0, 255) and told["E5"] == (0, 255)
     assert told["E1"] == (1, 1)  # of the other breast a cancer is known, whatever this one's follow-up
     assert told["E2"] == (255, 1)  # nothing is said of its healthy breast's first year
+
+
+def test_a_category_that_is_no_assessment_is_no_read() -> None:
+    """BI-RADS 6 is cancer that was known, and 0 none unless named: no read missed a cancer there, as beside the read."""
+    cases = {"A": (6, 1), "B": (0, 1), "C": (6, 4), "D": (1, 2)}
+    images = pd.DataFrame(
+        [
+            {"exam_id": exam, "laterality": side, "malignant": int(side == "L"), "days_to_diagnosis": 9.0, "birads": birads}
+            for exam, either in cases.items()
+            for side, birads in zip("LR", either, strict=True)
+        ]
+    )
+    images.loc[images["laterality"] == "R", "days_to_diagnosis"] = NONE
+    exams = pd.DataFrame({"patient_id": list(cases), "exam_id": list(cases), "score": 0.5})
+    for recalled, want in (((4, 5), [255, 255, 1, 0]), ((0, 4, 5), [255, 1, 1, 0]), ((0, 4, 5, 6), [1, 1, 1, 0])):
+        found = followed_exams(exams, images, recalled)
+        assert found is not None and found.read_E.tolist() == want
+        assert exam_reads(images, recalled) == dict(zip(cases, want, strict=True))
+    found = followed_exams(exams, images, (4, 5))
+    assert found is not None
+    counted = programme_report(found, threshold=None, basis="", recalled_birads=(4, 5), confidence=0.95)
+    assert (counted.screen_detected, counted.interval_cancers, counted.without_read) == (1, 1, 2)
 
 
 def test_a_store_without_dates_is_not_measured() -> None:
