@@ -72,15 +72,7 @@ def config(tmp_path: Path, make_config: Callable[..., RunConfig]) -> RunConfig:
         (tmp_path / "ws" / "train" / name / "epoch-0001" / "weights").touch()
     _grow_old(tmp_path / "ws", but=("young",))
     run_dir = tmp_path / "ws" / "train" / "in-force"
-    report = TrainReport(
-        checkpoint_path=run_dir / "epoch-0001",
-        checkpoint_sha256="",
-        run_dir=run_dir,
-        epochs=(),
-        best_epoch=1,
-        train_exams=1,
-        provenance=PROVENANCE,
-    )
+    report = _trained(run_dir)
     save_report(config, Stage.TRAIN, report)
     write_ensemble(tmp_path / "ws" / "ensemble.json", [EnsembleMember(path=train / "in-ensemble" / "epoch-0001", sha256="")])
     evaluated = EvaluationReport(
@@ -128,15 +120,7 @@ def test_trainings_of_folds_and_rows_go_too_and_what_they_use_stays(config: RunC
     for name in ("in-force", "in-the-ensemble", "replaced"):
         (fold / "train" / name / "epoch-0001").mkdir(parents=True)
     run_dir = fold / "train" / "in-force"
-    trained = TrainReport(
-        checkpoint_path=run_dir / "epoch-0001",
-        checkpoint_sha256="",
-        run_dir=run_dir,
-        epochs=(),
-        best_epoch=1,
-        train_exams=1,
-        provenance=PROVENANCE,
-    )
+    trained = _trained(run_dir)
     save_report(config.model_copy(update={"workspace_dir": fold}), Stage.TRAIN, trained)
     of_folds = EnsembleMember(path=fold / "train" / "in-the-ensemble" / "epoch-0001", sha256="")
     write_ensemble(config.workspace_dir / "crossvalidate" / "ensemble.json", [of_folds])
@@ -201,6 +185,18 @@ def _set_back(ids: dict[str, UUID], ages_s: dict[str, float]) -> None:
                 (then, then, str(run_id)),
             )
             assert changed.rowcount == 1
+
+
+def _trained(run_dir: Path) -> TrainReport:
+    return TrainReport(
+        checkpoint_path=run_dir / "epoch-0001",
+        checkpoint_sha256="",
+        run_dir=run_dir,
+        epochs=(),
+        best_epoch=1,
+        train_exams=1,
+        provenance=PROVENANCE,
+    )
 
 
 def _grow_old(folder: Path, *, but: tuple[str, ...]) -> None:
