@@ -37,7 +37,7 @@ def print_pdf(page: Path, output_path: Path, browser: Path) -> Path:
         ``output_path``.
 
     Raises:
-        MammoError: The browser made no PDF, or took longer than ``TIMEOUT_S``.
+        MammoError: The browser cannot be started, made no PDF, or took longer than ``TIMEOUT_S``.
         OSError: The PDF cannot be written.
     """
     # Chromium refuses to run as root with its sandbox; the page is ours and its policy lets nothing foreign run.
@@ -53,6 +53,8 @@ def print_pdf(page: Path, output_path: Path, browser: Path) -> Path:
             ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         except subprocess.TimeoutExpired as late:
             raise _no_pdf(browser, f"nothing after {TIMEOUT_S:.0f} s") from late
+        except OSError as refused:  # not allowed to run, of another machine, or no memory for a process
+            raise _no_pdf(browser, f"the browser could not be started: {refused.strerror}") from refused
         if ended.returncode or not made.exists():
             raise _no_pdf(browser, f"exit code {ended.returncode}")
         content = made.read_bytes()

@@ -42,6 +42,15 @@ def test_a_browser_that_prints_nothing_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "page.pdf").exists()
 
 
+def test_a_browser_that_cannot_be_started_is_said(tmp_path: Path) -> None:
+    """A program of another machine, found on the path, costs the PDF and not the finished report."""
+    browser = tmp_path / "chromium"
+    browser.write_bytes(b"\x7fELF of another machine")
+    browser.chmod(0o755)
+    with pytest.raises(MammoError, match=r"could not be started.*report\.pdf: false"):
+        print_pdf(page(tmp_path), tmp_path / "page.pdf", browser)
+
+
 def test_a_machine_without_browser_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty search path holds no browser."""
     monkeypatch.setenv("PATH", str(tmp_path))
