@@ -191,6 +191,16 @@ class PacsConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _a_port_is_of_one_who_listens(self) -> PacsConfig:
+        answers = None if self.results is None else self.results.commitment
+        if self.listen is not None and answers is not None and self.listen.port == answers.port:
+            raise ValueError(
+                f"listen.port and results.commitment.port are both {answers.port}: the listener would have the port "
+                "at which answers about storage commitment are awaited"
+            )
+        return self
+
     @property
     def source_peer(self) -> str:
         """Who is asked for the exams that results are returned to; "" = nothing is returned."""

@@ -35,6 +35,11 @@ def test_a_config_without_a_pacs_has_the_digest_that_it_had() -> None:
         ({"peers": {"a": ROUTER, "b": ROUTER}}, None, "two peers have the AE title ROUTER"),
         ({"peers": {"router": ROUTER | {"uses_tls": True}}}, None, "peers.router need tls"),
         ({"listen": {"uses_tls": True}}, None, "listen need tls"),
+        (
+            {"peers": {"a": ROUTER}, "listen": {"port": 11112}, "results": {"peer": "a", "commitment": {"port": 11112}}},
+            None,
+            "are both 11112",
+        ),
         ({"peers": {"archive": ARCHIVE | {"url": "https://me:secret@pacs/dicom-web"}}}, None, "url"),
         ({"peers": {"archive": ARCHIVE}}, {"peer": "archiv", "last_days": 3}, "is none of pacs.peers: archive"),
         (None, {"peer": "archive", "last_days": 3}, "there is none"),

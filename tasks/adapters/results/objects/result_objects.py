@@ -104,7 +104,7 @@ def result_objects(
         cad_at_least: See ``cad_report``.
 
     Raises:
-        DicomError: An image has another size than the one that was scored, or a header that nothing can be made of.
+        DicomError: An image has another size or side than the one that was scored, or a header that nothing can be made of.
     """
     objects = _objects(headers, views, maker, kinds, cad_at_least)
     while (made := _next(objects)) is not None:
@@ -128,9 +128,30 @@ def _objects(
     headers: Sequence[Dataset], views: Sequence[ViewResult], maker: Maker, kinds: Sequence[ResultKind], cad_at_least: float
 ) -> Iterator[ResultObject]:
     sources = [cleaned(header) for header in headers]
+    for source, view in zip(sources, views, strict=True):
+        _require_as_scored(source, view)
     for kind in kinds:
         made = _made_of_exam if kind in OF_EXAM else _made_of_views
         yield from made(kind, headers, sources, views, maker, cad_at_least)
+
+
+def _require_as_scored(source: Dataset, view: ViewResult) -> None:
+    """Before anything is made: patches would lie elsewhere, and one breast's probabilities would be told of the other."""
+    shape_px = (int(source.Rows), int(source.Columns))
+    if shape_px != tuple(view.geometry.source_shape_px):
+        raise DicomError(
+            "The image in the PACS has another size than the one that was scored",
+            expected=view.geometry.source_shape_px,
+            got=shape_px,
+            remedy="ingest and predict the exam again",
+        )
+    if source.ImageLaterality in SIDES and source.ImageLaterality != view.laterality.value:
+        raise DicomError(
+            "The image in the PACS is of another side than the one that was scored",
+            expected=view.laterality.value,
+            got=source.ImageLaterality,
+            remedy="see which side is right; where it was corrected in the PACS, ingest and predict the exam again",
+        )
 
 
 OF_EXAM = frozenset({ResultKind.PANEL, ResultKind.MEASUREMENTS, ResultKind.CAD})

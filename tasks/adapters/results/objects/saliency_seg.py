@@ -14,7 +14,6 @@ from pydicom.sr.coding import Code
 from pydicom.uid import RLELossless
 
 from gmic_model.pixels.frames import cells_to_source
-from schemas.errors import DicomError
 from schemas.exam import FINDINGS, Finding
 from tasks.adapters.results.exam_result import MANUFACTURER, RESEARCH_USE, Maker, ViewResult
 from tasks.adapters.results.objects.equipment import equipment, marked, side_of
@@ -27,12 +26,7 @@ _TYPE: Final = Code("52988006", "SCT", "Lesion")
 
 
 def saliency_seg(source: Dataset, view: ViewResult, maker: Maker, number: int) -> Dataset:
-    """FRACTIONAL PROBABILITY in 256 steps, one segment for each finding; an all-zero map is a result and stays a frame.
-
-    Raises:
-        DicomError: The image has another size than the one that was scored.
-    """
-    _require_same_size(source, view)
+    """FRACTIONAL PROBABILITY in 256 steps, one segment for each finding; an all-zero map is a result and stays a frame."""
     segments = [
         _segment(index, finding, f"{finding.value} saliency", _COLOURS[finding], source, maker)
         for index, finding in enumerate(FINDINGS, start=1)
@@ -52,11 +46,7 @@ def levels_seg(source: Dataset, view: ViewResult, maker: Maker, number: int) -> 
 
     Returns:
         None if saliency is below the lowest level everywhere: the reports say so.
-
-    Raises:
-        DicomError: As ``saliency_seg``.
     """
-    _require_same_size(source, view)
     reached = [
         (index, level, cells_IJ)
         for index, _ in enumerate(FINDINGS)
@@ -129,17 +119,6 @@ def _in_source(view: ViewResult, cells_IJ: NDArray[np.uint8]) -> NDArray[np.uint
     """Values of the network's cells in the source image's own pixels."""
     plane_HW: NDArray[np.uint8] = cells_to_source(cells_IJ[None], view.geometry, view.geometry.source_shape_px)[0]
     return plane_HW
-
-
-def _require_same_size(source: Dataset, view: ViewResult) -> None:
-    shape_px = (int(source.Rows), int(source.Columns))
-    if shape_px != tuple(view.geometry.source_shape_px):
-        raise DicomError(
-            "The image in the PACS has another size than the one that was scored",
-            expected=view.geometry.source_shape_px,
-            got=shape_px,
-            remedy="ingest and predict the exam again",
-        )
 
 
 def _segment(

@@ -189,3 +189,18 @@ def test_only_the_identity_of_the_source_is_taken(tmp_path: Path) -> None:
         content = made.content
         assert IDENTITY[0].encode() in content and STUDY_UID.encode() in content
         assert not any(word in content for word in (b"PLANTEDOPERATOR", b"PLANTEDCOMMENT", b"PLANTEDHOUSE"))
+
+
+@pytest.mark.parametrize("kind", ResultKind)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(setting(Rows=99), "another size"), (setting(ImageLaterality="R", Laterality="R"), "another side")],
+    ids=["size", "side"],
+)
+def test_an_image_that_was_changed_since_it_was_scored_gets_no_result(
+    tmp_path: Path, kind: ResultKind, change: Callable[[Dataset], object], said: str
+) -> None:
+    """Of no kind: patches would lie elsewhere, and one breast's probabilities would be told of the other."""
+    left = tuple(place for place in VIEWS if place[0].value == "L")
+    with pytest.raises(DicomError, match=said):
+        objects_of(tmp_path, change, views=left, kinds=[kind])
