@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, get_type_hints
@@ -31,7 +31,7 @@ from schemas.config.section import Config
 from schemas.errors import ConfigError, StoreError
 from schemas.reports.data import IngestReport, SplitReport
 from schemas.reports.report import Anchor, Report
-from tasks.adapters.lock import reading
+from tasks.adapters.lock import held_lock, reading
 from tasks.adapters.workspace import AnyReport, Workspace, exam_store_dir, named_paths, write_atomically
 
 GPU_TAG = "gpu"
@@ -160,9 +160,18 @@ class StageTask(Generic[Inputs, ReportType]):
         finished = self._finished(_run_id() if self._is_forced(config) else None, config, *inputs, **named)
         if finished is not None:
             return Completed(name="Cached", data=finished)
-        with reading(workspaces_elsewhere(config) if self._stage in _LOCK_THEIR_FOLDER else read_workspaces(config)):
+        with (
+            reading(workspaces_elsewhere(config) if self._stage in _LOCK_THEIR_FOLDER else read_workspaces(config)),
+            self._alone(config),
+        ):
             self._done_path(config).unlink(missing_ok=True)  # from here until the end the folder holds a mixture
             return save_report(config, self._stage, self.body(config, *inputs, **named))
+
+    def _alone(self, config: RunConfig) -> AbstractContextManager[None]:
+        """Of another execution in the same workspace: of other weights it would write among this one's tables and pages."""
+        if self._stage not in _HELD_ALONE:
+            return nullcontext()
+        return held_lock(self._done_path(config).parent, purpose=self._stage.value, wait_s=config.ingest.lock_wait_s)
 
     def _is_forced(self, config: RunConfig) -> bool:
         return self._stage in config.force
@@ -213,6 +222,10 @@ def stage(
 
 _LOCK_THEIR_FOLDER: Final = frozenset({Stage.PRETRAIN, Stage.TRAIN, Stage.SEARCH})
 """Stages of hours or days, which withdrawing and pruning ask for their own lock."""
+
+
+_HELD_ALONE: Final = frozenset({Stage.EVALUATE, Stage.EXPLAIN})
+"""Stages that write many files, minutes or hours long, into one folder."""
 
 
 def read_workspaces(config: RunConfig) -> list[Path]:

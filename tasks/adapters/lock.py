@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Collection, Iterator
@@ -54,6 +55,24 @@ def held_lock(folder: Path, *, purpose: str, wait_s: float = 0.0) -> Iterator[No
         yield
     finally:
         os.close(descriptor)
+
+
+def empty_held(folder: Path, *, first: str) -> None:
+    """Deletes what lies in a folder that this process holds, but not its lock: another process would lock a new one.
+
+    Args:
+        folder: Held.
+        first: What says that the rest is whole: it goes first, so that a kill leaves nothing that says so wrongly.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    (folder / first).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK_FILE:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

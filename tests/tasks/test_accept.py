@@ -16,7 +16,7 @@ from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import make_store, small_config, with_baseline
 from schemas.config.evaluation import AcceptanceConfig, AcceptanceRule
 from schemas.config.run import RunConfig
-from schemas.errors import CheckpointError, ConfigError, StoreError
+from schemas.errors import CheckpointError, ConfigError, StoreBusy, StoreError
 from schemas.exam import UNKNOWN
 from schemas.reports.clinic import KeptThreshold, OperatingPointsFile
 from schemas.reports.life.acceptance import AcceptanceReport, Verdict
@@ -24,6 +24,7 @@ from schemas.reports.report import Provenance
 from tasks.accept import accept_model
 from tasks.adapters.lifecycle.accepting.model_source import model_folder
 from tasks.adapters.lifecycle.packing import pack_model
+from tasks.adapters.lock import held_lock
 from tasks.adapters.models.checkpoints import save_checkpoint
 from tasks.adapters.models.image_reference import image_reference
 from tasks.adapters.models.model_files import (
@@ -157,6 +158,28 @@ def test_readers_alone_and_nobody_at_all(site: Site) -> None:
     nobody = site.accept(recall_rate=None, minimum_sensitivity=0.8)
     assert nobody.verdict is Verdict.NOT_ENOUGH and nobody.target is None and nobody.devices[0].proposed is None
     assert rule(nobody, AcceptanceRule.SENSITIVITY) is None and "No reader" in nobody.page_path.read_text()
+
+
+def test_two_acceptances_of_one_workspace_go_one_after_the_other(site: Site) -> None:
+    """Their tables would mix; the lock outlives that the folder is emptied, and what was said before stays for the refused."""
+    site.publish(benign=UNKNOWN)
+    site.lock(0.0)
+    first = site.accept(gallery_exams=0)
+    with held_lock(first.page_path.parent, purpose="accept"), pytest.raises(StoreBusy, match="accept by pid"):
+        site.accept(gallery_exams=0)
+    assert Workspace(site.config.workspace_dir).read_report("accept", AcceptanceReport) == first
+    assert (first.page_path.parent / "lock").exists()
+
+
+@pytest.mark.parametrize("missing", ["scores.csv", "report.json"])
+def test_an_acceptance_that_was_broken_off_keeps_nothing_of_who_is_withdrawn(site: Site, missing: str) -> None:
+    """Killed between two tables, one of them still names the exam, and nothing says which."""
+    site.publish(benign=UNKNOWN)
+    folder = site.accept(gallery_exams=0).page_path.parent
+    (folder / missing).unlink()
+    pd.DataFrame({"image_id": ["I0040"]}).to_csv(folder / "scores.csv") if missing == "report.json" else None
+    forget_pages(Workspace(site.config.workspace_dir), {"E003"})
+    assert not folder.exists()
 
 
 def test_the_command_ends_with_the_code_of_the_verdict(site: Site, mammo: Mammo, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from mammo_tests.training_store import make_store, small_config
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError, StoreBusy, StoreError
 from schemas.reports.data import SplitCount, SplitReport
-from tasks.adapters.lock import without_readers
+from tasks.adapters.lock import held_lock, without_readers
 from tasks.adapters.workspace import Workspace, exam_store_dir
 from tasks.stage import NotFinished, StageTask, load_ingested, load_report, report_path, save_report, stage, without_work
 
@@ -341,3 +341,32 @@ def test_a_store_in_another_folder_says_itself_what_is_published(tmp_path: Path)
     assert (told.store_dir, told.data_version, told.images_published) == (store_dir, made.data_version, 8)
     with pytest.raises(StoreError, match="has not run"):
         load_ingested(there)
+
+
+@pytest.mark.parametrize("name", [Stage.EVALUATE, Stage.EXPLAIN])
+def test_two_executions_that_write_tables_or_pages_go_one_after_the_other(
+    prefect_api: str, tmp_path: Path, name: Stage
+) -> None:
+    """Of other weights the second would write among the first's; it is refused, and what is there stays finished."""
+    assert prefect_api
+    done = 0
+
+    @stage(name, version=1, sections=(), reads=lambda config, digest: (digest,))
+    def write(config: RunConfig, digest: str) -> SplitReport:
+        nonlocal done
+        done += 1
+        return _report(config)
+
+    @flow
+    def run(digest: str) -> None:
+        write(_config(tmp_path), digest)
+
+    Workspace(tmp_path).stage_dir(Stage.SPLIT.value).mkdir(parents=True)
+    (tmp_path / "split" / "splits.parquet").touch()
+    run("one")
+    folder = Workspace(tmp_path).stage_dir(name.value)
+    with held_lock(folder, purpose=name.value):
+        with pytest.raises(StoreBusy, match=f"{name.value} by pid"):
+            run("other")
+        run("one")  # finished: nothing is written
+    assert done == 1 and (folder / "done").exists()

@@ -192,13 +192,20 @@ def site_thresholds(workspace: Workspace, sha256: str) -> SiteThresholds | None:
 
 
 def points_in_use(config: RunConfig, weights_sha256: str) -> OperatingPointsFile | None:
-    """The thresholds of weights that have predicted, if these are the ones that a prediction would take now."""
+    """The thresholds of weights that have predicted, if these are the ones that a prediction would take now.
+
+    A file that cannot be read is told of: results go without thresholds then.
+    """
     from tasks.adapters.models.locking import kept_points
     from tasks.adapters.models.whole_models import home_of
 
     try:
         return kept_points(home_of(named_folder(config)), weights_sha256)
-    except (CheckpointError, ConfigError):  # those of other weights, which are in use by now; or there are none any more
+    except CheckpointError as unusable:
+        if unusable.__cause__ is not None:  # without one they are those of other weights, which are in use by now
+            logger.warning("results say no thresholds. %s", unusable)
+        return None
+    except ConfigError:  # there are none any more
         return None
 
 

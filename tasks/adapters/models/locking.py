@@ -205,23 +205,24 @@ def kept_points(folder: Path, sha256: str) -> OperatingPointsFile | None:
     """The thresholds that lie beside these very weights; None = none do.
 
     Raises:
-        CheckpointError: They cannot be read, or are of other weights.
+        CheckpointError: They cannot be read, which is its cause; or are of other weights, and it has no cause.
     """
     path = folder / OPERATING_POINTS
+    damage: Exception | None = None
     if not path.exists():
         return None
     try:
         kept = OperatingPointsFile.model_validate_json(path.read_bytes())
         got = f"those of {kept.checkpoint_sha256[:12]}..."
-    except (OSError, ValidationError) as damage:
-        kept, got = None, type(damage).__name__
+    except (OSError, ValidationError) as error:
+        kept, damage, got = None, error, type(error).__name__
     if kept is None or kept.checkpoint_sha256 != sha256:
         raise CheckpointError(
             f"The operating points in {folder} cannot be used",
             expected=f"{OPERATING_POINTS} of the weights {sha256[:12]}..., of a form that this release knows",
             got=got,
             remedy="copy the file that lies beside these weights at their own site; without one the evaluation says so",
-        )
+        ) from damage
     return kept
 
 

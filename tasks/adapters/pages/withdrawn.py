@@ -93,7 +93,9 @@ def forget_pages(workspace: Workspace, names: Collection[str]) -> None:
         shutil.rmtree(explained)
     _forget_scores(workspace, images, exams)
     accepted = workspace.stage_dir("accept")
-    if _speaks_of(accepted / "scores.csv", names):
+    said, of_images = accepted / REPORT_FILE, accepted / "scores.csv"
+    is_whole = said.exists() and of_images.exists()  # one that was broken off may have any of its tables
+    if accepted.exists() and (not is_whole or _speaks_of(of_images, names)):
         shutil.rmtree(accepted)
     for stage in (Stage.REPORT.value, "scrub"):
         if _speaks_of(workspace.report_path(stage), names):

@@ -74,7 +74,8 @@ def write_acceptance_page(config: RunConfig, report: AcceptanceReport) -> Accept
     if evaluated is not None:
         evaluated = evaluated.model_copy(update={"page_path": write_evaluation_page(config, evaluated)})
     metrics = None if evaluated is None else evaluated.by_finding.get(report.finding)
-    points = () if metrics is None or metrics.locked is None else metrics.locked.points
+    # Without a threshold there is no point: None would equal that of a point above every score.
+    points = metrics.locked.points if metrics is not None and metrics.locked is not None and report.threshold_basis else ()
     write_page(
         report.page_path,
         "acceptance.html.jinja",

@@ -218,7 +218,7 @@ def test_a_registry_of_mlflow_is_told_what_is_in_use(
     assert "MLflow's registry cannot be told" in caplog.text
 
 
-def test_results_know_the_thresholds_of_the_model_in_use(site: Site) -> None:
+def test_results_know_the_thresholds_of_the_model_in_use(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     """What goes back to a PACS says them of the weights that predicted: the promoted ones, not those trained last."""
     points = OperatingPointsFile(
         checkpoint_sha256=site.digests[0], provenance=provenance(site.config, site.splits, seed=0), by_finding={}
@@ -227,6 +227,10 @@ def test_results_know_the_thresholds_of_the_model_in_use(site: Site) -> None:
     assert points_in_use(site.config, site.digests[0]) is None
     assert site.mammo("promote", str(site.workspace.root / "net-0"), "--why", "first").exit_code == 0
     assert points_in_use(site.config, site.digests[0]) == points and points_in_use(site.config, site.digests[1]) is None
+    assert "results say no thresholds" not in caplog.text
+    (damaged,) = site.workspace.models_dir.rglob(OPERATING_POINTS)
+    damaged.write_text("{")
+    assert points_in_use(site.config, site.digests[0]) is None and "results say no thresholds" in caplog.text
 
 
 def test_an_ensemble_is_one_model(site: Site) -> None:

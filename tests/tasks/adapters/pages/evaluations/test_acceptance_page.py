@@ -10,7 +10,7 @@ import pytest
 from mammo_tests.measures import interval
 from mammo_tests.run_report import make_config, make_report
 from schemas.config.evaluation import AcceptanceRule
-from schemas.reports.evaluation import JudgedPatients
+from schemas.reports.evaluation import JudgedPatients, LockedMetrics
 from schemas.reports.life.acceptance import (
     AcceptanceReport,
     CohortCounts,
@@ -22,6 +22,7 @@ from schemas.reports.life.acceptance import (
 )
 from schemas.reports.pages import Failure, FailureKind
 from schemas.reports.report import Interval
+from tasks.adapters.pages.evaluations import acceptance_page
 from tasks.adapters.pages.evaluations.acceptance_page import acceptance_text, write_acceptance_page
 
 
@@ -107,6 +108,24 @@ def test_all_that_was_found_stands_on_the_page(report: AcceptanceReport, tmp_pat
     assert "not met      images as in training (remark)" in said
     for words in ("1.10.1.2", "50 to 59", "pixel_mean", "median 400 to 420", "gallery/E12.html", "No breast has a label"):
         assert words in page
+
+
+def test_without_a_threshold_no_other_points_rates_are_shown(
+    report: AcceptanceReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A point that lies above every score has no threshold either, and is none of this model's use."""
+    monkeypatch.setattr(acceptance_page, "write_evaluation_page", lambda _, evaluated: evaluated.scores_path)
+    evaluated = make_report(tmp_path).evaluation
+    points = evaluated.by_finding["malignant"].operating_points
+    locked = LockedMetrics(points=(points[0].model_copy(update={"threshold": None}),), intercept=None, slope=None)
+    metrics = evaluated.by_finding["malignant"].model_copy(update={"locked": locked})
+    of_finding = evaluated.model_copy(update={"by_finding": {"malignant": metrics}})
+    shown = {}
+    for basis in ("", report.threshold_basis):
+        one = report.model_copy(update={"evaluation": of_finding, "threshold": None, "threshold_basis": basis})
+        write_acceptance_page(make_config(tmp_path), one)
+        shown[basis] = '<th scope="row">Sensitivity</th>' in one.page_path.read_text("utf-8")
+    assert shown == {"": False, report.threshold_basis: True}
 
 
 def test_the_page_is_accessible(
