@@ -212,7 +212,7 @@ def _gated_pixels(
     coding = _kept((*broken_rules(replace(stored, pixels_HW=raw_HW)), *broken_rules(values)), profile)
     refuse(coding, profile)
     values_HW, bits, largest = _transformed(raw_HW, header, record, voi, profile)
-    pixels_HW = _dark_background(raw_HW, values_HW, largest, header, record)
+    pixels_HW = _dark_background(stored.pixels_HW, raw_HW, values_HW, largest, header, record)
     if pixels_HW is not raw_HW:
         values = Decoded(pixels_HW, bits)
         refuse(broken_rules(values), profile)  # X25: nothing left but padding
@@ -377,11 +377,16 @@ def _age_years(text: str) -> int | None:
 
 
 def _dark_background(
-    raw_HW: NDArray[np.uint16], values_HW: NDArray[np.uint16], largest: int, header: DicomHeader, record: ImageRecord
+    stored_HW: NDArray[np.uint16],
+    raw_HW: NDArray[np.uint16],
+    values_HW: NDArray[np.uint16],
+    largest: int,
+    header: DicomHeader,
+    record: ImageRecord,
 ) -> NDArray[np.uint16]:
     """Inverts MONOCHROME1 and sets padding (0028,0120), or the range up to (0028,0121), to 0 (PS3.3 C.7.5.1.1.2).
 
-    Padding is told by stored values, whatever a window made of them.
+    Padding is told by stored values, whatever a window made of them; with the bits above BitsStored if its value has such.
     """
     is_inverted = record.photometric is Photometric.MONOCHROME1
     pixels_HW = np.uint16(largest) - values_HW if is_inverted else values_HW
@@ -391,5 +396,5 @@ def _dark_background(
     low, high = sorted((value, value if limit is None else limit))
     if high == 0 and pixels_HW is raw_HW:
         return raw_HW  # padding that is 0 already, as most vendors write it
-    is_padding_HW = (raw_HW >= max(low, 0)) & (raw_HW <= min(high, 0xFFFF))
-    return np.where(is_padding_HW, np.uint16(0), pixels_HW)
+    told_HW = stored_HW if low >> record.bits_stored > 0 else raw_HW
+    return np.where((told_HW >= max(low, 0)) & (told_HW <= min(high, 0xFFFF)), np.uint16(0), pixels_HW)

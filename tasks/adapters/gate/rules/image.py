@@ -19,6 +19,7 @@ _STANDARD_AGE: Final = re.compile(r"\d{3}[DWMY]")
 _PER_YEAR: Final = {"": 1, "Y": 1, "M": 12, "W": 52, "D": 365}
 _OLDEST_YEARS: Final = 120
 _SPACING_MM: Final = (0.04, 0.2)
+_POSSIBLE_MM: Final = (0.01, 1.0)
 _LUT_SHAPES: Final = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
 
 
@@ -30,10 +31,18 @@ def age_years(text: str) -> int | None:
 
 
 def detector_spacing_mm(header: DicomHeader) -> tuple[float, ...]:
-    """(row, column) spacing in the breast: ImagerPixelSpacing (0018,1164) over magnification, else PixelSpacing (0028,0030)."""
-    if len(header.imager_pixel_spacing_mm) == 2:
-        return tuple(spacing / magnification(header) for spacing in header.imager_pixel_spacing_mm)
-    return header.pixel_spacing_mm if len(header.pixel_spacing_mm) == 2 else ()
+    """(row, column) spacing in the breast: ImagerPixelSpacing (0018,1164) over magnification, else PixelSpacing (0028,0030).
+
+    One that no pixel of a mammogram can have is not known: 0, or 70 where micrometres were written. An image would be brought
+    from there to a common spacing as a dot, or as one that no memory holds.
+    """
+    possible = (told for told in _told_spacings_mm(header) if all(_POSSIBLE_MM[0] <= side <= _POSSIBLE_MM[1] for side in told))
+    return next(possible, ())
+
+
+def _told_spacings_mm(header: DicomHeader) -> list[tuple[float, ...]]:
+    at_detector_mm = tuple(spacing / magnification(header) for spacing in header.imager_pixel_spacing_mm)
+    return [told for told in (at_detector_mm, header.pixel_spacing_mm) if len(told) == 2]
 
 
 @rule("X01", BLOCK, f"The longer of Rows and Columns from 800, the shorter from 256, to {LARGEST_SIDE_PX}")
@@ -111,7 +120,8 @@ def is_spacing_sane(seen: Seen) -> str | None:
     is_isotropic = bool(spacing_mm) and abs(spacing_mm[0] - spacing_mm[1]) <= 0.01 * spacing_mm[0]
     if is_isotropic and all(_SPACING_MM[0] <= spacing <= _SPACING_MM[1] for spacing in spacing_mm):
         return None
-    return " x ".join(f"{spacing:.4g}" for spacing in spacing_mm) or "none"
+    told_mm = spacing_mm or next(iter(_told_spacings_mm(seen.header)), ())
+    return " x ".join(f"{spacing:.4g}" for spacing in told_mm) or "none"
 
 
 @rule("X10", WARN, "The window is readable, each width at least 1")

@@ -20,11 +20,13 @@ from mammo_tests.mammograms import (
     CANARIES,
     PSEUDONYMS,
     accept,
+    both,
     breast,
     inspect,
     modifier,
     rejection,
     setting,
+    storing,
     write,
 )
 from schemas.errors import FileDeferred, GateRejection
@@ -86,6 +88,16 @@ def test_what_made_an_image_is_told_under_pseudonyms(tmp_path: Path) -> None:
     assert (plain.detector_id, plain.institution_id) == (None, None)
 
 
+@pytest.mark.parametrize("impossible", ["0", "-0.07", "70", "0.001", "inf", "1e300", "1e-300"])
+def test_a_spacing_that_no_pixel_has_is_not_known(tmp_path: Path, impossible: str) -> None:
+    """Micrometres or 0 would make an image of one common spacing a dot, or more than any memory: PixelSpacing is asked then."""
+    path = write(tmp_path / "a.dcm", edit=setting(ImagerPixelSpacing=[impossible] * 2))
+    record, _ = accept(path)
+    assert record.pixel_spacing_mm is None and "X09" in record.gate_warnings
+    write(path, edit=setting(ImagerPixelSpacing=[impossible] * 2, PixelSpacing=["0.085", "0.085"]))
+    assert accept(path)[0].pixel_spacing_mm == pytest.approx(0.085)
+
+
 def test_spacing_is_divided_by_magnification(tmp_path: Path) -> None:
     """0.07 mm at the detector under a factor of 1.25 are 0.056 mm in the breast."""
     record = inspect(write(tmp_path / "a.dcm", edit=setting(EstimatedRadiographicMagnificationFactor="1.25")))
@@ -119,6 +131,15 @@ def test_padding_becomes_0(tmp_path: Path, value: int, limit: int | None) -> Non
     values = {"PixelPaddingValue": value} | ({} if limit is None else {"PixelPaddingRangeLimit": limit})
     _, gated = accept(write(tmp_path / "a.dcm", padded_HW, edit=setting(**values)))
     np.testing.assert_array_equal(gated.pixels_HW, np.where(padded_HW == 30, 0, padded_HW))
+
+
+@pytest.mark.parametrize(("value", "stored"), [(65535, 65535), (40000, 40000), (4000, 4000 + 2**15)])
+def test_padding_of_more_bits_than_the_values_becomes_0(tmp_path: Path, value: int, stored: int) -> None:
+    """16 bits of ones among values of 12: white rows were taken for tissue. An overlay's bit hides no padding either."""
+    pixels_HW = breast().copy()
+    pixels_HW[:60] = stored
+    path = write(tmp_path / "a.dcm", edit=both(setting(PixelPaddingValue=value), storing(pixels_HW.astype("<u2").tobytes())))
+    np.testing.assert_array_equal(accept(path)[1].pixels_HW, breast())
 
 
 def test_padding_of_monochrome1_is_not_inverted(tmp_path: Path) -> None:
