@@ -11,7 +11,7 @@ import json
 import plistlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -100,6 +100,21 @@ class Table:
             yield row
         if is_empty:
             self.refuse("holds no rows", expected="the table as it was published", got="its heading alone")
+
+    def require(self, row: Row, column: str, words: Collection[str]) -> str:
+        """The cell of a column that decides a label, a side or a split, as it stands.
+
+        Raises:
+            DatasetError: It is none of the words that the publisher writes there: what it means is not guessed.
+        """
+        cell = row[column]
+        if cell not in words:
+            self.refuse(
+                f"holds a row of another kind, in column {column}",
+                expected=f"one of {', '.join(words)}",
+                got=f"a text of {len(cell)} characters" if cell else "nothing",
+            )
+        return cell
 
     def refuse(self, what: str, *, expected: object = None, got: object = None) -> NoReturn:
         """Says that the table is not as it was published."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _NOT_OF_THE_SET: Final = frozenset({"__MACOSX"})
 PICTURES: Final = frozenset({".pgm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 """Endings of images that are not DICOM."""
+_ARCHIVES: Final = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 DICOM_ENDINGS: Final = (".dcm", ".dicom")
 
 
@@ -114,9 +115,16 @@ class Tree:
         raise DatasetError(
             f"{self.facts.title} needs {what}, which is not below {self.root}",
             expected=", ".join(self.facts.needs),
-            got=f"{len(self.files)} other files" if self.files else "an empty folder",
-            remedy=f"get it from {self.facts.get}, or give the folder that holds it",
+            got=f"{len(self.files)} other files{self._archives}" if self.files else "an empty folder",
+            remedy=f"{'unpack the archives; or ' if self._archives else ''}get it from {self.facts.get}, "
+            "or give the folder that holds it",
         )
+
+    @property
+    def _archives(self) -> str:
+        """How many of the files are packed: nothing is read out of an archive."""
+        packed = sum(path.casefold().endswith(_ARCHIVES) for path in self.files)
+        return f", {packed} of them archives" if packed else ""
 
     def remark_missing(self, what: str) -> str:
         """A sentence on a part that is not there where a part of the set is meant; else it is refused.

@@ -80,6 +80,12 @@ _COLUMNS: Final = (
     "patient_id", "left or right breast", "image view", "abnormality id", "abnormality type", "assessment", "pathology",
     "image file path",
 )  # fmt: skip
+_WORDS: Final = {
+    "left or right breast": ("LEFT", "RIGHT"),
+    "image view": tuple(ViewPosition),
+    "pathology": ("MALIGNANT", "BENIGN", "BENIGN_WITHOUT_CALLBACK"),
+}
+"""What decides of whom a row is and what it says: another word is not guessed."""
 _DENSITY: Final = ("breast_density", "breast density")  # the mass tables' name, and the calc tables'
 _FILE: Final = re.compile(
     r"(?:^|/)(?P<folder>(?:Mass|Calc)-(?:Training|Test)_P_\d+_(?:LEFT|RIGHT)_(?:CC|MLO)(?:_\d+)?)/.*\.(?:dcm|DCM)$"
@@ -131,6 +137,8 @@ def _rows(tree: Tree) -> Iterator[_Abnormality]:
                 folder = row["image file path"].partition("/")[0]
                 if not _PATIENT_ID.match(folder):
                     table.refuse("names no image folder", expected="Mass-Training_P_00001_LEFT_CC/…", got="another text")
+                for column, words in _WORDS.items():
+                    table.require(row, column, words)
                 shape = _SHAPES.get(row["mass shape"], FindingType.MASS)
                 yield _Abnormality(
                     kind=kind,

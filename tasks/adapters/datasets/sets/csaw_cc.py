@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from schemas.exam import Laterality
 from tasks.adapters.datasets.gate_profile import Profile
 from tasks.adapters.datasets.published.reading import (
     Breast,
@@ -64,6 +65,7 @@ _COLUMNS: Final = (
     "viewposition",
     "anon_filename",
 )
+_NO_SIDE: Final = "breast of a case whose cancer's side is neither left nor right: not known"
 _NAME: Final = re.compile(r"^(?P<patient>[^_]+)_\d+_(?P<side>[LR])_(?P<view>[A-Z]+)_(?P<exam>\d+)(?:\.dcm)?$")
 _MASK: Final = re.compile(r"(?:^|/)(?P<name>[^/]+_\d+_[LR]_[A-Z]+_\d+)_mask\.png$")
 
@@ -84,6 +86,7 @@ def _read(tree: Tree, policies: Policies) -> Reading:
             table.refuse(
                 "names a file of another form", expected="<patient>_20990909_<L|R>_<CC|MLO>_<n>.dcm", got="another name"
             )
+        table.require(row, "x_case", ("0", "1", "0.0", "1.0"))
         image = _image(tree, row, match)
         rows.append(row)
         reading.images.append(image)
@@ -94,6 +97,9 @@ def _read(tree: Tree, policies: Policies) -> Reading:
         ("3", "prior (rad_timing 3): not known"),
     ):
         reading.faults[name] = sum(_is_cancer_breast(row, key[2]) and _timing(row) == timing for key, row in by_breast.items())
+    reading.faults[_NO_SIDE] = sum(
+        _is_case(row) and not any(_is_cancer_breast(row, each) for each in Laterality) for row in by_breast.values()
+    )
     reading.counts = _counted(reading.images, rows)
     return reading
 
@@ -124,12 +130,12 @@ def _is_cancer_breast(row: Row, side: str) -> bool:
 
 
 def _breast(key: tuple[str, str, str], row: Row, interval: str) -> Breast:
-    """Benign findings are said nowhere; a case whose side is not given is not known on both sides."""
+    """Benign findings are said nowhere; a case whose side is neither left nor right is not known on both sides."""
     patient, exam, side = key
     malignant: int | None = 0
     if _is_cancer_breast(row, side):
         malignant = 1 if _timing(row) == "1" or (_timing(row) == "2" and interval == "malignant") else None
-    elif _is_case(row) and not row["x_cancer_laterality"]:
+    elif _is_case(row) and not any(_is_cancer_breast(row, each) for each in Laterality):
         malignant = None
     return Breast(
         patient=patient,

@@ -67,6 +67,7 @@ _SEQUENCE: Final = re.compile(
 )
 _DECODED: Final = (".png", ".tif", ".tiff")
 _PATHOLOGY: Final = {"MALIGNANT": "malignant", "BENIGN": "benign", "BENIGN_WITHOUT_CALLBACK": "benign"}
+_NO_OVERLAY: Final = "film whose .ics says OVERLAY and whose .OVERLAY file is not here: its breast is not known"
 _WITHOUT_CALLBACK: Final = "benign_without_callback"
 
 
@@ -99,6 +100,11 @@ def _read(tree: Tree, policies: Policies) -> Reading:
         patient = f"{_number(case)}-{_class(case)}" if is_twice else _number(case)
         reading.faults["case number in two classes: told apart by the class"] += is_twice
         _read_case(tree, case, patient, policies, reading)
+    if reading.faults[_NO_OVERLAY]:
+        reading.remarks.append(
+            f"{reading.faults[_NO_OVERLAY]} .OVERLAY files that the .ics files speak of are not here: what is marked in these "
+            "breasts is not known. Download them, beside the .ics files, and run again."
+        )
     reading.counts = {
         "images": len(reading.images),
         "cases": len(cases),
@@ -122,6 +128,7 @@ def _read_case(tree: Tree, case: re.Match[str], patient: str, policies: Policies
     folder = case.string.rpartition("/")[0]
     prefix = f"{folder}/{case['letter'].upper()}_{case['number']}_1"
     found: dict[str, list[_Abnormality]] = {"L": [], "R": []}
+    undrawn: set[str] = set()
     sequence = list(filter(None, map(_SEQUENCE.match, text.splitlines())))
     if not sequence:
         raise DatasetError(
@@ -134,7 +141,7 @@ def _read_case(tree: Tree, case: re.Match[str], patient: str, policies: Policies
     for match in sequence:
         name = f"{prefix}.{match['side']}_{match['view']}"
         image = Image(
-            path=_image_path(tree, name),
+            path=_image_path(tree, name, is_without_pixels=reading.is_without_pixels),
             patient=patient,
             exam=patient,
             laterality=match["side"][0],
@@ -143,10 +150,15 @@ def _read_case(tree: Tree, case: re.Match[str], patient: str, policies: Policies
         )
         reading.images.append(image)
         tree.sizes_px[image.path] = int(match["rows"]), int(match["columns"])
-        if f"{name}.OVERLAY" in tree.present:
-            found[image.laterality] += _abnormalities(tree, f"{name}.OVERLAY", image.path)
+        overlay = next((path for path in (f"{name}.OVERLAY", f"{name}.overlay") if path in tree.present), None)
+        if overlay is not None:
+            found[image.laterality] += _abnormalities(tree, overlay, image.path)
+        elif match.string.split()[-1] == "OVERLAY":
+            undrawn.add(image.laterality)
+            reading.faults[_NO_OVERLAY] += 1
     for side in sorted({image.laterality for image in reading.images if image.patient == patient}):
-        reading.breasts.append(_breast(case, patient, side, found[side], density[1] if density else "", policies, reading))
+        breast = _breast(case, patient, side, found[side], density[1] if density else "", policies, reading, side in undrawn)
+        reading.breasts.append(breast)
     reading.marks += [
         Lesion(path=each.path, finding=_PATHOLOGY.get(each.pathology), shape=Polygon(points, names_pixels=True), inherits=False)
         for abnormalities in found.values()
@@ -159,9 +171,11 @@ def _text(tree: Tree, path: str) -> str:
     return (tree.root / path).read_text(encoding="latin-1")
 
 
-def _image_path(tree: Tree, name: str) -> str:
+def _image_path(tree: Tree, name: str, *, is_without_pixels: bool) -> str:
+    """Where some are decoded, one that is not is not there: nobody reads its .LJPEG."""
     decoded = (f"{name}{middle}{ending}" for middle in ("", ".LJPEG") for ending in _DECODED)
-    return next((path for path in decoded if path in tree.present), f"{name}.LJPEG")
+    missing = f"{name}.LJPEG" if is_without_pixels else f"{name}{_DECODED[0]}"
+    return next((path for path in decoded if path in tree.present), missing)
 
 
 def _breast(
@@ -172,8 +186,9 @@ def _breast(
     density: str,
     policies: Policies,
     reading: Reading,
+    is_undrawn: bool,
 ) -> Breast:
-    label, source = _label(case, found, policies, reading)
+    label, source = ((None, None), "annotator") if is_undrawn else _label(case, found, policies, reading)
     return Breast(
         patient=patient,
         exam=patient,

@@ -228,7 +228,7 @@ def _read_images(tree: Tree, table: Table, exams: Mapping[str, Sequence[_Finding
         )
         reading.images.append(image)
         if row["ROI_coords"].strip("()[] ") and image.left_out is None:
-            reading.marks += _boxes(table, row, image.path, reading)
+            reading.marks += _boxes(tree, table, row, image.path, reading)
     reading.counts |= {"metadata_rows": rows, "metadata_patients": len(patients)}
 
 
@@ -253,8 +253,11 @@ def _why_not(row: Row, findings: Sequence[_Finding] | None) -> str | None:
     return None if findings[0].is_screening else "diagnostic exam"
 
 
-def _boxes(table: Table, row: Row, path: str, reading: Reading) -> Iterator[Lesion]:
-    """``((ymin, xmin, ymax, xmax), …)`` in a picture that was mirrored where the rows run to the back (P)."""
+def _boxes(tree: Tree, table: Table, row: Row, path: str, reading: Reading) -> Iterator[Lesion]:
+    """``((ymin, xmin, ymax, xmax), …)`` in a picture that was mirrored where the rows run to the back (P).
+
+    Where the table does not say how the rows run, as a reduced one may not, the image's header does.
+    """
     try:
         given = ast.literal_eval(row["ROI_coords"])
         boxes = [given] if given and not isinstance(given[0], tuple | list) else list(given)
@@ -264,6 +267,11 @@ def _boxes(table: Table, row: Row, path: str, reading: Reading) -> Iterator[Lesi
     if any(len(box) != 4 for box in edges):
         table.refuse("holds ROI_coords of another form", expected="((ymin, xmin, ymax, xmax), …)", got="something else")
     orientation, columns = row["PatientOrientation"].strip("[]('\" "), whole(row["Columns"])
+    if not orientation:
+        if path not in tree.present:
+            reading.faults["box of a picture that may have been mirrored: not used"] += len(edges)
+            return
+        orientation, columns = "".join(tree.header(path).patient_orientation[:1]), tree.header(path).columns
     is_mirrored = orientation[:1].upper() == "P"
     if is_mirrored and columns is None:
         reading.faults["box of a mirrored picture of unknown width: not used"] += len(edges)
@@ -282,8 +290,6 @@ def _breasts(
     patient: str, exam: str, sides: Sequence[str], of_patient: Sequence[_Finding], policies: Policies, reading: Reading
 ) -> Iterator[Breast]:
     rows = [finding for finding in of_patient if finding.exam == exam]
-    is_crossed = any(finding.is_crossed for finding in (*rows, *_later(rows, of_patient, _RECALL_DAYS)))
-    reading.faults["found in one breast, biopsied in the other: both not known"] += is_crossed
     for side in sides:
         own = [finding for finding in rows if finding.is_of(side)]
         if not own and not any(finding.is_bilateral for finding in rows):
@@ -293,6 +299,9 @@ def _breasts(
         if own and birads in {1, 2} and any(finding.proves(side) for finding in rows):
             birads = 0
             reading.faults["pathology on a row that was read negative: BI-RADS 0"] += 1
+        days = _INTERVAL_DAYS if birads in {1, 2} else _RECALL_DAYS
+        is_crossed = any(finding.is_crossed for finding in (*rows, *_later(rows, of_patient, days)))
+        reading.faults["found in one breast, biopsied in the other: not known"] += is_crossed
         label, source = ((None, None), "biopsy") if is_crossed else _label(rows, of_patient, side, birads, policies)
         yield Breast(
             patient=patient,

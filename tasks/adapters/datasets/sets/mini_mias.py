@@ -95,6 +95,13 @@ def _rows(tree: Tree) -> list[_Row]:
     rows = []
     for line in path.read_text(encoding="latin-1").splitlines():
         if match := _ROW.match(line):
+            if match["kind"] != "NORM" and not match["severity"]:
+                raise DatasetError(
+                    f"Info.txt names an abnormality of mdb{match['number']} that is neither benign nor malignant",
+                    expected="B or M after its kind",
+                    got="nothing: cut off, saved anew, or another file",
+                    remedy=f"download it again ({FACTS.get})",
+                )
             place = (int(match["x"]), int(match["y"]), int(match["radius"])) if match["x"] else None
             rows.append(_Row(number=int(match["number"]), kind=match["kind"], severity=match["severity"] or "", circle=place))
     if not rows:

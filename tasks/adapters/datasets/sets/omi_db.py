@@ -11,7 +11,7 @@ from typing import Any, Final
 from schemas.exam import FindingType, ViewPosition
 from tasks.adapters.datasets.gate_profile import Profile
 from tasks.adapters.datasets.published.breast_rules import Label, one_kind
-from tasks.adapters.datasets.published.reading import Breast, DataSet, Facts, Image, Lesion, Policies, Reading
+from tasks.adapters.datasets.published.reading import NOT_THERE, Breast, DataSet, Facts, Image, Lesion, Policies, Reading
 from tasks.adapters.datasets.published.regions import Box
 from tasks.adapters.datasets.published.tables import first_number, read_json
 from tasks.adapters.datasets.published.tree import Tree
@@ -172,7 +172,8 @@ def _read_study(
 
 def _image(tree: Tree, client: str, study: str, name: str, files: Mapping[tuple[str, str, str], str]) -> Image:
     path = files.get((client, study, name), f"images/{client}/{study}/{name}.dcm")
-    intent, side, view = _told(tree, client, study, name, path)
+    told = _told(tree, client, study, name, path)
+    intent, side, view = told or ("", "", "")
     named = _SIDE_AND_VIEW.match(view)
     side, view = (side or named["side"] or "", named["view"]) if named else (side, view)
     left_out = None
@@ -180,13 +181,20 @@ def _image(tree: Tree, client: str, study: str, name: str, files: Mapping[tuple[
         left_out = _UNPROCESSED
     elif "flatfield" in name.casefold() or name.casefold().startswith("raw"):
         left_out = "no image of a breast"
+    elif told is None:
+        if not tree.is_partial:
+            tree.refuse_missing(path)
+        left_out = NOT_THERE
     elif view not in set(ViewPosition) or side not in {"L", "R"}:
         left_out = "not CC or MLO"
     return Image(path=path, patient=client, exam=study, laterality=side, view=view, left_out=left_out)
 
 
-def _told(tree: Tree, client: str, study: str, name: str, path: str) -> tuple[str, str, str]:
-    """Intent, side and view of the header in JSON that lies beside the record; of the file's own where there is none."""
+def _told(tree: Tree, client: str, study: str, name: str, path: str) -> tuple[str, str, str] | None:
+    """Intent, side and view of the header in JSON that lies beside the record; of the file's own where there is none.
+
+    None = neither is here.
+    """
     for ending in (".json", ".dcm.json"):
         place = f"data/{client}/{study}/{name}{ending}"
         if place in tree.present:
@@ -194,7 +202,7 @@ def _told(tree: Tree, client: str, study: str, name: str, path: str) -> tuple[st
             intent, side, view = (_json_value(content, tag) for tag in ("00080068", "00200062", "00185101"))
             return intent.upper(), side.upper(), view.upper()
     if path not in tree.present:
-        return "", "", ""
+        return None
     header = tree.header(path)
     return header.presentation_intent_type, header.image_laterality, header.view_position
 
@@ -237,8 +245,18 @@ def _label(episode: _Episode | None, episodes: list[_Episode], side: str) -> tup
     if malignant or benign:
         is_tissue = bool(_TISSUE.intersection(malignant or benign))
         return (int(bool(benign)), int(bool(malignant))), "biopsy" if is_tissue else "annotator"
-    is_followed = any(each.is_normal and each.day and episode.day and each.day > episode.day for each in episodes)
-    return ((0, 0) if is_followed else (None, None)), "followup"
+    return ((0, 0) if _is_followed(episode, episodes, side) else (None, None)), "followup"
+
+
+def _is_followed(episode: _Episode, episodes: list[_Episode], side: str) -> bool:
+    """True if a later round was normal, and no cancer of this side was found before it."""
+    start = episode.day
+    later = sorted((each.day, each.name, each) for each in episodes if each.day and start and each.day > start)
+    normal = next((day for day, _, each in later if each.is_normal), None)
+    cancer = next(
+        (day for day, _, each in later if any(_MALIGNANT.match(text) for _, text in each.opinions.get(side, ()))), None
+    )
+    return normal is not None and (cancer is None or normal <= cancer)
 
 
 DATA_SET: Final = DataSet(facts=FACTS, read=_read, profile=PROFILE.name)

@@ -63,7 +63,8 @@ _COLUMNS: Final = (
     "site_id", "patient_id", "image_id", "laterality", "view", "age", "cancer", "biopsy", "invasive", "BIRADS", "implant",
     "density", "difficult_negative_case",
 )  # fmt: skip
-_YES: Final = frozenset({"1", "1.0", "True", "TRUE", "true"})
+_YES: Final = ("1", "1.0", "True", "TRUE", "true")
+_NO: Final = ("0", "0.0", "False", "FALSE", "false")
 
 
 def _read(tree: Tree, policies: Policies) -> Reading:
@@ -75,6 +76,8 @@ def _read(tree: Tree, policies: Policies) -> Reading:
     for row in table:
         if row["laterality"] not in set(Laterality):
             table.refuse("holds a row of another kind", expected="L or R in laterality", got="something else")
+        for column in ("cancer", "biopsy"):  # an empty cell is no statement that there was none
+            table.require(row, column, (*_YES, *_NO))
         rows.append(row)
         reading.images.append(_image(tree, row))
     by_breast: dict[tuple[str, str], list[Row]] = {}

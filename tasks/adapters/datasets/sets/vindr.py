@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from schemas.exam import Laterality, ViewPosition
 from tasks.adapters.datasets.gate_profile import Profile
 from tasks.adapters.datasets.published.breast_rules import (
     MALIGNANT_FROM,
@@ -75,6 +76,7 @@ FACTS: Final = Facts(
 )  # fmt: skip
 
 _IMAGE_COLUMNS: Final = ("study_id", "image_id", "laterality", "view_position")
+_WORDS: Final = {"laterality": tuple(Laterality), "view_position": tuple(ViewPosition), "split": ("training", "test")}
 _BOX_COLUMNS: Final = ("finding_categories", "finding_birads", "xmin", "ymin", "xmax", "ymax")
 _TWICE: Final = "two {} and no {} of this breast: which is which is not known"
 
@@ -89,6 +91,9 @@ def _read(tree: Tree, policies: Policies) -> Reading:
         "finding_annotations.csv", columns=(*_IMAGE_COLUMNS, *_BOX_COLUMNS), texts=("image_id",), may_repeat=True
     )
     rows = list(table)
+    for row in rows:
+        for column, words in _WORDS.items():
+            table.require(row, column, words)
     reading = Reading(images=_without_doubt([_image(tree, row) for row in rows]))
     reading.faults.update(image.left_out for image in reading.images if image.left_out)
     paths = {row["image_id"]: image.path for row, image in zip(rows, reading.images, strict=True)}

@@ -414,11 +414,15 @@ EMBED_HEADER = "empi_anon,acc_anon,study_date_anon,desc,tissueden,asses,side,bsi
         ),
         (["2015-02-22,MG Screening Bilateral,2,A,L,L,5,"], (None, None, "biopsy", 0), (0, 0, "birads_proxy", 1)),
         (["2015-02-22,MG Screening Bilateral,2,A,L,R,0,"], (None, None, "biopsy", 0), (None, None, "biopsy", 1)),
+        (
+            ["2015-02-22,MG Screening Bilateral,2,N,B,,,", "2015-12-01,MG Diagnostic Left,2,S,L,R,1,"],
+            (None, None, "biopsy", 1), (None, None, "biopsy", 1),
+        ),
         (["2015-02-22,MG Screening Left,2,P,L,,,"], (None, None, "birads_proxy", 3), None),
     ],
     ids=[
         "read negative", "recalled and malignant", "recalled and resolved", "recalled, too late", "interval cancer",
-        "addended, both kinds", "neither kind", "other breast", "one side",
+        "addended, both kinds", "neither kind", "other breast", "other breast, months later", "one side",
     ],
 )  # fmt: skip
 def test_embed_s_breasts_are_labelled_by_pathology_first(
