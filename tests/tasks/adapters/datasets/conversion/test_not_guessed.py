@@ -137,7 +137,9 @@ def test_embed_s_boxes_are_not_placed_by_a_column_that_lacks(has_files: bool, tm
     if not has_files:
         shutil.rmtree(root / "images")
     report = converted("embed", root, target)
-    assert {(each["left"], each["right"]) for each in written(target)["lesions"]} == ({(5, 25), (55, 75)} if has_files else set())
+    assert {(each["left"], each["right"]) for each in written(target)["lesions"]} == (
+        {(5, 25), (55, 75)} if has_files else set()
+    )
     assert report["faults"].get("box of a picture that may have been mirrored: not used", 0) == (0 if has_files else 4)
 
 
