@@ -101,8 +101,8 @@ class Table:
         if is_empty:
             self.refuse("holds no rows", expected="the table as it was published", got="its heading alone")
 
-    def require(self, row: Row, column: str, words: Collection[str]) -> str:
-        """The cell of a column that decides a label, a side or a split, as it stands.
+    def require(self, row: Row, column: str, words: Collection[str]) -> None:
+        """Looks at the cell of a column that decides a label, a side or a split.
 
         Raises:
             DatasetError: It is none of the words that the publisher writes there: what it means is not guessed.
@@ -114,7 +114,6 @@ class Table:
                 expected=f"one of {', '.join(words)}",
                 got=f"a text of {len(cell)} characters" if cell else "nothing",
             )
-        return cell
 
     def refuse(self, what: str, *, expected: object = None, got: object = None) -> NoReturn:
         """Says that the table is not as it was published."""

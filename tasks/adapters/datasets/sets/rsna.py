@@ -74,8 +74,7 @@ def _read(tree: Tree, policies: Policies) -> Reading:
     reading = Reading()
     rows: list[Row] = []
     for row in table:
-        if row["laterality"] not in set(Laterality):
-            table.refuse("holds a row of another kind", expected="L or R in laterality", got="something else")
+        table.require(row, "laterality", tuple(Laterality))
         for column in ("cancer", "biopsy"):  # an empty cell is no statement that there was none
             table.require(row, column, (*_YES, *_NO))
         rows.append(row)
