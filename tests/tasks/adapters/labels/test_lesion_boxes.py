@@ -74,7 +74,7 @@ def test_what_is_no_box_is_refused_by_line(tmp_path: Path, line: str) -> None:
 
 
 def test_a_decimal_comma_makes_no_box_of_other_numbers(tmp_path: Path) -> None:
-    """10,5 in a file that is separated by commas is two fields: the edges were 10, 5, 20 and 25, and what was left over dropped.
+    """10,5 in a file that is separated by commas is two fields: the edges were 10, 5, 20 and 25, the rest was dropped.
 
     Separators alone at a line's end, as spreadsheets leave them, are nothing.
     """
