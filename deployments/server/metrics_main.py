@@ -77,6 +77,7 @@ class Site:
         for source, made in (
             ("workspace", self._exams),
             ("log", self._scores),
+            ("devices", self._devices),
             ("service", self._service),
             ("runs", self._runs),
         ):
@@ -123,11 +124,13 @@ class Site:
             images.add(counts.images, model=model)
         yield from (scores, recalled, images)
 
-    def _service(self) -> Iterator[Metric]:
+    def _devices(self) -> Iterator[Metric]:
         changed = Metric(name="mammo_device_changed", kind="gauge", about="1 = an alarm of the newest watching stands")
         for device, has_alarm in alarms(self._workspace):
             changed.add(int(has_alarm), device=device)
         yield changed
+
+    def _service(self) -> Iterator[Metric]:
         exam = newest_exam(self._workspace)
         if exam is not None:
             age = Metric(name="mammo_health_exam_age_seconds", kind="gauge", about="Since a synthetic exam came out last")

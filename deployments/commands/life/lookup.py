@@ -14,7 +14,7 @@ import typer
 from deployments.configuration import load_config
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, NoExamsFound, StoreError, error_name
-from tasks.adapters.separators import csv_rows
+from tasks.adapters.separators import csv_rows, fault_of
 from tasks.adapters.workspace import Workspace, write_atomically
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _rows(table: Path) -> list[dict[str, str]]:
         with table.open(encoding="utf-8-sig", newline="") as file:
             rows = [{name: value or "" for name, value in row.items() if name} for row in csv_rows(file)]
     except (OSError, UnicodeDecodeError, csv.Error) as unreadable:
-        raise ConfigError(f"{table} cannot be read as CSV", got=type(unreadable).__name__) from unreadable
+        raise ConfigError(f"{table} cannot be read as CSV", got=fault_of(unreadable)) from None
     if not rows or "exam_id" not in rows[0]:
         raise ConfigError(f"{table} names no exams", expected="a header with exam_id, and a line", remedy="predict/scores.csv")
     return rows

@@ -17,7 +17,7 @@ from typing import Final
 from schemas.errors import LabelError
 from schemas.exam import Acquisition, Laterality, ViewPosition
 from tasks.adapters.datasets.subject import Subject
-from tasks.adapters.separators import csv_rows
+from tasks.adapters.separators import csv_rows, fault_of
 
 SUBJECT_COLUMNS: Final = ("path", "patient_id", "exam", "laterality", "view", "acquisition", "left_out", "file")
 _REQUIRED: Final = ("path", "patient_id", "exam", "laterality", "view")
@@ -111,7 +111,7 @@ def _read(path: Path, _modified_ns: int, _size: int) -> NamedSubjects:
                         f"Line {rows.line_num} of {path.name} names a file a second time", expected="one line a file"
                     )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(path, error.strerror if isinstance(error, OSError) else type(error).__name__) from None
+        raise _unreadable(path, fault_of(error)) from None
     return NamedSubjects(by_path=by_path, left_out=left_out)
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from schemas.errors import LabelError
 from schemas.exam import Finding, LesionBox
 from tasks.adapters.pseudonyms import Pseudonyms
-from tasks.adapters.separators import csv_rows
+from tasks.adapters.separators import csv_rows, fault_of
 
 EDGES: Final = ("xmin", "ymin", "xmax", "ymax")
 COLUMNS: Final = ("sop_instance_uid", "finding", *EDGES)
@@ -56,7 +56,7 @@ def read_boxes(path: Path, pseudonyms: Pseudonyms) -> dict[str, tuple[LesionBox,
         raise LabelError(
             f"The boxes file {path.name} cannot be read",
             expected="CSV in UTF-8 with a header line",
-            got=type(unreadable).__name__,
+            got=fault_of(unreadable),
             remedy="check ingest.boxes_csv",
         ) from None  # the foreign message may quote a value
     return {image_id: tuple(found) for image_id, found in boxes.items()}

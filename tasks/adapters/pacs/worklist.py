@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from schemas.errors import ConfigError, error_name
-from tasks.adapters.separators import csv_rows
+from schemas.errors import ConfigError
+from tasks.adapters.separators import csv_rows, fault_of
 
 ACCESSION, STUDY = "accession_number", "study_instance_uid"
 _NOT_IN_A_QUESTION: Final = frozenset('*?\\"')
@@ -46,8 +46,7 @@ def read_worklist(path: Path) -> list[WantedExam]:
                 if study or accession:
                     wanted.append(WantedExam("" if study else accession, study))
     except (OSError, UnicodeDecodeError, csv.Error) as unreadable:
-        got = error_name(unreadable) if isinstance(unreadable, OSError) else type(unreadable).__name__
-        raise _wrong(path, got, "a CSV file in UTF-8") from None
+        raise _wrong(path, fault_of(unreadable), "a CSV file in UTF-8") from None
     if not wanted:
         raise _wrong(path, "it names no exam", "a line for each exam")
     return list(dict.fromkeys(wanted))

@@ -16,6 +16,7 @@ from tasks.adapters.models.scorings import scorings_sentence
 SHORT = 12
 """Characters of a digest that people are shown."""
 _LEAST_P, _LEVEL = 0.0001, 0.05
+_SMALLEST_P = 1e-300  # below, doubles are rounded to 0
 """Of p-values: below the first no more is told; on which side of the second one lies must be seen."""
 INTERVAL_METHOD = "intervals by patients as clusters, fifth form; docs/explanation/what-the-numbers-mean.md"
 """What an evaluation says of its intervals. Another form has another text, so that pages tell the older ones."""
@@ -162,6 +163,7 @@ def difference_text(less: AurocDifference) -> str:
 
 def p_text(p_value: float, form: str = ".2g", *, least: float = _LEAST_P) -> str:
     """``0.012``; never 0, which no test of so many patients shows, nor rounded onto the 0.05 that people ask for."""
+    least = max(least, _SMALLEST_P)
     return f"< {least:g}" if p_value < least else apart(p_value, (_LEVEL,), form)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 
 from deployments.cli import app
 from deployments.commands import doctor
+from deployments.commands.examination import files, machine
+from deployments.commands.examination.complaint import Complaint
 from deployments.configuration import load_config
 from mammo_tests.other_systems import orthanc, pacs_config
 from schemas.config.run import RunConfig
@@ -28,7 +31,7 @@ def _config(folder: Path, **changes: Any) -> RunConfig:
     return load_config(path)
 
 
-def _of(check: str, config: RunConfig | None) -> list[doctor.Complaint]:
+def _of(check: str, config: RunConfig | None) -> list[Complaint]:
     found = [finding for finding in doctor.examine(config) if finding.check == check]
     assert found
     for finding in found:
@@ -59,7 +62,7 @@ def test_the_walls_around_the_reader_of_files_are_named() -> None:
 
 def test_a_version_that_breaks_silently_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prefect 3.8 beside SQLAlchemy 2.1: schedules never fire, and nothing else would say so."""
-    monkeypatch.setattr(doctor, "version", lambda package: {"sqlalchemy": "2.1.9", "prefect": "3.8.8"}.get(package, "0.0.1"))
+    monkeypatch.setattr(machine, "version", lambda package: {"sqlalchemy": "2.1.9", "prefect": "3.8.8"}.get(package, "0.0.1"))
     faults = {finding.found: finding.remedy for finding in _of("versions", None) if not finding.is_well}
     assert "schedules may never fire" in faults["prefect 3.8.8"] and "sqlalchemy 2.1.9" not in faults
 
@@ -99,20 +102,22 @@ def test_weights_and_a_store_of_elsewhere_are_looked_at(tmp_path: Path) -> None:
 
 def test_inputs_and_gpu_are_looked_at_as_the_config_wants_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the config names and nobody can read; a GPU that is insisted on and is not there; auto is content with a CPU."""
-    monkeypatch.setattr(doctor.shutil, "which", lambda program: None)
+    monkeypatch.setattr(machine.shutil, "which", lambda program: None)
     tables = {name: f"gone-{name}" for name in ("labels_csv", "subjects_csv", "boxes_csv", "masks_dir")}
     starts = {name: f"gone-{name}" for name in ("network", "localization", "patches")}
     wrong = _config(
         tmp_path,
-        ingest={"source_dir": str(tmp_path), **tables},
+        ingest={"source_dir": str(tmp_path), "source": {"peer": "archive", "worklist": "gone-worklist"}, **tables},
         split={"file": "gone-file"},
         train={"device": "cuda", "start": starts},
         evaluate={"ensemble": "gone-ensemble"},
         checkpoint="gone-checkpoint",
+        pacs={"peers": {"archive": {"kind": "dicomweb", "url": "http://127.0.0.1:9/dicom-web"}}},
+        table1={"checkpoints": {"gmic": ["gone-gmic"]}},
         model={},
         preprocess={"window_px": [384, 256]},
     )
-    for check in (*tables, "file", *starts, "ensemble", "checkpoint"):
+    for check in (*tables, "file", *starts, "ensemble", "checkpoint", "worklist", "gmic"):
         (finding,) = _of(check, wrong)
         assert not finding.is_well and f"gone-{check}" in finding.found, check
     assert not _of("gpu", wrong)[0].is_well
@@ -129,6 +134,44 @@ def test_a_program_of_the_driver_that_fails_is_a_fault_and_no_end_of_the_doctor(
     monkeypatch.setenv("PATH", str(tmp_path))
     (finding,) = _of("gpu", None)
     assert not finding.is_well and "nvidia-smi fails" in finding.found
+    program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed because no driver answers'\nexit 9\n")
+    (finding,) = _of("gpu", _config(tmp_path, train={"device": "cuda"}))
+    assert not finding.is_well and finding.found.endswith("nvidia-smi fails: it ends with code 9")
+
+
+def test_a_card_is_no_use_to_a_torch_for_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver shows a card; which torch is installed decides whether a training sees it."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'One card, 81920 MiB'\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for built, is_well in (("2.13.0+cpu", False), ("2.13.0", True)):
+        monkeypatch.setattr(machine, "version", lambda package, built=built: built)
+        (finding,) = _of("gpu", _config(tmp_path, train={"device": "cuda"}))
+        assert (
+            finding.is_well == is_well and finding.found.startswith("One card") and ("CPUs alone" in finding.found) != is_well
+        )
+
+
+def test_a_file_system_that_counts_no_files_has_not_run_out_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A btrfs says 0 of 0; another that says 0 of some is full."""
+    true = files.os.statvfs(tmp_path)
+    for total, is_well in ((0, True), (1000, False)):
+        said = files.os.statvfs_result((*true[:5], total, 0, 0, *true[8:]))
+        monkeypatch.setattr(files.os, "statvfs", lambda folder, said=said: said)
+        monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1 << 40))
+        assert _of("disk", _config(tmp_path))[0].is_well == is_well
+
+
+def test_a_watching_that_cannot_be_read_is_not_one_that_never_was(tmp_path: Path) -> None:
+    """It may hold an alarm."""
+    config = _config(tmp_path)
+    report = config.workspace_dir / "watch" / "report.json"
+    assert not [found for found in doctor.examine(config) if found.check == "devices"]
+    report.parent.mkdir(parents=True)
+    report.write_text('{"devices": [{"na')
+    (finding,) = _of("devices", config)
+    assert not finding.is_well and "cannot be read" in finding.found and "mammo watch" in finding.remedy
 
 
 def test_each_other_system_is_asked(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from deployments.server.metrics_main import Measuring, Site, ask_prefect, metrics_server
 from schemas.config.service import MetricsConfig
 from tasks.adapters.lifecycle.prediction_log import PredictionLog
-from tasks.adapters.workspace import Workspace
+from tasks.adapters.workspace import WATCH, Workspace
 
 parser = pytest.importorskip("prometheus_client.parser")
 
@@ -59,6 +59,15 @@ def test_what_can_be_read_is_told_and_what_cannot_is_named(ask: Ask, tmp_path: P
     assert found["mammo_exam_score_bucket", model, "0.15"] == 1 and found["mammo_exam_score_bucket", model, "+Inf"] == 2
     assert found["mammo_exam_score_sum", model] == pytest.approx(1.07) and found["mammo_exams_recalled_total", model] == 2
     assert found["mammo_published", "exams"] == 0 and found["mammo_files_refused",] == 0 and "E77" not in text
+
+
+def test_alarms_that_cannot_be_read_are_said_to_be_unread(ask: Ask, tmp_path: Path) -> None:
+    """Half a report of a watching is no site without alarms."""
+    report = Workspace(tmp_path).report_path(WATCH)
+    report.parent.mkdir(parents=True)
+    report.write_text('{"devices": [{"na')
+    found = values(ask()[1])
+    assert found["mammo_metrics_unread", "devices"] == 1 and found["mammo_metrics_unread", "service"] == 0
 
 
 def test_nothing_else_is_answered(ask: Ask) -> None:

@@ -26,7 +26,7 @@ from tasks.adapters.datasets.published.tables import Table
 if TYPE_CHECKING:
     from tasks.adapters.dicom.header import DicomHeader
 
-_NOT_OF_THE_SET: Final = frozenset({"__MACOSX"})
+_NOT_OF_THE_SET: Final = frozenset({"__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN"})
 PICTURES: Final = frozenset({".pgm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 """Endings of images that are not DICOM."""
 _ARCHIVES: Final = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
@@ -53,8 +53,12 @@ class Tree:
 
     @cached_property
     def files(self) -> tuple[str, ...]:
-        """Every file's path below the folder with ``/``, in order; hidden ones and copies of macOS left out."""
-        return tuple(sorted(_walk(self.root)))
+        """Every file's path below the folder with ``/``, in order; hidden ones and what a disk puts there left out.
+
+        Raises:
+            DatasetError: A folder cannot be listed, or is a link: what it holds would be missed without a word.
+        """
+        return tuple(sorted(_walk(self.root, self.facts)))
 
     @cached_property
     def present(self) -> frozenset[str]:
@@ -227,11 +231,28 @@ def _unreadable(path: str, got: str, facts: Facts) -> DatasetError:
     )
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Raises nothing for a folder that cannot be listed: what it holds is then missed by name."""
+def _walk(root: Path, facts: Facts) -> Iterator[str]:
+    """Masks and records of which some images have none are missed by nobody, so nothing is passed over."""
     start = len(os.fspath(root).rstrip("/")) + 1
-    for folder, folders, names in os.walk(root):
+
+    def refuse(error: OSError) -> None:
+        raise DatasetError(
+            f"{error.filename} cannot be listed",
+            expected=f"the folders of {facts.title}, readable",
+            got=error.strerror,
+            remedy="give the user who runs mammo the right to read and enter it",
+        ) from error
+
+    for folder, folders, names in os.walk(root, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_OF_THE_SET)
+        for name in folders:
+            if os.path.islink(path := os.path.join(folder, name)):  # noqa: PTH114, PTH118
+                raise DatasetError(
+                    f"{path} is a link to a folder",
+                    expected=f"the folders of {facts.title}: links are not followed",
+                    got="a link",
+                    remedy="put the folder itself into its place (moved, copied, or by `mount --bind`)",
+                )
         prefix = folder[start:].replace(os.sep, "/")
         for name in names:
             if not name.startswith("."):

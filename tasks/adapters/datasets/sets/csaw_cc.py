@@ -66,6 +66,7 @@ _COLUMNS: Final = (
     "anon_filename",
 )
 _NO_SIDE: Final = "breast of a case whose cancer's side is neither left nor right: not known"
+_CONTRADICTION: Final = "breast of an exam whose rows say different things of the cancer: not known"
 _NAME: Final = re.compile(r"^(?P<patient>[^_]+)_\d+_(?P<side>[LR])_(?P<view>[A-Z]+)_(?P<exam>\d+)(?:\.dcm)?$")
 _MASK: Final = re.compile(r"(?:^|/)(?P<name>[^/]+_\d+_[LR]_[A-Z]+_\d+)_mask\.png$")
 
@@ -79,6 +80,8 @@ def _read(tree: Tree, policies: Policies) -> Reading:
     )
     reading = Reading()
     by_breast: dict[tuple[str, str, str], Row] = {}
+    by_exam: dict[str, Row] = {}
+    contradicted: set[str] = set()
     rows: list[Row] = []
     for row in table:
         match = _NAME.match(row["anon_filename"])
@@ -91,7 +94,12 @@ def _read(tree: Tree, policies: Policies) -> Reading:
         rows.append(row)
         reading.images.append(image)
         by_breast.setdefault(image.breast, row)
-    reading.breasts = [_breast(key, row, policies["interval"]) for key, row in by_breast.items()]
+        if _said(by_exam.setdefault(image.exam, row)) != _said(row):
+            contradicted.add(image.exam)
+    reading.breasts = [
+        _breast(key, row, policies["interval"], is_known=key[1] not in contradicted) for key, row in by_breast.items()
+    ]
+    reading.faults[_CONTRADICTION] = sum(key[1] in contradicted for key in by_breast)
     for timing, name in (
         ("2", "interval cancer (rad_timing 2): not known by default"),
         ("3", "prior (rad_timing 3): not known"),
@@ -121,6 +129,11 @@ def _timing(row: Row) -> str:
     return row["rad_timing"].removesuffix(".0")
 
 
+def _said(row: Row) -> tuple[bool, str, str]:
+    """Of the woman and of the exam, so that all rows of an exam say the same."""
+    return _is_case(row), row["x_cancer_laterality"][:1].upper(), _timing(row)
+
+
 def _is_case(row: Row) -> bool:
     return row["x_case"].removesuffix(".0") == "1"
 
@@ -129,11 +142,13 @@ def _is_cancer_breast(row: Row, side: str) -> bool:
     return _is_case(row) and row["x_cancer_laterality"][:1].upper() == side
 
 
-def _breast(key: tuple[str, str, str], row: Row, interval: str) -> Breast:
+def _breast(key: tuple[str, str, str], row: Row, interval: str, *, is_known: bool) -> Breast:
     """Benign findings are said nowhere; a case whose side is neither left nor right is not known on both sides."""
     patient, exam, side = key
     malignant: int | None = 0
-    if _is_cancer_breast(row, side):
+    if not is_known:
+        malignant = None
+    elif _is_cancer_breast(row, side):
         malignant = 1 if _timing(row) == "1" or (_timing(row) == "2" and interval == "malignant") else None
     elif _is_case(row) and not any(_is_cancer_breast(row, each) for each in Laterality):
         malignant = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
+from schemas.errors import DatasetError
 from schemas.exam import FindingType, ViewPosition
 from tasks.adapters.datasets.gate_profile import Profile
 from tasks.adapters.datasets.published.breast_rules import Label, one_kind
@@ -73,31 +75,46 @@ def _read(tree: Tree, policies: Policies) -> Reading:
     files = {(match["client"], match["study"], match["name"]): match.string for match in tree.matching(_IMAGE)}
     reading = Reading()
     for client, path in sorted(databases.items()):
-        studies = _read_object(tree, path).get("STUDIES", {})
+        studies = _object(_read_object(tree, path).get("STUDIES"), "STUDIES", path)
         if client not in records:
             reading.faults["client without a record of screening: not known"] += 1
-        episodes = _episodes(_read_object(tree, records[client])) if client in records else []
+        episodes = _episodes(_read_object(tree, records[client]), records[client]) if client in records else []
         for study, content in studies.items():
-            _read_study(tree, client, study, content, episodes, files, reading)
+            _read_study(tree, client, study, _object(content, "a study", path), episodes, files, reading)
     reading.counts = {"clients": len(databases)}
     return reading
 
 
 def _read_object(tree: Tree, path: str) -> Mapping[str, Any]:
-    content = read_json(tree.root / path, get=FACTS.get)
-    return content if isinstance(content, dict) else {}
+    return _object(read_json(tree.root / path, get=FACTS.get), "the whole", path)
 
 
-def _episodes(record: Mapping[str, Any]) -> list[_Episode]:
+def _object(content: Any, what: str, path: str) -> Mapping[str, Any]:
+    """Values by their names; nothing where there is nothing.
+
+    Raises:
+        DatasetError: It has another shape: what stands in it would be passed over, and a breast be normal for want of it.
+    """
+    if content is not None and not isinstance(content, dict):
+        raise DatasetError(
+            f"{path} has another shape",
+            expected=f"{what} as values by their names",
+            got="a list" if isinstance(content, list) else "one value",
+            remedy=f"compare its release with that of {FACTS.source}, or deliver it anew ({FACTS.get})",
+        )
+    return content or {}
+
+
+def _episodes(record: Mapping[str, Any], path: str) -> list[_Episode]:
     episodes = []
     for name, content in record.items():
-        if not isinstance(content, dict):
+        if not isinstance(content, dict | list):
             continue
+        content = _object(content, "an episode", path)
         opinions: dict[str, list[tuple[str, str]]] = {"L": [], "R": []}
         days: list[date] = []
         for event in _EVENTS:
-            sides = content.get(event)
-            for side, said in sides.items() if isinstance(sides, dict) else ():
+            for side, said in _object(content.get(event), event, path).items():
                 found = dict(_texts(said))
                 opinions.setdefault(side[:1].upper(), []).extend(
                     (event, text) for key, text in _texts(said) if key.casefold().endswith("opinion")
@@ -118,10 +135,12 @@ def _texts(said: Any) -> Iterator[tuple[str, str]]:
     """Every text below an event's side, with its key: some events hold several numbered ones."""
     if isinstance(said, dict):
         for key, value in said.items():
-            if isinstance(value, dict):
+            if isinstance(value, dict | list):
                 yield from _texts(value)
             else:
                 yield str(key), str(value)
+    for each in said if isinstance(said, list) else ():
+        yield from _texts(each)
 
 
 def _day(text: str) -> date | None:
@@ -209,7 +228,7 @@ def _told(tree: Tree, client: str, study: str, name: str, path: str) -> tuple[st
 
 def _json_value(content: Mapping[str, Any], tag: str) -> str:
     values = content.get(tag, {}).get("Value", ()) if isinstance(content.get(tag), dict) else ()
-    return str(values[0]) if values else ""
+    return str(values[0]) if values and isinstance(values, list) else ""
 
 
 def _folded(mark: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +238,7 @@ def _folded(mark: Mapping[str, Any]) -> dict[str, Any]:
 def _box(mark: Mapping[str, Any]) -> Box | None:
     """The library calls the pairs lower left and upper right; which is which is sorted here."""
     edges = [first_number(str(mark.get(key, ""))) for key in ("X1", "X2", "Y1", "Y2")]
-    known = [edge for edge in edges if edge is not None]
+    known = [edge for edge in edges if edge is not None and math.isfinite(edge)]
     if len(known) < len(edges):
         return None
     (left, right), (top, bottom) = sorted(known[:2]), sorted(known[2:])

@@ -116,10 +116,15 @@ class Published:
 
 
 def alarms(workspace: Workspace) -> Iterator[tuple[str, bool]]:
-    """Each device of the newest watching, and whether an alarm stands."""
+    """Each device of the newest watching, and whether an alarm stands; none where nobody has watched.
+
+    Raises:
+        OSError: The report cannot be read.
+        ValueError: It is damaged.
+    """
     try:
         report = workspace.read_report(WATCH, WatchReport)
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return
     for device in report.devices:
         yield device.name, bool(device.alarms)

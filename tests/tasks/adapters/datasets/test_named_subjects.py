@@ -41,6 +41,7 @@ def test_a_table_is_read(tmp_path: Path) -> None:
         (HEADER + "a,0017,one,R,ML,,,\n", "column view"),
         (HEADER + "a,0017,one,B,CC,,,\n", "column laterality"),
         (HEADER + "a,,one,R,CC,,,\n", "column patient_id"),
+        (HEADER + "a,0017,one,R,CC,,,,0017\n", "line 2 has more fields than the header"),
         (HEADER + "a,0017,one,R,CC,,,\na,0018,one,R,CC,,,\n", "names a file a second time"),
     ],
 )

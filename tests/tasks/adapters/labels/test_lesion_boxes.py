@@ -73,6 +73,17 @@ def test_what_is_no_box_is_refused_by_line(tmp_path: Path, line: str) -> None:
     assert "CANARY" not in str(refused.value)
 
 
+def test_a_decimal_comma_makes_no_box_of_other_numbers(tmp_path: Path) -> None:
+    """10,5 in a file that is separated by commas is two fields: the edges were 10, 5, 20 and 25, the rest was dropped.
+
+    Separators alone at a line's end, as spreadsheets leave them, are nothing.
+    """
+    with pytest.raises(LabelError, match="line 3 has more fields than the header") as refused:
+        read(tmp_path, "1.2.3,,1,2,3,4", "CANARY,,10,5,20,25,30,5,40,5")
+    assert "CANARY" not in str(refused.value)
+    assert len(read(tmp_path, "1.2.3,,1,2,3,4,, ,")) == 1
+
+
 def test_a_box_of_another_frame_is_refused(tmp_path: Path) -> None:
     """Boxes of a resized copy would be measured in the wrong place."""
     boxes = read(tmp_path, "1.2.3,,10,20,30,40")

@@ -20,7 +20,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from deployments.cli import app
-from deployments.commands.doctor import devices_as_they_began
+from deployments.commands.examination.course import devices_as_they_began
 from deployments.words import prediction_text
 from gmic_model.networks.registry import build_network
 from mammo_tests.training_store import make_store, small_config, with_baseline

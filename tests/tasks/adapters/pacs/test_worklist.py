@@ -26,8 +26,9 @@ def test_either_column_names_an_exam(tmp_path: Path) -> None:
         (b"accession_number\n\n", "names no exam"),
         (b"accession_number\nCANARY*\n", "line 2 holds a pattern"),
         (b"study_instance_uid\n1.2\n1.2/../CANARY\n", "line 3 holds no UID"),
-        (b"accession_number\n\xff\xfe\n", "UnicodeDecodeError"),
-        (None, "ENOENT"),
+        (b"accession_number\n\xff\xfe\n", "not UTF-8"),
+        (b"accession_number,name\n17,CANARY,CANARY\n", "line 2 has more fields than the header"),
+        (None, "No such file"),
     ],
 )
 def test_what_cannot_be_asked_for_is_a_sentence(tmp_path: Path, content: bytes | None, why: str) -> None:

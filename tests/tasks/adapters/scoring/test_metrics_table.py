@@ -11,7 +11,7 @@ def test_no_p_value_is_nothing_or_rounded_onto_five_per_cent() -> None:
     assert [p_text(p) for p in (0.0, 1e-5, 0.012, 0.37, 1.0)] == ["< 0.0001", "< 0.0001", "0.012", "0.37", "1"]
     assert [p_text(p) for p in (0.0496, 0.0504, 0.05)] == ["0.0496", "0.0504", "0.05"]
     assert [p_text(p, ".4f") for p in (1e-6, 0.0123, 0.04996, 0.05)] == ["< 0.0001", "0.0123", "0.04996", "0.0500"]
-    assert [p_text(p, least=0.0) for p in (2.1e-8, 0.0496)] == ["2.1e-08", "0.0496"]
+    assert [p_text(p, least=0.0) for p in (2.1e-8, 0.0496, 0.0)] == ["2.1e-08", "0.0496", "< 1e-300"]
     found = [AurocDifference(difference=0.5, low=0.1, high=0.9, p_value=p) for p in (0.0, 0.0496)]
     assert [difference_text(one) for one in found] == [
         "+0.500 (+0.100 to +0.900), p < 0.0001",

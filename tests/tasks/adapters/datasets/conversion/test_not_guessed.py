@@ -73,6 +73,78 @@ def test_a_case_whose_side_is_no_side_is_not_known(tmp_path: Path) -> None:
     assert report["faults"]["breast of a case whose cancer's side is neither left nor right: not known"] == 4
 
 
+def test_rows_that_contradict_each_other_are_not_known(tmp_path: Path) -> None:
+    """Of the four views of an exam three said cancer and one said control: which row came first decided."""
+    root, target = tmp_path / "set", tmp_path / "out"
+    make("csaw-cc", root)
+    table = root / "CSAW-CC_breast_cancer_screening_data.csv"
+    first, *rows = table.read_text(encoding="utf-8-sig").splitlines()
+    lines = [row.replace(",1,Left,", ",0,,") if "90075_20990909_R_MLO_2" in row else row for row in rows]
+    assert lines != rows
+    table.write_text("\n".join([first, *lines, ""]))
+    report = converted("csaw-cc", root, target)
+    found = labels_of(target)
+    assert [found["90075_2", side] for side in "LR"] == [(None, None)] * 2 and found["90077_1", "L"] == (None, 0)
+    assert report["faults"]["breast of an exam whose rows say different things of the cancer: not known"] == 2
+
+
+@pytest.mark.parametrize("named", [".", "masks"])
+def test_a_folder_that_is_a_link_is_not_passed_over(named: str, tmp_path: Path) -> None:
+    """CSAW-CC's masks on another disk were no masks. The set's own folder may be reached by a link."""
+    root, target = tmp_path / "set", tmp_path / "out"
+    make("csaw-cc", root)
+    if named == ".":
+        (tmp_path / "link").symlink_to(root)
+        converted("csaw-cc", tmp_path / "link", target)
+        assert written(target)["lesions"]
+        return
+    mask = next(root.rglob("*_mask.png"))
+    (tmp_path / "disk").mkdir()
+    mask.rename(tmp_path / "disk" / mask.name)
+    (root / named).symlink_to(tmp_path / "disk")
+    with pytest.raises(DatasetError, match=r"masks is a link to a folder"):
+        converted("csaw-cc", root, target)
+
+
+@pytest.mark.parametrize(
+    ("file", "place", "value"),
+    [
+        ("IMAGEDB_*", (), []),
+        ("IMAGEDB_*", ("STUDIES",), ["1.2"]),
+        ("IMAGEDB_*", ("STUDIES", "*"), "1.2"),
+        ("nbss_*", (), ["E1"]),
+        ("nbss_*", ("E1",), [{"SCREENING": {}}]),
+        ("nbss_*", ("E1", "SCREENING"), "RC"),
+    ],
+)
+def test_a_record_of_another_shape_is_refused(file: str, place: tuple[str, ...], value: Any, tmp_path: Path) -> None:
+    """OMI-DB's records: some ended in a traceback, others were passed over, and the breast was not known or normal."""
+    root = tmp_path / "set"
+    make("omi-db", root)
+    path = next(root.rglob(f"{file}.json"))
+    whole = within = {"": json.loads(path.read_text())}
+    *way, last = ("", *place)
+    for name in way:
+        within = within[name]
+    within[next(iter(within)) if last == "*" else last] = value
+    path.write_text(json.dumps(whole[""]))
+    with pytest.raises(DatasetError, match=f"{path.name} has another shape"):
+        converted("omi-db", root, tmp_path / "out")
+
+
+def test_opinions_in_a_list_are_read(tmp_path: Path) -> None:
+    """A biopsy that another release gives as a list was no biopsy."""
+    root, target = tmp_path / "set", tmp_path / "out"
+    make("omi-db", root)
+    record = next(root.rglob("nbss_*.json"))
+    content = json.loads(record.read_text())
+    for event in ("BIOPSYWIDE", "SURGERY"):
+        content["E1"][event]["L"] = list(content["E1"][event]["L"].values())
+    record.write_text(json.dumps(content))
+    converted("omi-db", root, target)
+    assert {side: value for (_, side), value in labels_of(target).items()}["L"] == (0, 1)
+
+
 def test_an_overlay_that_was_not_downloaded_is_no_healthy_breast(tmp_path: Path) -> None:
     """The .ics says that something is drawn: a cancer's breast was 0/0 where the file with the drawing was not there."""
     root, target = tmp_path / "set", tmp_path / "out"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deployments.commands.doctor import synthetic_exam_came_out
+from deployments.commands.examination.course import synthetic_exam_came_out
 from flows.ingest import ingest_steps
 from gmic_model.networks.registry import build_network
 from mammo_tests.plain_tasks import PlainSubmit
