@@ -14,7 +14,7 @@ from deployments.server.lasting_process import LastingServer
 from deployments.server.prefect_server import prefect_server
 from schemas.config.service import ServiceConfig
 from tasks.adapters.inbox.source_folder import require_apart
-from tasks.adapters.workspace import SERVER_LOG, Workspace, whole_path
+from tasks.adapters.workspace import Workspace, whole_path
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _OUR_OWN = "http://127.0.0.1:"
@@ -34,7 +34,7 @@ def serve(
     if config is None:
         with prefect_server(whole_path(workspace)) as address:
             typer.echo(f"Prefect UI: {address}   (Ctrl-C stops it)")
-            server = LastingServer(address, Workspace(whole_path(workspace)).server_dir / SERVER_LOG)
+            server = LastingServer(address, Workspace(whole_path(workspace)).server_dir)
             while address.startswith(_OUR_OWN):
                 server.keep_alive()
                 time.sleep(_SECONDS_BETWEEN_LOOKS)

@@ -35,11 +35,11 @@ class LastingServer:
 
     Attributes:
         address: As http://127.0.0.1:4200.
-        log_path: Where it writes.
+        home: Its folder, with its log.
     """
 
     address: str
-    log_path: Path
+    home: Path
 
     def keep_alive(self) -> None:
         """Asks whether it is there: nobody listens at the port of a process that has ended. A busy one is left alone.
@@ -56,7 +56,7 @@ class LastingServer:
                 expected="that it runs until mammo serve is stopped",
                 got=f"nobody listens at {self.address}",
                 remedy=f"start mammo serve again, as a system service does by itself: what is finished is kept, what was going "
-                f"on is resumed; {self.log_path} may say why it ended",
+                f"on is resumed; {self.home / 'server.log'} may say why it ended",
             ) from nobody
         except OSError:  # a full queue of connections, or none of ours left: it may be there
             return

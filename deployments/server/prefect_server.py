@@ -30,7 +30,7 @@ from deployments.server.new_database import has_database, keep_new_database, pla
 from schemas.errors import MammoError, StoreError
 from tasks.adapters.databases.sqlite_file import sqlite_url
 from tasks.adapters.interpreter import python_command
-from tasks.adapters.workspace import SERVER_AUTH, SERVER_DATABASE, SERVER_LOG, Workspace, place_secret
+from tasks.adapters.workspace import SERVER_AUTH, SERVER_DATABASE, Workspace, place_secret
 
 USUAL_PORT = 4200
 _START_TIMEOUT_S = 600.0
@@ -98,7 +98,7 @@ def prefect_server(workspace_dir: Path, *, is_protected: bool = False) -> Iterat
 @contextmanager
 def _full_disk_in_words(home: Path) -> Iterator[None]:
     """What a server on a full disk answers tells nobody why: an internal error, or nothing."""
-    log_path = home / SERVER_LOG
+    log_path = home / "server.log"
     before = log_path.stat().st_size if log_path.exists() else 0
     try:
         yield
@@ -218,7 +218,7 @@ def server_environment(home: Path, environment: Mapping[str, str], *, is_protect
 
 
 def _spawn_server(home: Path, port: int, address: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    with (home / SERVER_LOG).open("ab") as log:
+    with (home / "server.log").open("ab") as log:
         return subprocess.Popen(
             python_command("-c", _BOOT, "server", "start", "--host", "127.0.0.1", "--port", str(port)),
             stdout=log,

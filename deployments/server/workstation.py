@@ -23,7 +23,7 @@ from tasks.adapters.inbox.sources.exam_source import state_of
 from tasks.adapters.interpreter import python_command
 from tasks.adapters.lock import held_lock
 from tasks.adapters.pacs.listening.listener_main import listener_command
-from tasks.adapters.workspace import SERVER_AUTH, SERVER_LOG, Workspace, exam_store_dir, write_atomically
+from tasks.adapters.workspace import SERVER_AUTH, Workspace, exam_store_dir, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
                 say(f"Listener: {config.pacs.ae_title} at {config.pacs.listen.host}:{config.pacs.listen.port}")
             if service.metrics is not None:
                 say(f"Metrics: http://127.0.0.1:{service.metrics.port}/metrics")
-            watch_inbox(config, service, [LastingServer(address, home / SERVER_LOG), *children])
+            watch_inbox(config, service, [LastingServer(address, home), *children])
 
 
 def watch_inbox(config: RunConfig, service: ServiceConfig, lasting: Sequence[Lasting]) -> None:

@@ -34,7 +34,6 @@ HEALTH: Final = "health"
 
 SERVER_DATABASE = "prefect.db"
 SERVER_AUTH = "auth"
-SERVER_LOG = "server.log"
 """In the server's home, 0600: ``user:password`` that the UI and every client give."""
 
 
