@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from deployments.configuration import load_config, load_service
+from deployments.server.lasting_process import LastingServer
 from deployments.server.prefect_server import prefect_server
 from schemas.config.service import ServiceConfig
 from tasks.adapters.inbox.source_folder import require_apart
-from tasks.adapters.workspace import whole_path
+from tasks.adapters.workspace import Workspace, whole_path
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+_OUR_OWN = "http://127.0.0.1:"
 
 ServicePath = Annotated[Path | None, typer.Option(help="Settings of the service, see docs/how-to/run-a-workstation.md")]
 
@@ -29,6 +34,10 @@ def serve(
     if config is None:
         with prefect_server(whole_path(workspace)) as address:
             typer.echo(f"Prefect UI: {address}   (Ctrl-C stops it)")
+            server = LastingServer(address, Workspace(whole_path(workspace)).server_dir)
+            while address.startswith(_OUR_OWN):
+                server.keep_alive()
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
             signal.pause()
         return
     from deployments.server.workstation import serve as serve_workstation

@@ -1,20 +1,65 @@
-"""A process that serves as long as ``mammo serve`` does, and is started again when it dies."""
+"""Processes that serve as long as ``mammo serve`` does: most are started again when they die, the server ends it with it."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
+from urllib.parse import urlsplit
 
 from deployments.server.prefect_server import end_with_parent
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, MammoError
 from tasks.adapters.interpreter import LISTENING
 
 _SECONDS_BEFORE_RESTART: Final = 5.0
 _SECONDS_TO_LISTEN: Final = 300.0  # a busy machine imports for a minute
 _SECONDS_BETWEEN_LOOKS: Final = 0.1
+_SECONDS_TO_CONNECT: Final = 5.0
+
+
+class Lasting(Protocol):
+    """What is looked after while ``mammo serve`` runs."""
+
+    def keep_alive(self) -> None:
+        """Does what is to be done where it has ended; called now and then."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastingServer:
+    """The Prefect server, whoever has started it. Without it nothing that arrives is ingested, so nothing may go on without it.
+
+    It is not started again here: runs and workers have lost it, and a new start of all of them makes up for that.
+
+    Attributes:
+        address: As http://127.0.0.1:4200.
+        home: Its folder, with its log.
+    """
+
+    address: str
+    home: Path
+
+    def keep_alive(self) -> None:
+        """Asks whether it is there: nobody listens at the port of a process that has ended. A busy one is left alone.
+
+        Raises:
+            MammoError: It has ended.
+        """
+        place = urlsplit(self.address)
+        try:
+            socket.create_connection((place.hostname or "", place.port or 0), _SECONDS_TO_CONNECT).close()
+        except ConnectionRefusedError as nobody:
+            raise MammoError(
+                "The Prefect server of mammo serve has ended, and mammo serve with it: nothing would be ingested without it",
+                expected="that it runs until mammo serve is stopped",
+                got=f"nobody listens at {self.address}",
+                remedy=f"start mammo serve again, as a system service does by itself: what is finished is kept, what was going "
+                f"on is resumed; {self.home / 'server.log'} may say why it ended",
+            ) from nobody
+        except OSError:  # a full queue of connections, or none of ours left: it may be there
+            return
 
 
 @dataclass(slots=True)

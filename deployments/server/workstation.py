@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
-from deployments.server.lasting_process import LastingProcess
+from deployments.server.lasting_process import Lasting, LastingProcess, LastingServer
 from deployments.server.metrics_main import Measuring, metrics_command
 from deployments.server.prefect_server import configured_api_url, prefect_server
 from deployments.server.registration import POOLS, register
@@ -21,6 +21,7 @@ from schemas.errors import ConfigError, PeerRefused, SourceUnavailable
 from tasks.adapters.inbox.source_folder import InboxState, InboxWatch
 from tasks.adapters.inbox.sources.exam_source import state_of
 from tasks.adapters.interpreter import python_command
+from tasks.adapters.lock import held_lock
 from tasks.adapters.pacs.listening.listener_main import listener_command
 from tasks.adapters.workspace import SERVER_AUTH, Workspace, exam_store_dir, write_atomically
 
@@ -44,13 +45,15 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
 
     Raises:
         ConfigError: The environment names another server, the settings ask for pods, or a port of theirs is taken.
-        MammoError: The server or the deployments could not be set up.
+        MammoError: The server or the deployments could not be set up; or the server has ended.
+        StoreBusy: The workspace is served already.
     """
     _refuse_what_is_not_one_machine(service)
     home = Workspace(config.workspace_dir).server_dir
     os.umask(0o077)  # what it writes, and what its runs write, is the owner's
     os.environ.update(_WORKER_ENVIRONMENT)
-    with prefect_server(config.workspace_dir, is_protected=True) as address:
+    # Two would start every run twice: each has its watch, and workers of the same names.
+    with held_lock(home / "serve", purpose="serve"), prefect_server(config.workspace_dir, is_protected=True) as address:
         register(config, service)
         with _children(config, service, home) as children:
             for child in children:  # nothing is called there that is not: what is pushed too early may never come again
@@ -62,14 +65,15 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
                 say(f"Listener: {config.pacs.ae_title} at {config.pacs.listen.host}:{config.pacs.listen.port}")
             if service.metrics is not None:
                 say(f"Metrics: http://127.0.0.1:{service.metrics.port}/metrics")
-            watch_inbox(config, service, children)
+            watch_inbox(config, service, [LastingServer(address, home), *children])
 
 
-def watch_inbox(config: RunConfig, service: ServiceConfig, children: list[LastingProcess]) -> None:
+def watch_inbox(config: RunConfig, service: ServiceConfig, lasting: Sequence[Lasting]) -> None:
     """Looks into the inbox, at most a tenth of the time: a look at a million files takes a while. Does not end by itself.
 
     Raises:
         ConfigError: The first look finds that the settings are wrong.
+        MammoError: The server has ended.
     """
     from prefect.events import emit_event
 
@@ -92,8 +96,8 @@ def watch_inbox(config: RunConfig, service: ServiceConfig, children: list[Lastin
         if is_due:
             is_first = False
             next_look_s = now_s + max(pause_s, (now_s - began_s) / _SHARE_OF_TIME_LOOKING)
-        for child in children:
-            child.keep_alive()
+        for each in lasting:
+            each.keep_alive()
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 

@@ -24,7 +24,17 @@ from tasks.adapters.lock import held_lock
 from tasks.adapters.pacs.arrivals import FETCHED, Arrivals
 from tasks.adapters.pacs.encoded_object import Incomplete
 from tasks.adapters.pacs.peers import Pace, peer_of
-from tasks.adapters.pacs.sources import FoundExam, FoundImage, NotThere, Source, exams_between, open_source
+from tasks.adapters.pacs.sources import (
+    Cut,
+    FoundExam,
+    FoundImage,
+    NotThere,
+    QuestionRefused,
+    Slice,
+    Source,
+    exams_between,
+    open_source,
+)
 from tasks.adapters.pacs.worklist import read_worklist
 from tasks.adapters.pseudonyms import open_key
 from tasks.adapters.workspace import Workspace
@@ -35,8 +45,12 @@ Answer = TypeVar("Answer")
 IsSettled = Callable[[FoundImage], bool]
 
 _FIRST_WAIT_S = 0.5
-_GIVEN_UP_IN_A_ROW = 3
-"""After so many images, one after the other, that did not come, the peer counts as away: the rest is left to the next run."""
+_IN_A_ROW = 3
+"""After so many images, one after the other, that did not come, the peer is asked whether it is there. If it does not answer,
+the rest is left to the next run; if it does, these images are."""
+_MOST_LEFT = 100
+"""So many may be left of a peer that answers: one that hands nothing out is not asked for everything that it has."""
+_LONG_AGO = Slice(date(1895, 1, 1), date(1895, 1, 1))  # before the first radiograph: the answer is short
 
 
 @dataclass
@@ -53,6 +67,7 @@ class Fetched:
         images_not_there: Listed, and not there when they were asked for.
         images_left: Not come after all tries; left for the next run.
         size_bytes: What came over HTTP or C-GET.
+        is_away: The run was ended, for the peer does not answer any more, or left too many images.
     """
 
     exams: int = 0
@@ -64,6 +79,7 @@ class Fetched:
     images_not_there: int = 0
     images_left: int = 0
     size_bytes: int = 0
+    is_away: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -72,7 +88,7 @@ class Fetched:
 
     def counts(self) -> dict[str, int]:
         """By name."""
-        return asdict(self)
+        return {name: count for name, count in asdict(self).items() if name != "is_away"}
 
 
 def source_of(config: RunConfig) -> tuple[PacsConfig, Peer, SourceConfig]:
@@ -219,13 +235,20 @@ class _Run:
         self.source, self.peer, self.arrivals, self.is_settled, self.done = source, peer, arrivals, is_settled, done
         self._stopped = threading.Event()
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
         self._pace = Pace(peer.per_second)
-        self._given_up = 0
+        self._limits: Peer = peer
+        self._in_a_row = self._left = 0
 
     def fetch_all(self, exams: Iterable[FoundExam]) -> None:
-        """All of them; what stops the run is raised when every thread has ended."""
+        """All of them; what stops the run is raised when every thread has ended.
+
+        In another order each time: what ends this run early does not keep the same exams from every run.
+        """
+        some_order = list(exams)
+        random.shuffle(some_order)
         with ThreadPoolExecutor(self.peer.in_flight, thread_name_prefix="fetch") as pool:
-            listed = pool.map(self._images, exams)
+            listed = pool.map(self._images, some_order)
             fetched = [pool.submit(self._fetch, image) for images in listed for image in self._missing(images)]
         for each in fetched:
             each.result()
@@ -235,14 +258,19 @@ class _Run:
             self._count(exams_left=1)
             return []
         try:
-            images = tried(lambda: self.source.images_of(exam), self.peer, self._stopped)
-        except (PeerUnavailable, NotThere):
-            self._count(exams_left=1, given_up=1)
-            return []
+            return self._listed(exam)
         except BaseException:
             self._stopped.set()
             raise
-        self._count(images=len(images))
+
+    def _listed(self, exam: FoundExam) -> list[FoundImage]:
+        try:
+            images = tried(lambda: self.source.images_of(exam), self._limits, self._stopped)
+        except (PeerUnavailable, NotThere, QuestionRefused) as silent:
+            logger.warning("an exam was left to the next run: %s", silent)
+            self._leave(exams_left=1)
+            return []
+        self._came(images=len(images))
         return images
 
     def _missing(self, images: list[FoundImage]) -> list[FoundImage]:
@@ -259,26 +287,58 @@ class _Run:
             return
         self._pace.wait()
         try:
-            size_bytes = tried(lambda: self.source.fetch(image, self.arrivals), self.peer, self._stopped)
+            self._fetch_or_leave(image)
+        except (PeerRefused, OSError):
+            self._stopped.set()
+            raise
+
+    def _fetch_or_leave(self, image: FoundImage) -> None:
+        try:
+            size_bytes = tried(lambda: self.source.fetch(image, self.arrivals), self._limits, self._stopped)
         except NotThere:
             self._count(images_not_there=1)
         except Incomplete as incomplete:
             logger.warning("an image was left to the next run: %s", incomplete)
             self._count(images_left=1)
-        except PeerUnavailable as away:
+        except (PeerUnavailable, QuestionRefused) as away:
             logger.warning("an image was left to the next run: %s", away)
-            self._count(images_left=1, given_up=1)
-        except (PeerRefused, OSError):
-            self._stopped.set()
-            raise
+            self._leave(images_left=1)
         else:
-            self._count(images_fetched=1, size_bytes=size_bytes)
+            self._came(images_fetched=1, size_bytes=size_bytes)
 
-    def _count(self, *, given_up: int = 0, **counts: int) -> None:
+    def _came(self, **counts: int) -> None:
+        self._count(**counts)
+        with self._lock:
+            self._in_a_row, self._limits = 0, self.peer
+
+    def _leave(self, **counts: int) -> None:
+        """Counts what did not come, and ends the run where that is the peer's fault, and not that of a few of its objects."""
+        self._count(**counts)
+        with self._lock:
+            self._in_a_row += 1
+            self._left += 1
+        with self._asking:  # one asks; whoever else has nothing waits for the answer
+            if self._in_a_row < _IN_A_ROW or self._stopped.is_set():
+                return
+            if self._left < _MOST_LEFT and self._answers():
+                with self._lock:
+                    # Until something comes, one try each: a peer that answers may take its time for what it cannot send.
+                    self._in_a_row, self._limits = 0, self.peer.model_copy(update={"attempts": 1})
+                return
+            logger.warning("the peer counts as away: what is missing is left to the next run")
+            self.done.is_away = True
+            self._stopped.set()
+
+    def _answers(self) -> bool:
+        try:
+            tried(lambda: self.source.exams_of(_LONG_AGO), self.peer, self._stopped)
+        except Cut:
+            return True
+        except PeerUnavailable:
+            return False
+        return True
+
+    def _count(self, **counts: int) -> None:
         with self._lock:
             for name, count in counts.items():
                 setattr(self.done, name, getattr(self.done, name) + count)
-            self._given_up = self._given_up + given_up if given_up else 0
-            if self._given_up >= _GIVEN_UP_IN_A_ROW and not self._stopped.is_set():
-                logger.warning("the peer counts as away: what is missing is left to the next run")
-                self._stopped.set()

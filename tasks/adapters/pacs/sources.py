@@ -97,6 +97,10 @@ class NotThere(PeerRefused):
     """One object, or one path, that the peer does not have, or not any more."""
 
 
+class QuestionRefused(PeerRefused):
+    """One question that the peer does not answer as it is asked, as for an object that it cannot convert; others it may."""
+
+
 class Cut(PeerUnavailable):
     """The server says that its answer is not all of it.
 

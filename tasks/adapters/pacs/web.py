@@ -28,7 +28,7 @@ from schemas.config.pacs import DicomWebPeer, PacsConfig
 from schemas.errors import PeerRefused, PeerUnavailable
 from tasks.adapters.pacs.encoded_object import Incomplete
 from tasks.adapters.pacs.peers import authorization, client_context, is_about_ours, not_believed, ours_not_believed
-from tasks.adapters.pacs.sources import Cut, NotThere
+from tasks.adapters.pacs.sources import Cut, NotThere, QuestionRefused
 
 Write = Callable[[bytes | bytearray | memoryview], object]
 
@@ -375,7 +375,7 @@ def _require_success(answer: HTTPResponse) -> None:
         raise PeerRefused(
             "The server sends us elsewhere, which is not followed", got=f"HTTP status {status}", remedy="correct url"
         )
-    raise PeerRefused("The server refuses the question", got=f"HTTP status {status}")
+    raise QuestionRefused("The server refuses the question", got=f"HTTP status {status}")
 
 
 def _wait_s(text: str) -> float:

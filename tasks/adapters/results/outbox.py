@@ -121,8 +121,16 @@ class Outbox(SqliteFile):
         return {state: int(found.get(state.value, 0)) for state in DeliveryState}
 
     def proven(self, delivery: Delivery) -> set[str]:
-        """UIDs of the delivery's objects that are known to be at its peer."""
-        return {uid for (uid,) in self.query("SELECT uid FROM objects WHERE delivery = ?", (delivery.name,))}
+        """UIDs of the exam's objects that are known to be at the peer, also by an earlier delivery, of fewer images.
+
+        What is made of the same images is the same object: made again it would carry another time under the same UID.
+        """
+        of_exam = "SELECT delivery FROM deliveries WHERE exam_id = ? AND peer = ?"
+        found = self.query(
+            f"SELECT uid FROM objects WHERE delivery = ? OR (peer = ? AND delivery IN ({of_exam}))",  # noqa: S608  # our own text
+            (delivery.name, delivery.peer, delivery.exam_id, delivery.peer),
+        )
+        return {uid for (uid,) in found}
 
     def record(self, delivery: Delivery, *, uid: str, kind: str, proof: str) -> None:
         """An object is at the peer, and how that is known."""

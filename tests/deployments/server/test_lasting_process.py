@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.server.lasting_process import LastingProcess
-from schemas.errors import ConfigError
+from deployments.server.lasting_process import LastingProcess, LastingServer
+from schemas.errors import ConfigError, MammoError
 
 LISTENER = """
 import json, socket, sys, time
@@ -58,3 +58,12 @@ def test_one_that_cannot_listen_is_told_with_what_it_said(tmp_path: Path, port: 
         process.start()
         with pytest.raises(ConfigError, match=r"does not listen(?s:.*)Address already in use(?s:.*)listener\.log"):
             process.wait_until_it_listens()
+
+
+def test_a_server_that_ended_ends_what_needs_it(tmp_path: Path) -> None:
+    """Nothing would be ingested without it, and nobody be told: a system service starts all of it again."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = LastingServer(f"http://127.0.0.1:{listening.getsockname()[1]}", tmp_path)
+        server.keep_alive()
+    with pytest.raises(MammoError, match=r"has ended, and mammo serve with it(?s:.*)start mammo serve again(?s:.*)server\.log"):
+        server.keep_alive()

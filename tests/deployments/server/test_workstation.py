@@ -431,3 +431,30 @@ def test_ctrl_c_stops_everything(workstation: Any) -> None:
         urllib.request.urlopen(f"{workstation.address}/api/health", timeout=5)
     assert not (workstation.home / "server.json").exists()
     assert json.dumps([path.name for path in workstation.home.glob("*.log")])
+
+
+# --------------------------------------------------------------------------------------------------------------- night
+
+
+@pytest.mark.long
+def test_a_workstation_ends_with_its_server(tmp_path: Path) -> None:
+    """Killed by whoever makes room in memory: with a sentence and code 1, on which systemd starts it again; no process stays.
+
+    Meanwhile a second one of the workspace is refused: it would start every run twice.
+    """
+    config = tmp_path / "run.yaml"
+    config.write_text(json.dumps({"workspace_dir": str(tmp_path / "ws"), "ingest": {"source_dir": str(tmp_path / "inbox")}}))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    command = [sys.executable, "-m", "deployments.cli", "serve", str(config)]
+    options: dict[str, Any] = {"env": kept | {"PREFECT_HOME": str(tmp_path)}, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, **options) as serving:
+        assert serving.stdout is not None
+        first = serving.stdout.readline()
+        assert first.startswith("Prefect UI"), first + serving.stdout.read()
+        second = subprocess.run(command, stdout=subprocess.PIPE, timeout=300, check=False, **options)
+        assert second.returncode == 75 and "is in use" in second.stdout, second.stdout
+        below = psutil.Process(serving.pid).children(recursive=True)
+        psutil.Process(json.loads((tmp_path / "ws" / "prefect" / "server.json").read_text())["pid"]).kill()
+        said = serving.communicate(timeout=300)[0]
+    assert serving.returncode == 1 and "The Prefect server of mammo serve has ended" in said and "Traceback" not in said, said
+    assert not [each for each in psutil.wait_procs(below, timeout=60)[1] if each.status() != psutil.STATUS_ZOMBIE]

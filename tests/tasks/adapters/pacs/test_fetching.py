@@ -49,10 +49,17 @@ WAYS = ("web", "get", "move")
 
 
 def _config(
-    folder: Path, archive: Orthanc, way: str, *, inbox_dir: Path | None = None, attempts: int = 2, **source: Any
+    folder: Path,
+    archive: Orthanc,
+    way: str,
+    *,
+    inbox_dir: Path | None = None,
+    attempts: int = 2,
+    in_flight: int = 3,
+    **source: Any,
 ) -> RunConfig:
     pacs = pacs_config(archive.listener_port, archive=archive).model_dump(mode="json")
-    few = {"timeout_s": 120, "attempts": attempts, "in_flight": 3}
+    few = {"timeout_s": 120, "attempts": attempts, "in_flight": in_flight}
     pacs["peers"] = {
         "web": pacs["peers"]["web"] | few,
         "get": pacs["peers"]["dimse"] | few | {"retrieve": way if way != "web" else "get"},
@@ -205,16 +212,20 @@ def test_a_pacs_that_is_killed_in_mid_transfer_loses_and_doubles_nothing(tmp_pat
 
 
 class _Proxy(BaseHTTPRequestHandler):
-    """Hands on to a PACS, but for what ``spoil`` says of the n-th image that is asked for."""
+    """Hands on to a PACS, but for what ``spoil`` says of the n-th image, or the -n-th exam's images, that are asked for."""
 
     pacs: str
     spoil: dict[int, str]
     tries: Counter[str]
     order: dict[str, int]
+    listed: dict[str, int]
     lock: Lock
 
     def do_GET(self) -> None:  # the name http.server calls
         fault = ""
+        if "/instances?" in self.path:
+            with self.lock:
+                fault = self.spoil.get(self.listed.setdefault(self.path, -1 - len(self.listed)), "")
         if "/instances/" in self.path:
             with self.lock:
                 number = self.order.setdefault(self.path, len(self.order))
@@ -248,7 +259,14 @@ def spoiled(archive: Orthanc, cohort: list[Path]) -> Iterator[tuple[Orthanc, dic
     """The archive behind a proxy, what it spoils, and how often each image was asked for."""
     spoil: dict[int, str] = {}
     tries: Counter[str] = Counter()
-    members = {"pacs": f"http://127.0.0.1:{archive.http_port}", "spoil": spoil, "tries": tries, "order": {}, "lock": Lock()}
+    members = {
+        "pacs": f"http://127.0.0.1:{archive.http_port}",
+        "spoil": spoil,
+        "tries": tries,
+        "order": {},
+        "listed": {},
+        "lock": Lock(),
+    }
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Proxy", (_Proxy,), members))
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield Orthanc(archive.home, server.server_port, archive.dicom_port, archive.listener_port, {}), spoil, tries
@@ -319,3 +337,44 @@ def test_a_move_that_does_not_arrive_is_told(
         lonely.take(cohort[0])
         assert _fetched(_config(tmp_path, lonely, "move")) == {"exams": 1, "images": 1, "images_left": 1}
     assert "could not send an image to our listener" in caplog.text and "start it (mammo pacs listen)" in caplog.text
+
+
+def test_what_a_pacs_lists_and_cannot_send_holds_up_nothing_else(tmp_path: Path) -> None:
+    """Exams whose objects are damaged there are left, whichever place they have; the others come with the same run.
+
+    A PACS that answers and has nothing but such exams is not asked for all of them.
+    """
+    with orthanc(tmp_path / "orthanc", MaximumStorageCacheSize=0) as archive:
+        archive.take(*(path for number in range(14) for path in write_exam(tmp_path / "exams", number, images=2, day=DAY)))
+        config = _config(tmp_path, archive, "get", attempts=1, in_flight=1)
+        for exam in find_exams(config, today=DAY)[0][:12]:
+            _damage(archive, exam.study_uid)
+        assert _fetched(config) == {"exams": 14, "exams_left": 12, "images": 4, "images_fetched": 4}
+        assert _fetched(config) == {"exams": 14, "exams_left": 12, "images": 4, "images_here": 4}
+        for number in range(20, 120):
+            archive.take(*write_exam(tmp_path / "exams", number, side_px=8, day=DAY))
+            _damage(archive, f"2.25.81{number:05}")
+        done = fetch(config, today=DAY)
+        assert done.is_away and done.exams_left >= 110
+
+
+def _damage(archive: Orthanc, study_uid: str) -> None:
+    """Every object of an exam, on the disk of the PACS."""
+    found = archive.ask("/tools/lookup", study_uid.encode())[0]["Path"]
+    for instance in archive.ask(f"{found}/instances"):
+        uuid = archive.ask(f"/instances/{instance['ID']}/attachments/dicom/info")["Uuid"]
+        (path,) = archive.home.glob(f"db/*/*/{uuid}")
+        path.write_bytes(b"")
+
+
+def test_a_server_that_answers_is_asked_for_the_rest(
+    spoiled: tuple[Orthanc, dict[int, str], Counter[str]], tmp_path: Path
+) -> None:
+    """Four images that it does not hand out are no reason to leave the fifth, nor is an exam that it does not list."""
+    archive, spoil, _ = spoiled
+    spoil |= dict.fromkeys(range(4), "503")
+    config = _config(tmp_path, archive, "web", attempts=1, in_flight=1)
+    assert _fetched(config) == {"exams": 2, "images": 5, "images_fetched": 1, "images_left": 4}
+    spoil |= {0: "", 1: "", 2: "", 3: "", -1: "400"}
+    left = _fetched(config)
+    assert left["exams_left"] == 1 and left["images"] in (1, 4), left

@@ -109,6 +109,30 @@ def test_what_was_brought_there_is_not_sent_again(courier: Courier) -> None:
         assert replace(courier, target=shelf, outbox=forgetful).deliver(DELIVERY) == Sent(0, 5)
 
 
+class Mailbox(Shelf):
+    """A peer that only takes, as by C-STORE: what it has nobody can ask."""
+
+    def held(self, study_uid: str) -> set[str]:
+        """Nothing is asked."""
+        return set()
+
+
+def test_an_exam_that_got_an_image_more_brings_what_is_new(courier: Courier) -> None:
+    """Of the other images the objects are there, with the time of the delivery before; the report of all is another one."""
+    mailbox, exams = Mailbox(), cast("Any", courier.prediction).exams
+    fewer = replace(DELIVERY, image_ids=EXAM.image_ids[:3], queued=datetime(2026, 1, 1))
+    sources: Any = courier.border.sources
+    some = SimpleNamespace(
+        sources=lambda exam: {STUDY_UID: [each for each in sources(exam)[STUDY_UID] if each.image_id in exam.image_ids]}
+    )
+    to_it = replace(courier, target=mailbox, border=cast("Border", some))
+    courier.outbox.queue([fewer])
+    exams["E1"] = replace(EXAM, image_ids=fewer.image_ids)
+    assert to_it.deliver(fewer) == Sent(4, 0)
+    exams["E1"] = EXAM
+    assert to_it.deliver(DELIVERY) == Sent(2, 3)
+
+
 def test_so_many_are_sent_in_a_second_and_no_more(courier: Courier) -> None:
     """Five objects at twenty a second take four twentieths; what the peer has already costs no turn."""
     shelf, began_s = Shelf(), time.monotonic()
