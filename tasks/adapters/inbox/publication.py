@@ -19,7 +19,7 @@ from tasks.adapters.allocator import uncollected
 from tasks.adapters.gate.advice import advise_profile
 from tasks.adapters.gate.rules.table import is_of_another_kind
 from tasks.adapters.inbox.batches import Scan
-from tasks.adapters.inbox.claims import Publishable, publishable
+from tasks.adapters.inbox.claims import Publishable, publishable, with_issuer_of_exam
 from tasks.adapters.inbox.publishing.joined_columns import manifest_columns
 from tasks.adapters.inbox.publishing.published import Keys, Tally, published_parts, whole_lines
 from tasks.adapters.inbox.store_ledger import StoreLedger
@@ -59,6 +59,20 @@ class Outcome:
     explained: frozenset[str]
     withdrawn: int
     is_any_withdrawn: bool
+
+
+def complete_patients(store: ExamStore, pseudonyms: Pseudonyms) -> None:
+    """Enters in the ledger the issuers that files lack and other files of their exam name; call before ``outcome``.
+
+    Raises:
+        StoreError: The ledger cannot be read or written.
+    """
+    with StoreLedger(store) as ledger, whole_lines(store):
+        if changed := with_issuer_of_exam(ledger.lines_to_compare(), pseudonyms):
+            ledger.restate(changed)
+            logger.info(
+                "%d files lack the issuer of their PatientID: the one that others of their exam name is taken", len(changed)
+            )
 
 
 def outcome(store: ExamStore, scan: Scan) -> Outcome:

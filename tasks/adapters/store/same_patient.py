@@ -4,7 +4,8 @@ IssuerOfPatientID (0010,0021) is part of a patient's pseudonym, so a file that l
 woman. Nobody can tell such files from two women who have one number in two hospitals; but whoever may be one person is never
 divided between training and test. The list lies beside the manifest, which stays as it is.
 
-A changed subjects file makes other patients of stored images. Weights that were trained before know them under their former
+A changed subjects file makes other patients of stored images, and so does an issuer that comes with later files of an exam.
+Weights that were trained before know them under their former
 pseudonyms, so these are kept.
 """
 
@@ -59,16 +60,9 @@ def read_same_patients(files: StoreFolder) -> dict[str, str]:
         return {}
 
 
-def note_former_patients(files: StoreFolder, before: Mapping[str, str], now: Iterable[tuple[str, str]]) -> None:
-    """Adds whose images were another patient's before.
-
-    Args:
-        files: The store's.
-        before: Patient of each image that is published.
-        now: Image and patient of what will be.
-    """
+def note_former_patients(files: StoreFolder, found: set[tuple[str, str]]) -> None:
+    """Adds patients whose images were another's before, and whose."""
     known = set(_former_lines(files))
-    found = {(patient_id, before[image_id]) for image_id, patient_id in now if before.get(image_id, patient_id) != patient_id}
     if not found - known:
         return
     text = io.StringIO()
@@ -76,6 +70,15 @@ def note_former_patients(files: StoreFolder, before: Mapping[str, str], now: Ite
     writer.writerow(_FORMER_COLUMNS)
     writer.writerows(sorted(known | found))
     write_atomically(files.former_patients_path, text.getvalue().encode())
+
+
+def without_issuer_before(files: StoreFolder, patients: Iterable[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    """Patients, as ``same_patients`` takes them, under whose name images were published before the issuer came.
+
+    Nothing of theirs is published now, but a network may have learnt of them: their split is that of whom they are.
+    """
+    bare_of = dict(patients)
+    return [(former, former) for patient_id, former in _former_lines(files) if bare_of.get(patient_id) == former]
 
 
 def read_former_patients(files: StoreFolder) -> dict[str, frozenset[str]]:
