@@ -77,7 +77,7 @@ def without_issuer_before(files: StoreFolder, patients: Iterable[tuple[str, str 
 
     Nothing of theirs is published now, but a network may have learnt of them: their split is that of whom they are.
     """
-    bare_of = dict(patients)
+    bare_of = dict(iter(patients))
     return [(former, former) for patient_id, former in _former_lines(files) if bare_of.get(patient_id) == former]
 
 
