@@ -24,9 +24,10 @@ from typer.testing import CliRunner
 
 from deployments.commands.quarantine import app as quarantine
 from schemas.config.run import RunConfig
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, TooManyWithdrawn
+from schemas.layout import PIXELS
 from schemas.reports.data import IngestReport
-from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.exam_store import crop_digest, open_store, read_row
 from tasks.adapters.store.manifest import read_manifest
 from tasks.adapters.store.same_patient import read_former_patients, read_same_patients
 from tasks.adapters.store.views import stored_views
@@ -478,3 +479,29 @@ def test_a_missing_issuer_is_not_another_one(config: RunConfig, two_exams: Path,
     altered(left[1], left[1], IssuerOfPatientID="ELSEWHERE")
     may_go = config.model_copy(update={"ingest": config.ingest.model_copy(update={"allow_withdrawals": True})})
     assert ingest_here(may_go).quarantined_by_reason == {"E04": 4}
+
+
+def test_a_ledger_of_an_earlier_day_gives_out_no_row_that_is_published(
+    config: RunConfig, two_exams: Path, tmp_path: Path, ingest_here: IngestHere
+) -> None:
+    """The ledger alone is put back as it was before the second exam came: what comes then takes no place of that exam.
+
+    Readers of the manifest in force would see another patient's pixels under its labels.
+    """
+    exam = images(two_exams)[0].parent
+    exam.rename(tmp_path / "later")
+    ingest_here(config)
+    ledger_path = StoreFolder(config.workspace_dir / "exam_store").ledger_path
+    earlier = ledger_path.read_bytes()
+    (tmp_path / "later").rename(exam)
+    store = open_store(ingest_here(config).store_dir)
+    ledger_path.write_bytes(earlier)
+    for path in images(two_exams):
+        if path.parent == exam:
+            uids = {name: f"{pydicom.dcmread(path)[name].value}.9" for name in ("StudyInstanceUID", "SOPInstanceUID")}
+            altered(path, path, pixels="other", PatientID="SOMEBODY-ELSE", **uids)
+    with pytest.raises(TooManyWithdrawn):
+        ingest_here(config)
+    for line in read_manifest(store).itertuples():
+        pixels_HW = read_row(store, line.row, PIXELS)[: line.stored_rows_px, : line.stored_columns_px]
+        assert crop_digest(pixels_HW) == line.written_sha256

@@ -15,7 +15,9 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+from schemas.errors import StoreError
 from tasks.adapters.workspace import StoreFolder, write_atomically
 
 _COLUMNS = ("patient_id", "person_id")
@@ -53,11 +55,7 @@ def write_same_patients(files: StoreFolder, person_by_patient: Mapping[str, str]
 
 def read_same_patients(files: StoreFolder) -> dict[str, str]:
     """Patient to person; empty where no two patients share a PatientID."""
-    try:
-        with files.same_patient_path.open(newline="", encoding="utf-8") as file:
-            return {line["patient_id"]: line["person_id"] for line in csv.DictReader(file)}
-    except FileNotFoundError:
-        return {}
+    return dict(_lines(files.same_patient_path, _COLUMNS))
 
 
 def note_former_patients(files: StoreFolder, found: set[tuple[str, str]]) -> None:
@@ -98,8 +96,28 @@ def read_former_patients(files: StoreFolder) -> dict[str, frozenset[str]]:
 
 
 def _former_lines(files: StoreFolder) -> list[tuple[str, str]]:
+    return _lines(files.former_patients_path, _FORMER_COLUMNS)
+
+
+def _lines(path: Path, columns: tuple[str, str]) -> list[tuple[str, str]]:
+    """The lines of a list; none where there is no list.
+
+    Raises:
+        StoreError: It is damaged: whoever took it for empty would divide one person between training and test.
+    """
+    first, second = columns
     try:
-        with files.former_patients_path.open(newline="", encoding="utf-8") as file:
-            return [(line["patient_id"], line["former_patient_id"]) for line in csv.DictReader(file)]
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+            if not all(line.get(first) and line.get(second) for line in lines) or not lines:
+                raise ValueError
+            return [(line[first], line[second]) for line in lines]
     except FileNotFoundError:
         return []
+    except (ValueError, csv.Error) as damage:
+        raise StoreError(
+            f"{path} is damaged",
+            expected=f"lines of {first} and {second}, as ingest wrote them",
+            got=type(damage).__name__,
+            remedy="`mammo ingest` writes same_patient.csv anew; restore the other one from a backup (`mammo restore`)",
+        ) from damage
