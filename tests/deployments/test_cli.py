@@ -109,7 +109,7 @@ def test_usage_errors_end_with_code_2() -> None:
 
 @pytest.mark.parametrize("name", ["EACCES", "EROFS", "EIO", "ENOEXEC"])
 def test_a_disk_that_lets_nobody_write_is_no_traceback(name: str) -> None:
-    """Another user's workspace, or a disk that fails: one sentence, and the store's exit code. Of a fault of ours all is shown."""
+    """Another user's workspace, or a failing disk: one sentence and the store's exit code. A fault of ours is shown whole."""
     fails = f"def fails(): raise OSError(errno.{name}, 'raw', 'workspace/prefect')"
     program = f"import errno\nfrom deployments import cli\n{fails}\ncli.made_app = lambda _: fails\ncli.main()"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

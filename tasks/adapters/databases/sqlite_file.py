@@ -67,7 +67,7 @@ class SqliteFile:
                 f"The {self.NAME} {self._path} cannot be opened",
                 expected="a file in a folder, both of which this user may read and write",
                 got=trouble.strerror,
-                remedy="correct who may read and write them, or what lies in their place; on a full disk make room; then run again",
+                remedy="correct who may read and write them, or what lies there; make room on a full disk; then run again",
             ) from trouble
 
     @contextmanager

@@ -81,8 +81,8 @@ ISSUER_OF_EXAM: Final = "has_issuer_of_exam"
 def with_issuer_of_exam(lines: Sequence[LedgerLine], pseudonyms: Pseudonyms) -> list[LedgerLine]:
     """Those of the lines that are to be another patient's: their files lack the issuer that others of their exam name.
 
-    An issuer that is missing is not known; it is not another one. The PatientID must be the same, and one issuer alone be named.
-    Dates are shifted by patient, so they move too. Call it before the rules compare patients and dates.
+    An issuer that is missing is not known; it is not another one. The PatientID must be the same, and one issuer alone be
+    named. Dates are shifted by patient, so they move too. Call it before the rules compare patients and dates.
     """
     named: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     lacking = []

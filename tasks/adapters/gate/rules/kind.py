@@ -17,7 +17,7 @@ _PART_NAMED: Final = re.compile(
     r"(tomo|dbt|\dd).*?(slice|slab|plane|stack|volume|proj|proyec|re[ck]onstr|schicht|coupe)|tomo[ _-]?synthesis image",
     re.IGNORECASE,
 )
-"""A series of slices or projections. That of a plain mammogram of the same exam may name its protocol, tomosynthesis included."""
+"""A series of slices or projections. A plain mammogram's may name the protocol of its exam, tomosynthesis included."""
 _NO_EXAM: Final = frozenset({"QC", "LOCALIZER", "CALIBRATION"})
 _LOW_ENERGY: Final = "LOW_ENERGY"
 _CONTRAST_KINDS: Final = ("SUBTRACT", "ADDITION", "HIGH_ENERGY", "RECOMBIN")  # parts of ImageType's values, PS3.3 C.8.11.7.1.4
@@ -63,7 +63,7 @@ def rule_against_class(sop_class_uid: str) -> str | None:
 
 @rule("K01", BLOCK, "Not breast tomosynthesis")
 def is_not_tomosynthesis(seen: Seen) -> str | None:
-    """By its class, or by ImageType or SeriesDescription: some devices store slices and projections one by one as mammograms."""
+    """By its class, ImageType or SeriesDescription: some devices store slices and projections one by one as mammograms."""
     header = seen.header
     if rule_against_class(header.sop_class_uid) == "K01":
         return ""
