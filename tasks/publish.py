@@ -25,6 +25,7 @@ from tasks.adapters.inbox.publication import (
     outcome,
     refuse_run,
     require_few_withdrawals,
+    write_persons,
     write_published,
 )
 from tasks.adapters.inbox.publishing.published import published_parts, read_keys, require_pixels, whole_lines
@@ -34,12 +35,6 @@ from tasks.adapters.labels.named_inputs import InputCounter
 from tasks.adapters.pages.contact_sheet import write_contact_sheet
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.manifest import published_patients
-from tasks.adapters.store.same_patient import (
-    note_former_patients,
-    same_patients,
-    without_issuer_before,
-    write_same_patients,
-)
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import add_to_run_name, show_table
 from tasks.stage import save_report
@@ -73,9 +68,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
     require_few_withdrawals(config.ingest, keys, explained=what.explained)
     require_pixels(store, keys)
     write_leakage_list(store.files.leakage_path, what.found.twins)
-    same = same_patients(keys.patients)
-    note_former_patients(store.files, keys.renamed)
-    write_same_patients(store.files, same_patients([*keys.patients, *without_issuer_before(store.files, keys.patients)]))
+    patients_of_one_id = write_persons(store, keys)
     joined = labels_of(config.ingest, what, keys, pseudonyms, config.evaluate.subgroup_columns)
     written = write_published(store, what, joined, boxes)
     if boxes:
@@ -83,7 +76,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
     report = ingest_report(store, scan, what, keys, written, joined, config.ingest.profile).model_copy(
         update={
             "contact_sheet_path": _draw_contact_sheet(config, what.refused, pseudonyms),
-            "patients_of_one_id": len(same),
+            "patients_of_one_id": patients_of_one_id,
             **asdict(inputs.counts),
         }
     )

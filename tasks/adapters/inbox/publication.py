@@ -31,6 +31,12 @@ from tasks.adapters.labels.labels_file import read_labels
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import publish_columns
+from tasks.adapters.store.same_patient import (
+    note_former_patients,
+    same_patients,
+    without_issuer_before,
+    write_same_patients,
+)
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.store.tables.line_texts import data_version
 
@@ -124,6 +130,18 @@ def labels_of(
         patient_by_exam={exam_id: patient_id for exam_id, (patient_id, _) in keys.patient_of.items()},
     )
     return join_labels(labels, keys.breasts(), patients_by_exam=keys.patient_of, may_all_be_orphans=what.is_any_withdrawn)
+
+
+def write_persons(store: ExamStore, keys: Keys) -> int:
+    """Writes who is probably one person, and whose images were another's before; how many patients share their PatientID.
+
+    Raises:
+        StoreError: The list of former patients is damaged.
+    """
+    note_former_patients(store.files, keys.renamed)
+    published = same_patients(keys.patients)
+    write_same_patients(store.files, same_patients([*keys.patients, *without_issuer_before(store.files, keys.patients)]))
+    return len(published)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
