@@ -46,13 +46,32 @@ def main() -> None:
         typer.echo(f"mammo: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if (said := said_of_the_disk(error)) is None:
             raise
-        typer.echo("mammo: the disk is full; make room and run the same command again, what is finished is kept", err=True)
+        typer.echo(f"mammo: {said}", err=True)
         sys.exit(StoreError.exit_code)
     except KeyboardInterrupt:
         typer.echo("mammo: interrupted; run the same command again to go on", err=True)
         sys.exit(130)
+
+
+def said_of_the_disk(error: OSError) -> str | None:
+    """What a person is told where a disk or the rights on it are the fault; None = something else is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; make room and run the same command again, what is finished is kept"
+    if error.errno not in _OF_THE_DISK:
+        return None
+    return str(
+        StoreError(
+            "A file or folder cannot be read or written" if error.filename is None else f"{error.filename} cannot be used",
+            expected="that this user may read and write the workspace, and that its disk is there",
+            got=os.strerror(error.errno),
+            remedy="run as the user whose workspace it is, or see to the disk; then run the same command again",
+        )
+    )
+
+
+_OF_THE_DISK = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN})
 
 
 def verbs_asked_for(arguments: Sequence[str]) -> tuple[Verb, ...]:

@@ -18,22 +18,23 @@ from tasks.adapters.inbox.batches import Scan, open_exams
 from tasks.adapters.inbox.claims import write_leakage_list
 from tasks.adapters.inbox.publication import (
     alert,
+    complete_patients,
     gate_rows,
     ingest_report,
     labels_of,
     outcome,
     refuse_run,
     require_few_withdrawals,
+    write_persons,
     write_published,
 )
-from tasks.adapters.inbox.publishing.published import published_lines, published_parts, read_keys, require_pixels, whole_lines
+from tasks.adapters.inbox.publishing.published import published_parts, read_keys, require_pixels, whole_lines
 from tasks.adapters.inbox.sources.exam_source import find_sources
 from tasks.adapters.labels.lesion_boxes import read_boxes
 from tasks.adapters.labels.named_inputs import InputCounter
 from tasks.adapters.pages.contact_sheet import write_contact_sheet
 from tasks.adapters.pseudonyms import Pseudonyms
-from tasks.adapters.store.manifest import published_patients, published_rows
-from tasks.adapters.store.same_patient import note_former_patients, same_patients, write_same_patients
+from tasks.adapters.store.manifest import published_patients
 from tasks.adapters.workspace import Workspace
 from tasks.artifacts import add_to_run_name, show_table
 from tasks.stage import save_report
@@ -57,20 +58,17 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
         LabelError: The labels cannot be read, or none joins to an exam.
     """
     store, pseudonyms = open_exams(config)
+    complete_patients(store, pseudonyms)
     what = outcome(store, scan)
     boxes = {} if config.ingest.boxes_csv is None else read_boxes(config.ingest.boxes_csv, pseudonyms)
     inputs = InputCounter(config.ingest, pseudonyms, boxes)
     with whole_lines(store):
         parts = published_parts(store, what.left_out)
-        keys = read_keys(store, parts, published_rows(store), scan.file_ids, inputs)
+        keys = read_keys(store, parts, published_patients(store), scan.file_ids, inputs)
     require_few_withdrawals(config.ingest, keys, explained=what.explained)
     require_pixels(store, keys)
     write_leakage_list(store.files.leakage_path, what.found.twins)
-    same = same_patients(keys.patients)
-    write_same_patients(store.files, same)
-    if scan.retold:
-        now = ((line.image_id, line.patient_id) for line in published_lines(store, what.left_out))
-        note_former_patients(store.files, published_patients(store), now)
+    patients_of_one_id = write_persons(store, keys)
     joined = labels_of(config.ingest, what, keys, pseudonyms, config.evaluate.subgroup_columns)
     written = write_published(store, what, joined, boxes)
     if boxes:
@@ -78,7 +76,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
     report = ingest_report(store, scan, what, keys, written, joined, config.ingest.profile).model_copy(
         update={
             "contact_sheet_path": _draw_contact_sheet(config, what.refused, pseudonyms),
-            "patients_of_one_id": len(same),
+            "patients_of_one_id": patients_of_one_id,
             **asdict(inputs.counts),
         }
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,18 @@ def test_usage_errors_end_with_code_2() -> None:
     """No config, an unknown verb, an unknown flag."""
     for arguments in (["ingest"], ["no-such-verb"], ["ingest", "demo.yaml", "--no-such-flag"]):
         assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["EACCES", "EROFS", "EIO", "ENOEXEC"])
+def test_a_disk_that_lets_nobody_write_is_no_traceback(name: str) -> None:
+    """Another user's workspace, or a failing disk: one sentence and the store's exit code. A fault of ours is shown whole."""
+    fails = f"def fails(): raise OSError(errno.{name}, 'raw', 'workspace/prefect')"
+    program = f"import errno\nfrom deployments import cli\n{fails}\ncli.made_app = lambda _: fails\ncli.main()"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    is_ours = name == "ENOEXEC"
+    assert ended.returncode == (1 if is_ours else errors.StoreError.exit_code)
+    assert ("Traceback" in ended.stderr) == is_ours
+    assert ended.stderr.startswith("mammo: workspace/prefect cannot be used.") != is_ours
 
 
 def test_serve_refuses_somebody_elses_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

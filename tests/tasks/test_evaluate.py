@@ -304,10 +304,10 @@ def test_a_finished_evaluation_does_not_go_on_calling_patients_unseen(judged: Ju
     Workspace(judged.workspace).done_path("evaluate").write_text(f"{evaluate_network.key(config, judged.first, None)} run")
     assert report.patients.is_checked
     try:
-        note_former_patients(files, {"I0004": "P777"}, [("I0004", "P001")])
+        note_former_patients(files, {("P001", "P777")})
         with without_work():
             assert evaluate_network(config, judged.first, None) == report
-            note_former_patients(files, {"I0000": "P008"}, [("I0000", "P000")])
+            note_former_patients(files, {("P000", "P008")})
             with pytest.raises(NotFinished):
                 evaluate_network(config, judged.first, None)
         with pytest.raises(CheckpointError, match="of 4 test patients 1 trained on and 0 tuned on"):

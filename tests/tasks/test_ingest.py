@@ -24,11 +24,12 @@ from typer.testing import CliRunner
 
 from deployments.commands.quarantine import app as quarantine
 from schemas.config.run import RunConfig
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, TooManyWithdrawn
+from schemas.layout import PIXELS
 from schemas.reports.data import IngestReport
-from tasks.adapters.store.exam_store import open_store
+from tasks.adapters.store.exam_store import crop_digest, open_store, read_row
 from tasks.adapters.store.manifest import read_manifest
-from tasks.adapters.store.same_patient import read_same_patients
+from tasks.adapters.store.same_patient import read_former_patients, read_same_patients
 from tasks.adapters.store.views import stored_views
 from tasks.adapters.workspace import StoreFolder, Workspace
 from tasks.ingest import scan_source
@@ -446,3 +447,61 @@ def test_a_woman_whose_issuer_is_missing_in_some_exams_is_divided_as_one(
     persons = read_same_patients(StoreFolder(report.store_dir))
     assert set(persons) == set(read_manifest(open_store(report.store_dir))["patient_id"])
     assert len(persons) == 2 and len(set(persons.values())) == 1
+
+
+def test_a_missing_issuer_is_not_another_one(config: RunConfig, two_exams: Path, ingest_here: IngestHere) -> None:
+    """An exam whose right views, and a second file of a left one, name the issuer that its left views lack is one patient's.
+
+    She keeps her split and her former name, by which a network may know her, and her dates agree. Of two issuers nobody knows
+    which is meant: E04.
+    """
+    exam = images(two_exams)[0].parent
+    side_of = {path: pydicom.dcmread(path, stop_before_pixels=True).ImageLaterality for path in images(two_exams)}
+    left, right = ([path for path, side in side_of.items() if path.parent == exam and side == one] for one in "LR")
+    late = {path: altered(path, config.workspace_dir.parent / path.name, IssuerOfPatientID="CLINIC") for path in right}
+    for path in right:
+        path.unlink()
+    before = read_manifest(open_store(ingest_here(config).store_dir))
+    for path, copy in late.items():
+        copy.rename(path)
+    altered(left[0], exam / "again.dcm", IssuerOfPatientID="CLINIC")
+    report = ingest_here(config)
+    manifest = read_manifest(open_store(report.store_dir))
+    assert (report.quarantined_by_reason, report.images_published, report.images_copied) == ({}, 8, 1)
+    one_patient = manifest.groupby("exam_id")[["patient_id", "exam_date"]].nunique()
+    assert (one_patient == 1).all(axis=None)
+    (former,) = set(before["patient_id"]) - set(manifest["patient_id"])
+    (now,) = set(manifest["patient_id"]) - set(before["patient_id"])
+    files = StoreFolder(report.store_dir)
+    assert read_former_patients(files) == {now: frozenset({former})} and report.patients_of_one_id == 0
+    persons = read_same_patients(files)
+    assert persons[now] == persons[former]
+    altered(left[1], left[1], IssuerOfPatientID="ELSEWHERE")
+    may_go = config.model_copy(update={"ingest": config.ingest.model_copy(update={"allow_withdrawals": True})})
+    assert ingest_here(may_go).quarantined_by_reason == {"E04": 4}
+
+
+def test_a_ledger_of_an_earlier_day_gives_out_no_row_that_is_published(
+    config: RunConfig, two_exams: Path, tmp_path: Path, ingest_here: IngestHere
+) -> None:
+    """The ledger alone is put back as it was before the second exam came: what comes then takes no place of that exam.
+
+    Readers of the manifest in force would see another patient's pixels under its labels.
+    """
+    exam = images(two_exams)[0].parent
+    exam.rename(tmp_path / "later")
+    ingest_here(config)
+    ledger_path = StoreFolder(config.workspace_dir / "exam_store").ledger_path
+    earlier = ledger_path.read_bytes()
+    (tmp_path / "later").rename(exam)
+    store = open_store(ingest_here(config).store_dir)
+    ledger_path.write_bytes(earlier)
+    for path in images(two_exams):
+        if path.parent == exam:
+            uids = {name: f"{pydicom.dcmread(path)[name].value}.9" for name in ("StudyInstanceUID", "SOPInstanceUID")}
+            altered(path, path, pixels="other", PatientID="SOMEBODY-ELSE", **uids)
+    with pytest.raises(TooManyWithdrawn):
+        ingest_here(config)
+    for line in read_manifest(store).itertuples():
+        pixels_HW = read_row(store, line.row, PIXELS)[: line.stored_rows_px, : line.stored_columns_px]
+        assert crop_digest(pixels_HW) == line.written_sha256

@@ -20,7 +20,7 @@ from tasks.adapters.labels.division import count_splits
 from tasks.adapters.pseudonyms import Pseudonyms, place_key
 from tasks.adapters.store.exam_store import create_store
 from tasks.adapters.store.manifest import exam_records, manifest_with_splits, publish, read_manifest
-from tasks.adapters.store.same_patient import same_patients, write_same_patients
+from tasks.adapters.store.same_patient import read_former_patients, read_same_patients, same_patients, write_same_patients
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.store.tables.line_texts import data_version
 from tasks.adapters.workspace import StoreFolder
@@ -284,6 +284,16 @@ def test_patients_share_a_person_by_their_patient_id_alone() -> None:
     """With an issuer, without, and as an older version stored it; who shares with nobody is not named."""
     lines = [("PA", "P1"), ("P1", "P1"), ("PB", "P2"), ("P2", None), ("PC", "P3"), ("PC", "P3"), ("PD", None)]
     assert same_patients(lines) == {"P1": "P1", "PA": "P1", "P2": "P2", "PB": "P2"}
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"patient_id,", b"patient_id,person_id\nP1", b"<html>\n<body>\n"])
+def test_a_damaged_list_of_persons_is_not_taken_for_an_empty_one(tmp_path: Path, content: bytes) -> None:
+    """One person would be divided between training and test, or called unseen: a sentence says what is damaged."""
+    files = StoreFolder(tmp_path)
+    for path, read in ((files.same_patient_path, read_same_patients), (files.former_patients_path, read_former_patients)):
+        path.write_bytes(content)
+        with pytest.raises(StoreError, match=rf"{path.name} is damaged.*Remedy"):
+            read(files)
 
 
 # --------------------------------------------------------------------------------------------------- divided by others

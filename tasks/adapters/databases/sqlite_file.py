@@ -42,8 +42,7 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         with self._translated():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.touch(mode=0o600)
+            self._make_file()
             self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
@@ -58,6 +57,18 @@ class SqliteFile:
     def close(self) -> None:
         """See ``Database``, as of each that follows."""
         self._connection.close()
+
+    def _make_file(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._path.touch(mode=0o600)
+        except OSError as trouble:
+            raise StoreError(
+                f"The {self.NAME} {self._path} cannot be opened",
+                expected="a file in a folder, both of which this user may read and write",
+                got=trouble.strerror,
+                remedy="correct who may read and write them, or what lies there; make room on a full disk; then run again",
+            ) from trouble
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

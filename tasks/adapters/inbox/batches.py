@@ -38,7 +38,7 @@ from tasks.adapters.inbox.store_ledger import StoreLedger, adopted
 from tasks.adapters.inbox.withdrawals.withdrawal import names_of_record
 from tasks.adapters.labels.named_inputs import read_inputs, require_inputs, warn_of_masks
 from tasks.adapters.pseudonyms import Pseudonyms, carry_store_id, open_key
-from tasks.adapters.store.exam_store import ExamStore, create_store, reserve_rows
+from tasks.adapters.store.exam_store import ExamStore, create_store, reserve_rows, reserved_rows
 from tasks.adapters.store.parts import is_new
 from tasks.adapters.store.store_settings import mark_terms
 from tasks.adapters.workspace import Workspace, delete_leftovers
@@ -224,7 +224,8 @@ def shard_batches(config: RunConfig, scan: Scan) -> tuple[ShardBatch, ...]:
     store, pseudonyms = open_exams(config)
     with StoreLedger(store) as ledger:
         ledger.hand_over(scan.file_ids)
-        ledger.plan_rows(store.rows_per_shard, planned_utc=datetime.now(UTC).isoformat(timespec="seconds"))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        ledger.plan_rows(store.rows_per_shard, planned_utc=now, reserved=reserved_rows(store))
         reserve_rows(store, ledger.row_count())
         delete_leftovers(Workspace(config.workspace_dir).contact_sheet_path.parent)  # of the contact sheet
         unwritten = ledger.unwritten_rows()

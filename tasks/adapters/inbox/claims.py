@@ -15,13 +15,14 @@ import csv
 import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from schemas.exam import QuarantinedFile
 from schemas.refusal import Refusal
 from tasks.adapters.inbox.lines import LedgerLine
+from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.workspace import write_atomically
 
 
@@ -73,6 +74,38 @@ def publishable(lines: Sequence[LedgerLine]) -> Publishable:
     )
 
 
+ISSUER_OF_EXAM: Final = "has_issuer_of_exam"
+"""Is true in lines whose file lacks the issuer of PatientID, and which have it from the other files of their exam."""
+
+
+def with_issuer_of_exam(lines: Sequence[LedgerLine], pseudonyms: Pseudonyms) -> list[LedgerLine]:
+    """Those of the lines that are to be another patient's: their files lack the issuer that others of their exam name.
+
+    An issuer that is missing is not known; it is not another one. The PatientID must be the same, and one issuer alone be
+    named. Dates are shifted by patient, so they move too. Call it before the rules compare patients and dates.
+    """
+    named: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    lacking = []
+    for line in lines:
+        if (bare := line.bare_patient_id) is None:
+            continue
+        if line.patient_id == bare or line.stored.get(ISSUER_OF_EXAM):
+            lacking.append((line, bare))
+        else:
+            named[line.exam_id, bare].add(line.patient_id)
+    changed = []
+    for line, bare in lacking:
+        of_exam = named.get((line.exam_id, bare), set())
+        if len(of_exam) == 1 and line.patient_id not in of_exam:
+            (patient_id,) = of_exam
+            day = None if line.stored.get("exam_date") is None else line.exam_date
+            if day is not None:
+                day = pseudonyms.shifted_date(patient_id, pseudonyms.unshifted_date(line.patient_id, day))
+            said = {"patient_id": patient_id, "exam_date": day and day.isoformat(), ISSUER_OF_EXAM: True}
+            changed.append(replace(line, stored={**line.stored, **said}))
+    return changed
+
+
 def whole_exams(lines: Sequence[LedgerLine]) -> tuple[list[LedgerLine], list[LedgerLine]]:
     """Divides lines into those of exams of one patient and one date, and the others (E04); order is kept."""
     owners: defaultdict[str, set[str]] = defaultdict(set)
@@ -99,7 +132,7 @@ def _mixed_exam(line: LedgerLine) -> QuarantinedFile:
 NOT_COMPARED: Final = frozenset(
     {
         # Where and when a claim was stored, and the file that it came in: of copies these differ.
-        "row", "batch", "batch_date", "source_sha256", "transfer_syntax_uid", "gate_warnings",
+        "row", "batch", "batch_date", "source_sha256", "transfer_syntax_uid", "gate_warnings", ISSUER_OF_EXAM,
         # The lesion mask is found by the image, so it is one; one claim may have been written before it came.
         "has_lesion_mask", "mask_sha256", "is_mask_unusable",
         # Computed from the pixels, by whatever version stored them; what reaches a network is compared as written_sha256.

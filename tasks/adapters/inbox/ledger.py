@@ -229,17 +229,23 @@ class Ledger:
 
     # ----------------------------------------------------------------------------------------------------------- rows
 
-    def plan_rows(self, rows_per_shard: int, *, planned_utc: str) -> None:
+    def plan_rows(self, rows_per_shard: int, *, planned_utc: str, reserved: int = 0) -> None:
         """Gives a row to every claim that has none; an exam's new images share a shard where they fit.
 
         What is new starts in a new shard, so a shard that was written is never written again for a later image. The claims of
         one call are a batch.
+
+        Args:
+            rows_per_shard: Of the store.
+            planned_utc: When this is said.
+            reserved: Rows that the store has place for. A ledger of an earlier day, put in its place again, knows of fewer; the
+                manifest in force may name the others.
         """
         with self._transaction() as cursor:
             unplanned = cursor.execute(
                 "SELECT exam_id, file_id FROM images WHERE row IS NULL ORDER BY exam_id, image_id, file_id"
             ).fetchall()
-            row = -(-self.row_count() // rows_per_shard) * rows_per_shard
+            row = -(-max(self.row_count(), reserved) // rows_per_shard) * rows_per_shard
             (batch,) = cursor.execute("SELECT 1 + count(*) FROM given_out").fetchone()
             planned: list[tuple[int, int, str]] = []
             for _, exam in groupby(unplanned, key=itemgetter(0)):

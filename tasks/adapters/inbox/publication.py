@@ -19,7 +19,7 @@ from tasks.adapters.allocator import uncollected
 from tasks.adapters.gate.advice import advise_profile
 from tasks.adapters.gate.rules.table import is_of_another_kind
 from tasks.adapters.inbox.batches import Scan
-from tasks.adapters.inbox.claims import Publishable, publishable
+from tasks.adapters.inbox.claims import Publishable, publishable, with_issuer_of_exam
 from tasks.adapters.inbox.publishing.joined_columns import manifest_columns
 from tasks.adapters.inbox.publishing.published import Keys, Tally, published_parts, whole_lines
 from tasks.adapters.inbox.store_ledger import StoreLedger
@@ -31,6 +31,12 @@ from tasks.adapters.labels.labels_file import read_labels
 from tasks.adapters.pseudonyms import Pseudonyms
 from tasks.adapters.store.exam_store import ExamStore
 from tasks.adapters.store.manifest import publish_columns
+from tasks.adapters.store.same_patient import (
+    note_former_patients,
+    same_patients,
+    without_issuer_before,
+    write_same_patients,
+)
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.store.tables.line_texts import data_version
 
@@ -59,6 +65,20 @@ class Outcome:
     explained: frozenset[str]
     withdrawn: int
     is_any_withdrawn: bool
+
+
+def complete_patients(store: ExamStore, pseudonyms: Pseudonyms) -> None:
+    """Enters in the ledger the issuers that files lack and other files of their exam name; call before ``outcome``.
+
+    Raises:
+        StoreError: The ledger cannot be read or written.
+    """
+    with StoreLedger(store) as ledger, whole_lines(store):
+        if changed := with_issuer_of_exam(ledger.lines_to_compare(), pseudonyms):
+            ledger.restate(changed)
+            logger.info(
+                "%d files lack the issuer of their PatientID: the one that others of their exam name is taken", len(changed)
+            )
 
 
 def outcome(store: ExamStore, scan: Scan) -> Outcome:
@@ -110,6 +130,18 @@ def labels_of(
         patient_by_exam={exam_id: patient_id for exam_id, (patient_id, _) in keys.patient_of.items()},
     )
     return join_labels(labels, keys.breasts(), patients_by_exam=keys.patient_of, may_all_be_orphans=what.is_any_withdrawn)
+
+
+def write_persons(store: ExamStore, keys: Keys) -> int:
+    """Writes who is probably one person, and whose images were another's before; how many patients share their PatientID.
+
+    Raises:
+        StoreError: The list of former patients is damaged.
+    """
+    note_former_patients(store.files, keys.renamed)
+    published = same_patients(keys.patients)
+    write_same_patients(store.files, same_patients([*keys.patients, *without_issuer_before(store.files, keys.patients)]))
+    return len(published)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,6 +141,14 @@ class StoreLedger(Ledger):
         file_ids = {file_id for (file_id,) in found}
         return [line for line in self.each_line() if line.file_id in file_ids] if file_ids else []
 
+    def restate(self, lines: Iterable[LedgerLine]) -> None:
+        """Replaces what is kept of written claims; their pixels stay."""
+        with self._transaction() as cursor:
+            for line in lines:
+                kept = json.dumps(dict(line.stored)), line.file_id
+                cursor.execute("UPDATE images SET manifest = ? WHERE file_id = ? AND manifest IS NOT NULL", kept)
+                cursor.execute("UPDATE superseded SET manifest = ? WHERE file_id = ?", kept)
+
     # -------------------------------------------------------------------------------------------------------- damage
 
     def patients(self) -> set[tuple[str, str | None]]:

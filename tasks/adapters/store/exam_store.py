@@ -218,6 +218,11 @@ def reserve_rows(store: ExamStore, rows: int) -> None:
         objects_of(store.files, store.url).put_arrays()
 
 
+def reserved_rows(store: ExamStore) -> int:
+    """Rows that the arrays have place for."""
+    return int(_open_array(store, PIXELS, mode="r").shape[0])
+
+
 def write_shard(store: ExamStore, shard: int, images: Iterable[StoredImage]) -> None:
     """Writes one whole shard as its images come; it is on disk when this returns, and unchanged if it raises.
 

@@ -4,7 +4,8 @@ IssuerOfPatientID (0010,0021) is part of a patient's pseudonym, so a file that l
 woman. Nobody can tell such files from two women who have one number in two hospitals; but whoever may be one person is never
 divided between training and test. The list lies beside the manifest, which stays as it is.
 
-A changed subjects file makes other patients of stored images. Weights that were trained before know them under their former
+A changed subjects file makes other patients of stored images, and so does an issuer that comes with later files of an exam.
+Weights that were trained before know them under their former
 pseudonyms, so these are kept.
 """
 
@@ -14,7 +15,9 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+from schemas.errors import StoreError
 from tasks.adapters.workspace import StoreFolder, write_atomically
 
 _COLUMNS = ("patient_id", "person_id")
@@ -52,23 +55,12 @@ def write_same_patients(files: StoreFolder, person_by_patient: Mapping[str, str]
 
 def read_same_patients(files: StoreFolder) -> dict[str, str]:
     """Patient to person; empty where no two patients share a PatientID."""
-    try:
-        with files.same_patient_path.open(newline="", encoding="utf-8") as file:
-            return {line["patient_id"]: line["person_id"] for line in csv.DictReader(file)}
-    except FileNotFoundError:
-        return {}
+    return dict(_lines(files.same_patient_path, _COLUMNS))
 
 
-def note_former_patients(files: StoreFolder, before: Mapping[str, str], now: Iterable[tuple[str, str]]) -> None:
-    """Adds whose images were another patient's before.
-
-    Args:
-        files: The store's.
-        before: Patient of each image that is published.
-        now: Image and patient of what will be.
-    """
+def note_former_patients(files: StoreFolder, found: set[tuple[str, str]]) -> None:
+    """Adds patients whose images were another's before, and whose."""
     known = set(_former_lines(files))
-    found = {(patient_id, before[image_id]) for image_id, patient_id in now if before.get(image_id, patient_id) != patient_id}
     if not found - known:
         return
     text = io.StringIO()
@@ -76,6 +68,15 @@ def note_former_patients(files: StoreFolder, before: Mapping[str, str], now: Ite
     writer.writerow(_FORMER_COLUMNS)
     writer.writerows(sorted(known | found))
     write_atomically(files.former_patients_path, text.getvalue().encode())
+
+
+def without_issuer_before(files: StoreFolder, patients: Iterable[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    """Patients, as ``same_patients`` takes them, under whose name images were published before the issuer came.
+
+    Nothing of theirs is published now, but a network may have learnt of them: their split is that of whom they are.
+    """
+    bare_of = dict(iter(patients))
+    return [(former, former) for patient_id, former in _former_lines(files) if bare_of.get(patient_id) == former]
 
 
 def read_former_patients(files: StoreFolder) -> dict[str, frozenset[str]]:
@@ -95,8 +96,28 @@ def read_former_patients(files: StoreFolder) -> dict[str, frozenset[str]]:
 
 
 def _former_lines(files: StoreFolder) -> list[tuple[str, str]]:
+    return _lines(files.former_patients_path, _FORMER_COLUMNS)
+
+
+def _lines(path: Path, columns: tuple[str, str]) -> list[tuple[str, str]]:
+    """The lines of a list; none where there is no list.
+
+    Raises:
+        StoreError: It is damaged: whoever took it for empty would divide one person between training and test.
+    """
+    first, second = columns
     try:
-        with files.former_patients_path.open(newline="", encoding="utf-8") as file:
-            return [(line["patient_id"], line["former_patient_id"]) for line in csv.DictReader(file)]
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+            if not all(line.get(first) and line.get(second) for line in lines) or not lines:
+                raise ValueError
+            return [(line[first], line[second]) for line in lines]
     except FileNotFoundError:
         return []
+    except (ValueError, csv.Error) as damage:
+        raise StoreError(
+            f"{path} is damaged",
+            expected=f"lines of {first} and {second}, as ingest wrote them",
+            got=type(damage).__name__,
+            remedy="`mammo ingest` writes same_patient.csv anew; restore the other one from a backup (`mammo restore`)",
+        ) from damage

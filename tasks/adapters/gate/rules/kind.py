@@ -12,6 +12,12 @@ _TOMOSYNTHESIS: Final = "1.2.840.10008.5.1.4.1.1.13.1.3"
 _MAMMOGRAPHY_FOR_PROCESSING: Final = "1.2.840.10008.5.1.4.1.1.1.2.1"
 _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame classes, which begin so
 _SYNTHETIC_MARKS: Final = ("GENERATED_2D", "C-VIEW", "C_VIEW", "S-VIEW", "V-PREVIEW", "SYNTH", "INSIGHT 2D", "INTELLIGENT 2D")
+_TOMOSYNTHESIS_NAMED: Final = re.compile(r"TOMO[ _-]?SYNTH", re.IGNORECASE)
+_PART_NAMED: Final = re.compile(
+    r"(tomo|dbt|\dd).*?(slice|slab|plane|stack|volume|proj|proyec|re[ck]onstr|schicht|coupe)|tomo[ _-]?synthesis image",
+    re.IGNORECASE,
+)
+"""A series of slices or projections. A plain mammogram's may name the protocol of its exam, tomosynthesis included."""
 _NO_EXAM: Final = frozenset({"QC", "LOCALIZER", "CALIBRATION"})
 _LOW_ENERGY: Final = "LOW_ENERGY"
 _CONTRAST_KINDS: Final = ("SUBTRACT", "ADDITION", "HIGH_ENERGY", "RECOMBIN")  # parts of ImageType's values, PS3.3 C.8.11.7.1.4
@@ -37,7 +43,7 @@ _VALUES_OF_KIND: Final = slice(2, 5)  # what comes after them are a maker's numb
 
 def is_synthetic(header: DicomHeader) -> bool:
     """True if the image was computed from tomosynthesis (C-View, S-View, Insight 2D)."""
-    described = " ".join((*header.image_type, header.series_description)).upper().replace("TOMOSYNTH", "TOMO")
+    described = _TOMOSYNTHESIS_NAMED.sub("TOMO", " ".join((*header.image_type, header.series_description)).upper())
     return any(mark in described for mark in _SYNTHETIC_MARKS)
 
 
@@ -57,14 +63,16 @@ def rule_against_class(sop_class_uid: str) -> str | None:
 
 @rule("K01", BLOCK, "Not breast tomosynthesis")
 def is_not_tomosynthesis(seen: Seen) -> str | None:
-    """By its class, or by ImageType: some devices store slices and projections one by one as mammograms."""
+    """By its class, ImageType or SeriesDescription: some devices store slices and projections one by one as mammograms."""
     header = seen.header
     if rule_against_class(header.sop_class_uid) == "K01":
         return ""
     is_part = any(part.upper().startswith("TOMO") for part in header.image_type)
-    if is_part and header.sop_class_uid == MAMMOGRAPHY_FOR_PRESENTATION and not is_synthetic(header):
+    if header.sop_class_uid != MAMMOGRAPHY_FOR_PRESENTATION or is_synthetic(header):
+        return None
+    if is_part:
         return "a slice or projection"
-    return None
+    return "SeriesDescription names a slice or projection" if _PART_NAMED.search(header.series_description) else None
 
 
 @rule("K02", BLOCK, "Not a secondary capture")

@@ -34,22 +34,12 @@ from tasks.adapters.store.views import seen_breasts, seen_fractions
 Key = TypeVar("Key")
 
 
-def published_lines(store: ExamStore, left_out: Collection[str]) -> Iterator[LedgerLine]:
-    """The lines to publish in turn, by row.
+def published_parts(store: ExamStore, left_out: Collection[str]) -> Iterator[LinePart]:
+    """The lines to publish as the ledger keeps them, by row, some at a time.
 
     Args:
         store: Whose ledger is asked.
         left_out: Files whose claim is not published.
-
-    Raises:
-        StoreError: The ledger cannot be read.
-    """
-    with StoreLedger(store) as ledger:
-        yield from (line for line in ledger.each_line() if line.file_id not in left_out)
-
-
-def published_parts(store: ExamStore, left_out: Collection[str]) -> Iterator[LinePart]:
-    """The same lines as the ledger keeps them, some at a time.
 
     Raises:
         StoreError: The ledger cannot be read.
@@ -88,6 +78,7 @@ class Keys:
         gone: Images that were published before, and are not among them.
         published_before: Number of images of the manifest in force.
         without_source: Those whose file is not in the source folder any more.
+        renamed: Patients of images that were another's before, and whose.
         patients: Pseudonym of PatientID, and that of PatientID without its issuer.
         patient_of: The same by exam.
         views_of: Side and view of the images of each exam.
@@ -101,6 +92,7 @@ class Keys:
     images: int = 0
     new: int = 0
     without_source: int = 0
+    renamed: set[tuple[str, str]] = field(default_factory=set)
     patients: dict[tuple[str, str | None], tuple[str, str | None]] = field(default_factory=dict)
     patient_of: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     views_of: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -120,7 +112,7 @@ class Keys:
 def read_keys(
     store: ExamStore,
     parts: Iterable[LinePart],
-    published_before: Iterable[str],
+    published_before: Mapping[str, str],
     present: Collection[str],
     inputs: InputCounter,
 ) -> Keys:
@@ -129,7 +121,7 @@ def read_keys(
     Args:
         store: Where the images lie.
         parts: The lines to publish, as ``published_parts`` gives them.
-        published_before: Images of the manifest in force.
+        published_before: Images of the manifest in force, and whose they are.
         present: Files of the source folder.
         inputs: Is shown each image.
     """
@@ -143,6 +135,8 @@ def read_keys(
         keys.without_source += one.file_id not in present
         keys.shards.add(one.row // store.rows_per_shard)
         before.discard(one.image_id)
+        if (former := published_before.get(one.image_id, one.patient[0])) != one.patient[0]:
+            keys.renamed.add((one.patient[0], former))
         inputs.see(one.image_id, one.shape_px, is_mask_unusable=one.is_mask_unusable)
         exam_id = one.exam_id
         keys.views_of[exam_id] = views.with_one(keys.views_of.get(exam_id), one.laterality, one.view_position)

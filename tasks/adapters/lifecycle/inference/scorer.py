@@ -33,7 +33,7 @@ from tasks.adapters.gate.child import child_of_this_thread
 from tasks.adapters.gate.gate_settings import GateSettings, gate_settings
 from tasks.adapters.gate.messages import PrepareImage
 from tasks.adapters.gate.source_file import SourceFile, file_fingerprint
-from tasks.adapters.inbox.claims import publishable
+from tasks.adapters.inbox.claims import publishable, with_issuer_of_exam
 from tasks.adapters.inbox.lines import LedgerLine
 from tasks.adapters.inbox.shard_writer import refusal, stored_line
 from tasks.adapters.inbox.source_folder import named_files, source_files
@@ -136,7 +136,8 @@ class Scorer:
             lines.append(read.line)
         gone = frozenset(name for withdrawal in read_log(workspace.store) for name in withdrawal.names)
         present = [line for line in lines if names_of_line(line).isdisjoint(gone)]
-        found = publishable(present)
+        said = {line.row: line for line in with_issuer_of_exam(present, pseudonyms)}
+        found = publishable([said.get(line.row, line) for line in present])
         not_used = {row_of[file.file_id]: file.refusal for file in (*refused, *found.refused)}
         not_used |= {line.row: _WITHDRAWN for line in lines if line not in present}
         rows = [line.row for line in found.lines]

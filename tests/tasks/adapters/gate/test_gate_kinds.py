@@ -23,6 +23,9 @@ REFUSED: dict[str, tuple[Edit, set[str]]] = {
     "tomosynthesis": (setting(SOPClassUID=TOMO, NumberOfFrames="60"), {"K01", "X02"}),
     "one tomosynthesis slice as a mammogram": (setting(ImageType=["DERIVED", "PRIMARY", "TOMOSYNTHESIS"]), {"K01"}),
     "a tomosynthesis projection as a mammogram": (setting(ImageType=["ORIGINAL", "PRIMARY", "TOMO_PROJ", "LEFT"]), {"K01"}),
+    "a slice by its series alone": (setting(SeriesDescription="L CC Tomosynthesis Reconstruction"), {"K01"}),
+    "slices by another maker's word": (setting(SeriesDescription="ROUTINE3D_SLAB MLO"), {"K01"}),
+    "slices of a word in two": (setting(SeriesDescription="R CC Tomo-Synthesis slices"), {"K01"}),
     "tomosynthesis stored as CT": (setting(SOPClassUID=CT, NumberOfFrames="60"), {"K04", "X02"}),
     "tomosynthesis stored as secondary capture": (setting(SOPClassUID=MULTI_CAPTURE, NumberOfFrames="60"), {"K02", "X02"}),
     "a secondary capture": (setting(SOPClassUID=CAPTURE), {"K02"}),
@@ -59,6 +62,9 @@ WARNED: dict[str, tuple[Edit, str, Acquisition]] = {
         setting(ImageType=["DERIVED", "PRIMARY", "TOMOSYNTHESIS", "GENERATED_2D"]), "K07", Acquisition.SYNTHETIC_2D,
     ),
     "synthetic, by a maker's name": (setting(SeriesDescription="R CC Intelligent 2D"), "K07", Acquisition.SYNTHETIC_2D),
+    "synthetic, of slices": (
+        setting(SeriesDescription="R CC C-View of tomosynthesis slices"), "K07", Acquisition.SYNTHETIC_2D,
+    ),
     "implant displaced": (modifier("399209000"), "V06", Acquisition.FFDM),
     "implant displaced, retired code": (modifier("R-102D5"), "V06", Acquisition.FFDM),
     "an implant": (setting(BreastImplantPresent="YES"), "V09", Acquisition.FFDM),
@@ -73,3 +79,9 @@ def test_it_is_accepted_and_marked(tmp_path: Path, kind: str) -> None:
     edit, code, acquisition = WARNED[kind]
     record = inspected(tmp_path, edit)
     assert (record.gate_warnings, record.acquisition) == ((code,), acquisition)
+
+
+def test_a_mammogram_of_a_tomosynthesis_protocol_is_plain(tmp_path: Path) -> None:
+    """Its series is named for the exam's protocol; nothing says that it is a slice."""
+    record = inspected(tmp_path, setting(SeriesDescription="L MLO Combo 2D/Tomo", StudyDescription="Tomosynthesis slices"))
+    assert (record.gate_warnings, record.acquisition) == ((), Acquisition.FFDM)

@@ -514,6 +514,13 @@ def test_a_file_that_is_no_ledger_is_a_store_error(tmp_path: Path) -> None:
         Ledger(path)
 
 
+def test_a_place_where_no_ledger_can_be_is_a_store_error(tmp_path: Path) -> None:
+    """What the system says of the file or its folder is said in a sentence too, as it is of another user's."""
+    (tmp_path / "exam_store").touch()
+    with pytest.raises(StoreError, match=r"ledger\.sqlite cannot be opened.*Remedy"):
+        Ledger(tmp_path / "exam_store" / "ledger.sqlite")
+
+
 def test_a_full_disk_is_a_store_error_and_keeps_what_was_committed(tmp_path: Path) -> None:
     """On 200 KiB the ledger fills up: the failed batch is gone as a whole, earlier ones are there."""
     folder = tmp_path / "small"

@@ -215,7 +215,7 @@ def _published(store: ExamStore) -> Keys:
     joined, boxes = _labels(), _boxes()
     what = outcome(store, Scan(file_ids=frozenset(), unsettled=()))
     inputs = InputCounter(IngestConfig(source_dir=Path("source")), Pseudonyms(b"k" * 32), boxes)
-    keys = read_keys(store, published_parts(store, what.left_out), (), (), inputs)
+    keys = read_keys(store, published_parts(store, what.left_out), {}, (), inputs)
     version = write_published(store, what, joined, boxes).data_version
     with StoreLedger(store) as ledger:
         rows = [row for part in ledger.line_parts() for row in part if row[0] not in what.left_out]

@@ -56,7 +56,7 @@ def _publish(store: ExamStore, before: Iterable[str] = ()) -> tuple[Outcome, Key
     """As the task does: what became of the files, the keys of what is published, and its data version."""
     what = outcome(store, Scan(file_ids=frozenset(), unsettled=()))
     inputs = InputCounter(CONFIG, PSEUDONYMS, {})
-    keys = read_keys(store, published_parts(store, what.left_out), before, (), inputs)
+    keys = read_keys(store, published_parts(store, what.left_out), dict.fromkeys(before, "P"), (), inputs)
     joined = labels_of(CONFIG, what, keys, PSEUDONYMS)
     return what, keys, write_published(store, what, joined, {}).data_version
 
