@@ -377,7 +377,7 @@ def test_two_executions_that_write_tables_or_pages_go_one_after_the_other(
 def test_who_waited_for_another_execution_of_the_same_work_does_not_do_it_again(prefect_api: str, tmp_path: Path) -> None:
     """Two runs of one evaluation at once: the second waits for the scoring of the first, and finds it finished."""
     assert prefect_api
-    executions, has_looked = [], threading.Event()
+    executions, is_held, has_looked = [], threading.Event(), threading.Event()
 
     def read(config: RunConfig) -> tuple[str, ...]:
         has_looked.set()
@@ -388,21 +388,29 @@ def test_who_waited_for_another_execution_of_the_same_work_does_not_do_it_again(
         executions.append(1)
         return _report(config)
 
-    config = _config(tmp_path, ingest={"source_dir": "s", "lock_wait_s": 600})
+    @flow
+    def run() -> None:
+        judge(_config(tmp_path, ingest={"source_dir": "s", "lock_wait_s": 600}))
+
     (tmp_path / "split").mkdir()
     (tmp_path / "split" / "splits.parquet").touch()
-    run = flow(lambda: judge(config), name="judge")
     run()
     done_path = Workspace(tmp_path).done_path("evaluate")
     finished = done_path.read_bytes()
-    done_path.write_text("evaluate-of-other-weights run")
+
+    def other_run() -> None:
+        with held_lock(done_path.parent, purpose="evaluate"):
+            is_held.set()
+            has_looked.wait(600)  # ours has read what other weights left, and now waits for this one
+            done_path.write_bytes(finished)
+
     has_looked.clear()
-    second = threading.Thread(target=run)
-    with held_lock(done_path.parent, purpose="evaluate"):
-        second.start()
-        assert has_looked.wait(600)  # it has read what other weights left, and now waits for us
-        done_path.write_bytes(finished)
-    second.join(600)
+    done_path.write_text("evaluate-of-other-weights run")
+    other = threading.Thread(target=other_run)
+    other.start()
+    assert is_held.wait(600)
+    run()
+    other.join()
     assert executions == [1] and done_path.read_bytes() == finished
 
 
@@ -423,6 +431,10 @@ def test_the_folder_is_given_back_finished(prefect_api: str, tmp_path: Path) -> 
         waiting.start()
         return _report(config)
 
-    flow(lambda: judge(_config(tmp_path)), name="judge")()
-    waiting.join(600)
+    @flow
+    def run() -> None:
+        judge(_config(tmp_path))
+
+    run()
+    waiting.join()
     assert seen == [True]
