@@ -114,6 +114,20 @@ def refuse_search(config: RunConfig, measured: Measured, forecast: SearchForecas
         )
 
 
+def idle_pruning(config: RunConfig) -> str:
+    """Why the pruning that is asked for will end no trial; empty = it may, or none is asked for."""
+    search, epochs = config.search, config.train.epochs
+    if search.pruning == "none":
+        return ""
+    why = []
+    if epochs <= search.pruning_warmup_epochs and "train.epochs" not in search.ranges:
+        why.append(f"no trial is pruned in its first {search.pruning_warmup_epochs} epochs, and train.epochs is {epochs}")
+    if search.trials <= search.pruning_startup_trials:
+        why.append(f"{search.pruning_startup_trials} trials are completed first, and search.trials is {search.trials}")
+    fields = "search.pruning_warmup_epochs and search.pruning_startup_trials"
+    return f"search.pruning: {search.pruning} will end no trial: {'; '.join(why)}. Lower {fields} as needed" if why else ""
+
+
 def forecast_text(forecast: SearchForecast, duration: Callable[[float], str]) -> str:
     """One sentence for people; ``duration`` says seconds as one reads them, for a search of a small cohort takes minutes."""
     kind = "GPU time" if forecast.device == "cuda" else "CPU process time"
