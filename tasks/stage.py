@@ -319,6 +319,18 @@ def load_splits(config: RunConfig) -> SplitReport:
     return splits
 
 
+def load_division(config: RunConfig) -> SplitReport:
+    """The division of the patients that is there, whichever section made it, and the version of what is published now.
+
+    Images and labels may have come since it was made: who judges weights by them is not to find an older judgement finished.
+
+    Raises:
+        StoreError: There is none, nothing was ingested, or a report is of another version.
+    """
+    splits = load_report(config, Stage.SPLIT, SplitReport)
+    return splits.model_copy(update={"data_version": load_ingested(config).data_version})
+
+
 def require_own_store(config: RunConfig) -> None:
     """Asked before a run that ingests and goes on from there: the rows of one store would be looked up in another.
 
