@@ -11,7 +11,6 @@ from typing import Any, Final, Literal
 from schemas.config.run import Stage
 from schemas.errors import ConfigError
 
-
 _NEVER_FORCED: Final = MappingProxyType(
     {
         Stage.INGEST: "leave it out: ingest asks its ledger what is left to do, and cannot be forced",

@@ -18,7 +18,14 @@ from schemas.reports.training import PretrainReport, SearchForecast, SearchRepor
 from tasks.adapters.lock import reading
 from tasks.adapters.pages.search_page import write_search_page
 from tasks.adapters.provenance import now
-from tasks.adapters.training.forecast import forecast_text, idle_pruning, refuse_search, search_forecast, search_report, worker_slots
+from tasks.adapters.training.forecast import (
+    forecast_text,
+    idle_pruning,
+    refuse_search,
+    search_forecast,
+    search_report,
+    worker_slots,
+)
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import Measured, Purpose, training_request
 from tasks.adapters.training.search_study import (

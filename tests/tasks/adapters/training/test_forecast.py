@@ -56,7 +56,10 @@ def test_a_forecast_is_said_as_long_as_it_is(device: str, trial_s: float, expect
     ("search", "said"),
     [
         ({"pruning": "median"}, "first 10 epochs, and train.epochs is 3"),
-        ({"pruning": "median", "pruning_warmup_epochs": 2, "trials": 5}, "5 trials are completed first, and search.trials is 5"),
+        (
+            {"pruning": "median", "pruning_warmup_epochs": 2, "trials": 5},
+            "5 trials are completed first, and search.trials is 5",
+        ),
         ({"pruning": "median", "pruning_warmup_epochs": 2}, ""),
         ({"pruning": "none"}, ""),
     ],
