@@ -245,8 +245,8 @@ class PredictionLog:
                 f"{_HEAD} of the prediction log cannot be read, so no score is given out",
                 expected="number and digest of the last line",
                 got=error_name(trouble) if isinstance(trouble, OSError) else type(trouble).__name__,
-                remedy=f"see to the disk, or restore {_HEAD} from a backup; where `mammo log verify CONFIG` finds no other fault, "
-                f"delete {_HEAD}: the next line writes it anew",
+                remedy=f"see to the disk, or restore {_HEAD} from a backup; where `mammo log verify CONFIG` finds no other "
+                f"fault, delete {_HEAD}: the next line writes it anew",
             ) from trouble
 
 
