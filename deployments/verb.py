@@ -90,13 +90,12 @@ class Verb:
         Raises:
             ConfigError: A stage is none of its own.
         """
-        others = [stage.value for stage in stages if stage not in self.forces]
+        others = [stage for stage in stages if stage not in self.forces]
         if others and self.forces:
+            first = others[0].value
             raise ConfigError(
                 f"mammo {self.name} does not run {' and '.join(others)}, so it cannot do that again",
-                expected=f"to force {' or '.join(stage.value for stage in self.forces)}",
-                got=", ".join(stage.value for stage in stages),
-                remedy=f"run `mammo {others[0]} CONFIG.yaml --force {others[0]}`"
-                if others[0] not in _NEVER_FORCED
-                else _NEVER_FORCED[others[0]],
+                expected=f"to force {' or '.join(self.forces)}",
+                got=", ".join(stages),
+                remedy=_NEVER_FORCED.get(others[0], f"run `mammo {first} CONFIG.yaml --force {first}`"),
             )
