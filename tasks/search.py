@@ -18,14 +18,7 @@ from schemas.reports.training import PretrainReport, SearchForecast, SearchRepor
 from tasks.adapters.lock import reading
 from tasks.adapters.pages.search_page import write_search_page
 from tasks.adapters.provenance import now
-from tasks.adapters.training.forecast import (
-    forecast_text,
-    idle_pruning,
-    refuse_search,
-    search_forecast,
-    search_report,
-    worker_slots,
-)
+from tasks.adapters.training.forecast import forecast_text, refuse_search, search_forecast, search_report, worker_slots
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.request import Measured, Purpose, training_request
 from tasks.adapters.training.search_study import (
@@ -63,8 +56,6 @@ def forecast_search(config: RunConfig, splits: SplitReport, pretrained: Pretrain
     forecast = search_forecast(config, measured, trials, study.folder, begin_s=begin_s)
     said = forecast_text(forecast, duration)
     logger.info("%s", said)
-    if idle := idle_pruning(config):
-        logger.warning("%s", idle)
     refuse_search(config, measured, forecast, said=said)
     return forecast
 
