@@ -133,6 +133,7 @@ def _flow_command(verb: Verb) -> Callable[..., None]:
 
     def command(config: Path, as_json: bool, force: list[Stage] | None = None, **flags: Any) -> None:
         changes, parameters = told_by_flags(verb, flags)
+        verb.require_forces(force or ())
         changes |= {"force": [stage.value for stage in force]} if force else {}
         _run(verb.name, load_config(config, changes), as_json=as_json, **parameters)
 

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from keyword import iskeyword
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from schemas.config.run import Stage
+from schemas.errors import ConfigError
+
+_NEVER_FORCED: Final = MappingProxyType(
+    {
+        Stage.INGEST: "leave it out: ingest asks its ledger what is left to do, and cannot be forced",
+        Stage.SEARCH: "leave it out: `mammo search CONFIG.yaml` goes on with its study, and another search.study is a new one",
+        Stage.REPORT: "leave it out: the page is written anew by each `mammo pipeline CONFIG.yaml`",
+    }
+)
+"""What to do about a stage that no verb runs again by force."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +73,29 @@ class Verb:
     group: str
     help: str
     flags: tuple[Flag, ...] = ()
-    can_force: bool = False
+    forces: tuple[Stage, ...] = ()
+    """Stages that it runs and that a user may have run again; empty = none."""
     deployment: Deployment | None = None
     runs: str = ""
     """``module:function``, or ``module:app`` for a verb with verbs of its own; empty = the flow of the verb's name."""
+
+    @property
+    def can_force(self) -> bool:
+        """True if it takes ``--force``."""
+        return bool(self.forces)
+
+    def require_forces(self, stages: Sequence[Stage]) -> None:
+        """Refuses to force what it does not run: its other stages would be finished, and nothing be done again.
+
+        Raises:
+            ConfigError: A stage is none of its own.
+        """
+        others = [stage for stage in stages if stage not in self.forces]
+        if others and self.forces:
+            first = others[0].value
+            raise ConfigError(
+                f"mammo {self.name} does not run {' and '.join(others)}, so it cannot do that again",
+                expected=f"to force {' or '.join(self.forces)}",
+                got=", ".join(stages),
+                remedy=_NEVER_FORCED.get(others[0], f"run `mammo {first} CONFIG.yaml --force {first}`"),
+            )

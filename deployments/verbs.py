@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from deployments.verb import Deployment, Flag, Schedule, Verb
+from schemas.config.run import Stage
 
 MAIN_JOB: Final = "The main job"
 ONE_STAGE: Final = "One stage of it"
@@ -37,13 +38,16 @@ CONTINUE: Final = Flag(
     option="--continue", help="Go on with a run that began on fewer exams", kind=bool, config_key="train.continues"
 )
 
+TRAINED: Final = (Stage.VALIDATE, Stage.SPLIT, Stage.PRETRAIN, Stage.TRAIN)
+"""What a training brings up to date on its way."""
+
 VERBS: Final = (
     Verb(
         name="pipeline",
         group=MAIN_JOB,
         help="All of it in one run: ingest, validate, split, train, evaluate, explain, report.",
         flags=(FROM_SCRATCH, CONTINUE),
-        can_force=True,
+        forces=(*TRAINED, Stage.EVALUATE, Stage.EXPLAIN),
         deployment=Deployment(
             about="From a folder of DICOM exams to a trained, evaluated, explained GMIC and its report, in one run.",
             pool="mammo-gpu",
@@ -125,21 +129,21 @@ VERBS: Final = (
         name="validate",
         group=ONE_STAGE,
         help="Check the published images and labels; blocking failures end with code 4.",
-        can_force=True,
+        forces=(Stage.VALIDATE,),
         deployment=Deployment(about="Check the published images and labels; blocking failures fail the run.", pool="mammo-cpu"),
     ),
     Verb(
         name="split",
         group=ONE_STAGE,
         help="Divide the patients into train, tuning and test.",
-        can_force=True,
+        forces=(Stage.SPLIT,),
         deployment=Deployment(about="Divide the patients into train, tuning and test.", pool="mammo-cpu"),
     ),
     Verb(
         name="pretrain",
         group=ONE_STAGE,
         help="Pre-train the localisation network; train and search do it too if the config asks for it.",
-        can_force=True,
+        forces=(Stage.PRETRAIN,),
         deployment=Deployment(
             about="Pre-train the localisation network, before train or search. Needs the section pretrain.",
             pool="mammo-gpu",
@@ -150,7 +154,7 @@ VERBS: Final = (
         group=ONE_STAGE,
         help="Train GMIC, continuing where an earlier run stopped.",
         flags=(FROM_SCRATCH, CONTINUE),
-        can_force=True,
+        forces=TRAINED,
         deployment=Deployment(
             about="Check, split and train on all that is published, every week. It continues where an earlier run stopped and "
             "ends at once if nothing has changed.",
@@ -171,7 +175,7 @@ VERBS: Final = (
                 config_key="evaluate.leave_out_seen",
             ),
         ),
-        can_force=True,
+        forces=(Stage.EVALUATE,),
         deployment=Deployment(
             about="Measure the trained network on the test split, every month, and compare with the evaluation before.",
             pool="mammo-gpu",
@@ -183,7 +187,7 @@ VERBS: Final = (
         name="explain",
         group=ONE_STAGE,
         help="Draw saliency, patches and attention of test exams.",
-        can_force=True,
+        forces=(Stage.EXPLAIN,),
         deployment=Deployment(about="Draw saliency, patches and attention of test exams.", pool="mammo-gpu"),
     ),
     Verb(

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
     sections=("explain", "evaluate"),
     reads=lambda config, splits, trained, evaluated: (
         drawn_members(evaluated, trained)[0].sha256,
-        splits.data_version,
+        evaluated.provenance.data_version,  # of the labels that the pages say; others may have been published since
         _digest(evaluated),
     ),
     tags=(GPU_TAG,),

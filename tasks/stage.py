@@ -105,8 +105,6 @@ class StageTask(Generic[Inputs, ReportType]):
             finished_report: ReportType = answer.result()
             return finished_report
         report: ReportType = answer
-        # Only now: a run that is killed earlier shows the stage unfinished, in Prefect and here alike.
-        write_atomically(self._done_path(config), f"{self.key(config, *inputs, **named)} {_run_id()}".encode())
         return report
 
     def key(self, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs) -> str:
@@ -157,15 +155,23 @@ class StageTask(Generic[Inputs, ReportType]):
         self, config: RunConfig, *inputs: Inputs.args, **named: Inputs.kwargs
     ) -> ReportType | State[ReportType]:
         # A retry of the flow run that was to force a stage, and did, leaves it alone: the run's id stands in `done`.
-        finished = self._finished(_run_id() if self._is_forced(config) else None, config, *inputs, **named)
+        forced_in = _run_id() if self._is_forced(config) else None
+        finished = self._finished(forced_in, config, *inputs, **named)
         if finished is not None:
             return Completed(name="Cached", data=finished)
         with (
             reading(workspaces_elsewhere(config) if self._stage in _LOCK_THEIR_FOLDER else read_workspaces(config)),
             self._alone(config),
         ):
+            if self._stage in _HELD_ALONE:  # another run may have done this very work while we waited for it
+                finished = self._finished(forced_in, config, *inputs, **named)
+                if finished is not None:
+                    return Completed(name="Cached", data=finished)
             self._done_path(config).unlink(missing_ok=True)  # from here until the end the folder holds a mixture
-            return save_report(config, self._stage, self.body(config, *inputs, **named))
+            report = save_report(config, self._stage, self.body(config, *inputs, **named))
+            # Within the lock: who waits for it finds the work finished, and nobody's report comes between this one and its key.
+            write_atomically(self._done_path(config), f"{self.key(config, *inputs, **named)} {_run_id()}".encode())
+            return report
 
     def _alone(self, config: RunConfig) -> AbstractContextManager[None]:
         """Of another execution in the same workspace: of other weights it would write among this one's tables and pages."""
@@ -311,6 +317,18 @@ def load_splits(config: RunConfig) -> SplitReport:
             remedy="run `mammo split CONFIG.yaml`, which divides anew; or restore the section",
         )
     return splits
+
+
+def load_division(config: RunConfig) -> SplitReport:
+    """The division of the patients that is there, whichever section made it, and the version of what is published now.
+
+    Images and labels may have come since it was made: who judges weights by them is not to find an older judgement finished.
+
+    Raises:
+        StoreError: There is none, nothing was ingested, or a report is of another version.
+    """
+    splits = load_report(config, Stage.SPLIT, SplitReport)
+    return splits.model_copy(update={"data_version": load_ingested(config).data_version})
 
 
 def require_own_store(config: RunConfig) -> None:

@@ -12,6 +12,7 @@ import typer
 from deployments.console import shown_progress
 from deployments.local_run import run_verb
 from deployments.server.prefect_server import prefect_server
+from deployments.verbs import VERBS
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError
 from tasks.adapters.workspace import whole_path
@@ -30,6 +31,7 @@ def rerun(run: RunName, stage: Stages = None, workspace: WorkspaceDir = Path("de
     """
     with prefect_server(whole_path(workspace)) as address:
         found = find_run(run)
+        require_forces(flow_name(found), stage or ())
         if found.deployment_id is not None:
             name = retry(found) if not stage else run_again(found, stage)
             typer.echo(f"{name}: {address}/runs/flow-run/{found.id if not stage else ''}".rstrip("/"))
@@ -69,6 +71,17 @@ def flow_name(run: Any) -> str:
 
     with get_client(sync_client=True) as client:
         return str(client.read_flow(run.flow_id).name)
+
+
+def require_forces(verb_name: str, stages: Sequence[Stage]) -> None:
+    """Refuses stages that the verb of a run does not run; of a flow that takes no ``--force`` its config decides.
+
+    Raises:
+        ConfigError: A stage is none of the verb's.
+    """
+    for verb in VERBS:
+        if verb.name == verb_name:
+            verb.require_forces(stages)
 
 
 def forced_config(parameters: dict[str, Any], stages: Sequence[Stage]) -> RunConfig:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gmic_model.backbones.batch_norm import BatchNorm
+from gmic_model.devices import enough_memory
 from gmic_model.weights import LOCALIZATION_BACKBONE, PATCH_NETWORK
 from schemas.config.recipe import PartConfig, PartsConfig
 from schemas.config.training import FitConfig
@@ -147,6 +148,9 @@ def remeasure_statistics(network: nn.Module, images: Iterable[Tensor], kept: Col
         network: The network.
         images: Batches of training images, image_N1HW.
         kept: Layers that normalise by the statistics they have, and keep them.
+
+    Raises:
+        TrainingError: There is no room for a batch.
     """
     network.train()
     for layer in kept:
@@ -159,7 +163,8 @@ def remeasure_statistics(network: nn.Module, images: Iterable[Tensor], kept: Col
         for count, image_N1HW in enumerate(images, 1):
             for layer in layers:
                 layer.momentum = 1.0 / count  # type: ignore[assignment]
-            network(image_N1HW)
+            with enough_memory(len(image_N1HW), "lower train.batch_exams: statistics are measured anew by whole batches"):
+                network(image_N1HW)
     finally:
         for layer, (momentum, kind) in zip(layers, former, strict=True):
             layer.momentum, layer.__class__ = momentum, kind

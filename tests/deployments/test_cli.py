@@ -83,6 +83,22 @@ def test_force_is_for_stages_that_remember(verb: Verb) -> None:
     assert verb.name in {*Stage, "pipeline"} and verb.deployment is not None
 
 
+@pytest.mark.parametrize(
+    ("verb", "forced", "remedy"),
+    [
+        ("evaluate", "train", "`mammo train CONFIG.yaml --force train`"),
+        ("train", "evaluate", "`mammo evaluate CONFIG.yaml --force evaluate`"),
+        ("split", "ingest", "ingest asks its ledger"),
+        ("pipeline", "search", "another search.study is a new one"),
+    ],
+)
+def test_a_stage_that_a_verb_does_not_run_is_not_forced_in_silence(verb: str, forced: str, remedy: str) -> None:
+    """Nothing of it would be done again, and the verb's own work would pass for it."""
+    told = CliRunner().invoke(app, [verb, "demo.yaml", "--force", forced]).exception
+    assert isinstance(told, ConfigError)
+    assert f"mammo {verb} does not run {forced}" in str(told) and remedy in str(told)
+
+
 def test_help_shows_the_exit_codes() -> None:
     """Scripts are told what the codes mean where people look first."""
     said = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "400"})

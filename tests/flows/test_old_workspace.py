@@ -22,7 +22,7 @@ from tasks.adapters.store.manifest import lines_of, read_manifest
 from tasks.adapters.store.parts import manifest_table, write_arrays_id, write_manifest
 from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.workspace import StoreFolder, Workspace, named_paths
-from tasks.stage import load_report
+from tasks.stage import load_report, save_report
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "workspace" / "workspace.tar.xz"
 PLACE = Path("/tmp/mammo-golden-workspace")  # noqa: S108  the keys of that release hold the path it was made at
@@ -68,6 +68,20 @@ def test_an_old_workspace_that_was_moved_is_finished_too(old_config: Path, tmp_p
     named = [path for report in reports.values() if report is not None for path in named_paths(report.model_dump())]
     named.append(load_report(config, Stage.INGEST, IngestReport).store_dir)
     assert len(named) > 10 and all(path.is_relative_to(tmp_path) and path.exists() for path in named)
+
+
+def test_labels_that_came_since_are_evaluated(old_config: Path, tmp_path: Path) -> None:
+    """Ingest has published corrected labels, and nobody divided anew: numbers of the former labels are not given for theirs.
+
+    The gallery is of the evaluation, and waits for it.
+    """
+    shutil.copytree(old_config.parent, tmp_path / "moved")
+    moved_config = tmp_path / "moved" / old_config.name
+    moved_config.write_text(old_config.read_text().replace(str(PLACE), str(tmp_path / "moved")))
+    config = load_config(moved_config)
+    ingested = load_report(config, Stage.INGEST, IngestReport)
+    save_report(config, Stage.INGEST, ingested.model_copy(update={"data_version": "of other labels"}))
+    assert finished_report("evaluate", config) is None and finished_report("explain", config) is not None
 
 
 def test_an_old_ledger_leaves_nothing_to_ingest(old_config: Path, mammo: Mammo) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -22,7 +24,7 @@ from mammo_tests.training_store import make_store, small_config
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError, StoreBusy, StoreError
 from schemas.reports.data import SplitCount, SplitReport
-from tasks.adapters.lock import held_lock, without_readers
+from tasks.adapters.lock import LOCK_FILE, held_lock, without_readers
 from tasks.adapters.workspace import Workspace, exam_store_dir
 from tasks.stage import NotFinished, StageTask, load_ingested, load_report, report_path, save_report, stage, without_work
 
@@ -370,3 +372,69 @@ def test_two_executions_that_write_tables_or_pages_go_one_after_the_other(
             run("other")
         run("one")  # finished: nothing is written
     assert done == 1 and (folder / "done").exists()
+
+
+def test_who_waited_for_another_execution_of_the_same_work_does_not_do_it_again(prefect_api: str, tmp_path: Path) -> None:
+    """Two runs of one evaluation at once: the second waits for the scoring of the first, and finds it finished."""
+    assert prefect_api
+    executions, is_held, has_looked = [], threading.Event(), threading.Event()
+
+    def read(config: RunConfig) -> tuple[str, ...]:
+        has_looked.set()
+        return ()
+
+    @stage(Stage.EVALUATE, version=1, sections=(), reads=read)
+    def judge(config: RunConfig) -> SplitReport:
+        executions.append(1)
+        return _report(config)
+
+    @flow
+    def run() -> None:
+        judge(_config(tmp_path, ingest={"source_dir": "s", "lock_wait_s": 600}))
+
+    (tmp_path / "split").mkdir()
+    (tmp_path / "split" / "splits.parquet").touch()
+    run()
+    done_path = Workspace(tmp_path).done_path("evaluate")
+    finished = done_path.read_bytes()
+
+    def other_run() -> None:
+        with held_lock(done_path.parent, purpose="evaluate"):
+            is_held.set()
+            has_looked.wait(600)  # ours has read what other weights left, and now waits for this one
+            done_path.write_bytes(finished)
+
+    has_looked.clear()
+    done_path.write_text("evaluate-of-other-weights run")
+    other = threading.Thread(target=other_run)
+    other.start()
+    assert is_held.wait(600)
+    run()
+    other.join()
+    assert executions == [1] and done_path.read_bytes() == finished
+
+
+def test_the_folder_is_given_back_finished(prefect_api: str, tmp_path: Path) -> None:
+    """Whoever waits for the lock sees ``done`` the moment that he has it."""
+    assert prefect_api
+    folder, seen = Workspace(tmp_path).stage_dir("evaluate"), list[bool]()
+
+    def wait() -> None:
+        with (folder / LOCK_FILE).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            seen.append((folder / "done").exists())
+
+    waiting = threading.Thread(target=wait)
+
+    @stage(Stage.EVALUATE, version=1, sections=(), reads=lambda config: ())
+    def judge(config: RunConfig) -> SplitReport:
+        waiting.start()
+        return _report(config)
+
+    @flow
+    def run() -> None:
+        judge(_config(tmp_path))
+
+    run()
+    waiting.join()
+    assert seen == [True]

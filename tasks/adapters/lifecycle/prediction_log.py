@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -108,7 +108,11 @@ class PredictionLog:
         return sorted(self.folder.glob("log-*.jsonl"))
 
     def last(self) -> LastLine:
-        """The last line that was answered for; number 0 = none was."""
+        """The last line that was answered for; number 0 = none was.
+
+        Raises:
+            StoreError: It is not known.
+        """
         return self._head()
 
     def check(self, *, contains: str = "", witness: LastLine = _NO_LINE) -> LogCheck:
@@ -118,11 +122,16 @@ class PredictionLog:
             contains: A digest that a line had once, as noted elsewhere: whoever wrote the chain anew does not have it.
             witness: A line that was the last once, as something outside the log's folder knows it.
         """
-        chain = _Chain((self._head(), witness), contains)
+        try:
+            head, trouble = self._head(), ""
+        except StoreError:
+            head, trouble = _NO_LINE, f"{_HEAD}: it cannot be read, so lines that were cut off the end are not missed"
+        chain = _Chain((head, witness), contains)
         for path in self.files():
             for index, line in enumerate(_whole_lines(path), 1):
                 chain.follow(line, f"{path.name}, line {index}")
-        return chain.checked()
+        checked = chain.checked()
+        return replace(checked, fault=checked.fault or trouble)
 
     def expire(self, before: datetime, *, is_dry: bool, now: datetime | None = None) -> int:
         """Deletes months that ended before a moment, the newest excepted, and says so in a line; returns how many.
@@ -221,11 +230,24 @@ class PredictionLog:
             ) from damage
 
     def _head(self) -> LastLine:
+        """What the last writer answered for; none is no fault, for a log may be of before there was a head.
+
+        Raises:
+            StoreError: There is one and it cannot be read: that lines are missing at the end would not be seen.
+        """
         try:
             said = json.loads((self.folder / _HEAD).read_bytes())
             return LastLine(int(said["number"]), str(said["sha256"]))
-        except (OSError, *_EDITED):
+        except FileNotFoundError:
             return _NO_LINE
+        except (OSError, *_EDITED) as trouble:
+            raise StoreError(
+                f"{_HEAD} of the prediction log cannot be read, so no score is given out",
+                expected="number and digest of the last line",
+                got=error_name(trouble) if isinstance(trouble, OSError) else type(trouble).__name__,
+                remedy=f"see to the disk, or restore {_HEAD} from a backup; where `mammo log verify CONFIG` finds no other "
+                f"fault, delete {_HEAD}: the next line writes it anew",
+            ) from trouble
 
 
 @contextmanager

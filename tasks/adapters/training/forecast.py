@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from tasks.adapters.models.model_files import ENSEMBLE, write_ensemble
 from tasks.adapters.training.request import Measured
 from tasks.adapters.training.search_study import SearchStudy, TrialRecord
 from tasks.adapters.workspace import write_atomically
+
+logger = logging.getLogger(__name__)
 
 _READ_BY_TRIALS: Final = ("train", "model")
 """Sections that a trial's training is made of, and that are not common to all trials."""
@@ -79,7 +82,7 @@ def require_searchable(config: RunConfig) -> None:
 
 
 def refuse_search(config: RunConfig, measured: Measured, forecast: SearchForecast, *, said: str) -> None:
-    """Refuses a search that cannot choose, cannot be kept, or takes longer than was agreed to.
+    """Refuses a search that cannot choose, cannot be kept, or takes longer than was agreed to; warns of idle pruning.
 
     Args:
         config: The run.
@@ -92,6 +95,8 @@ def refuse_search(config: RunConfig, measured: Measured, forecast: SearchForecas
         TrainingError: The tuning split has no malignant breast to choose by, or the disk is too small.
     """
     require_searchable(config)
+    if idle := idle_pruning(config):
+        logger.warning("%s", idle)
     if not measured.tuning_malignant:
         raise TrainingError(
             "The tuning split has no malignant breast: there is nothing to choose trials by",
@@ -112,6 +117,20 @@ def refuse_search(config: RunConfig, measured: Measured, forecast: SearchForecas
             got=said,
             remedy="run it with --yes, or lower search.trials or train.epochs",
         )
+
+
+def idle_pruning(config: RunConfig) -> str:
+    """Why the pruning that is asked for will end no trial; empty = it may, or none is asked for."""
+    search, epochs = config.search, config.train.epochs
+    if search.pruning == "none":
+        return ""
+    why = []
+    if epochs <= search.pruning_warmup_epochs and "train.epochs" not in search.ranges:
+        why.append(f"no trial is pruned in its first {search.pruning_warmup_epochs} epochs, and train.epochs is {epochs}")
+    if search.trials <= search.pruning_startup_trials:
+        why.append(f"{search.pruning_startup_trials} trials are completed first, and search.trials is {search.trials}")
+    fields = "search.pruning_warmup_epochs and search.pruning_startup_trials"
+    return f"search.pruning: {search.pruning} will end no trial: {'; '.join(why)}. Lower {fields} as needed" if why else ""
 
 
 def forecast_text(forecast: SearchForecast, duration: Callable[[float], str]) -> str:

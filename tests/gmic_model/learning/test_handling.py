@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from gmic_model.learning.exam_loader import Batch
-from gmic_model.learning.handling import made_optimizer
+from gmic_model.learning.handling import made_optimizer, remeasure_statistics
 from gmic_model.learning.learner import Learner, new_learner, remeasure
 from gmic_model.learning.steps import train_steps
 from mammo_tests.batches import whole_steps
 from schemas.config.network import GMICConfig, ResNet22Config
 from schemas.config.training import TrainConfig
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, TrainingError
 
 ROOT = Path(__file__).parents[3]
 MODEL = GMICConfig(image_size=(64, 48), patch_size=(16, 16), K=2, local_dim=8, attention_dim=8)
@@ -209,3 +209,14 @@ def test_groups_have_no_statistics_that_a_recipe_could_speak_of() -> None:
     new_learner(by_groups, TrainConfig(device="cpu"))
     with pytest.raises(ConfigError, match=r"no batch normalisation that train\.recipe\.batch_norm: remeasured"):
         new_learner(by_groups, TrainConfig.model_validate({"device": "cpu", "recipe": {"batch_norm": "remeasured"}}))
+
+
+def test_no_room_for_a_batch_that_is_measured_anew_is_said_in_words() -> None:
+    """An epoch's steps may be parts of a batch; its statistics are measured by whole ones."""
+
+    class Full(nn.Module):
+        def forward(self, image_N1HW: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity")
+
+    with pytest.raises(TrainingError, match=r"not enough memory for 6 images.*Remedy: lower train\.batch_exams"):
+        remeasure_statistics(Full(), [torch.zeros(6, 1, 8, 8)])

@@ -179,7 +179,8 @@ def _locked_point(evidence: Evidence) -> OperatingPoint | None:
     metrics, threshold = evidence.metrics, evidence.cohort.threshold
     if metrics is None or metrics.locked is None or threshold is None:
         return None
-    return next((point for point in metrics.locked.points if point.threshold == threshold), None)
+    said = None if threshold == float("inf") else threshold  # a point above every score has none, and recalls nobody
+    return next((point for point in metrics.locked.points if point.threshold == said), None)
 
 
 def _calibration(metrics: FindingMetrics | None, config: AcceptanceConfig) -> _Answer:

@@ -54,6 +54,22 @@ def test_lines_follow_one_another_over_the_months(log: PredictionLog) -> None:
     assert all(path.stat().st_mode & 0o077 == 0 for path in log.files())
 
 
+@pytest.mark.parametrize("damage", ["unreadable", "garbage"])
+def test_a_head_that_cannot_be_read_is_not_taken_for_none(log: PredictionLog, damage: str) -> None:
+    """The end was cut off, and the disk does not say where it was: no score is given out, and verify does not say well."""
+    head, last = log.folder / "head.json", log.files()[-1]
+    head.unlink()
+    if damage == "unreadable":
+        head.symlink_to(head)  # ELOOP, as a disk says EIO
+    else:
+        head.write_text("{")
+    before = last.read_bytes().splitlines(keepends=True)[0]
+    last.write_bytes(before)
+    with pytest.raises(StoreError, match=r"head\.json of the prediction log cannot be read.*Remedy: see to the disk"):
+        log.append(entries("E50"))
+    assert last.read_bytes() == before and log.check().fault.startswith("head.json: it cannot be read")
+
+
 def test_every_change_is_seen(log: PredictionLog) -> None:
     """Each line altered, taken out, doubled; two swapped; the end or the beginning cut; a month gone: always a fault."""
     before = {path: path.read_bytes() for path in log.files()}

@@ -10,7 +10,13 @@ from mammo_tests.training_store import small_config
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError
 from schemas.reports.training import SearchForecast
-from tasks.adapters.training.forecast import forecast_text, refuse_search, require_searchable, search_forecast
+from tasks.adapters.training.forecast import (
+    forecast_text,
+    idle_pruning,
+    refuse_search,
+    require_searchable,
+    search_forecast,
+)
 from tasks.adapters.training.request import Measured
 from tasks.artifacts import duration
 
@@ -44,6 +50,25 @@ def test_a_forecast_is_said_as_long_as_it_is(device: str, trial_s: float, expect
         total_hours=4 * trial_s / 3600, wall_hours=2 * trial_s / 3600, disk_gib=2.0, disk_free_gib=43.0,
     )  # fmt: skip
     assert forecast_text(forecast, duration) == f"4 trials will take about {expected}, and up to 2.0 GiB of 43 free"
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ({"pruning": "median"}, "first 10 epochs, and train.epochs is 3"),
+        (
+            {"pruning": "median", "pruning_warmup_epochs": 2, "trials": 5},
+            "5 trials are completed first, and search.trials is 5",
+        ),
+        ({"pruning": "median", "pruning_warmup_epochs": 2}, ""),
+        ({"pruning": "none"}, ""),
+    ],
+)
+def test_a_pruning_that_can_end_no_trial_says_so(tmp_path: Path, search: dict[str, object], said: str) -> None:
+    """The defaults are of long trainings: a search of a few epochs would run all of each trial, and say nothing."""
+    config = RunConfig.model_validate({**small_config(tmp_path).model_dump(), "search": search})
+    told = idle_pruning(config)
+    assert said in told and bool(told) == bool(said)
 
 
 def _searching(folder: Path, path: str, searched: dict[str, list[float]], **sections: object) -> RunConfig:

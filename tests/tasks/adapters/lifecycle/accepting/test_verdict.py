@@ -95,6 +95,10 @@ def test_labels_are_asked_for_where_the_config_asks() -> None:
     assert found[AcceptanceRule.SPECIFICITY].is_met is False and found[AcceptanceRule.CALIBRATION].is_met is True
     far = every_measure(locked=LockedMetrics(intercept=0.0, slope=1.0, points=(point,), calibration_locked=calibration(3.0)))
     assert answers(evidence(config, metrics=far), config)[AcceptanceRule.CALIBRATION].is_met is False
+    nobody = point.model_copy(update={"threshold": None, "sensitivity": Interval(value=0.0, low=0.0, high=0.03)})
+    locked = LockedMetrics(intercept=0.0, slope=1.0, points=(nobody,), calibration_locked=None)
+    above = evidence(config, threshold=float("inf"), metrics=every_measure(locked=locked))
+    assert answers(above, config)[AcceptanceRule.SENSITIVITY].is_met is False  # measured, above every score of its own site
     none = answers(evidence(config), config)
     assert none[AcceptanceRule.SENSITIVITY].is_met is None and none[AcceptanceRule.CALIBRATION].is_met is None
     asked = {AcceptanceRule.SENSITIVITY, AcceptanceRule.SPECIFICITY}
