@@ -51,7 +51,8 @@ class FixedElsewhere:
             basis = f"specificity {kept.specificity:.2f} {ITS_OWN_SITE}"
             at = float("inf") if kept.threshold is None else kept.threshold  # above every score there: nothing is recalled
             point = point_at_threshold(score_B, label_B, patient_B, at, confidence=config.confidence, basis=basis)
-            points += [] if point is None else [point.model_copy(update={"target": kept.threshold or kept.specificity})]
+            target = kept.specificity if kept.threshold is None else kept.threshold
+            points += [] if point is None else [point.model_copy(update={"target": target})]
         calibration = None
         if self.fit is not None and self.fit.intercept is not None and self.fit.slope is not None:
             calibration = calibration_report(
