@@ -27,7 +27,9 @@ _PATCH_COLOR = (40, 110, 255)
 _TEXT_COLOR = (20, 20, 20)
 _PAPER = 255
 _GAP_PX = 8
-_TITLE_PX = 44
+_TITLE_PX = 88  # two lines that can still be read when a page shows the row at half its size
+_LINE_PX = 38
+_TITLE_SIZE = 1.05
 _OVERLAY_ALPHA = 0.95  # of a saliency of 1, as the release draws it
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -182,8 +184,8 @@ def _patch_map(
         cv2.rectangle(picture_HW3, (left, top), (right - 1, bottom - 1), _PATCH_COLOR, 2)
     picture_HW3 = _hung(picture_HW3, is_mirrored)
     for index, (top, _, left, right) in enumerate(boxes):
-        at = (columns - right if is_mirrored else left) + 4, top + 16
-        cv2.putText(picture_HW3, str(index), at, _FONT, 0.45, _PATCH_COLOR, 1, cv2.LINE_AA)
+        at = (columns - right if is_mirrored else left) + 6, top + 30
+        cv2.putText(picture_HW3, str(index), at, _FONT, 0.9, _PATCH_COLOR, 2, cv2.LINE_AA)
     return _Picture(pixels_HW3=picture_HW3, titles=("patch map", f"{len(boxes)} patches"))
 
 
@@ -245,7 +247,6 @@ def _row(pictures: list[_Picture], rows_px: int) -> NDArray[np.uint8]:
 
 def _write_titles(panel_HW3: NDArray[np.uint8], titles: tuple[str, ...], top: int, left: int, width: int) -> None:
     for line, title in enumerate(reversed([title for title in titles if title])):
-        size = 0.5
-        (text_width, _), _ = cv2.getTextSize(title, _FONT, size, 1)
-        size *= min(1.0, width / max(1, text_width))
-        cv2.putText(panel_HW3, title, (left, top - 6 - 18 * line), _FONT, size, _TEXT_COLOR, 1, cv2.LINE_AA)
+        (text_width, _), _ = cv2.getTextSize(title, _FONT, _TITLE_SIZE, 2)
+        size = _TITLE_SIZE * min(1.0, width / max(1, text_width))
+        cv2.putText(panel_HW3, title, (left, top - 12 - _LINE_PX * line), _FONT, size, _TEXT_COLOR, 2, cv2.LINE_AA)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gmic_model.pictures.panel import FINDING_COLORS, figure4_panel
 from schemas.exam import Finding, Laterality, ViewPosition
 
-ROWS, COLUMNS, GAP, TITLE = 300, 196, 8, 44  # 300 / 736 * 480 = 196 columns a view
+ROWS, COLUMNS, GAP, TITLE = 300, 196, 8, 88  # 300 / 736 * 480 = 196 columns a view
 
 
 def panel(laterality: Laterality = Laterality.LEFT, **changes: Any) -> NDArray[np.uint8]:
