@@ -257,14 +257,15 @@ def test_table_1_trains_its_rows_and_goes_on_where_it_stopped(
     """Two rows from one training on the pipeline's store and split; again, nothing is redone and the table is the same.
 
     The training begins with the pipeline's network, as the config says. The long one has a row from a training of its own, as
-    the folds of a cross-validation have.
+    the folds of a cross-validation have; it begins with the backbone alone, for its saliency layer is another.
     """
+    part = "localization" if "resnet-22" in variants else "network"
     rows = {"rows": variants, "seeds": (3,), "is_store_ready": True}
     shutil.copytree(config.workspace_dir / "split", tmp_path / "split")
     changes = {
         "workspace_dir": tmp_path,
         "store_dir": first.report.ingest.store_dir,
-        "train": {**config.train.model_dump(), "epochs": 1, "start": {"network": first.report.train.checkpoint_path}},
+        "train": {**config.train.model_dump(), "epochs": 1, "start": {part: first.report.train.checkpoint_path}},
     }
     run = RunConfig.model_validate({**config.model_dump(), **changes, "table1": rows})
     ran = run_flow(table1, run)
