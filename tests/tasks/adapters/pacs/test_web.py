@@ -21,7 +21,7 @@ from schemas.config.pacs import DicomWebPeer, PacsConfig
 from schemas.errors import MammoError, PeerRefused, PeerUnavailable
 from tasks.adapters.pacs.encoded_object import Incomplete
 from tasks.adapters.pacs.peers import server_context
-from tasks.adapters.pacs.sources import Cut, NotThere
+from tasks.adapters.pacs.sources import Cut, NotThere, QuestionRefused
 from tasks.adapters.pacs.web import ask, copy_object, copy_part, send_object, web_client
 
 OBJECT = b"\0" * 128 + b"DICM" + bytes(range(256)) * 40
@@ -83,7 +83,7 @@ FAULTS: dict[str, tuple[Answer, type[MammoError], str]] = {
     "403": (_answer(403), PeerRefused, "does not accept us"),
     "404": (_answer(404), NotThere, "does not have it"),
     "406": (_answer(406), Incomplete, "does not hand the object out"),
-    "405": (_answer(405), PeerRefused, "refuses the question"),
+    "405": (_answer(405), QuestionRefused, "refuses the question"),
     "429": (_answer(429, ("Retry-After", "7")), PeerUnavailable, "cannot answer now"),
     "503": (_answer(503, ("Retry-After", "Wed, 21 Oct 2026 07:28:00 GMT")), PeerUnavailable, "cannot answer now"),
 }
