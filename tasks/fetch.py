@@ -19,15 +19,14 @@ def fetch_exams(config: RunConfig) -> Fetched:
     """Fetches what ``ingest.source`` names and is not here; what did not come is told, and is asked for by the next run.
 
     Raises:
-        PeerUnavailable: The peer cannot be asked, or nothing came of what is missing and it is away, or nothing is here.
+        PeerUnavailable: The peer cannot be asked, or nothing came of what is missing and it does not answer any more.
         PeerRefused: It does not accept us.
     """
     done = fetch(config, today=datetime.now(UTC).date())
     rows = [{"what": name.replace("_", " "), "count": count} for name, count in done.counts().items()]
     show_table("fetched", rows, "What the source of exams has, and what of it came")
     # A PACS that answers and cannot send an exam would otherwise keep from ingest what is here, at every run.
-    is_nothing_here = not (done.images_fetched or done.images_here)
-    if not done.is_complete and (is_nothing_here or (done.is_away and not done.images_fetched)):
+    if done.is_away and not done.images_fetched:
         raise PeerUnavailable(
             "Nothing came of what is missing",
             got=f"{done.images_left} images and {done.exams_left} exams left",

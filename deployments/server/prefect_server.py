@@ -267,7 +267,7 @@ def _waited_until_ready(process: subprocess.Popen[bytes], address: str, home: Pa
 def _stop_when_unused(process: subprocess.Popen[bytes], home: Path) -> None:
     """Another command of the same workspace may still be using the server; its run must not lose it."""
     try:
-        while not _stopped_if_unused(process, home):
+        while process.poll() is None and not _stopped_if_unused(process, home):  # one that has ended keeps nobody waiting
             time.sleep(0.5)
     finally:
         if process.poll() is None:  # Ctrl-C while waiting

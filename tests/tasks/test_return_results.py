@@ -353,8 +353,11 @@ def test_sources_that_changed_hands_are_refused_and_a_corrected_name_is_taken(si
     change = json.dumps({"Replace": {"PatientName": "CORRECTED^CANARY", "PatientID": "CORRECTEDID"}, **keep}).encode()
     renamed = [
         modified(site.server, f"/instances/{one['ID']}/modify", change)
-        for one in site.server.ask(f"/studies/{corrected}/instances")
+        for one in site.server.ask(f"/studies/{corrected}/instances")[1:]
     ]
+    (one, *_), name = site.server.ask(f"/studies/{corrected}/instances"), json.loads(change)
+    name["Replace"]["IssuerOfPatientID"] = "WARD"  # which the others lack: not another woman's
+    renamed.append(modified(site.server, f"/instances/{one['ID']}/modify", json.dumps(name).encode()))
     site.server.ask(f"/instances/{first}", method="DELETE")
     site.server.ask(f"/studies/{corrected}", method="DELETE")
     for content in renamed:

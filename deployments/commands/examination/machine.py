@@ -94,19 +94,20 @@ def gpu(config: RunConfig | None) -> Complaint:
     """No GPU is a fault only where the config insists on one."""
     program = shutil.which("nvidia-smi")
     cards = failure = ""
+    is_well = False
     if program is not None:
         query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
         try:
             asked = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20)
             cards = asked.stdout.strip().replace("\n", "; ")
-            failure = (
-                f"it ends with code {asked.returncode}" if asked.returncode else ""
-            )  # its complaint stands where cards would
+            if asked.returncode:  # its complaint stands where cards would; a driver may be left of a card that was taken out
+                cards, failure = "", f"it ends with code {asked.returncode}"
+                is_well = config is None or config.train.device != "cuda"
         except (OSError, subprocess.TimeoutExpired) as failed:  # a driver that hangs is what somebody asks the doctor for
             failure = type(failed).__name__
     if failure:
         remedy = "see what `nvidia-smi` says; a driver that hangs comes back with a restart of the machine"
-        return Complaint(check="gpu", is_well=False, found=f"{program} fails: {failure}", remedy=remedy)
+        return Complaint(check="gpu", is_well=is_well, found=f"{program} fails: {failure}", remedy="" if is_well else remedy)
     if config is None or config.train.device != "cuda":
         return Complaint(check="gpu", is_well=True, found=cards or "none: training and prediction run on the CPU")
     remedy = ""

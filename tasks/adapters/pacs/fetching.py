@@ -48,8 +48,9 @@ _FIRST_WAIT_S = 0.5
 _IN_A_ROW = 3
 """After so many images, one after the other, that did not come, the peer is asked whether it is there. If it does not answer,
 the rest is left to the next run; if it does, these images are."""
-_MOST_LEFT = 100
-"""So many may be left of a peer that answers: one that hands nothing out is not asked for everything that it has."""
+_MOST_LEFT, _MOST_LEFT_OF_NOTHING = 100, 20
+"""So many may be left of a peer that answers, and where nothing has come yet: one that hands nothing out is not asked for
+everything that it has."""
 _LONG_AGO = Slice(date(1895, 1, 1), date(1895, 1, 1))  # before the first radiograph: the answer is short
 
 
@@ -67,7 +68,7 @@ class Fetched:
         images_not_there: Listed, and not there when they were asked for.
         images_left: Not come after all tries; left for the next run.
         size_bytes: What came over HTTP or C-GET.
-        is_away: The run was ended, for the peer does not answer any more, or left too many images.
+        is_away: The run was ended, for the peer does not answer any more.
     """
 
     exams: int = 0
@@ -320,19 +321,22 @@ class _Run:
         with self._asking:  # one asks; whoever else has nothing waits for the answer
             if self._in_a_row < _IN_A_ROW or self._stopped.is_set():
                 return
-            if self._left < _MOST_LEFT and self._answers():
+            if self._left >= (_MOST_LEFT if self.done.images_fetched else _MOST_LEFT_OF_NOTHING):
+                logger.warning("the peer cannot send %d of what it lists: the rest is left to the next run", self._left)
+                self._stopped.set()
+            elif self._answers():
                 with self._lock:
                     # Until something comes, one try each: a peer that answers may take its time for what it cannot send.
                     self._in_a_row, self._limits = 0, self.peer.model_copy(update={"attempts": 1})
-                return
-            logger.warning("the peer counts as away: what is missing is left to the next run")
-            self.done.is_away = True
-            self._stopped.set()
+            else:
+                logger.warning("the peer counts as away: what is missing is left to the next run")
+                self.done.is_away = True
+                self._stopped.set()
 
     def _answers(self) -> bool:
         try:
             tried(lambda: self.source.exams_of(_LONG_AGO), self.peer, self._stopped)
-        except Cut:
+        except (Cut, NotThere, QuestionRefused):
             return True
         except PeerUnavailable:
             return False

@@ -136,12 +136,14 @@ class Border:
 
 
 def _require_one_patient(images: Sequence[SourceImage]) -> None:
-    people = {(_text(image.attributes, _PATIENT_ID), _text(image.attributes, _ISSUER)) for image in images}
-    if len(people) != 1:
+    """An issuer that some images lack is not another one, as for the gate (E04)."""
+    people = {_text(image.attributes, _PATIENT_ID) for image in images}
+    issuers = {_text(image.attributes, _ISSUER) for image in images} - {""}
+    if len(people) != 1 or len(issuers) > 1:
         raise NotReturnable.for_good(
             "The images of the exam are of different patients in the PACS",
             expected="one PatientID, of one issuer",
-            got=len(people),
+            got=f"{len(people)} PatientIDs, of {len(issuers)} issuers",
             remedy="have the study corrected there, and send again",
         )
 

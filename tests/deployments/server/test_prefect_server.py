@@ -228,6 +228,23 @@ def test_a_server_ends_with_a_killed_command(pair: tuple[Served, Served], until:
     assert not answers(served.address)
 
 
+@pytest.mark.e2e
+def test_a_killed_server_is_no_reason_to_wait_for_who_used_it(tmp_path: Path) -> None:
+    """Else mammo serve would not end with it while somebody trains in the same workspace."""
+    hold = (
+        "import fcntl, sys, time\nfile = open(sys.argv[1])\nfcntl.flock(file, fcntl.LOCK_SH)\nprint(flush=True)\ntime.sleep(60)"
+    )
+    with prefect_server(tmp_path / "ws"):
+        (server,) = [child for child in psutil.Process().children() if "server" in child.cmdline()]
+        command = [sys.executable, "-P", "-c", hold, str(tmp_path / "ws" / "prefect" / "server.users")]
+        another = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert another.stdout is not None and another.stdout.readline()
+        server.kill()
+    assert another.poll() is None, "it was waited for until it ended by itself"
+    another.kill()
+    another.wait()
+
+
 def test_a_command_s_server_does_not_look_for_block_types_that_its_database_has(tmp_path: Path) -> None:
     """A new database is given them, a service looks for those of newly installed packages, and what the user says counts."""
     look = "PREFECT_SERVER_REGISTER_BLOCKS_ON_START"

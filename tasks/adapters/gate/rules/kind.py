@@ -14,10 +14,12 @@ _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame c
 _SYNTHETIC_MARKS: Final = ("GENERATED_2D", "C-VIEW", "C_VIEW", "S-VIEW", "V-PREVIEW", "SYNTH", "INSIGHT 2D", "INTELLIGENT 2D")
 _TOMOSYNTHESIS_NAMED: Final = re.compile(r"TOMO[ _-]?SYNTH", re.IGNORECASE)
 _PART_NAMED: Final = re.compile(
-    r"(tomo|dbt|\dd).*?(slice|slab|plane|stack|volume|proj|proyec|re[ck]onstr|schicht|coupe)|tomo[ _-]?synthesis image",
+    r"(tomo|dbt|3d).*?(slice|slab|plane|stack|volume|re[ck]onstr|schicht|coupe)"
+    r"|(tomo[ _-]?synthesis|dbt)[ _-](image|proj\b|projection\b)",
     re.IGNORECASE,
 )
-"""A series of slices or projections. A plain mammogram's may name the protocol of its exam, tomosynthesis included."""
+"""A series of slices or projections. A plain mammogram's may name the protocol of its exam, tomosynthesis included, and its
+projections, as its views are called in several languages."""
 _NO_EXAM: Final = frozenset({"QC", "LOCALIZER", "CALIBRATION"})
 _LOW_ENERGY: Final = "LOW_ENERGY"
 _CONTRAST_KINDS: Final = ("SUBTRACT", "ADDITION", "HIGH_ENERGY", "RECOMBIN")  # parts of ImageType's values, PS3.3 C.8.11.7.1.4

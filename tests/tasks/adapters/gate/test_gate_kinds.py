@@ -24,6 +24,7 @@ REFUSED: dict[str, tuple[Edit, set[str]]] = {
     "one tomosynthesis slice as a mammogram": (setting(ImageType=["DERIVED", "PRIMARY", "TOMOSYNTHESIS"]), {"K01"}),
     "a tomosynthesis projection as a mammogram": (setting(ImageType=["ORIGINAL", "PRIMARY", "TOMO_PROJ", "LEFT"]), {"K01"}),
     "a slice by its series alone": (setting(SeriesDescription="L CC Tomosynthesis Reconstruction"), {"K01"}),
+    "a projection by its series alone": (setting(SeriesDescription="L CC Tomosynthesis Projection"), {"K01"}),
     "slices by another maker's word": (setting(SeriesDescription="ROUTINE3D_SLAB MLO"), {"K01"}),
     "slices of a word in two": (setting(SeriesDescription="R CC Tomo-Synthesis slices"), {"K01"}),
     "tomosynthesis stored as CT": (setting(SOPClassUID=CT, NumberOfFrames="60"), {"K04", "X02"}),
@@ -81,7 +82,14 @@ def test_it_is_accepted_and_marked(tmp_path: Path, kind: str) -> None:
     assert (record.gate_warnings, record.acquisition) == ((code,), acquisition)
 
 
-def test_a_mammogram_of_a_tomosynthesis_protocol_is_plain(tmp_path: Path) -> None:
-    """Its series is named for the exam's protocol; nothing says that it is a slice."""
-    record = inspected(tmp_path, setting(SeriesDescription="L MLO Combo 2D/Tomo", StudyDescription="Tomosynthesis slices"))
+@pytest.mark.parametrize(
+    "series",
+    [
+        "L MLO Combo 2D/Tomo", "MAMOGRAFIA 2D PROYECCION CC", "Mammographie 2D 2 projections", "2D Projektion MLO",
+        "Mamografia bilateral 2D + tomo proyecciones CC y MLO",
+    ],
+)  # fmt: skip
+def test_a_mammogram_of_a_tomosynthesis_protocol_is_plain(tmp_path: Path, series: str) -> None:
+    """Its series is named for the exam's protocol, or for its views; nothing says that it is a slice."""
+    record = inspected(tmp_path, setting(SeriesDescription=series, StudyDescription="Tomosynthesis slices"))
     assert (record.gate_warnings, record.acquisition) == ((), Acquisition.FFDM)
