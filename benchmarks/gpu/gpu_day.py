@@ -104,7 +104,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "records.jsonl").unlink(missing_ok=True)
     day = Day(folder=out)
-    with tempfile.TemporaryDirectory(prefix="gpu-day-") as folder:
+    # What a part that was ended had started may still write there: the table is not lost for that.
+    with tempfile.TemporaryDirectory(prefix="gpu-day-", ignore_cleanup_errors=True) as folder:
         installed = install_wheels(asked.wheels, Path(folder) / "site")
         day.add({"part": "machine", **machine(), "plan": asked.plan, **installed})
         environment = child_environment(Path(folder) / "site")
