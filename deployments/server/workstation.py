@@ -52,7 +52,7 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
     home = Workspace(config.workspace_dir).server_dir
     os.umask(0o077)  # what it writes, and what its runs write, is the owner's
     os.environ.update(_WORKER_ENVIRONMENT)
-    # Two would start every run twice: each has its watch, and workers of the same names.
+    # One watches the inbox and looks after the workers: two would do both twice, under the same names.
     with held_lock(home / "serve", purpose="serve"), prefect_server(config.workspace_dir, is_protected=True) as address:
         register(config, service)
         with _children(config, service, home) as children:
