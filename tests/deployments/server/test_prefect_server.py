@@ -232,7 +232,7 @@ def test_a_server_ends_with_a_killed_command(pair: tuple[Served, Served], until:
 def test_a_killed_server_is_no_reason_to_wait_for_who_used_it(tmp_path: Path) -> None:
     """Else mammo serve would not end with it while somebody trains in the same workspace."""
     hold = (
-        "import fcntl, sys, time\nfile = open(sys.argv[1])\nfcntl.flock(file, fcntl.LOCK_SH)\nprint(flush=True)\ntime.sleep(60)"
+        "import fcntl, sys, time\nfile = open(sys.argv[1])\nfcntl.flock(file, fcntl.LOCK_SH)\nprint(flush=True)\ntime.sleep(600)"
     )
     with prefect_server(tmp_path / "ws"):
         (server,) = [child for child in psutil.Process().children() if "server" in child.cmdline()]
