@@ -231,12 +231,10 @@ def test_a_server_ends_with_a_killed_command(pair: tuple[Served, Served], until:
 @pytest.mark.e2e
 def test_a_killed_server_is_no_reason_to_wait_for_who_used_it(tmp_path: Path) -> None:
     """Else mammo serve would not end with it while somebody trains in the same workspace."""
-    hold = (
-        "import fcntl, sys, time\nfile = open(sys.argv[1])\nfcntl.flock(file, fcntl.LOCK_SH)\nprint(flush=True)\ntime.sleep(600)"
-    )
+    hold = "import fcntl, sys, time\nopened = open(sys.argv[1])\nfcntl.flock(opened, fcntl.LOCK_SH)\nprint(flush=True)"
     with prefect_server(tmp_path / "ws"):
         (server,) = [child for child in psutil.Process().children() if "server" in child.cmdline()]
-        command = [sys.executable, "-P", "-c", hold, str(tmp_path / "ws" / "prefect" / "server.users")]
+        command = [sys.executable, "-P", "-c", f"{hold}\ntime.sleep(600)", str(tmp_path / "ws" / "prefect" / "server.users")]
         another = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert another.stdout is not None and another.stdout.readline()
         server.kill()
