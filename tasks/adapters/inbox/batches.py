@@ -312,7 +312,7 @@ def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
 
 def is_our_trouble(cause: BaseException | None) -> bool:
     """A full disk or a child that does not start is not the files' fault: they are not refused."""
-    return isinstance(cause, OSError | MammoError)
+    return isinstance(cause, OSError | MammoError | ImportError)
 
 
 def not_inspected(failed: Failed[HeaderJob]) -> StoreError:
@@ -334,9 +334,9 @@ def not_written(failed: Sequence[Failed[ShardJob]], shards: int) -> MammoError:
     )
 
 
-def defer_killers(ledger: Ledger, files: Sequence[SourceFile]) -> list[DeferredFile]:
-    """Enters files under which worker after worker was killed: a worker opens no foreign file, so memory is what lacks."""
-    deferred = [DeferredFile(file_id=file.file_id, reason="worker killed") for file in files]
+def defer_failed(ledger: Ledger, files: Sequence[SourceFile], reason: str) -> list[DeferredFile]:
+    """Enters files whose work failed, mostly of a killed worker: it opens no foreign file, so memory is what lacks."""
+    deferred = [DeferredFile(file_id=file.file_id, reason=reason) for file in files]
     ledger.add_deferred(deferred)
     return deferred
 
