@@ -182,7 +182,8 @@ def _unavailable(what: str, reasons: Mapping[str, int]) -> SourceUnavailable:
     return SourceUnavailable(
         what,
         got=", ".join(f"{reason}: {count}" for reason, count in reasons.items()),
-        remedy="see that the share is there and may be read, then run again; nothing of them is settled, nothing is withdrawn",
+        remedy="see that the share is there and may be read, or, where workers were killed, that they have memory and this "
+        "program; then run again: nothing of them is settled, nothing is withdrawn",
     )
 
 
