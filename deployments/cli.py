@@ -71,7 +71,26 @@ def said_of_the_disk(error: OSError) -> str | None:
     )
 
 
-_OF_THE_DISK = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN})
+_OF_THE_DISK = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EIO,
+        errno.EFBIG,  # `ulimit -f` of a batch system, or a FAT disk
+        errno.ENXIO,  # unplugged
+        errno.ENODEV,
+        # A share whose server is away, by NFS, SMB or FUSE.
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EREMOTEIO,
+        errno.ENOTCONN,
+    }
+)
 
 
 def verbs_asked_for(arguments: Sequence[str]) -> tuple[Verb, ...]:

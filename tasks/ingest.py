@@ -59,7 +59,7 @@ def inspect_batch(config: RunConfig, scheduler: str, batch: FileBatch) -> int:
             if isinstance(result, Failed):
                 if batches.is_our_trouble(result.cause):
                     raise batches.not_inspected(result) from result.cause
-                deferred += batches.defer_killers(ledger, result.item.files)
+                deferred += batches.defer_failed(ledger, result.item.files, result.reason)
                 done += len(result.item.files)
             else:
                 some_accepted, some_deferred = batches.enter_headers(ledger, config, result)
@@ -110,7 +110,7 @@ def ingest_batch(config: RunConfig, scheduler: str, batch: ShardBatch) -> int:
             elif batches.is_our_trouble(result.cause):
                 unwritable.append(result)
             else:
-                deferred += batches.defer_killers(ledger, [image.file for image in result.item.images])
+                deferred += batches.defer_failed(ledger, [image.file for image in result.item.images], result.reason)
                 done += len(result.item.images)
             tracker.advance_to(done)
     if unwritable:

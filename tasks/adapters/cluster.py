@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar, cast
 
 from schemas.config.ingest import DaskConfig, ExistingDask, KubernetesDask, LocalDask, SlurmDask
-from schemas.errors import ConfigError, MammoError, extra_from
+from schemas.errors import ConfigError, MammoError, PeerUnavailable, extra_from
 from tasks.adapters.interpreter import SAFE_ENVIRONMENT
 
 logger = logging.getLogger(__name__)
@@ -52,10 +52,10 @@ _OWN_CLUSTER = {
     "distributed.admin.tick.interval": "500ms",
     **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in _WORKER_ENVIRONMENT.items()},
 }
+_NOT_UNPICKLED: Final = "Error during deserialization of the task graph"  # what an item is made of is not installed there
 _MINUTES_BEFORE_WALLTIME = 5
 _NOBODY = 10_001
 """User and group of the image of ``deployments/Dockerfile``."""
-
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -68,6 +68,11 @@ class Failed(Generic[Item]):
     item: Item
     error: str
     cause: BaseException | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def reason(self) -> str:
+        """The same in a word or two, to count by."""
+        return "worker killed" if type(self.cause).__name__ == "KilledWorker" else type(self.cause).__name__
 
 
 _THREADS: Final[dict[str, ThreadPoolExecutor]] = {}
@@ -253,14 +258,15 @@ def run_all(
             Parts of one item never run at the same time.
 
     Raises:
-        OSError: The scheduler cannot be reached, or was lost on the way; results yielded so far are good.
+        PeerUnavailable: The scheduler cannot be reached, or was lost on the way; results yielded so far are good.
+        ConfigError: What is given is no address.
     """
     if address in _THREADS:
         yield from (_THREADS[address].submit(_tried, work, item).result() for item in items)
         return
-    from distributed import Client, KilledWorker
+    from distributed import KilledWorker
 
-    with Client(address, set_as_default=False) as client, _telling_when_nobody_works(client):
+    with _connected(address) as client, _telling_when_nobody_works(client):
         suspects: list[Item] = []
         for item, outcome in _outcomes(client, work, items, in_flight=_sliding_window(client)):
             if isinstance(outcome, KilledWorker):
@@ -286,8 +292,23 @@ def _tried(work: Callable[[Item], Result], item: Item) -> Result | Failed[Item]:
             continue
     try:
         return work(item)
-    except Exception as error:  # the same
+    except Exception as error:
         return Failed(item, _in_words(error), error)
+
+
+def _connected(address: str) -> Any:
+    """A client of the scheduler; Dask's errors have no number by which they could be told from a fault of ours."""
+    from distributed import Client
+
+    try:
+        return Client(address, set_as_default=False)
+    except (OSError, ValueError) as away:  # the second: it is no address
+        raise (PeerUnavailable if isinstance(away, OSError) else ConfigError)(
+            f"The Dask scheduler at {address} cannot be reached",
+            expected="ingest.dask.address as tcp://10.0.0.5:8786, and a scheduler that runs there",
+            got=str(away),
+            remedy="see that it runs, and that this machine may connect to it, then run again",
+        ) from away
 
 
 @contextmanager
@@ -345,21 +366,27 @@ def _outcomes(
         item_by_key[key] = item
         return client.submit(work, item, key=key, pure=False, retries=_RETRIES)
 
-    running: Any = as_completed([submit(item) for item in itertools.islice(remaining, in_flight())], loop=client.loop)
-    for future in running:
-        try:
-            outcome = cast("Result", future.result())  # waits again if the result was lost with a worker
-        except (CancelledError, CommClosedError) as lost:
-            raise ConnectionError(
-                "The Dask scheduler was lost. Expected: it runs until the batch is done. Remedy: look at its log, run again"
-            ) from lost
-        except Exception as error:  # whatever the work raised
-            yield item_by_key.pop(future.key), error
-        else:
-            yield item_by_key.pop(future.key), outcome
-        future.release()
-        for following in itertools.islice(remaining, max(0, in_flight() - len(item_by_key))):
-            running.add(submit(following))
+    try:
+        running: Any = as_completed([submit(item) for item in itertools.islice(remaining, in_flight())], loop=client.loop)
+        for future in running:
+            try:
+                outcome = cast("Result", future.result())  # waits again if the result was lost with a worker
+            except (CancelledError, CommClosedError):
+                raise
+            except Exception as error:  # whatever the work raised
+                if isinstance(error, ImportError) or str(error).startswith(_NOT_UNPICKLED):
+                    raise ConfigError(
+                        "Dask's scheduler or workers cannot import what they are to do",
+                        expected="this release of mammography-gmic and its packages on their machines too",
+                    ) from error
+                yield item_by_key.pop(future.key), error
+            else:
+                yield item_by_key.pop(future.key), outcome
+            future.release()
+            for following in itertools.islice(remaining, max(0, in_flight() - len(item_by_key))):
+                running.add(submit(following))
+    except (CancelledError, CommClosedError) as lost:
+        raise PeerUnavailable("The Dask scheduler was lost", remedy="look at its log, then run again") from lost
 
 
 def _in_words(error: BaseException) -> str:

@@ -36,7 +36,7 @@ def held_lock(folder: Path, *, purpose: str, wait_s: float = 0.0) -> Iterator[No
 
     Raises:
         StoreBusy: Another process holds it, still after ``wait_s``; the message names its pid, host and start.
-        StoreError: The folder cannot be made or written.
+        StoreError: The folder cannot be made, written or locked.
     """
     descriptor = _opened_lock(folder)
     try:
@@ -169,6 +169,13 @@ def _locks(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as trouble:  # ENOLCK, EOPNOTSUPP: nobody could say whether another writes there too
+        raise StoreError(
+            "The file system of the workspace locks no files",
+            expected="locks (flock), by which one writer keeps others out",
+            got=error_name(trouble),
+            remedy="see that the share's lock service runs, or mount it with locks; or set workspace_dir to a local disk",
+        ) from trouble
     return True
 
 

@@ -123,9 +123,9 @@ def test_usage_errors_end_with_code_2() -> None:
         assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
-@pytest.mark.parametrize("name", ["EACCES", "EROFS", "EIO", "ENOEXEC"])
+@pytest.mark.parametrize("name", ["EACCES", "EROFS", "EIO", "EFBIG", "EHOSTDOWN", "ETIMEDOUT", "ENOEXEC"])
 def test_a_disk_that_lets_nobody_write_is_no_traceback(name: str) -> None:
-    """Another user's workspace, or a failing disk: one sentence and the store's exit code. A fault of ours is shown whole."""
+    """Another user's workspace, a failing disk, a share that is away: a sentence, the store's exit code. Our fault is whole."""
     fails = f"def fails(): raise OSError(errno.{name}, 'raw', 'workspace/prefect')"
     program = f"import errno\nfrom deployments import cli\n{fails}\ncli.made_app = lambda _: fails\ncli.main()"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -25,7 +25,6 @@ from typing import Final
 
 from schemas.errors import FileDeferred, error_name
 from tasks.adapters.buckets.exam_object import FIRST_BYTES, ExamObject, fetched
-from tasks.adapters.datasets.gate_profile import CLINICAL_STRICT
 from tasks.adapters.gate.messages import DrawThumbnail, InspectHeader, Request
 from tasks.adapters.gate.rules.file import LARGEST_FILE_BYTES
 from tasks.adapters.gate.rules.rule import Broken
@@ -91,7 +90,7 @@ def open_source(path: Path, source_dir: Path) -> int:
     _refuse_unfinished(path)
     parts = path.relative_to(source_dir).parts if path.is_relative_to(source_dir) else ()
     if not parts or ".." in parts:
-        refuse((Broken("F01", "outside the source folder"),), CLINICAL_STRICT)
+        refuse((Broken("F01", "outside the source folder"),), None)
     failure: OSError | None = None
     descriptor = -1
     try:
@@ -102,16 +101,16 @@ def open_source(path: Path, source_dir: Path) -> int:
     if failure is not None:  # outside the except block: the system's error quotes the path, which may name a patient
         if failure.errno not in _NO_REGULAR_FILE:
             raise FileDeferred.because(error_name(failure))
-        refuse((Broken("F01", os.strerror(failure.errno or 0)),), CLINICAL_STRICT)
+        refuse((Broken("F01", os.strerror(failure.errno or 0)),), None)
     if not is_regular:
         os.close(descriptor)
-        refuse((Broken("F01", "not a regular file"),), CLINICAL_STRICT)
+        refuse((Broken("F01", "not a regular file"),), None)
     return descriptor
 
 
 def _refuse_unfinished(path: Path) -> None:
     if is_unfinished(path.name):
-        refuse((Broken("F07", "a name for unfinished files"),), CLINICAL_STRICT)
+        refuse((Broken("F07", "a name for unfinished files"),), None)
 
 
 def open_below(folder: Path, parts: tuple[str, ...]) -> int:

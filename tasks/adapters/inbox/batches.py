@@ -182,7 +182,8 @@ def _unavailable(what: str, reasons: Mapping[str, int]) -> SourceUnavailable:
     return SourceUnavailable(
         what,
         got=", ".join(f"{reason}: {count}" for reason, count in reasons.items()),
-        remedy="see that the share is there and may be read, then run again; nothing of them is settled, nothing is withdrawn",
+        remedy="see that the share is there and may be read, or, where workers were killed, that they have memory and this "
+        "program; then run again: nothing of them is settled, nothing is withdrawn",
     )
 
 
@@ -312,7 +313,7 @@ def open_exams(config: RunConfig) -> tuple[ExamStore, Pseudonyms]:
 
 def is_our_trouble(cause: BaseException | None) -> bool:
     """A full disk or a child that does not start is not the files' fault: they are not refused."""
-    return isinstance(cause, OSError | MammoError)
+    return isinstance(cause, OSError | MammoError | ImportError)
 
 
 def not_inspected(failed: Failed[HeaderJob]) -> StoreError:
@@ -334,9 +335,9 @@ def not_written(failed: Sequence[Failed[ShardJob]], shards: int) -> MammoError:
     )
 
 
-def defer_killers(ledger: Ledger, files: Sequence[SourceFile]) -> list[DeferredFile]:
-    """Enters files under which worker after worker was killed: a worker opens no foreign file, so memory is what lacks."""
-    deferred = [DeferredFile(file_id=file.file_id, reason="worker killed") for file in files]
+def defer_failed(ledger: Ledger, files: Sequence[SourceFile], reason: str) -> list[DeferredFile]:
+    """Enters files whose work failed, mostly of a killed worker: it opens no foreign file, so memory is what lacks."""
+    deferred = [DeferredFile(file_id=file.file_id, reason=reason) for file in files]
     ledger.add_deferred(deferred)
     return deferred
 

@@ -148,7 +148,8 @@ _OF_THE_IMAGE: Final = frozenset({"V06", "V08", "V09", "P02"})
 """Warnings of what an image shows, or lost. Others are about its file, or of rules that an older release did not know."""
 
 _IN_WORDS: Final = {
-    "pixel_sha256": "pixels", "written_sha256": "stored pixels", "patient_id": "a patient", "exam_id": "an exam",
+    "pixel_sha256": "pixels", "written_sha256": "stored pixels", "exam_id": "an exam",
+    "patient_id": "a patient", "bare_patient_id": "a patient",
     "laterality": "a side", "view_position": "a view", "exam_date": "a date", "patient_age_years": "an age",
     "accession_id": "an accession number", "gate_warnings": "a kind of view",
 }  # fmt: skip
@@ -193,7 +194,7 @@ def _row(line: LedgerLine) -> int:
 
 
 def _contradiction(claim: LedgerLine, claims: Sequence[LedgerLine]) -> QuarantinedFile:
-    names = [_IN_WORDS.get(name, name) for name in differing(claims)]
+    names = dict.fromkeys(_IN_WORDS.get(name, name) for name in differing(claims))
     others = ", ".join(sorted(other.file_id for other in claims if other is not claim))
     return QuarantinedFile(
         file_id=claim.file_id,

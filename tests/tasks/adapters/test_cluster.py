@@ -9,17 +9,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread, get_ident
 from threading import enumerate as enumerate_threads
+from types import ModuleType
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
 from schemas.config.ingest import ExistingDask, KubernetesDask, LocalDask, SlurmDask
-from schemas.errors import ConfigError, StoreError
+from schemas.errors import ConfigError, PeerUnavailable, StoreError
 from tasks.adapters.cluster import Failed, kubernetes_spec, open_cluster, run_all, slurm_cluster
+from tasks.adapters.inbox.batches import is_our_trouble
+from tasks.retries import is_transient
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +190,7 @@ def test_foreign_messages_stay_in_the_worker(address: str) -> None:
     failed = [result for result in run_all(address, open_missing, ["1", "value"]) if isinstance(result, Failed)]
     assert "DOE" not in repr(failed)
     assert {type(failure.cause) for failure in failed} == {FileNotFoundError, ValueError}  # the program may tell them apart
+    assert {failure.reason for failure in failed} == {"FileNotFoundError", "ValueError"}  # no worker was killed
     assert {failure.item: failure.error for failure in failed} == {
         "1": "FileNotFoundError: No such file or directory",
         "value": "ValueError",
@@ -209,7 +215,7 @@ def test_an_item_that_kills_its_worker_fails_alone() -> None:
         results = list(run_all(own_address, treacherous, range(10)))
     failed = [result for result in results if isinstance(result, Failed)]
     assert sorted(failure.item for failure in failed) == [0, 1, 3]
-    assert all("killed" in failure.error for failure in failed)
+    assert all("killed" in failure.error and failure.reason == "worker killed" for failure in failed)
     assert sorted(_finished(results)) == [2, 4, 5, 6, 7, 8, 9]
 
 
@@ -291,8 +297,9 @@ def test_a_cluster_of_our_own_ends_with_its_block() -> None:
     pytest.fail("the worker is still there")
 
 
-def test_a_lost_scheduler_ends_the_batch_with_an_os_error() -> None:
-    """Its host dies: the run stops with an error that may be retried, instead of waiting for ever."""
+@contextmanager
+def _elsewhere() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A scheduler and its worker in another process, and their address."""
     script = (
         "import time\nfrom distributed import LocalCluster\n"
         "cluster = LocalCluster(n_workers=1, processes=False, protocol='tcp', dashboard_address=':0', host='127.0.0.1')\n"
@@ -300,11 +307,44 @@ def test_a_lost_scheduler_ends_the_batch_with_an_os_error() -> None:
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as scheduler:
         assert scheduler.stdout is not None
-        results = run_all(scheduler.stdout.readline().strip(), time.sleep, [0.01, 30])
+        yield scheduler, scheduler.stdout.readline().strip()
+        scheduler.kill()
+
+
+def test_a_lost_scheduler_ends_the_batch_with_a_sentence() -> None:
+    """Its host dies: the run stops with a sentence and an error that may be retried, instead of waiting for ever."""
+    with _elsewhere() as (scheduler, its_address):
+        results = run_all(its_address, time.sleep, [0.01, 30])
         assert next(results) is None
         scheduler.kill()
-        with pytest.raises(OSError, match="scheduler was lost"):
+        with pytest.raises(PeerUnavailable, match="scheduler was lost") as lost:
             next(results)
+    assert is_transient(lost.value)
+
+
+def test_a_cluster_that_cannot_be_used_is_a_sentence(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers, the address is none, or the work is not installed there: no traceback, and no file is said to be away."""
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(PeerUnavailable, match=r"tcp://127\.0\.0\.1:9 cannot be reached"),
+    ):
+        list(run_all("tcp://127.0.0.1:9", len, [()]))
+    with pytest.raises(ConfigError, match=r"tcp://10\.0\.0\.5:8786"):
+        list(run_all("scheduler", len, [()]))
+    not_there = ModuleType("not_there")
+    exec("def work(item): return item", vars(not_there))  # noqa: S102  of this module, which only this process knows
+    monkeypatch.setitem(sys.modules, "not_there", not_there)
+    with _elsewhere() as (_, its_address), pytest.raises(ConfigError, match="cannot import what they are to do"):
+        list(run_all(its_address, not_there.work, [1]))
+
+    def lacks_a_codec(item: int) -> int:
+        raise ModuleNotFoundError("No module named 'imagecodecs'")
+
+    with pytest.raises(ConfigError, match="cannot import what they are to do"):
+        list(run_all(address, lacks_a_codec, [1]))
+    with open_cluster(LocalDask(n_workers=1), files=1) as here:
+        (failed,) = run_all(here, lacks_a_codec, [1])
+    assert isinstance(failed, Failed) and is_our_trouble(failed.cause)
 
 
 def test_items_and_results_may_be_records(address: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import StoreBusy
+from schemas.errors import StoreBusy, StoreError
 from tasks.adapters.lock import held_lock, reading, without_readers
 
 REPOSITORY = Path(__file__).parents[3]
@@ -137,3 +138,17 @@ with reading([Path(name) for name in sys.argv[1:]]):
     print("reads", flush=True)
     sys.stdin.read()
 """
+
+
+@pytest.mark.parametrize("name", ["ENOLCK", "ENOTSUP"])
+def test_a_share_that_knows_no_locks_is_a_sentence(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS without its lock service, and some FUSE: no traceback, and nobody writes or reads unlocked."""
+
+    def refuses(descriptor: int, kind: int) -> None:
+        raise OSError(getattr(errno, name), "raw")
+
+    monkeypatch.setattr("fcntl.flock", refuses)
+    with pytest.raises(StoreError, match=f"locks no files.*{name}"), held_lock(tmp_path, purpose="ingest"):
+        pytest.fail("it is held")
+    with pytest.raises(StoreError, match="locks no files"), reading([tmp_path]):
+        pytest.fail("it is read")

@@ -49,8 +49,12 @@ def broken_rules(seen: object) -> tuple[Broken, ...]:
     return tuple(Broken(rule_id, got) for rule_id, decides in _DECIDING[type(seen)] if (got := decides(seen)) is not None)
 
 
-def refuse(broken: tuple[Broken, ...], profile: Profile) -> None:
+def refuse(broken: tuple[Broken, ...], profile: Profile | None) -> None:
     """Refuses a file by those of the rules that it breaks which refuse; does nothing if none does.
+
+    Args:
+        broken: What it breaks.
+        profile: Under which it does; None = under each: no profile relaxes the rules on files.
 
     Raises:
         GateRejection: With every such rule as a reason.
@@ -60,7 +64,7 @@ def refuse(broken: tuple[Broken, ...], profile: Profile) -> None:
         return
     codes = tuple(dict.fromkeys(rule.rule_id for rule in refusing))
     raise GateRejection(
-        f"The gate refuses this file under the profile {profile.name}: {', '.join(codes)}",
+        f"The gate refuses this file under {f'the profile {profile.name}' if profile else 'every profile'}: {', '.join(codes)}",
         reason_codes=codes,
         expected="; ".join(f"{code} {RULES[code].demand}" for code in codes),
         got="; ".join(f"{rule.rule_id} {rule.got}" for rule in refusing if rule.got) or None,

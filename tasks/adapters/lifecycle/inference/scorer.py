@@ -9,10 +9,11 @@ use by then. Files are read ahead while the network has the image before; of eac
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -50,6 +51,7 @@ from tasks.adapters.workspace import Workspace
 READERS: Final = 2
 """Files that are read at the same time; each reader has a child of the gate."""
 _AHEAD: Final = 3
+_FILE_ID: Final = re.compile(r"F[0-9a-f]{24}")
 _WITHDRAWN: Final = Refusal(rules=(), what="It shows what was withdrawn from this workspace")
 
 
@@ -121,7 +123,7 @@ class Scorer:
         gate, row_of = gate_settings(config), {file.file_id: row for row, file in enumerate(listing.files)}
         files = named_files(listing.files, gate)
         if not files:
-            raise NoExamsFound("The input folder holds no file", expected="DICOM files of at least one exam")
+            raise _no_files(source_dir)
         how = Scoring.of(config)
         lines, score_by_row, refused = list[LedgerLine](), dict[int, NDArray[np.float64]](), list[QuarantinedFile]()
         for read in self._read(gate, files, row_of):
@@ -138,7 +140,8 @@ class Scorer:
         present = [line for line in lines if names_of_line(line).isdisjoint(gone)]
         said = {line.row: line for line in with_issuer_of_exam(present, pseudonyms)}
         found = publishable([said.get(line.row, line) for line in present])
-        not_used = {row_of[file.file_id]: file.refusal for file in (*refused, *found.refused)}
+        not_used = {row_of[file.file_id]: file.refusal for file in refused}
+        not_used |= {row_of[file.file_id]: _of_numbers(file.refusal, row_of) for file in found.refused}
         not_used |= {line.row: _WITHDRAWN for line in lines if line not in present}
         rows = [line.row for line in found.lines]
         return ScoredFolder(
@@ -219,6 +222,23 @@ def _prepared(gate: GateSettings, preprocess: PreprocessConfig, row: int, file: 
     except FileDeferred as error:
         reason = error.reason
     raise _not_now({reason: 1})
+
+
+def _of_numbers(refusal: Refusal, row_of: Mapping[str, int]) -> Refusal:
+    """By a rule between files, for a caller who has no store to put in order: he knows files by their numbers."""
+    what = _FILE_ID.sub(lambda found: f"file {row_of[found[0]] + 1}" if found[0] in row_of else found[0], refusal.what)
+    return replace(refusal, what=what, remedy="find out which are right, leave the others out of the folder, then run again")
+
+
+def _no_files(source_dir: Path) -> NoExamsFound:
+    if source_dir.is_dir():
+        return NoExamsFound("The input folder holds no file", expected="DICOM files of at least one exam")
+    return NoExamsFound(
+        "There is no input folder",
+        expected="a folder with DICOM files of at least one exam",
+        got="a file" if source_dir.exists() else "nothing of this name",
+        remedy="see whether the name is right, and the disk with the folder is there",
+    )
 
 
 def _not_now(reasons: Mapping[str, int]) -> SourceUnavailable:

@@ -152,6 +152,24 @@ def test_what_cannot_be_used_is_told_by_its_number(site: Site, tmp_path: Path) -
     assert result_in(tmp_path / "out").exit_code == 3 and not (tmp_path / "out" / "scores.csv").exists()
 
 
+def test_a_rule_between_files_says_what_a_caller_can_do(site: Site, tmp_path: Path) -> None:
+    """Files that contradict each other are named by their numbers; nobody is sent to a quarantine that does not have them."""
+    source = tmp_path / "in"
+    shutil.copytree(site.exam_dir, source)
+    view, other = sorted(source.rglob("*.dcm"))[:2]
+    dataset = pydicom.dcmread(other)
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = pydicom.dcmread(view).SOPInstanceUID
+    dataset.PatientID = "SOMEBODY"
+    dataset.save_as(source / "zz-other.dcm")
+    (source / "zz.zip").write_bytes(b"PK\x03\x04" + bytes(5000))
+    assert site.mammo(source, tmp_path / "out").exit_code == 0
+    said = {one.file: one.why for one in result_in(tmp_path / "out").not_used}
+    assert set(said) == {1, 5, 6} and "file 5. None" in said[1] and "file 1. None" in said[5]
+    assert "quarantine" not in said[1] and "leave the others out" in said[1]
+    assert said[1].count("a patient") == 1 and "bare_patient_id" not in said[1]
+    assert "under every profile" in said[6]  # another one would not let an archive in
+
+
 def test_a_view_alone_is_scored_and_what_is_missing_said(site: Site, tmp_path: Path) -> None:
     """One of four; with more refused than the config allows the code is 8, and the scores are there."""
     source = tmp_path / "in"
@@ -235,6 +253,7 @@ def test_folders_that_cannot_be_are_refused(site: Site, tmp_path: Path) -> None:
     assert isinstance(inside.exception, ConfigError) and not (site.exam_dir / "out").exists()
     (site.exam_dir / "out.yaml").unlink()
     assert site.mammo(tmp_path / "none", tmp_path / "out").exit_code == 3
+    assert "There is no input folder" in result_in(tmp_path / "out").message  # nobody takes a wrong path for an empty exam
     (tmp_path / "file").write_text("")
     refused = site.mammo(tmp_path / "none", tmp_path / "file", name="other")
     assert isinstance(refused.exception, StoreError)
