@@ -11,6 +11,7 @@ from flows.crossvalidate import crossvalidate
 from flows.pretrain import pretrain
 from flows.search import search
 from flows.table1 import table1
+from flows.train import train
 from mammo_tests.training_store import ingested, make_store, small_config
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError
@@ -68,3 +69,12 @@ def test_labels_that_came_since_the_division_are_another_pretraining(tmp_path: P
     now = load_splits(config)
     assert now.data_version == "labels have changed" and "since the patients were divided" in caplog.text
     assert pretrain_network.key(config, now) != pretrain_network.key(config, before)
+
+
+@pytest.mark.parametrize("scratch", [True, False])
+def test_a_pretraining_that_no_run_begins_with_is_not_forced_in_silence(scratch: bool, tmp_path: Path) -> None:
+    """There is no section, or the weights are to be random: nothing of it would be done again."""
+    sections: dict[str, Any] = {"train": {"start": {"from_scratch": scratch}}, "force": ["pretrain"]}
+    config = _config(tmp_path, **sections, **({"pretrain": {}} if scratch else {}))
+    with without_work(), pytest.raises(ConfigError, match=r"does not pre-train.*leave out --force pretrain"):
+        train.fn(config)
