@@ -123,7 +123,12 @@ def _own_server(home: Path, *, is_protected: bool) -> Iterator[str]:
 
 
 def use_auth_string(path: Path, environment: MutableMapping[str, str], *, is_protected: bool) -> None:
-    """Server and clients of this process and its children agree on the auth string, if there is one."""
+    """Server and clients of this process and its children agree on the auth string, if there is one.
+
+    An empty file, of a disk that was full or of somebody who made it, holds none: a server that took it would ask nobody.
+    """
+    if path.exists() and not path.read_text().strip():
+        path.unlink()
     if is_protected and not path.exists() and not environment.get("PREFECT_SERVER_API_AUTH_STRING"):
         place_secret(path, f"mammo:{secrets.token_urlsafe(24)}".encode())
     if path.exists():
