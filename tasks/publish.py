@@ -47,12 +47,7 @@ _PICTURES = 100
 
 @task(name="publish-exams", cache_policy=NO_CACHE, persist_result=False)
 def publish_exams(config: RunConfig, scan: Scan, not_fetched: str = "") -> IngestReport:
-    """Joins labels and replaces the manifest: from here on readers see the new exams.
-
-    Args:
-        config: The run.
-        scan: What the source holds.
-        not_fetched: What of the source of exams did not come, and why; empty = nothing is left there.
+    """Joins labels and replaces the manifest: from here on readers see the new exams. ``not_fetched`` is for the report.
 
     Raises:
         NoExamsFound: Every file was refused; the list of them is written.

@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 
 _OF_AN_EARLIER_DAY: Final = (
     "The ledger is of an earlier day than the store: it has given out %d rows, and the store has place for %d. What it does "
-    "not know is read again from its files, into new rows; what was published and has no file any more is lost to it. If it was "
-    "put back by mistake, restore ledger and manifest of one day (mammo restore)"
+    "not know is read again from its files, into new rows; what was published and has no file any more is lost to it. If it "
+    "was put back by mistake, restore ledger and manifest of one day (mammo restore)"
 )
 
 
