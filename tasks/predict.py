@@ -97,7 +97,7 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path,
     logged = said.log.last()
     report = PredictReport(
         **numbers_of(table, recalibration, panels_in=folder if config.predicted_panels else None),
-        missing=(*what_is_missing(manifest), *_not_fetched(ingested)),
+        missing=what_is_missing(manifest, ingested.not_fetched),
         seen=ingested.seen,
         quarantined_by_reason=ingested.quarantined_by_reason,
         advice=ingested.advice,
@@ -118,9 +118,3 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path,
     show_link("prediction", page_path, "Scores and panels")
     Workspace(config.workspace_dir).write_report("predict", report)
     return report
-
-
-def _not_fetched(ingested: IngestReport) -> tuple[str, ...]:
-    return (
-        (f"Exams may be missing that ingest.source has: {ingested.not_fetched.rstrip('.')}.",) if ingested.not_fetched else ()
-    )
