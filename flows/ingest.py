@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
@@ -11,6 +12,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from schemas.config.run import RunConfig
+from schemas.errors import NoExamsFound, PeerRefused, PeerUnavailable
 from schemas.reports.data import IngestReport
 from tasks.adapters.cluster import open_cluster
 from tasks.adapters.inbox.batches import Scan, comparison_batches, header_batches
@@ -22,6 +24,8 @@ from tasks.artifacts import config_flow
 from tasks.fetch import fetch_exams
 from tasks.ingest import ingest_batch, inspect_batch, plan_shards, scan_source
 from tasks.publish import publish_exams
+
+logger = logging.getLogger(__name__)
 
 TWO_BATCHES = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=2))
 """The next batch fills the tail of the one before; Dask does the work."""
@@ -42,11 +46,44 @@ def ingest_steps(config: RunConfig, submit: Submit | None = None) -> IngestRepor
 
     Raises:
         ConfigError: The workspace lies in the source folder; nothing is made of it.
+        PeerUnavailable: The source of exams cannot be asked. What is here is published.
+        PeerRefused: It does not accept us; likewise.
+    """
+    report, silent = ingest_what_is_here(config, submit)
+    if silent is not None:
+        raise silent
+    return report
+
+
+def ingest_what_is_here(
+    config: RunConfig, submit: Submit | None = None
+) -> tuple[IngestReport, PeerUnavailable | PeerRefused | None]:
+    """Ingest, and why the source of exams could not be asked: for who goes on with what is here, and says so at the end.
+
+    What others push into the inbox has nothing to do with a PACS that is away, and would wait until that answers.
+
+    Raises:
+        PeerUnavailable: The source of exams cannot be asked, and nothing is here.
+        PeerRefused: It does not accept us; likewise.
     """
     require_apart(config.workspace_dir, config.ingest.source_dir)
     submit = submit or PrefectSubmit()
+    not_fetched, silent = "", None
     if config.ingest.fetched_from is not None:
-        submit.one(fetch_exams, config)
+        try:
+            not_fetched = submit.one(fetch_exams, config).left_text
+        except (PeerUnavailable, PeerRefused) as failed:
+            not_fetched, silent = str(failed), failed
+            logger.warning("what is here is ingested without the exams of ingest.source: %s", failed)
+    try:
+        return _ingested(config, submit, not_fetched), silent
+    except NoExamsFound as nothing:
+        if silent is None:
+            raise
+        raise silent from nothing
+
+
+def _ingested(config: RunConfig, submit: Submit, not_fetched: str) -> IngestReport:
     with held_ledger(config, purpose="ingest"):
         finish_withdrawals(Workspace(config.workspace_dir))
         scan: Scan = submit.one(scan_source, config)
@@ -55,7 +92,7 @@ def ingest_steps(config: RunConfig, submit: Submit | None = None) -> IngestRepor
                 for batches_of in (header_batches, comparison_batches):
                     submit.each(inspect_batch, config, scheduler, batches_of(config, scan))
                 submit.each(ingest_batch, config, scheduler, submit.one(plan_shards, config, scheduler, scan))
-        report: IngestReport = submit.one(publish_exams, config, scan)
+        report: IngestReport = submit.one(publish_exams, config, scan, not_fetched)
         return report
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.ingest import TWO_BATCHES, ingest_steps
+from flows.ingest import TWO_BATCHES, ingest_what_is_here
 from schemas.config.run import RunConfig
 from schemas.reports.pages import PredictReport
 from tasks.artifacts import config_flow
@@ -12,7 +12,16 @@ from tasks.stage import require_own_store
 
 @config_flow(name="predict", task_runner=TWO_BATCHES)
 def predict(config: RunConfig) -> PredictReport:
-    """Exams of ``ingest.source_dir`` through the gate and the network of ``checkpoint``, or of this workspace."""
+    """Exams of ``ingest.source_dir`` through the gate and the network of ``checkpoint``, or of this workspace.
+
+    Raises:
+        PeerUnavailable: The source of exams cannot be asked. What is here is predicted.
+        PeerRefused: It does not accept us; likewise.
+    """
     require_own_store(config)
     checkpoint_path = find_checkpoint(config)
-    return predict_exams(config, ingest_steps(config), checkpoint_path)
+    ingested, silent = ingest_what_is_here(config)
+    predicted = predict_exams(config, ingested, checkpoint_path)
+    if silent is not None:
+        raise silent
+    return predicted

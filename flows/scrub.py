@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.ingest import ingest_steps
+from flows.ingest import ingest_what_is_here
 from schemas.config.run import RunConfig
 from schemas.reports.data import ScrubReport
 from tasks.adapters.cluster import open_cluster
@@ -30,7 +30,7 @@ def scrub(config: RunConfig, repair: bool = False) -> ScrubReport:
     if repair and (report.damaged_image_ids or report.is_incomplete or not report.is_manifest_sound):
         with held_ledger(config, purpose="scrub --repair"):
             mark_damaged(config, report)
-        ingest_steps(config)
+        ingest_what_is_here(config)  # a PACS that is away keeps nothing from being repaired: what is stored is not fetched
         report = after_repair(report, scrub_steps(config))
     refuse_damage(report)
     return report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flows.ingest import TWO_BATCHES, ingest_steps
 from flows.pretrain import pretrained
 from schemas.config.network import TableRow
-from schemas.config.run import RunConfig, Stage
+from schemas.config.run import RunConfig
 from schemas.reports.data import SplitReport
 from schemas.reports.table1 import Table1Report
 from tasks.adapters.models.start_files import require_starts
@@ -13,7 +13,7 @@ from tasks.artifacts import config_flow
 from tasks.evaluate import evaluate_network
 from tasks.phantom import write_phantom
 from tasks.split import split_patients
-from tasks.stage import load_report, require_own_store
+from tasks.stage import load_division, require_own_store
 from tasks.table1 import (
     evaluation_run,
     localization_checkpoints,
@@ -32,7 +32,7 @@ def table1(config: RunConfig) -> Table1Report:
     variants = variants_to_train(config)
     if variants:
         require_starts(config)
-    splits = load_report(config, Stage.SPLIT, SplitReport) if config.table1.is_store_ready else _prepared(config)
+    splits = load_division(config) if config.table1.is_store_ready else _prepared(config)
     begun = pretrained(config, splits) if variants else None
     trained = {
         variant: [

@@ -29,7 +29,7 @@ def fetch_exams(config: RunConfig) -> Fetched:
     if done.is_away and not done.images_fetched:
         raise PeerUnavailable(
             "Nothing came of what is missing",
-            got=f"{done.images_left} images and {done.exams_left} exams left",
+            got=done.left_text,
             remedy="the next run asks for the same again",
         )
     return done

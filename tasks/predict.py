@@ -97,7 +97,7 @@ def _predicted(config: RunConfig, ingested: IngestReport, checkpoint_path: Path,
     logged = said.log.last()
     report = PredictReport(
         **numbers_of(table, recalibration, panels_in=folder if config.predicted_panels else None),
-        missing=what_is_missing(manifest),
+        missing=what_is_missing(manifest, ingested.not_fetched),
         seen=ingested.seen,
         quarantined_by_reason=ingested.quarantined_by_reason,
         advice=ingested.advice,

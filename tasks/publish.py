@@ -46,8 +46,8 @@ _PICTURES = 100
 
 
 @task(name="publish-exams", cache_policy=NO_CACHE, persist_result=False)
-def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
-    """Joins labels and replaces the manifest: from here on readers see the new exams.
+def publish_exams(config: RunConfig, scan: Scan, not_fetched: str = "") -> IngestReport:
+    """Joins labels and replaces the manifest: from here on readers see the new exams. ``not_fetched`` is for the report.
 
     Raises:
         NoExamsFound: Every file was refused; the list of them is written.
@@ -77,6 +77,7 @@ def publish_exams(config: RunConfig, scan: Scan) -> IngestReport:
         update={
             "contact_sheet_path": _draw_contact_sheet(config, what.refused, pseudonyms),
             "patients_of_one_id": patients_of_one_id,
+            "not_fetched": not_fetched,
             **asdict(inputs.counts),
         }
     )

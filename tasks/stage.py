@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -33,6 +34,8 @@ from schemas.reports.data import IngestReport, SplitReport
 from schemas.reports.report import Anchor, Report
 from tasks.adapters.lock import held_lock, reading
 from tasks.adapters.workspace import AnyReport, Workspace, exam_store_dir, named_paths, write_atomically
+
+logger = logging.getLogger(__name__)
 
 GPU_TAG = "gpu"
 """Of tasks that run the network: a limit on the server says how many at the same time."""
@@ -300,11 +303,13 @@ def load_ingested(config: RunConfig) -> IngestReport:
 
 
 def load_splits(config: RunConfig) -> SplitReport:
-    """The division of the patients that is there, for who trains and divides nobody anew.
+    """The division of the patients that is there, for who trains and divides nobody anew, and the version of what is published.
+
+    It is the images and labels that are published now that are trained on.
 
     Raises:
         ConfigError: It was made by another split section: this config's would be ignored.
-        StoreError: There is none, or its report is of another version.
+        StoreError: There is none, nothing was ingested, or a report is of another version.
     """
     from tasks.adapters.labels.division import settings_sha256  # late: pandas takes a second
 
@@ -316,7 +321,13 @@ def load_splits(config: RunConfig) -> SplitReport:
             got=f"that of {splits.splits_path}, {splits.divided_by}" + (f" {splits.fold}" if splits.fold else ""),
             remedy="run `mammo split CONFIG.yaml`, which divides anew; or restore the section",
         )
-    return splits
+    published = load_division(config)
+    if published.data_version != splits.data_version:
+        logger.warning(
+            "Images or labels were published since the patients were divided: what is published now is trained on, of the "
+            "patients who were there then. `mammo split CONFIG.yaml` gives a split to those who came since"
+        )
+    return published
 
 
 def load_division(config: RunConfig) -> SplitReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -11,8 +12,9 @@ import typer
 
 from deployments.configuration import load_config, load_service
 from deployments.server.lasting_process import LastingServer
-from deployments.server.prefect_server import prefect_server
+from deployments.server.prefect_server import configured_api_url, prefect_server
 from schemas.config.service import ServiceConfig
+from schemas.errors import ConfigError
 from tasks.adapters.inbox.source_folder import require_apart
 from tasks.adapters.workspace import Workspace, whole_path
 
@@ -52,10 +54,17 @@ def deploy(
     service: ServicePath = None,
 ) -> None:
     """Register pools, limits, deployments and automations at the server of PREFECT_API_URL; workers run elsewhere."""
-    from deployments.server.registration import register
-
     settings, run = load_service(service) if service else ServiceConfig(), load_config(config)
     require_apart(run.workspace_dir, run.ingest.source_dir)
-    register(run, settings)
+    if configured_api_url(os.environ) is None:  # Prefect would bring one up, take all of it, and stop it again
+        raise ConfigError(
+            "There is no Prefect server to register at",
+            expected="PREFECT_API_URL in the environment or the active Prefect profile",
+            remedy="name the server there; where this machine is to be all of it: mammo serve CONFIG",
+        )
+    with prefect_server(run.workspace_dir):
+        from deployments.server.registration import register  # late: Prefect reads its environment when it is imported
+
+        register(run, settings)
     kind = "process" if settings.kubernetes is None else "kubernetes"
     typer.echo(f"Registered. Start workers: prefect worker start --type {kind} --pool mammo-cpu (and mammo-gpu)")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import urlsplit
 
 from deployments.server.prefect_server import end_with_parent
+from deployments.server.server_trouble import nobody_listens
 from schemas.errors import ConfigError, MammoError
 from tasks.adapters.interpreter import LISTENING
 
 _SECONDS_BEFORE_RESTART: Final = 5.0
 _SECONDS_TO_LISTEN: Final = 300.0  # a busy machine imports for a minute
 _SECONDS_BETWEEN_LOOKS: Final = 0.1
-_SECONDS_TO_CONNECT: Final = 5.0
 
 
 class Lasting(Protocol):
@@ -47,19 +45,18 @@ class LastingServer:
         Raises:
             MammoError: It has ended.
         """
-        place = urlsplit(self.address)
-        try:
-            socket.create_connection((place.hostname or "", place.port or 0), _SECONDS_TO_CONNECT).close()
-        except ConnectionRefusedError as nobody:
-            raise MammoError(
-                "The Prefect server of mammo serve has ended, and mammo serve with it: nothing would be ingested without it",
-                expected="that it runs until mammo serve is stopped",
-                got=f"nobody listens at {self.address}",
-                remedy=f"start mammo serve again, as a system service does by itself: what is finished is kept, what was going "
-                f"on is resumed; {self.home / 'server.log'} may say why it ended",
-            ) from nobody
-        except OSError:  # a full queue of connections, or none of ours left: it may be there
-            return
+        if nobody_listens(self.address):
+            raise self.has_ended()
+
+    def has_ended(self) -> MammoError:
+        """What is said where it has."""
+        return MammoError(
+            "The Prefect server of mammo serve has ended, and mammo serve with it: nothing would be ingested without it",
+            expected="that it runs until mammo serve is stopped",
+            got=f"nobody listens at {self.address}",
+            remedy=f"start mammo serve again, as a system service does by itself: what is finished is kept, what was going "
+            f"on is resumed; {self.home / 'server.log'} may say why it ended",
+        )
 
 
 @dataclass(slots=True)

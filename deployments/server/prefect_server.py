@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import base64
 import ctypes
-import errno
 import fcntl
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,11 +21,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from deployments.server.new_database import has_database, keep_new_database, place_new_database
-from schemas.errors import MammoError, StoreError
+from deployments.server.server_trouble import (
+    configured_is_silent,
+    full_disk_in_words,
+    lost_server_in_words,
+    require_room,
+    server_has_ended,
+)
+from schemas.errors import MammoError
 from tasks.adapters.databases.sqlite_file import sqlite_url
 from tasks.adapters.interpreter import python_command
 from tasks.adapters.workspace import SERVER_AUTH, SERVER_DATABASE, Workspace, place_secret
@@ -35,8 +41,6 @@ from tasks.adapters.workspace import SERVER_AUTH, SERVER_DATABASE, Workspace, pl
 USUAL_PORT = 4200
 _START_TIMEOUT_S = 600.0
 _PATIENCE_S = 30.0  # a server that is busy is not dead: a second one over its database would be of no use to anybody
-_LEAST_ROOM_BYTES = 2**20
-_FULL = (b"database or disk is full", b"No space left on device", b"Disk quota exceeded")
 _PR_SET_PDEATHSIG = 1
 _BLOCK_TYPES: Final = ("PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION")
 
@@ -72,7 +76,7 @@ def prefect_server(workspace_dir: Path, *, is_protected: bool = False) -> Iterat
             there, every command of the workspace uses it.
 
     Raises:
-        MammoError: The server did not come up, or the configured one does not answer.
+        MammoError: The server did not come up, or the configured one does not answer; or it has ended meanwhile.
         StoreError: The disk of our own server is full: it can neither start nor write down what a run does.
     """
     for name, value in PREFECT_DEFAULTS.items():
@@ -81,53 +85,15 @@ def prefect_server(workspace_dir: Path, *, is_protected: bool = False) -> Iterat
     configured = configured_api_url(os.environ)
     if configured is None:
         home = Workspace(workspace_dir).server_dir
-        with _full_disk_in_words(home), _own_server(home, is_protected=is_protected) as address:
+        with full_disk_in_words(home), _own_server(home, is_protected=is_protected) as address:
             yield address
         return
     address = configured.removesuffix("/").removesuffix("/api")
     if not is_healthy(address):
-        raise MammoError(
-            "The configured Prefect server does not answer",
-            expected=f"an answer at {address}/api/health",
-            remedy="start it, correct PREFECT_API_URL, or unset it: a server of the workspace's own is started then",
-        )
+        raise configured_is_silent(address)
     os.environ["PREFECT_API_URL"] = configured
-    yield address
-
-
-@contextmanager
-def _full_disk_in_words(home: Path) -> Iterator[None]:
-    """What a server on a full disk answers tells nobody why: an internal error, or nothing."""
-    log_path = home / "server.log"
-    before = log_path.stat().st_size if log_path.exists() else 0
-    try:
-        yield
-    except StoreError:
-        raise
-    except Exception as failed:
-        if not _is_full(home, log_path, before):
-            raise
-        raise _full(home, type(failed).__name__) from failed
-
-
-def _full(home: Path, got: str) -> StoreError:
-    return StoreError(
-        "The disk of the workspace's Prefect server is full",
-        expected=f"room for {home / SERVER_DATABASE}",
-        got=got,
-        remedy="make room and run the same command again: what is finished is kept; `mammo prune` deletes old history",
-    )
-
-
-def _is_full(home: Path, log_path: Path, before: int) -> bool:
-    """True if there is no room left, or the server has said so since."""
-    try:
-        with log_path.open("rb") as log:
-            log.seek(before)
-            said = log.read()
-        return any(words in said for words in _FULL) or shutil.disk_usage(home).free < _LEAST_ROOM_BYTES
-    except OSError as error:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    with lost_server_in_words(address, partial(configured_is_silent, address)):
+        yield address
 
 
 @contextmanager
@@ -145,7 +111,8 @@ def _own_server(home: Path, *, is_protected: bool) -> Iterator[str]:
         users = _lock(home / "server.users", fcntl.LOCK_SH)
     os.environ["PREFECT_API_URL"] = f"{address}/api"
     try:
-        yield address
+        with lost_server_in_words(address, partial(server_has_ended, address, home)):
+            yield address
     finally:
         try:
             _send_what_waits()
@@ -156,7 +123,12 @@ def _own_server(home: Path, *, is_protected: bool) -> Iterator[str]:
 
 
 def use_auth_string(path: Path, environment: MutableMapping[str, str], *, is_protected: bool) -> None:
-    """Server and clients of this process and its children agree on the auth string, if there is one."""
+    """Server and clients of this process and its children agree on the auth string, if there is one.
+
+    An empty file, of a disk that was full or of somebody who made it, holds none: a server that took it would ask nobody.
+    """
+    if path.exists() and not path.read_text().strip():
+        path.unlink()
     if is_protected and not path.exists() and not environment.get("PREFECT_SERVER_API_AUTH_STRING"):
         place_secret(path, f"mammo:{secrets.token_urlsafe(24)}".encode())
     if path.exists():
@@ -171,8 +143,7 @@ def _start_server(home: Path, *, is_protected: bool) -> tuple[subprocess.Popen[b
     A port that was free a moment ago may be taken by another command's server when ours binds it. Ours ends then and the
     other one answers in its place, which only its ``home`` tells: hence a second try, on a port that nobody else wants.
     """
-    if shutil.disk_usage(home).free < _LEAST_ROOM_BYTES:  # it would take seconds, on two ports, to end without a word
-        raise _full(home, "no room, so that it was not started")
+    require_room(home)  # without it takes seconds, on two ports, to end without a word
     is_first = place_new_database(home, os.environ)
     environment = server_environment(home, os.environ, is_protected=is_protected)
     for port in (free_port(USUAL_PORT, 0), free_port(0)):

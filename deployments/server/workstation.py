@@ -15,6 +15,7 @@ from deployments.server.lasting_process import Lasting, LastingProcess, LastingS
 from deployments.server.metrics_main import Measuring, metrics_command
 from deployments.server.prefect_server import configured_api_url, prefect_server
 from deployments.server.registration import POOLS, register
+from deployments.server.server_trouble import lost_server_in_words
 from schemas.config.run import RunConfig
 from schemas.config.service import ServiceConfig
 from schemas.errors import ConfigError, PeerRefused, SourceUnavailable
@@ -54,7 +55,9 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
     os.environ.update(_WORKER_ENVIRONMENT)
     # One watches the inbox and looks after the workers: two would do both twice, under the same names.
     with held_lock(home / "serve", purpose="serve"), prefect_server(config.workspace_dir, is_protected=True) as address:
-        register(config, service)
+        server = LastingServer(address, home)
+        with lost_server_in_words(address, server.has_ended):
+            register(config, service)
         with _children(config, service, home) as children:
             for child in children:  # nothing is called there that is not: what is pushed too early may never come again
                 child.wait_until_it_listens()
@@ -65,7 +68,7 @@ def serve(config: RunConfig, service: ServiceConfig, say: Callable[[str], None])
                 say(f"Listener: {config.pacs.ae_title} at {config.pacs.listen.host}:{config.pacs.listen.port}")
             if service.metrics is not None:
                 say(f"Metrics: http://127.0.0.1:{service.metrics.port}/metrics")
-            watch_inbox(config, service, [LastingServer(address, home), *children])
+            watch_inbox(config, service, [server, *children])
 
 
 def watch_inbox(config: RunConfig, service: ServiceConfig, lasting: Sequence[Lasting]) -> None:

@@ -95,6 +95,11 @@ class IngestReport(Report):
         json_schema_extra=ADDED_TO_REPORT,
         description="Stored files of which subjects_csv says something else than when they came in: read again, or taken out",
     )
+    not_fetched: str = Field(
+        "",
+        json_schema_extra=ADDED_TO_REPORT,
+        description="What of ingest.source did not come, or why it could not be asked; the next run asks again",
+    )
     files_withdrawn: int = Field(0, description="Files of images, exams or patients that were withdrawn: never used")
     files_deferred: int = Field(0, description="Files that could not be read at the moment; the next run reads them")
     deferred_by_reason: dict[str, int] = Field({}, description="What kept them from being read, such as EIO")

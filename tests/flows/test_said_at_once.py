@@ -11,10 +11,12 @@ from flows.crossvalidate import crossvalidate
 from flows.pretrain import pretrain
 from flows.search import search
 from flows.table1 import table1
-from mammo_tests.training_store import make_store, small_config
+from flows.train import train
+from mammo_tests.training_store import ingested, make_store, small_config
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError
 from tasks.adapters.labels.division import settings_sha256
+from tasks.pretrain import pretrain_network
 from tasks.stage import NotFinished, load_splits, save_report, without_work
 
 
@@ -55,3 +57,24 @@ def test_a_division_by_another_section_is_not_trained_on(flow: Any, tmp_path: Pa
         flow.fn(other)
     save_report(config, Stage.SPLIT, splits)  # of a release that kept no digest
     assert load_splits(other).splits_path == splits.splits_path
+
+
+def test_labels_that_came_since_the_division_are_another_pretraining(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As ``train`` has it: who pre-trains or searches alone reads what is published now, and goes by its version."""
+    config = RunConfig.model_validate({**small_config(tmp_path).model_dump(), "pretrain": {}})
+    splits = make_store(config, exams=4)
+    before = load_splits(config)
+    assert before == splits and not caplog.records
+    save_report(config, Stage.INGEST, ingested(tmp_path / "exam_store", "labels have changed", 4))
+    now = load_splits(config)
+    assert now.data_version == "labels have changed" and "since the patients were divided" in caplog.text
+    assert pretrain_network.key(config, now) != pretrain_network.key(config, before)
+
+
+@pytest.mark.parametrize("scratch", [True, False])
+def test_a_pretraining_that_no_run_begins_with_is_not_forced_in_silence(scratch: bool, tmp_path: Path) -> None:
+    """There is no section, or the weights are to be random: nothing of it would be done again."""
+    sections: dict[str, Any] = {"train": {"start": {"from_scratch": scratch}}, "force": ["pretrain"]}
+    config = _config(tmp_path, **sections, **({"pretrain": {}} if scratch else {}))
+    with without_work(), pytest.raises(ConfigError, match=r"does not pre-train.*leave out --force pretrain"):
+        train.fn(config)

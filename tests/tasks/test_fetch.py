@@ -17,6 +17,7 @@ from schemas.errors import NoExamsFound, PeerUnavailable
 from tasks.adapters.inbox.store_ledger import StoreLedger
 from tasks.adapters.store.exam_store import open_store
 from tasks.fetch import fetch_exams
+from tasks.stage import load_ingested
 
 DAY = date(2021, 5, 4)
 
@@ -71,6 +72,24 @@ def test_a_pacs_that_is_away_is_a_transient_failure(archive: Orthanc, config: Ru
         fetch_exams.fn(config)
     archive.start()
     assert fetch_exams.fn(config).images_fetched == 4
+
+
+def test_a_pacs_that_is_away_keeps_nothing_out_that_was_pushed(archive: Orthanc, config: RunConfig) -> None:
+    """What is in the inbox is published; the failure is told in the report and at the end, and is made up for by the next run.
+
+    With nothing in the inbox it is this failure that is told, not the empty folder.
+    """
+    archive.end()
+    with pytest.raises(PeerUnavailable):
+        ingest_steps(config, PlainSubmit())
+    write_exam(config.ingest.source_dir, 7, images=4, side_px=300, day=DAY)
+    with pytest.raises(PeerUnavailable) as told:
+        ingest_steps(config, PlainSubmit())
+    report = load_ingested(config)
+    assert (report.images_published, report.not_fetched) == (4, str(told.value))
+    archive.start()
+    report = ingest_steps(config, PlainSubmit())
+    assert (report.images_published, report.images_new, report.not_fetched) == (8, 4, "")
 
 
 def test_a_pacs_without_exams_is_told(archive: Orthanc, config: RunConfig) -> None:

@@ -482,11 +482,11 @@ def test_a_missing_issuer_is_not_another_one(config: RunConfig, two_exams: Path,
 
 
 def test_a_ledger_of_an_earlier_day_gives_out_no_row_that_is_published(
-    config: RunConfig, two_exams: Path, tmp_path: Path, ingest_here: IngestHere
+    config: RunConfig, two_exams: Path, tmp_path: Path, ingest_here: IngestHere, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The ledger alone is put back as it was before the second exam came: what comes then takes no place of that exam.
 
-    Readers of the manifest in force would see another patient's pixels under its labels.
+    Readers of the manifest in force would see another patient's pixels under its labels. It is said that the ledger is older.
     """
     exam = images(two_exams)[0].parent
     exam.rename(tmp_path / "later")
@@ -500,8 +500,11 @@ def test_a_ledger_of_an_earlier_day_gives_out_no_row_that_is_published(
         if path.parent == exam:
             uids = {name: f"{pydicom.dcmread(path)[name].value}.9" for name in ("StudyInstanceUID", "SOPInstanceUID")}
             altered(path, path, pixels="other", PatientID="SOMEBODY-ELSE", **uids)
+    said = "The ledger is of an earlier day than the store"
+    assert said not in caplog.text
     with pytest.raises(TooManyWithdrawn):
         ingest_here(config)
+    assert said in caplog.text
     for line in read_manifest(store).itertuples():
         pixels_HW = read_row(store, line.row, PIXELS)[: line.stored_rows_px, : line.stored_columns_px]
         assert crop_digest(pixels_HW) == line.written_sha256

@@ -12,6 +12,7 @@ no later claim gets it: the manifest in force may still name it.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -35,6 +36,14 @@ from tasks.adapters.inbox.ledger_tables import (
     spelled_before,
 )
 from tasks.adapters.inbox.lines import AcceptedFile, LedgerLine, LinePart, each_parsed, parsed_lines
+
+logger = logging.getLogger(__name__)
+
+_OF_AN_EARLIER_DAY: Final = (
+    "The ledger is of an earlier day than the store: it has given out %d rows, and the store has place for %d. What it does "
+    "not know is read again from its files, into new rows; what was published and has no file any more is lost to it. If it "
+    "was put back by mistake, restore ledger and manifest of one day (mammo restore)"
+)
 
 
 class _LedgerFile(SqliteFile):
@@ -245,7 +254,10 @@ class Ledger:
             unplanned = cursor.execute(
                 "SELECT exam_id, file_id FROM images WHERE row IS NULL ORDER BY exam_id, image_id, file_id"
             ).fetchall()
-            row = -(-max(self.row_count(), reserved) // rows_per_shard) * rows_per_shard
+            known = self.row_count()
+            if reserved > -(-known // rows_per_shard) * rows_per_shard:
+                logger.warning(_OF_AN_EARLIER_DAY, known, reserved)
+            row = -(-max(known, reserved) // rows_per_shard) * rows_per_shard
             (batch,) = cursor.execute("SELECT 1 + count(*) FROM given_out").fetchone()
             planned: list[tuple[int, int, str]] = []
             for _, exam in groupby(unplanned, key=itemgetter(0)):

@@ -15,7 +15,7 @@ from typing import Any
 from schemas.config.ingest import PreprocessConfig
 from schemas.config.network import GMICConfig
 from schemas.config.recipe import StartConfig, StartPart
-from schemas.config.run import RunConfig
+from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError, ConfigError
 from schemas.exam import NOT_KNOWN
 from schemas.reports.training import SeenPatients
@@ -98,13 +98,20 @@ def require_starts(config: RunConfig) -> None:
     Of what has a digest, that it is whole and the file that is meant; of a checkpoint, that these images are like its own.
 
     Raises:
-        ConfigError: A file that the config names is not there.
+        ConfigError: A file that the config names is not there; or a pre-training is forced and there is none.
         CheckpointError: It is an ensemble, no checkpoint, cut off, another one, or of images of another preprocessing.
         StoreError: It cannot be read.
     """
     begun = {"train": config.train.start}
     if config.pretrain is not None and not config.train.start.from_scratch:
         begun["pretrain"] = config.pretrain.start
+    elif Stage.PRETRAIN in config.force:
+        raise ConfigError(
+            "This run does not pre-train, so it cannot do that again",
+            expected="a section pretrain, and weights that begin with it",
+            got="no section pretrain" if config.pretrain is None else "train.start.from_scratch",
+            remedy="leave out --force pretrain, or add `pretrain: {}` for the defaults",
+        )
     for section, start in begun.items():
         require_start(start, section=section)
         for part, path in start.files():

@@ -87,6 +87,11 @@ class Fetched:
         """True if everything that was asked for is here."""
         return not (self.exams_left or self.images_left)
 
+    @property
+    def left_text(self) -> str:
+        """What is left for the next run, in words; empty if nothing is."""
+        return "" if self.is_complete else f"{self.images_left} images and {self.exams_left} exams left"
+
     def counts(self) -> dict[str, int]:
         """By name."""
         return {name: count for name, count in asdict(self).items() if name != "is_away"}

@@ -170,20 +170,26 @@ def numbers_of(table: pd.DataFrame, kept: Mapping[str, Recalibration], *, panels
     }
 
 
-def what_is_missing(manifest: pd.DataFrame) -> tuple[str, ...]:
+def what_is_missing(manifest: pd.DataFrame, not_fetched: str = "") -> tuple[str, ...]:
     """A sentence for each exam that lacks views and each image whose breast is cut; of very many, how many more there are.
 
     Args:
         manifest: With ``breast_seen_fraction`` of each image.
+        not_fetched: Why exams of the source did not come; empty = none is missing there.
     """
+    left = (f"Exams may be missing that ingest.source has: {not_fetched.rstrip('.')}.",) if not_fetched else ()
     view = ["exam_id", "laterality", "view_position"]
     views = manifest.loc[~manifest.duplicated(view), "exam_id"].value_counts()
     few = manifest.loc[manifest["exam_id"].isin(views.index[views < VIEWS_PER_EXAM]), view]
     is_cut = ~(manifest[_SEEN] >= SEEN_ENOUGH)
     sentences = (*missing_views(lines_of(few)), *cut_views(lines_of(manifest.loc[is_cut, [*view, _SEEN]])))
     if len(sentences) <= _MOST_SENTENCES:
-        return sentences
-    return (*sentences[:_MOST_SENTENCES], f"{len(sentences) - _MOST_SENTENCES:,} more exams lack views, or images are cut.")
+        return (*left, *sentences)
+    return (
+        *left,
+        *sentences[:_MOST_SENTENCES],
+        f"{len(sentences) - _MOST_SENTENCES:,} more exams lack views, or images are cut.",
+    )
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -87,6 +88,8 @@ def run_training(
     finally:
         _kill_group(process)
     if error is not None:
+        if [path.name for path in request.run_dir.iterdir()] == [request_path.name]:  # it was refused: nothing has begun
+            shutil.rmtree(request.run_dir)
         raise _rebuilt(error)
     if code != 0:
         logger.error("the training process said last:\n%s", "\n".join(tail))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 
 from gmic_model.devices import choose_device
 from gmic_model.learning.first_weights import fresh_names, take_weights
@@ -23,7 +23,7 @@ from gmic_model.learning.steps import step_parts, train_steps
 from gmic_model.networks.registry import part_places, require_trainable
 from schemas.config.recipe import StartPart
 from schemas.config.training import PretrainConfig
-from schemas.errors import MammoError
+from schemas.errors import MammoError, TrainingError
 from schemas.exam import Finding
 from schemas.reports.training import EpochRecord, PretrainEpoch, StartedPart, StartedWeights
 from tasks.adapters.allocator import keep_freed_memory
@@ -39,6 +39,9 @@ from tasks.adapters.training.tuning import TuningResult, can_choose, measure_fin
 
 _STEPS_A_FORECAST_IS_WORTH: Final = 25
 """A training of fewer steps than so many for each that is measured is over nearly as soon as its forecast."""
+
+_ONE_VALUE: Final = "Expected more than 1 value per channel"
+"""How torch's batch normalisation begins what it says of a single image, or patch, of a single cell."""
 
 _NOTHING_TO_RUN_ON: Final = (
     "recipe.batch_norm: running keeps the statistics that a network began with, and this one begins from random weights, "
@@ -66,8 +69,23 @@ def main(request_path: str) -> None:
         with joined_processes(processes=request.fit.processes, on_gpu=on_gpu) as processes:
             serve(request, processes)
     except MammoError as error:  # said while the group of processes still stands: see joined_processes
-        say({"kind": "error", "type": type(error).__name__, "message": str(error)})
-        sys.exit(error.exit_code)
+        _end_with(error)
+    except ValueError as error:
+        if not str(error).startswith(_ONE_VALUE):
+            raise
+        _end_with(
+            TrainingError(
+                "A part of a step holds one image or patch, of which batch normalisation can tell no spread",
+                expected="two or more images, and patches, in each part of a step",
+                remedy="raise train.batch_exams, lower train.accumulation, give a larger window or patch, or set "
+                "train.recipe.batch_norm: running",
+            )
+        )
+
+
+def _end_with(error: MammoError) -> NoReturn:
+    say({"kind": "error", "type": type(error).__name__, "message": str(error)})
+    sys.exit(error.exit_code)
 
 
 def serve(request: TrainingRequest, processes: Processes) -> None:

@@ -270,6 +270,9 @@ def test_an_auth_string_is_made_once_and_kept_from_others(tmp_path: Path) -> Non
     services.use_auth_string(path, again, is_protected=False)
     assert again == environment and set(again) == {"PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"}
     assert path.read_text().startswith("mammo:") and len(path.read_text()) > 30
+    path.write_text("\n")  # a disk that was full
+    services.use_auth_string(path, fresh := {}, is_protected=True)
+    assert path.read_text().startswith("mammo:") and fresh != environment and stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_server_that_asks_for_an_auth_string_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

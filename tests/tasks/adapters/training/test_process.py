@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 import torch.distributed as dist
 
 from gmic_model.learning.learner import new_learner
@@ -279,3 +280,28 @@ def test_splits_without_positives_fewer_patches_and_a_held_folder_are_said(
         serve(request(many, splits, run_dir=tmp_path / "many"), ALONE)
     with held_lock(tmp_path / "held", purpose="train"), pytest.raises(StoreBusy, match="is in use"):
         run(request(config, splits, run_dir=tmp_path / "held"))  # through the process: its error arrives with its type
+
+
+def test_batches_of_one_value_are_a_sentence(
+    stored: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A single image with a single patch (K = 1): torch's own error would end the process in a traceback."""
+    workspace, splits = stored
+    monkeypatch.setattr(
+        "tasks.adapters.training.process_main.serve", lambda *_: torch.nn.BatchNorm2d(2).train()(torch.zeros(1, 2, 1, 1))
+    )
+    (tmp_path / "request.json").write_text(request(small_config(workspace), splits, run_dir=tmp_path).model_dump_json())
+    with pytest.raises(SystemExit) as ended:
+        main(str(tmp_path / "request.json"))
+    assert ended.value.code == TrainingError.exit_code
+    assert "batch normalisation can tell no spread" in capsys.readouterr().out
+
+
+def test_a_training_that_is_refused_leaves_no_folder(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+    """It would stand beside the runs, with nothing in it but what was asked."""
+    workspace, splits = stored
+    config = small_config(workspace)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"K": 40})})
+    with pytest.raises(ConfigError):
+        run(request(config, splits, run_dir=tmp_path / "runs" / "refused"))
+    assert list((tmp_path / "runs").iterdir()) == []
