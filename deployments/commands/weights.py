@@ -62,9 +62,12 @@ def verify(path: Annotated[Path, typer.Argument(help="A checkpoint folder, or an
         checkpoint = load_checkpoint(folder, with_training=True)
         if member is not None:
             require_member(checkpoint, member)
-        seen = "says" if read_seen_patients(folder) is not None else "does not say"
+        if checkpoint.sidecar.get("has_seen_patients") is False:
+            seen = "has seen no patient"
+        else:
+            seen = f"{'does not say' if read_seen_patients(folder) is None else 'says'} whom it was trained on"
         title = checkpoint.model_config.title if "model" in checkpoint.sidecar else "weights without a network"
-        typer.echo(f"{folder}: intact, sha256 {checkpoint.sha256}, {title}, {seen} whom it was trained on")
+        typer.echo(f"{folder}: intact, sha256 {checkpoint.sha256}, {title}, {seen}")
         for terms in kept_terms(checkpoint.sidecar):
             typer.echo(terms)
 

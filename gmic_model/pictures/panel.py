@@ -176,16 +176,16 @@ def _patch_map(
     scale: float,
     is_mirrored: bool,
 ) -> _Picture:
-    """Blue squares where the patches lie, numbered as they are shown."""
+    """Blue squares where the patches lie, numbered from 1 as they are shown, and as the exam's page numbers them."""
     picture_HW3 = _rgb(grey_HW)
     columns = grey_HW.shape[1]
     boxes = [_small_box(corner, patch_size, scale) for corner in corner_K2]
     for top, bottom, left, right in boxes:
         cv2.rectangle(picture_HW3, (left, top), (right - 1, bottom - 1), _PATCH_COLOR, 2)
     picture_HW3 = _hung(picture_HW3, is_mirrored)
-    for index, (top, _, left, right) in enumerate(boxes):
+    for number, (top, _, left, right) in enumerate(boxes, 1):
         at = (columns - right if is_mirrored else left) + 6, top + 30
-        cv2.putText(picture_HW3, str(index), at, _FONT, 0.9, _PATCH_COLOR, 2, cv2.LINE_AA)
+        cv2.putText(picture_HW3, str(number), at, _FONT, 0.9, _PATCH_COLOR, 2, cv2.LINE_AA)
     return _Picture(pixels_HW3=picture_HW3, titles=("patch map", f"{len(boxes)} patches"))
 
 
@@ -207,7 +207,7 @@ def _patches(
     darkest, brightest = _grey_range(image_HW[::4, ::4].astype(np.float32))
     side = rows_px // 2 - _TITLE_PX // 2
     pictures = []
-    for index, (corner, attention) in enumerate(zip(corner_K2, attention_K, strict=True)):
+    for number, (corner, attention) in enumerate(zip(corner_K2, attention_K, strict=True), 1):
         top, left = (round(float(value)) for value in corner)
         patch_HW = np.full(patch_size, darkest, np.float32)
         inside_HW = image_HW[max(0, top) : max(0, top + patch_size[0]), max(0, left) : max(0, left + patch_size[1])]
@@ -218,7 +218,7 @@ def _patches(
         grey_HW = np.asarray(cv2.resize(grey_HW, size, interpolation=cv2.INTER_LINEAR), np.uint8)
         picture_HW3 = _rgb(grey_HW)
         cv2.rectangle(picture_HW3, (0, 0), (size[0] - 1, size[1] - 1), _PATCH_COLOR, 2)
-        pictures.append(_Picture(pixels_HW3=_hung(picture_HW3, is_mirrored), titles=(f"{index}: attention {attention:.2f}",)))
+        pictures.append(_Picture(pixels_HW3=_hung(picture_HW3, is_mirrored), titles=(f"{number}: attention {attention:.2f}",)))
     return pictures
 
 

@@ -28,10 +28,14 @@ PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "begin-with-other-weights
 
 
 def test_the_page_s_commands_show_import_and_verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ResNet-18 under torchvision's names: shown, made ours, verified; what cannot be evaluated says so."""
+    """A ResNet-18 under torchvision's names: shown, made ours, verified; what cannot be evaluated says so.
+
+    Whoever imports and whoever verifies say alike that ImageNet's pictures are of no patient.
+    """
     monkeypatch.chdir(tmp_path)
     state = {torchvision_name(name): value for name, value in ResNet18().state_dict().items()}
-    torch.save({**state, "conv1.weight": state["conv1.weight"].repeat(1, 3, 1, 1)}, "resnet18.pth")
+    state |= {"conv1.weight": state["conv1.weight"].repeat(1, 3, 1, 1), "fc.weight": torch.zeros(1000, 512)}
+    torch.save(state | {"fc.bias": torch.zeros(1000)}, "resnet18.pth")
     digest = hashlib.sha256(Path("resnet18.pth").read_bytes()).hexdigest()
     commands = re.findall(r"^mammo (weights .*)$", PAGE.read_text("utf-8"), re.MULTILINE)
     assert [command.split()[1] for command in commands] == ["show", "import", "verify"]
@@ -43,6 +47,7 @@ def test_the_page_s_commands_show_import_and_verify(tmp_path: Path, monkeypatch:
     assert f"resnet18.pth: torchvision's ResNet-18, sha256 {digest}" in said[0]
     assert f"Imported from resnet18.pth, sha256 {digest}" in said[1]
     assert "intact" in said[2] and "weights without a network" in said[2]
+    assert "Patients it has seen: no patient" in said[1] and said[2].rstrip().endswith("has seen no patient")
 
 
 def test_of_an_ensemble_each_network_is_shown_and_verified(tmp_path: Path) -> None:

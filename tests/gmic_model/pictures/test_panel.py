@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -90,6 +91,15 @@ def test_any_number_of_patches(patches: int) -> None:
     side = ROWS // 2 - TITLE // 2
     assert is_blue.sum() == patches * (4 * 2 * side - 4 * 4)  # a frame two pixels wide
     assert is_color(view(picture, 1), (40, 110, 255)).any() == (patches > 0)
+
+
+def test_patches_are_numbered_as_on_the_exam_s_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 1, on the map and above the patches: who goes from the page to the panel means the same patch."""
+    written: list[str] = []
+    monkeypatch.setattr(cv2, "putText", lambda _picture, text, *_args: written.append(text))
+    panel(corner_K2=np.array([[10, 10], [200, 100]]), attention_K=np.array([0.7, 0.3]))
+    assert [text for text in written if text.isdigit()] == ["1", "2"]
+    assert {"1: attention 0.70", "2: attention 0.30"} <= set(written)
 
 
 def test_uniform_image_and_full_size_are_drawn() -> None:
