@@ -63,3 +63,11 @@ def test_a_wide_table_s_caption_is_read_on_a_telephone(open_page: Callable[..., 
     page = open_page(tmp_path / "page.html", viewport={"width": 390, "height": 800})
     assert page.evaluate("document.querySelector('caption small').getBoundingClientRect().right") <= 390
     assert page.evaluate("document.querySelector('tbody th').getBoundingClientRect().width") < 390 / 2
+
+
+def test_what_scrolls_is_reached_by_keyboard_and_has_a_name() -> None:
+    """How wide a table gets, its content says: that none is too wide on the pages of a test is no reason."""
+    templates = sorted((Path(render.__file__).parent / "templates").glob("*.jinja"))
+    scrolling = [tag for path in templates for tag in re.findall(r'<\w+ class="scroll[^>]*>', path.read_text("utf-8"))]
+    assert len(scrolling) > 30
+    assert not [tag for tag in scrolling if not re.search(r'tabindex="0" role="region" aria-label="[^"]', tag)]
