@@ -16,8 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deployments.cli import main
-from deployments.server import prefect_server as services
-from deployments.server.prefect_server import PREFECT_DEFAULTS, prefect_server
+from deployments.server.prefect_server import PREFECT_DEFAULTS
 from schemas.config.ingest import PhantomConfig
 from schemas.config.run import RunConfig
 from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON, imported_at_once
@@ -93,52 +92,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-UNUSED_SERVICES = dict.fromkeys(
-    (
-        f"PREFECT_SERVER_SERVICES_{name}_ENABLED"
-        for name in ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "FOREMAN")
-    ),
-    "false",
-)
-"""Each looks into the database every few seconds while the server lives; what they do is tried on servers of a test's own."""
-
-
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API address of a real server with its own home; this process's flows go to it.
+    """The API address of a real server; this process's flows go to it.
 
-    Workers start theirs at one moment: each takes a port of its own, for of several that find the usual one free all but one
-    start a second time.
+    Workers share one, as commands of one workspace do: the first to ask starts it, and ends it after the last of them. What a
+    test asks it for, it asks by the identity of its own runs.
     """
-    from prefect import settings
-    from prefect.settings import temporary_settings
+    from mammo_tests.served_api import served_api
 
-    before = dict(os.environ)
-    os.environ.pop("PREFECT_API_URL", None)
-    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("no-profile"))  # not the developer's own profiles.toml
-    home = tmp_path_factory.mktemp("server")
-    os.environ.update(UNUSED_SERVICES)
-    usual, services.USUAL_PORT = services.USUAL_PORT, 0
-    try:
-        with (
-            prefect_server(home) as address,
-            # Prefect read its environment when the test modules were collected.
-            temporary_settings(
-                {
-                    settings.PREFECT_API_URL: f"{address}/api",
-                    settings.PREFECT_HOME: home / "prefect",
-                    settings.PREFECT_LOCAL_STORAGE_PATH: home / "prefect" / "results",
-                    settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # its thread costs a second per flow
-                }
-            ),
-        ):
-            services.USUAL_PORT = usual
-            for name in UNUSED_SERVICES:
-                del os.environ[name]  # a server that a test starts has them all
-            yield f"{address}/api"
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "server"
+    with served_api(home, tmp_path_factory.mktemp("own")) as api:
+        yield api
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 
 from deployments.server.registration import FAILURE, SILENCE, register_services
+from mammo_tests.served_api import served_api
 from schemas.config.service import EmailNotice, ServiceConfig, SlackNotice, WebhookNotice
 
 pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of this module's own: here an automation tells of every failure, also of those that other tests want."""
+    with served_api(tmp_path_factory.mktemp("server"), tmp_path_factory.mktemp("own")) as api:
+        yield api
 
 
 @pytest.fixture
