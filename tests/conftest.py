@@ -53,7 +53,7 @@ LONGEST_FIRST = (
     "flows/test_bad_input.py",
     "server/test_prefect_server.py",
     "gate/test_child.py",
-    "seams/test_add_a_verb.py",
+    "seams/test_pages_that_add.py",
     "models/test_checkpoints.py",
     "adapters/test_cluster.py",
     "flows/test_scrub.py",
