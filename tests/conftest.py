@@ -52,7 +52,7 @@ LONGEST_FIRST = (
     "flows/test_bad_input.py",
     "server/test_prefect_server.py",
     "gate/test_child.py",
-    "seams/test_add_a_verb.py",
+    "seams/test_pages_that_add.py",
     "models/test_checkpoints.py",
     "adapters/test_cluster.py",
     "flows/test_scrub.py",
@@ -201,11 +201,15 @@ def make_config() -> MakeConfig:
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """A running S3 server with an empty bucket (``mammo_tests.object_store``), started on first use."""
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running S3 server with a bucket (``mammo_tests.object_store``), started on first use; workers share one.
+
+    Each test has a prefix of its own in the bucket.
+    """
     from mammo_tests.object_store import s3_server  # late: what it imports, most tests never need
 
-    with s3_server() as endpoint:
+    base = tmp_path_factory.getbasetemp()
+    with s3_server(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) as endpoint:
         yield endpoint
 
 

@@ -209,7 +209,8 @@ def workstation(
     sizes = {"patients": EXAMS, "exams_per_patient": (1, 1), "image_size_px": (384, 288)}
     shares = {"malignant_fraction": 0.5, "benign_fraction": 0.5, "difficulty": 0.2}
     write_cohort(PhantomConfig.model_validate({"output_dir": folder / "cohort", **sizes, **shares}))
-    small = {"train.epochs": 1, "ingest.dask": {"kind": "local", "n_workers": 1}, "ingest.shards_per_batch": 1}
+    few = {"kind": "local", "n_workers": 1, "files_without_workers": 4}  # one exam comes in without
+    small = {"train.epochs": 1, "ingest.dask": few, "ingest.shards_per_batch": 1}
     content = make_config(folder / "ws", folder / "cohort", **small).model_dump(mode="json")
     content["ingest"]["source_dir"] = str(folder / "inbox")
     content["pacs"] = pacs_config(free_port()).model_dump(mode="json")

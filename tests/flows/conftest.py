@@ -10,7 +10,9 @@ from uuid import UUID
 
 import pytest
 
+from schemas.config.ingest import LocalDask
 from schemas.config.run import RunConfig
+from tasks.adapters.cluster import open_cluster
 
 _TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
@@ -71,3 +73,13 @@ def run_flow(prefect_api: str) -> Iterator[RunFlow]:
             return Ran(report=state.result(), flow_run_id=state.state_details.flow_run_id, client=client)
 
         yield run
+
+
+@pytest.fixture
+def read_here() -> Iterator[dict[str, str]]:
+    """``{"ingest.dask": read_here}``: a thread of this process reads what an ingest or a scrub has to read.
+
+    A scrub else starts workers: one that does is in ``test_pipeline.py``.
+    """
+    with open_cluster(LocalDask(n_workers=1), files=1) as address:
+        yield {"kind": "address", "address": address}

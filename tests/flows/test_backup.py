@@ -24,11 +24,13 @@ MakeConfig = Callable[..., RunConfig]
 Mammo = Callable[..., Any]
 
 
-def test_an_archive_says_what_it_holds(tmp_path: Path, two_exams: Path, make_config: MakeConfig, mammo: Mammo) -> None:
+def test_an_archive_says_what_it_holds(
+    tmp_path: Path, two_exams: Path, make_config: MakeConfig, mammo: Mammo, read_here: dict[str, str]
+) -> None:
     """Splits are in it, pixels are not, and it says both. Without its files an image waits unpublished, and is not lost."""
     workspace, archive = tmp_path / "workspace", tmp_path / "day.tar"
     config = tmp_path / "config.yaml"
-    config.write_text(make_config(workspace, two_exams).model_dump_json())
+    config.write_text(make_config(workspace, two_exams, **{"ingest.dask": read_here}).model_dump_json())
     assert mammo("ingest", config).code == 0
     splits = Workspace(workspace).splits_path
     splits.parent.mkdir()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas.config.ingest import LocalDask
 from schemas.config.run import RunConfig
-from tasks.adapters.cluster import open_cluster
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import read_manifest
 
@@ -22,22 +20,15 @@ MakeConfig = Callable[..., RunConfig]
 Mammo = Callable[..., Any]
 
 
-@pytest.fixture
-def scheduler() -> Iterator[str]:
-    """One Dask worker for every reading: a scrub alone would start workers of its own each time."""
-    with open_cluster(LocalDask(n_workers=1, memory_limit="1GiB")) as address:
-        yield address
-
-
 def test_damage_is_found_repaired_and_what_cannot_be_is_unpublished(
-    tmp_path: Path, cohort_dir: Path, make_config: MakeConfig, mammo: Mammo, scheduler: str
+    tmp_path: Path, cohort_dir: Path, make_config: MakeConfig, mammo: Mammo, read_here: dict[str, str]
 ) -> None:
     """A flipped bit and a lost shard: code 5 with a list; --repair brings back the same data, or unpublishes."""
     cohort, workspace = tmp_path / "cohort", tmp_path / "workspace"
     exams = sorted(path for path in (cohort_dir / "dicom").iterdir() if path.is_dir())
     shutil.copytree(cohort_dir, cohort, ignore=shutil.ignore_patterns(*(exam.name for exam in exams[2:]), "CANARY-*"))
     config = tmp_path / "config.yaml"
-    changes = {"ingest.dask": {"kind": "address", "address": scheduler}}
+    changes = {"ingest.dask": read_here}
     config.write_text(make_config(workspace, cohort, **changes).model_dump_json())
     first = json.loads(mammo("ingest", config, "--json").stdout)
     shards = workspace / "exam_store" / "pixels.zarr" / "pixels" / "c"

@@ -19,7 +19,7 @@ Mammo = Callable[..., Any]
 
 
 def test_an_exam_of_the_wrong_patient_is_withdrawn(
-    tmp_path: Path, two_exams: Path, make_config: Callable[..., RunConfig], mammo: Mammo
+    tmp_path: Path, two_exams: Path, make_config: Callable[..., RunConfig], mammo: Mammo, read_here: dict[str, str]
 ) -> None:
     """Each command of the page, in its order, with what it says of it; the page's codes; no path or name in the log."""
     text = PAGE.read_text()
@@ -30,6 +30,7 @@ def test_an_exam_of_the_wrong_patient_is_withdrawn(
         "ingest.labels_csv": None,
         "ingest.masks_dir": None,
         "ingest.max_withdrawn_fraction": 0.0,
+        "ingest.dask": read_here,
     }
     config = make_config(tmp_path / "workspace", two_exams, **changes)
     files, path = Workspace(config.workspace_dir), tmp_path / "config.yaml"

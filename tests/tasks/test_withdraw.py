@@ -45,12 +45,35 @@ _APP = typer.Typer()
 _APP.command()(withdraw)
 
 
+def _config(folder: Path, make_config: MakeConfig) -> RunConfig:
+    return make_config(folder / "workspace", folder / "cohort", **{"ingest.exams_per_shard": 2})
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, cohort_dir: Path, make_config: MakeConfig, ingest_here: IngestHere
+) -> Path:
+    """A folder with two exams of two patients, their masks and labels, and the workspace in which they are published."""
+    folder = tmp_path_factory.mktemp("finished")
+    exams = sorted(path for path in (cohort_dir / "dicom").iterdir() if path.is_dir())
+    shutil.copytree(
+        cohort_dir, folder / "cohort", ignore=shutil.ignore_patterns(*(exam.name for exam in exams[2:]), "CANARY-*")
+    )
+    assert ingest_here(_config(folder, make_config)).images_published == 8
+    return folder
+
+
 @pytest.fixture
-def config(tmp_path: Path, two_exams: Path, make_config: MakeConfig, ingest_here: IngestHere) -> RunConfig:
-    """Eight published images of two exams of two patients; masks and labels with them."""
-    config = make_config(tmp_path / "workspace", two_exams, **{"ingest.exams_per_shard": 2})
-    assert ingest_here(config).images_published == 8
-    return config
+def two_exams(tmp_path: Path, finished: Path) -> Path:
+    """The exams, for a test of its own."""
+    return shutil.copytree(finished / "cohort", tmp_path / "cohort")
+
+
+@pytest.fixture
+def config(tmp_path: Path, two_exams: Path, finished: Path, make_config: MakeConfig) -> RunConfig:
+    """The eight published images of those exams, in a workspace of the test's own."""
+    shutil.copytree(finished / "workspace", tmp_path / "workspace")
+    return _config(tmp_path, make_config)
 
 
 def said(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -11,8 +12,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mammo_tests.other_systems import free_port
 
@@ -21,11 +23,29 @@ BUCKET = "exams"
 
 
 @contextmanager
-def s3_server() -> Iterator[str]:
-    """The endpoint of a server that holds the empty bucket ``exams``; it ends with the block."""
-    port = free_port()
-    with s3_process(port):
-        yield f"http://127.0.0.1:{port}"
+def s3_server(folder: Path) -> Iterator[str]:
+    """The endpoint of a server that holds the bucket ``exams``, one for all processes that name the folder.
+
+    The first starts it, and ends it when the last of them has left. What is in the bucket is theirs together: each keeps to a
+    prefix of its own.
+    """
+    address = folder / "s3.address"
+    with (folder / "s3.starting").open("w") as starting, (folder / "s3.users").open("w") as users, ExitStack() as started:
+        fcntl.flock(starting, fcntl.LOCK_EX)
+        fcntl.flock(users, fcntl.LOCK_SH)
+        is_first = not address.exists()
+        if is_first:
+            port = free_port()
+            started.enter_context(s3_process(port))
+            address.write_text(f"http://127.0.0.1:{port}")
+        endpoint = address.read_text()
+        fcntl.flock(starting, fcntl.LOCK_UN)
+        try:
+            yield endpoint
+        finally:
+            if is_first:
+                fcntl.flock(users, fcntl.LOCK_EX)  # waits for who uses it; who comes now waits in turn, and starts another
+                address.unlink()
 
 
 @contextmanager
