@@ -3,87 +3,52 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from mammo_tests.forking import Forking, forking
 from mammo_tests.other_systems import free_port
 
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
 BUCKET = "exams"
 
 
-_SERVER = """
-import moto.s3.responses
-from moto.server import main
-def run(port):
-    for told in (1, 2):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), told)
-    main(["-p", port])
-"""
-
-
 @contextmanager
 def s3_server() -> Iterator[str]:
     """The endpoint of a server that holds the empty bucket ``exams``; it ends with the block."""
     port = free_port()
-    with s3_servers() as servers, servers.on(port):
+    with s3_process(port):
         yield f"http://127.0.0.1:{port}"
 
 
-class S3Server:
-    """A server's process. It keeps everything in memory: killed, and another started, there is an empty bucket."""
-
-    def __init__(self, forks: Forking, port: int) -> None:
-        self._forks = forks
-        self._pid = forks.begin(port)
-        self.exit_code: int | None = None
-
-    def kill(self) -> None:
-        """As a power cut does; it is gone when this returns."""
-        if self.exit_code is None:
-            os.kill(self._pid, signal.SIGKILL)
-            deque(self._forks.lines(), maxlen=0)
-            self.exit_code = self._forks.exit_code
-
-
-@dataclass(frozen=True)
-class S3Servers:
-    """Servers, one at a time: what each imports is imported once."""
-
-    forks: Forking
-
-    @contextmanager
-    def on(self, port: int) -> Iterator[S3Server]:
-        """A server on a port, with its bucket; it ends with the block."""
-        server = S3Server(self.forks, port)
-        try:
-            endpoint, end_s = f"http://127.0.0.1:{port}", time.monotonic() + 300
-            while True:
-                try:
-                    with urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{BUCKET}", method="PUT")):
-                        break
-                except (urllib.error.URLError, OSError):
-                    assert time.monotonic() < end_s, "the S3 server does not answer"
-                    time.sleep(0.05)
-            yield server
-        finally:
-            server.kill()
-
-
 @contextmanager
-def s3_servers() -> Iterator[S3Servers]:
-    """Starts servers until the block ends."""
-    with forking(_SERVER, env={**os.environ, **ENVIRONMENT}) as forks:
-        yield S3Servers(forks)
+def s3_process(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The server's process. It keeps everything in memory: killed and started again, it has an empty bucket."""
+    server = subprocess.Popen(
+        [sys.executable, "-P", "-m", "moto.server", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **ENVIRONMENT},
+    )  # fmt: skip
+    try:
+        endpoint, end_s = f"http://127.0.0.1:{port}", time.monotonic() + 300
+        while True:
+            try:
+                with urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{BUCKET}", method="PUT")):
+                    break
+            except (urllib.error.URLError, OSError):
+                assert server.poll() is None, "the S3 server ended before it answered"
+                assert time.monotonic() < end_s, "the S3 server does not answer"
+                time.sleep(0.05)
+        yield server
+    finally:
+        server.terminate()
+        server.wait()
 
 
 Fault = Callable[[bytes, socket.socket], bool]

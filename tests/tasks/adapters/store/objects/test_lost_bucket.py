@@ -14,7 +14,8 @@ import pytest
 
 from deployments.commands.backup import backup, restore
 from flows.ingest import ingest_steps
-from mammo_tests.object_store import BUCKET, ENVIRONMENT, Fault, S3Server, s3_servers, wire_to
+from mammo_tests.mortal_stores import MortalStore, mortal_stores
+from mammo_tests.object_store import BUCKET, ENVIRONMENT, Fault, wire_to
 from mammo_tests.other_systems import free_port
 from mammo_tests.plain_tasks import PlainSubmit
 from schemas.config.run import RunConfig
@@ -36,7 +37,7 @@ from tasks.scrub import after_repair, mark_damaged, read_everything, refuse_dama
 MakeConfig = Callable[..., RunConfig]
 
 
-def kills(server: S3Server, *, at: bytes) -> Fault:
+def kills(server: MortalStore, *, at: bytes) -> Fault:
     """``kill -9`` of the server's process when it is to be sent this object."""
 
     def fault(head: bytes, client: socket.socket) -> bool:
@@ -89,7 +90,7 @@ def test_a_server_that_is_killed_and_has_lost_everything_gets_it_again(
     workspace.root.mkdir()
     shutil.copy(Workspace(tmp_path / "disk").key_path, workspace.key_path)
     ports = [free_port() for _ in range(4)]
-    with wire_to(f"http://127.0.0.1:{ports[0]}") as wire, s3_servers() as servers:
+    with wire_to(f"http://127.0.0.1:{ports[0]}") as wire, mortal_stores() as servers:
         settings = ENVIRONMENT | {"AWS_ENDPOINT_URL": wire.endpoint, "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
