@@ -54,8 +54,10 @@ class Forking:
 def forking(program: str, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Forking]:
     """The process, until the block ends; the program finds the arguments in ``sys.argv``. Errors go where this process's do."""
     command = [sys.executable, "-P", "-c", f"import os, sys\n{program}{_LOOP}", *arguments]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, start_new_session=True, env=env, **pipes) as process:
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, env=env
+    )
+    with process:
         try:
             yield Forking(process)
             assert process.stdin is not None
