@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pytest
@@ -55,6 +57,16 @@ def _batch(seed: int, labels: list[list[int]]) -> Batch:
     return Batch(image_N1HW, torch.tensor(labels), torch.arange(10 * seed, 10 * seed + len(labels)))
 
 
+def fresh(model: GMICConfig, config: TrainConfig) -> Learner:
+    """A new learner. Drawing eleven million weights takes longer than a step: once for each config."""
+    return copy.deepcopy(_drawn(model.model_dump_json(), config.model_dump_json()))
+
+
+@cache
+def _drawn(model: str, config: str) -> Learner:
+    return new_learner(GMICConfig.model_validate_json(model), TrainConfig.model_validate_json(config))
+
+
 def _weights(network: GMIC) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in network.named_parameters()}
 
@@ -66,7 +78,7 @@ def _changed(network: GMIC, before: dict[str, Tensor]) -> list[str]:
 def test_the_loss_falls_on_what_can_be_learnt() -> None:
     """A bright square means malignant: four steps on four images, each loss below the one before, the last below 80 %."""
     config = CONFIG.model_copy(update={"learning_rate": 5e-3})
-    learner = new_learner(MODEL, config)
+    learner = fresh(MODEL, config)
     batch = _batch(1, [[0, 1], [0, 0], [0, 1], [0, 0]])
     losses = [step.loss for step in train_steps(learner, whole_steps([batch] * 4), config)]
     assert losses == sorted(losses, reverse=True)
@@ -77,7 +89,7 @@ def test_the_loss_falls_on_what_can_be_learnt() -> None:
 
 def test_a_step_reports_its_images_and_leaves_the_network_training() -> None:
     """One step per batch; the network is in training mode whatever it was before."""
-    learner = new_learner(MODEL, CONFIG)
+    learner = fresh(MODEL, CONFIG)
     learner.network.eval()
     batches = [_batch(1, [[0, 1], [0, 0]]), _batch(2, [[1, 0], [0, 0], [0, 1]])]
     assert [step.images for step in train_steps(learner, whole_steps(batches), CONFIG)] == [2, 3]
@@ -86,7 +98,7 @@ def test_a_step_reports_its_images_and_leaves_the_network_training() -> None:
 
 def test_batches_are_drawn_one_at_a_time() -> None:
     """An epoch of thousands of exams is never in memory: the second batch is asked for after the first step."""
-    learner, drawn = new_learner(MODEL, CONFIG), []
+    learner, drawn = fresh(MODEL, CONFIG), []
 
     def batches() -> Iterator[Batch]:
         for seed in range(2):
@@ -103,7 +115,7 @@ def test_batches_are_drawn_one_at_a_time() -> None:
 
 def test_an_infinite_loss_stops_before_the_weights_change() -> None:
     """An infinite learning rate breaks the weights in step one: step two names its rows and changes nothing more."""
-    learner = new_learner(MODEL, CONFIG)
+    learner = fresh(MODEL, CONFIG)
     learner.optimizer = torch.optim.SGD(learner.network.parameters(), lr=float("inf"), fused=True)
     batches = [_batch(1, [[0, 1], [1, 0]]), _batch(2, [[0, 1], [1, 0]])]
     steps = train_steps(learner, whole_steps(batches), CONFIG)
@@ -116,7 +128,7 @@ def test_an_infinite_loss_stops_before_the_weights_change() -> None:
 
 def test_a_broken_step_is_told_late_by_one_and_none_after_it_moves_a_weight() -> None:
     """The gradient of the second of five steps is infinite: told when the third was begun, with the weights of the first."""
-    learner, passes, drawn = new_learner(MODEL, CONFIG), [], []
+    learner, passes, drawn = fresh(MODEL, CONFIG), [], []
 
     def broken(gradient: Tensor) -> Tensor:
         passes.append(gradient)
@@ -141,7 +153,7 @@ def test_a_broken_step_is_told_late_by_one_and_none_after_it_moves_a_weight() ->
 
 def test_an_infinite_gradient_of_a_finite_loss_stops_too() -> None:
     """Without this the last step of an epoch would write NaN weights into its checkpoint unseen."""
-    learner = new_learner(MODEL, CONFIG)
+    learner = fresh(MODEL, CONFIG)
     learner.network.localization.saliency.weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
     before = _weights(learner.network)
     with pytest.raises(TrainingError, match=r"The gradient is not a finite number.*store rows \[10, 11\]"):
@@ -157,7 +169,7 @@ def test_pixels_that_are_not_finite_count_as_background() -> None:
     zeroed.image_N1HW[0, 0, 3, 3] = zeroed.image_N1HW[1, 0, 4, 4] = 0.0
     losses = []
     for batch in (broken, zeroed):
-        learner = new_learner(MODEL, CONFIG)
+        learner = fresh(MODEL, CONFIG)
         losses += [step.loss for step in train_steps(learner, whole_steps([batch]), CONFIG)]
     assert losses[0] == losses[1]
 
@@ -168,7 +180,7 @@ def test_pixels_that_are_not_finite_count_as_background() -> None:
 def test_a_batch_of_which_nothing_is_known_changes_nothing() -> None:
     """All labels 255 and no regulariser: loss 0, not one weight moves, momentum included."""
     config = CONFIG.model_copy(update={"saliency_weight": 0.0})
-    learner = new_learner(MODEL, config)
+    learner = fresh(MODEL, config)
     before = _weights(learner.network)
     (step,) = train_steps(learner, whole_steps([_batch(1, [[255, 255], [255, 255]])]), config)
     assert step.loss == 0.0
@@ -178,7 +190,7 @@ def test_a_batch_of_which_nothing_is_known_changes_nothing() -> None:
 def test_a_finding_that_is_not_known_gives_its_classifiers_no_gradient() -> None:
     """Malignant is 255 in every image: its rows of both heads keep their weights, those of benign move."""
     config = CONFIG.model_copy(update={"saliency_weight": 0.0})
-    learner = new_learner(MODEL, config)
+    learner = fresh(MODEL, config)
     assert learner.network.mil is not None
     heads = (learner.network.localization.saliency.weight, learner.network.mil.classifier.weight)
     before = [head.detach().clone() for head in heads]
@@ -192,7 +204,7 @@ def test_not_known_is_not_trained_as_absent() -> None:
     """With 255 in place of 0 the step is another one."""
     outcomes = []
     for label in (255, 0):
-        learner = new_learner(MODEL, CONFIG)
+        learner = fresh(MODEL, CONFIG)
         list(train_steps(learner, whole_steps([_batch(1, [[1, label], [0, label]])]), CONFIG))
         outcomes.append(learner.network.localization.saliency.weight.detach().clone())
     assert not torch.equal(outcomes[0], outcomes[1])
@@ -220,7 +232,7 @@ def test_the_random_state_can_be_put_back() -> None:
 
 def test_prediction_is_the_networks_in_evaluation_mode() -> None:
     """Batches come back in order with their outputs; no gradient, no change of running statistics."""
-    network = new_learner(MODEL, CONFIG).network.train()
+    network = fresh(MODEL, CONFIG).network.train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     batches = [_batch(1, [[0, 1], [1, 0]]), _batch(2, [[0, 0]])]
     predicted = list(predict_batches(network, batches))
@@ -240,7 +252,7 @@ def test_the_fusion_branch_is_trained_and_predicted() -> None:
     model = MODEL.model_copy(update={"fusion": True})
     for form, moves in ((None, True), (LossForm.PAPER, False)):
         config = CONFIG.model_copy(update={"loss_form": form})
-        learner = new_learner(model, config)
+        learner = fresh(model, config)
         assert learner.network.fusion is not None
         before = learner.network.fusion.classifier.weight.detach().clone()
         list(train_steps(learner, whole_steps([_batch(1, [[0, 1], [1, 0]])]), config))
@@ -312,7 +324,7 @@ def test_accumulated_parts_move_the_weights_as_the_whole_batch_does() -> None:
     batch = _batch(1, [[0, 1], [0, 0], [0, 1], [1, 0]])
     outcomes = []
     for parts in (list(whole_steps([batch])), _two_parts(batch)):
-        learner = new_learner(MODEL, CONFIG)
+        learner = fresh(MODEL, CONFIG)
         learner.network.train = lambda mode=True, network=learner.network: torch.nn.Module.train(network, False)  # type: ignore[method-assign,assignment,misc]
         learner.optimizer = torch.optim.SGD(learner.network.parameters(), lr=1.0, fused=True)
         (step,) = train_steps(learner, parts, CONFIG)
@@ -325,7 +337,7 @@ def test_accumulated_parts_move_the_weights_as_the_whole_batch_does() -> None:
 def test_clipping_warm_up_and_running_mean_do_what_they_say() -> None:
     """A gradient of norm 0.01 (SGD moves by that at rate 1); rate 1/4 in the first of 4 steps; mean of 0.9 old, 0.1 new."""
     config = CONFIG.model_copy(update={"clip_gradient_norm": 0.01, "warmup_steps": 4, "ema_decay": 0.9, "learning_rate": 1.0})
-    learner = new_learner(MODEL, config)
+    learner = fresh(MODEL, config)
     learner.optimizer = torch.optim.SGD(learner.network.parameters(), lr=1.0, fused=True)
     before = _weights(learner.network)  # type: ignore[arg-type]
     list(train_steps(learner, whole_steps([_batch(1, [[0, 1], [1, 0]])]), config))
@@ -344,7 +356,7 @@ def test_bf16_keeps_loss_and_saliency_in_fp32() -> None:
     seen: list[torch.dtype] = []
     losses = []
     for precision in ("fp32", "bf16"):
-        learner = new_learner(MODEL, CONFIG.model_copy(update={"precision": precision}))
+        learner = fresh(MODEL, CONFIG.model_copy(update={"precision": precision}))
         learner.network.register_forward_hook(lambda module, inputs, output: seen.append(output.saliency_NCIJ.dtype))
         config = CONFIG.model_copy(update={"precision": precision})
         losses += [step.loss for step in train_steps(learner, whole_steps([_batch(1, [[0, 1], [1, 0]])]), config)]

@@ -1,15 +1,19 @@
-"""Fixtures of the adapters' tests: a sound file for the hostile set."""
+"""Fixtures of the adapters' tests: a sound file for the hostile set, and one thread for all their ingests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mammo_tests import hostile
+from schemas.config.ingest import LocalDask
+from schemas.config.run import RunConfig
 from schemas.exam import Laterality, ViewPosition
+from tasks.adapters.cluster import open_cluster
 from tasks.adapters.dicom.mammogram import MammogramHeader
 from tasks.adapters.dicom.mammogram_file import write_mammogram
 
@@ -37,3 +41,20 @@ def write_sound() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def this_process() -> Iterator[str]:
+    """A scheduler's address that stands for one thread of this process: its gate's child is started once for all ingests."""
+    with open_cluster(LocalDask(), files=0) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def make_config(make_config: Callable[..., RunConfig], this_process: str) -> Callable[..., RunConfig]:
+    """The same configs, whose ingests share that thread."""
+
+    def make(workspace: Path, cohort: Path, **changes: Any) -> RunConfig:
+        return make_config(workspace, cohort, **{"ingest.dask": {"kind": "address", "address": this_process}, **changes})
+
+    return make

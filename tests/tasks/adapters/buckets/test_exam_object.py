@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -34,6 +34,13 @@ NO_FAULTS: list[Fault] = []
 def bucket(s3: str) -> Bucket:
     """An empty prefix."""
     return bucket_at(f"s3://{BUCKET}/{uuid4().hex}")
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[GateChild]:
+    """One for all tests."""
+    with GateChild(GateLimits(timeout_s=30)) as started:
+        yield started
 
 
 def placed(bucket: Bucket, key: str, content: bytes) -> ExamObject:
@@ -72,7 +79,9 @@ def awkward(sound: bytes) -> dict[str, bytes]:
     }
 
 
-def test_a_header_read_by_range_says_what_the_whole_file_says(bucket: Bucket, tmp_path: Path, write_sound: WriteSound) -> None:
+def test_a_header_read_by_range_says_what_the_whole_file_says(
+    bucket: Bucket, tmp_path: Path, child: GateChild, write_sound: WriteSound
+) -> None:
     """Hostile and awkward files: the same record, or rules, words and numbers of a refusal, as from a folder."""
     folder = tmp_path / "in"
     folder.mkdir()
@@ -88,17 +97,16 @@ def test_a_header_read_by_range_says_what_the_whole_file_says(bucket: Bucket, tm
     open_key(tmp_path / "key", creates=True)
     gate = GateSettings(source_dir=folder, profile="phantom", key_path=tmp_path / "key")
     other = []
-    with GateChild(GateLimits(timeout_s=10)) as child:
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
-            request = InspectHeader(path=folder / name, gate=gate, with_digest=False)
-            from_folder, from_bucket = verdict(child, request), verdict(child, replace(request, stored=objects[name]))
-            if from_folder != from_bucket:
-                other.append(f"{name}: {from_folder} and {from_bucket}")
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+        request = InspectHeader(path=folder / name, gate=gate, with_digest=False)
+        from_folder, from_bucket = verdict(child, request), verdict(child, replace(request, stored=objects[name]))
+        if from_folder != from_bucket:
+            other.append(f"{name}: {from_folder} and {from_bucket}")
     assert other == []
 
 
-def test_an_image_is_the_same_from_a_bucket(bucket: Bucket, tmp_path: Path, write_sound: WriteSound) -> None:
+def test_an_image_is_the_same_from_a_bucket(bucket: Bucket, tmp_path: Path, child: GateChild, write_sound: WriteSound) -> None:
     """Record, digest of the bytes, pixels and crop are those of the file; nothing is left in the folder for temporary files."""
     (tmp_path / "in").mkdir()
     path = write_sound(tmp_path / "in" / "a.dcm")
@@ -107,22 +115,21 @@ def test_an_image_is_the_same_from_a_bucket(bucket: Bucket, tmp_path: Path, writ
     request = PrepareImage(
         path=path, gate=gate, fingerprint="", preprocess=SETTINGS, canvas_px=SETTINGS.canvas_px, mask_path=None
     )
-    with GateChild() as child:
-        here = child.prepare(request)
-        there = child.prepare(replace(request, stored=placed(bucket, "a.dcm", path.read_bytes())))
+    here = child.prepare(request)
+    there = child.prepare(replace(request, stored=placed(bucket, "a.dcm", path.read_bytes())))
     assert here.record == there.record and here.record.source_sha256 and here.pixel_sha256 == there.pixel_sha256
     np.testing.assert_array_equal(here.prepared.pixels_HW, there.prepared.pixels_HW)
 
 
 def test_a_header_costs_its_first_part_and_an_image_itself_once(
-    s3: str, bucket: Bucket, tmp_path: Path, write_sound: WriteSound, monkeypatch: pytest.MonkeyPatch
+    s3: str, bucket: Bucket, tmp_path: Path, child: GateChild, write_sound: WriteSound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One request for each; what is larger than any image is refused by its first part, even where all was asked for."""
     content = write_sound(tmp_path / "a.dcm").read_bytes()
     found = placed(bucket, "a.dcm", content)
     open_key(tmp_path / "key", creates=True)
     gate = GateSettings(source_dir=tmp_path, profile="phantom", key_path=tmp_path / "key")
-    with wire_to(s3) as wire, GateChild() as child:
+    with wire_to(s3) as wire:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.endpoint)
         bucket_module.opened.cache_clear()
         request = InspectHeader(path=tmp_path / "a.dcm", gate=gate, with_digest=False, stored=found)

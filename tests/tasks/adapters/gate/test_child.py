@@ -234,13 +234,14 @@ def _peak_bytes(pid: int | None) -> int:
 
 @pytest.mark.usefixtures("faulty_path")
 def test_a_broken_decoder_costs_one_file(tmp_path: Path, write_sound: WriteSound) -> None:
-    """Exit, crash, too much memory, nonsense, any exception: that file is F11 or X22, the sound one after it accepted."""
+    """Exit, nonsense, any exception: that file is F11 or X22, the sound one after it accepted.
+
+    So it is with a crash and with too much memory: see the poisoned shard.
+    """
     (tmp_path / "in").mkdir()
     sound = write_sound(tmp_path / "in" / "sound.dcm")
     wanted = in_process(sound).pixel_sha256
-    expected = {
-        "exit": "F11", "segfault": "F11", "memory": "F11", "nonsense": "F11", "systemexit": "X22", "interrupt": "X22",
-    }  # fmt: skip
+    expected = {"exit": "F11", "nonsense": "F11", "systemexit": "X22", "interrupt": "X22"}
     with GateChild(GateLimits(timeout_s=30)) as child:
         for fault, code in expected.items():
             assert codes(child, faulty(sound, tmp_path / "in" / f"{fault}.dcm", fault)) == (code,), fault
@@ -251,17 +252,17 @@ def test_a_broken_decoder_costs_one_file(tmp_path: Path, write_sound: WriteSound
 
 
 @pytest.mark.usefixtures("faulty_path")
-@pytest.mark.parametrize("fault", ["hang", "spin"])
-def test_a_hang_ends_at_the_time_limit(tmp_path: Path, write_sound: WriteSound, fault: str) -> None:
+def test_a_hang_ends_at_the_time_limit(tmp_path: Path, write_sound: WriteSound) -> None:
     """A decoder that never returns, asleep or holding the interpreter, is F10 after the limit; the next file is accepted."""
     (tmp_path / "in").mkdir()
     sound = write_sound(tmp_path / "in" / "sound.dcm")
     with GateChild(GateLimits(timeout_s=2)) as child:
         child.prepare(request(sound))
-        start_s = time.monotonic()
-        assert codes(child, faulty(sound, tmp_path / "in" / "a.dcm", fault)) == ("F10",)
-        assert 1.9 < time.monotonic() - start_s < 60  # asleep it would be 600, spinning for ever
-        child.prepare(request(sound))
+        for fault in ("hang", "spin"):
+            start_s = time.monotonic()
+            assert codes(child, faulty(sound, tmp_path / "in" / "a.dcm", fault)) == ("F10",), fault
+            assert 1.9 < time.monotonic() - start_s < 60, fault  # asleep it would be 600, spinning for ever
+            child.prepare(request(sound))
 
 
 @pytest.mark.usefixtures("faulty_path")
@@ -444,7 +445,7 @@ def test_a_machine_with_less_memory_than_a_file_may_take_defers(tmp_path: Path, 
         from schemas.errors import FileDeferred, GateRejection
         from tasks.adapters.gate.child import GateChild
         sys.path.insert(0, {str(tmp_path / "codec")!r})
-        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
         asked = pickle.loads(Path({str(tmp_path / "asked")!r}).read_bytes())
         for memory_bytes in (64 << 30, 640 << 20):
             try:
@@ -458,14 +459,13 @@ def test_a_machine_with_less_memory_than_a_file_may_take_defers(tmp_path: Path, 
     assert done.stdout.split() == ["memory", "F11"], done.stderr
 
 
-def test_a_killed_child_is_replaced(tmp_path: Path, write_sound: WriteSound) -> None:
+def test_a_killed_child_is_replaced(tmp_path: Path, child: GateChild, write_sound: WriteSound) -> None:
     """The kernel's out-of-memory killer may take an idle child: the next file does not notice."""
     path = write_sound(tmp_path / "a.dcm")
-    with GateChild() as child:
-        child.prepare(request(path))
-        assert child.pid is not None
-        os.kill(child.pid, signal.SIGKILL)
-        child.prepare(request(path))
+    child.prepare(request(path))
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.prepare(request(path))
 
 
 def test_a_child_is_replaced_after_its_share_of_files(tmp_path: Path, write_sound: WriteSound) -> None:
@@ -479,20 +479,21 @@ def test_a_child_is_replaced_after_its_share_of_files(tmp_path: Path, write_soun
     assert pids[0] == pids[1] != pids[2]
 
 
-def test_a_file_that_changes_is_refused_and_accepted_when_it_is_complete(tmp_path: Path, write_sound: WriteSound) -> None:
+def test_a_file_that_changes_is_refused_and_accepted_when_it_is_complete(
+    tmp_path: Path, child: GateChild, write_sound: WriteSound
+) -> None:
     """Another fingerprint than at the scan is F07 (fault 5): it was still being copied; scanned again it is accepted."""
     (tmp_path / "in").mkdir()
     path = write_sound(tmp_path / "in" / "a.dcm")
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     asked = request(path)
-    with GateChild() as child:
-        assert codes(child, path) == ("X21",)  # fault 4: cut off
-        path.write_bytes(content)
-        with pytest.raises(GateRejection) as caught:
-            child.prepare(asked)
-        assert caught.value.reason_codes == ("F07",)
-        child.prepare(request(path))
+    assert codes(child, path) == ("X21",)  # fault 4: cut off
+    path.write_bytes(content)
+    with pytest.raises(GateRejection) as caught:
+        child.prepare(asked)
+    assert caught.value.reason_codes == ("F07",)
+    child.prepare(request(path))
 
 
 def test_thumbnails_are_small_and_grey(tmp_path: Path, child: GateChild, write_sound: WriteSound) -> None:

@@ -171,8 +171,17 @@ def streams_of(kind: str) -> Streams:
         yield from boxes(stream)
 
 
+@pytest.fixture(scope="module")
+def child() -> Iterator[GateChild]:
+    """One for all kinds; what a stream does to it, its successor mends."""
+    with GateChild(GateLimits(timeout_s=30)) as started:
+        yield started
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_hostile_streams_cost_their_file_and_nothing_else(tmp_path: Path, write_sound: WriteSound, kind: str) -> None:
+def test_hostile_streams_cost_their_file_and_nothing_else(
+    tmp_path: Path, child: GateChild, write_sound: WriteSound, kind: str
+) -> None:
     """Refused behind the header rules or rightly accepted, none a hang; the child or its successor reads the sound one next."""
     (tmp_path / "in").mkdir()
     sound_path, path = write_sound(tmp_path / "in" / "sound.dcm"), tmp_path / "in" / "a.dcm"
@@ -180,20 +189,19 @@ def test_hostile_streams_cost_their_file_and_nothing_else(tmp_path: Path, write_
     open_key(tmp_path / "key", creates=True)
     outcomes: Counter[str] = Counter()
     wrong = []
-    with GateChild(GateLimits(timeout_s=30)) as child:
-        for name, stream in streams_of(kind):
-            path.write_bytes(hostile.recoded(sound, syntax, stream))
-            try:
-                ready = child.prepare(asked(path))
-            except GateRejection as refused:
-                outcomes["refused"] += 1
-                if not set(refused.reason_codes) <= BEHIND_THE_HEADER or "CANARY" in str(refused):
-                    wrong.append(f"{name}: {refused.reason_codes}")
-                continue
-            outcomes["accepted"] += 1
-            if ready.prepared.geometry.source_shape_px != SHAPE_PX or ready.prepared.pixels_HW.dtype != np.uint16:
-                wrong.append(f"{name}: accepted as another image")
-        assert child.prepare(asked(sound_path)).warnings == ()
+    for name, stream in streams_of(kind):
+        path.write_bytes(hostile.recoded(sound, syntax, stream))
+        try:
+            ready = child.prepare(asked(path))
+        except GateRejection as refused:
+            outcomes["refused"] += 1
+            if not set(refused.reason_codes) <= BEHIND_THE_HEADER or "CANARY" in str(refused):
+                wrong.append(f"{name}: {refused.reason_codes}")
+            continue
+        outcomes["accepted"] += 1
+        if ready.prepared.geometry.source_shape_px != SHAPE_PX or ready.prepared.pixels_HW.dtype != np.uint16:
+            wrong.append(f"{name}: accepted as another image")
+    assert child.prepare(asked(sound_path)).warnings == ()
     assert wrong == []
     assert outcomes["refused"] >= 15
 

@@ -10,7 +10,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from mammo_tests.forking import Forking, forking
 from mammo_tests.ledger_files import accepted_file
 from mammo_tests.postgresql import named_schema
 from schemas.errors import StoreError
@@ -451,39 +451,44 @@ def test_rows_of_refused_images_are_never_given_out_again(ledger: Ledger) -> Non
 
 # --------------------------------------------------------------------------------------------------------------- faults
 
+# A run's argument: the ledger's path.
 _COMMITTER = """
-import sys
 sys.path[:0] = [sys.argv[1], f"{sys.argv[1]}/tests/support"]
 from pathlib import Path
 from mammo_tests.ledger_files import accepted_file
 from mammo_tests.postgresql import named_schema
 from tasks.adapters.inbox.ledger import Ledger
-def images():
+def images(batch):
     for i in range(50):
         yield accepted_file(f"F{batch}-{i}", at="1-1", image_id=f"I{batch}-{i}", exam_id="E", source_sha256="s")
         if i == 25:
             print(f"inside {batch}", flush=True)
-with Ledger(Path(sys.argv[2])) as ledger:
-    for batch in range(1000):
-        ledger.add_accepted(images())
-        print(f"committed {batch}", flush=True)
+def run(path):
+    with Ledger(Path(path)) as ledger:
+        for batch in range(1000):
+            ledger.add_accepted(images(batch))
+            print(f"committed {batch}", flush=True)
 """
 
 
+@pytest.fixture(scope="module")
+def committer() -> Iterator[Forking]:
+    """Enters batch after batch."""
+    with forking(_COMMITTER, str(REPOSITORY)) as process:
+        yield process
+
+
 @pytest.mark.parametrize("kill_at", ["inside 3", "committed 3", "inside 8"])
-def test_kill_during_a_transaction_loses_nothing_committed(ledger_path: Path, kill_at: str) -> None:
+def test_kill_during_a_transaction_loses_nothing_committed(committer: Forking, ledger_path: Path, kill_at: str) -> None:
     """SIGKILL with a transaction half done: batches reported committed are whole, no batch is there in part."""
-    path = ledger_path
-    command = [sys.executable, "-c", _COMMITTER, str(REPOSITORY), str(path)]
-    committed = -1
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("committed"):
-                committed = int(line.split()[1])
-            if line.strip() == kill_at:
-                os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+    path, committed = ledger_path, -1
+    pid = committer.begin(path)
+    for line in committer.lines():
+        if line.startswith("committed"):
+            committed = int(line.split()[1])
+        if line == kill_at:
+            os.kill(pid, signal.SIGKILL)
+    assert committer.exit_code == -signal.SIGKILL
     with Ledger(path) as ledger:
         files = _count_files(path)
         assert files % 50 == 0

@@ -22,7 +22,7 @@ from mammo_tests.ledger_files import accepted_file
 from mammo_tests.object_store import BUCKET
 from mammo_tests.other_systems import until
 from mammo_tests.plain_tasks import PlainSubmit
-from mammo_tests.postgresql import DATABASE, PostgresqlServer, named_schema, postgresql_server
+from mammo_tests.postgresql import DATABASE, PostgresqlServer, named_schema
 from schemas.config.run import RunConfig
 from schemas.errors import ConfigError, PeerRefused, PeerUnavailable, StoreBusy, StoreError
 from schemas.reports.data import IngestReport
@@ -227,11 +227,15 @@ def test_what_one_machine_withdraws_is_gone_from_all(site: Site) -> None:
 
 
 @pytest.fixture
-def own_server(site: Site) -> Iterator[PostgresqlServer]:
-    """A server that a test may kill."""
-    with postgresql_server() as server:
-        site.shared["ingest.ledger"] = server.address
-        yield server
+def mortal(postgresql: PostgresqlServer) -> Iterator[PostgresqlServer]:
+    """The server, which a test may kill or close to us; it runs, and is open, when the test is over."""
+    rules = postgresql.folder / "data" / "pg_hba.conf"
+    before = rules.read_bytes()
+    yield postgresql
+    if rules.read_bytes() != before or postgresql.process is None or postgresql.process.poll() is not None:
+        rules.write_bytes(before)
+        postgresql.end()
+        postgresql.start()
 
 
 def failing_at(patch: MonkeyPatch, what: Callable[[], object], *, shard: int) -> None:
@@ -248,12 +252,12 @@ def failing_at(patch: MonkeyPatch, what: Callable[[], object], *, shard: int) ->
     patch.setattr(batches, "enter_shard", entered)
 
 
-def test_a_database_that_dies_in_mid_ingest_defers_and_loses_nothing(site: Site, own_server: PostgresqlServer) -> None:
+def test_a_database_that_dies_in_mid_ingest_defers_and_loses_nothing(site: Site, mortal: PostgresqlServer) -> None:
     """Code 75 and a sentence; when it is back the next run writes what was not entered, and reads nothing else."""
     site.let_all_come()
     config = site.config("first")
     with MonkeyPatch.context() as patch:
-        failing_at(patch, own_server.kill, shard=2)
+        failing_at(patch, mortal.kill, shard=2)
         with pytest.raises(
             PeerUnavailable, match=r"The ledger in the database .* cannot be asked now.*nothing is lost"
         ) as away:
@@ -261,7 +265,7 @@ def test_a_database_that_dies_in_mid_ingest_defers_and_loses_nothing(site: Site,
     assert away.value.exit_code == 75
     with pytest.raises(PeerUnavailable, match="cannot be asked now"):
         ingested(config)
-    own_server.start()
+    mortal.start()
     with ledger_of(config) as ledger:
         assert len(ledger.manifest_lines()) == len(ledger.unwritten_rows()) == 4
         rows = {row for row, _ in ledger.unwritten_rows().values()}
@@ -286,13 +290,13 @@ def test_a_connection_that_is_cut_in_mid_ingest_defers(site: Site, postgresql: P
     assert ingested(config).images_published == 4
 
 
-def test_a_store_whose_making_was_broken_off_is_made_anew(site: Site, own_server: PostgresqlServer) -> None:
+def test_a_store_whose_making_was_broken_off_is_made_anew(site: Site, mortal: PostgresqlServer) -> None:
     """The database was away when the first ingest came to it: nothing was in the store yet."""
-    own_server.kill()
+    mortal.kill()
     config = site.config("first")
     with pytest.raises(PeerUnavailable, match="cannot be asked now"):
         ingested(config)
-    own_server.start()
+    mortal.start()
     assert ingested(config).images_published == 4
 
 
@@ -323,12 +327,12 @@ def test_a_bucket_that_lost_the_manifest_takes_nothing_from_the_folder(site: Sit
 
 
 def test_a_password_is_in_no_file_and_no_sentence(
-    site: Site, own_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+    site: Site, mortal: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The driver takes it from PGPASSFILE; a wrong one is a refusal (9), and is shown to nobody."""
-    own_server.ask("ALTER USER prefect PASSWORD 'CANARYPASSWORD'")
-    (own_server.folder / "data" / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
-    own_server.ask("SELECT pg_reload_conf()")
+    mortal.ask("ALTER USER prefect PASSWORD 'CANARYPASSWORD'")
+    (mortal.folder / "data" / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+    mortal.ask("SELECT pg_reload_conf()")
     passwords = site.folder / "passwords"
     passwords.write_text("*:*:*:*:CANARYPASSWORD\n")
     passwords.chmod(0o600)

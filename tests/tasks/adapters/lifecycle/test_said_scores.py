@@ -30,6 +30,7 @@ from schemas.errors import ConfigError, StoreBusy, StoreError, ValidationFailed
 from schemas.reports.clinic import KeptThreshold, OperatingPointsFile
 from schemas.reports.data import IngestReport
 from schemas.reports.life.decisions import DeviceThreshold, PromotionAnswer, SiteThresholds
+from schemas.reports.pages import PredictReport
 from schemas.reports.report import Interval, Provenance
 from tasks.adapters.lifecycle import said_scores
 from tasks.adapters.lifecycle.model_registry import Registry
@@ -75,18 +76,45 @@ class Site:
         return CliRunner().invoke(app, ["log", arguments[0], str(path), *arguments[1:]])
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    """Nothing was predicted yet."""
-    config = with_baseline(small_config(tmp_path / "w"))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """Made once for all tests."""
+    root = tmp_path_factory.mktemp("made") / "w"
+    config = with_baseline(small_config(root))
     splits = make_store(config, exams=2)
     for seed, name in enumerate(("first", "second")):
         torch.manual_seed(seed)
         weights = build_network(config.model).state_dict()
-        sha256 = save_checkpoint(tmp_path / "w" / name, weights=weights, training={}, model=config.model, about={})
+        sha256 = save_checkpoint(root / name, weights=weights, training={}, model=config.model, about={})
         if name == "first":
-            (tmp_path / "w" / name / OPERATING_POINTS).write_text(_points(sha256).model_dump_json())
+            (root / name / OPERATING_POINTS).write_text(_points(sha256).model_dump_json())
     return Site(config=config, ingested=_ingested(config, splits.data_version))
+
+
+@pytest.fixture(scope="module")
+def foretold(made: Site, tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, PredictReport]:
+    """A prediction of the first weights, made once for all tests."""
+    site = _copied(made, tmp_path_factory.mktemp("foretold"))
+    return site, site.predict("first")
+
+
+@pytest.fixture
+def site(made: Site, tmp_path: Path) -> Site:
+    """Nothing was predicted yet."""
+    return _copied(made, tmp_path)
+
+
+@pytest.fixture
+def predicted(foretold: tuple[Site, PredictReport], tmp_path: Path) -> Site:
+    """The first weights have predicted."""
+    return _copied(foretold[0], tmp_path)
+
+
+def _copied(site: Site, folder: Path) -> Site:
+    config = site.config.model_copy(update={"workspace_dir": folder / "w"})
+    shutil.copytree(site.config.workspace_dir, config.workspace_dir)
+    store_dir = Workspace(config.workspace_dir).store_dir
+    return Site(config=config, ingested=site.ingested.model_copy(update={"store_dir": store_dir}))
 
 
 def _ingested(config: RunConfig, data_version: str) -> IngestReport:
@@ -111,9 +139,9 @@ def _points(sha256: str) -> OperatingPointsFile:
     return OperatingPointsFile(checkpoint_sha256=sha256, provenance=made, by_finding={"malignant": (point,)})
 
 
-def test_two_predictions_of_one_workspace_go_one_after_the_other(site: Site) -> None:
+def test_two_predictions_of_one_workspace_go_one_after_the_other(predicted: Site) -> None:
     """Of other weights each would write among the other's scores; the second is refused, and waits where it is told to."""
-    site.predict("first")
+    site = predicted
     folder = Workspace(site.config.workspace_dir).stage_dir("predict")
     before = (folder / "weights").read_text()
     with held_lock(folder, purpose="predict"), pytest.raises(StoreBusy, match="predict by pid"):
@@ -122,9 +150,9 @@ def test_two_predictions_of_one_workspace_go_one_after_the_other(site: Site) -> 
     assert site.predict("second").images_new == 8
 
 
-def test_images_and_exams_are_logged_with_what_was_decided(site: Site) -> None:
+def test_images_and_exams_are_logged_with_what_was_decided(predicted: Site, foretold: tuple[Site, PredictReport]) -> None:
     """Eight images, two exams, their mean scores, threshold, decision, weights and code; nothing again if nothing is new."""
-    report = site.predict("first")
+    site, report = predicted, foretold[1]
     images, exams = site.lines("image"), site.lines("exam")
     assert (len(images), len(exams)) == (8, 2)
     assert {line["image_id"]: line["scores"] for line in images} == {image.image_id: image.scores for image in report.images}
@@ -162,9 +190,10 @@ def test_a_device_is_recalled_by_the_site_s_own_threshold_where_one_is_in_use(si
         assert exam.get("thresholds_of_site", []) == (["malignant"] if is_own else [])
 
 
-def test_other_weights_add_and_the_first_score_again_bit_for_bit(site: Site) -> None:
+def test_other_weights_add_and_the_first_score_again_bit_for_bit(predicted: Site) -> None:
     """First, second, first: thirty lines, no earlier one changed, and the first weights say the same bits twice."""
-    for network in ("first", "second", "first"):
+    site = predicted
+    for network in ("second", "first"):
         site.predict(network)
     assert (site.log.check().lines, site.log.check().fault) == (30, "")
     scored = [[line["scores"] for line in site.lines("exam")][index : index + 2] for index in (0, 2, 4)]
@@ -188,9 +217,9 @@ def test_a_score_that_cannot_be_logged_is_not_given_out(site: Site) -> None:
     assert site.log.check().lines == 10 and (predicted / "scores.csv").exists()
 
 
-def test_scores_of_a_former_release_are_entered_once(site: Site) -> None:
+def test_scores_of_a_former_release_are_entered_once(predicted: Site) -> None:
     """Scored before there was a log: with the next prediction they are in it, marked, without being scored again."""
-    site.predict("first")
+    site = predicted
     shutil.rmtree(site.log.folder)
     (Workspace(site.config.workspace_dir).stage_dir("predict") / "logged").unlink()
     for _ in range(2):
@@ -201,12 +230,13 @@ def test_scores_of_a_former_release_are_entered_once(site: Site) -> None:
 
 @pytest.mark.parametrize("with_panels", [True, False])
 def test_a_prediction_that_is_broken_off_keeps_what_it_has_scored(
-    site: Site, monkeypatch: pytest.MonkeyPatch, with_panels: bool
+    predicted: Site, foretold: tuple[Site, PredictReport], monkeypatch: pytest.MonkeyPatch, with_panels: bool
 ) -> None:
     """Stopped at the sixth of eight images, it goes on with the fifth; scores are those of a run in one piece."""
+    site, whole = predicted, foretold[1]
     config = site.config.model_copy(update={"predicted_panels": with_panels})
     broken = Site(config=config, ingested=site.ingested)
-    whole, folder = broken.predict("first"), Workspace(config.workspace_dir).stage_dir("predict")
+    folder = Workspace(config.workspace_dir).stage_dir("predict")
     shutil.rmtree(folder)
     scored: list[int] = []
 
@@ -252,11 +282,13 @@ predict_exams.fn(RunConfig.model_validate_json(config), IngestReport.model_valid
 """
 
 
-def test_a_prediction_that_is_killed_scores_the_rest_alone(site: Site, tmp_path: Path) -> None:
+def test_a_prediction_that_is_killed_scores_the_rest_alone(
+    predicted: Site, foretold: tuple[Site, PredictReport], tmp_path: Path
+) -> None:
     """``kill -9`` when four of eight images are written: the next run scores four, and leaves the tables of a whole one."""
+    site, whole = predicted, foretold[1]
     killed = Site(config=site.config.model_copy(update={"predicted_panels": False}), ingested=site.ingested)
     folder = Workspace(killed.config.workspace_dir).stage_dir("predict")
-    whole = killed.predict("first")
     tables = [(folder / name).read_bytes() for name in ("scores.parquet", "scores.csv")]
     shutil.rmtree(folder)
     inputs = tmp_path / "config.json", tmp_path / "ingested.json"
@@ -292,9 +324,9 @@ def test_of_very_many_images_the_last_are_named(site: Site, monkeypatch: pytest.
     assert site.predict("first").images_new == 0
 
 
-def test_the_commands_verify_show_and_export(site: Site, tmp_path: Path) -> None:
+def test_the_commands_verify_show_and_export(predicted: Site, tmp_path: Path) -> None:
     """The chain is told; an exam's lines are shown; the table is the owner's, with a line for each image and breast."""
-    site.predict("first")
+    site = predicted
     whole = site.mammo("verify")
     assert whole.exit_code == 0 and "10 lines, whole" in whole.output
     digest = whole.output.split()[-1]
@@ -314,9 +346,9 @@ def test_the_commands_verify_show_and_export(site: Site, tmp_path: Path) -> None
     assert isinstance(site.mammo("verify").exception, StoreError)
 
 
-def test_a_log_cut_off_together_with_its_head_is_missed_by_the_report_of_the_prediction(site: Site) -> None:
+def test_a_log_cut_off_together_with_its_head_is_missed_by_the_report_of_the_prediction(predicted: Site) -> None:
     """The last line and the file that knows it are gone: the chain fits, but the newest prediction knows more lines."""
-    site.predict("first")
+    site = predicted
     (path,) = site.log.files()
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))

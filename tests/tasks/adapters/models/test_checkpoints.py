@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from gmic_model.learning.exam_loader import Batch
 from gmic_model.learning.learner import Learner, new_learner, random_state, set_random_state
 from gmic_model.learning.steps import train_steps
 from mammo_tests.batches import whole_steps
+from mammo_tests.forking import forking
 from schemas.config.network import GMICConfig, GMICVariant
 from schemas.config.training import TrainConfig
 from schemas.errors import CheckpointError
@@ -281,41 +281,38 @@ def test_a_full_disk_leaves_the_previous_checkpoint(small_disk: Path, too_large:
     assert [path.name for path in run_dir.iterdir()] == ["epoch-0000"]
 
 
+# A run's argument: the folder to save in.
 _SAVER = """
-import sys
 sys.path[:0] = [sys.argv[1]]
 from pathlib import Path
 import torch
 from schemas.config.run import GMICConfig
 from tasks.adapters.models.checkpoints import prune_checkpoints, save_checkpoint
-run_dir = Path(sys.argv[2])
-print("ready", flush=True)
-for epoch in range(10_000):
-    tensors = {"weight": torch.full((200_000,), float(epoch))}
-    folder = run_dir / f"epoch-{epoch:04d}"
-    save_checkpoint(folder, weights=tensors, training=tensors, model=GMICConfig(), about={"epoch": epoch})
-    print(epoch, flush=True)
-    prune_checkpoints(run_dir, keep_last=2, keep_also={folder})
+def run(run_dir):
+    for epoch in range(10_000):
+        tensors = {"weight": torch.full((200_000,), float(epoch))}
+        folder = Path(run_dir) / f"epoch-{epoch:04d}"
+        save_checkpoint(folder, weights=tensors, training=tensors, model=GMICConfig(), about={"epoch": epoch})
+        print(epoch, flush=True)
+        prune_checkpoints(Path(run_dir), keep_last=2, keep_also={folder})
 """
 
 
 def test_kill_at_any_moment_leaves_a_checkpoint_that_was_reported(tmp_path: Path) -> None:
     """SIGKILL at three random moments of saving and pruning: what loads is whole and not older than the last one reported."""
     moments = np.random.default_rng(5)
-    for kill in range(3):
-        run_dir = tmp_path / str(kill)
-        command = [sys.executable, "-c", _SAVER, str(REPOSITORY), str(run_dir)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.strip() == str(2 + kill):
-                    break
+    with forking(_SAVER, str(REPOSITORY)) as saver:
+        for kill in range(3):
+            run_dir = tmp_path / str(kill)
+            pid = saver.begin(run_dir)
+            said = saver.lines()
+            assert str(2 + kill) in said  # reads so far
             time.sleep(float(moments.uniform(0.0, 0.05)))
-            os.kill(process.pid, signal.SIGKILL)
-            reported = [int(line) for line in process.stdout if line.strip().isdigit()]
-        taken = latest_checkpoint(run_dir)
-        assert taken is not None
-        assert taken.sidecar["epoch"] >= max([2 + kill, *reported])
-        assert (taken.weights["weight"] == taken.sidecar["epoch"]).all()
-        assert (taken.training["weight"] == taken.sidecar["epoch"]).all()
-        shutil.rmtree(run_dir)
+            os.kill(pid, signal.SIGKILL)
+            reported = [int(line) for line in said]
+            taken = latest_checkpoint(run_dir)
+            assert taken is not None and saver.exit_code == -signal.SIGKILL
+            assert taken.sidecar["epoch"] >= max([2 + kill, *reported])
+            assert (taken.weights["weight"] == taken.sidecar["epoch"]).all()
+            assert (taken.training["weight"] == taken.sidecar["epoch"]).all()
+            shutil.rmtree(run_dir)

@@ -7,7 +7,6 @@ import math
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,27 +38,40 @@ ROOT = Path(__file__).parents[4]
 TERMS = "The terms of EMBED forbid passing on data and weights made of this set."
 
 
-# A process that has imported everything and forks a training again and again: kills do not cost an import each.
+# A process that has imported everything and forks a training, then another that it kills again and again: neither the two nor
+# the kills cost an import each. argv: repository, the request of each, kills.
 _KILLER = """
-import json, os, random, signal, sys, time
+import os, random, signal, sys, time
 sys.path[:0] = [sys.argv[1]]
 from tasks.adapters.training.process_main import main
-seconds, wanted, kills = float(sys.argv[3]), int(sys.argv[4]), 0
-chance = random.Random(5)
-while True:
-    started, pid = time.monotonic(), os.fork()
+def begun(request):
+    pid = os.fork()
     if pid == 0:
-        main(sys.argv[2])
+        main(request)
         os._exit(0)
-    if kills < wanted:
-        time.sleep(chance.uniform(0.2, 1.0) * seconds)
-        if os.waitpid(pid, os.WNOHANG) == (0, 0):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        kills += 1
-        continue
-    sys.exit(os.waitpid(pid, 0)[1])
+    return pid
+started = time.monotonic()
+if os.waitpid(begun(sys.argv[2]), 0)[1]:
+    sys.exit(1)
+seconds = (time.monotonic() - started) / 5
+chance = random.Random(5)
+for kill in range(int(sys.argv[4])):
+    pid = begun(sys.argv[3])
+    time.sleep(chance.uniform(0.2, 1.0) * seconds)
+    if os.waitpid(pid, os.WNOHANG) == (0, 0):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+sys.exit(os.waitpid(begun(sys.argv[3]), 0)[1] != 0)
 """
+
+
+@pytest.fixture(scope="module")
+def trained(stored: tuple[Path, SplitReport], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training of one epoch."""
+    workspace, splits = stored
+    run_dir = tmp_path_factory.mktemp("trained") / "run"
+    serve(request(with_baseline(small_config(workspace, epochs=1)), splits, run_dir=run_dir), ALONE)
+    return run_dir
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.long)])
@@ -71,28 +83,23 @@ def test_kills_at_random_moments_do_not_change_the_curve(stored: tuple[Path, Spl
     """
     workspace, splits = stored
     config = small_config(
-        workspace, epochs=5, checkpoint_steps=1, ema_decay=0.9, warmup_steps=3, keep_checkpoints=1, **EVERY_OPTION
+        workspace, epochs=4, checkpoint_steps=1, ema_decay=0.9, warmup_steps=3, keep_checkpoints=1, **EVERY_OPTION
     )
     config = with_baseline(config)
-    outcomes = []
-    for name in ("unbroken", "killed"):
-        asked = request(config, splits, run_dir=tmp_path / name)
+    asked_of = {name: request(config, splits, run_dir=tmp_path / name) for name in ("unbroken", "killed")}
+    paths = [tmp_path / f"{name}.json" for name in asked_of]
+    for path, asked in zip(paths, asked_of.values(), strict=True):
         asked.run_dir.mkdir()
-        request_path = tmp_path / f"{name}.json"
-        request_path.write_text(asked.model_dump_json())
-        started = time.monotonic()
-        if name == "unbroken":
-            command = "import sys; from tasks.adapters.training.process_main import main; main(sys.argv[2])"
-            subprocess.run([sys.executable, "-c", command, str(ROOT), str(request_path)], check=True, cwd=ROOT, timeout=600)
-            epoch_s = (time.monotonic() - started) / 12  # about half of it is imports
-        else:
-            command = [sys.executable, "-c", _KILLER, str(ROOT), str(request_path), f"{epoch_s:.2f}", str(kills)]
-            subprocess.run(command, check=True, cwd=ROOT, timeout=600)
+        path.write_text(asked.model_dump_json())
+    command = [sys.executable, "-c", _KILLER, str(ROOT), *map(str, paths), str(kills)]
+    subprocess.run(command, check=True, cwd=ROOT, timeout=600)
+    outcomes = []
+    for asked in asked_of.values():
         checkpoint = latest_checkpoint(asked.run_dir)
-        assert checkpoint is not None and checkpoint.folder.name == "epoch-0004"
+        assert checkpoint is not None and checkpoint.folder.name == "epoch-0003"
         outcomes.append((curve(asked.run_dir), checkpoint.sidecar["sha256"]))
         assert not [path.name for path in asked.run_dir.iterdir() if path.name.startswith((".", "partial"))]
-    assert len(outcomes[0][0]) == 5
+    assert len(outcomes[0][0]) == 4
     assert outcomes[0] == outcomes[1]
 
 
@@ -183,12 +190,11 @@ def test_what_will_come_out_at_the_end_is_told_at_the_beginning(
 
 
 def test_a_diverging_loss_names_its_rows_and_keeps_the_last_good_checkpoint(
-    stored: tuple[Path, SplitReport], tmp_path: Path
+    stored: tuple[Path, SplitReport], trained: Path, tmp_path: Path
 ) -> None:
     """One good epoch; then the optimiser's moments are made infinite: exit with the store rows, epoch 0 is untouched."""
     workspace, splits = stored
-    run_dir = tmp_path / "run"
-    serve(request(with_baseline(small_config(workspace, epochs=1)), splits, run_dir=run_dir), ALONE)
+    run_dir = shutil.copytree(trained, tmp_path / "run")
     kept = {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()}
     config = with_baseline(small_config(workspace, epochs=1, learning_rate=1e30))
     with pytest.raises(TrainingError, match=r"is not a finite number.*on store rows \[\d+, .*last good checkpoint is kept"):
@@ -198,12 +204,11 @@ def test_a_diverging_loss_names_its_rows_and_keeps_the_last_good_checkpoint(
 
 
 def test_a_checkpoint_of_another_config_is_refused_and_left_alone(
-    stored: tuple[Path, SplitReport], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stored: tuple[Path, SplitReport], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Another learning rate does not continue the run; the folder keeps its bytes. More loader threads do continue it."""
     workspace, splits = stored
-    run_dir = tmp_path / "run"
-    serve(request(with_baseline(small_config(workspace, epochs=1)), splits, run_dir=run_dir), ALONE)
+    run_dir = shutil.copytree(trained, tmp_path / "run")
     before = {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()}
     with pytest.raises(CheckpointError, match=r"is a checkpoint of another training.*--force train; nothing was changed"):
         serve(request(with_baseline(small_config(workspace, epochs=1, learning_rate=2e-3)), splits, run_dir=run_dir), ALONE)
@@ -281,10 +286,9 @@ def test_pretraining_on_other_targets_goes_on_and_is_judged(
     digests = []
     for name in ("unbroken", "stopped"):
         asked = request(config, splits, purpose=Purpose.PRETRAIN, run_dir=tmp_path / name)
-        serve(asked, ALONE)
         if name == "stopped":
-            shutil.rmtree(asked.run_dir / "epoch-0001")
-            serve(asked, ALONE)
+            shutil.copytree(tmp_path / "unbroken", asked.run_dir, ignore=shutil.ignore_patterns("epoch-0001"))
+        serve(asked, ALONE)
         digests.append((load_checkpoint(asked.run_dir / "epoch-0001").sha256, curve(asked.run_dir)))
     assert digests[0] == digests[1]
     last = digests[0][1][-1]

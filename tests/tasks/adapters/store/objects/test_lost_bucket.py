@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +14,8 @@ import pytest
 
 from deployments.commands.backup import backup, restore
 from flows.ingest import ingest_steps
-from mammo_tests.object_store import BUCKET, ENVIRONMENT, Fault, s3_process, wire_to
+from mammo_tests.mortal_stores import MortalStore, mortal_stores
+from mammo_tests.object_store import BUCKET, ENVIRONMENT, Fault, wire_to
 from mammo_tests.other_systems import free_port
 from mammo_tests.plain_tasks import PlainSubmit
 from schemas.config.run import RunConfig
@@ -37,14 +37,13 @@ from tasks.scrub import after_repair, mark_damaged, read_everything, refuse_dama
 MakeConfig = Callable[..., RunConfig]
 
 
-def kills(server: subprocess.Popen[bytes], *, at: bytes) -> Fault:
+def kills(server: MortalStore, *, at: bytes) -> Fault:
     """``kill -9`` of the server's process when it is to be sent this object."""
 
     def fault(head: bytes, client: socket.socket) -> bool:
         if at not in head.split(b"\r\n", 1)[0]:
             return False
         server.kill()
-        server.wait()
         client.close()
         return True
 
@@ -91,22 +90,22 @@ def test_a_server_that_is_killed_and_has_lost_everything_gets_it_again(
     workspace.root.mkdir()
     shutil.copy(Workspace(tmp_path / "disk").key_path, workspace.key_path)
     ports = [free_port() for _ in range(4)]
-    with wire_to(f"http://127.0.0.1:{ports[0]}") as wire:
+    with wire_to(f"http://127.0.0.1:{ports[0]}") as wire, mortal_stores() as servers:
         settings = ENVIRONMENT | {"AWS_ENDPOINT_URL": wire.endpoint, "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
-        with s3_process(ports[0]) as server:
+        with servers.on(ports[0]) as server:
             wire.faults = [kills(server, at=f"PUT /{BUCKET}/{address.rsplit('/', 1)[1]}/{shard_key(PIXELS, 1)}".encode())]
             is_patient(monkeypatch, 0.1)
             with pytest.raises(SourceUnavailable, match="1 of 2 shards could not be written") as away:
                 ingest_steps(config, submit=PlainSubmit())
-            assert away.value.exit_code == 75 and server.returncode == -signal.SIGKILL
+            assert away.value.exit_code == 75 and server.exit_code == -signal.SIGKILL
         store = open_store(workspace.store_dir)
         with StoreLedger(store) as ledger:
             assert len(ledger.manifest_lines()) == 4 and published_rows(store) == {}
         is_patient(monkeypatch, 60.0)
         wire.faults, wire.server_port = [], ports[1]
-        with s3_process(ports[1]) as server:
+        with servers.on(ports[1]) as server:
             with pytest.raises(StoreError, match=f"gone from {address}.*no exam store at all.*scrub --repair"):
                 ingest_steps(config, submit=PlainSubmit())
             assert not [one.key for one in bucket_at(address).listed()]
@@ -115,7 +114,7 @@ def test_a_server_that_is_killed_and_has_lost_everything_gets_it_again(
             manifest = read_manifest(open_store(workspace.store_dir))
             server.kill()
         wire.server_port = ports[2]
-        with s3_process(ports[2]) as server:
+        with servers.on(ports[2]) as server:
             with pytest.raises(StoreError, match=f"gone from {address}.*scrub --repair"):
                 ingest_steps(config, submit=PlainSubmit())
             assert repaired(config).images_repaired == 8 and read_manifest(open_store(workspace.store_dir)).equals(manifest)
@@ -123,7 +122,7 @@ def test_a_server_that_is_killed_and_has_lost_everything_gets_it_again(
             backup(workspace.root, tmp_path / "archive.tar")
             server.kill()
         wire.server_port = ports[3]
-        with s3_process(ports[3]):
+        with servers.on(ports[3]):
             restore(tmp_path / "archive.tar", workspace.root)
             ingest_steps(config, submit=PlainSubmit())
             refuse_damage(looked_through(config))
