@@ -1,7 +1,7 @@
 """Lesions as a network can see them: each with its whole size, and the part of it that lies in the network's window.
 
 What the window or the stored crop cuts off stays a part of its lesion: it was there to be found. How saliency lies on lesions
-is in ``metrics.localization``. Axes: ``H W`` pixels, ``P`` lesions.
+is in ``metrics.lesions.localization``. Axes: ``H W`` pixels, ``P`` lesions.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gmic_model.metrics.localization import continuous_f1, lesions_reached
+from gmic_model.metrics.lesions.localization import continuous_f1, lesions_reached
 from gmic_model.preprocess import crop_like
 from gmic_model.seen_lesions import lesions_beyond, lesions_in_window
 from schemas.exam import Finding, LesionBeyond, ViewGeometry, ViewPosition

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gmic_model.metrics.localization import cell_edges
+from gmic_model.metrics.lesions.localization import cell_edges
 
 UNMARKED: Final = 0.0
 """Rating of a lesion that no mark is on; every mark is rated above 0."""

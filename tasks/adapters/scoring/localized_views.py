@@ -1,6 +1,6 @@
 """How models' saliency and patches lie on lesions: masks where there are, else boxes (paper 3.1, 3.3). No Prefect.
 
-The arithmetic is in ``gmic_model.metrics.localization``; here is which views have what, and the means over images.
+The arithmetic is in ``gmic_model.metrics.lesions.localization``; here is which views have what, and the means over images.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmic_model.metrics.localization import (
+from gmic_model.metrics.lesions.localization import (
     ChanceLocalization,
     ContinuousF1,
     LesionCount,

@@ -15,7 +15,7 @@ from gmic_model.learning.exam_loader import Batch, ExamViews, batches_of, loaded
 from gmic_model.learning.learner import Learner, averaged_weights, predict_batches
 from gmic_model.learning.pretraining import predict_groups, predict_hidden
 from gmic_model.learning.processes import Processes
-from gmic_model.metrics.localization import continuous_f1
+from gmic_model.metrics.lesions.localization import continuous_f1
 from gmic_model.metrics.ranking import auroc, breast_scores
 from gmic_model.model import GMICOutput
 from gmic_model.networks.birads_classifier import CATEGORIES, Categories

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmic_model.metrics.localization import ContinuousF1, LesionCount
+from gmic_model.metrics.lesions.localization import ContinuousF1, LesionCount
 from schemas.exam import Finding, LesionBeyond, LesionBox, ViewGeometry, ViewPosition
 from schemas.reports.evaluation import FindingMetrics
 from schemas.reports.report import Interval

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gmic_model.metrics.localization import (
+from gmic_model.metrics.lesions.localization import (
     ContinuousF1,
     chance_localization,
     continuous_f1,
