@@ -31,6 +31,7 @@ from tasks.adapters.training.process_main import main, serve
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.training.training_data import training_data
 from tasks.adapters.training.tuning import measure_findings
+from tasks.adapters.workspace import write_atomically
 
 ROOT = Path(__file__).parents[4]
 
@@ -305,3 +306,26 @@ def test_a_training_that_is_refused_leaves_no_folder(stored: tuple[Path, SplitRe
     with pytest.raises(ConfigError):
         run(request(config, splits, run_dir=tmp_path / "runs" / "refused"))
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("other", ["asks for the same", "was refused too"])
+def test_of_two_that_are_refused_in_one_folder_each_is_told_why(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: tuple[Path, SplitReport]
+) -> None:
+    """Workers of a search measure in one folder: neither takes away what the other's process has yet to read, or fails at it."""
+    workspace, splits = stored
+    asked = request(small_config(workspace), splits, run_dir=tmp_path / "measure")
+    error = {"kind": "error", "type": "ConfigError", "message": "it cannot be trained"}
+
+    def listened(*_: object) -> tuple[Mapping[str, Any], tuple[()]]:
+        if other == "asks for the same":
+            write_atomically(asked.run_dir / "request.json", b"its own")
+        else:
+            shutil.rmtree(asked.run_dir)
+        return error, ()
+
+    monkeypatch.setattr("tasks.adapters.training.process._command", lambda *_: [sys.executable, "-c", ""])
+    monkeypatch.setattr("tasks.adapters.training.process._listened", listened)
+    with pytest.raises(ConfigError, match="it cannot be trained"):
+        run(asked)
+    assert asked.run_dir.exists() == (other == "asks for the same")
