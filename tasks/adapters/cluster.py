@@ -378,7 +378,7 @@ def _outcomes(
                     raise ConfigError(
                         "Dask's scheduler or workers cannot import what they are to do",
                         got=_in_words(error),
-                        remedy="install this release of mammography-gmic and its packages on their machines too, then run again",
+                        remedy="install this release of mammography-gmic and its packages on their machines, then run again",
                     ) from error
                 yield item_by_key.pop(future.key), error
             else:

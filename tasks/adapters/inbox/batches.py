@@ -331,7 +331,7 @@ def not_written(failed: Sequence[Failed[ShardJob]], shards: int) -> MammoError:
     return (SourceUnavailable if is_away else StoreError)(
         f"{len(failed)} of {shards} shards could not be written",
         got=failed[0].error,
-        remedy="see that the store's place is there, with room, or install what lacks, then run again; finished shards are kept",
+        remedy="see that the store's place is there, with room, or install what lacks, and run again; finished shards are kept",
     )
 
 

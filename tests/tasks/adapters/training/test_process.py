@@ -322,7 +322,7 @@ def test_a_training_that_is_refused_leaves_no_folder(stored: tuple[Path, SplitRe
 def test_of_two_that_are_refused_in_one_folder_each_is_told_why(
     other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: tuple[Path, SplitReport]
 ) -> None:
-    """Workers of a search measure in one folder: neither takes away what the other's process has yet to read, or fails at it."""
+    """Workers of a search measure in one folder: neither takes away what the other's has yet to read, or fails at it."""
     workspace, splits = stored
     asked = request(small_config(workspace), splits, run_dir=tmp_path / "measure")
     error = {"kind": "error", "type": "ConfigError", "message": "it cannot be trained"}
