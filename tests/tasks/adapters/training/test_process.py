@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -31,7 +31,6 @@ from tasks.adapters.training.process_main import main, serve
 from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
 from tasks.adapters.training.training_data import training_data
 from tasks.adapters.training.tuning import measure_findings
-from tasks.adapters.workspace import write_atomically
 
 ROOT = Path(__file__).parents[4]
 
@@ -318,24 +317,22 @@ def test_a_training_that_is_refused_leaves_no_folder(stored: tuple[Path, SplitRe
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-@pytest.mark.parametrize("other", ["asks for the same", "was refused too"])
+_OTHER_ASKS: Final = "open(path + '.new', 'w').close(); os.replace(path + '.new', path)"
+_OTHER_WAS_FIRST: Final = "os.unlink(path); os.rmdir(os.path.dirname(path))"
+
+
+@pytest.mark.parametrize("other", [_OTHER_ASKS, _OTHER_WAS_FIRST])
 def test_of_two_that_are_refused_in_one_folder_each_is_told_why(
     other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: tuple[Path, SplitReport]
 ) -> None:
     """Workers of a search measure in one folder: neither takes away what the other's has yet to read, or fails at it."""
     workspace, splits = stored
     asked = request(small_config(workspace), splits, run_dir=tmp_path / "measure")
-    error = {"kind": "error", "type": "ConfigError", "message": "it cannot be trained"}
-
-    def listened(*_: object) -> tuple[Mapping[str, Any], tuple[()]]:
-        if other == "asks for the same":
-            write_atomically(asked.run_dir / "request.json", b"its own")
-        else:
-            shutil.rmtree(asked.run_dir)
-        return error, ()
-
-    monkeypatch.setattr("tasks.adapters.training.process._command", lambda *_: [sys.executable, "-c", ""])
-    monkeypatch.setattr("tasks.adapters.training.process._listened", listened)
+    error = json.dumps({"kind": "error", "type": "ConfigError", "message": "it cannot be trained"})
+    refused = f"import os, sys; path = sys.argv[1]; {other}; print({MARK + error!r})"
+    monkeypatch.setattr(
+        "tasks.adapters.training.process.python_command", lambda *said: [sys.executable, "-c", refused, said[-1]]
+    )
     with pytest.raises(ConfigError, match="it cannot be trained"):
         run(asked)
-    assert asked.run_dir.exists() == (other == "asks for the same")
+    assert asked.run_dir.exists() == (other == _OTHER_ASKS)
