@@ -63,7 +63,7 @@ def ingest_what_is_here(
     What others push into the inbox has nothing to do with a PACS that is away, and would wait until that answers.
 
     Raises:
-        PeerUnavailable: The source of exams cannot be asked, and nothing is here.
+        PeerUnavailable: The source of exams cannot be asked, and nothing is here that can be used.
         PeerRefused: It does not accept us; likewise.
     """
     require_apart(config.workspace_dir, config.ingest.source_dir)
@@ -80,6 +80,7 @@ def ingest_what_is_here(
     except NoExamsFound as nothing:
         if silent is None:
             raise
+        logger.warning("%s", nothing)  # that files were refused is nothing that the PACS will put right
         raise silent from nothing
 
 

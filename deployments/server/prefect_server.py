@@ -128,7 +128,7 @@ def use_auth_string(path: Path, environment: MutableMapping[str, str], *, is_pro
     An empty file, of a disk that was full or of somebody who made it, holds none: a server that took it would ask nobody.
     """
     if path.exists() and not path.read_text().strip():
-        path.unlink()
+        path.unlink(missing_ok=True)  # another command may have seen the same
     if is_protected and not path.exists() and not environment.get("PREFECT_SERVER_API_AUTH_STRING"):
         place_secret(path, f"mammo:{secrets.token_urlsafe(24)}".encode())
     if path.exists():

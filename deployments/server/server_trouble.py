@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from schemas.errors import MammoError, StoreError
 from tasks.adapters.workspace import SERVER_DATABASE
@@ -92,8 +93,10 @@ def configured_is_silent(address: str) -> MammoError:
 
 
 def nobody_listens(address: str) -> bool:
-    """True of a server that has ended; not of a busy one, whose queue of connections is full."""
+    """True of a server that has ended; not of a busy one, whose queue of connections is full, nor of one behind a web proxy."""
     place = urlsplit(address)
+    if not getproxies().keys().isdisjoint((place.scheme, "all")) and not proxy_bypass(place.hostname or ""):
+        return False
     port = place.port or (443 if place.scheme == "https" else 80)
     try:
         socket.create_connection((place.hostname or "", port), _SECONDS_TO_CONNECT).close()

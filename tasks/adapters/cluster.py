@@ -305,7 +305,7 @@ def _connected(address: str) -> Any:
     except (OSError, ValueError) as away:  # the second: it is no address
         raise (PeerUnavailable if isinstance(away, OSError) else ConfigError)(
             f"The Dask scheduler at {address} cannot be reached",
-            expected="ingest.dask.address as tcp://10.0.0.5:8786, and a scheduler that runs there",
+            expected="a scheduler that runs there; where ingest.dask.address names it, as tcp://10.0.0.5:8786",
             got=str(away),
             remedy="see that it runs, and that this machine may connect to it, then run again",
         ) from away
@@ -377,7 +377,8 @@ def _outcomes(
                 if isinstance(error, ImportError) or str(error).startswith(_NOT_UNPICKLED):
                     raise ConfigError(
                         "Dask's scheduler or workers cannot import what they are to do",
-                        expected="this release of mammography-gmic and its packages on their machines too",
+                        got=_in_words(error),
+                        remedy="install this release of mammography-gmic and its packages on their machines, then run again",
                     ) from error
                 yield item_by_key.pop(future.key), error
             else:
@@ -395,6 +396,5 @@ def _in_words(error: BaseException) -> str:
         return "its worker process was killed again and again: memory or a crashing decoder"
     if isinstance(error, MammoError):
         return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        return f"{type(error).__name__}: {error.strerror}"
-    return type(error).__name__
+    named = error.strerror if isinstance(error, OSError) else error.name if isinstance(error, ImportError) else None
+    return f"{type(error).__name__}: {named}" if named else type(error).__name__

@@ -23,6 +23,8 @@ _SECONDS_BETWEEN_TRIES = 0.5
 LOCK_FILE = "lock"
 """Lies in the folder that is held, and stays there."""
 _READERS = "readers.lock"
+_KNOWS_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+"""What a file system answers that has no locks; a share that is away answers otherwise."""
 
 
 @contextmanager
@@ -169,7 +171,9 @@ def _locks(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as trouble:  # ENOLCK, EOPNOTSUPP: nobody could say whether another writes there too
+    except OSError as trouble:  # nobody could say whether another writes there too
+        if trouble.errno not in _KNOWS_NO_LOCKS:
+            raise
         raise StoreError(
             "The file system of the workspace locks no files",
             expected="locks (flock), by which one writer keeps others out",

@@ -76,5 +76,6 @@ def test_a_pretraining_that_no_run_begins_with_is_not_forced_in_silence(scratch:
     """There is no section, or the weights are to be random: nothing of it would be done again."""
     sections: dict[str, Any] = {"train": {"start": {"from_scratch": scratch}}, "force": ["pretrain"]}
     config = _config(tmp_path, **sections, **({"pretrain": {}} if scratch else {}))
-    with without_work(), pytest.raises(ConfigError, match=r"does not pre-train.*leave out --force pretrain"):
+    with without_work(), pytest.raises(ConfigError, match=r"does not pre-train.*leave pretrain out of what is forced") as told:
         train.fn(config)
+    assert ("add a section `pretrain: {}`" in str(told.value)) != scratch  # it is there, and would be left unused

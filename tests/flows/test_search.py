@@ -20,13 +20,14 @@ import pytest
 from deployments.configuration import load_config
 from flows.search import search
 from gmic_model.model import GMIC
-from mammo_tests.training_store import make_store, small_config, with_baseline
-from schemas.config.run import RunConfig
+from mammo_tests.training_store import ingested, make_store, small_config, with_baseline
+from schemas.config.run import RunConfig, Stage
 from schemas.errors import ConfigError, TrainingError
 from tasks.adapters.models.checkpoints import load_checkpoint, save_checkpoint
 from tasks.adapters.training.request import started_weights
 from tasks.adapters.workspace import Workspace
 from tasks.search import search_study
+from tasks.stage import save_report
 
 RunFlow = Callable[..., Any]
 
@@ -153,6 +154,9 @@ def test_a_search_says_what_it_takes_before_it_starts(tmp_path: Path, run_flow: 
     other = config.model_copy(update={"train": config.train.model_copy(update={"batch_exams": 4})})
     with pytest.raises(ConfigError, match=r"study paper was begun with another config.*another name"):
         run_flow(search, other)
+    save_report(config, Stage.INGEST, ingested(config.workspace_dir / "exam_store", "labels have changed", 12))
+    with pytest.raises(ConfigError, match=r"begun with another config, data.*published since, give search.study another"):
+        run_flow(search, config)
 
 
 def test_a_tuning_split_without_positives_is_refused(tmp_path: Path, run_flow: RunFlow) -> None:

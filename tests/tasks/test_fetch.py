@@ -74,14 +74,20 @@ def test_a_pacs_that_is_away_is_a_transient_failure(archive: Orthanc, config: Ru
     assert fetch_exams.fn(config).images_fetched == 4
 
 
-def test_a_pacs_that_is_away_keeps_nothing_out_that_was_pushed(archive: Orthanc, config: RunConfig) -> None:
+def test_a_pacs_that_is_away_keeps_nothing_out_that_was_pushed(
+    archive: Orthanc, config: RunConfig, caplog: pytest.LogCaptureFixture
+) -> None:
     """What is in the inbox is published; the failure is told in the report and at the end, and is made up for by the next run.
 
-    With nothing in the inbox it is this failure that is told, not the empty folder.
+    With nothing in the inbox it is this failure that is told, not the empty folder; that all files were refused is in the log.
     """
     archive.end()
     with pytest.raises(PeerUnavailable):
         ingest_steps(config, PlainSubmit())
+    (config.ingest.source_dir / "letter.txt").write_text("Dear colleague, " * 500)
+    with pytest.raises(PeerUnavailable):
+        ingest_steps(config, PlainSubmit())
+    assert "can be used" in caplog.text
     write_exam(config.ingest.source_dir, 7, images=4, side_px=300, day=DAY)
     with pytest.raises(PeerUnavailable) as told:
         ingest_steps(config, PlainSubmit())

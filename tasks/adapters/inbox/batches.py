@@ -321,7 +321,7 @@ def not_inspected(failed: Failed[HeaderJob]) -> StoreError:
     return StoreError(
         "Files cannot be inspected",
         got=failed.error,
-        remedy="see that memory and the workspace's disk suffice, then run again; nothing is lost",
+        remedy="see that memory and the workspace's disk suffice, or install what lacks, then run again; nothing is lost",
     )
 
 
@@ -331,7 +331,7 @@ def not_written(failed: Sequence[Failed[ShardJob]], shards: int) -> MammoError:
     return (SourceUnavailable if is_away else StoreError)(
         f"{len(failed)} of {shards} shards could not be written",
         got=failed[0].error,
-        remedy="see that the store's disk or object store is there and has room, then run again; finished shards are kept",
+        remedy="see that the store's place is there, with room, or install what lacks, and run again; finished shards are kept",
     )
 
 

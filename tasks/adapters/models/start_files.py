@@ -110,7 +110,8 @@ def require_starts(config: RunConfig) -> None:
             "This run does not pre-train, so it cannot do that again",
             expected="a section pretrain, and weights that begin with it",
             got="no section pretrain" if config.pretrain is None else "train.start.from_scratch",
-            remedy="leave out --force pretrain, or add `pretrain: {}` for the defaults",
+            remedy="leave pretrain out of what is forced, or "
+            + ("add a section `pretrain: {}`, for the defaults" if config.pretrain is None else "leave out from_scratch"),
         )
     for section, start in begun.items():
         require_start(start, section=section)

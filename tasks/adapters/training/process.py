@@ -11,12 +11,12 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import schemas.errors
@@ -72,6 +72,7 @@ def run_training(
     """
     request_path = request.run_dir / "request.json"
     write_atomically(request_path, request.model_dump_json(indent=1).encode())
+    asked = request_path.stat()
     process = subprocess.Popen(
         _command(request.fit.processes, str(request_path)),
         stdin=subprocess.DEVNULL,
@@ -88,8 +89,7 @@ def run_training(
     finally:
         _kill_group(process)
     if error is not None:
-        if [path.name for path in request.run_dir.iterdir()] == [request_path.name]:  # it was refused: nothing has begun
-            shutil.rmtree(request.run_dir)
+        _forget_refused(request_path, asked)
         raise _rebuilt(error)
     if code != 0:
         logger.error("the training process said last:\n%s", "\n".join(tail))
@@ -161,6 +161,16 @@ def _listened(
     finally:
         last_call.cancel()
     return error, tail
+
+
+def _forget_refused(request_path: Path, asked: os.stat_result) -> None:
+    """What was refused before it began leaves no folder; where another process has asked since, or has begun, it is theirs."""
+    with contextlib.suppress(OSError):  # the other was refused too and was first; or it has begun, and the folder is not empty
+        if [path.name for path in request_path.parent.iterdir()] == [request_path.name] and os.path.samestat(
+            request_path.stat(), asked
+        ):
+            request_path.unlink()
+            request_path.parent.rmdir()
 
 
 def _rebuilt(message: Mapping[str, Any]) -> MammoError:

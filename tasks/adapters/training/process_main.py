@@ -73,12 +73,13 @@ def main(request_path: str) -> None:
     except ValueError as error:
         if not str(error).startswith(_ONE_VALUE):
             raise
+        section = "pretrain" if request.purpose is Purpose.PRETRAIN else "train"
         _end_with(
             TrainingError(
                 "A part of a step holds one image or patch, of which batch normalisation can tell no spread",
                 expected="two or more images, and patches, in each part of a step",
-                remedy="raise train.batch_exams, lower train.accumulation, give a larger window or patch, or set "
-                "train.recipe.batch_norm: running",
+                remedy=f"raise {section}.batch_exams, lower {section}.accumulation, give a larger window or patch, or set "
+                f"{section}.recipe.batch_norm: running",
             )
         )
 

@@ -151,7 +151,8 @@ class SearchStudy:
                     f"The study {self.config.study} was begun with another config, data or ranges",
                     expected=f"the config {found[:12]}",
                     got=identity[:12],
-                    remedy="restore that config, or give search.study another name; the study was not changed",
+                    remedy="restore that config; or, also where images or labels were published since, give search.study "
+                    "another name. The study was not changed",
                 )
             if self.config.with_published:
                 for parameters in PUBLISHED:

@@ -30,6 +30,20 @@ def test_what_fails_beside_a_server_that_is_there_stays_what_it_is() -> None:
         raise RuntimeError("what a client makes of it")
 
 
+def test_a_server_behind_a_web_proxy_is_not_said_to_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall that refuses the direct way says nothing of it: a fault of ours would be taken for its end."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as closed_soon:
+        address = f"http://127.0.0.1:{closed_soon.getsockname()[1]}"
+    assert nobody_listens(address)
+    monkeypatch.setenv("http_proxy", "http://proxy.invalid:3128")
+    assert not nobody_listens(address)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")  # as our own server has it
+    assert nobody_listens(address)
+
+
 _KILLS_BEFORE_REGISTERING = """
 import json, os, signal, sys
 from pathlib import Path

@@ -24,7 +24,7 @@ from mammo_tests.other_systems import until
 from schemas.config.ingest import ExistingDask, KubernetesDask, LocalDask, SlurmDask
 from schemas.errors import ConfigError, PeerUnavailable, StoreError
 from tasks.adapters.cluster import Failed, kubernetes_spec, open_cluster, run_all, slurm_cluster
-from tasks.adapters.inbox.batches import is_our_trouble
+from tasks.adapters.inbox.batches import is_our_trouble, not_inspected
 from tasks.retries import is_transient
 
 
@@ -325,13 +325,14 @@ def test_a_cluster_that_cannot_be_used_is_a_sentence(address: str, monkeypatch: 
         list(run_all(its_address, not_there.work, [1]))
 
     def lacks_a_codec(item: int) -> int:
-        raise ModuleNotFoundError("No module named 'imagecodecs'")
+        raise ModuleNotFoundError("No module named 'imagecodecs'", name="imagecodecs")
 
-    with pytest.raises(ConfigError, match="cannot import what they are to do"):
+    with pytest.raises(ConfigError, match=r"cannot import what they are to do.*ModuleNotFoundError.*Remedy: install"):
         list(run_all(address, lacks_a_codec, [1]))
     with open_cluster(LocalDask(n_workers=1), files=1) as here:
         (failed,) = run_all(here, lacks_a_codec, [1])
     assert isinstance(failed, Failed) and is_our_trouble(failed.cause)
+    assert "ModuleNotFoundError: imagecodecs. Remedy: see" in (said := str(not_inspected(failed))) and "install" in said
 
 
 def test_items_and_results_may_be_records(address: str) -> None:

@@ -152,3 +152,15 @@ def test_a_share_that_knows_no_locks_is_a_sentence(name: str, tmp_path: Path, mo
         pytest.fail("it is held")
     with pytest.raises(StoreError, match="locks no files"), reading([tmp_path]):
         pytest.fail("it is read")
+
+
+def test_a_share_that_is_away_is_not_said_to_know_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own error goes on to who has the sentence for it: to mount it otherwise would be no remedy."""
+
+    def is_away(descriptor: int, kind: int) -> None:
+        raise OSError(errno.ESTALE, "raw")
+
+    monkeypatch.setattr("fcntl.flock", is_away)
+    with pytest.raises(OSError, match="raw") as told, held_lock(tmp_path, purpose="ingest"):
+        pytest.fail("it is held")
+    assert told.value.errno == errno.ESTALE

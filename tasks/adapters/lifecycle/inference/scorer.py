@@ -51,7 +51,8 @@ from tasks.adapters.workspace import Workspace
 READERS: Final = 2
 """Files that are read at the same time; each reader has a child of the gate."""
 _AHEAD: Final = 3
-_FILE_ID: Final = re.compile(r"F[0-9a-f]{24}")
+_NAME: Final = re.compile(r"(?:image )?([FI][0-9a-f]{24})")
+"""Of a file or an image, as refusals by rules between files name it."""
 _WITHDRAWN: Final = Refusal(rules=(), what="It shows what was withdrawn from this workspace")
 
 
@@ -141,7 +142,8 @@ class Scorer:
         said = {line.row: line for line in with_issuer_of_exam(present, pseudonyms)}
         found = publishable([said.get(line.row, line) for line in present])
         not_used = {row_of[file.file_id]: file.refusal for file in refused}
-        not_used |= {row_of[file.file_id]: _of_numbers(file.refusal, row_of) for file in found.refused}
+        of_images = {line.image_id: line.row for line in found.lines}
+        not_used |= {row_of[file.file_id]: _of_numbers(file.refusal, row_of | of_images) for file in found.refused}
         not_used |= {line.row: _WITHDRAWN for line in lines if line not in present}
         rows = [line.row for line in found.lines]
         return ScoredFolder(
@@ -226,7 +228,9 @@ def _prepared(gate: GateSettings, preprocess: PreprocessConfig, row: int, file: 
 
 def _of_numbers(refusal: Refusal, row_of: Mapping[str, int]) -> Refusal:
     """By a rule between files, for a caller who has no store to put in order: he knows files by their numbers."""
-    what = _FILE_ID.sub(lambda found: f"file {row_of[found[0]] + 1}" if found[0] in row_of else found[0], refusal.what)
+    what = _NAME.sub(lambda found: f"file {row_of[found[1]] + 1}" if found[1] in row_of else found[0], refusal.what)
+    if "`mammo" not in (refusal.remedy or ""):
+        return replace(refusal, what=what)
     return replace(refusal, what=what, remedy="find out which are right, leave the others out of the folder, then run again")
 
 

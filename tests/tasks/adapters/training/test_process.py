@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -284,19 +284,29 @@ def test_splits_without_positives_fewer_patches_and_a_held_folder_are_said(
         run(request(config, splits, run_dir=tmp_path / "held"))  # through the process: its error arrives with its type
 
 
+@pytest.mark.parametrize("purpose", [Purpose.TRAIN, Purpose.PRETRAIN])
 def test_batches_of_one_value_are_a_sentence(
-    stored: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    purpose: Purpose,
+    stored: tuple[Path, SplitReport],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A single image with a single patch (K = 1): torch's own error would end the process in a traceback."""
+    """A single image with a single patch (K = 1): torch's own error would end the process in a traceback.
+
+    What is to be changed is a field of the section that is trained by.
+    """
     workspace, splits = stored
     monkeypatch.setattr(
         "tasks.adapters.training.process_main.serve", lambda *_: torch.nn.BatchNorm2d(2).train()(torch.zeros(1, 2, 1, 1))
     )
-    (tmp_path / "request.json").write_text(request(small_config(workspace), splits, run_dir=tmp_path).model_dump_json())
+    asked = request(small_config(workspace), splits, run_dir=tmp_path, purpose=purpose)
+    (tmp_path / "request.json").write_text(asked.model_dump_json())
     with pytest.raises(SystemExit) as ended:
         main(str(tmp_path / "request.json"))
     assert ended.value.code == TrainingError.exit_code
-    assert "batch normalisation can tell no spread" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "batch normalisation can tell no spread" in said and f"raise {purpose.value}.batch_exams" in said
 
 
 def test_a_training_that_is_refused_leaves_no_folder(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
@@ -307,3 +317,24 @@ def test_a_training_that_is_refused_leaves_no_folder(stored: tuple[Path, SplitRe
     with pytest.raises(ConfigError):
         run(request(config, splits, run_dir=tmp_path / "runs" / "refused"))
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+_OTHER_ASKS: Final = "open(path + '.new', 'w').close(); os.replace(path + '.new', path)"
+_OTHER_WAS_FIRST: Final = "os.unlink(path); os.rmdir(os.path.dirname(path))"
+
+
+@pytest.mark.parametrize("other", [_OTHER_ASKS, _OTHER_WAS_FIRST])
+def test_of_two_that_are_refused_in_one_folder_each_is_told_why(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: tuple[Path, SplitReport]
+) -> None:
+    """Workers of a search measure in one folder: neither takes away what the other's has yet to read, or fails at it."""
+    workspace, splits = stored
+    asked = request(small_config(workspace), splits, run_dir=tmp_path / "measure")
+    error = json.dumps({"kind": "error", "type": "ConfigError", "message": "it cannot be trained"})
+    refused = f"import os, sys; path = sys.argv[1]; {other}; print({MARK + error!r})"
+    monkeypatch.setattr(
+        "tasks.adapters.training.process.python_command", lambda *said: [sys.executable, "-c", refused, said[-1]]
+    )
+    with pytest.raises(ConfigError, match="it cannot be trained"):
+        run(asked)
+    assert asked.run_dir.exists() == (other == _OTHER_ASKS)

@@ -170,6 +170,20 @@ def test_a_rule_between_files_says_what_a_caller_can_do(site: Site, tmp_path: Pa
     assert "under every profile" in said[6]  # another one would not let an archive in
 
 
+def test_an_image_that_comes_under_two_names_is_told_by_its_number(site: Site, tmp_path: Path) -> None:
+    """One of the two is scored: the other is the copy to remove, of a file that the caller knows, not of a pseudonym."""
+    source = tmp_path / "in"
+    shutil.copytree(site.exam_dir, source)
+    dataset = pydicom.dcmread(min(source.rglob("*.dcm")))
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{dataset.SOPInstanceUID}.9"
+    dataset.save_as(source / "zz-again.dcm")
+    assert site.mammo(source, tmp_path / "out").exit_code == 0
+    result = result_in(tmp_path / "out")
+    (left_out,) = result.not_used
+    assert left_out.rules == ("E03",) and [image.file for image in result.images] == [1, 2, 3, 4]
+    assert "Left out: file 1 has the same pixels" in left_out.why and "remove the copy" in left_out.why, left_out.why
+
+
 def test_a_view_alone_is_scored_and_what_is_missing_said(site: Site, tmp_path: Path) -> None:
     """One of four; with more refused than the config allows the code is 8, and the scores are there."""
     source = tmp_path / "in"
