@@ -342,7 +342,7 @@ def test_a_store_in_another_folder_says_itself_what_is_published(tmp_path: Path)
     told = load_ingested(small_config(tmp_path / "here").model_copy(update={"store_dir": store_dir}))
     assert (told.store_dir, told.data_version, told.images_published) == (store_dir, made.data_version, 8)
     with pytest.raises(StoreError, match="has not run"):
-        load_ingested(there)
+        load_ingested(small_config(tmp_path / "here"))
 
 
 @pytest.mark.parametrize("name", [Stage.EVALUATE, Stage.EXPLAIN])
