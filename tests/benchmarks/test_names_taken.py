@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -18,6 +19,7 @@ def _asked() -> Iterator[tuple[Path, str, str]]:
                 yield from ((path, str(node.module), alias.name) for alias in node.names)
 
 
+@cache
 def _defined(module: str) -> set[str]:
     place = REPOSITORY.joinpath(*module.split("."))
     path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
