@@ -142,7 +142,7 @@ def divided(path: Path, parts: Sequence[Split], version: str) -> SplitReport:
 
 
 def few_exams(path: Path, version: str) -> SplitReport:
-    """Of the first twelve exams four train and two tune, with the square in half of them; what is learnt is the same, sooner."""
+    """Of the first twelve exams four train and two tune, with the square in half of them."""
     split_of = dict.fromkeys((1, 2, 6, 9), Split.TRAIN) | dict.fromkeys((0, 7), Split.TUNING)
     return divided(path, [split_of.get(exam, Split.TEST) for exam in range(12)], version)
 
@@ -196,7 +196,7 @@ def _line(row: int, exam: int, laterality: str, position: str, is_malignant: boo
 
 
 def curve(run_dir: Path) -> list[dict[str, Any]]:
-    """The epochs that the newest checkpoint tells of, whose weights nobody verifies here; without what depends on the machine."""
+    """The epochs that the newest checkpoint tells of, without what depends on the machine. Its weights are not looked at."""
     newest = max(run_dir.glob(f"epoch-*/{SIDECAR}"), default=None)
     epochs = [] if newest is None else json.loads(newest.read_bytes())["epochs"]
     return [{name: value for name, value in epoch.items() if name not in ("images_per_s", "memory_mib")} for epoch in epochs]

@@ -310,7 +310,10 @@ def test_batches_of_one_value_are_a_sentence(
 
 
 def test_a_training_that_is_refused_leaves_no_folder(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
-    """It would stand beside the runs, with nothing in it but what was asked. The error arrives from the process with its type."""
+    """It would stand beside the runs, with nothing in it but what was asked.
+
+    The error arrives from the process with its type.
+    """
     workspace, splits = stored
     config = small_config(workspace)
     config = config.model_copy(update={"model": config.model.model_copy(update={"K": 40})})
