@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from mammo_tests.trained_here import trained_here
 from schemas.config.ingest import LocalDask
 from schemas.config.run import RunConfig
 from tasks.adapters.cluster import open_cluster
@@ -73,6 +74,13 @@ def run_flow(prefect_api: str) -> Iterator[RunFlow]:
             return Ran(report=state.result(), flow_run_id=state.state_details.flow_run_id, client=client)
 
         yield run
+
+
+@pytest.fixture
+def trains_here() -> Iterator[None]:
+    """Trainings run in this process, which has imported what they need."""
+    with trained_here():
+        yield
 
 
 @pytest.fixture

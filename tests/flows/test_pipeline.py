@@ -32,6 +32,7 @@ from flows.predict import predict
 from flows.table1 import table1
 from mammo_tests.foreign_modules import ForeignFolder, foreign_folder, unsafe
 from mammo_tests.kept_bytes import kept_bytes
+from mammo_tests.trained_here import trained_here
 from mammo_tests.training_store import with_baseline
 from schemas.config.run import RunConfig, Stage
 from schemas.errors import CheckpointError, ConfigError
@@ -45,6 +46,8 @@ pytestmark = pytest.mark.e2e
 
 MAMMO = Path(sys.executable).with_name("mammo")
 STAGES = ("validate", "split", "train", "evaluate", "explain")
+SMALL = {"preprocess.window_px": (192, 128), "model.image_size": (192, 128)}
+"""A quarter of the cohort's images, as much as a small breast takes: much of this module's time is the network's."""
 RunFlow = Callable[[Any, RunConfig], Any]
 MakeConfig = Callable[..., RunConfig]
 
@@ -52,7 +55,7 @@ MakeConfig = Callable[..., RunConfig]
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory, cohort_dir: Path, make_config: MakeConfig) -> RunConfig:
     """The config of the module's workspace; every test leaves the workspace finished."""
-    return make_config(tmp_path_factory.mktemp("pipeline"), cohort_dir)
+    return make_config(tmp_path_factory.mktemp("pipeline"), cohort_dir, **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +172,7 @@ def test_force_reruns_that_stage_and_no_other(first: Any, config: RunConfig, run
     assert executed(states) == {"evaluate"}
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_forced_training_begins_anew_and_reaches_the_same_weights(first: Any, config: RunConfig, run_flow: RunFlow) -> None:
     """Every checkpoint is written again, from the same seed to the same digest, so evaluate and explain stay Cached."""
     before = checkpoint_times(config)
@@ -250,6 +254,7 @@ def test_named_checkpoints_are_evaluated_alone_and_together(
 ROWS = [("gmic-loc", "gmic"), pytest.param(("resnet-22", "gmic-loc", "gmic"), marks=pytest.mark.long)]
 
 
+@pytest.mark.usefixtures("trains_here")
 @pytest.mark.parametrize("variants", ROWS, ids=" ".join)
 def test_table_1_trains_its_rows_and_goes_on_where_it_stopped(
     first: Any, config: RunConfig, run_flow: RunFlow, tmp_path: Path, variants: tuple[str, ...]
@@ -309,13 +314,18 @@ def test_verbs_print_their_report_as_json(first: Any, config: RunConfig, tmp_pat
 
 
 def test_predict_takes_the_weights_of_its_workspace(first: Any, config: RunConfig, run_flow: RunFlow) -> None:
-    """Without ``checkpoint`` predict uses what was trained here; no view is missing, every breast has two scores."""
+    """Without ``checkpoint`` predict uses what was trained here; no view is missing, every breast has two scores.
+
+    Of each view it says how much of the breast lies outside this module's small window, and of nothing else that it is missing.
+    """
     predicted = run_flow(predict, config).report
-    assert len(predicted.images) == 32 and len(predicted.breast_scores) == 16 and predicted.missing == ()
+    assert len(predicted.images) == 32 and len(predicted.breast_scores) == 16
+    assert all("the rest lies outside its window" in said for said in predicted.missing)
     assert {*next(iter(predicted.breast_scores.values()))} == {"benign", "malignant"}
     assert first.report.train.checkpoint_sha256[:12] in predicted.report_path.read_text()
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_a_cross_validation_trains_and_judges_each_fold_and_goes_on_where_it_stopped(
     first: Any, config: RunConfig, run_flow: RunFlow
 ) -> None:
@@ -383,7 +393,7 @@ def test_a_workspace_is_restored_on_another_machine(
 ) -> None:
     """Another place for all: same rows, pseudonyms, pixels, splits and numbers; the training is finished before."""
     old, new, place = config.workspace_dir, tmp_path / "new", tmp_path / "elsewhere.yaml"
-    place.write_text(make_config(new, tmp_path / "cohort").model_dump_json())
+    place.write_text(make_config(new, tmp_path / "cohort", **SMALL).model_dump_json())
     before, splits = read_manifest(open_store(Workspace(old).store_dir)), Workspace(old).splits_path.read_bytes()
 
     def follow(command: list[str], workspace: Path) -> Any:
@@ -418,7 +428,7 @@ def test_new_exams_extend_the_store_and_leave_old_shards_alone(
     source = tmp_path / "cohort"
     exams = sorted(path for path in (cohort_dir / "dicom").iterdir() if path.is_dir())
     shutil.copytree(cohort_dir, source, ignore=shutil.ignore_patterns(*(exam.name for exam in exams[3:]), "CANARY-*"))
-    config = make_config(tmp_path / "workspace", source)
+    config = make_config(tmp_path / "workspace", source, **SMALL)
     assert run_flow(ingest, config).report.images_new == 12
     old = shard_states(config)
     assert len(old) == 3
@@ -505,7 +515,7 @@ def resumed(
     shutil.copy2(config.workspace_dir / "pseudonym.key", workspace)
     # With a Dask worker, which looks for modules as the others, and ends with a run that is killed while it works.
     worker = {"ingest.dask": {"kind": "local", "n_workers": 1}}
-    killed = make_config(workspace, cohort_dir, name=f"killed-{len(request.param)}-times", **worker)
+    killed = make_config(workspace, cohort_dir, name=f"killed-{len(request.param)}-times", **SMALL, **worker)
     config_path = tmp_path_factory.mktemp("configs") / "killed.yaml"
     config_path.write_text(killed.model_dump_json())
     facts = {}
@@ -514,7 +524,8 @@ def resumed(
         output = kill_pipeline(killed, config_path, KILL_WHEN[moment], foreign)
         facts[moment] = images_written(killed)
     assert foreign.who_ran() == {}  # server, nannies, gate children and trainings: none looks where the user stands
-    return run_flow(pipeline, killed), killed, facts, output
+    with trained_here():
+        return run_flow(pipeline, killed), killed, facts, output
 
 
 def test_a_pipeline_killed_anywhere_ends_as_if_it_had_not_been(first: Any, resumed: Any) -> None:

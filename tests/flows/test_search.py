@@ -82,10 +82,12 @@ def check_what_it_left(config: RunConfig, ran: Any) -> None:
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_a_search_leaves_its_best_as_an_ensemble(tmp_path: Path, run_flow: RunFlow) -> None:
     """Two trials at a time, on a GPU each, the published first. Another run finds that all have ended, and measures nothing.
 
-    Each trial begins with the file that the config names.
+    Each trial begins with the file that the config names. They train in this process, one after the other: that a trial's own
+    process sees its GPU alone is in ``tests/tasks/test_search.py``.
     """
     workers = {"kind": "gpu", "devices": [5, 7]}
     config = config_of(tmp_path / "ws", epochs=1, with_published=True, trials=2, ensemble_size=1, workers=workers)

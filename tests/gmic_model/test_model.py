@@ -25,8 +25,8 @@ SMALL = GMICConfig.released(image_size=(736, 480), patch_size=128, top_t=0.1)
 
 
 def small_model(*, checkpoint_activations: bool = False, **changes: Any) -> GMIC:
-    """The paper's form on 192 x 128 images: a 3 x 2 map, four 64-pixel patches."""
-    config = GMICConfig(**{"image_size": (192, 128), "patch_size": 64, "K": 4, "top_t": 0.2, **changes})
+    """The paper's form on 192 x 128 images: a 3 x 2 map, four 32-pixel patches."""
+    config = GMICConfig(**{"image_size": (192, 128), "patch_size": 32, "K": 4, "top_t": 0.2, **changes})
     model = copy.deepcopy(_fresh(config.model_dump_json(), checkpoint_activations))
     torch.manual_seed(1)  # for what the test draws, whoever drew the weights
     return model

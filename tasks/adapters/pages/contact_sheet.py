@@ -40,9 +40,12 @@ _NO_PICTURE: Final = {
     "K04": "not a mammogram: may hold burned-in text",
     "K05": "not a mammogram: may hold burned-in text",
     "F04": "too large to be drawn",
+    "F05": "not a DICOM file",
     "F10": "reading it took too long",
     "F11": "reading it broke the reader",
+    "X21": "its pixels are too few or too many bytes",
 }
+"""By the rule that refused it why a file has no picture: it may show a name, or nothing can be drawn and no child need try."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

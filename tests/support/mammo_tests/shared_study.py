@@ -31,7 +31,7 @@ from tasks.adapters.training.search_study import SearchStudy
 folder = Path(sys.argv[2])
 
 def work(name):
-    study, taken = SearchStudy(SearchConfig(trials=8, storage_url=sys.argv[3]), folder), 0
+    study, taken = SearchStudy(SearchConfig(trials=5, storage_url=sys.argv[3]), folder), 0
     while True:
         with study.claimed_trial() as trial:
             if trial is None:
@@ -83,19 +83,19 @@ for pid in (lost, *others, begun("last")):
 
 
 def workers_share(folder: Path, url: str) -> None:
-    """Eight trials, each ended once, under their numbers, with the parameters that follow from them and not from who ran.
+    """Five trials, each ended once, under their numbers, with the parameters that follow from them and not from who ran.
 
     Before that three workers begin at one moment on a study that nobody has made.
     """
-    study_of(folder, storage_url=url)
+    study_of(folder, storage_url=url, trials=5)
     command = [sys.executable, "-c", _WORKERS, str(ROOT), str(folder), url]
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600).stdout.splitlines()
     assert said[:2] == ["lost 0 begins", "lost 1 begins"]
     assert sorted(line.partition(" ")[2] for line in said) == sorted(
-        [*(f"{number} begins" for number in range(8)), "1 goes on"]
+        [*(f"{number} begins" for number in range(5)), "1 goes on"]
     )
-    records = study_of(folder, storage_url=url).records()
-    assert [(record.number, record.state) for record in records] == [(number, "complete") for number in range(8)]
+    records = study_of(folder, storage_url=url, trials=5).records()
+    assert [(record.number, record.state) for record in records] == [(number, "complete") for number in range(5)]
     assert records[0].sha256 == "lost" and records[1].sha256 in ("one", "two", "last")
     assert records[1].curve == (0.5,)  # the epoch that the lost worker had said is not said again
     together = study_of(folder / "together", with_published=True).records()

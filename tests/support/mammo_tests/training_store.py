@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from schemas.config.run import RunConfig
 from schemas.exam import Split
 from schemas.layout import MANIFEST_COLUMNS
 from schemas.reports.data import IngestReport, SplitCount, SplitReport
-from tasks.adapters.models.checkpoints import latest_checkpoint
+from tasks.adapters.models.model_files import SIDECAR
 from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_rows, write_shard
 from tasks.adapters.store.manifest import publish, read_manifest
 from tasks.adapters.store.tables.line_texts import data_version
@@ -140,6 +141,12 @@ def divided(path: Path, parts: Sequence[Split], version: str) -> SplitReport:
     return SplitReport(splits_path=path, data_version=version, counts=counts)
 
 
+def few_exams(path: Path, version: str) -> SplitReport:
+    """Of the first twelve exams four train and two tune, with the square in half of them."""
+    split_of = dict.fromkeys((1, 2, 6, 9), Split.TRAIN) | dict.fromkeys((0, 7), Split.TUNING)
+    return divided(path, [split_of.get(exam, Split.TEST) for exam in range(12)], version)
+
+
 def request(config: RunConfig, splits: SplitReport, **changes: Any) -> TrainingRequest:
     """A training request for the store; its identity follows from the config."""
     content: dict[str, Any] = {
@@ -189,7 +196,7 @@ def _line(row: int, exam: int, laterality: str, position: str, is_malignant: boo
 
 
 def curve(run_dir: Path) -> list[dict[str, Any]]:
-    """The epochs that the newest checkpoint knows, without what depends on the machine."""
-    checkpoint = latest_checkpoint(run_dir)
-    epochs = [] if checkpoint is None else checkpoint.sidecar["epochs"]
+    """The epochs that the newest checkpoint tells of, without what depends on the machine. Its weights are not looked at."""
+    newest = max(run_dir.glob(f"epoch-*/{SIDECAR}"), default=None)
+    epochs = [] if newest is None else json.loads(newest.read_bytes())["epochs"]
     return [{name: value for name, value in epoch.items() if name not in ("images_per_s", "memory_mib")} for epoch in epochs]

@@ -103,12 +103,12 @@ def test_kills_at_random_moments_do_not_change_the_curve(stored: tuple[Path, Spl
     assert outcomes[0] == outcomes[1]
 
 
-def test_the_recipe_for_small_cohorts_trains(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+def test_the_recipe_for_small_cohorts_trains(few: tuple[Path, SplitReport], tmp_path: Path) -> None:
     """Every option that small-cohort.yaml turns on goes together; a training whose last epoch was no better one is over.
 
     The first mean of as many epochs as choose is the best so far, whatever was before it.
     """
-    workspace, splits = stored
+    workspace, splits = few
     train = yaml.safe_load((ROOT / "deployments" / "configs" / "small-cohort.yaml").read_text("utf-8"))["train"]
     train["recipe"] = {**train["recipe"], "stop_after_epochs": 1, "remeasured_exams": 2, "best_of_epochs": 2}
     config = with_baseline(small_config(workspace, **{**train, "epochs": 3, "keep_checkpoints": 3}))
@@ -123,13 +123,13 @@ def test_the_recipe_for_small_cohorts_trains(stored: tuple[Path, SplitReport], t
 
 
 def test_a_long_training_says_first_what_it_will_take_and_learns_the_same(
-    stored: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The steps that are measured move nothing, and of patches that are drawn at random the same are drawn after them.
 
     A short training, or one that goes on, measures none.
     """
-    workspace, splits = stored
+    workspace, splits = few
     said: list[Mapping[str, Any]] = []
 
     def stop_after_an_epoch(message: Mapping[str, Any]) -> None:
@@ -153,10 +153,10 @@ def test_a_long_training_says_first_what_it_will_take_and_learns_the_same(
 
 
 def test_statistics_that_nothing_was_begun_with_are_told_of(
-    stored: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network from random weights has no running statistics to keep; one that begins with a file's has."""
-    workspace, splits = stored
+    workspace, splits = few
     said: list[str] = []
     monkeypatch.setattr("tasks.adapters.training.process_main.say", lambda message: said.append(str(message)))
     fit: dict[str, Any] = {"epochs": 1, "recipe": {"batch_norm": "running"}}
@@ -237,12 +237,12 @@ def test_a_full_disk_stops_training_with_the_last_checkpoint_whole(stored: tuple
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
-def test_pretraining_hands_its_network_to_training(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+def test_pretraining_hands_its_network_to_training(few: tuple[Path, SplitReport], tmp_path: Path) -> None:
     """BI-RADS categories are learnt; training that begins with those weights has another first epoch than without them.
 
     It is the same training whether the run's own pre-training hands them on or the config names their folder.
     """
-    workspace, splits = stored
+    workspace, splits = few
     content = small_config(workspace, epochs=1).model_dump()
     train = {name: content["train"][name] for name in ("batch_exams", "num_threads", "device", "tracking")}
     config = type(small_config(workspace)).model_validate({**content, "pretrain": {"epochs": 2, **train}})
@@ -302,13 +302,13 @@ def test_pretraining_on_other_targets_goes_on_and_is_judged(
     assert opened.weights and all(name.startswith("localization.backbone.") for name in opened.weights)
 
 
-def test_training_begins_with_files_and_says_what_of_them(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
+def test_training_begins_with_files_and_says_what_of_them(few: tuple[Path, SplitReport], tmp_path: Path) -> None:
     """A checkpoint begins another training, as the page on fine-tuning says: frozen parts are its, the rest moves.
 
     The new checkpoint lists what was taken with the file's digest, and knows whom both have seen. Images of another spacing are
     refused with the remedy. What the terms of the first one's data forbid, the second carries too, from a store without terms.
     """
-    workspace, splits = stored
+    workspace, splits = few
     marked = small_config(shutil.copytree(workspace, tmp_path / "marked"), epochs=1)
     mark_terms(Workspace(marked.workspace_dir).store, TERMS)
     first = request(marked, splits, run_dir=tmp_path / "first")

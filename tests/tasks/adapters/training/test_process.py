@@ -281,7 +281,7 @@ def test_splits_without_positives_fewer_patches_and_a_held_folder_are_said(
     with pytest.raises(ConfigError, match=r"fewer patches than K.*at most 6.*3 x 2 cells.*Got: 7"):
         serve(request(many, splits, run_dir=tmp_path / "many"), ALONE)
     with held_lock(tmp_path / "held", purpose="train"), pytest.raises(StoreBusy, match="is in use"):
-        run(request(config, splits, run_dir=tmp_path / "held"))  # through the process: its error arrives with its type
+        serve(request(config, splits, run_dir=tmp_path / "held"), ALONE)
 
 
 @pytest.mark.parametrize("purpose", [Purpose.TRAIN, Purpose.PRETRAIN])
@@ -310,7 +310,10 @@ def test_batches_of_one_value_are_a_sentence(
 
 
 def test_a_training_that_is_refused_leaves_no_folder(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:
-    """It would stand beside the runs, with nothing in it but what was asked."""
+    """It would stand beside the runs, with nothing in it but what was asked.
+
+    The error arrives from the process with its type.
+    """
     workspace, splits = stored
     config = small_config(workspace)
     config = config.model_copy(update={"model": config.model.model_copy(update={"K": 40})})
