@@ -119,6 +119,8 @@ print(len(report.epochs), config_of(network).title, len(view.score_C), view.corn
 """
 
 TRIED: Final = """
+import gc
+gc.disable()  # what is imported stays, and the rest ends with the process
 import contextlib, io, json, os, runpy, sys
 import pytest
 
