@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import shutil
 import subprocess
@@ -107,6 +108,16 @@ BREACHES = {
     "Model: floors": ("gmic_model/preprocess.py", "import gmic_model.learning.learner"),
     "Nobody imports what runs in the gate's child": ("tasks/adapters/gate/child.py", "import tasks.adapters.gate.child_main"),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trees_stay() -> Iterator[None]:
+    """No garbage is looked for among the trees of all modules, which are made here, and that again and again."""
+    gc.disable()
+    yield
+    _tree.cache_clear()
+    _strings.cache_clear()
+    gc.enable()
 
 
 def lint_imports(folder: Path) -> str:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from gmic_model.metrics.delong import delong_test
 from gmic_model.networks.registry import build_network
-from mammo_tests.training_store import divided, make_store, small_config
+from mammo_tests.training_store import divided, make_store, small_config, with_baseline
 from schemas.config.evaluation import EvaluateConfig, ExplainConfig
 from schemas.config.network import TableRow
 from schemas.config.run import RunConfig, Stage
@@ -122,16 +122,21 @@ class Judged:
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    """Fresh weights, once with a list of whom they were trained on, once without, as a former release left them."""
+    """Fresh weights, once with a list of whom they were trained on, once without, as a former release left them.
+
+    The same of the quickest network, for what is not about patches and maps.
+    """
     workspace = tmp_path_factory.mktemp("judged")
     config = small_config(workspace)
     version = make_store(config).data_version
     torch.manual_seed(0)
-    weights, others = (build_network(config.model).state_dict() for _ in range(2))
     trained, tuned = ([f"P{number:03d}" for number in numbers] for numbers in (range(8, 12), range(4, 8)))
     listed = seen_patients("key", {}, trained=trained, tuned=tuned)
-    for name, tensors, patients in (("listed", weights, listed), ("unlisted", weights, None), ("other", others, listed)):
-        save_checkpoint(workspace / name, weights=tensors, training={}, model=config.model, about={}, patients=patients)
+    for prefix, model in (("", config.model), ("quick ", with_baseline(config).model)):
+        weights, others = (build_network(model).state_dict() for _ in range(2))
+        for name, tensors, patients in (("listed", weights, listed), ("unlisted", weights, None), ("other", others, listed)):
+            folder = workspace / f"{prefix}{name}"
+            save_checkpoint(folder, weights=tensors, training={}, model=model, about={}, patients=patients)
     first = (*[_TEST] * 4, *[_TUNING] * 4, *[_TRAIN] * 4)
     second = (_TUNING, _TUNING, _TEST, _TEST, _TRAIN, _TRAIN, _TEST, _TUNING, _TEST, _TUNING, _TRAIN, _TRAIN)
     return Judged(
@@ -212,15 +217,15 @@ def test_what_the_terms_of_weights_forbid_stands_with_their_numbers(judged: Judg
     """Weights that another site trained on a set that may not be passed on: page, report and terminal say so."""
     forbidden = "The terms of EMBED forbid passing on data and weights made of this set."
     foreign = judged.workspace / "foreign"
-    shutil.copytree(judged.workspace / "unlisted", foreign)
+    shutil.copytree(judged.workspace / "quick unlisted", foreign)
     sidecar = json.loads((foreign / SIDECAR).read_text())
     (foreign / SIDECAR).write_bytes(sealed(sidecar | {"provenance": {"terms": [forbidden]}}))
-    report = evaluate_network.body(judged.config("foreign", "unlisted"), judged.first, None)
+    report = evaluate_network.body(judged.config("foreign", "quick unlisted"), judged.first, None)
     assert report.terms == (forbidden,) and forbidden in evaluation_text(report)
     assert report.page_path is not None
     page = report.page_path.read_text()
     assert 0 < page.index(forbidden) < page.index("Test performance</h2>")
-    free = evaluate_network.body(judged.config("unlisted"), judged.first, None)
+    free = evaluate_network.body(judged.config("quick unlisted"), judged.first, None)
     assert free.terms == () and free.page_path is not None and "forbid passing on" not in free.page_path.read_text()
 
 
@@ -229,7 +234,7 @@ def test_named_weights_are_evaluated_again_when_the_patients_are_divided_anew(ju
 
     Whom these weights have seen is not known: the report says so, and no recalibration is left beside them.
     """
-    config, done_path = judged.config("unlisted"), Workspace(judged.workspace).done_path("evaluate")
+    config, done_path = judged.config("quick unlisted"), Workspace(judged.workspace).done_path("evaluate")
     report = save_report(config, Stage.EVALUATE, evaluate_network.body(config, judged.first, None))
     assert report.provenance.splits_sha256 == hashlib.sha256(judged.first.splits_path.read_bytes()).hexdigest()
     former = stage(Stage.EVALUATE, version=3, sections=("evaluate",), reads=lambda *_: (report.model_sha256, "data"))
@@ -243,7 +248,7 @@ def test_named_weights_are_evaluated_again_when_the_patients_are_divided_anew(ju
 
     assert not report.patients.is_checked
     assert patients_sentence(report.patients).startswith("It is not known whether the weights had seen these patients: 1 of 1")
-    assert not (judged.workspace / "unlisted" / "recalibration.json").exists()
+    assert not (judged.workspace / "quick unlisted" / "recalibration.json").exists()
     kept = read_recalibration(judged.workspace / "evaluate", report.model_sha256)
     assert "not known whether the weights were trained on these" in kept.fitted_on
 
@@ -252,16 +257,16 @@ def test_weights_are_not_judged_by_patients_whom_they_have_seen(judged: Judged) 
     """One of the four test patients was trained on and one tuned on, one tuning patient trained on: refused, or left out."""
     found = "of 4 test patients 1 trained on and 1 tuned on; of 4 tuning patients 1 trained on"
     with pytest.raises(CheckpointError, match=f"have seen patients.*{found}.*--leave-out-seen"):
-        evaluate_network.body(judged.config("listed"), judged.second, None)
-    assert not (judged.workspace / "listed" / "recalibration.json").exists()
+        evaluate_network.body(judged.config("quick listed"), judged.second, None)
+    assert not (judged.workspace / "quick listed" / "recalibration.json").exists()
 
-    report = evaluate_network.body(judged.config("listed", leave_out_seen=True), judged.second, None)
+    report = evaluate_network.body(judged.config("quick listed", leave_out_seen=True), judged.second, None)
     assert (report.patients.is_checked, report.patients.test_left_out, report.patients.tuning_left_out) == (True, 2, 1)
     assert report.exams == 2 and report.images == 8
     for name, patients in (("scores", {"P002", "P003"}), ("tuning_scores", {"P000", "P001", "P007"})):
         assert set(pd.read_parquet(report.scores_path.with_name(f"{name}.parquet"))["patient_id"]) == patients
     assert "2 patients of the test split, 1 of the tuning split" in patients_sentence(report.patients)
-    kept = read_recalibration(judged.workspace / "listed", report.model_sha256)
+    kept = read_recalibration(judged.workspace / "quick listed", report.model_sha256)
     assert kept.by_finding["malignant"].breasts == 6  # of three patients
 
 
@@ -299,7 +304,7 @@ def test_a_finished_evaluation_does_not_go_on_calling_patients_unseen(judged: Ju
 
     A new one refuses; another one's former name, which the weights do not know, changes nothing.
     """
-    config, files = judged.config("other"), StoreFolder(exam_store_dir(judged.config("other")))
+    config, files = judged.config("quick other"), StoreFolder(exam_store_dir(judged.config("quick other")))
     report = save_report(config, Stage.EVALUATE, evaluate_network.body(config, judged.first, None))
     Workspace(judged.workspace).done_path("evaluate").write_text(f"{evaluate_network.key(config, judged.first, None)} run")
     assert report.patients.is_checked

@@ -34,13 +34,16 @@ REPOSITORY = Path(__file__).parents[2]
 _ZYGOTE = """
 import os, signal, sys, threading
 sys.path[:0] = sys.argv[1:]
-import distributed
-from deployments.cli import end_like_ctrl_c
-from flows.ingest import ingest_steps
-from mammo_tests.plain_tasks import PlainSubmit
-from schemas.config.run import RunConfig
-from schemas.errors import MammoError
-from tasks.adapters.inbox import batches
+from tasks.adapters.interpreter import imported_at_once
+if __name__ == "__main__":  # a Dask worker that is started here reads this file, and needs none of these
+    with imported_at_once():
+        import distributed
+        from deployments.cli import end_like_ctrl_c
+        from flows.ingest import ingest_steps
+        from mammo_tests.plain_tasks import PlainSubmit
+        from schemas.config.run import RunConfig
+        from schemas.errors import MammoError
+        from tasks.adapters.inbox import batches
 
 def kill_after_progress(workspace, moment_s):
     before = settled(workspace)  # of this module's test

@@ -309,9 +309,12 @@ def test_a_server_that_is_killed_in_mid_sending_gets_the_rest_when_it_is_back(si
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from schemas.config.run import RunConfig
-from tasks.adapters.results.outbox import Outbox
-from tasks.return_results import return_results
+from tasks.adapters.interpreter import imported_at_once
+with imported_at_once():
+    import tasks.adapters.results.kept_prediction, tasks.adapters.results.returning
+    from schemas.config.run import RunConfig
+    from tasks.adapters.results.outbox import Outbox
+    from tasks.return_results import return_results
 record, times = Outbox.record, []
 
 def killed(self, *arguments, **keywords):

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -24,6 +26,9 @@ import pytest
 from deployments.server import prefect_server as services
 from deployments.server.prefect_server import prefect_server, server_environment
 from schemas.errors import MammoError, StoreError
+
+FIRST, SECOND = "what?now=1", "100%25 sure#1"
+"""Two workspaces: a question mark ends the path in a database's address, and a percent sign begins a code."""
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +128,11 @@ def test_a_busy_server_is_not_taken_for_a_dead_one(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------ our own servers
 
 
+def server_of(workspace: Path) -> psutil.Process:
+    """The process of a workspace's server."""
+    return psutil.Process(json.loads((workspace / "prefect" / "server.json").read_text())["pid"])
+
+
 @dataclass
 class Served:
     """``mammo serve`` over a workspace."""
@@ -131,27 +141,28 @@ class Served:
     workspace: Path
     address: str
 
-    @property
-    def server(self) -> psutil.Process:
-        """The server's process."""
-        return psutil.Process(json.loads((self.workspace / "prefect" / "server.json").read_text())["pid"])
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two workspaces, and the cache folder of somebody who has had no server yet."""
+    return tmp_path_factory.mktemp("first")
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Served]]:
-    """Two workspaces served by two commands that begin at the same moment."""
+def pair(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[tuple[Served, Served]]:
+    """Two workspaces served by two commands that begin at the same moment; the first has to make its database."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DO_NOT", "GX_"))}
     clean["PREFECT_HOME"] = str(tmp_path_factory.mktemp("no-profile"))
-    workspaces = [tmp_path_factory.mktemp("served") for _ in range(2)]
+    workspaces = {folder / FIRST: {"XDG_CACHE_HOME": str(folder / "cache")}, tmp_path_factory.mktemp("served"): {}}
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "deployments.cli", "serve", "--workspace", str(workspace)],
             stdout=subprocess.PIPE,
             text=True,
-            env=clean,
+            env=clean | own,
             umask=0,
         )
-        for workspace in workspaces
+        for workspace, own in workspaces.items()
     ]
     served = []
     for process, workspace in zip(processes, workspaces, strict=True):
@@ -164,6 +175,43 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Ser
         if process.poll() is None:
             process.terminate()
         process.wait(timeout=60)
+
+
+@dataclass
+class Second:
+    """A server of this process, of whoever has the first of ``pair``.
+
+    Attributes:
+        is_small: Its workspace is a file system of 8 MB.
+        end: Leaves the block in which it lives.
+    """
+
+    workspace: Path
+    address: str
+    is_small: bool
+    end: Callable[[], None]
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory, folder: Path, pair: tuple[Served, Served]) -> Iterator[Second]:
+    """Started when the first has left something in the cache."""
+    assert pair
+    workspace, before = folder / SECOND, dict(os.environ)
+    workspace.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(workspace)]
+    is_small = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    try:
+        with ExitStack() as stack:
+            for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+                del os.environ[name]
+            os.environ |= {"PREFECT_HOME": str(tmp_path_factory.mktemp("none")), "XDG_CACHE_HOME": str(folder / "cache")}
+            address = stack.enter_context(prefect_server(workspace))
+            os.environ.clear()
+            os.environ.update(before)
+            yield Second(workspace, address, is_small, stack.close)
+    finally:
+        if is_small:
+            subprocess.run(["umount", "-l", str(workspace)], check=True)
 
 
 def answers(address: str) -> bool:
@@ -191,9 +239,9 @@ def test_an_embedded_server_is_private(pair: tuple[Served, Served]) -> None:
     home = served.workspace / "prefect"
     assert stat.S_IMODE(home.stat().st_mode) == 0o700 and (home / "prefect.db").exists()
     assert [path for path in home.rglob("*") if path.stat().st_mode & 0o077] == []
-    listening = [c.laddr.ip for c in served.server.net_connections() if c.status == psutil.CONN_LISTEN]
+    listening = [c.laddr.ip for c in server_of(served.workspace).net_connections() if c.status == psutil.CONN_LISTEN]
     assert listening and set(listening) == {"127.0.0.1"}
-    environment = served.server.environ()
+    environment = server_of(served.workspace).environ()
     assert environment["DO_NOT_TRACK"] == "1"
     assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == environment["GX_ANALYTICS_ENABLED"] == "false"
     assert environment["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] == "false"
@@ -204,7 +252,7 @@ def test_an_embedded_server_is_private(pair: tuple[Served, Served]) -> None:
 def test_a_server_outlives_its_starter_while_another_command_uses_it(pair: tuple[Served, Served]) -> None:
     """The starter is told to end: it waits for the other command in the workspace, then stops the server, with code 143."""
     served = pair[0]
-    server = served.server
+    server = server_of(served.workspace)
     del os.environ["PREFECT_HOME"]
     os.environ["PREFECT_HOME"] = str(served.workspace / "nothing-here")
     with prefect_server(served.workspace) as address:
@@ -221,26 +269,11 @@ def test_a_server_outlives_its_starter_while_another_command_uses_it(pair: tuple
 def test_a_server_ends_with_a_killed_command(pair: tuple[Served, Served], until: Callable[..., bool]) -> None:
     """Kill -9 of the command leaves no server behind."""
     served = pair[1]
-    server = served.server
+    server = server_of(served.workspace)
     served.process.kill()
     served.process.wait()
     assert until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
     assert not answers(served.address)
-
-
-@pytest.mark.e2e
-def test_a_killed_server_is_no_reason_to_wait_for_who_used_it(tmp_path: Path) -> None:
-    """Else mammo serve would not end with it while somebody trains in the same workspace."""
-    hold = "import fcntl, sys, time\nopened = open(sys.argv[1])\nfcntl.flock(opened, fcntl.LOCK_SH)\nprint(flush=True)"
-    with prefect_server(tmp_path / "ws"):
-        (server,) = [child for child in psutil.Process().children() if "server" in child.cmdline()]
-        command = [sys.executable, "-P", "-c", f"{hold}\ntime.sleep(600)", str(tmp_path / "ws" / "prefect" / "server.users")]
-        another = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert another.stdout is not None and another.stdout.readline()
-        server.kill()
-    assert another.poll() is None, "it was waited for until it ended by itself"
-    another.kill()
-    another.wait()
 
 
 def test_a_command_s_server_does_not_look_for_block_types_that_its_database_has(tmp_path: Path) -> None:
@@ -298,35 +331,67 @@ def test_a_server_that_asks_for_an_auth_string_is_recognised(tmp_path: Path, mon
     server.server_close()
 
 
-# ------------------------------------------------------------------------------------------------------- where it writes
+# ----------------------------------------------------------------------------------------- where it writes, and its end
+
+
+def rows(path: Path) -> dict[str, int]:
+    """Lines per table, of tables that have any."""
+    with closing(sqlite3.connect(path)) as database:
+        names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        counts = {name: database.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in names}  # noqa: S608
+    return {name: count for name, count in counts.items() if count}
 
 
 @pytest.mark.e2e
-def test_a_full_disk_under_the_server_is_a_sentence(tmp_path: Path) -> None:
+def test_the_second_workspace_gets_what_the_first_was_given(folder: Path, second: Second) -> None:
+    """What is kept is empty but for Prefect's own block types; a server over a copy of it answers, with the same tables.
+
+    Each is in its workspace, whatever that is called, and nothing lands beside it.
+    """
+    header = {"Content-Type": "application/json"}
+    asked = urllib.request.Request(f"{second.address}/api/flow_runs/filter", json.dumps({}).encode(), header)
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        assert json.load(answer) == []
+    (empty,) = (folder / "cache" / "mammography-gmic").iterdir()
+    assert set(rows(empty)) == {"alembic_version", "block_schema", "block_schema_reference", "block_type"}
+    assert stat.S_IMODE(empty.stat().st_mode) == 0o600
+    assert rows(folder / FIRST / "prefect" / "prefect.db") == rows(second.workspace / "prefect" / "prefect.db") == rows(empty)
+    assert {path.name for path in folder.iterdir()} == {FIRST, SECOND, "cache"}
+
+
+@pytest.mark.e2e
+def test_a_full_disk_under_the_server_is_a_sentence(second: Second) -> None:
     """Full before it starts, and full while a command works: exit code 5 and what to do; with room it goes on."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True, check=False)
-    if mounted.returncode != 0:
+    if not second.is_small:
         pytest.skip("mounting a small tmpfs needs root")
-    try:
-        (disk / "ws").mkdir()
-        _fill(disk / "filled")
-        with pytest.raises(StoreError, match=r"Prefect server is full.*not started.*make room"), prefect_server(disk / "ws"):
-            pass
-        (disk / "filled").unlink()
-        with prefect_server(disk / "ws") as address:  # the next commands share it
-            del os.environ["PREFECT_API_URL"]
-            with pytest.raises(RuntimeError), prefect_server(disk / "ws") as shared:
-                raise RuntimeError("there is room: it is something else")
-            del os.environ["PREFECT_API_URL"]
-            with pytest.raises(StoreError, match=r"Prefect server is full.*Got: RuntimeError"), prefect_server(disk / "ws"):
-                _fill(disk / "filled")
-                raise RuntimeError("what a client makes of the server's answer")
-            (disk / "filled").unlink()
-            assert shared == address
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    filled, another = second.workspace / "filled", second.workspace / "another"
+    another.mkdir()
+    _fill(filled)
+    with pytest.raises(StoreError, match=r"Prefect server is full.*not started.*make room"), prefect_server(another):
+        pass
+    filled.unlink()
+    with pytest.raises(RuntimeError), prefect_server(second.workspace) as shared:
+        raise RuntimeError("there is room: it is something else")
+    del os.environ["PREFECT_API_URL"]
+    with pytest.raises(StoreError, match=r"Prefect server is full.*Got: RuntimeError"), prefect_server(second.workspace):
+        _fill(filled)
+        raise RuntimeError("what a client makes of the server's answer")
+    filled.unlink()
+    assert shared == second.address
+
+
+@pytest.mark.e2e
+def test_a_killed_server_is_no_reason_to_wait_for_who_used_it(second: Second) -> None:
+    """Else mammo serve would not end with it while somebody trains in the same workspace."""
+    hold = "import fcntl, sys, time\nopened = open(sys.argv[1])\nfcntl.flock(opened, fcntl.LOCK_SH)\nprint(flush=True)"
+    command = [sys.executable, "-P", "-c", f"{hold}\ntime.sleep(600)", str(second.workspace / "prefect" / "server.users")]
+    another = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert another.stdout is not None and another.stdout.readline()
+    server_of(second.workspace).kill()
+    second.end()
+    assert another.poll() is None, "it was waited for until it ended by itself"
+    another.kill()
+    another.wait()
 
 
 def _fill(path: Path) -> None:

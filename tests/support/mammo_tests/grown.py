@@ -1,6 +1,7 @@
 """What somebody does with what the pages of ``docs/how-to/add-a-...`` have added: scripts for a Python that imports the copy.
 
-Each gets a folder as its first argument. ``TRIED`` runs them in one interpreter, where each is alone with its names.
+Each gets a folder as its first argument. ``TRIED`` runs them in one interpreter, where each is alone with its names, and the
+tests before and after them: what all import is imported once.
 """
 
 from __future__ import annotations
@@ -118,26 +119,37 @@ print(len(report.epochs), config_of(network).title, len(view.score_C), view.corn
 """
 
 TRIED: Final = """
-import contextlib, io, json, runpy, sys
+import gc
+gc.disable()  # what is imported stays, and the rest ends with the process
+import contextlib, io, json, os, runpy, sys
+import pytest
 
-scripts, said = json.loads(sys.argv[1]), {}
+
+def test(*arguments):
+    for name in [name for name in sys.modules if name.rpartition(".")[2].startswith("test_")]:
+        del sys.modules[name]  # its file may be another by now
+    print("ended with", int(pytest.main([*arguments])))
 
 
-def noted(name):
+def write(module):
+    sys.argv = [module, "write"]
+    runpy.run_module(module, run_name="__main__")
+
+
+def use(script, folder):
+    sys.argv = ["script", folder]
+    exec(compile(script, "script", "exec"), {"__name__": "script"})
+
+
+said = {}
+for name, do, *given in json.loads(sys.argv[1]):
     said[name] = io.StringIO()
-    return contextlib.redirect_stdout(said[name])
-
-
-sys.argv = ["reference", "write"]
-with noted("written"):
-    runpy.run_module("mammo_tests.reference", run_name="__main__")
-for name, (script, folder) in scripts.items():
-    sys.argv = [name, folder]
-    with noted(name):
-        exec(compile(script, name, "exec"), {"__name__": name})
+    with contextlib.redirect_stdout(said[name]):
+        {"move": os.replace, "test": test, "use": use, "write": write}[do](*given)
 print(json.dumps({name: text.getvalue() for name, text in said.items()}))
 """
-"""Writes the reference pages as ``make reference`` does, then runs scripts; prints what each printed, as the last line's JSON.
+"""Does one thing after another, and prints what each printed, as the last line's JSON.
 
-Its argument is JSON too: the name of a script to its text and its folder.
+Its argument is JSON too. Each has a name, and is to *move* one file into the place of another, to *test* with pytest's
+arguments, to *write* with a module as ``make reference`` does, or to *use* what was added: a script's text and its folder.
 """

@@ -2,7 +2,7 @@
 
     copy = copy_of_repository(tmp_path)
     copy.follow("docs/how-to/add-a-gate-rule.md")
-    copy.pytest("tests/tasks/adapters/gate/test_rules.py")
+    copy.python("-m", "pytest", *PYTEST, "tests/tasks/adapters/gate/test_rules.py")
 
 A page's steps are its blocks of code. The paragraph above a block says where the block goes, in one of four forms:
 
@@ -31,7 +31,8 @@ _COPIED = (
     "ARCHITECTURE.md",
 )  # fmt: skip
 _PLUGINS_WITHOUT_USE = ("cacheprovider", "xdist", "anyio", "zarr")  # the last imports zarr for a test of a word or two
-_PYTEST = ("-m", "pytest", "-q", "-x", *(f"-pno:{name}" for name in _PLUGINS_WITHOUT_USE))
+PYTEST = ("-q", "-x", *(f"-pno:{name}" for name in _PLUGINS_WITHOUT_USE))
+"""What a child's pytest is told."""
 _LEFT_OUT = ("*-pytest-*.pyc", "*.pyc.*", ".*")
 """What is compiled already is copied with its source: a child imports a hundred modules, of which the steps change a few.
 
@@ -94,17 +95,12 @@ class Copy:
 
     def python(self, *arguments: str) -> str:
         """What a Python that imports the copy prints; it must end well."""
-        run = self._run(*arguments)
-        assert run.returncode == 0, run.stdout + run.stderr
-        return run.stdout
-
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         paths = os.pathsep.join(map(str, (self.root, self.root / "tests" / "support")))
         # Of pytest's own settings (PYTEST_ADDOPTS) none is the caller's: tests here read what the child says.
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         ours.pop("PYTHONDONTWRITEBYTECODE", None)
         # -P: nothing is imported from the current folder but by this path.
-        return subprocess.run(
+        run = subprocess.run(
             [sys.executable, "-P", *arguments],
             cwd=self.root,
             env={**ours, "PYTHONPATH": paths},
@@ -112,15 +108,7 @@ class Copy:
             text=True,
             check=False,
         )
-
-    def pytest(self, *tests: str) -> str:
-        """What pytest says of some of the copy's tests, all of which must pass."""
-        return self.python(*_PYTEST, *tests)
-
-    def failing_pytest(self, *tests: str) -> str:
-        """What pytest says of some of the copy's tests, one of which must fail."""
-        run = self._run(*_PYTEST, *tests)
-        assert run.returncode == 1, run.stdout + run.stderr
+        assert run.returncode == 0, run.stdout + run.stderr
         return run.stdout
 
 

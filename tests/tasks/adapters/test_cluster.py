@@ -205,32 +205,17 @@ def test_foreign_messages_stay_in_the_worker(address: str) -> None:
 
 
 def test_an_item_that_kills_its_worker_fails_alone() -> None:
-    """Exit and SIGKILL, one behind the other on one worker: two items fail; those that waited behind them in its queue finish.
+    """Exit and SIGKILL, one behind the other on one worker: what is to blame fails; what waited behind in its queue finishes.
 
-    Dask blames a dead worker on all it held: without the second try, item 2 fails with 1.
+    Dask blames a dead worker on all it held: without the second try, the innocent would fail too. A killer is found inside its
+    item, of which the three files beside it have results (fault 32); an item of one file cannot be divided.
     """
 
-    def treacherous(number: int) -> int:
-        time.sleep(0.2)
-        if number == 0:
-            os._exit(1)
-        if number == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return number
-
-    with open_cluster(LocalDask(n_workers=1, memory_limit="1GiB")) as own_address:
-        results = list(run_all(own_address, treacherous, range(6)))
-    failed = [result for result in results if isinstance(result, Failed)]
-    assert sorted(failure.item for failure in failed) == [0, 1]
-    assert all("killed" in failure.error and failure.reason == "worker killed" for failure in failed)
-    assert sorted(_finished(results)) == [2, 3, 4, 5]
-
-
-def test_a_killer_is_found_inside_its_item() -> None:
-    """Four files in an item, one of which kills its worker (fault 32): that one fails, the three beside it have results."""
-
     def treacherous(numbers: tuple[int, ...]) -> tuple[int, ...]:
-        if 2 in numbers:
+        time.sleep(0.2)
+        if 0 in numbers:
+            os._exit(1)
+        if 3 in numbers:
             os.kill(os.getpid(), signal.SIGKILL)
         return numbers
 
@@ -239,9 +224,13 @@ def test_a_killer_is_found_inside_its_item() -> None:
         return [part for part in (numbers[:middle], numbers[middle:]) if part]
 
     with open_cluster(LocalDask(n_workers=1, memory_limit="1GiB")) as own_address:
-        results = list(run_all(own_address, treacherous, [(0, 1, 2, 3), (4, 5)], halves=halves))
-    assert [result.item for result in results if isinstance(result, Failed)] == [(2,)]
-    assert sorted(number for part in results if not isinstance(part, Failed) for number in part) == [0, 1, 3, 4, 5]
+        results = list(run_all(own_address, treacherous, [(0,), (1, 2, 3, 4), (5, 6), (7,), (8,)], halves=halves))
+        (alone,) = run_all(own_address, treacherous, [(0,)])
+    assert isinstance(alone, Failed) and alone.item == (0,)
+    failed = [result for result in results if isinstance(result, Failed)]
+    assert sorted(failure.item for failure in failed) == [(0,), (3,)]
+    assert all("killed" in failure.error and failure.reason == "worker killed" for failure in failed)
+    assert sorted(number for part in results if not isinstance(part, Failed) for number in part) == [1, 2, 4, 5, 6, 7, 8]
 
 
 def test_items_are_drawn_as_results_are_taken(address: str) -> None:
