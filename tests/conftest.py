@@ -43,22 +43,25 @@ FILES_OF_COHORT = 34
 
 LONGEST_FIRST = (
     "flows/test_pipeline.py",
-    "training/test_loop.py",
-    "training/test_process.py",
-    "flows/test_search.py",
+    "tasks/test_return_results.py",
+    "pacs/test_fetching.py",
     "server/test_workstation.py",
-    "tasks/test_ingest_faults.py",
-    "training/test_search_study.py",
-    "flows/test_bad_input.py",
-    "server/test_prefect_server.py",
+    "training/test_loop.py",
     "gate/test_child.py",
-    "seams/test_pages_that_add.py",
-    "models/test_checkpoints.py",
+    "training/test_process.py",
+    "server/test_prefect_server.py",
     "adapters/test_cluster.py",
-    "flows/test_scrub.py",
-    "benchmarks/test_bench_model_gpu.py",
+    "inbox/test_shared_ledger.py",
+    "tasks/test_fetch.py",
+    "flows/test_real_input.py",
+    "flows/test_bad_input.py",
+    "tasks/test_ingest_faults.py",
+    "gmic_model/test_model.py",
+    "results/test_dimse_target.py",
+    "seams/test_pages_that_add.py",
+    "pages/test_report_page.py",
 )
-"""Modules of more than half a minute. A module stays with one worker: a long one begun last would leave the others idle."""
+"""Modules of more than some twenty seconds. A module stays with one worker: a long one begun last would leave the others idle."""
 
 
 @pytest.hookimpl(wrapper=True)
