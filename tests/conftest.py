@@ -61,7 +61,7 @@ LONGEST_FIRST = (
     "seams/test_pages_that_add.py",
     "pages/test_report_page.py",
 )
-"""Modules of more than some twenty seconds. A module stays with one worker: a long one begun last would leave the others idle."""
+"""Modules of more than some twenty seconds. A module stays with one worker: a long one begun last leaves the others idle."""
 
 
 @pytest.hookimpl(wrapper=True)
