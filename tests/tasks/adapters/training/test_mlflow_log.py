@@ -34,7 +34,13 @@ from tasks.adapters.training.process import run_training
 from tasks.adapters.training.process_main import serve
 from tasks.adapters.training.request import MARK
 
-pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+
+@pytest.fixture(scope="module", autouse=True)
+def mlflow_is_installed() -> None:
+    """Imported by the one worker that has these tests: it takes a second."""
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+
+
 ROOT = Path(__file__).parents[4]
 
 FACTS = RunFacts(key="k", name="train/1", parameters={"fit.epochs": 3}, tags={"mammo.seed": "0"})
