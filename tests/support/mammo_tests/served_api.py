@@ -13,17 +13,11 @@ from deployments.server.prefect_server import prefect_server
 UNUSED_SERVICES = dict.fromkeys(
     (
         f"PREFECT_SERVER_SERVICES_{name}_ENABLED"
-        for name in (
-            *("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "FOREMAN", "REPOSSESSOR"),
-            *("CLEANUP_RECONCILER", "EVENT_PERSISTER", "TRIGGERS"),
-        )
+        for name in ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "FOREMAN")
     ),
     "false",
 )
-"""They look into the database every few seconds while the server lives, or at every event, which are a fifth of its work.
-
-What they do is tried on servers of a test's own.
-"""
+"""Each looks into the database every few seconds while the server lives; what they do is tried on servers of a test's own."""
 
 
 @contextmanager
