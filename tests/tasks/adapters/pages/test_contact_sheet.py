@@ -47,15 +47,7 @@ def test_every_refused_file_is_shown_with_its_reasons(tmp_path: Path, write_soun
         refused("F1", "V05"), refused("F2", "F14"), refused("F3", "D01"), refused("F4", "X26", "X28"), refused("F5", "F11"),
         refused("F6", "C01"), refused("F7", "X26"), refused("F8", "X26"), refused("F9", "X21"), refused("F10", "F05"),
     ]  # fmt: skip
-    sources = {
-        "F1": sound,
-        "F2": tmp_path / "in" / "text.dcm",
-        "F3": sound,
-        "F5": sound,
-        "F6": sound,
-        "F9": sound,
-        "F10": sound,
-    }
+    sources = dict.fromkeys(("F1", "F3", "F5", "F6", "F9", "F10"), sound) | {"F2": tmp_path / "in" / "text.dcm"}
     sources |= {"F7": tmp_path / "in" / "CANARY-taken-away", "F8": tmp_path / ("CANARY" * 50)}
     page = sheet(tmp_path, files, sources)
     for text in (
@@ -74,9 +66,8 @@ def test_every_refused_file_is_shown_with_its_reasons(tmp_path: Path, write_soun
         "No magnification, spot compression or tangential view",
     ):
         assert text in page
-    assert (
-        page.count("<img ") == 2
-    )  # F1 and F6; F3 may show a name, F5 broke the reader, F2, F9, F10 have no pixels, others are gone
+    # F1 and F6; F3 may show a name, F5 broke the reader, F2, F9 and F10 cannot be drawn, the others are gone.
+    assert page.count("<img ") == 2
     for text in ("text is burned in", "its pixels do not decode", "too few or too many bytes", "not a DICOM file"):
         assert text in page
     assert not re.search("CANARY|" + re.escape(str(tmp_path)), page)
