@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of this module's own: here an automation tells of every failure, also of those that other tests want."""
-    with served_api(tmp_path_factory.mktemp("server"), tmp_path_factory.mktemp("own")) as api:
+    with served_api(tmp_path_factory.mktemp("server"), tmp_path_factory.mktemp("own"), automations=True) as api:
         yield api
 
 

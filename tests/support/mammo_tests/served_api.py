@@ -10,26 +10,36 @@ from pathlib import Path
 from deployments.server import prefect_server as services
 from deployments.server.prefect_server import prefect_server
 
-UNUSED_SERVICES = dict.fromkeys(
-    (
-        f"PREFECT_SERVER_SERVICES_{name}_ENABLED"
-        for name in ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "FOREMAN")
-    ),
-    "false",
+UNUSED_SERVICES = (
+    "SCHEDULER",
+    "LATE_RUNS",
+    "PAUSE_EXPIRATIONS",
+    "CANCELLATION_CLEANUP",
+    "FOREMAN",
+    "REPOSSESSOR",
+    "CLEANUP_RECONCILER",
+    "DB_VACUUM",
 )
 """Each looks into the database every few seconds while the server lives; what they do is tried on servers of a test's own."""
+EVENT_SERVICES = ("EVENT_PERSISTER", "TRIGGERS")
+"""Each takes part of every event, a sixth of the server's work; only automations need them."""
 
 
 @contextmanager
-def served_api(home: Path, own: Path) -> Iterator[str]:
-    """The API address of the server in ``home``, which this process's flows go to; their results lie in ``own``."""
+def served_api(home: Path, own: Path, *, automations: bool = False) -> Iterator[str]:
+    """The API address of the server in ``home``, which this process's flows go to; their results lie in ``own``.
+
+    With ``automations`` its triggers see events.
+    """
     from prefect import settings
     from prefect.settings import temporary_settings
 
     before = dict(os.environ)
     os.environ.pop("PREFECT_API_URL", None)
     os.environ["PREFECT_HOME"] = str(own)  # not the developer's own profiles.toml
-    os.environ.update(UNUSED_SERVICES)
+    off = (*UNUSED_SERVICES, *(() if automations else EVENT_SERVICES))
+    switches = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in off}
+    os.environ.update(switches)
     # Several that find the usual port free would take it, and all but one start a second time.
     usual, services.USUAL_PORT = services.USUAL_PORT, 0
     try:
@@ -46,7 +56,7 @@ def served_api(home: Path, own: Path) -> Iterator[str]:
             ),
         ):
             services.USUAL_PORT = usual
-            for name in UNUSED_SERVICES:
+            for name in switches:
                 del os.environ[name]  # a server that a test starts has them all
             yield f"{address}/api"
     finally:
