@@ -33,11 +33,8 @@ from schemas.config.run import RunConfig
 SILENCE_S = 40
 """A run's first heartbeat comes at once and the next after 30 s, which is Prefect's least."""
 EXAMS = 11
-SERVER = NO_NEW_BLOCKS | {
-    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
-    "PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "3",
-}
-"""It looks for schedules once a minute, and nothing of ours is in that minute, and writes down a hundred runs of each."""
+SERVER = NO_NEW_BLOCKS | {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
+"""It looks for schedules once a minute, and nothing of ours is in that minute."""
 
 
 @dataclass
