@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 # Prefect and torch read their environment when a test module first imports them: the same settings as under the command line.
 # And one thread a process: several workers share the processors, and two threads of each would wait for one another.
-for _name, _value in (PREFECT_DEFAULTS | THREADS_SLEEP_SOON | {"OMP_NUM_THREADS": "1"}).items():
+# Each of Prefect's clients reads all authorities of the world, two a run and 20 ms each; our servers are asked by http.
+_OF_TESTS = {"OMP_NUM_THREADS": "1", "PREFECT_API_SSL_CERT_FILE": str(Path(__file__).parent / "support/mammo_tests/nobody.pem")}
+for _name, _value in (PREFECT_DEFAULTS | THREADS_SLEEP_SOON | _OF_TESTS).items():
     os.environ.setdefault(_name, _value)
 
 # A busy machine draws examples slowly, and is no fault of a test's.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gmic_model.backbones.group_norm import normalised_by_groups
 from gmic_model.model import GMIC
@@ -40,6 +41,26 @@ def build_network(config: NetworkConfig, *, checkpoint_activations: bool = False
     """
     network = NETWORKS[type(config)].build(config, checkpoint_activations=checkpoint_activations)
     return normalised_by_groups(network) if config.normalization == "group" else network
+
+
+_DRAWING: Final = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Inside, tensors that random numbers are to be drawn into stay as they are."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _DRAWING:
+            return args[0] if args else None
+        return func(*args, **(kwargs or {}))
+
+
+def unfilled_network(config: NetworkConfig) -> nn.Module:
+    """The same for who loads all of its weights, which hold anything: to draw them first takes longer than to load them."""
+    with _Undrawn():
+        return build_network(config)
 
 
 def config_of(network: nn.Module) -> NetworkConfig:

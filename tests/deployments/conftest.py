@@ -26,12 +26,15 @@ import yaml
 
 from mammo_tests.foreign_modules import ForeignFolder, foreign_folder, unsafe
 from mammo_tests.other_systems import free_port, pacs_config, push_as_stored
+from mammo_tests.own_servers import NO_NEW_BLOCKS
 from schemas.config.ingest import PhantomConfig
 from schemas.config.run import RunConfig
 
 SILENCE_S = 40
 """A run's first heartbeat comes at once and the next after 30 s, which is Prefect's least."""
 EXAMS = 11
+SERVER = NO_NEW_BLOCKS | {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
+"""It looks for schedules once a minute, and nothing of ours is in that minute."""
 
 
 @dataclass
@@ -230,8 +233,7 @@ def workstation(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # The server looks for schedules once a minute, and nothing of ours is in that minute.
-        env=unsafe(clean_environment(folder / "no-profile")) | {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"},
+        env=unsafe(clean_environment(folder / "no-profile")) | SERVER,
         preexec_fn=_hear_ctrl_c,
     )
     assert process.stdout is not None

@@ -60,8 +60,9 @@ def config(tmp_path_factory: pytest.TempPathFactory, cohort_dir: Path, make_conf
 
 @pytest.fixture(scope="module")
 def first(config: RunConfig, run_flow: RunFlow) -> Any:
-    """The first, uninterrupted run."""
-    return run_flow(pipeline, config)
+    """The first, uninterrupted run. It trains in this process; the one that is killed, below, in a process of its own."""
+    with trained_here():
+        return run_flow(pipeline, config)
 
 
 def checkpoint_times(config: RunConfig) -> dict[str, int]:

@@ -161,8 +161,9 @@ def test_a_search_says_what_it_takes_before_it_starts(tmp_path: Path, run_flow: 
         run_flow(search, config)
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_a_tuning_split_without_positives_is_refused(tmp_path: Path, run_flow: RunFlow) -> None:
-    """Nothing to choose trials by: said before the first one."""
+    """Nothing to choose trials by: said before the first one. A forecast's own process is in the test before."""
     config = config_of(tmp_path / "workspace")
     make_store(config, exams=8, malignant_every=5)  # exams 0 and 5; only 0 tunes
     import pandas as pd

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mammo_tests.grown import DRAWN, FOUND, INGESTED, TRAINED, TRIED
+from mammo_tests.grown import COUNTED, DRAWN, FOUND, INGESTED, TRAINED, TRIED
 from mammo_tests.seams import PYTEST, Copy, copy_of_repository
-from mammo_tests.training_store import make_store, small_config
 
 TOUCHED = {
     "data-set": 3,
@@ -67,8 +66,9 @@ class Grown:
 
 
 @pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Grown:
-    """The steps of all pages, the last of which is forgotten at first; then all is made good and used."""
+def grown(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Grown:
+    """The steps of all pages, the last of which is forgotten at first; then all is made good and used, on a Prefect server."""
+    assert prefect_api  # who uses what was added inherits where it is
     copy = copy_of_repository(tmp_path_factory.mktemp("grown"))
     touched = {name: {step.path for step in copy.follow(f"docs/how-to/add-a-{name}.md")} for name in TOUCHED}
     table = copy.root / "tests" / "tasks" / "adapters" / "gate" / "rules" / "test_table.py"
@@ -78,7 +78,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Grown:
     modules = (table.relative_to(copy.root).as_posix(), "tests/docs/test_reference.py", "tests/test_architecture.py")
     chosen = f"has_an_image_that_breaks_it or generated_page or (test_architecture.py and ({LAWS}))"
     words = (f"({Path(path).stem}.py and ({words or Path(path).stem}))" for path, words in TRIED_WITH_IT.items())
-    scripts = {"ingested": INGESTED, "drawn": DRAWN, "trained": TRAINED, "found": FOUND}
+    scripts = {"ingested": INGESTED, "drawn": DRAWN, "trained": TRAINED, "found": FOUND, "counted": COUNTED}
     done = [
         ("forgotten", "test", *PYTEST, "--noconftest", "--maxfail=9", "-rA", *modules, "-k", chosen),
         ("completed", "move", str(whole), str(table)),
@@ -206,10 +206,7 @@ def test_what_was_added_breaks_nothing(said: dict[str, list[str]]) -> None:
 
 
 @pytest.mark.e2e
-def test_the_new_verb_runs(grown: Grown, tmp_path: Path, prefect_api: str) -> None:
+def test_the_new_verb_runs(said: dict[str, list[str]]) -> None:
     """``mammo census CONFIG --json`` counts a store, as a run of a Prefect server."""
-    config = small_config(tmp_path / "workspace")
-    make_store(config, exams=3)
-    (tmp_path / "run.yaml").write_text(config.model_dump_json())
-    counted = grown.copy.python("-m", "deployments.cli", "census", str(tmp_path / "run.yaml"), "--json")
-    assert '"exams": 3' in counted and '"images": 12' in counted
+    counted = "\n".join(said["counted"])
+    assert '"exams": 3' in counted and '"images": 12' in counted and said["counted"][-1] == "ended with 0", counted

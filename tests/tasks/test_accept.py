@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +108,26 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return Site(config=config, manifest=manifest)
 
 
+@pytest.fixture(scope="module")
+def finished(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the folder of an acceptance, without a gallery."""
+    site.publish(benign=UNKNOWN)
+    site.lock(0.0)
+    kept = tmp_path_factory.mktemp("finished") / "accept"
+    shutil.copytree(site.accept(gallery_exams=0).page_path.parent, kept)
+    return kept
+
+
+@pytest.fixture
+def accepted(site: Site, finished: Path) -> Path:
+    """The folder as that acceptance left it, with the exams that it judged published."""
+    site.publish(benign=UNKNOWN)
+    folder = Workspace(site.config.workspace_dir).stage_dir("accept")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(finished, folder)
+    return folder
+
+
 def rule(report: AcceptanceReport, name: AcceptanceRule) -> bool | None:
     """Whether it is met."""
     return next(one.is_met for one in report.rules if one.rule is name)
@@ -160,26 +181,23 @@ def test_readers_alone_and_nobody_at_all(site: Site) -> None:
     assert rule(nobody, AcceptanceRule.SENSITIVITY) is None and "No reader" in nobody.page_path.read_text()
 
 
-def test_two_acceptances_of_one_workspace_go_one_after_the_other(site: Site) -> None:
+def test_two_acceptances_of_one_workspace_go_one_after_the_other(site: Site, finished: Path, accepted: Path) -> None:
     """Their tables would mix; the lock outlives that the folder is emptied, and what was said before stays for the refused."""
-    site.publish(benign=UNKNOWN)
-    site.lock(0.0)
-    first = site.accept(gallery_exams=0)
-    with held_lock(first.page_path.parent, purpose="accept"), pytest.raises(StoreBusy, match="accept by pid"):
+    first = Workspace(site.config.workspace_dir).read_report("accept", AcceptanceReport)
+    with held_lock(accepted, purpose="accept"), pytest.raises(StoreBusy, match="accept by pid"):
         site.accept(gallery_exams=0)
+    assert first is not None and first.page_path.parent == accepted
     assert Workspace(site.config.workspace_dir).read_report("accept", AcceptanceReport) == first
-    assert (first.page_path.parent / "lock").exists()
+    assert (finished / "lock").exists()
 
 
 @pytest.mark.parametrize("missing", ["scores.csv", "report.json"])
-def test_an_acceptance_that_was_broken_off_keeps_nothing_of_who_is_withdrawn(site: Site, missing: str) -> None:
+def test_an_acceptance_that_was_broken_off_keeps_nothing_of_who_is_withdrawn(site: Site, accepted: Path, missing: str) -> None:
     """Killed between two tables, one of them still names the exam, and nothing says which."""
-    site.publish(benign=UNKNOWN)
-    folder = site.accept(gallery_exams=0).page_path.parent
-    (folder / missing).unlink()
-    pd.DataFrame({"image_id": ["I0040"]}).to_csv(folder / "scores.csv") if missing == "report.json" else None
+    (accepted / missing).unlink()
+    pd.DataFrame({"image_id": ["I0040"]}).to_csv(accepted / "scores.csv") if missing == "report.json" else None
     forget_pages(Workspace(site.config.workspace_dir), {"E003"})
-    assert not folder.exists()
+    assert not accepted.exists()
 
 
 def test_the_command_ends_with_the_code_of_the_verdict(site: Site, mammo: Mammo, tmp_path: Path) -> None:

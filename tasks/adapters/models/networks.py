@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gmic_model.networks.network import FindingsNetwork
-from gmic_model.networks.registry import build_network
+from gmic_model.networks.registry import unfilled_network
 from schemas.config.network import NetworkConfig, TableRow, network_of_row
 from schemas.errors import CheckpointError
 from schemas.reports.training import EnsembleMember, TrainReport
@@ -117,7 +117,7 @@ def load_network(checkpoint: Checkpoint, *, read_as: TableRow | None = None) -> 
     config = checkpoint.model_config
     if read_as is not None:
         config = _of_row(checkpoint, read_as)
-    network = build_network(config)
+    network = unfilled_network(config)
     try:
         network.load_state_dict(checkpoint.weights)
     except RuntimeError as misfit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gmic_model.networks.registry import NETWORKS, build_network, config_of, network_loss, part_places
+from gmic_model.networks.registry import NETWORKS, build_network, config_of, network_loss, part_places, unfilled_network
 from schemas.config.network import GMICConfig, NetworkConfig, ResNet22Config
 from schemas.config.training import TrainConfig
 
@@ -44,3 +44,18 @@ def test_a_network_predicts_and_its_loss_trains_all_of_it(config: NetworkConfig)
     loss = network_loss(config, TrainConfig())
     loss.of(output, torch.ones(2, config.findings)).backward()  # type: ignore[no-untyped-call]
     assert not loss.has_idle_weights and all(weight.grad is not None for weight in network.parameters())
+
+
+@pytest.mark.parametrize("normalization", ["batch", "group"])
+@pytest.mark.parametrize("config", CONFIGS[:2], ids=lambda config: config.title)
+def test_a_network_that_is_filled_from_a_file_is_the_one_that_was_saved(config: NetworkConfig, normalization: str) -> None:
+    """The same output to the bit, and every parameter can be trained; no random number is drawn for what is written over."""
+    config = config.model_copy(update={"normalization": normalization})
+    saved, before = build_network(config).eval(), torch.random.get_rng_state()
+    filled = unfilled_network(config).eval()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    filled.load_state_dict(saved.state_dict())
+    image = torch.randn(1, 1, *SIZE)
+    with torch.inference_mode():
+        assert torch.equal(filled(image).y_NC, saved(image).y_NC)
+    assert all(weight.requires_grad for weight in filled.parameters())

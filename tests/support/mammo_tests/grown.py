@@ -98,15 +98,16 @@ from tasks.adapters.scoring.scored_views import score_rows
 from tasks.adapters.store.exam_store import open_store
 from tasks.adapters.store.manifest import lines_of, read_manifest
 from tasks.adapters.store.views import stored_views
-from tasks.adapters.training.process import run_training
+from tasks.adapters.training.process_main import serve
 from tasks.adapters.training.request import training_report, training_request
+from gmic_model.learning.processes import ALONE
 from gmic_model.networks.registry import config_of
 
 content = small_config(Path(sys.argv[1]), epochs=1).model_dump() | {"model": {"kind": "brightness", "spread_weight": 2.0}}
 config = RunConfig.model_validate(content)
 splits = make_store(config)
 request = training_request(config, splits, None, config.workspace_dir / "train" / "run")
-run_training(request, lambda message: None)
+serve(request, ALONE)  # as a training's own process does
 report = training_report(request)
 network = load_trained(report)
 store = open_store(config.workspace_dir / "exam_store")
@@ -116,6 +117,24 @@ line = next(line for line in lines_of(manifest) if line["has_lesion_mask"])
 (view,) = score_rows(network, views, [int(line["row"])], batch_images=1, device=torch.device("cpu"))
 image = draw_view(view, line, views, config_of(network), config.workspace_dir)
 print(len(report.epochs), config_of(network).title, len(view.score_C), view.corner_K2.shape, image.panel_path.is_file())
+"""
+
+COUNTED: Final = """
+import sys
+from pathlib import Path
+
+from deployments.cli import main
+from mammo_tests.training_store import make_store, small_config
+
+folder = Path(sys.argv[1])
+config = small_config(folder / "workspace")
+make_store(config, exams=3)
+(folder / "run.yaml").write_text(config.model_dump_json())
+sys.argv = ["mammo", "census", str(folder / "run.yaml"), "--json"]
+try:
+    main()
+except SystemExit as ended:
+    print("ended with", ended.code or 0)
 """
 
 TRIED: Final = """
