@@ -34,7 +34,7 @@ SILENCE_S = 40
 """A run's first heartbeat comes at once and the next after 30 s, which is Prefect's least."""
 EXAMS = 11
 SERVER = NO_NEW_BLOCKS | {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
-"""It looks for schedules once a minute, and nothing of ours is in that minute."""
+"""By itself it looks for schedules once a minute, and nothing of ours is in that minute."""
 
 
 @dataclass
