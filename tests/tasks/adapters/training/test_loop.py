@@ -43,7 +43,9 @@ TERMS = "The terms of EMBED forbid passing on data and weights made of this set.
 _KILLER = """
 import os, random, signal, sys, time
 sys.path[:0] = [sys.argv[1]]
-from tasks.adapters.training.process_main import main
+from tasks.adapters.interpreter import imported_at_once
+with imported_at_once():
+    from tasks.adapters.training.process_main import main
 def begun(request):
     pid = os.fork()
     if pid == 0:
