@@ -48,7 +48,7 @@ def test_small_run_prints_the_table(tmp_path: Path) -> None:
 def test_a_spent_budget_still_prints_a_table(
     table: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No case starts after the budget; each is named with the reason. In this process: as a command it runs in the test above."""
+    """No case starts after the budget; each is named with the reason. As a command the script runs in the test above."""
     script = importlib.import_module(MODULE)
     monkeypatch.setattr(sys, "argv", [MODULE, "--device", "cpu", "--small", "--only", "machine", "--budget-s", "0"])
     script.main()

@@ -325,12 +325,12 @@ def test_a_crashing_file_is_tried_at_most_twice(
     sound = write_sound(tmp_path / "in" / "sound.dcm")
     poison = faulty(sound, tmp_path / "in" / "poison.dcm", "exit")
     reading, writing = os.pipe()  # the children inherit it: they may not write files
-    start = subprocess.Popen.__init__
+    start = subprocess.Popen
 
-    def start_with_pipe(self: subprocess.Popen[bytes], *args: Any, pass_fds: tuple[int, ...] = (), **kwargs: Any) -> None:
-        start(self, *args, pass_fds=(*pass_fds, writing), **kwargs)
+    def start_with_pipe(*args: Any, pass_fds: tuple[int, ...], **kwargs: Any) -> subprocess.Popen[bytes]:
+        return start(*args, pass_fds=(*pass_fds, writing), **kwargs)
 
-    monkeypatch.setattr(subprocess.Popen, "__init__", start_with_pipe)
+    monkeypatch.setattr(subprocess, "Popen", start_with_pipe)
     monkeypatch.setattr(sys, "path", [str(tmp_path / "codec"), *sys.path])
     monkeypatch.setenv("COUNT", str(writing))
     try:
