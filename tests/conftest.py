@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -70,8 +71,10 @@ LONGEST_FIRST = (
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """What collection imports and lists is there to stay: no garbage collector looks at it, neither now nor between the tests.
 
-    Each of several workers begins with another part of the files: what one has compiled, the others read.
+    Nor does it look at everything newer after each 700 objects: with ten thousand it takes half the time, a twenty-fifth of all
+    that a test costs. Each of several workers begins with another part of the files: what one has compiled, the others read.
     """
+    gc.set_threshold(10_000)
     worker = getattr(session.config, "workerinput", None)
     if worker is not None:
         files = [file for argument in session.config.args for file in _test_files(argument)]

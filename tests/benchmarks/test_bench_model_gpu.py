@@ -45,9 +45,14 @@ def test_small_run_prints_the_table(tmp_path: Path) -> None:
     assert all(record["images_per_s"] > 0 and record["peak_gib"] > 0 for record in records if "images_per_s" in record)
 
 
-def test_a_spent_budget_still_prints_a_table() -> None:
-    """No case starts after the budget; each is named with the reason."""
-    assert "| machine | - | not started: the budget is spent |" in run("--only", "machine", "--budget-s", "0")
+def test_a_spent_budget_still_prints_a_table(
+    table: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No case starts after the budget; each is named with the reason. As a command the script runs in the test above."""
+    script = importlib.import_module(MODULE)
+    monkeypatch.setattr(sys, "argv", [MODULE, "--device", "cpu", "--small", "--only", "machine", "--budget-s", "0"])
+    script.main()
+    assert "| machine | - | not started: the budget is spent |" in capsys.readouterr().out
 
 
 def test_memory_and_time_limits_are_rows_of_the_table(table: ModuleType) -> None:

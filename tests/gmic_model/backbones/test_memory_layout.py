@@ -88,11 +88,11 @@ def test_a_training_goes_on_whatever_the_layout_of_its_kernels() -> None:
         assert torch.equal(one, other) and one.stride() == other.stride()
 
 
-@pytest.mark.parametrize("network", [ResNet18, ResNet22])
-def test_training_statistics_match_fp64(network: type[ResNet18 | ResNet22]) -> None:
+@pytest.mark.parametrize(("network", "rows"), [(ResNet18, 384), (ResNet22, 768)])  # enough for the drift of each to be seen
+def test_training_statistics_match_fp64(network: type[ResNet18 | ResNet22], rows: int) -> None:
     """Half of the image is constant background, whose sum drifts in a channels-last kernel: variances within 1e-5 of fp64's."""
     torch.manual_seed(0)
-    image = torch.randn(1, 1, 768, 512)
+    image = torch.randn(1, 1, rows, 512)
     image[..., 256:] = -1.5
     ours = network().train()
     exact = network().double().train()

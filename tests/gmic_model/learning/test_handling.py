@@ -76,7 +76,9 @@ def test_each_part_has_its_rate_and_only_matrices_decay() -> None:
 
 # As a training's process does it; argv: the network's config, how its weights decay.
 _TRAINED = """
-import sys, torch
+import gc, sys
+gc.disable()  # what is imported is there to stay
+import torch
 from gmic_model.learning.exam_loader import Batch
 from gmic_model.learning.learner import new_learner
 from gmic_model.networks.registry import require_trainable

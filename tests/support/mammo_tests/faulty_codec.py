@@ -49,7 +49,7 @@ def tried(name):
 
 # Stands before the real imagecodecs on the child's path: a comment in a JPEG-LS stream makes the "decoder" misbehave.
 FAULTY_CODEC = f"""{ATTEMPTS}
-import importlib, os, signal, sys, time
+import ctypes, importlib, os, signal, sys, time
 here = sys.path.index(os.path.dirname(__file__))
 folder = sys.path.pop(here)
 del sys.modules["imagecodecs"]
@@ -64,9 +64,8 @@ def jpegls_decode(stream, *args, **kwargs):
     if fault == "segfault": os.kill(os.getpid(), signal.SIGSEGV)
     if fault == "killed": os.kill(os.getpid(), signal.SIGKILL)
     if fault == "hang": time.sleep(600)
-    if fault == "spin":
-        while True: pass
-    if fault == "memory": hoard = [bytearray(50 << 20) for _ in range(200)]
+    if fault == "hold": ctypes.PyDLL(None).sleep(600)  # as one that computes and lets no other thread run
+    if fault == "memory": hoard = [bytes(50 << 20) for _ in range(200)]  # addresses, untouched
     if fault == "leak": real.hoard = [bytearray(b"x") * (50 << 20) for _ in range(8)]
     if fault == "raise": raise RuntimeError("CANARYNAME")
     if fault == "systemexit": sys.exit("CANARYNAME")

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 _LOOP = """
+gc.freeze()
+gc.enable()
 for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
@@ -53,7 +55,7 @@ class Forking:
 @contextmanager
 def forking(program: str, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Forking]:
     """The process, until the block ends; the program finds the arguments in ``sys.argv``. Errors go where this process's do."""
-    command = [sys.executable, "-P", "-c", f"import os, sys\n{program}{_LOOP}", *arguments]
+    command = [sys.executable, "-P", "-c", f"import gc, os, sys\ngc.disable()\n{program}{_LOOP}", *arguments]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, env=env
     )

@@ -23,7 +23,8 @@ def study_of(folder: Path, **changes: Any) -> SearchStudy:
 # A process that has imported everything forks workers, so that each costs no import. argv: repository, folder, storage URL.
 # "lost" ends one trial, says an epoch of the next, and is killed while two others run all the rest; "last" finds what it left.
 _WORKERS = """
-import os, signal, sys, time
+import gc, os, signal, sys, time
+gc.disable()
 sys.path[:0] = [sys.argv[1]]
 from pathlib import Path
 from schemas.config.training import SearchConfig
@@ -57,6 +58,8 @@ warm.prepare("identity")
 with warm.claimed_trial() as trial:
     trial.complete(0.5, checkpoint=trial.folder / "run", sha256="")
 del warm, trial
+gc.freeze()  # what was imported is there to stay
+gc.enable()
 
 # Then some that make a study of their own at one moment: whoever finds half a database fails.
 for _ in range(3):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread, get_ident
@@ -27,11 +27,25 @@ from tasks.adapters.cluster import Failed, kubernetes_spec, open_cluster, run_al
 from tasks.adapters.inbox.batches import is_our_trouble, not_inspected
 from tasks.retries import is_transient
 
+_FORKED = {"distributed.worker.multiprocessing-method": "forkserver"}
+
+
+@contextmanager
+def forked_cluster(workers: int) -> Iterator[str]:
+    """A cluster whose worker processes are forked from one that has imported Dask: none of them, nor its successors, does.
+
+    How a worker is started is Dask's own: that ours are, where it matters, is in the tests that take ``open_cluster`` as it is.
+    """
+    with dask.config.set(_FORKED), open_cluster(LocalDask(n_workers=workers, memory_limit="1GiB")) as scheduler_address:
+        yield scheduler_address
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A cluster of two worker processes."""
-    with open_cluster(LocalDask(n_workers=2, memory_limit="1GiB")) as scheduler_address:
+    with ExitStack() as opened:
+        with dask.config.set(_FORKED):  # not while the tests run: others start theirs as runs do
+            scheduler_address = opened.enter_context(open_cluster(LocalDask(n_workers=2, memory_limit="1GiB")))
         yield scheduler_address
 
 
@@ -136,7 +150,10 @@ def test_a_worker_that_complains_or_is_being_started_at_the_end_is_nothing_to_th
 def test_work_that_waits_for_workers_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A cluster whose jobs are queued, or died at their start, has no worker; work begins when one comes."""
     monkeypatch.setattr("tasks.adapters.cluster.SECONDS_BETWEEN_LOOKS", 0.2)
-    with LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster:
+    with (
+        dask.config.set(_FORKED),
+        LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster,
+    ):
         results: list[object] = []
         work = Thread(target=lambda: results.extend(run_all(cluster.scheduler_address, abs, [-1, -2])))
         work.start()
@@ -223,7 +240,7 @@ def test_an_item_that_kills_its_worker_fails_alone() -> None:
         middle = len(numbers) // 2
         return [part for part in (numbers[:middle], numbers[middle:]) if part]
 
-    with open_cluster(LocalDask(n_workers=1, memory_limit="1GiB")) as own_address:
+    with forked_cluster(workers=1) as own_address:
         results = list(run_all(own_address, treacherous, [(0,), (1, 2, 3, 4), (5, 6), (7,), (8,)], halves=halves))
         (alone,) = run_all(own_address, treacherous, [(0,)])
     assert isinstance(alone, Failed) and alone.item == (0,)
@@ -388,7 +405,7 @@ def test_a_missing_extra_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_workers_that_come_later_get_work_too() -> None:
     """SLURM jobs start when the queue lets them: what is in flight grows with the workers."""
-    with open_cluster(LocalDask(n_workers=1, memory_limit="1GiB")) as address, Client(address, set_as_default=False) as client:
+    with forked_cluster(workers=1) as address, Client(address, set_as_default=False) as client:
 
         def pid(number: int) -> int:
             time.sleep(0.3)

@@ -281,7 +281,9 @@ def test_the_commands_pack_show_and_install(tmp_path: Path) -> None:
 _PACK_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from tasks.adapters.lifecycle import packing, pack_file
+from tasks.adapters.interpreter import imported_at_once
+with imported_at_once():
+    from tasks.adapters.lifecycle import packing, pack_file
 source, target, models = map(Path, sys.argv[1:4])
 def work(die_at):
     calls = 0

@@ -266,10 +266,12 @@ def test_a_prediction_that_is_broken_off_keeps_what_it_has_scored(
 _PREDICT_AND_STAND_STILL = """
 import signal, sys
 from pathlib import Path
-from schemas.config.run import RunConfig
-from schemas.reports.data import IngestReport
-from tasks.adapters.pages.gallery import drawn_views
-from tasks.predict import predict_exams
+from tasks.adapters.interpreter import imported_at_once
+with imported_at_once():
+    from schemas.config.run import RunConfig
+    from schemas.reports.data import IngestReport
+    from tasks.adapters.pages.gallery import drawn_views
+    from tasks.predict import predict_exams
 score_rows = drawn_views.score_rows
 def sixth_never_comes(*inputs, **options):
     for count, view in enumerate(score_rows(*inputs, **options)):

@@ -151,7 +151,8 @@ def test_a_server_that_is_not_there_does_not_stop_training(
 
 
 _OFFLINE = """
-import socket, sys
+import gc, socket, sys
+gc.disable()  # what is imported is there to stay
 from pathlib import Path
 sys.path[:0] = [sys.argv[1]]
 asked = []
