@@ -11,9 +11,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/installed
 	$(BIN)/mammo demo $(DEMO)
 
-# A worker more than there are processors, four at most: some tests wait for a server or for another process. Each worker
-# more collects all tests once more.
-WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, len(os.sched_getaffinity(0)) + 1))")
+# Two workers more than there are processors, four at most: some tests wait for a server or for another process. Each worker
+# collects all tests once more, so with more than four nothing is gained.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, len(os.sched_getaffinity(0)) + 2))")
 
 test: $(VENV)/installed
 	$(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
