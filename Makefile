@@ -11,8 +11,8 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/installed
 	$(BIN)/mammo demo $(DEMO)
 
-# Two workers more than there are processors, four at most: some tests wait for a server or for another process. Each worker
-# collects all tests once more, so with more than four nothing is gained.
+# Two workers more than there are processors, four at most: some tests wait for a server or for another process, and each worker
+# collects all tests once more.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, len(os.sched_getaffinity(0)) + 2))")
 
 test: $(VENV)/installed
