@@ -289,7 +289,8 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 def accessibility_faults(open_page: Callable[..., Page]) -> Callable[[Path], list[str]]:
     """``accessibility_faults(path)``: what axe-core calls serious or critical, both widths, light and dark; pages too wide.
 
-    A page is also opened as wide as a telephone, with all that it keeps folded.
+    A page is also opened as wide as a telephone, with all that it keeps folded, where tables may be pushed aside; on a screen
+    each shows its last column at once.
     """
     if not AXE.exists():
         pytest.skip("axe-core is not installed (.ci/run does: npm install --prefix build axe-core)")
@@ -316,6 +317,10 @@ def accessibility_faults(open_page: Callable[..., Page]) -> Callable[[Path], lis
                     if fault["impact"] in {"serious", "critical"}
                 ]
         page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
+        for width, height in WIDTHS_PX:
+            look_at(width, height)
+            beyond = page.locator(".scroll").evaluate_all("all => all.map(e => [e.ariaLabel, e.scrollWidth - e.clientWidth])")
+            found += [f"{width}: {name} is cut by {px} px" for name, px in beyond if px > 0]
         look_at(*TELEPHONE_PX)
         return found
 

@@ -133,6 +133,12 @@ def rule(report: AcceptanceReport, name: AcceptanceRule) -> bool | None:
     return next(one.is_met for one in report.rules if one.rule is name)
 
 
+def gallery_of(report: AcceptanceReport) -> str:
+    """The list of its exams."""
+    assert report.gallery_path is not None
+    return report.gallery_path.read_text()
+
+
 def test_a_model_without_a_threshold_is_refused_and_one_that_fits_is_accepted(site: Site) -> None:
     """From the page of a refusal to that of an acceptance: failures and their gallery, devices, what labels measure.
 
@@ -145,6 +151,7 @@ def test_a_model_without_a_threshold_is_refused_and_one_that_fits_is_accepted(si
     assert refused.cohort.exams == 11 and refused.cohort.left_out_patients == 1 and refused.cohort.positive_exams == 4
     assert [(one.name, one.exams) for one in refused.devices] == [("ACME One", 8), ("ACME Two", 3)]
     assert "No threshold is locked" in refused.page_path.read_text()
+    assert "They come in this order: those of which readers decided" in gallery_of(refused)
 
     folder = refused.page_path.parent
     scores = pd.read_parquet(folder / "exam_scores.parquet")["malignant_score"]
@@ -156,6 +163,7 @@ def test_a_model_without_a_threshold_is_refused_and_one_that_fits_is_accepted(si
     assert found.evaluation.by_finding["malignant"].subgroup_threshold == found.threshold
     assert found.failures and found.gallery_path is not None
     assert (folder / "gallery" / f"{found.failures[0].exam_id}.html").is_file()
+    assert "accept.gallery_exams" in gallery_of(found) and "false positives at specificity 0.90" in gallery_of(found)
     page = found.page_path.read_text()
     assert "accepted with remarks" in page and found.failures[0].exam_id in page and "ACME Two" in page
     assert "Too few exams" in page and "ACME Two, software not known: 3 exams" in acceptance_text(found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gmic_model.metrics.clinic.site_threshold import needed_patients
 from schemas.config.run import RunConfig
 from schemas.reports.life.acceptance import AcceptanceReport, RuleResult, Verdict
@@ -23,6 +25,8 @@ from tasks.adapters.store.views import seen_fractions, stored_views
 
 STATES = {True: "met", None: "warns", False: "blocks"}
 """Of a rule: how the page marks it."""
+_OTHERS = "those of which readers decided otherwise, then those with the highest scores"
+"""Whom the gallery shows when all errors are there."""
 _WORDS = {True: "met", None: "not decided", False: "not met"}
 _VERDICT_STATES = {
     Verdict.ACCEPTED: "met",
@@ -51,11 +55,12 @@ def with_gallery(trial: SiteTrial, evaluation: Evaluation, report: AcceptanceRep
     manifest = trial.images.test
     manifest = manifest.assign(breast_seen_fraction=seen_fractions(manifest, config.preprocess.window_px))
     members = trial.members if evaluated is None else drawn_members(evaluated, None)
+    note = _unlabelled_note(report, config) if evaluated is None else gallery_note(config, members, evaluated)
     gallery = GalleryExams(
         folder=report.page_path.with_name("gallery"),
         exam_ids=tuple(exam_ids),
         created=now(),
-        note=_unlabelled_note(report, config) if evaluated is None else gallery_note(config, members, evaluated),
+        note=replace(note, limit="accept.gallery_exams", others=_OTHERS),
     )
     lines = lines_of(lines_in_order(manifest, exam_ids))
     views = stored_views(trial.images.store, manifest, config.preprocess.window_px, reader=config.train.store_reader)
@@ -87,6 +92,7 @@ def write_acceptance_page(config: RunConfig, report: AcceptanceReport) -> Accept
         evaluation_page=None if evaluated is None or evaluated.page_path is None else evaluated.page_path.name,
         states=STATES,
         words=_WORDS,
+        others=_OTHERS,
         largest_shift=LARGEST_INDEX,
         verdict_state=_VERDICT_STATES[report.verdict],
         open_rules=[rule for rule in report.rules if not rule.is_met and not rule.is_remark],
@@ -119,7 +125,7 @@ def _unlabelled_note(report: AcceptanceReport, config: RunConfig) -> GalleryNote
     return GalleryNote(
         model=f"Weights {report.model_sha256[:SHORT]}. Data {data}, code {code}.",
         confidence=f"{config.evaluate.confidence:.0%}",
-        specificity="not defined",
+        specificity=None,
     )
 
 

@@ -36,7 +36,7 @@ def gallery_note(config: RunConfig, members: Sequence[EnsembleMember], evaluated
     return GalleryNote(
         model=f"{said} Data {evaluated.provenance.data_version[:SHORT]}, code {evaluated.provenance.code_version}.",
         confidence=f"{config.evaluate.confidence:.0%}",
-        specificity=f"{config.evaluate.subgroup_specificity:.2f} on {split}" if told else "not defined",
+        specificity=f"{config.evaluate.subgroup_specificity:.2f} on {split}" if told else None,
     )
 
 

@@ -95,12 +95,16 @@ class GalleryNote:
     Attributes:
         model: A sentence on weights and data.
         confidence: Confidence level of the intervals, as ``95%``.
-        specificity: Whose threshold tells errors, as ``0.90 on the tuning split``; ``not defined`` if there is none.
+        specificity: Whose threshold tells errors, as ``0.90 on the tuning split``; None = there is no threshold.
+        limit: The setting of how many exams there are at most.
+        others: Which exams come when all errors are there, as the sentence goes on.
     """
 
     model: str
     confidence: str
-    specificity: str
+    specificity: str | None
+    limit: str = "explain.exams"
+    others: str = "malignant, then benign exams, then the others"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
