@@ -42,7 +42,10 @@ USUAL_PORT = 4200
 _START_TIMEOUT_S = 600.0
 _PATIENCE_S = 30.0  # a server that is busy is not dead: a second one over its database would be of no use to anybody
 _PR_SET_PDEATHSIG = 1
-_BLOCK_TYPES: Final = ("PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION")
+NO_NEW_BLOCK_TYPES: Final = dict.fromkeys(
+    ("PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION"), "false"
+)
+"""By which a server does not look for the block types of newly installed packages, which takes it a second."""
 
 # No telemetry, no promotional content, no silent throw-away server; readable results next to the data.
 PREFECT_DEFAULTS = {
@@ -185,7 +188,7 @@ def server_environment(home: Path, environment: Mapping[str, str], *, is_protect
     """
     if is_protected or not has_database(home, environment):
         return dict(environment)
-    return {**dict.fromkeys(_BLOCK_TYPES, "false"), **environment}
+    return {**NO_NEW_BLOCK_TYPES, **environment}
 
 
 def _spawn_server(home: Path, port: int, address: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

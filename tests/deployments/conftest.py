@@ -24,16 +24,16 @@ import pydicom
 import pytest
 import yaml
 
+from deployments.server.prefect_server import NO_NEW_BLOCK_TYPES
 from mammo_tests.foreign_modules import ForeignFolder, foreign_folder, unsafe
 from mammo_tests.other_systems import free_port, pacs_config, push_as_stored
-from mammo_tests.own_servers import NO_NEW_BLOCKS
 from schemas.config.ingest import PhantomConfig
 from schemas.config.run import RunConfig
 
 SILENCE_S = 40
 """A run's first heartbeat comes at once and the next after 30 s, which is Prefect's least."""
 EXAMS = 11
-SERVER = NO_NEW_BLOCKS | {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
+SERVER = NO_NEW_BLOCK_TYPES | {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
 """By itself it looks for schedules once a minute, and nothing of ours is in that minute."""
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from deployments.server.prefect_server import NO_NEW_BLOCK_TYPES
 from deployments.server.server_trouble import configured_is_silent, lost_server_in_words, nobody_listens
-from mammo_tests.own_servers import NO_NEW_BLOCKS
 from schemas.errors import ConfigError, MammoError
 from tasks.adapters.interpreter import python_command
 
@@ -71,7 +71,7 @@ def test_a_server_that_is_killed_while_deployments_are_registered_is_a_sentence(
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     served = subprocess.run(
         python_command("-c", _KILLS_BEFORE_REGISTERING, "serve", str(config)),
-        env=kept | NO_NEW_BLOCKS | {"PREFECT_HOME": str(tmp_path), "PREFECT_CLIENT_MAX_RETRIES": "0"},
+        env=kept | NO_NEW_BLOCK_TYPES | {"PREFECT_HOME": str(tmp_path), "PREFECT_CLIENT_MAX_RETRIES": "0"},
         capture_output=True,
         text=True,
         timeout=600,
