@@ -43,7 +43,7 @@ from tasks.adapters.store.store_settings import read_settings
 from tasks.adapters.store.tables.line_texts import data_version
 from tasks.adapters.store.views import stored_views
 from tasks.adapters.training.process_main import serve
-from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
+from tasks.adapters.training.request import Purpose, TrainingRequest, said_in
 from tasks.adapters.workspace import Workspace
 
 AFTERWARDS_S = 8.0
@@ -65,10 +65,8 @@ class Listener(io.TextIOBase):
     def write(self, text: str) -> int:
         """Notes the epochs and passes them on."""
         for line in text.splitlines():
-            if not line.startswith(MARK):
-                continue
-            message = json.loads(line.removeprefix(MARK))
-            if message["kind"] != "epoch":
+            message = said_in(line)
+            if message is None or message["kind"] != "epoch":
                 continue
             now_s = time.monotonic()
             took_s, self.last_s = now_s - self.last_s, now_s

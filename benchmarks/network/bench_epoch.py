@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import hashlib
 import io
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -31,7 +30,7 @@ from tasks.adapters.store.exam_store import StoredImage, create_store, reserve_r
 from tasks.adapters.store.manifest import publish, read_manifest
 from tasks.adapters.store.tables.line_texts import data_version
 from tasks.adapters.training.process_main import serve
-from tasks.adapters.training.request import MARK, Purpose, TrainingRequest
+from tasks.adapters.training.request import Purpose, TrainingRequest, said_in
 from tasks.adapters.workspace import Workspace
 
 WINDOW_PX = (192, 128)
@@ -50,8 +49,8 @@ class Clock(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Notes ``start`` and ``epoch`` messages."""
-        if text.startswith(MARK):
-            message = json.loads(text.removeprefix(MARK))
+        message = said_in(text)
+        if message is not None:
             if message["kind"] in ("start", "epoch"):
                 self.cpu_s.append(time.process_time())
                 self.wall_s.append(time.perf_counter())

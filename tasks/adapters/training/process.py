@@ -8,7 +8,6 @@ likewise; a task that is cancelled kills the whole process group.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -22,7 +21,7 @@ from typing import Any, Final
 import schemas.errors
 from schemas.errors import ConfigError, MammoError, TrainingError
 from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON, import_path, python_command
-from tasks.adapters.training.request import MARK, TrainingRequest
+from tasks.adapters.training.request import TrainingRequest, said_in
 from tasks.adapters.workspace import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -147,11 +146,10 @@ def _listened(
     last_call.daemon = True
     try:
         for line in process.stdout or ():
-            if not line.startswith(MARK):
+            message = said_in(line)
+            if message is None:
                 tail.append(line.rstrip())
-                continue
-            message: dict[str, Any] = json.loads(line.removeprefix(MARK))
-            if message["kind"] == "warning":
+            elif message["kind"] == "warning":
                 logger.warning("%s", message["text"])
             elif message["kind"] != "error":
                 on_message(message)

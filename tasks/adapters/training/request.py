@@ -1,15 +1,16 @@
 """What a task tells a training process, how the process marks what it answers, and what it leaves in its folder.
 
-Each line that is meant for the task begins with ``MARK``; anything else on standard output is some library talking. Checkpoints
-bring torch, and are imported when one is read: a task whose training is finished reads none.
+Each line that is meant for the task has ``MARK`` before it; anything else on standard output is some library talking.
+Checkpoints bring torch, and are imported when one is read: a task whose training is finished reads none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -181,6 +182,23 @@ def identities(config: RunConfig, data: RunData, pretrained: PretrainReport | No
     fewest = None if config.train.recipe.schedule == "cosine" else 1
     for of_fit in config.train.identities(fewest):
         yield hashlib.sha256(f"{begin}{of_fit}{end}".encode()).hexdigest()
+
+
+def said_in(line: str) -> Mapping[str, Any] | None:
+    """The message that a line of a training process holds.
+
+    Args:
+        line: From its standard output. What some library had begun to write may stand before the mark.
+
+    Returns:
+        The message; None where there is none, or where the process was killed in the midst of it.
+    """
+    _before, mark, text = line.rpartition(MARK)
+    try:
+        message: Mapping[str, Any] | None = json.loads(text) if mark else None
+    except ValueError:
+        return None
+    return message
 
 
 def training_report(request: TrainingRequest) -> TrainReport:

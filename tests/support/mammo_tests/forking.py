@@ -18,7 +18,7 @@ for line in sys.stdin:
         print("begun", os.getpid(), flush=True)
         run(line.rstrip())
         os._exit(0)
-    print("ended", os.waitpid(pid, 0)[1], flush=True)
+    print("\x04ended", os.waitpid(pid, 0)[1], flush=True)
 """
 
 
@@ -43,11 +43,16 @@ class Forking:
         return int(pid)
 
     def lines(self) -> Iterator[str]:
-        """What the run prints, to its end."""
+        """What the run prints, to its end; a line that a killed run had not finished is not said.
+
+        Where PYTHONUNBUFFERED is set, ``print`` writes a line and its end one after the other, and a kill comes between
+        the two: the next thing that is printed then stands in the same line.
+        """
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.startswith("ended "):
-                self.exit_code = os.waitstatus_to_exitcode(int(line.split()[1]))
+            _unfinished, ended, status = line.partition("\x04ended")
+            if ended:
+                self.exit_code = os.waitstatus_to_exitcode(int(status))
                 return
             yield line.strip()
 

@@ -298,6 +298,13 @@ def run(run_dir):
 """
 
 
+def test_a_line_that_a_killed_run_had_not_finished_is_not_said() -> None:
+    """As ``print`` leaves one where PYTHONUNBUFFERED is set: the test below reads what was reported, to the last line."""
+    with forking("def run(_):\n    os.write(1, b'5\\n6')\n    os.kill(os.getpid(), 9)") as killed:
+        killed.begin("")
+        assert list(killed.lines()) == ["5"] and killed.exit_code == -signal.SIGKILL
+
+
 def test_kill_at_any_moment_leaves_a_checkpoint_that_was_reported(tmp_path: Path) -> None:
     """SIGKILL at three random moments of saving and pruning: what loads is whole and not older than the last one reported."""
     moments = np.random.default_rng(5)

@@ -31,7 +31,7 @@ from tasks.adapters.models.start_files import open_start
 from tasks.adapters.store.manifest import read_splits
 from tasks.adapters.store.store_settings import mark_terms
 from tasks.adapters.training.process_main import serve
-from tasks.adapters.training.request import MARK, Purpose, started_weights, training_request
+from tasks.adapters.training.request import Purpose, said_in, started_weights, training_request
 from tasks.adapters.workspace import Workspace
 
 ROOT = Path(__file__).parents[4]
@@ -217,8 +217,8 @@ def test_a_checkpoint_of_another_config_is_refused_and_left_alone(
     assert {path: path.read_bytes() for path in (run_dir / "epoch-0000").iterdir()} == before
     capsys.readouterr()
     serve(request(with_baseline(small_config(workspace, epochs=1, keep_checkpoints=3)), splits, run_dir=run_dir), ALONE)
-    said = [json.loads(line.removeprefix(MARK)) for line in capsys.readouterr().out.splitlines()]
-    assert [message["kind"] for message in said] == ["start"] and said[0]["epochs_done"] == 1
+    (said,) = map(said_in, capsys.readouterr().out.splitlines())
+    assert said is not None and said["kind"] == "start" and said["epochs_done"] == 1
 
 
 def test_a_full_disk_stops_training_with_the_last_checkpoint_whole(stored: tuple[Path, SplitReport], tmp_path: Path) -> None:

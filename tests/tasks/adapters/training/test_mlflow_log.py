@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -32,7 +31,7 @@ from tasks.adapters.training.mlflow_log import (
 )
 from tasks.adapters.training.process import run_training
 from tasks.adapters.training.process_main import serve
-from tasks.adapters.training.request import MARK
+from tasks.adapters.training.request import said_in
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -144,7 +143,7 @@ def test_a_server_that_is_not_there_does_not_stop_training(
         uri = f"http://127.0.0.1:{free.getsockname()[1]}"
         serve(request(watched(workspace, uri, epochs=1), splits, run_dir=tmp_path / "run"), ALONE)
     assert (tmp_path / "run" / "epoch-0000").is_dir()
-    said = [json.loads(line.removeprefix(MARK)) for line in capsys.readouterr().out.splitlines() if line.startswith(MARK)]
+    said = [message for message in map(said_in, capsys.readouterr().out.splitlines()) if message is not None]
     said = [message for message in said if message["kind"] != "step"]  # a slow machine speaks within an epoch too
     assert [message["kind"] for message in said] == ["start", "warning", "epoch"]
     assert said[1]["text"].endswith("; training goes on and tells it later")

@@ -224,6 +224,22 @@ def test_a_killed_task_leaves_no_process(task_process: subprocess.Popen[str]) ->
     assert not alive, [child.cmdline() for child in alive]
 
 
+def test_a_process_that_dies_within_a_line_is_said_to_have_died(
+    stored: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had begun to say is no message, and a message that follows a library's unfinished line is one."""
+    workspace, splits = stored
+    program = tmp_path / "python"
+    says = f"loading...{MARK}{json.dumps({'kind': 'start'})}\n{MARK}{json.dumps({'kind': 'epoch'})[:-4]}"
+    program.write_text(f"#!/bin/sh\nprintf '%s' '{says}'\nkill -9 $$\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    said: list[Mapping[str, Any]] = []
+    with pytest.raises(TrainingError, match=r"ended before its work was done.*Got: signal 9"):
+        run_training(request(small_config(workspace), splits, run_dir=tmp_path / "run"), said.append)
+    assert said == [{"kind": "start"}]
+
+
 def test_idle_threads_of_a_training_sleep_soon(
     stored: tuple[Path, SplitReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
