@@ -20,6 +20,7 @@ from deployments.cli import main
 from deployments.server.prefect_server import PREFECT_DEFAULTS
 from schemas.config.ingest import PhantomConfig
 from schemas.config.run import RunConfig
+from tasks.adapters.allocator import keep_freed_memory
 from tasks.adapters.interpreter import SAFE_ENVIRONMENT, THREADS_SLEEP_SOON, imported_at_once
 
 if TYPE_CHECKING:
@@ -72,9 +73,11 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     """What collection imports and lists is there to stay: no garbage collector looks at it, neither now nor between the tests.
 
     Nor does it look at everything newer after each 700 objects: with ten thousand it takes half the time, a twenty-fifth of all
-    that a test costs. Each of several workers begins with another part of the files: what one has compiled, the others read.
+    that a test costs. Nor is freed memory given back and asked for again: another thirtieth. Each of several workers begins with
+    another part of the files: what one has compiled, the others read.
     """
     gc.set_threshold(10_000)
+    keep_freed_memory()
     worker = getattr(session.config, "workerinput", None)
     if worker is not None:
         files = [file for argument in session.config.args for file in _test_files(argument)]
@@ -82,6 +85,11 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
         session.config.args[:] = files[first:] + files[:first]
     with imported_at_once():
         return (yield)
+
+
+def pytest_unconfigure() -> None:
+    """What is left ends with the process: no collector looks through it once more, which took each worker two seconds."""
+    gc.freeze()
 
 
 def _test_files(argument: str) -> list[str]:

@@ -516,7 +516,7 @@ def resumed(
     shutil.copy2(config.workspace_dir / "pseudonym.key", workspace)
     # With a Dask worker, which looks for modules as the others, and ends with a run that is killed while it works.
     worker = {"ingest.dask": {"kind": "local", "n_workers": 1}}
-    killed = make_config(workspace, cohort_dir, name=f"killed-{len(request.param)}-times", **SMALL, **worker)
+    killed = make_config(workspace, cohort_dir, name=f"killed-{len(request.param)}-times-{os.getpid()}", **SMALL, **worker)
     config_path = tmp_path_factory.mktemp("configs") / "killed.yaml"
     config_path.write_text(killed.model_dump_json())
     facts = {}
