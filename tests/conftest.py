@@ -73,8 +73,8 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     """What collection imports and lists is there to stay: no garbage collector looks at it, neither now nor between the tests.
 
     Nor does it look at everything newer after each 700 objects: with ten thousand it takes half the time, a twenty-fifth of all
-    that a test costs. Nor is freed memory given back and asked for again: another thirtieth. Each of several workers begins with
-    another part of the files: what one has compiled, the others read.
+    that a test costs. Nor is freed memory given back and asked for again: another thirtieth. Each of several workers begins
+    with another part of the files: what one has compiled, the others read.
     """
     gc.set_threshold(10_000)
     keep_freed_memory()
