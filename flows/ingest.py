@@ -51,8 +51,14 @@ def ingest_steps(config: RunConfig, submit: Submit | None = None) -> IngestRepor
     """
     report, silent = ingest_what_is_here(config, submit)
     if silent is not None:
-        raise silent
+        done = f"ingested: {report.images_published:,} images are published, {report.images_new:,} of them new"
+        raise told_at_the_end(silent, done) from silent
     return report
+
+
+def told_at_the_end(silent: PeerUnavailable | PeerRefused, done: str) -> PeerUnavailable | PeerRefused:
+    """The failure of a source of exams, with what became of what is here: else nobody would look for it."""
+    return type(silent)(f"{str(silent).rstrip('.')}. What is here was {done}")
 
 
 def ingest_what_is_here(

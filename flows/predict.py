@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.ingest import TWO_BATCHES, ingest_what_is_here
+from flows.ingest import TWO_BATCHES, ingest_what_is_here, told_at_the_end
 from schemas.config.run import RunConfig
 from schemas.reports.pages import PredictReport
 from tasks.artifacts import config_flow
@@ -23,5 +23,5 @@ def predict(config: RunConfig) -> PredictReport:
     ingested, silent = ingest_what_is_here(config)
     predicted = predict_exams(config, ingested, checkpoint_path)
     if silent is not None:
-        raise silent
+        raise told_at_the_end(silent, f"predicted: {predicted.report_path}") from silent
     return predicted

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,8 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     keep_freed_memory()
     worker = getattr(session.config, "workerinput", None)
     if worker is not None:
-        files = [file for argument in session.config.args for file in _test_files(argument)]
+        left_out = session.config.getoption("ignore") or ()  # which pytest does not apply to a file that is named
+        files = [file for argument in session.config.args for file in _test_files(argument, left_out)]
         first = len(files) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
         session.config.args[:] = files[first:] + files[:first]
     with imported_at_once():
@@ -92,10 +93,17 @@ def pytest_unconfigure() -> None:
     gc.freeze()
 
 
-def _test_files(argument: str) -> list[str]:
-    """The files in a folder; what is no folder stays as it is."""
+def _test_files(argument: str, left_out: Iterable[str]) -> list[str]:
+    """The files in a folder, less those that are left out; what is no folder stays as it is."""
     folder = Path(argument)
-    return [str(path) for path in sorted(folder.rglob("test_*.py"))] if folder.is_dir() else [argument]
+    if not folder.is_dir():
+        return [argument]
+    others = [Path(one).resolve() for one in left_out]
+    return [
+        str(path)
+        for path in sorted(folder.rglob("test_*.py"))
+        if not any(path.resolve().is_relative_to(other) for other in others)
+    ]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -106,6 +106,7 @@ def test_all_that_was_found_stands_on_the_page(report: AcceptanceReport, tmp_pat
     )
     assert "proposed threshold 0.4177" in said and "343 more patients needed" in said and "REFUSED" in said
     assert "not met      images as in training (remark)" in said
+    assert ">606 exams</td>" in page and ">1,401 exams</td>" in page  # of 2,007 that readers decided on, 30.2 % recalled
     for words in ("1.10.1.2", "50 to 59", "pixel_mean", "median 400 to 420", "gallery/E12.html", "No breast has a label"):
         assert words in page
 
