@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydicom
 import pytest
@@ -266,6 +266,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 AXE = Path(__file__).parents[1] / "build" / "node_modules" / "axe-core" / "axe.min.js"
 """Installed by .ci/run; its licence (MPL-2.0) and size keep it out of the repository."""
 WIDTHS_PX = ((1280, 800), (1920, 1080))
+_CONTRAST = ["color-contrast"]
+LOOKS: tuple[tuple[tuple[Literal["light", "dark"], dict[str, Any]], ...], ...] = (
+    (("light", {}),),
+    (("light", {"rules": {name: {"enabled": False} for name in _CONTRAST}}), ("dark", {"runOnly": _CONTRAST})),
+)
+"""What axe-core looks at for each width. The schemes differ in colours alone, and no width of a screen changes a colour: each
+scheme's colours are looked at once, which takes as long as all other rules together."""
 TELEPHONE_PX = (360, 800)
 
 
@@ -303,7 +310,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture
 def accessibility_faults(open_page: Callable[..., Page]) -> Callable[[Path], list[str]]:
-    """``accessibility_faults(path)``: what axe-core calls serious or critical, both widths, light and dark; pages too wide.
+    """``accessibility_faults(path)``: what axe-core calls serious or critical (``LOOKS``), and pages too wide.
 
     A page is also opened as wide as a telephone, with all that it keeps folded, where tables may be pushed aside; on a screen
     each shows its last column at once.
@@ -321,10 +328,9 @@ def accessibility_faults(open_page: Callable[..., Page]) -> Callable[[Path], lis
             too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             found.extend([f"{width}: {too_wide} px too wide"] * (too_wide > 0))
 
-        for width, height in WIDTHS_PX:
+        for (width, height), looks in zip(WIDTHS_PX, LOOKS, strict=True):
             look_at(width, height)
-            # The colours are all that differs between the schemes.
-            for scheme, rules in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
+            for scheme, rules in looks:
                 page.emulate_media(color_scheme=scheme)
                 result = page.evaluate("options => axe.run(options)", {"resultTypes": ["violations"], **rules})
                 found += [
