@@ -233,8 +233,9 @@ def begun(part: Part, day: Day, environment: dict[str, str], left_s: float) -> R
 
     def listen() -> None:
         for line in process.stdout or ():
-            if line.startswith("{") and line.rstrip().endswith("}"):
-                day.add({"part": part.name, **json.loads(line)})
+            if line.startswith("{"):
+                with contextlib.suppress(json.JSONDecodeError):  # what a part that is ended had not finished
+                    day.add({"part": part.name, **json.loads(line)})
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()

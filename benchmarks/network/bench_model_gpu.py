@@ -131,8 +131,9 @@ def run_children(names: list[str], arguments: argparse.Namespace) -> list[Record
         limit_s = min(float(patience * case.limit_s), deadline_s - time.monotonic())
         said, end = run_child(case, limit_s, arguments) if limit_s > 5 else ("", "not started: the budget is spent")
         for line in said.splitlines():
-            if line.startswith("{") and line.endswith("}"):  # an ended child may leave half a line
-                records.append({"case": name, **json.loads(line)})
+            if line.startswith("{"):
+                with contextlib.suppress(json.JSONDecodeError):  # an ended child may leave half a line
+                    records.append({"case": name, **json.loads(line)})
         if end:
             records.append({"case": name, "end": end})
         print(f"  {name}: {[record for record in records if record['case'] == name]}", file=sys.stderr, flush=True)
